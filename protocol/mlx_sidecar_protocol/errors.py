@@ -1,0 +1,208 @@
+"""Every error the sidecar can answer, as an exception whose class is its kind.
+
+A handler says ``raise ModelNotLoaded("pocket")``; one place turns it into a wire error. ``code`` and ``kind``
+are stable, ``data`` always carries ``kind`` and ``retryable`` and whatever a program needs to react.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class RpcError(Exception):
+    """An error that a host sees. Subclasses fix ``code``, ``kind`` and ``retryable``; ``details`` go into ``data``."""
+
+    code: ClassVar[int]
+    kind: ClassVar[str]
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"kind": self.kind, "retryable": self.retryable, **self.details}
+
+
+class ParseError(RpcError):
+    code, kind = -32700, "parse_error"
+
+
+class InvalidRequest(RpcError):
+    code, kind = -32600, "invalid_request"
+
+
+class FrameTooLarge(InvalidRequest):
+    kind = "frame_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"the message is longer than {limit_bytes} bytes", limit_bytes=limit_bytes)
+
+
+class BatchTooLong(InvalidRequest):
+    kind = "batch_too_long"
+
+    def __init__(self, *, have: int, limit: int) -> None:
+        super().__init__(f"the batch has {have} elements, the limit is {limit}", have=have, limit=limit)
+
+
+class MethodNotFound(RpcError):
+    code, kind = -32601, "method_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("no such method")
+
+
+class InvalidParams(RpcError):
+    """``errors`` is a list of {loc, msg, type}, one for each field at fault."""
+
+    code, kind = -32602, "invalid_params"
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        first = errors[0] if errors else {"loc": [], "msg": "invalid"}
+        where = ".".join(str(part) for part in first["loc"])
+        super().__init__(f"{where}: {first['msg']}" if where else str(first["msg"]), errors=errors)
+
+    @classmethod
+    def field(cls, name: str, message: str, type_: str = "value_error") -> InvalidParams:
+        """One field at fault."""
+        return cls([{"loc": [name], "msg": message, "type": type_}])
+
+
+class InternalError(RpcError):
+    """Carries nothing of the exception behind it: that goes to the log."""
+
+    code, kind = -32603, "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__("internal error")
+
+
+class ModelNotFound(RpcError):
+    code, kind = -32001, "model_not_found"
+
+    def __init__(self, model: str, because: str = "") -> None:
+        super().__init__(f"no model {model!r}" + (f": {because}" if because else ""), model=model)
+
+
+class ModelLoadFailed(RpcError):
+    code, kind = -32001, "model_load_failed"
+
+    def __init__(self, model: str, because: str) -> None:
+        super().__init__(f"{model!r} could not be loaded: {because}", model=model, because=because)
+
+
+class ModelUnsupported(RpcError):
+    code, kind = -32001, "model_unsupported"
+
+    def __init__(self, model: str, because: str) -> None:
+        super().__init__(f"{model!r} is not supported: {because}", model=model, because=because)
+
+
+class NotInitialized(RpcError):
+    code, kind = -32002, "not_initialized"
+
+
+class ShuttingDown(RpcError):
+    code, kind = -32002, "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__("the sidecar is shutting down")
+
+
+class ModelNotLoaded(RpcError):
+    code, kind = -32003, "model_not_loaded"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model!r} is not loaded; call load first", model=model)
+
+
+class ModelInUse(RpcError):
+    code, kind, retryable = -32003, "model_in_use", True
+
+    def __init__(self, model: str, streams: int) -> None:
+        super().__init__(f"{model!r} has {streams} running streams", model=model, streams=streams)
+
+
+class ContextTooLong(RpcError):
+    code, kind = -32004, "context_too_long"
+
+    def __init__(self, *, have: int, limit: int) -> None:
+        super().__init__(f"the prompt has {have} tokens, the limit is {limit}", have=have, limit=limit)
+
+
+class UnsupportedParameter(RpcError):
+    """A parameter the contract knows and this model, backend or version cannot honour."""
+
+    code, kind = -32004, "unsupported_parameter"
+
+    def __init__(self, name: str, because: str) -> None:
+        super().__init__(f"{name} cannot be honoured: {because}", name=name, because=because)
+
+
+class Overloaded(RpcError):
+    code, kind, retryable = -32005, "overloaded", True
+
+    def __init__(self, *, queue: int, limit: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"{queue} requests are waiting, the limit is {limit}",
+            queue=queue,
+            limit=limit,
+            retry_after_s=retry_after_s,
+        )
+
+
+class OutOfMemory(RpcError):
+    code, kind, retryable = -32005, "out_of_memory", True
+
+    def __init__(self, *, need_bytes: int, have_bytes: int) -> None:
+        super().__init__(
+            f"{need_bytes} bytes are needed, {have_bytes} are free", need_bytes=need_bytes, have_bytes=have_bytes
+        )
+
+
+class EngineLost(RpcError):
+    code, kind, retryable = -32006, "engine_lost", True
+
+    def __init__(self, because: str) -> None:
+        super().__init__(f"the engine process was lost: {because}", because=because)
+
+
+class EngineStalled(RpcError):
+    code, kind, retryable = -32006, "engine_stalled", True
+
+
+class PoisonRequest(RpcError):
+    code, kind = -32006, "poison_request"
+
+
+class UnknownStream(RpcError):
+    code, kind = -32007, "unknown_stream"
+
+    def __init__(self, stream: str | int) -> None:
+        super().__init__(f"no stream {stream!r}", stream=stream)
+
+
+class DuplicateStream(RpcError):
+    code, kind = -32007, "duplicate_stream"
+
+    def __init__(self, stream: str | int) -> None:
+        super().__init__(f"stream {stream!r} is already open", stream=stream)
+
+
+class DuplicateId(RpcError):
+    code, kind = -32007, "duplicate_id"
+
+    def __init__(self) -> None:
+        super().__init__("a request with this id is still running")
+
+
+class Cancelled(RpcError):
+    """Only for a request that had not started; a cancelled generation is a result."""
+
+    code, kind = -32800, "cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("cancelled before it started")

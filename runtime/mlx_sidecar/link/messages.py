@@ -1,0 +1,204 @@
+"""What crosses the link between front and engine: numbers, names and paths; never text, never JSON-RPC.
+
+Every message is a tagged msgspec struct. ``op`` numbers a control request of the front (load, unload, stats) and
+comes back in its replies; ``seq`` numbers a sequence. Both are chosen by the front, start at 1 and are never reused.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Priority = Literal["critical", "high", "normal", "low"]
+FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A typed error on its way to the host: ``kind`` names a class of ``mlx_sidecar_protocol.errors``."""
+
+    kind: str
+    message: str
+    details: dict[str, str | int | float] = {}
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """Sampling parameters with every default filled in. ``temperature`` 0 is greedy; ``top_k`` 0 is off."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int = 0
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """A model the engine holds. ``state`` is loading or ready; ``last_used_s`` is seconds since its last request."""
+
+    model: str
+    state: Literal["loading", "ready"]
+    path: str
+    architecture: str = ""
+    parameters: int = 0
+    dtype: str = ""
+    quantization: str | None = None
+    context_length: int = 0
+    vocabulary: int = 0
+    memory_bytes: int = 0
+    last_used_s: float = 0.0
+    pinned: bool = False
+    streams: int = 0
+    policy: str = ""  # how its arithmetic is done, e.g. "openblas float32" or "metal as stored"
+
+
+# Front to engine.
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Make ``model`` resident from directory ``path``. Loading what is loaded answers its card.
+
+    A model that is resident from another path or dtype is refused (``invalid_params``), never swapped in silence.
+    """
+
+    op: int
+    model: str
+    path: str
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None  # None: the backend's policy decides
+    adapter: str | None = None
+    pin: bool = False
+    ttl_s: float | None = None
+
+
+class Unload(msgspec.Struct, frozen=True, tag=True):
+    """Drop ``model``. With running sequences: ``model_in_use``, or with ``force`` they end as ``error``."""
+
+    op: int
+    model: str
+    force: bool = False
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """Decode from ``tokens``. ``emitted`` counts those at their end that were generated before (a restart's replay)."""
+
+    seq: int
+    model: str
+    tokens: list[int]
+    sampling: Sampling
+    max_tokens: int
+    stop_tokens: list[int]  # ends the sequence with reason "stop"; the stop token itself is not sent
+    emitted: int = 0
+    priority: Priority = "normal"
+    deadline_s: float | None = None  # from now
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """End a sequence; idempotent. A sequence that runs is answered ``Finished``; an unknown one not at all.
+
+    ``reason`` is ``stop`` when the front found a stop string in the text.
+    """
+
+    seq: int
+    reason: Literal["cancelled", "stop", "deadline"] = "cancelled"
+
+
+class QueryModels(msgspec.Struct, frozen=True, tag=True):
+    op: int
+
+
+class QueryStats(msgspec.Struct, frozen=True, tag=True):
+    op: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Leave at once. A closed link means the same."""
+
+
+ToEngine = Load | Unload | Submit | Cancel | QueryModels | QueryStats | Stop
+
+
+# Engine to front.
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """First message of an engine: it has imported its backend and takes work."""
+
+    pid: int
+    backend: str  # "cpu", "metal", "cuda" or "fake"
+    device: str
+    versions: dict[str, str]
+    numerics: Literal["fast", "exact"]
+    policy: str
+    memory_limit_bytes: int
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    op: int
+    stage: str  # "reading" | "building" | "converting"
+    done_bytes: int
+    total_bytes: int
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    op: int
+    card: ModelCard
+    load_s: float  # 0 when it was resident
+
+
+class Unloaded(msgspec.Struct, frozen=True, tag=True):
+    op: int
+    freed_bytes: int
+
+
+class Models(msgspec.Struct, frozen=True, tag=True):
+    op: int
+    models: list[ModelCard]
+
+
+class EngineStats(msgspec.Struct, frozen=True, tag=True):
+    """Totals since the engine started; ages in seconds. Histograms: upper bounds in seconds and counts."""
+
+    op: int
+    counters: dict[str, int]
+    gauges: dict[str, float]
+    histograms: dict[str, list[tuple[float, int]]]
+    last_device_operation_s: float | None  # age; None before the first
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The answer to an ``op`` that cannot be done."""
+
+    op: int
+    fault: Fault
+
+
+class Tokens(msgspec.Struct, frozen=True, tag=True):
+    """New tokens of one sequence, in order."""
+
+    seq: int
+    tokens: list[int]
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds. ``queue_s`` until its prefill began, then ``prefill_s`` until its first token, then ``decode_s``."""
+
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True):
+    """Last message of a sequence, after its last ``Tokens``. ``started`` is false if it never reached the device."""
+
+    seq: int
+    reason: FinishReason
+    started: bool
+    timing: Timing
+    cached_tokens: int = 0
+    fault: Fault | None = None  # with reason "error"
+
+
+ToFront = Ready | Progress | Loaded | Unloaded | Models | EngineStats | Refused | Tokens | Finished
