@@ -1,0 +1,26 @@
+"""One frozen configuration, made once from the command line and handed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Framing = Literal["auto", "lines", "headers"]
+EngineKind = Literal["mlx", "fake"]
+Numerics = Literal["fast", "exact"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What ``mlx-sidecar serve`` was told. Sizes in bytes, times in seconds."""
+
+    framing: Framing = "auto"
+    engine: EngineKind = "mlx"
+    numerics: Numerics = "fast"
+    fixtures: bool = False
+    autoload: bool = True
+    memory_limit_bytes: int | None = None  # None: the engine asks the device and the machine
+    frame_limit_bytes: int = 64 * 2**20
+    batch_limit: int = 1000
+    nesting_limit: int = 128
+    log_level: str = "warning"
