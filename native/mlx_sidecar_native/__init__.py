@@ -1,0 +1,1 @@
+"""What was compiled for mlx-sidecar; see blas.cpp and module.cpp."""
