@@ -7,9 +7,10 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import mlx_sidecar_protocol.errors as errors
+from mlx_sidecar_protocol import errors
+from mlx_sidecar_protocol.notifications import EngineState
 
 from ..config import Config
 from .codec import Decoder, encode
@@ -34,7 +35,6 @@ from .messages import (
 )
 from .process import EngineProcess, spawn
 
-EngineState = Literal["starting", "ready", "restarting", "stopped"]
 Reply = Loaded | Unloaded | Models | EngineStats
 R = TypeVar("R", bound=Reply)
 
@@ -183,7 +183,7 @@ class Supervisor:
         log.warning("the engine was lost: %s", self.reason)
         self._transport = self.ready = None
         error = errors.EngineLost(self.reason)
-        self._enter("restarting", self.reason)
+        self._enter("failed" if self._refusal else "lost", self.reason)
         self._fail_calls(self._refusal or error)
         self._sink.on_engine_lost(error)
         if self._refusal is None:  # a refusal will not change by trying again
@@ -195,6 +195,7 @@ class Supervisor:
         await asyncio.sleep(self._backoff_s)
         self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
         self.restarts += 1
+        self._enter("starting", None)
         await self.start(spawn(self._config))
 
     def _fail_calls(self, error: errors.RpcError) -> None:

@@ -1,0 +1,145 @@
+"""The command line. Imports nothing heavy: ``serve`` must claim stdio before anything else happens."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .config import Config
+
+_EXAMPLES = """\
+examples:
+  mlx-sidecar chat                        talk to the embedded pocket model
+  mlx-sidecar chat mlx-community/Qwen3-4B-4bit
+                                          download it from the hub on first use, then talk to it
+  mlx-sidecar generate pocket "Hello"     one answer, then exit
+  echo '{"jsonrpc":"2.0","id":1,"method":"generate","params":{"model":"pocket","prompt":"Hello"}}' \\
+    | mlx-sidecar serve                   the engine itself: JSON-RPC on stdin and stdout
+  mlx-sidecar doctor                      what a bug report should hold
+"""
+
+_SERVE = """\
+Speaks JSON-RPC 2.0 on stdin and stdout until stdin ends, the parent process ends, or a host sends shutdown and exit.
+Framing is found from the first bytes: Content-Length headers as in LSP, or one JSON text per line.
+Logs go to stderr, and as log notifications to a host that has sent initialize.
+"""
+
+_SAMPLING = (
+    ("--max-tokens", int, "stop after this many tokens"),
+    ("--temperature", float, "0 takes the likeliest token each time"),
+    ("--top-p", float, "sample from the smallest set of tokens with this probability mass"),
+    ("--top-k", int, "sample from this many likeliest tokens"),
+    ("--min-p", float, "drop tokens below this share of the likeliest one's probability"),
+    ("--seed", int, "the same seed gives the same tokens"),
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="mlx-sidecar",
+        description="A language-model engine that any program can spawn.",
+        epilog=_EXAMPLES,
+        formatter_class=text,
+    )
+    parser.add_argument("--version", action="version", version=f"mlx-sidecar {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve", help="the engine: JSON-RPC on stdin and stdout", description=_SERVE, formatter_class=text
+    )
+    serve.add_argument(
+        "--framing", choices=["auto", "lines", "headers"], default="auto", help="force one framing (default: auto)"
+    )
+    serve.add_argument("--fixtures", action="store_true", help="also serve the t.* methods of the conformance kit")
+    serve.add_argument(
+        "--no-autoload",
+        dest="autoload",
+        action="store_false",
+        help="refuse operations on a model that was not loaded, with model_not_loaded, instead of loading it",
+    )
+    serve.add_argument("--frame-limit-bytes", type=int, default=Config.frame_limit_bytes, help="longest message taken")
+    serve.add_argument("--batch-limit", type=int, default=Config.batch_limit, help="longest JSON-RPC batch taken")
+    serve.add_argument("--nesting-limit", type=int, default=Config.nesting_limit, help="deepest JSON taken")
+    serve.add_argument(
+        "--log-level", choices=["debug", "info", "warning", "error"], default="warning", help="(default: warning)"
+    )
+    _add_engine_options(serve)
+
+    chat = commands.add_parser(
+        "chat",
+        help="talk to a model in the terminal",
+        description="Streams answers. Ctrl-C ends the answer that runs; Ctrl-D or an empty Ctrl-C ends the program.",
+    )
+    chat.add_argument("model", nargs="?", default="pocket", metavar="MODEL", help="directory, hub id, or pocket")
+    chat.add_argument("--system", help="a system message to begin with")
+
+    generate = commands.add_parser("generate", help="one answer, then exit")
+    generate.add_argument("model", metavar="MODEL", help="directory, hub id, or pocket")
+    generate.add_argument("prompt", nargs="?", default="-", metavar="PROMPT", help="the text; - or nothing reads stdin")
+    generate.add_argument("--chat", action="store_true", help="send the text as a user's message, through the template")
+
+    for command in (chat, generate):
+        for flag, kind, help_ in _SAMPLING:
+            command.add_argument(flag, type=kind, help=help_)
+        _add_engine_options(command)
+
+    doctor = commands.add_parser(
+        "doctor", help="backend, device, memory, versions and a self-test, to be pasted into a bug report"
+    )
+    _add_engine_options(doctor)
+    return parser
+
+
+def _add_engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=["mlx", "fake"],
+        default="mlx",
+        help="fake: no model, scripted tokens and timing, for a host's own tests (default: mlx)",
+    )
+    parser.add_argument(
+        "--numerics",
+        choices=["fast", "exact"],
+        default="fast",
+        help="exact: the same bits whatever shares the batch, at the price of speed (default: fast)",
+    )
+    parser.add_argument(
+        "--memory-limit-bytes", type=int, help="for weights and caches (default: what the device and machine allow)"
+    )
+
+
+def _engine_options(args: argparse.Namespace) -> list[str]:
+    options = ["--engine", args.engine, "--numerics", args.numerics]
+    if args.memory_limit_bytes is not None:
+        options += ["--memory-limit-bytes", str(args.memory_limit_bytes)]
+    return options
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, object]:
+    names = [flag.removeprefix("--").replace("-", "_") for flag, _, _ in _SAMPLING]
+    return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    args = _parser().parse_args(argv)
+    if args.command == "serve":
+        from .wire.serve import serve
+
+        options = {name: value for name, value in vars(args).items() if name != "command"}
+        sys.exit(serve(Config(**options)))
+    from . import terminal
+
+    if args.command == "chat":
+        status = terminal.chat(args.model, args.system, _sampling(args), _engine_options(args))
+    elif args.command == "generate":
+        prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+        status = terminal.generate(args.model, prompt, args.chat, _sampling(args), _engine_options(args))
+    else:
+        from . import doctor
+
+        status = doctor.run(_engine_options(args))
+    sys.exit(status)

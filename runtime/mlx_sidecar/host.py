@@ -1,0 +1,139 @@
+"""A small blocking host: spawns ``mlx-sidecar serve`` and talks to it. The command line, the demo and benchmarks use it.
+
+Programs that embed the sidecar are free to do the same with any JSON-RPC library; this one has no dependency.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+Frame = dict[str, Any]
+
+
+class SidecarError(Exception):
+    """The sidecar answered with an error; ``code`` and ``data`` are as on the wire."""
+
+    def __init__(self, error: Frame) -> None:
+        super().__init__(error["message"])
+        self.code: int = error["code"]
+        self.data: Frame = error.get("data", {})
+
+
+class SidecarGone(Exception):
+    """The process ended while an answer was awaited."""
+
+
+class Host:
+    """A running sidecar. Leaving the block closes its stdin and waits for it; nothing is left behind.
+
+    One thread at a time may wait for answers. Notifications that nobody waits for go to ``on_notification``.
+    """
+
+    def __init__(self, *options: str, on_notification: Callable[[str, Frame], None] | None = None) -> None:
+        self._command = [sys.executable, "-m", "mlx_sidecar", "serve", "--framing", "lines", *options]
+        self.on_notification = on_notification
+        self._ids = count(1)
+        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        # A session of its own: Ctrl-C in a terminal is ours to translate into a cancel.
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None:
+            self._process.terminate()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, method: str, params: Frame | None = None) -> Frame:
+        """One request and its result.
+
+        Raises:
+            SidecarError: the answer is an error.
+            SidecarGone: the process ended first.
+        """
+        return self._await(self.send(method, params))
+
+    def send(self, method: str, params: Frame | None = None) -> int:
+        """Write a request without waiting; returns its id."""
+        id_ = next(self._ids)
+        self._write({"jsonrpc": "2.0", "id": id_, "method": method, "params": params or {}})
+        return id_
+
+    def notify(self, method: str, params: Frame | None = None) -> None:
+        self._write({"jsonrpc": "2.0", "method": method, "params": params or {}})
+
+    def generate(self, params: Frame, on_delta: Callable[[Frame], None]) -> Frame:
+        """A streamed generation. Ctrl-C cancels it: the result then says ``cancelled`` and holds what there was."""
+        stream = f"cli-{next(self._ids)}"
+        id_ = self.send("generate", {**params, "stream": stream})
+        while True:
+            try:
+                for frame in self._until(id_):
+                    if frame.get("method") == "stream/delta" and frame["params"]["stream"] == stream:
+                        on_delta(frame["params"])
+                    elif "id" in frame:
+                        return _result(frame)
+            except KeyboardInterrupt:
+                self.notify("$/cancelRequest", {"id": id_})
+
+    def _await(self, id_: int) -> Frame:
+        for frame in self._until(id_):
+            if "id" in frame:
+                return _result(frame)
+        raise SidecarGone
+
+    def _until(self, id_: int) -> Iterator[Frame]:
+        """Frames up to the answer to ``id_``; a notification is also handed to ``on_notification``."""
+        while True:
+            frame = self._frames.get()
+            if frame is None:
+                raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}")
+            if "method" in frame:
+                if self.on_notification is not None:
+                    self.on_notification(frame["method"], frame["params"])
+                yield frame
+            elif frame.get("id") == id_:
+                yield frame
+                return
+
+    def _write(self, frame: Frame) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(frame).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}") from None
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._frames.put(json.loads(line))
+        self._frames.put(None)
+
+
+def _result(frame: Frame) -> Frame:
+    if "error" in frame:
+        raise SidecarError(frame["error"])
+    result: Frame = frame["result"]
+    return result
+
+
+__all__ = ["Host", "SidecarError", "SidecarGone"]
