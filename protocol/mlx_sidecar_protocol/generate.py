@@ -1,0 +1,208 @@
+"""The main job: parameters of ``generate``, its deltas, and the result that ends it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from .model import (
+    Count,
+    FirstFault,
+    Measure,
+    Name,
+    NullIs,
+    OneError,
+    Received,
+    Seconds,
+    Sent,
+    StreamId,
+    TokenId,
+    refuse_fields,
+)
+
+Priority = Literal["critical", "high", "normal", "low"]
+FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+
+TokenIds = Annotated[list[TokenId], FirstFault()]
+TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
+StopString = Annotated[str, StringConstraints(min_length=1)]
+
+_PROMPTS = ("prompt", "messages", "tokens")
+_ONLY_WITH_MESSAGES = ("tools", "template_args")
+_ONLY_WITH_STREAM = ("window", "min_interval_ms")
+
+
+class TextPart(Received):
+    """A piece of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+Content = Annotated[
+    str | list[TextPart] | None,
+    OneError("message_content", "must be a string, null, or a list of parts with type text and a text"),
+]
+
+
+class Message(Received):
+    """One message of a chat, as the model's template will see it.
+
+    Members beyond those named here are kept and handed to the template, which may know them; a template that
+    knows nothing of a member cannot be told from one that ignores it on purpose.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="system, user, assistant, tool, developer, or what else the template knows"
+    )
+    content: Content = None
+    name: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+    def for_template(self) -> dict[str, Any]:
+        """Exactly the members that the host sent."""
+        return self.model_dump(exclude_unset=True)
+
+
+class GenerateParams(Received):
+    """Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
+
+    Without ``temperature`` the answer is greedy. A parameter that is known here and that the model, the backend or
+    this version cannot honour is refused with ``unsupported_parameter``.
+    """
+
+    model: Name
+    prompt: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1), FirstFault()] | None = None
+    tools: list[dict[str, Any]] | None = None
+    template_args: dict[str, Any] | None = None
+    tokens: Annotated[list[TokenId], Field(min_length=1), FirstFault()] | None = None
+
+    stream: StreamId | None = Field(default=None, description="turns deltas on, under this name")
+    window: Annotated[int, Field(ge=1)] | None = Field(default=None, description="deltas that may go unacknowledged")
+    min_interval_ms: Annotated[int, Field(ge=0)] | None = Field(default=None, description="between two deltas")
+    echo_text: Annotated[bool, NullIs(True)] = Field(
+        default=True, description="whether the result repeats text and tokens that were streamed"
+    )
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="without it: what the model's context leaves"
+    )
+    temperature: Annotated[float, Field(ge=0), NullIs(0.0)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1), NullIs(1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0), NullIs(0)] = Field(default=0, description="0: off")
+    min_p: Annotated[float, Field(ge=0, le=1), NullIs(0.0)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0), NullIs(1.0)] = 1.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
+    logit_bias: dict[TokenKey, float] | None = Field(default=None, description="token id to what is added")
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(default=None, description="without it: we pick one")
+
+    stop: Annotated[list[StopString], Field(max_length=16)] | None = None
+    stop_tokens: Annotated[list[TokenId], Field(max_length=256), FirstFault()] | None = None
+    ignore_eos: Annotated[bool, NullIs(False)] = False
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(default=None, description="how many alternatives")
+
+    priority: Annotated[Priority, NullIs("normal")] = "normal"
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> GenerateParams:
+        if faults := {**self._prompt_faults(), **self._company_faults()}:
+            raise refuse_fields(GenerateParams, "fields_disagree", faults)
+        return self
+
+    def _prompt_faults(self) -> dict[str, str]:
+        given = [name for name in _PROMPTS if getattr(self, name) is not None]
+        if not given:
+            return {"prompt": "one of prompt, messages and tokens is needed"}
+        return dict.fromkeys(given[1:], f"exactly one of prompt, messages and tokens: {given[0]} is there")
+
+    def _company_faults(self) -> dict[str, str]:
+        """Fields that would be ignored without the field they belong to."""
+        faults: dict[str, str] = {}
+        if self.messages is None:
+            faults |= dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+        if self.stream is None:
+            faults |= dict.fromkeys(self._present(_ONLY_WITH_STREAM), "only goes with stream")
+            if not self.echo_text:
+                faults["echo_text"] = "false only goes with stream: the text would be lost"
+        return faults
+
+    def _present(self, names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if getattr(self, name) is not None]
+
+    @property
+    def token_bias(self) -> dict[int, float]:
+        """``logit_bias`` by token id."""
+        return {int(token): bias for token, bias in (self.logit_bias or {}).items()}
+
+
+class TokenLogprob(Sent):
+    """A token and its natural log probability; null is minus infinity."""
+
+    token: TokenId
+    text: str
+    logprob: Measure
+
+
+class Logprob(TokenLogprob):
+    """A token that was chosen, and the ``logprobs`` likeliest tokens at its place, likeliest first."""
+
+    top: list[TokenLogprob]
+
+
+class Usage(Sent):
+    """Tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill."""
+
+    prompt_tokens: Count
+    cached_tokens: Count
+    completion_tokens: Count
+
+
+class Timing(Sent):
+    """Seconds. What did not happen is absent: a request cancelled in the queue has only ``queue_s``."""
+
+    queue_s: Seconds = Field(description="until its prefill began")
+    load_s: Seconds | None = Field(default=None, description="loading the model, if this request had to")
+    prefill_s: Seconds | None = Field(default=None, description="from there until its first token")
+    first_token_s: Seconds | None = Field(default=None, description="from the request's arrival to its first token")
+    decode_s: Seconds | None = Field(default=None, description="from its first token to its last")
+
+
+class ErrorData(Sent):
+    """What every error carries; each kind adds its own members."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    retryable: bool
+
+
+class ErrorObject(Sent):
+    """An error inside a result: the generation broke off."""
+
+    code: int
+    message: str
+    data: ErrorData
+
+
+class GenerateResult(Sent):
+    """The end of a generation. Written after the last delta; nothing of the stream follows."""
+
+    stream: StreamId | None = None
+    text: str | None = Field(default=None, description="absent if echo_text is false")
+    tokens: list[TokenId] | None = Field(default=None, description="absent if echo_text is false")
+    logprobs: list[Logprob] | None = None
+    finish_reason: FinishReason
+    stop_match: str | None = Field(default=None, description="the stop string that ended it")
+    error: ErrorObject | None = Field(default=None, description="with finish_reason error")
+    usage: Usage
+    timing: Timing
+    last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
+    seed: Count

@@ -1,0 +1,159 @@
+"""Base classes of every message: what we receive is checked strictly, what we send never holds a null by accident.
+
+``Received`` models refuse unknown members and convert nothing (``"8"`` is not 8, ``true`` is not 1). ``Sent`` models
+leave out optional members that have no value. Building a validator is put off until a model is first used, so that
+importing the whole contract stays cheap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from .errors import InvalidParams
+
+_MAX_REPORTED_ERRORS = 16  # a list of a million wrong elements must not become an answer of a million errors
+
+Model = TypeVar("Model", bound="Received")
+
+
+class Received(BaseModel):
+    """A message of the host. Frozen; unknown members are refused; optional ones may be left out or null."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def parse(cls: type[Model], params: object) -> Model:
+        """The message in ``params`` as it came off the wire.
+
+        ``null``, ``[]`` and ``[null]`` are what some hosts send for "no parameters". Anything that does not fit
+        raises ``InvalidParams`` with one entry for each field at fault.
+        """
+        if params is None or params == [] or params == [None]:
+            params = {}
+        if isinstance(params, list):
+            raise InvalidParams([{"loc": [], "msg": "parameters go by name, in an object", "type": "by_name"}])
+        try:
+            return cls.model_validate(params)
+        except ValidationError as error:
+            raise invalid_params(error) from error
+
+
+class Sent(BaseModel):
+    """A message of ours. Frozen; optional members without a value are not sent; NaN and infinities become null."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        ser_json_inf_nan="null",
+        defer_build=True,
+        protected_namespaces=(),
+    )
+
+    def to_json_bytes(self) -> bytes:
+        """UTF-8 JSON, without optional members that have no value."""
+        return self.__pydantic_serializer__.to_json(self, exclude_none=True, by_alias=True)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The same as a dictionary of JSON values."""
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def invalid_params(error: ValidationError) -> InvalidParams:
+    """The wire error for a message that does not fit its model; the offending input itself is not repeated."""
+    reported = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_REPORTED_ERRORS]
+    return InvalidParams(
+        [
+            {"loc": [part for part in entry["loc"] if part != "[key]"], "msg": entry["msg"], "type": entry["type"]}
+            for entry in reported
+        ]
+    )
+
+
+def refuse_fields(model: type[BaseModel], type_: str, faults: dict[str, str]) -> ValidationError:
+    """An error about several fields together, for a model validator to raise; ``faults`` maps field to message."""
+    lines = [
+        InitErrorDetails(type=PydanticCustomError(type_, "{why}", {"why": why}), loc=(field,), input=None)
+        for field, why in faults.items()
+    ]
+    return ValidationError.from_exception_data(model.__name__, lines, hide_input=True)
+
+
+@dataclass(frozen=True)
+class NullIs:
+    """Annotates an optional field with a default: null means that default, as if the field were left out."""
+
+    default: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        nullable = core_schema.nullable_schema(handler(source))
+        return core_schema.no_info_after_validator_function(self._fill, nullable)
+
+    def _fill(self, value: Any) -> Any:
+        return self.default if value is None else value
+
+
+@dataclass(frozen=True)
+class OneError:
+    """Annotates a union: a misfit is one error at the field, not one error for each member of the union."""
+
+    type: str
+    message: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(
+            handler(source), custom_error_type=self.type, custom_error_message=self.message
+        )
+
+
+@dataclass(frozen=True)
+class FirstFault:
+    """Annotates a list: validation ends at its first bad element, however many there are."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        if schema["type"] != "list":
+            raise TypeError(f"FirstFault goes on a list, not on {schema['type']}")
+        return cast(CoreSchema, {**schema, "fail_fast": True})
+
+
+StreamId = Annotated[str | int, OneError("string_or_integer", "must be a string or an integer")]
+"""A name the host picks for a stream."""
+
+ProgressToken = Annotated[str | int, OneError("string_or_integer", "must be a string or an integer")]
+"""A name the host picks for the progress notifications of one request."""
+
+RequestId = Annotated[str | int | float, OneError("string_or_number", "must be a string or a number")]
+"""A JSON-RPC id. Some hosts turn whole numbers into floats."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
+"""A model's name, a path, a revision: not empty, and free of NUL, which no file system takes."""
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+
+Seconds = Annotated[float, Field(ge=0)]
+
+Count = Annotated[int, Field(ge=0)]
+
+Measure = Annotated[float, Field(allow_inf_nan=True), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+"""A measured number of ours that may be infinite or undefined, and is null then."""

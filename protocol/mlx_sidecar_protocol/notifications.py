@@ -1,0 +1,61 @@
+"""What the sidecar says without being asked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .generate import Logprob
+from .model import Count, ProgressToken, Sent, StreamId, TokenId
+
+EngineState = Literal["starting", "ready", "lost", "failed", "stopped"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class StreamDelta(Sent):
+    """New text of a stream. Deltas are numbered from 0 without gaps; their texts in order are the final text."""
+
+    stream: StreamId
+    seq: Count
+    offset: Count = Field(description="characters (Unicode code points) of the stream before this text")
+    text: str
+    tokens: list[TokenId]
+    logprobs: list[Logprob] | None = None
+
+
+class StreamInterrupted(Sent):
+    """The engine behind a stream was lost; the next delta continues where the last one ended."""
+
+    stream: StreamId
+    because: str
+    last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
+
+
+class ProgressParams(Sent):
+    """How far a request with a ``progress`` token is."""
+
+    token: ProgressToken
+    model: str
+    stage: str = Field(description="downloading, reading, converting, building: for people; more may come")
+    done_bytes: Count
+    total_bytes: Count | None = Field(default=None, description="absent while it is not known")
+
+
+class LogParams(Sent):
+    """Something for the host's log. Sent after ``initialize``; before it, and without it, logs go to stderr."""
+
+    level: LogLevel
+    message: str
+    logger: str | None = None
+
+
+class EngineStateParams(Sent):
+    """The engine process changed its state: ``lost`` is followed by ``starting`` or, given up, by ``failed``."""
+
+    state: EngineState
+    pid: Count | None = None
+    backend: str | None = None
+    device: str | None = None
+    restarts: Count
+    because: str | None = Field(default=None, description="with lost and failed")

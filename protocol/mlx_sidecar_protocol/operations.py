@@ -1,0 +1,305 @@
+"""Parameters and results of every method but ``generate``. Times in seconds, sizes in bytes, both in the name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isinf
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .generate import Message, TokenIds
+from .model import (
+    Count,
+    FirstFault,
+    Measure,
+    Name,
+    NullIs,
+    ProgressToken,
+    Received,
+    RequestId,
+    Seconds,
+    Sent,
+    StreamId,
+    TokenId,
+)
+from .notifications import EngineState
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class NoParams(Received):
+    """A method without parameters."""
+
+
+class EmptyResult(Sent):
+    """Done, and nothing to say about it."""
+
+
+# Lifecycle.
+
+
+class ClientInfo(Received):
+    name: str
+    version: str | None = None
+
+
+class InitializeParams(Received):
+    """``capabilities`` is free: version 1 reads none of the host's."""
+
+    protocol_version: Annotated[int, Field(ge=1)]
+    client: ClientInfo
+    process_id: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="the sidecar leaves when this process does"
+    )
+    capabilities: dict[str, Any] | None = None
+
+
+class ServerInfo(Sent):
+    name: str
+    version: str
+
+
+class ServerCapabilities(Sent):
+    """What this server does, so that a host need not find out by trial."""
+
+    methods: list[str]
+    generate_parameters: list[str] = Field(description="the parameters of generate that are honoured")
+    autoload: bool = Field(description="whether an operation loads its model by itself")
+
+
+class ServerLimits(Sent):
+    """Bounds on what the server takes in."""
+
+    frame_bytes: Count
+    batch_elements: Count
+    nesting: Count
+    waiting_requests: Count | None = None
+
+
+class InitializeResult(Sent):
+    """``backend`` is absent while the engine is still finding out; ``engine/state`` tells then."""
+
+    protocol_version: Annotated[int, Field(ge=1)]
+    server: ServerInfo
+    instance: str = Field(description="new for each process")
+    backend: str | None = Field(default=None, description="metal, cuda, cpu or fake")
+    capabilities: ServerCapabilities
+    limits: ServerLimits
+
+
+class ShutdownParams(Received):
+    cancel: Annotated[bool, NullIs(False)] = Field(default=False, description="cancel what runs; else let it end")
+
+
+class CancelRequestParams(Received):
+    id: RequestId
+
+
+# Models.
+
+
+class ModelCard(Sent):
+    """A model the engine holds, or is about to. What is not known yet is absent."""
+
+    model: str
+    state: Literal["loading", "ready"]
+    path: str
+    pinned: bool
+    streams: Count = Field(description="how many are running on it")
+    architecture: str | None = None
+    parameters: Count | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    context_length: Count | None = None
+    vocabulary: Count | None = None
+    memory_bytes: Count | None = None
+    last_used_s: Seconds | None = Field(default=None, description="seconds since its last request")
+    policy: str | None = Field(default=None, description="how its arithmetic is done")
+
+
+class LoadParams(Received):
+    model: Name
+    path: Name | None = Field(default=None, description="a local directory; without it the name is resolved")
+    revision: Name | None = None
+    adapter: Name | None = None
+    pin: Annotated[bool, NullIs(False)] = Field(default=False, description="never evict it")
+    ttl_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="unload after this long without use")
+    dtype: Dtype | None = None
+    progress: ProgressToken | None = Field(default=None, description="turns progress notifications on")
+
+
+class LoadResult(ModelCard):
+    """The card of the model, and what loading it cost: 0 if it was there."""
+
+    load_s: Seconds
+
+
+class UnloadParams(Received):
+    model: Name
+    force: Annotated[bool, NullIs(False)] = Field(default=False, description="end its running streams as error")
+
+
+class UnloadResult(Sent):
+    freed_bytes: Count
+
+
+class ModelsResult(Sent):
+    models: list[ModelCard]
+
+
+# Text.
+
+
+class TokenizeParams(Received):
+    model: Name
+    text: str
+    add_special: Annotated[bool, NullIs(True)] = Field(
+        default=True, description="whether the tokenizer adds its own special tokens, as for a prompt"
+    )
+    pieces: Annotated[bool, NullIs(False)] = Field(default=False, description="answer the text of each token too")
+
+
+class TokenizeResult(Sent):
+    tokens: list[TokenId]
+    count: Count
+    pieces: list[str] | None = None
+
+
+class DetokenizeParams(Received):
+    model: Name
+    tokens: TokenIds
+
+
+class DetokenizeResult(Sent):
+    text: str
+
+
+class RenderParams(Received):
+    """What ``generate`` would do with these messages, without doing it."""
+
+    model: Name
+    messages: Annotated[list[Message], Field(min_length=1), FirstFault()]
+    tools: list[dict[str, Any]] | None = None
+    template_args: dict[str, Any] | None = None
+    add_generation_prompt: Annotated[bool, NullIs(True)] = True
+
+
+class RenderResult(Sent):
+    text: str
+    tokens: list[TokenId]
+
+
+# Streams.
+
+
+class StreamCancelParams(Received):
+    stream: StreamId
+
+
+class StreamSubscribeParams(Received):
+    stream: StreamId
+    after_seq: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="the last delta the host has; without it: none"
+    )
+
+
+class StreamSubscribeResult(Sent):
+    """Where the stream stood. ``finish_reason`` is there once it has ended."""
+
+    stream: StreamId
+    last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
+    finish_reason: Literal["stop", "length", "cancelled", "deadline", "error"] | None = None
+
+
+class StreamAckParams(Received):
+    stream: StreamId
+    seq: Annotated[int, Field(ge=0)]
+
+
+# Statistics.
+
+
+class EngineInfo(Sent):
+    """The engine process; what it has not told yet is absent."""
+
+    state: EngineState
+    restarts: Count
+    pid: Count | None = None
+    backend: str | None = None
+    device: str | None = None
+    numerics: Literal["fast", "exact"] | None = None
+    policy: str | None = Field(default=None, description="how arithmetic is done unless a model's card says otherwise")
+    versions: dict[str, str] | None = None
+
+
+class Health(Sent):
+    """``last_device_operation_s`` is the age of the last operation the device completed; absent before the first."""
+
+    status: Literal["ok", "starting", "degraded", "failed"]
+    last_device_operation_s: Seconds | None = None
+    reason: str | None = None
+
+
+class Histogram(Sent):
+    """``counts[i]`` values were at most ``bounds[i]`` and above the bound before; the last count is those above all."""
+
+    bounds: list[float]
+    counts: list[Count]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[float, int]]) -> Histogram:
+        """From ascending pairs of upper bound and count; an infinite last bound is the overflow."""
+        bounds, counts = [], []
+        for bound, count in pairs:
+            counts.append(count)
+            if not isinf(bound):
+                bounds.append(bound)
+        return cls(bounds=bounds, counts=counts if len(counts) > len(bounds) else [*counts, 0])
+
+
+class Memory(Sent):
+    """Bytes. ``limit_bytes`` is what the engine may use."""
+
+    limit_bytes: Count | None = None
+    used_bytes: Count | None = None
+    peak_bytes: Count | None = None
+    cache_bytes: Count | None = None
+    models_bytes: Count | None = None
+    front_bytes: Count | None = Field(default=None, description="resident size of the front")
+    engine_bytes: Count | None = Field(default=None, description="resident size of the engine process")
+
+
+class Queue(Sent):
+    """Requests. ``limit`` is how many may wait before new ones are refused."""
+
+    waiting: Count
+    running: Count
+    limit: Count | None = None
+
+
+class StatsResult(Sent):
+    """What the sidecar knows about itself. Names of counters, gauges and histograms may grow in number."""
+
+    server: ServerInfo
+    instance: str
+    uptime_s: Seconds
+    engine: EngineInfo
+    health: Health
+    queue: Queue
+    memory: Memory
+    counters: dict[str, int]
+    gauges: dict[str, Measure]
+    histograms: dict[str, Histogram]
+
+
+class DiscoverResult(Sent):
+    """An OpenRPC document."""
+
+    openrpc: str
+    info: dict[str, Any]
+    methods: list[dict[str, Any]]
+    components: dict[str, Any]
+    notifications: list[dict[str, Any]] = Field(
+        alias="x-notifications", description="what the sidecar sends; OpenRPC has no word for it"
+    )
