@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
@@ -15,6 +15,7 @@ from mlx_sidecar_protocol.notifications import EngineState
 from ..config import Config
 from .codec import Decoder, encode
 from .messages import (
+    Cancel,
     EngineStats,
     Fault,
     Finished,
@@ -114,6 +115,11 @@ class Supervisor:
         if self._transport is None:
             raise self._refusal or errors.EngineLost(self.reason or "it is being started again")
         self._transport.write(encode(message))
+
+    def cancel(self, seq: int, reason: Literal["cancelled", "stop"] = "cancelled") -> None:
+        """End a sequence. Idempotent; with the engine away there is nothing to end."""
+        if self._transport is not None:
+            self._transport.write(encode(Cancel(seq, reason)))
 
     async def load(self, message: Load, on_progress: Callable[[Progress], None] | None = None) -> Loaded:
         return await self._call(message, Loaded, on_progress)

@@ -1,0 +1,73 @@
+"""``mlx-sidecar doctor``: what a bug report should hold, found by running the thing itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from . import __version__
+from .host import Host, SidecarError, SidecarGone
+
+_PACKAGES = ("mlx", "mlx-lm", "jsonrpcserver", "pydantic", "tokenizers", "jinja2", "huggingface_hub", "transformers")
+_QUESTION = {"model": "pocket", "messages": [{"role": "user", "content": "What is mlx-sidecar?"}], "max_tokens": 48}
+
+
+def run(options: list[str]) -> int:
+    """Print the report; 0 if the self-test passed."""
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"mlx-sidecar {__version__} · {' '.join(options)}")
+    for name, value in _machine():
+        out.print(f"{name:>14}  {value}", markup=False)
+    try:
+        with Host(*options) as host:
+            card = host.call("load", {"model": "pocket"})
+            result = host.call("generate", _QUESTION)
+            report = _engine(host.call("stats"), card, result)
+    except (SidecarError, SidecarGone) as error:
+        out.print(f"{'self-test':>14}  FAILED: {error}", markup=False)
+        return 1
+    for name, value in report:
+        out.print(f"{name:>14}  {value}", markup=False)
+    return 0
+
+
+def _machine() -> list[tuple[str, str]]:
+    memory = psutil.virtual_memory()
+    rows = [
+        ("system", f"{platform.platform()} {platform.machine()}, {os.cpu_count()} cores, {_gib(memory.total)}"),
+        ("free memory", _gib(memory.available)),
+        ("python", f"{platform.python_version()} {sys.implementation.name}"),
+        ("compiler", shutil.which("g++") or shutil.which("clang++") or "none: mlx runs its kernels uncompiled"),
+    ]
+    return rows + [(name, _version(name)) for name in _PACKAGES]
+
+
+def _engine(stats: dict[str, Any], card: dict[str, Any], result: dict[str, Any]) -> list[tuple[str, str]]:
+    engine, memory, timing = stats["engine"], stats["memory"], result["timing"]
+    return [
+        ("backend", f"{engine['backend']} on {engine['device']}"),
+        ("arithmetic", f"{engine['policy']} ({engine['numerics']})"),
+        ("memory limit", _gib(memory["limit_bytes"])),
+        ("front", f"{memory['front_bytes'] / 2**20:.0f} MiB"),
+        ("engine", f"{memory['engine_bytes'] / 2**20:.0f} MiB"),
+        ("self-test", f"pocket loaded in {card['load_s']:.3f} s, {card['dtype']}, {card['policy']}"),
+        ("", f"answered in {timing['first_token_s'] + timing['decode_s']:.3f} s: {result['text']!r}"),
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,94 @@
+"""All streams of the connection: by the engine's number, and by the host's name, for a while beyond their end."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import count
+
+from mlx_sidecar_protocol.errors import DuplicateStream, EngineLost, UnknownStream
+from mlx_sidecar_protocol.model import StreamId
+
+from ..link.messages import Finished, Timing
+from ..link.supervisor import error_from
+from .stream import Ending, Stream
+
+REMEMBERED = 32  # ended streams kept for stream/subscribe
+
+
+class Streams:
+    """``notify`` is called when a stream has text for the host; ``stop`` when a stop string makes more tokens useless."""
+
+    def __init__(self, notify: Callable[[Stream], None], stop: Callable[[int], None]) -> None:
+        self._notify = notify
+        self._stop = stop
+        self._numbers = count(1)
+        self._open: dict[int, Stream] = {}
+        # Keyed with the type: 1 and "1" are different names.
+        self._named: dict[tuple[type, StreamId], Stream] = {}
+        self._remembered: OrderedDict[tuple[type, StreamId], Stream] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    def check_free(self, name: StreamId | None) -> None:
+        """Raises DuplicateStream if a running stream has this name. An ended one gives its name away."""
+        if name is not None and (type(name), name) in self._named:
+            raise DuplicateStream(name)
+
+    def open(self, stream: Stream) -> None:
+        self.check_free(stream.id)
+        self._open[stream.submit.seq] = stream
+        if stream.id is not None:
+            key = (type(stream.id), stream.id)
+            self._remembered.pop(key, None)
+            self._named[key] = stream
+
+    def close(self, stream: Stream) -> None:
+        """Forget a running stream; one with a name is remembered for stream/subscribe."""
+        self._open.pop(stream.submit.seq, None)
+        if stream.id is None:
+            return
+        key = (type(stream.id), stream.id)
+        if self._named.pop(key, None) is not None:
+            self._remembered[key] = stream
+        while len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def find(self, name: StreamId) -> Stream:
+        """A running or remembered stream. Raises UnknownStream."""
+        key = (type(name), name)
+        stream = self._named.get(key) or self._remembered.get(key)
+        if stream is None:
+            raise UnknownStream(name)
+        return stream
+
+    # What the supervisor hears from the engine.
+
+    def on_tokens(self, seq: int, tokens: list[int]) -> None:
+        stream = self._open.get(seq)
+        if stream is None or stream.stop_match is not None:
+            return  # decoded before the engine heard that we are done
+        if stream.push(tokens) and stream.id is not None:
+            self._notify(stream)
+        if stream.stop_match is not None:
+            self._stop(seq)
+
+    def on_finished(self, message: Finished) -> None:
+        stream = self._open.get(message.seq)
+        if stream is not None:
+            error = None if message.fault is None else error_from(message.fault)
+            self._finish(stream, Ending(message.reason, message.started, message.timing, message.cached_tokens, error))
+
+    def on_engine_lost(self, error: EngineLost) -> None:
+        for stream in list(self._open.values()):
+            started = stream.first_token_at is not None
+            self._finish(stream, Ending("error", started, Timing(), error=error))
+
+    def _finish(self, stream: Stream, ending: Ending) -> None:
+        stream.finish(ending)
+        if stream.id is not None and stream.pending:
+            self._notify(stream)

@@ -1,0 +1,118 @@
+"""One running generation as the front sees it: tokens in, text out, numbered deltas for the host, one ending."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlx_sidecar_protocol.errors import RpcError
+from mlx_sidecar_protocol.generate import FinishReason
+from mlx_sidecar_protocol.model import StreamId
+from mlx_sidecar_protocol.notifications import StreamDelta
+
+from ..link.messages import Submit, Timing
+from .transcript import Transcript
+
+
+class Detokenizer(Protocol):
+    def push_many(self, tokens: list[int]) -> str: ...
+    def finish(self) -> str: ...
+
+
+class StopMatcher(Protocol):
+    def push(self, text: str) -> tuple[str, str | None]: ...
+    def finish(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a stream ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done."""
+
+    reason: FinishReason
+    started: bool
+    timing: Timing
+    cached_tokens: int = 0
+    error: RpcError | None = None
+
+
+class Stream:
+    """Tokens arrive on the event loop; deltas are taken by the writer thread whenever the host reads.
+
+    ``submit`` and the transcript's tokens are the journal: all that is needed to go on elsewhere.
+    ``id`` is the host's name for the stream, None if it wants no deltas.
+    """
+
+    def __init__(self, submit: Submit, id_: StreamId | None, detokenizer: Detokenizer, stops: StopMatcher) -> None:
+        self.submit = submit
+        self.id = id_
+        self.transcript = Transcript()
+        self.opened_at = time.monotonic()
+        self.first_token_at: float | None = None
+        self.stop_match: str | None = None
+        self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._detokenizer = detokenizer
+        self._stops = stops
+        # Where each delta began, by its number: characters and tokens before it. Written by the writer thread only.
+        self._begins = (array("Q"), array("Q"))
+        self._sent = (0, 0)
+
+    # On the event loop.
+
+    def push(self, tokens: list[int]) -> bool:
+        """Take in new tokens. True if they completed text that the host has not seen."""
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+        text, self.stop_match = self._stops.push(self._detokenizer.push_many(tokens))
+        self.transcript.append(text, tokens)
+        return text != ""
+
+    def finish(self, ending: Ending) -> None:
+        """Release what was held back and settle the ending. Later calls do nothing."""
+        if self.ended.done():
+            return
+        if self.stop_match is None:
+            tail, self.stop_match = self._stops.push(self._detokenizer.finish())
+            if self.stop_match is None:
+                tail += self._stops.finish()
+            self.transcript.append(tail, [])
+        self.ended.set_result(ending)
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """None while it runs. A stop string that was found counts, whatever became of the engine after it."""
+        if self.stop_match is not None:
+            return "stop"
+        return self.ended.result().reason if self.ended.done() else None
+
+    @property
+    def last_seq(self) -> int | None:
+        """Number of the last delta that was taken; None before the first."""
+        return len(self._begins[0]) - 1 if self._begins[0] else None
+
+    def rewind(self, after_seq: int | None) -> None:
+        """Let the next delta begin behind delta ``after_seq`` again, or at the start."""
+        following = 0 if after_seq is None else after_seq + 1
+        characters, tokens = self._begins
+        if following < len(characters):
+            self._sent = (characters[following], tokens[following])
+
+    # In the writer thread, or under the mailbox's lock.
+
+    @property
+    def pending(self) -> bool:
+        """Whether the host has not been sent all there is."""
+        return self._sent != self.transcript.published
+
+    def take_delta(self) -> StreamDelta:
+        """The next delta: all that is new, within the bounds of one frame."""
+        assert self.id is not None
+        characters, tokens = self._sent
+        text, ids = self.transcript.read(characters, tokens)
+        seq = len(self._begins[0])
+        self._begins[0].append(characters)
+        self._begins[1].append(tokens)
+        self._sent = (characters + len(text), tokens + len(ids))
+        return StreamDelta(stream=self.id, seq=seq, offset=characters, text=text, tokens=ids)

@@ -1,0 +1,205 @@
+"""The operations of version 1: each takes its validated parameters and returns its result or raises an RpcError."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
+
+import psutil
+
+from mlx_sidecar_protocol import openrpc
+from mlx_sidecar_protocol.errors import EngineLost, UnsupportedParameter
+from mlx_sidecar_protocol.model import ProgressToken
+from mlx_sidecar_protocol.notifications import ProgressParams
+from mlx_sidecar_protocol.operations import (
+    DetokenizeParams,
+    DetokenizeResult,
+    DiscoverResult,
+    EmptyResult,
+    EngineInfo,
+    Health,
+    Histogram,
+    LoadParams,
+    LoadResult,
+    Memory,
+    ModelCard,
+    ModelsResult,
+    NoParams,
+    Queue,
+    RenderParams,
+    RenderResult,
+    ServerInfo,
+    StatsResult,
+    StreamAckParams,
+    StreamCancelParams,
+    StreamSubscribeParams,
+    StreamSubscribeResult,
+    TokenizeParams,
+    TokenizeResult,
+    UnloadParams,
+    UnloadResult,
+)
+
+from .. import __version__
+from ..link import messages as link
+from ..link.supervisor import Supervisor
+from ..models.catalog import Catalog, OnProgress
+from ..streams.registry import Streams
+from ..streams.stream import Stream
+from .dispatcher import RequestContext
+from .offload import off_loop
+
+HealthStatus = Literal["ok", "starting", "degraded", "failed"]
+
+_STATS_WAIT_S = 1.0  # an engine in the middle of an operation answers after it
+
+SERVER = ServerInfo(name="mlx-sidecar", version=__version__)
+
+
+class Handlers:
+    """Everything but ``generate``; one per front. ``send`` writes a notification, ``resume`` marks a stream as dirty."""
+
+    def __init__(
+        self,
+        instance: str,
+        catalog: Catalog,
+        streams: Streams,
+        engine: Supervisor,
+        notify: Callable[[str, ProgressParams], None],
+        resume: Callable[[Stream], None],
+    ) -> None:
+        self._instance = instance
+        self._catalog = catalog
+        self._streams = streams
+        self._engine = engine
+        self._notify = notify
+        self._resume = resume
+        self._started_at = time.monotonic()
+
+    async def load(self, context: RequestContext, params: LoadParams) -> LoadResult:
+        on_progress = None if params.progress is None else self._progress(params.model, params.progress)
+        card, _, load_s = await self._catalog.load(params, on_progress)
+        return LoadResult(**_card(card).model_dump(), load_s=load_s)
+
+    async def unload(self, context: RequestContext, params: UnloadParams) -> UnloadResult:
+        return UnloadResult(freed_bytes=await self._catalog.unload(params.model, force=params.force))
+
+    async def models(self, context: RequestContext, params: NoParams) -> ModelsResult:
+        answer = await self._engine.models()
+        return ModelsResult(models=[_card(card) for card in answer.models])
+
+    async def tokenize(self, context: RequestContext, params: TokenizeParams) -> TokenizeResult:
+        text = await self._catalog.text(params.model)
+        tokens = await off_loop(text.encode, params.text, params.add_special)
+        pieces = await off_loop(text.pieces, tokens) if params.pieces else None
+        return TokenizeResult(tokens=tokens, count=len(tokens), pieces=pieces)
+
+    async def detokenize(self, context: RequestContext, params: DetokenizeParams) -> DetokenizeResult:
+        text = await self._catalog.text(params.model)
+        return DetokenizeResult(text=await off_loop(text.decode, params.tokens))
+
+    async def render(self, context: RequestContext, params: RenderParams) -> RenderResult:
+        text = await self._catalog.text(params.model)
+        messages = [message.for_template() for message in params.messages]
+        rendered = await off_loop(
+            text.render, messages, params.tools, params.add_generation_prompt, params.template_args or {}
+        )
+        return RenderResult(text=rendered, tokens=await off_loop(text.encode, rendered, False))
+
+    def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:
+        stream = self._streams.find(params.stream)
+        self._engine.cancel(stream.submit.seq)
+        return EmptyResult()
+
+    def stream_subscribe(self, context: RequestContext, params: StreamSubscribeParams) -> StreamSubscribeResult:
+        stream = self._streams.find(params.stream)
+        last_seq = stream.last_seq
+        stream.rewind(params.after_seq)
+        self._resume(stream)
+        return StreamSubscribeResult(stream=params.stream, last_seq=last_seq, finish_reason=stream.finish_reason)
+
+    def stream_ack(self, context: RequestContext, params: StreamAckParams) -> EmptyResult:
+        self._streams.find(params.stream)
+        raise UnsupportedParameter("window", "this version opens no streams with a window, so none waits for an ack")
+
+    async def stats(self, context: RequestContext, params: NoParams) -> StatsResult:
+        answer, health = await self._examine()
+        ready = self._engine.ready
+        gauges = dict(answer.gauges) if answer else {}
+        return StatsResult(
+            server=SERVER,
+            instance=self._instance,
+            uptime_s=time.monotonic() - self._started_at,
+            engine=_engine_info(self._engine),
+            health=health,
+            queue=Queue(waiting=int(gauges.pop("waiting", 0)), running=int(gauges.pop("running", 0))),
+            memory=_memory(gauges, ready),
+            counters=answer.counters if answer else {},
+            gauges={**gauges, "streams": len(self._streams)},
+            histograms={name: Histogram.of(pairs) for name, pairs in answer.histograms.items()} if answer else {},
+        )
+
+    async def _examine(self) -> tuple[link.EngineStats | None, Health]:
+        """The engine's own figures, and what their coming or not coming says of its health."""
+        engine = self._engine
+        if engine.ready is None:
+            status: HealthStatus = "failed" if engine.state == "failed" else "starting"
+            return None, Health(status=status, reason=engine.reason)
+        try:
+            answer = await asyncio.wait_for(engine.stats(), _STATS_WAIT_S)
+        except EngineLost as error:
+            return None, Health(status="starting", reason=error.message)
+        except TimeoutError:
+            because = f"the engine has not answered for {_STATS_WAIT_S} s: one device operation takes that long"
+            return None, Health(status="degraded", reason=because)
+        return answer, Health(status="ok", last_device_operation_s=answer.last_device_operation_s)
+
+    def discover(self, context: RequestContext, params: NoParams) -> DiscoverResult:
+        return _discovered()
+
+    def _progress(self, model: str, token: ProgressToken) -> OnProgress:
+        def report(stage: str, done: int, total: int) -> None:
+            self._notify(
+                "progress",
+                ProgressParams(token=token, model=model, stage=stage, done_bytes=done, total_bytes=total or None),
+            )
+
+        return report
+
+
+def _engine_info(engine: Supervisor) -> EngineInfo:
+    told = {
+        name: getattr(engine.ready, name, None) for name in ("pid", "backend", "device", "numerics", "policy", "versions")
+    }
+    return EngineInfo(state=engine.state, restarts=engine.restarts, **told)
+
+
+@cache
+def _discovered() -> DiscoverResult:
+    return DiscoverResult.model_validate(openrpc.document(__version__))
+
+
+def _card(card: link.ModelCard) -> ModelCard:
+    """The card as hosts see it: what is not known yet is absent."""
+    known: dict[str, Any] = {name: value for name in card.__struct_fields__ if (value := getattr(card, name)) != ""}
+    if card.state == "loading":
+        known = {name: value for name, value in known.items() if value != 0 or name in ("pinned", "streams")}
+    return ModelCard(**known)
+
+
+def _memory(gauges: dict[str, float], ready: link.Ready | None) -> Memory:
+    """Takes the gauges that are bytes out of ``gauges``; adds what the system says of both processes."""
+    known = {
+        name: int(gauges.pop(name))
+        for name in ("used_bytes", "peak_bytes", "cache_bytes", "models_bytes")
+        if name in gauges
+    }
+    return Memory(
+        limit_bytes=ready.memory_limit_bytes if ready else None,
+        front_bytes=psutil.Process().memory_info().rss,
+        engine_bytes=psutil.Process(ready.pid).memory_info().rss if ready else None,
+        **known,
+    )

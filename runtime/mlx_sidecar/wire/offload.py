@@ -1,0 +1,32 @@
+"""Work that would hold up the event loop goes to a thread; small work stays, since the hop costs more than it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+SMALL = 4096  # characters or items; about a millisecond of tokenising
+
+
+async def off_loop(function: Callable[..., T], *args: Any) -> T:
+    """``function(*args)``, in a thread unless every argument with a length is small."""
+    if all(_size(arg) <= SMALL for arg in args):
+        return function(*args)
+    return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
+
+
+def _size(value: Any) -> int:
+    """Characters of all strings within, or the length of a list of numbers."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_size(item) for item in value.values())
+    if isinstance(value, list):
+        if value and isinstance(value[0], int):
+            return len(value)
+        return sum(_size(item) for item in value)
+    return 0

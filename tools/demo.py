@@ -1,0 +1,27 @@
+"""``make demo``: spawn the sidecar, load the embedded model, stream one chat answer, show what it took."""
+
+from __future__ import annotations
+
+import sys
+
+from mlx_sidecar.host import Host
+from mlx_sidecar.terminal import answer, load
+
+QUESTIONS = ("What is mlx-sidecar?", "How do I cancel a request?")
+
+
+def main() -> int:
+    with Host() as host:
+        load(host, "pocket")
+        messages = []
+        for question in QUESTIONS:
+            print(f"\n> {question}")
+            messages.append({"role": "user", "content": question})
+            result = answer(host, {"model": "pocket", "messages": messages})
+            messages.append({"role": "assistant", "content": result["text"]})
+    print("\nTalk to it yourself: .venv/bin/mlx-sidecar chat")
+    return 0 if result["finish_reason"] == "stop" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
