@@ -101,7 +101,9 @@ class GenerateParams(Received):
     presence_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
     logit_bias: dict[TokenKey, float] | None = Field(default=None, description="token id to what is added")
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(default=None, description="without it: we pick one")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+        default=None, description="below 2^63; without it: we pick one"
+    )
 
     stop: Annotated[list[StopString], Field(max_length=16)] | None = None
     stop_tokens: Annotated[list[TokenId], Field(max_length=256), FirstFault()] | None = None

@@ -69,12 +69,13 @@ class ServerCapabilities(Sent):
 
 
 class ServerLimits(Sent):
-    """Bounds on what the server takes in."""
+    """Bounds on what the server takes in at once."""
 
     frame_bytes: Count
-    batch_elements: Count
-    nesting: Count
-    waiting_requests: Count | None = None
+    header_bytes: Count
+    batch: Count = Field(description="elements of one batch")
+    nesting: Count = Field(description="of arrays and objects")
+    waiting_requests: Count | None = Field(default=None, description="above it, requests are refused as overloaded")
 
 
 class InitializeResult(Sent):

@@ -1,0 +1,109 @@
+"""What each kind of error carries in ``data`` besides ``kind`` and ``retryable``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import errors
+from .errors import RpcError
+from .model import Count, Seconds, Sent, StreamId
+
+
+class NoDetails(Sent):
+    pass
+
+
+class FrameLimit(Sent):
+    limit_bytes: Count
+
+
+class HaveAndLimit(Sent):
+    have: Count
+    limit: Count
+
+
+class FieldError(Sent):
+    """One field at fault. ``loc`` is the way to it: names and list indices."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class FieldErrors(Sent):
+    errors: list[FieldError]
+
+
+class AboutModel(Sent):
+    model: str
+
+
+class ModelFault(Sent):
+    model: str
+    because: str
+
+
+class ModelBusy(Sent):
+    model: str
+    streams: Count
+
+
+class ParameterFault(Sent):
+    name: str
+    because: str
+
+
+class QueueFull(Sent):
+    queue: Count
+    limit: Count
+    retry_after_s: Seconds
+
+
+class MemoryShort(Sent):
+    need_bytes: Count
+    have_bytes: Count
+
+
+class EngineFault(Sent):
+    because: str | None = None
+
+
+class AboutStream(Sent):
+    stream: StreamId
+
+
+DETAILS: dict[type[RpcError], type[Sent]] = {
+    errors.ParseError: NoDetails,
+    errors.InvalidRequest: NoDetails,
+    errors.FrameTooLarge: FrameLimit,
+    errors.BatchTooLong: HaveAndLimit,
+    errors.MethodNotFound: NoDetails,
+    errors.InvalidParams: FieldErrors,
+    errors.InternalError: NoDetails,
+    errors.ModelNotFound: AboutModel,
+    errors.ModelLoadFailed: ModelFault,
+    errors.ModelUnsupported: ModelFault,
+    errors.NotInitialized: NoDetails,
+    errors.ShuttingDown: NoDetails,
+    errors.ModelNotLoaded: AboutModel,
+    errors.ModelInUse: ModelBusy,
+    errors.ContextTooLong: HaveAndLimit,
+    errors.UnsupportedParameter: ParameterFault,
+    errors.Overloaded: QueueFull,
+    errors.OutOfMemory: MemoryShort,
+    errors.EngineLost: EngineFault,
+    errors.EngineStalled: EngineFault,
+    errors.PoisonRequest: EngineFault,
+    errors.UnknownStream: AboutStream,
+    errors.DuplicateStream: AboutStream,
+    errors.DuplicateId: NoDetails,
+    errors.Cancelled: NoDetails,
+}
+"""Every error a host can see, in the order of the documentation."""
+
+
+def all_errors(root: type[RpcError] = RpcError) -> Iterator[type[RpcError]]:
+    """Every class below ``root``; a test holds ``DETAILS`` against it."""
+    for child in root.__subclasses__():
+        yield child
+        yield from all_errors(child)

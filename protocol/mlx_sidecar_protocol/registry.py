@@ -1,0 +1,162 @@
+"""The table of methods: the one place that says which exist, what they take and what they answer.
+
+Dispatcher, schemas, OpenRPC document and documentation are all made or checked from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from . import errors as e
+from . import generate as g
+from . import notifications as n
+from . import operations as o
+from .errors import RpcError
+from .model import Received, Sent
+
+Direction = Literal["host-to-sidecar", "sidecar-to-host"]
+Kind = Literal["request", "notification"]
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One method. ``params`` is ``Received`` if the host sends it, ``Sent`` if we do; only requests have a result."""
+
+    name: str
+    direction: Direction
+    kind: Kind
+    params: type[Received] | type[Sent]
+    result: type[Sent] | None
+    errors: tuple[type[RpcError], ...]
+    summary: str
+    since: str = "1"
+
+
+ANY_REQUEST = (e.InvalidParams, e.InternalError)
+"""What every request may be answered."""
+
+_WORK = (*ANY_REQUEST, e.ShuttingDown, e.DuplicateId, e.Cancelled, e.EngineLost, e.EngineStalled)
+_LOADING = (e.ModelNotFound, e.ModelLoadFailed, e.ModelUnsupported, e.OutOfMemory)
+_ON_A_MODEL = (*_WORK, *_LOADING, e.ModelNotLoaded)
+
+
+def _request(
+    name: str, params: type[Received], result: type[Sent], errors: tuple[type[RpcError], ...], summary: str
+) -> MethodSpec:
+    return MethodSpec(name, "host-to-sidecar", "request", params, result, errors, summary)
+
+
+def _told(name: str, params: type[Received], summary: str) -> MethodSpec:
+    return MethodSpec(name, "host-to-sidecar", "notification", params, None, (), summary)
+
+
+def _tells(name: str, params: type[Sent], summary: str) -> MethodSpec:
+    return MethodSpec(name, "sidecar-to-host", "notification", params, None, (), summary)
+
+
+_TABLE = (
+    _request(
+        "initialize",
+        o.InitializeParams,
+        o.InitializeResult,
+        (*ANY_REQUEST, e.InvalidRequest),
+        "Agree on a version; optional, and then the first request and the only one of its kind.",
+    ),
+    _told("initialized", o.NoParams, "The host has read the answer to initialize."),
+    _request("ping", o.NoParams, o.EmptyResult, ANY_REQUEST, "Answer at once."),
+    _request(
+        "shutdown", o.ShutdownParams, o.EmptyResult, ANY_REQUEST, "Take no new work; answer when what runs has ended."
+    ),
+    _told("exit", o.NoParams, "End the process: status 0 after shutdown, else 1."),
+    _told("$/cancelRequest", o.CancelRequestParams, "Cancel a request by its id."),
+    _request(
+        "load",
+        o.LoadParams,
+        o.LoadResult,
+        (*_WORK, *_LOADING, e.UnsupportedParameter),
+        "Make a model resident; a resident one just answers its card.",
+    ),
+    _request(
+        "unload",
+        o.UnloadParams,
+        o.UnloadResult,
+        (*_WORK, e.ModelNotLoaded, e.ModelInUse),
+        "Drop a model and free its memory.",
+    ),
+    _request("models", o.NoParams, o.ModelsResult, _WORK, "The models that are resident or on their way."),
+    _request(
+        "generate",
+        g.GenerateParams,
+        g.GenerateResult,
+        (
+            *_ON_A_MODEL,
+            e.ContextTooLong,
+            e.UnsupportedParameter,
+            e.Overloaded,
+            e.PoisonRequest,
+            e.DuplicateStream,
+        ),
+        "Continue a prompt, a chat or tokens; streamed if the host names a stream.",
+    ),
+    _request(
+        "tokenize", o.TokenizeParams, o.TokenizeResult, (*_ON_A_MODEL, e.UnsupportedParameter), "Text to token ids."
+    ),
+    _request("detokenize", o.DetokenizeParams, o.DetokenizeResult, _ON_A_MODEL, "Token ids to text."),
+    _request(
+        "render",
+        o.RenderParams,
+        o.RenderResult,
+        (*_ON_A_MODEL, e.UnsupportedParameter),
+        "What a chat becomes under the model's template.",
+    ),
+    _request("stream/cancel", o.StreamCancelParams, o.EmptyResult, ANY_REQUEST, "Cancel a stream; idempotent."),
+    _request(
+        "stream/subscribe",
+        o.StreamSubscribeParams,
+        o.StreamSubscribeResult,
+        (*ANY_REQUEST, e.UnknownStream),
+        "One delta with all that was missed, then the live ones.",
+    ),
+    _request(
+        "stream/ack",
+        o.StreamAckParams,
+        o.EmptyResult,
+        (*ANY_REQUEST, e.UnknownStream, e.UnsupportedParameter),
+        "Say how far a stream with a window was read.",
+    ),
+    _request("stats", o.NoParams, o.StatsResult, ANY_REQUEST, "Counters, latencies, health, memory."),
+    _request("rpc.discover", o.NoParams, o.DiscoverResult, ANY_REQUEST, "This table as an OpenRPC document."),
+    _tells("stream/delta", n.StreamDelta, "New text of a stream."),
+    _tells("stream/interrupted", n.StreamInterrupted, "A stream lost its engine and will go on."),
+    _tells("progress", n.ProgressParams, "How far a load is."),
+    _tells("log", n.LogParams, "Something for the host's log."),
+    _tells("engine/state", n.EngineStateParams, "The engine process changed its state."),
+)
+
+METHODS = MappingProxyType({spec.name: spec for spec in _TABLE})
+"""Name to specification, in the order of the documentation."""
+
+
+def requests() -> tuple[MethodSpec, ...]:
+    """What the host asks."""
+    return tuple(spec for spec in _TABLE if spec.kind == "request")
+
+
+def host_notifications() -> tuple[MethodSpec, ...]:
+    """What the host tells."""
+    return tuple(spec for spec in _TABLE if spec.kind == "notification" and spec.direction == "host-to-sidecar")
+
+
+def own_notifications() -> tuple[MethodSpec, ...]:
+    """What the sidecar tells."""
+    return tuple(spec for spec in _TABLE if spec.direction == "sidecar-to-host")
+
+
+def build_models() -> None:
+    """Build every validator now. Without it each is built when it is first used, at the cost of that one request."""
+    for spec in _TABLE:
+        spec.params.model_rebuild()
+        if spec.result is not None:
+            spec.result.model_rebuild()
