@@ -1,0 +1,1 @@
+"""Models: finding room for them, reading them, keeping and dropping them."""

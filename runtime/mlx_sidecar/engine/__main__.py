@@ -1,0 +1,78 @@
+"""``python -m mlx_sidecar.engine --fd N …``: the engine process. The front starts it; nobody else should."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from mlx_sidecar_protocol.errors import RpcError
+
+from ..link.codec import encode
+from ..link.messages import Ready, Refused
+from ..models.budget import machine_limit_bytes
+from .faults import fault_of
+from .inbox import Inbox
+from .loop import Engine
+from .scheduler import Limits
+
+REFUSED_STATUS = 78  # EX_CONFIG: starting again would not help
+
+
+def main() -> NoReturn:
+    """Serve the link until it closes."""
+    options = _parser().parse_args()
+    logging.basicConfig(stream=sys.stderr, level=options.log_level.upper(), format="engine: %(levelname)s: %(message)s")
+    # Ctrl-C in a terminal reaches the whole process group; the front decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = socket.socket(fileno=options.fd)
+    # Listening first: from here on a front that goes away ends us, even inside a slow import.
+    inbox = Inbox(link)
+    inbox.start()
+    try:
+        _serve(link, inbox, options)
+    except RpcError as error:
+        logging.error("the engine cannot serve as configured: %s", error.message)
+        link.sendall(encode(Refused(0, fault_of(error))))
+        os._exit(REFUSED_STATUS)
+
+
+def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> NoReturn:
+    if options.engine == "fake":
+        from .fake import FakeBackend
+
+        backend = FakeBackend()
+        limit_bytes = options.memory_limit_bytes or machine_limit_bytes()
+    engine = Engine(link, inbox, backend, Limits(), limit_bytes)
+    link.sendall(
+        encode(
+            Ready(
+                pid=os.getpid(),
+                backend=backend.name,
+                device=backend.device,
+                versions=backend.versions,
+                numerics=options.numerics,
+                policy=backend.policy,
+                memory_limit_bytes=limit_bytes,
+            )
+        )
+    )
+    engine.run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlx_sidecar.engine", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="our end of the link, inherited")
+    parser.add_argument("--engine", choices=("mlx", "fake"), default="mlx")
+    parser.add_argument("--numerics", choices=("fast", "exact"), default="fast")
+    parser.add_argument("--memory-limit-bytes", type=int)
+    parser.add_argument("--log-level", default="warning")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

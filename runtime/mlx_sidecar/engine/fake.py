@@ -1,0 +1,142 @@
+"""The fake engine: behind the same link, loop, scheduler and registry, a device without weights.
+
+Its tokens are a pure function of prompt and seed, a token is a byte of UTF-8, and what it does and when is written in
+the model's name (``fake_script.py``). It never sleeps: it says when its next step is due, and the loop waits on the
+inbox, so a cancel is heard at once however slow the script.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import mlx_sidecar_protocol.errors as errors
+
+from .. import __version__
+from ..link.messages import Fault, Load, ModelCard
+from ..models.budget import LayerCost, SequenceCost
+from ..models.registry import LoadedModel, LoadStep
+from .batch import Event
+from .fake_script import END, VOCABULARY, Script
+from .sequence import Sequence
+
+CRASH_STATUS = 70
+
+_LOAD_FAILURES = {
+    "model_not_found": errors.ModelNotFound,
+    "model_load_failed": errors.ModelLoadFailed,
+    "model_unsupported": errors.ModelUnsupported,
+}
+
+
+@dataclass
+class _Run:
+    """One sequence: what is left of its answer and when its next token is due."""
+
+    sequence: Sequence
+    answer: Iterator[int]
+    at: int  # the answer's tokens so far, those before a restart included
+    due_s: float
+
+
+class FakeBatch:
+    """Sequences of one fake model, each on its own clock."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._runs: dict[int, _Run] = {}
+
+    def submit(self, sequence: Sequence) -> None:
+        """The clock of ``sequence`` starts here: its first token is due when its scripted prefill is over."""
+        started = sequence.arrived_s if sequence.started_s is None else sequence.started_s
+        prompt = sequence.tokens[: len(sequence.tokens) - sequence.emitted]
+        answer = self._script.answer(prompt, sequence.sampling.seed)
+        for _ in range(sequence.emitted):
+            next(answer)
+        due_s = started + (self._script.prefill_ms + self._script.delay_ms) / 1000
+        self._runs[sequence.id] = _Run(sequence, answer, sequence.emitted, due_s)
+
+    def cancel(self, sequence: Sequence) -> None:
+        del self._runs[sequence.id]
+
+    def due_s(self, now: float) -> float:
+        return min((run.due_s for run in self._runs.values()), default=float("inf"))
+
+    def step(self, now: float) -> list[Event]:
+        """One token for every sequence that is due."""
+        events = [self._advance(run) for run in list(self._runs.values()) if run.due_s <= now]
+        for event in events:
+            if event.reason is not None:
+                del self._runs[event.sequence.id]
+        return events
+
+    def _advance(self, run: _Run) -> Event:
+        sequence = run.sequence
+        self._misbehave(run)
+        if run.at == self._script.fail_after:
+            return Event(sequence, [], "error", Fault("internal_error", "the script says so"))
+        token = next(run.answer)
+        if token in sequence.stop_tokens:
+            return Event(sequence, [], "stop")
+        if token == END:  # the host ignores the end of turn: the answer goes on
+            token = ord(" ")
+        run.at += 1
+        run.due_s += self._script.delay_ms / 1000
+        full = run.at - sequence.emitted >= sequence.limit
+        return Event(sequence, [token], "length" if full else None)
+
+    def _misbehave(self, run: _Run) -> None:
+        script = self._script
+        resumed_past_it = run.sequence.emitted >= script.crash_after
+        if run.at == script.poison_after or (run.at == script.crash_after and not resumed_past_it):
+            os._exit(CRASH_STATUS)
+        if run.at == script.hang_after:
+            threading.Event().wait()  # for ever: a device operation that does not come back
+
+
+class FakeBackend:
+    """Loads any name at all, and keeps books of memory that nobody holds."""
+
+    name = "fake"
+    device = "fake"
+    policy = "scripted"
+
+    def __init__(self) -> None:
+        self.versions = {"mlx_sidecar": __version__, "python": platform.python_version()}
+
+    def estimate(self, load: Load) -> int:
+        return Script.of(load.model).memory_bytes
+
+    def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
+        script = Script.of(load.model)
+        if load.adapter is not None:
+            raise errors.UnsupportedParameter("adapter", "a fake model has no weights")
+        began = time.monotonic()
+        for step in range(script.load_steps):
+            due_s = began + script.load_ms / 1000 * (step + 1) / script.load_steps
+            yield LoadStep("reading", script.memory_bytes * (step + 1) // script.load_steps, script.memory_bytes, due_s)
+        if script.fail_load:
+            failure = _LOAD_FAILURES.get(script.fail_load, errors.ModelLoadFailed)
+            raise failure(load.model, "the script says so")
+        card = ModelCard(
+            model=load.model,
+            state="ready",
+            path=load.path,
+            architecture="fake",
+            dtype=load.dtype or "float32",
+            context_length=script.context,
+            vocabulary=VOCABULARY,
+            memory_bytes=script.memory_bytes,
+            policy=self.policy,
+        )
+        return LoadedModel(card, FakeBatch(script), SequenceCost((LayerCost(token_bytes=script.token_bytes),)))
+
+    def reclaim(self) -> None:
+        """Nothing was taken."""
+
+    def gauges(self) -> dict[str, float]:
+        return {}

@@ -1,0 +1,58 @@
+"""The engine's ear: what the front says, as messages for the step loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from queue import Empty, SimpleQueue
+
+from ..link.codec import Decoder
+from ..link.messages import Stop, ToEngine
+
+
+class Inbox:
+    """Only the reader thread receives and decodes, only the step loop takes; the queue between them is the boundary.
+
+    A message is immutable and has one owner at a time, so the queue's own lock is the only one. ``take`` wakes as soon
+    as a message is there, so a waiting loop hears a cancel at once.
+
+    A closed link means that the front is gone. Then there is nobody to flush anything to, and the loop may be inside a
+    device operation of seconds: the reader thread ends the process itself, without asking.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._decoder: Decoder[ToEngine] = Decoder(ToEngine)  # type: ignore[arg-type]  # a union is not a type[T]
+        self._queue: SimpleQueue[ToEngine] = SimpleQueue()
+
+    def start(self) -> None:
+        """Begin to listen, on a daemon thread that ends with the process."""
+        threading.Thread(target=self._listen, name="inbox", daemon=True).start()
+
+    def take(self, timeout_s: float) -> list[ToEngine]:
+        """All that has arrived, in order; if that is nothing, wait up to ``timeout_s`` for a first message."""
+        messages: list[ToEngine] = []
+        try:
+            if timeout_s > 0:
+                messages.append(self._queue.get(timeout=None if timeout_s == float("inf") else timeout_s))
+            while True:
+                messages.append(self._queue.get_nowait())
+        except Empty:
+            return messages
+
+    def _listen(self) -> None:
+        try:
+            while data := self._receive():
+                for message in self._decoder.feed(data):
+                    if isinstance(message, Stop):
+                        return
+                    self._queue.put(message)
+        finally:
+            os._exit(0)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._link.recv(1 << 16)
+        except ConnectionError:
+            return b""

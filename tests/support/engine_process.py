@@ -1,0 +1,148 @@
+"""A real engine process at the far end of a real link, for tests that drive it by messages."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import TypeVar
+
+from mlx_sidecar.link.codec import Decoder, encode
+from mlx_sidecar.link.messages import (
+    EngineStats,
+    Finished,
+    Load,
+    Loaded,
+    Models,
+    Ready,
+    Refused,
+    Sampling,
+    Submit,
+    ToEngine,
+    ToFront,
+    Tokens,
+    Unloaded,
+)
+
+M = TypeVar("M", bound=ToFront)
+PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
+
+
+class EngineClient:
+    """Our end of the link. Every wait is for a message; what came on the way is kept in ``seen``."""
+
+    def __init__(self, link: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        self.link = link
+        self.process = process
+        self.seen: list[ToFront] = []
+        self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
+        self._numbers = count(1)
+
+    def send(self, *messages: ToEngine) -> None:
+        self.link.sendall(b"".join(map(encode, messages)))
+
+    def number(self) -> int:
+        """A fresh op or sequence number."""
+        return next(self._numbers)
+
+    def wait(self, kind: type[M], where: Callable[[M], bool] = lambda _: True) -> M:
+        """The first message of ``kind`` for which ``where`` holds, seen already or still to come."""
+        at = 0
+        while True:
+            for message in self.seen[at:]:
+                if isinstance(message, kind) and where(message):
+                    return message
+            at = len(self.seen)
+            if not self._read():
+                raise AssertionError(f"the engine left with status {self.process.wait(PATIENCE_S)}")
+
+    def at_end(self) -> int:
+        """Read until the engine closes the link; its exit status."""
+        while self._read():
+            pass
+        return self.process.wait(PATIENCE_S)
+
+    def load(self, model: str, path: str = "", **fields: object) -> Loaded:
+        op = self.number()
+        self.send(Load(op, model, path, **fields))  # type: ignore[arg-type]
+        return self.outcome(op)
+
+    def outcome(self, op: int) -> Loaded:
+        message = self.reply(op)
+        assert isinstance(message, Loaded), message
+        return message
+
+    def reply(self, op: int) -> ToFront:
+        """What ends control request ``op``."""
+        replies = Loaded | Unloaded | Models | EngineStats | Refused
+        return self.wait(replies, lambda message: message.op == op)  # type: ignore[arg-type]  # a union is not a type[M]
+
+    def refusal(self, op: int) -> Refused:
+        message = self.reply(op)
+        assert isinstance(message, Refused), message
+        return message
+
+    def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: object) -> int:
+        seq = self.number()
+        sampling = fields.pop("sampling", None) or Sampling()
+        stop_tokens = fields.pop("stop_tokens", [])
+        self.send(Submit(seq, model, tokens, sampling, max_tokens, stop_tokens, **fields))  # type: ignore[arg-type]
+        return seq
+
+    def finished(self, seq: int) -> Finished:
+        return self.wait(Finished, lambda message: message.seq == seq)
+
+    def wait_tokens(self, seq: int) -> Tokens:
+        return self.wait(Tokens, lambda message: message.seq == seq)
+
+    def tokens(self, seq: int) -> list[int]:
+        """All tokens of ``seq``, which is waited for."""
+        self.finished(seq)
+        return [
+            token
+            for message in self.seen
+            if isinstance(message, Tokens) and message.seq == seq
+            for token in message.tokens
+        ]
+
+    def generate(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: object) -> list[int]:
+        """Submit and wait: the tokens of a sequence that must not fail."""
+        seq = self.submit(model, tokens, max_tokens, **fields)
+        assert self.finished(seq).reason in ("stop", "length"), self.finished(seq)
+        return self.tokens(seq)
+
+    def _read(self) -> bool:
+        try:
+            data = self.link.recv(1 << 16)
+        except ConnectionResetError:  # it died with our messages unread
+            data = b""
+        self.seen += self._decoder.feed(data)
+        return bool(data)
+
+
+@contextmanager
+def engine_process(*arguments: str) -> Iterator[EngineClient]:
+    """An engine started with ``arguments``; it has left when the block has."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE_S)
+    with theirs:
+        command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno()), *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    try:
+        with ours:
+            yield EngineClient(ours, process)
+        process.wait(PATIENCE_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def ready_engine(*arguments: str) -> Iterator[EngineClient]:
+    """An engine that has said ``Ready``."""
+    with engine_process(*arguments) as client:
+        client.wait(Ready)
+        yield client
