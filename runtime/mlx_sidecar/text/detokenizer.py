@@ -1,0 +1,219 @@
+"""Text from tokens as they come: nothing is sent that a later token could change, and nothing is lost.
+
+For any token sequence the pieces joined equal ``TextModel.decode`` of the whole sequence. So generated text is what its
+tokens decode to by themselves, not what they would add to the prompt: a SentencePiece-like tokenizer drops the space
+that the first generated word carries, as it does for the first word of any text.
+
+Held back are: a character whose bytes are not all there; with byte fallback (``<0x0A>``), a whole run of byte tokens,
+because one bad byte at its end turns all of it into U+FFFD. U+FFFD comes out only where bytes really are invalid.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from typing import Protocol
+
+from mlx_sidecar.text.decoding import ByteLevel, Pieces, fallback_byte, replaced, token_bytes
+from mlx_sidecar.text.tokens import Tokens
+
+
+class Detokenizer(Protocol):
+    """Takes tokens, gives text. One for each stream; to be used from one thread at a time."""
+
+    def push(self, token: int) -> str:
+        """Take one more token. Returns the text that is now certain, often empty."""
+        ...
+
+    def push_many(self, tokens: Iterable[int]) -> str:
+        """``push`` for several, joined."""
+        ...
+
+    def finish(self) -> str:
+        """There are no more tokens: returns what was held back."""
+        ...
+
+
+class Detokenizers:
+    """Makes detokenizers for one tokenizer. What a token stands for is worked out once and shared by all of them."""
+
+    def __init__(self, vocabulary: Tokens) -> None:
+        self._vocabulary = vocabulary
+        self._byte_tables = {skip: _ByteTable(vocabulary, skip) for skip in (False, True)}
+        self._piece_tables = {skip: _PieceTable(vocabulary, skip) for skip in (False, True)}
+
+    def new(self, skip_special: bool = True) -> Detokenizer:
+        """A detokenizer for one stream.
+
+        ``skip_special`` leaves out tokens that the tokenizer flags as special (end of turn and the like). Markers that
+        are added but not special, such as ``<think>`` in many models, stay in the text.
+        """
+        match self._vocabulary.family:
+            case ByteLevel():
+                return _ByteLevelDetokenizer(self._byte_tables[skip_special])
+            case Pieces() as pieces:
+                return _PiecesDetokenizer(self._piece_tables[skip_special], pieces)
+            case None:
+                return _WindowDetokenizer(self._vocabulary, skip_special)
+
+
+class _Strings:
+    """Token → its string; None for a token that gives no text."""
+
+    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+        self._vocabulary = vocabulary
+        self._skipped = vocabulary.special if skip_special else frozenset()
+
+    def of(self, token: int) -> str | None:
+        return None if token in self._skipped else self._vocabulary.token(token)
+
+
+class _ByteTable(dict[int, bytes]):
+    """Token → its bytes, filled as tokens are met: the whole table of a large vocabulary would take 0.1 s."""
+
+    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+        self._strings = _Strings(vocabulary, skip_special)
+
+    def __missing__(self, token: int) -> bytes:
+        self[token] = made = token_bytes(self._strings.of(token) or "")
+        return made
+
+
+class _PieceTable(dict[int, str | int | None]):
+    """Token → its text or its byte, filled as tokens are met. None: the token is passed over."""
+
+    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+        self.strings = _Strings(vocabulary, skip_special)
+        family = vocabulary.family
+        self._pieces = family if isinstance(family, Pieces) else Pieces(replace=())
+
+    def __missing__(self, token: int) -> str | int | None:
+        string = self.strings.of(token)
+        self[token] = made = None if string is None else self.read(string, self._pieces.replace)
+        return made
+
+    def read(self, string: str, pairs: tuple[tuple[str, str], ...]) -> str | int:
+        text = replaced(string, pairs)
+        byte = fallback_byte(text) if self._pieces.byte_fallback else None
+        return text if byte is None else byte
+
+
+class _ByteLevelDetokenizer:
+    """Each token is bytes; UTF-8 is decoded as they come."""
+
+    def __init__(self, table: _ByteTable) -> None:
+        self._table = table
+        # "replace" marks invalid bytes exactly as Rust's from_utf8_lossy does: once for each maximal beginning.
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        return self._utf8.decode(self._table[token])
+
+    def push_many(self, tokens: Iterable[int]) -> str:
+        return self._utf8.decode(b"".join(map(self._table.__getitem__, tokens)))
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class _PiecesDetokenizer:
+    """Each token is text or, with byte fallback, a byte."""
+
+    def __init__(self, table: _PieceTable, pieces: Pieces) -> None:
+        self._table = table
+        self._first = pieces.first  # how the first token is read; None once it has come, or if it is like any other
+        self._run = bytearray()  # byte tokens whose run has not ended
+        self._strip, self._strip_left = pieces.strip  # a character, and how many of it may still go from the start
+
+    def push(self, token: int) -> str:
+        piece = self._table[token] if self._first is None else self._leading(token, self._first)
+        if piece is None:
+            return ""
+        if isinstance(piece, int):
+            self._run.append(piece)
+            return ""
+        text = self._end_run() + piece if self._run else piece
+        return self._stripped(text) if self._strip_left else text
+
+    def push_many(self, tokens: Iterable[int]) -> str:
+        return "".join(map(self.push, tokens))
+
+    def finish(self) -> str:
+        return self._stripped(self._end_run())
+
+    def _leading(self, token: int, pairs: tuple[tuple[str, str], ...]) -> str | int | None:
+        string = self._table.strings.of(token)
+        if string is None:
+            return None
+        self._first = None
+        return self._table.read(string, pairs)
+
+    def _end_run(self) -> str:
+        run = bytes(self._run)
+        self._run.clear()
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(run)  # one bad byte spoils the run: that is how the tokenizers library decodes it
+
+    def _stripped(self, text: str) -> str:
+        while self._strip_left and text.startswith(self._strip):
+            text = text[1:]
+            self._strip_left -= 1
+        if text:
+            self._strip_left = 0
+        return text
+
+
+class _WindowDetokenizer:
+    """Any other tokenizer: decodes a short window with and without the new tokens; the difference is the new text.
+
+    ``finish`` gives what the decoder makes of all tokens beyond what was given out. Only if the decoder has by then
+    taken back some of that does it add no more than what the window holds.
+    """
+
+    # Tokens of context that a decoder may look back on, and tokens that may wait before we look less often: both bound
+    # the work for a token, so that the whole is linear in the number of tokens.
+    _LIMIT_TOKENS = 64
+
+    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+        self._vocabulary = vocabulary
+        self._skip_special = skip_special
+        self._tokens: list[int] = []
+        self._start = 0  # the window begins here
+        self._read = 0  # the text of this many tokens has been given out
+        self._due = 0  # look again when there are this many tokens
+        self._given: list[str] = []
+
+    def push(self, token: int) -> str:
+        return self.push_many((token,))
+
+    def push_many(self, tokens: Iterable[int]) -> str:
+        self._tokens.extend(tokens)
+        if len(self._tokens) < self._due:
+            return ""
+        before = self._decode(self._start, self._read)
+        text = self._decode(self._start, len(self._tokens))
+        if text.endswith("\ufffd") or not text.startswith(before):
+            waiting = len(self._tokens) - self._read
+            self._due = len(self._tokens) + (waiting if waiting > self._LIMIT_TOKENS else 1)
+            return ""
+        return self._give(text[len(before) :])
+
+    def finish(self) -> str:
+        whole, given = self._decode(0, len(self._tokens)), "".join(self._given)
+        if whole.startswith(given):
+            return whole[len(given) :]
+        before = self._decode(self._start, self._read)
+        return self._decode(self._start, len(self._tokens))[len(before) :]
+
+    def _give(self, text: str) -> str:
+        # The window keeps something visible at its start: decoders treat the first word of a text in their own way.
+        if text.strip() or self._read - self._start >= self._LIMIT_TOKENS:
+            self._start = self._read
+        self._read = len(self._tokens)
+        self._given.append(text)
+        return text
+
+    def _decode(self, start: int, end: int) -> str:
+        return self._vocabulary.decode(self._tokens[start:end], self._skip_special)

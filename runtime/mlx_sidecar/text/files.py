@@ -1,0 +1,127 @@
+"""The small files of a model directory that the front reads. Nothing here needs more than the standard library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+# Where the length of the context stands, by age and habit of the architecture.
+_CONTEXT_LENGTH = (
+    "max_position_embeddings",
+    "max_sequence_length",
+    "n_positions",
+    "n_ctx",
+    "seq_length",
+    "max_seq_len",
+)
+
+# tokenizer_config.json says 10^30 for "no limit"; above this a number there means nothing.
+_CONTEXT_LENGTH_LIMIT = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What the JSON files and templates of a model directory say; an absent file is empty."""
+
+    name: str
+    path: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    generation_config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+    special_tokens_map: Mapping[str, Any] = field(default_factory=dict)
+    added_tokens: Mapping[str, int] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, name: str) -> ModelFiles:
+        """Raises ModelLoadFailed naming the file that is not JSON, not an object or not text."""
+        if not path.is_dir():
+            raise ModelLoadFailed(name, because="its directory does not exist")
+        read = {file.stem: _object(file, name) for file in (path / each for each in _FILES)}
+        return cls(name=name, path=path, templates=_templates(path, name, read["tokenizer_config"]), **read)
+
+    def config_value(self, *keys: str) -> Any:
+        """The first of ``keys`` that config.json has, outside or in its ``text_config``; None if none is there."""
+        nested = self.config.get("text_config")
+        for source in (self.config, nested if isinstance(nested, Mapping) else {}):
+            for key in keys:
+                if source.get(key) is not None:
+                    return source[key]
+        return None
+
+    @property
+    def context_length(self) -> int | None:
+        """In tokens; None where no file says."""
+        for length in (self.config_value(*_CONTEXT_LENGTH), self.tokenizer_config.get("model_max_length")):
+            if isinstance(length, int) and 0 < length < _CONTEXT_LENGTH_LIMIT:
+                return length
+        return None
+
+    @property
+    def eos_tokens(self) -> frozenset[int]:
+        """Tokens that end a turn, as generation_config.json says, else config.json."""
+        named = self.generation_config.get("eos_token_id")
+        named = self.config_value("eos_token_id") if named is None else named
+        listed = named if isinstance(named, list) else [named]
+        return frozenset(token for token in listed if isinstance(token, int))
+
+
+_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def _object(file: Path, name: str) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        value = json.loads(_text(file, name))
+    except (ValueError, RecursionError) as broken:
+        raise ModelLoadFailed(name, because=f"{file.name} is not valid JSON: {broken}") from broken
+    if not isinstance(value, dict):
+        raise ModelLoadFailed(name, because=f"{file.name} holds no JSON object")
+    return value
+
+
+def _text(file: Path, name: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as broken:
+        raise ModelLoadFailed(name, because=f"{file.name} is not UTF-8: {broken}") from broken
+    except OSError as failed:
+        raise ModelLoadFailed(name, because=f"{file.name} cannot be read: {failed.strerror}") from failed
+
+
+def _templates(path: Path, name: str, tokenizer_config: Mapping[str, Any]) -> Mapping[str, str]:
+    """Template files, else what tokenizer_config.json holds, else chat_template.json: the first that says anything."""
+    files = {file.stem: _text(file, name) for file in sorted(path.glob("chat_templates/*.jinja"))}
+    if (default := path / "chat_template.jinja").is_file():
+        files["default"] = _text(default, name)
+    if files:
+        return files
+    in_config = tokenizer_config.get("chat_template")
+    if in_config is None:
+        in_config = _object(path / "chat_template.json", name).get("chat_template")
+    return _named(in_config, name)
+
+
+def _named(templates: Any, name: str) -> Mapping[str, str]:
+    """A template, or a list of {name, template}, or a mapping, as a mapping."""
+    if templates is None:
+        return {}
+    if isinstance(templates, str):
+        return {"default": templates}
+    if isinstance(templates, list) and all(isinstance(each, dict) for each in templates):
+        templates = {each.get("name"): each.get("template") for each in templates}
+    if isinstance(templates, dict) and all(isinstance(text, str) for pair in templates.items() for text in pair):
+        return templates
+    raise ModelLoadFailed(name, because="chat_template is neither a string nor a list of {name, template}")

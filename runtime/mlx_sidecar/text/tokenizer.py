@@ -1,0 +1,128 @@
+"""What the front knows of a model: its tokenizer, chat templates and the few numbers that bound a request.
+
+Reads ``tokenizer.json`` with the tokenizers library, without transformers, and gives the same tokens and text as
+transformers does. A directory without that file goes the long way through ``slow.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
+from mlx_sidecar.text.files import ModelFiles
+from mlx_sidecar.text.special import complete
+from mlx_sidecar.text.templates import ChatTemplates
+from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer
+from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
+
+# Token ids are 32 bits wide in the tokenizers library.
+_TOKEN_LIMIT = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """Text in, tokens out and back, for one model directory. Safe to use from several threads.
+
+    ``vocabulary`` is the number of token ids the model knows: every id in a prompt must be below it.
+    ``context_length`` is in tokens, None where no file says. ``eos_tokens`` end a turn. ``special_tokens`` maps names
+    such as ``bos_token`` to their text; ``special_ids`` are all that are flagged as special.
+    """
+
+    name: str
+    path: Path
+    vocabulary: int
+    context_length: int | None
+    eos_tokens: frozenset[int]
+    bos: int | None
+    special_tokens: Mapping[str, str]
+    special_ids: frozenset[int]
+    _tokens: Tokens
+    _chat: ChatTemplates | None
+    _detokenizers: Detokenizers
+
+    @classmethod
+    def load(cls, path: Path, name: str | None = None) -> TextModel:
+        """Read a model directory. Blocks (0.3 s for a vocabulary of 128,000; 1–2 s more without ``tokenizer.json``).
+
+        ``name`` is what errors call the model. Raises ModelLoadFailed for files that are missing or broken,
+        ModelUnsupported for a tokenizer that needs code from its own directory.
+        """
+        files = ModelFiles.read(path, name or path.name)
+        if (path / "tokenizer.json").is_file():
+            tokenizer = read_tokenizer(path / "tokenizer.json", files.name)
+            special_tokens = complete(tokenizer, files)
+            split = bool(files.tokenizer_config.get("split_special_tokens"))
+            return cls._of(files, FastTokens(tokenizer, split), special_tokens)
+        from mlx_sidecar.text.slow import load_slow
+
+        return cls._of(files, *load_slow(files))
+
+    @classmethod
+    def _of(cls, files: ModelFiles, tokens: Tokens, special_tokens: Mapping[str, str]) -> TextModel:
+        eos = {tokens.token_id(special_tokens["eos_token"])} if "eos_token" in special_tokens else set()
+        size = files.config_value("vocab_size")
+        return cls(
+            name=files.name,
+            path=files.path,
+            vocabulary=size if isinstance(size, int) and size > 0 else tokens.size,
+            context_length=files.context_length,
+            eos_tokens=files.eos_tokens | {token for token in eos if token is not None},
+            bos=tokens.token_id(special_tokens["bos_token"]) if "bos_token" in special_tokens else None,
+            special_tokens=dict(special_tokens),
+            special_ids=tokens.special,
+            _tokens=tokens,
+            _chat=ChatTemplates(files.templates, special_tokens) if files.templates else None,
+            _detokenizers=Detokenizers(tokens),
+        )
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._chat is not None
+
+    def encode(self, text: str, add_special: bool = True) -> list[int]:
+        """Tokens of ``text``. ``add_special``: with what the tokenizer puts around a text (often a BOS at its start).
+
+        Special tokens written out in ``text`` become those tokens. For a rendered chat, which holds its own BOS:
+        ``add_special=False``.
+        """
+        return self._tokens.encode(text, add_special)
+
+    def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
+        """Text of ``tokens``; ids that stand for nothing give nothing.
+
+        Raises InvalidParams naming ``tokens`` for what is no token id at all.
+        """
+        self._check(tokens)
+        return self._tokens.decode(tokens, skip_special)
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """The vocabulary's own string for each token (``Ġhello``, ``▁hello``, ``<0x0A>``); empty if it has none."""
+        self._check(tokens)
+        return [self._tokens.token(token) or "" for token in tokens]
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> str:
+        """A chat as the text this model was trained on; see ``ChatTemplates.render``, whose errors it raises.
+
+        Raises UnsupportedParameter naming ``messages`` if the model has no chat template.
+        """
+        if self._chat is None:
+            raise UnsupportedParameter("messages", because="the model has no chat template")
+        return self._chat.render(messages, tools, add_generation_prompt, template_args)
+
+    def detokenizer(self, skip_special: bool = True) -> Detokenizer:
+        """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``."""
+        return self._detokenizers.new(skip_special)
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            if not 0 <= token < _TOKEN_LIMIT:
+                raise InvalidParams.field("tokens", f"{token} is not a token id")

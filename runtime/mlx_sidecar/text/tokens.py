@@ -1,0 +1,89 @@
+"""One interface to tokenizers, and the tokenizers of the tokenizers library behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlx_sidecar.text.decoding import ByteLevel, Pieces, family
+from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class Tokens(Protocol):
+    """A tokenizer, whatever library it is of. Safe to use from several threads."""
+
+    @property
+    def size(self) -> int:
+        """Number of token ids, added ones included."""
+        ...
+
+    @property
+    def special(self) -> frozenset[int]:
+        """Tokens flagged as special."""
+        ...
+
+    @property
+    def family(self) -> ByteLevel | Pieces | None:
+        """How it makes text of tokens; None: only ``decode`` knows."""
+        ...
+
+    def encode(self, text: str, add_special: bool) -> list[int]: ...
+
+    def decode(self, tokens: Sequence[int], skip_special: bool) -> str: ...
+
+    def token(self, token: int) -> str | None:
+        """The vocabulary's own string for a token id; None if it stands for nothing."""
+        ...
+
+    def token_id(self, text: str) -> int | None:
+        """The reverse."""
+        ...
+
+
+class FastTokens:
+    """A tokenizer of the tokenizers library."""
+
+    def __init__(self, tokenizer: Tokenizer, split_special: bool = False) -> None:
+        # A prompt is neither cut nor filled up, whatever the file was saved with.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = split_special
+        self._tokenizer = tokenizer
+        self.size = tokenizer.get_vocab_size()
+        added = tokenizer.get_added_tokens_decoder()
+        self.special = frozenset(token for token, description in added.items() if description.special)
+        self.family = family(_description(tokenizer))
+
+    def encode(self, text: str, add_special: bool) -> list[int]:
+        # A batch of one: `encode` would hold the GIL all the while, and with it the event loop.
+        return self._tokenizer.encode_batch([text], add_special_tokens=add_special)[0].ids
+
+    def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=skip_special)
+
+    def token(self, token: int) -> str | None:
+        return self._tokenizer.id_to_token(token)
+
+    def token_id(self, text: str) -> int | None:
+        return self._tokenizer.token_to_id(text)
+
+
+def _description(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """The decoder as tokenizer.json describes it."""
+    decoder = tokenizer.decoder
+    return None if decoder is None else json.loads(decoder.__getstate__())
+
+
+def read_tokenizer(file: Path, name: str) -> Tokenizer:
+    """Raises ModelLoadFailed if ``file`` is no tokenizer.json that the library understands."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as broken:  # the library raises bare Exception for all that can be wrong with it
+        raise ModelLoadFailed(name, because=f"tokenizer.json cannot be read: {broken}") from broken
