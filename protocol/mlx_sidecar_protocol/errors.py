@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+NO_DATA = object()
+
 
 class RpcError(Exception):
     """An error that a host sees. Subclasses fix ``code``, ``kind`` and ``retryable``; ``details`` go into ``data``."""
@@ -22,12 +24,20 @@ class RpcError(Exception):
         self.details = details
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> Any:
+        """What goes beside code and message; ``NO_DATA`` leaves it out."""
         return {"kind": self.kind, "retryable": self.retryable, **self.details}
 
 
 class ParseError(RpcError):
     code, kind = -32700, "parse_error"
+
+
+class NestingTooDeep(ParseError):
+    kind = "nesting_too_deep"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"arrays and objects are nested deeper than {limit}", limit=limit)
 
 
 class InvalidRequest(RpcError):

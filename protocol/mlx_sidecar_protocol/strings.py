@@ -1,0 +1,36 @@
+"""Strings in JSON values: what Python allows in them and UTF-8 does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def has_surrogates(value: Any) -> bool:
+    """Whether a string anywhere in ``value``, of bounded depth, has an unpaired surrogate."""
+    if isinstance(value, str):
+        return _SURROGATE.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(has_surrogates(key) or has_surrogates(part) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return any(has_surrogates(part) for part in value)
+    return False
+
+
+def replace_surrogates(text: str) -> str:
+    """``text`` with ``?`` for every unpaired surrogate."""
+    return _SURROGATE.sub("?", text)
+
+
+def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """``value``, of bounded depth, with ``change`` applied to every string and key."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(str(key)): map_strings(part, change) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_strings(part, change) for part in value]
+    return value
