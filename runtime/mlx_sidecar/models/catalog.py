@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mlx_sidecar_protocol.errors import ModelNotLoaded
@@ -14,9 +15,11 @@ from mlx_sidecar_protocol.operations import LoadParams
 from ..config import Config
 from ..link.messages import Load, ModelCard, Progress, Unload
 from ..link.supervisor import Supervisor
-from ..text import TextModel
+from ..text.tokenizer import TextModel
+from ..text.fake import fake_text
 from . import resolve
 
+FAKE = "fake"  # where every name leads under --engine fake
 TEXTS = 8  # tokenizers kept; one of a 128k vocabulary takes tens of megabytes and a third of a second to read
 
 OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0: unknown)
@@ -96,7 +99,7 @@ class Catalog:
         self, name: str, params: LoadParams | None, on_progress: OnProgress | None = None, *, download: bool = False
     ) -> str:
         if self._config.engine == "fake":
-            return ""
+            return FAKE
         path, revision = (params.path, params.revision) if params else (None, None)
         if name == resolve.POCKET or path is not None:
             return str(resolve.local(name, path))
@@ -107,7 +110,7 @@ class Catalog:
     async def _text(self, path: str) -> TextModel:
         text = self._texts.get(path)
         if text is None:
-            text = await _in_thread(TextModel.load, path)
+            text = fake_text() if path == FAKE else await _in_thread(TextModel.load, Path(path))
             self._texts[path] = text
         self._texts.move_to_end(path)
         while len(self._texts) > TEXTS:

@@ -22,7 +22,8 @@ from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog
 from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
-from ..text import StopMatcher, TextModel
+from ..text.stops import StopMatcher
+from ..text.tokenizer import TextModel
 from .dispatcher import RequestContext
 from .offload import off_loop
 
