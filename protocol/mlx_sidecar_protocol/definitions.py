@@ -44,6 +44,11 @@ class _Generator(GenerateJsonSchema):
         generated = super().int_schema(schema)
         return {key: value for key, value in generated.items() if not _is_large(value)}
 
+    def list_schema(self, schema: core_schema.ListSchema) -> JsonSchemaValue:
+        # TypeScript generators make tuples of bounded lists, which take no array. Descriptions say the bounds.
+        generated = super().list_schema(schema)
+        return {key: value for key, value in generated.items() if key not in ("minItems", "maxItems")}
+
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         generated = super().dict_schema(schema)
         if "patternProperties" in generated:  # keys of another form are refused, not ignored
@@ -159,7 +164,7 @@ def _any_of(title: str, names: Any) -> Schema:
 
 
 def _list_of(title: str, *names: str) -> Schema:
-    return {"title": title, "type": "array", "minItems": 1, "items": {"anyOf": [_ref(name) for name in names]}}
+    return {"title": title, "type": "array", "items": {"anyOf": [_ref(name) for name in names]}}
 
 
 def _ref(name: str) -> Schema:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from . import errors
 from .errors import RpcError
 from .model import Count, Seconds, Sent, StreamId
@@ -11,6 +9,10 @@ from .model import Count, Seconds, Sent, StreamId
 
 class NoDetails(Sent):
     pass
+
+
+class NestingLimit(Sent):
+    limit: Count
 
 
 class FrameLimit(Sent):
@@ -74,6 +76,7 @@ class AboutStream(Sent):
 
 DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.ParseError: NoDetails,
+    errors.NestingTooDeep: NestingLimit,
     errors.InvalidRequest: NoDetails,
     errors.FrameTooLarge: FrameLimit,
     errors.BatchTooLong: HaveAndLimit,
@@ -100,10 +103,3 @@ DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.Cancelled: NoDetails,
 }
 """Every error a host can see, in the order of the documentation."""
-
-
-def all_errors(root: type[RpcError] = RpcError) -> Iterator[type[RpcError]]:
-    """Every class below ``root``; a test holds ``DETAILS`` against it."""
-    for child in root.__subclasses__():
-        yield child
-        yield from all_errors(child)

@@ -105,8 +105,12 @@ class GenerateParams(Received):
         default=None, description="below 2^63; without it: we pick one"
     )
 
-    stop: Annotated[list[StopString], Field(max_length=16)] | None = None
-    stop_tokens: Annotated[list[TokenId], Field(max_length=256), FirstFault()] | None = None
+    stop: Annotated[list[StopString], Field(max_length=16)] | None = Field(
+        default=None, description="at most 16 strings; the text ends before the first that appears"
+    )
+    stop_tokens: Annotated[list[TokenId], Field(max_length=256), FirstFault()] | None = Field(
+        default=None, description="at most 256; they end the text as the model's own end of turn does"
+    )
     ignore_eos: Annotated[bool, NullIs(False)] = False
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(default=None, description="how many alternatives")
 

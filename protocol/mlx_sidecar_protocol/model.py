@@ -8,7 +8,7 @@ importing the whole contract stays cheap.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, LiteralString, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema, from_json
 
 from .errors import InvalidParams
 
@@ -76,7 +76,9 @@ class Sent(BaseModel):
 
     def to_plain(self) -> dict[str, Any]:
         """The same as a dictionary of JSON values."""
-        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
+        # model_dump would keep infinities, even in JSON mode.
+        plain: dict[str, Any] = from_json(self.to_json_bytes())
+        return plain
 
 
 def invalid_params(error: ValidationError) -> InvalidParams:
@@ -90,7 +92,7 @@ def invalid_params(error: ValidationError) -> InvalidParams:
     )
 
 
-def refuse_fields(model: type[BaseModel], type_: str, faults: dict[str, str]) -> ValidationError:
+def refuse_fields(model: type[BaseModel], type_: LiteralString, faults: dict[str, str]) -> ValidationError:
     """An error about several fields together, for a model validator to raise; ``faults`` maps field to message."""
     lines = [
         InitErrorDetails(type=PydanticCustomError(type_, "{why}", {"why": why}), loc=(field,), input=None)

@@ -111,7 +111,13 @@ _TABLE = (
         (*_ON_A_MODEL, e.UnsupportedParameter),
         "What a chat becomes under the model's template.",
     ),
-    _request("stream/cancel", o.StreamCancelParams, o.EmptyResult, ANY_REQUEST, "Cancel a stream; idempotent."),
+    _request(
+        "stream/cancel",
+        o.StreamCancelParams,
+        o.EmptyResult,
+        (*ANY_REQUEST, e.UnknownStream),
+        "Cancel a stream; idempotent.",
+    ),
     _request(
         "stream/subscribe",
         o.StreamSubscribeParams,

@@ -70,7 +70,7 @@ def files() -> dict[str, str]:
     contents = {
         _BUNDLE: bundle(),
         "methods.json": index(),
-        "openrpc.json": document(__version__).to_plain(),
+        "openrpc.json": document(__version__),
     }
     return {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in contents.items()}
 
