@@ -8,6 +8,7 @@ from array import array
 from dataclasses import dataclass
 from typing import Protocol
 
+from mlx_sidecar_protocol.envelope import encode_notification
 from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.generate import FinishReason
 from mlx_sidecar_protocol.model import StreamId
@@ -39,15 +40,24 @@ class Ending:
 
 
 class Stream:
-    """Tokens arrive on the event loop; deltas are taken by the writer thread whenever the host reads.
+    """Tokens arrive on the event loop; deltas are taken by the writer thread, when the host reads.
 
     ``submit`` and the transcript's tokens are the journal: all that is needed to go on elsewhere.
-    ``id`` is the host's name for the stream, None if it wants no deltas.
+    ``id`` is the host's name for the stream, None if it wants no deltas; ``min_interval_s`` is the least time between
+    two of them. A ``Source`` of the mailbox.
     """
 
-    def __init__(self, submit: Submit, id_: StreamId | None, detokenizer: Detokenizer, stops: StopMatcher) -> None:
+    def __init__(
+        self,
+        submit: Submit,
+        id_: StreamId | None,
+        detokenizer: Detokenizer,
+        stops: StopMatcher,
+        min_interval_s: float = 0.0,
+    ) -> None:
         self.submit = submit
         self.id = id_
+        self.min_interval_s = min_interval_s
         self.transcript = Transcript()
         self.opened_at = time.monotonic()
         self.first_token_at: float | None = None
@@ -55,9 +65,10 @@ class Stream:
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._detokenizer = detokenizer
         self._stops = stops
-        # Where each delta began, by its number: characters and tokens before it. Written by the writer thread only.
+        # Where each delta began, by its number: characters and tokens before it.
         self._begins = (array("Q"), array("Q"))
         self._sent = (0, 0)
+        self._taken_at = 0.0
 
     # On the event loop.
 
@@ -88,6 +99,11 @@ class Stream:
         return self.ended.result().reason if self.ended.done() else None
 
     @property
+    def next_delta_at(self) -> float:
+        """When, on the monotonic clock, the host wants its next delta; 0 if at once."""
+        return self._taken_at + self.min_interval_s if self._begins[0] and self.min_interval_s else 0.0
+
+    @property
     def last_seq(self) -> int | None:
         """Number of the last delta that was taken; None before the first."""
         return len(self._begins[0]) - 1 if self._begins[0] else None
@@ -99,15 +115,17 @@ class Stream:
         if following < len(characters):
             self._sent = (characters[following], tokens[following])
 
-    # In the writer thread, or under the mailbox's lock.
+    # Under the mailbox's lock.
 
     @property
     def pending(self) -> bool:
         """Whether the host has not been sent all there is."""
         return self._sent != self.transcript.published
 
-    def take_delta(self) -> StreamDelta:
-        """The next delta: all that is new, within the bounds of one frame."""
+    def take(self) -> bytes | None:
+        """The next ``stream/delta``: all that is new, within the bounds of one frame. None if nothing is."""
+        if not self.pending:
+            return None
         assert self.id is not None
         characters, tokens = self._sent
         text, ids = self.transcript.read(characters, tokens)
@@ -115,4 +133,6 @@ class Stream:
         self._begins[0].append(characters)
         self._begins[1].append(tokens)
         self._sent = (characters + len(text), tokens + len(ids))
-        return StreamDelta(stream=self.id, seq=seq, offset=characters, text=text, tokens=ids)
+        self._taken_at = time.monotonic()
+        delta = StreamDelta(stream=self.id, seq=seq, offset=characters, text=text, tokens=ids)
+        return encode_notification("stream/delta", delta)
