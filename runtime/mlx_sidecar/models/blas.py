@@ -26,9 +26,9 @@ SYSTEM = "system BLAS of the mlx build"
 class BlasPolicy:
     """What multiplies matrices in this process; `stats`, model cards and `doctor` show it.
 
-    `threads` is per product, None where it is not ours to know. `library` is the OpenBLAS behind the shim. `bit_stable`:
-    an element of a product has the same bits whatever rows share the product, which `--numerics exact` needs.
-    `reason` says why the shim is not in force; None when it is.
+    `threads` is per product, None where it is not ours to know. `library` is the OpenBLAS behind the shim.
+    `bit_stable`: an element of a product has the same bits whatever rows share the product, which `--numerics exact`
+    needs. `reason` says why the shim is not in force; None when it is.
     """
 
     name: str
@@ -73,7 +73,7 @@ def _load_shim() -> BlasPolicy:
     shim = mlx_sidecar_native.shim_path()
     if shim is None or find_spec("mlx_sidecar_native._native") is None:
         return _reference("mlx_sidecar_native is not built: run `make native`")
-    openblas = _find_openblas()
+    openblas = find_openblas()
     if openblas is None:
         return _reference("scipy-openblas32 is not installed")
     if "mlx.core" in sys.modules:
@@ -115,8 +115,11 @@ def _has_cpu_wheel() -> bool:
     return any(next(Path(location).parent.glob("mlx_cpu-*.dist-info"), None) for location in locations or ())
 
 
-def _find_openblas() -> Path | None:
-    # The package itself is not imported: it reads its metadata for a version, which costs 50 ms.
+def find_openblas() -> Path | None:
+    """The library that scipy-openblas32 installed, or None.
+
+    The package is not imported: it reads its own metadata for a version, which costs 50 ms.
+    """
     spec = find_spec("scipy_openblas32")
     locations = spec.submodule_search_locations if spec is not None else None
     found = (next((Path(location) / "lib").glob("libscipy_openblas*.so*"), None) for location in locations or ())
