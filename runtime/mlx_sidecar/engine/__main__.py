@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mlx_sidecar_protocol.errors import RpcError
 
@@ -19,6 +19,11 @@ from .faults import fault_of
 from .inbox import Inbox
 from .loop import Engine
 from .scheduler import Limits
+
+if TYPE_CHECKING:
+    from ..models.policy import Numerics
+    from .fake import FakeBackend
+    from .mlx_backend import MlxBackend
 
 REFUSED_STATUS = 78  # EX_CONFIG: starting again would not help
 
@@ -42,11 +47,8 @@ def main() -> NoReturn:
 
 
 def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> NoReturn:
-    if options.engine == "fake":
-        from .fake import FakeBackend
-
-        backend = FakeBackend()
-        limit_bytes = options.memory_limit_bytes or machine_limit_bytes()
+    backend, limit_bytes = _fake() if options.engine == "fake" else _mlx(options.numerics)
+    limit_bytes = options.memory_limit_bytes or limit_bytes
     engine = Engine(link, inbox, backend, Limits(), limit_bytes)
     link.sendall(
         encode(
@@ -62,6 +64,22 @@ def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> No
         )
     )
     engine.run()
+
+
+def _fake() -> tuple[FakeBackend | MlxBackend, int]:
+    from .fake import FakeBackend
+
+    return FakeBackend(), machine_limit_bytes()
+
+
+def _mlx(numerics: Numerics) -> tuple[FakeBackend | MlxBackend, int]:
+    # The order matters: the BLAS is settled before anything imports mlx.
+    from ..models.policy import settle
+
+    policy = settle(numerics)
+    from .mlx_backend import MlxBackend
+
+    return MlxBackend(policy), policy.limit_bytes
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -213,8 +213,8 @@ class Engine:
         ended: list[ToFront] = []
         if unload.force:
             fault = fault_of(ModelNotLoaded(unload.model))
-            for sequence in self._scheduler.of_model(unload.model):
-                ended.append(self._retire(sequence, "error", now, fault))
+            sequences = self._scheduler.of_model(unload.model)
+            ended += [self._retire(sequence, "error", now, fault) for sequence in sequences]
         freed, refused = self._models.unload(unload.model, unload.force)
         return [*ended, *refused, Unloaded(unload.op, freed)]
 

@@ -16,11 +16,16 @@ Lane = TypeVar("Lane", bound=Hashable)
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the queue and of each model's batch."""
+    """Bounds of the queue, and for each model of its batch.
+
+    ``prefilling`` sequences may always prefill at once, more only while their prompts come to ``prefill_tokens``
+    together: many short prompts join in one step, and a short one does not wait behind a long one.
+    """
 
     waiting: int = 1024
-    running: int = 32  # per model
-    prefilling: int = 4  # per model
+    running: int = 32
+    prefilling: int = 2
+    prefill_tokens: int = 512
 
 
 class Scheduler:
@@ -75,8 +80,8 @@ class Scheduler:
 
         nobody overtakes it for want of memory, or a long prompt would wait for ever.
         """
-        heads = [next(iter(lane.values())) for model, lane in self._waiting.items() if self._has_place(model)]
-        return min(heads, key=lambda sequence: sequence.id, default=None)
+        heads = (next(iter(lane.values())) for lane in self._waiting.values())
+        return min(filter(self._has_place, heads), key=lambda sequence: sequence.id, default=None)
 
     def admit(self, sequence: Sequence, now: float) -> None:
         """Move ``sequence`` from the queue to its batch."""
@@ -105,10 +110,13 @@ class Scheduler:
             self._served[lane] = next(self._turns)
         return lane
 
-    def _has_place(self, model: str) -> bool:
-        running = self._running.get(model, {}).values()
-        prefilling = sum(sequence.prefilling for sequence in running)
-        return len(running) < self._limits.running and prefilling < self._limits.prefilling
+    def _has_place(self, sequence: Sequence) -> bool:
+        running = self._running.get(sequence.model, {}).values()
+        if len(running) >= self._limits.running:
+            return False
+        prefilling = [len(other.tokens) for other in running if other.prefilling]
+        fits = sum(prefilling) + len(sequence.tokens) <= self._limits.prefill_tokens
+        return fits or len(prefilling) < self._limits.prefilling
 
     @staticmethod
     def _drop(lanes: dict[str, dict[int, Sequence]], sequence: Sequence) -> None:

@@ -1,0 +1,89 @@
+"""The real device behind the registry: makes resident models of directories and gives their memory back."""
+
+from __future__ import annotations
+
+import gc
+import platform
+from collections.abc import Generator
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+from .. import __version__
+from ..link.messages import Load, ModelCard
+from ..models.loader import load_steps
+from ..models.policy import Dtype, Policy
+from ..models.registry import LoadedModel, LoadStep
+from ..models.weights import Directory, inspect
+from . import mlxlm
+from .geometry import probe
+from .mlx_batch import MlxBatch
+
+
+class MlxBackend:
+    """Used by the step loop's thread only: mlx binds streams, and lazy arrays with them, to threads."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.name = policy.backend
+        self.device = policy.device
+        self.policy = policy.words
+        self.versions = {
+            "mlx_sidecar": __version__,
+            "mlx": mx.__version__,
+            "mlx_lm": mlxlm.VERSION,
+            "python": platform.python_version(),
+        }
+
+    def estimate(self, load: Load) -> int:
+        return inspect(load.model, load.path).loaded_bytes(self._dtype(load))
+
+    def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
+        directory = inspect(load.model, load.path)
+        dtype = self._dtype(load)
+        weights = yield from load_steps(load, directory, dtype)
+        try:
+            cost, vocabulary = probe(load.model, weights.model)
+        except (ValueError, RuntimeError) as error:
+            raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
+        card = ModelCard(
+            model=load.model,
+            state="ready",
+            path=load.path,
+            architecture=weights.architecture,
+            parameters=weights.parameters,
+            dtype=weights.dtype,
+            quantization=_in_words(directory),
+            context_length=directory.context_length,
+            vocabulary=vocabulary,
+            memory_bytes=weights.memory_bytes,
+            policy=self._policy.words_for(dtype),
+        )
+        return LoadedModel(card, MlxBatch(weights.model), cost)
+
+    def reclaim(self) -> None:
+        gc.collect()  # modules refer to each other
+        mx.clear_cache()
+
+    def gauges(self) -> dict[str, float]:
+        return {
+            "active_bytes": float(mx.get_active_memory()),
+            "cache_bytes": float(mx.get_cache_memory()),
+            "peak_bytes": float(mx.get_peak_memory()),
+        }
+
+    def _dtype(self, load: Load) -> Dtype | None:
+        return load.dtype or self._policy.default_dtype
+
+
+def _in_words(directory: Directory) -> str | None:
+    """How the weights are stored, e.g. "4 bits, affine, groups of 64"."""
+    quantization: dict[str, Any] | None = directory.quantization
+    if quantization is None:
+        return None
+    if "bits" not in quantization:
+        return str(quantization.get("quant_method", "unknown"))
+    mode, group = quantization.get("mode", "affine"), quantization.get("group_size")
+    return f"{quantization['bits']} bits, {mode}, groups of {group}"

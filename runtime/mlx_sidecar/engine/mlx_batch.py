@@ -1,0 +1,103 @@
+"""The batch of a real model: continuous batching by mlx-lm's ``BatchGenerator``."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
+
+from .batch import Event
+from .faults import fault_of
+from .mlxlm import BatchGenerator, StopSequences
+from .sampling import greedy, processors_for, sampler_for
+from .sequence import Sequence
+
+log = logging.getLogger(__name__)
+
+# Prompt tokens of one step, all prompts together: what a cancel, or another stream's next token, may have to wait for.
+CHUNK_TOKENS = 512
+# Under this a chunk's fixed costs show.
+LEAST_CHUNK_TOKENS = 64
+# Places in the generator. How many are used is the scheduler's business: what it admits starts with the next step.
+_PLACES = 1 << 16
+
+
+class MlxBatch:
+    """One step is one decode step for all that decode, then at most one chunk of prefill."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._sequences: dict[int, Sequence] = {}  # by the generator's number
+        self._generator = self._new_generator()
+
+    def submit(self, sequence: Sequence) -> None:
+        # The generator keeps and extends the list it is given.
+        [uid] = self._generator.insert(
+            [list(sequence.tokens)],
+            max_tokens=[sequence.limit],
+            samplers=[sampler_for(sequence)],
+            logits_processors=[processors_for(sequence)],
+            stop_sequences=[_stop_on(tuple(sequence.stop_tokens))],
+        )
+        self._sequences[uid] = sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        uid = next(uid for uid, known in self._sequences.items() if known is sequence)
+        del self._sequences[uid]
+        self._generator.remove([uid])
+        self._rest()
+
+    def due_s(self, now: float) -> float:
+        return now if self._sequences else float("inf")
+
+    def step(self, now: float) -> list[Event]:
+        prefilling = sum(sequence.prefilling for sequence in self._sequences.values())
+        self._generator.prefill_step_size = max(LEAST_CHUNK_TOKENS, CHUNK_TOKENS // max(1, prefilling))
+        try:
+            _, responses = self._generator.next()
+        except Exception as error:
+            log.exception("a step failed; it ends %d sequences", len(self._sequences))
+            return self._fail(error)
+        events = [self._event(response) for response in responses]
+        self._rest()
+        return events
+
+    def _event(self, response: Any) -> Event:
+        sequence = self._sequences[response.uid]
+        if response.finish_reason is not None:
+            del self._sequences[response.uid]
+        # A stop token ends the sequence and is not part of it.
+        tokens = [] if response.finish_reason == "stop" else [response.token]
+        return Event(sequence, tokens, response.finish_reason)
+
+    def _fail(self, error: Exception) -> list[Event]:
+        """End everything: after an exception the generator's caches are one token ahead of its books."""
+        fault = fault_of(_typed(error))
+        lost = list(self._sequences.values())
+        self._sequences.clear()
+        self._generator = self._new_generator()
+        mx.clear_cache()
+        return [Event(sequence, [], "error", fault) for sequence in lost]
+
+    def _rest(self) -> None:
+        if not self._sequences:
+            mx.clear_cache()  # nobody needs the buffers soon
+
+    def _new_generator(self) -> Any:
+        return BatchGenerator(self._model, sampler=greedy, completion_batch_size=_PLACES, prefill_batch_size=_PLACES)
+
+
+def _typed(error: Exception) -> RpcError:
+    if isinstance(error, MemoryError) or "malloc" in str(error):
+        return OutOfMemory(need_bytes=0, have_bytes=0)
+    return InternalError()
+
+
+@lru_cache(maxsize=64)
+def _stop_on(tokens: tuple[int, ...]) -> Any:
+    """The automaton for a set of stop tokens; immutable, so sequences share it."""
+    return StopSequences([[token] for token in tokens] or None)

@@ -1,0 +1,109 @@
+"""From a directory to a model on the device, in bounded steps."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple, cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUnsupported
+
+from ..engine import mlxlm
+from ..link.messages import Load
+from .policy import Dtype
+from .registry import LoadStep
+from .weights import Directory, warm_up
+
+# What the step loop may be kept from decoding by one step of a load.
+READ_BYTES = 8 << 20
+EVAL_BYTES = 64 << 20
+
+
+class Weights(NamedTuple):
+    """A model whose weights are all in memory."""
+
+    model: Any
+    architecture: str
+    parameters: int
+    dtype: str
+    memory_bytes: int
+
+
+def load_steps(load: Load, directory: Directory, dtype: Dtype | None) -> Generator[LoadStep, None, Weights]:
+    """Load ``directory``; ``dtype`` is what to compute in, None as stored.
+
+    Raises ``ModelUnsupported`` for an architecture that mlx-lm does not know, ``ModelLoadFailed`` for weights that do
+    not fit it, ``ModelNotFound`` for an adapter that is not there.
+    """
+    architecture = str(directory.config["model_type"])
+    _check_architecture(load.model, directory.config)
+    total = directory.stored_bytes
+    done = 0
+    for count in warm_up(directory.files, READ_BYTES):
+        done += count
+        yield LoadStep("reading", done, total)
+    model = _build(load, directory)
+    parameters = mlxlm.get_total_parameters(model)
+    stage = "building"
+    if dtype is not None:
+        _convert(model, dtype)
+        stage = "converting"
+    for done, total in _evaluate(model):
+        yield LoadStep(stage, done, total)
+    arrays = _arrays(model)
+    computed = next((str(a.dtype) for a in arrays if mx.issubdtype(a.dtype, mx.floating)), "")
+    return Weights(model, architecture, parameters, computed.removeprefix("mlx.core."), sum(a.nbytes for a in arrays))
+
+
+def _arrays(model: Any) -> list[mx.array]:
+    return [array for _, array in cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters()))]
+
+
+def _check_architecture(model: str, config: dict[str, Any]) -> None:
+    try:
+        mlxlm.get_classes(config)
+    except ValueError as error:
+        raise ModelUnsupported(model, str(error)) from error
+
+
+def _build(load: Load, directory: Directory) -> Any:
+    """The model with lazy weights: nothing is read yet."""
+    try:
+        model, _ = mlxlm.load_model(directory.path, lazy=True)
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        raise ModelLoadFailed(load.model, f"{type(error).__name__}: {error}") from error
+    if load.adapter is None:
+        return model
+    try:
+        return mlxlm.load_adapters(model, load.adapter)
+    except FileNotFoundError as error:
+        raise ModelNotFound(load.adapter, "there is no such adapter") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ModelLoadFailed(load.model, f"adapter {load.adapter}: {error}") from error
+
+
+def _convert(model: Any, dtype: Dtype) -> None:
+    """Unpack what is quantised and cast what is floating point; lazily."""
+    mlxlm.dequantize_model(model)
+    to = getattr(mx, dtype)
+    model.update(tree_map(lambda a: a.astype(to) if mx.issubdtype(a.dtype, mx.floating) else a, model.parameters()))
+
+
+def _evaluate(model: Any) -> Iterator[tuple[int, int]]:
+    """Compute the weights some at a time: (bytes so far, of how many)."""
+    arrays = _arrays(model)
+    total = sum(array.nbytes for array in arrays)
+    done = size = 0
+    group: list[mx.array] = []
+    for array in arrays:
+        group.append(array)
+        size += array.nbytes
+        if size >= EVAL_BYTES:
+            mx.eval(group)
+            done += size
+            yield done, total
+            group, size = [], 0
+    mx.eval(group)
+    yield total, total
