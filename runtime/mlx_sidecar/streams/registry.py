@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
+from typing import Any, Protocol
 
 from mlx_sidecar_protocol.errors import DuplicateStream, EngineLost, UnknownStream
 from mlx_sidecar_protocol.model import StreamId
@@ -16,11 +18,19 @@ from .stream import Ending, Stream
 REMEMBERED = 32  # ended streams kept for stream/subscribe
 
 
-class Streams:
-    """``notify`` is called when a stream has text for the host; ``stop`` when a stop string makes more tokens useless."""
+class Outbox(Protocol):
+    """Where deltas go: the mailbox of the wire."""
 
-    def __init__(self, notify: Callable[[Stream], None], stop: Callable[[int], None]) -> None:
-        self._notify = notify
+    @property
+    def lock(self) -> AbstractContextManager[Any]: ...
+    def announce(self, source: Stream, not_before: float = 0.0) -> None: ...
+
+
+class Streams:
+    """``stop`` is called with a sequence's number when a stop string makes more of its tokens useless."""
+
+    def __init__(self, outbox: Outbox, stop: Callable[[int], None]) -> None:
+        self._outbox = outbox
         self._stop = stop
         self._numbers = count(1)
         self._open: dict[int, Stream] = {}
@@ -66,6 +76,15 @@ class Streams:
             raise UnknownStream(name)
         return stream
 
+    def rewind(self, stream: Stream, after_seq: int | None) -> int | None:
+        """Send again what came after delta ``after_seq``, or everything; returns the last number given out before."""
+        with self._outbox.lock:
+            last_seq = stream.last_seq
+            stream.rewind(after_seq)
+            if stream.pending:
+                self._outbox.announce(stream)
+        return last_seq
+
     # What the supervisor hears from the engine.
 
     def on_tokens(self, seq: int, tokens: list[int]) -> None:
@@ -73,7 +92,7 @@ class Streams:
         if stream is None or stream.stop_match is not None:
             return  # decoded before the engine heard that we are done
         if stream.push(tokens) and stream.id is not None:
-            self._notify(stream)
+            self._outbox.announce(stream, stream.next_delta_at)
         if stream.stop_match is not None:
             self._stop(seq)
 
@@ -91,4 +110,4 @@ class Streams:
     def _finish(self, stream: Stream, ending: Ending) -> None:
         stream.finish(ending)
         if stream.id is not None and stream.pending:
-            self._notify(stream)
+            self._outbox.announce(stream, stream.next_delta_at)

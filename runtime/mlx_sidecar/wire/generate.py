@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mlx_sidecar_protocol.errors import (
     Cancelled,
@@ -24,7 +26,7 @@ from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
 from ..text.stops import StopMatcher
 from ..text.tokenizer import TextModel
-from .dispatcher import RequestContext
+from .context import RequestContext
 from .offload import off_loop
 
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
@@ -55,7 +57,8 @@ class Generator:
         self._streams = streams
         self._engine = engine
 
-    async def __call__(self, context: RequestContext, params: GenerateParams) -> GenerateResult:
+    async def __call__(self, context: RequestContext, params: GenerateParams) -> Callable[[], GenerateResult]:
+        """The result is made when it is written: only then is the number of the last delta known."""
         arrived = time.monotonic()
         _refuse_what_is_not_done_yet(params)
         self._streams.check_free(params.stream)
@@ -66,7 +69,8 @@ class Generator:
             self._catalog.evicted(params.model)
             prepared = await self._prepare(params)
             stream, ending = await self._run(context, params, prepared)
-        return _answer(params, prepared, stream, ending, arrived)
+        _raise_what_never_started(stream, ending)
+        return partial(_answer, params, prepared, stream, ending, arrived)
 
     async def _prepare(self, params: GenerateParams) -> Prepared:
         card, text, load_s = await self._catalog.ready(params.model)
@@ -80,8 +84,12 @@ class Generator:
         self, context: RequestContext, params: GenerateParams, prepared: Prepared
     ) -> tuple[Stream, Ending]:
         submit = _submission(self._streams.next_number(), params, prepared)
-        stream = Stream(submit, params.stream, prepared.text.detokenizer(), StopMatcher(params.stop or ()))
+        interval_s = (params.min_interval_ms or 0) / 1000
+        stops = StopMatcher(params.stop or ())
+        stream = Stream(submit, params.stream, prepared.text.detokenizer(), stops, interval_s)
         self._streams.open(stream)
+        if stream.id is not None:
+            context.answer_after(stream)
         try:
             self._engine.send(submit)
             context.on_cancel(lambda: self._engine.cancel(submit.seq))
@@ -147,15 +155,19 @@ def _submission(seq: int, params: GenerateParams, prepared: Prepared) -> Submit:
     )
 
 
+def _raise_what_never_started(stream: Stream, ending: Ending) -> None:
+    """A request that did no work is answered with an error; one that did, with a result that holds the work."""
+    if ending.started or stream.first_token_at is not None:
+        return
+    if ending.error is not None:
+        raise ending.error
+    if ending.reason == "cancelled":
+        raise Cancelled
+
+
 def _answer(
     params: GenerateParams, prepared: Prepared, stream: Stream, ending: Ending, arrived: float
 ) -> GenerateResult:
-    """The result, or the error of a request that never started."""
-    if not ending.started and stream.stop_match is None:
-        if ending.error is not None:
-            raise ending.error
-        if ending.reason == "cancelled":
-            raise Cancelled
     reason = stream.finish_reason or ending.reason
     first = stream.first_token_at
     return GenerateResult(

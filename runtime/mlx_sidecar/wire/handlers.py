@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
-
-import psutil
 
 from mlx_sidecar_protocol import openrpc
 from mlx_sidecar_protocol.errors import EngineLost, UnsupportedParameter
@@ -48,8 +47,7 @@ from ..link import messages as link
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog, OnProgress
 from ..streams.registry import Streams
-from ..streams.stream import Stream
-from .dispatcher import RequestContext
+from .context import RequestContext
 from .offload import off_loop
 
 HealthStatus = Literal["ok", "starting", "degraded", "failed"]
@@ -60,7 +58,7 @@ SERVER = ServerInfo(name="mlx-sidecar", version=__version__)
 
 
 class Handlers:
-    """Everything but ``generate``; one per front. ``send`` writes a notification, ``resume`` marks a stream as dirty."""
+    """Everything but ``generate``; one per front. ``notify`` writes a notification."""
 
     def __init__(
         self,
@@ -69,14 +67,12 @@ class Handlers:
         streams: Streams,
         engine: Supervisor,
         notify: Callable[[str, ProgressParams], None],
-        resume: Callable[[Stream], None],
     ) -> None:
         self._instance = instance
         self._catalog = catalog
         self._streams = streams
         self._engine = engine
         self._notify = notify
-        self._resume = resume
         self._started_at = time.monotonic()
 
     async def load(self, context: RequestContext, params: LoadParams) -> LoadResult:
@@ -116,9 +112,7 @@ class Handlers:
 
     def stream_subscribe(self, context: RequestContext, params: StreamSubscribeParams) -> StreamSubscribeResult:
         stream = self._streams.find(params.stream)
-        last_seq = stream.last_seq
-        stream.rewind(params.after_seq)
-        self._resume(stream)
+        last_seq = self._streams.rewind(stream, params.after_seq)
         return StreamSubscribeResult(stream=params.stream, last_seq=last_seq, finish_reason=stream.finish_reason)
 
     def stream_ack(self, context: RequestContext, params: StreamAckParams) -> EmptyResult:
@@ -199,7 +193,16 @@ def _memory(gauges: dict[str, float], ready: link.Ready | None) -> Memory:
     }
     return Memory(
         limit_bytes=ready.memory_limit_bytes if ready else None,
-        front_bytes=psutil.Process().memory_info().rss,
-        engine_bytes=psutil.Process(ready.pid).memory_info().rss if ready else None,
+        front_bytes=_resident_bytes(os.getpid()),
+        engine_bytes=_resident_bytes(ready.pid) if ready else None,
         **known,
     )
+
+
+def _resident_bytes(pid: int) -> int | None:
+    import psutil  # 36 ms of start-up that only stats needs
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return None

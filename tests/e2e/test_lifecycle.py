@@ -1,0 +1,187 @@
+"""How a sidecar begins and ends: shells, signals, parents that die, readers that leave. Nothing is ever left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.support.sidecar import PATIENCE_S, ROOT, Sidecar, outgoing, sidecar
+
+SERVE = (sys.executable, "-m", "mlx_sidecar", "serve", "--engine", "fake")
+SLOW = {"model": "fake?tokens=1000&delay_ms=20", "prompt": "x", "stream": "s"}
+INITIALIZE = {"protocol_version": 1, "client": {"name": "test", "version": "1"}}
+
+
+def engine_of(process: Sidecar) -> psutil.Process:
+    process.notification("engine/state", state="ready")
+    return psutil.Process(process.call("stats")["engine"]["pid"])
+
+
+def assert_gone(*processes: psutil.Process) -> None:
+    _, alive = psutil.wait_procs(list(processes), timeout=PATIENCE_S)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_line_piped_in_by_a_shell_is_answered_and_the_status_is_0() -> None:
+    request = {"jsonrpc": "2.0", "id": 1, "method": "generate", "params": {"model": "fake", "prompt": "Hello"}}
+    done = subprocess.run(SERVE, input=json.dumps(request).encode() + b"\n", capture_output=True, timeout=PATIENCE_S)
+    assert done.returncode == 0
+    frames = [json.loads(line) for line in done.stdout.splitlines()]
+    for frame in frames:
+        outgoing().validate(frame)
+    (answer,) = [frame for frame in frames if frame.get("id") == 1]
+    assert answer["result"]["finish_reason"] == "stop"
+
+
+def test_initialize_tells_what_the_server_can_do() -> None:
+    with sidecar("--engine", "fake") as process:
+        result = process.call("initialize", {**INITIALIZE, "protocol_version": 7})
+        assert result["protocol_version"] == 1
+        assert result["server"]["name"] == "mlx-sidecar"
+        assert result["limits"] == {
+            "frame_bytes": 64 * 2**20,
+            "batch_elements": 1000,
+            "nesting": 128,
+            "waiting_requests": 1024,
+        }
+        assert "generate" in result["capabilities"]["methods"]
+        assert "window" not in result["capabilities"]["generate_parameters"]
+        assert process.error("initialize", INITIALIZE)["code"] == -32600
+
+
+def test_shutdown_waits_for_what_runs_and_exit_is_0_after_it() -> None:
+    with sidecar("--engine", "fake") as process:
+        running = process.request("generate", {**SLOW, "model": "fake?tokens=30&delay_ms=5"})
+        process.notification("stream/delta", stream="s")
+        shutdown = process.request("shutdown")
+        assert process.result(running)["finish_reason"] == "stop"
+        assert process.result(shutdown) == {}
+        process.notify("exit")
+        assert process.exit_status() == 0
+
+
+def test_shutdown_with_cancel_ends_what_runs() -> None:
+    with sidecar("--engine", "fake") as process:
+        running = process.request("generate", SLOW)
+        process.notification("stream/delta", stream="s")
+        assert process.call("shutdown", {"cancel": True}) == {}
+        assert process.result(running)["finish_reason"] == "cancelled"
+        process.notify("exit")
+        assert process.exit_status() == 0
+
+
+def test_exit_without_shutdown_is_1() -> None:
+    with sidecar("--engine", "fake") as process:
+        engine = engine_of(process)
+        process.notify("exit")
+        assert process.exit_status() == 1
+        assert_gone(engine)
+
+
+def test_end_of_input_lets_what_runs_end_if_somebody_still_reads() -> None:
+    with sidecar("--engine", "fake") as process:
+        engine = engine_of(process)
+        running = process.request("generate", {**SLOW, "model": "fake?tokens=50&delay_ms=5"})
+        process.close_stdin()
+        assert process.result(running)["finish_reason"] == "stop"
+        assert process.exit_status() == 0
+        assert_gone(engine)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_cancels_answers_and_ends(signal_number: signal.Signals) -> None:
+    with sidecar("--engine", "fake") as process:
+        engine = engine_of(process)
+        running = process.request("generate", SLOW)
+        process.notification("stream/delta", stream="s")
+        process.process.send_signal(signal_number)
+        assert process.result(running)["finish_reason"] == "cancelled"
+        assert process.exit_status() == 128 + signal_number
+        assert_gone(engine)
+
+
+def close_both(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin
+    assert process.stdout
+    process.stdout.close()
+    process.stdin.close()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+
+
+@pytest.mark.parametrize("end", [close_both, kill], ids=["pipes closed", "front killed"])
+def test_with_nobody_left_to_read_both_processes_go_whatever_runs(
+    end: Callable[[subprocess.Popen[bytes]], None],
+) -> None:
+    with subprocess.Popen(SERVE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": SLOW}).encode() + b"\n")
+        process.stdin.flush()
+        while b"stream/delta" not in process.stdout.readline():
+            pass
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        assert len(family) == 2
+        end(process)
+        assert_gone(*family)
+
+
+def test_a_host_that_dies_with_its_pipes_inherited_by_others_takes_the_sidecar_along() -> None:
+    # The host leaks its pipe ends into a process that outlives it, as shells and test runners do.
+    host = (
+        "import os, subprocess, sys, json\n"
+        f"child = subprocess.Popen({list(SERVE)!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "leak = subprocess.Popen([sys.executable, '-c', 'import sys; sys.stdin.read()'],"
+        " stdin=0, stdout=subprocess.DEVNULL, pass_fds=[child.stdin.fileno(), child.stdout.fileno()])\n"
+        'child.stdin.write(b\'{"jsonrpc":"2.0","id":1,"method":"ping"}\\n\'); child.stdin.flush()\n'
+        "answer = child.stdout.readline()\n"
+        "print(child.pid, leak.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", host], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        assert parent.stdin
+        pids = parent.stdout.readline().split()
+        front, leak = (psutil.Process(int(pid)) for pid in pids)
+        assert_gone(front)
+        leak.kill()
+
+
+def test_the_death_of_the_process_named_in_initialize_ends_the_sidecar() -> None:
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as named,
+        sidecar("--engine", "fake") as process,
+    ):
+        process.call("initialize", {**INITIALIZE, "process_id": named.pid})
+        named.kill()
+        named.wait()
+        process.exit_status()
+
+
+def test_a_stray_print_goes_to_stderr_and_never_to_the_wire() -> None:
+    code = (
+        "import sys\n"
+        "from mlx_sidecar.wire import stdio\n"
+        "stdio.claim()\n"
+        "print('stray')\n"
+        "import os; os.write(1, b'raw'); os.system('echo from a child')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env={**os.environ})
+    assert done.stdout == b""
+    assert all(word in done.stderr for word in (b"stray", b"raw", b"from a child"))
+
+
+def test_an_engine_that_is_still_starting_does_not_hold_up_initialize() -> None:
+    with sidecar() as process:
+        assert process.call("initialize", INITIALIZE)["instance"]
+        states = [frame["params"]["state"] for frame in process.frames if frame.get("method") == "engine/state"]
+        assert "ready" not in states

@@ -1,0 +1,132 @@
+"""A stream: from tokens to numbered deltas, whatever the order in which the engine speaks and the host reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlx_sidecar.link.messages import Finished, Sampling, Submit, Timing
+from mlx_sidecar.streams.registry import REMEMBERED, Streams
+from mlx_sidecar.streams.stream import Stream
+from mlx_sidecar.text.fake import fake_text
+from mlx_sidecar.text.stops import StopMatcher
+from mlx_sidecar.wire.mailbox import Mailbox
+from mlx_sidecar_protocol.errors import EngineLost, UnknownStream
+
+FAKE = fake_text()
+
+
+class Bench:
+    """A registry and a mailbox with one stream in them; ``stopped`` lists what the engine was told to stop."""
+
+    def __init__(self, stop: list[str]) -> None:
+        self.stopped: list[int] = []
+        self.mailbox = Mailbox()
+        self.streams = Streams(self.mailbox, self.stopped.append)
+        self.stream = self.open("s", stop)
+
+    def open(self, name: str, stop: list[str]) -> Stream:
+        submit = Submit(self.streams.next_number(), "fake", [1], Sampling(), 100, [])
+        stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop))
+        self.streams.open(stream)
+        return stream
+
+    def deltas(self) -> list[dict[str, Any]]:
+        """What the host reads now."""
+        return [json.loads(body)["params"] for body in self.mailbox.drain(1 << 30)]
+
+    def finish(self) -> None:
+        self.streams.on_finished(Finished(self.stream.submit.seq, "stop", True, Timing()))
+
+
+def on_loop(test: Callable[[], None]) -> None:
+    async def run() -> None:
+        test()
+
+    asyncio.run(run())
+
+
+@given(st.text(max_size=60), st.lists(st.integers(1, 7), max_size=60), st.lists(st.booleans(), max_size=60))
+def test_deltas_add_up_to_the_text_however_tokens_and_reads_interleave(
+    text: str, sizes: list[int], reads: list[bool]
+) -> None:
+    def test() -> None:
+        bench = Bench([])
+        tokens, deltas = list(text.encode()), []
+        for n, size in enumerate([*sizes, len(tokens) + 1]):
+            piece, tokens = tokens[:size], tokens[size:]
+            bench.streams.on_tokens(bench.stream.submit.seq, piece)
+            if n < len(reads) and reads[n]:
+                deltas += bench.deltas()
+        bench.finish()
+        deltas += bench.deltas()
+        assert "".join(delta["text"] for delta in deltas) == text == bench.stream.transcript.text
+        assert [token for delta in deltas for token in delta["tokens"]] == list(text.encode())
+        assert [delta["seq"] for delta in deltas] == list(range(len(deltas)))
+        assert bench.stream.last_seq == (len(deltas) - 1 if deltas else None)
+
+    on_loop(test)
+
+
+def test_a_stop_string_tells_the_engine_once_and_later_tokens_are_nobodys() -> None:
+    def test() -> None:
+        bench = Bench(["END"])
+        for piece in (b"one E", b"ND two", b" three"):
+            bench.streams.on_tokens(bench.stream.submit.seq, list(piece))
+        bench.finish()
+        assert bench.stopped == [bench.stream.submit.seq]
+        assert (bench.stream.transcript.text, bench.stream.finish_reason) == ("one ", "stop")
+
+    on_loop(test)
+
+
+def test_a_stop_string_that_was_found_counts_even_if_the_engine_dies_before_it_heard() -> None:
+    def test() -> None:
+        bench = Bench(["END"])
+        bench.streams.on_tokens(bench.stream.submit.seq, list(b"oneEND"))
+        bench.streams.on_engine_lost(EngineLost("test"))
+        assert bench.stream.ended.done()
+        assert bench.stream.finish_reason == "stop"
+
+    on_loop(test)
+
+
+def test_rewinding_sends_everything_behind_a_delta_again_in_one() -> None:
+    def test() -> None:
+        bench = Bench([])
+        for piece in (b"a", b"b", b"c"):
+            bench.streams.on_tokens(bench.stream.submit.seq, list(piece))
+            bench.deltas()
+        assert bench.streams.rewind(bench.stream, 0) == 2
+        (again,) = bench.deltas()
+        assert (again["seq"], again["offset"], again["text"]) == (3, 1, "bc")
+        bench.streams.rewind(bench.stream, 99)  # beyond the last: there is nothing to send again
+        assert bench.deltas() == []
+
+    on_loop(test)
+
+
+def test_a_bounded_number_of_ended_streams_is_remembered() -> None:
+    def test() -> None:
+        bench = Bench([])
+        ended = [bench.open(f"e{n}", []) for n in range(REMEMBERED + 5)]
+        for stream in ended:
+            bench.streams.close(stream)
+        assert bench.streams.find(f"e{REMEMBERED + 4}") is ended[-1]
+        assert bench.streams.find("s") is bench.stream
+        missing = sum(not _known(bench.streams, stream) for stream in ended)
+        assert missing == 5
+
+    on_loop(test)
+
+
+def _known(streams: Streams, stream: Stream) -> bool:
+    try:
+        return stream.id is not None and streams.find(stream.id) is stream
+    except UnknownStream:
+        return False
