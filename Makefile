@@ -32,7 +32,7 @@ check: setup-dev
 	$(BIN)/python -m mlx_sidecar_protocol.schema --check
 
 bench: setup-dev
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 schemas: setup
 	$(BIN)/python -m mlx_sidecar_protocol.schema
