@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from .wire.serve import serve
 
         options = {name: value for name, value in vars(args).items() if name != "command"}
-        sys.exit(serve(Config(**options)))
+        serve(Config(**options))
     from . import terminal
 
     if args.command == "chat":

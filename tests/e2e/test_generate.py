@@ -264,6 +264,7 @@ def test_text_methods_agree_with_each_other() -> None:
 
 def test_stats_are_true_and_the_front_holds_no_mlx() -> None:
     with sidecar() as process:
+        process.initialize()
         process.notification("engine/state", state="ready")
         stats = process.call("stats")
         assert stats["engine"]["backend"] == "cpu"

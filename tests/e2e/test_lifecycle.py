@@ -16,10 +16,10 @@ from tests.support.sidecar import PATIENCE_S, ROOT, Sidecar, outgoing, sidecar
 
 SERVE = (sys.executable, "-m", "mlx_sidecar", "serve", "--engine", "fake")
 SLOW = {"model": "fake?tokens=1000&delay_ms=20", "prompt": "x", "stream": "s"}
-INITIALIZE = {"protocol_version": 1, "client": {"name": "test", "version": "1"}}
 
 
 def engine_of(process: Sidecar) -> psutil.Process:
+    process.initialize()
     process.notification("engine/state", state="ready")
     return psutil.Process(process.call("stats")["engine"]["pid"])
 
@@ -42,7 +42,7 @@ def test_a_line_piped_in_by_a_shell_is_answered_and_the_status_is_0() -> None:
 
 def test_initialize_tells_what_the_server_can_do() -> None:
     with sidecar("--engine", "fake") as process:
-        result = process.call("initialize", {**INITIALIZE, "protocol_version": 7})
+        result = process.initialize(protocol_version=7)
         assert result["protocol_version"] == 1
         assert result["server"]["name"] == "mlx-sidecar"
         assert result["limits"] == {
@@ -53,7 +53,7 @@ def test_initialize_tells_what_the_server_can_do() -> None:
         }
         assert "generate" in result["capabilities"]["methods"]
         assert "window" not in result["capabilities"]["generate_parameters"]
-        assert process.error("initialize", INITIALIZE)["code"] == -32600
+        assert process.error("initialize", {"protocol_version": 1, "client": {"name": "x"}})["code"] == -32600
 
 
 def test_shutdown_waits_for_what_runs_and_exit_is_0_after_it() -> None:
@@ -161,7 +161,7 @@ def test_the_death_of_the_process_named_in_initialize_ends_the_sidecar() -> None
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as named,
         sidecar("--engine", "fake") as process,
     ):
-        process.call("initialize", {**INITIALIZE, "process_id": named.pid})
+        process.initialize(process_id=named.pid)
         named.kill()
         named.wait()
         process.exit_status()
@@ -180,8 +180,15 @@ def test_a_stray_print_goes_to_stderr_and_never_to_the_wire() -> None:
     assert all(word in done.stderr for word in (b"stray", b"raw", b"from a child"))
 
 
+def test_a_host_that_never_said_initialize_gets_answers_and_nothing_else() -> None:
+    with sidecar("--engine", "fake") as process:
+        process.call("generate", {"model": "fake", "prompt": "x"})
+        process.call("stats")
+        assert all("id" in frame for frame in process.frames)
+
+
 def test_an_engine_that_is_still_starting_does_not_hold_up_initialize() -> None:
     with sidecar() as process:
-        assert process.call("initialize", INITIALIZE)["instance"]
+        assert process.initialize()["instance"]
         states = [frame["params"]["state"] for frame in process.frames if frame.get("method") == "engine/state"]
         assert "ready" not in states

@@ -120,6 +120,10 @@ class Sidecar:
         params: Frame = frame["params"]
         return params
 
+    def initialize(self, **members: Any) -> Frame:
+        """Say hello: from here on the sidecar tells of its engine's state, the present one first."""
+        return self.call("initialize", {"protocol_version": 1, "client": {"name": "tests"}, **members})
+
     def deltas(self, stream: str | int) -> list[Frame]:
         """Deltas of a stream so far, in the order of their coming."""
         with self._changed:

@@ -32,10 +32,11 @@ from .offload import off_loop
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
 
 # Known to the contract, not done by this version; refused by name rather than dropped.
-_NOT_YET = {
+NOT_YET = {
     "logprobs": "this version does not report log probabilities",
     "deadline_s": "this version has no deadlines; cancel the request instead",
     "window": "this version has no flow control by window; deltas merge when the host is slow",
+    "priority": "this version serves requests in the order of their arrival; only normal is taken",
 }
 
 
@@ -114,11 +115,9 @@ async def prompt_tokens(text: TextModel, params: GenerateParams) -> list[int]:
 
 
 def _refuse_what_is_not_done_yet(params: GenerateParams) -> None:
-    for name, because in _NOT_YET.items():
-        if getattr(params, name) is not None:
+    for name, because in NOT_YET.items():
+        if getattr(params, name) not in (None, "normal"):
             raise UnsupportedParameter(name, because)
-    if params.priority != "normal":
-        raise UnsupportedParameter("priority", "this version serves requests in the order of their arrival")
 
 
 def _check_vocabulary(params: GenerateParams, size: int) -> None:

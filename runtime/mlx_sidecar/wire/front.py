@@ -1,0 +1,152 @@
+"""The front, put together: which part gets which, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from mlx_sidecar_protocol.envelope import encode_notification
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.lifecycle import negotiate
+from mlx_sidecar_protocol.limits import Limits
+from mlx_sidecar_protocol.model import Sent
+from mlx_sidecar_protocol.notifications import EngineState, EngineStateParams
+from mlx_sidecar_protocol.operations import InitializeParams, InitializeResult, ServerCapabilities, ServerLimits
+from mlx_sidecar_protocol.registry import METHODS
+
+from ..config import Config
+from ..engine.scheduler import Limits as QueueLimits
+from ..link.process import EngineProcess
+from ..link.supervisor import Supervisor
+from ..models.catalog import Catalog
+from ..observe import logs
+from ..streams.registry import Streams
+from .dispatcher import Method
+from .generate import NOT_YET, Generator
+from .handlers import SERVER, Handlers
+from .mailbox import Mailbox
+from .session import Session
+from .stdio import Reader, Writer
+from .watch import on_signals, until_orphaned
+
+
+def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:
+    """Serve until the host leaves; returns the exit status. No engine is left behind."""
+    logs.to_stderr(config.log_level)
+    return anyio.run(_Front(config, parent, reader, wire_out).run, engine)
+
+
+class _Front:
+    def __init__(self, config: Config, parent: int, reader: Reader, wire_out: int) -> None:
+        self._config = config
+        self._parent = parent
+        self._instance = uuid.uuid4().hex
+        self._limits = Limits(
+            frame_bytes=config.frame_limit_bytes, batch=config.batch_limit, nesting=config.nesting_limit
+        )
+        self._mailbox = Mailbox()
+        self._streams = Streams(self._mailbox, lambda seq: self._engine.cancel(seq, "stop"))
+        self._engine = Supervisor(config, self._streams, self._on_engine_state)
+        self._catalog = Catalog(config, self._engine)
+        self._session = Session(
+            self._methods(),
+            self._initialize,
+            reader,
+            Writer(wire_out, self._mailbox),
+            self._mailbox,
+            config.framing,
+            self._limits,
+        )
+
+    async def run(self, engine: EngineProcess) -> int:
+        on_signals(self._session.end)
+        await self._engine.start(engine)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._leave_with_the_host)
+                status = await self._session.run()
+                tasks.cancel_scope.cancel()
+        finally:
+            await self._engine.stop()
+        return status
+
+    async def _leave_with_the_host(self) -> None:
+        await until_orphaned(self._parent, lambda: self._session.host_process_id)
+        self._session.end(1)
+
+    def _methods(self) -> list[Method[Any]]:
+        handlers = Handlers(self._instance, self._catalog, self._streams, self._engine, self._notify)
+        tasks: dict[str, Callable[..., Awaitable[Any]]] = {
+            "generate": Generator(self._catalog, self._streams, self._engine),
+            "load": handlers.load,
+            "unload": handlers.unload,
+            "models": handlers.models,
+            "tokenize": handlers.tokenize,
+            "detokenize": handlers.detokenize,
+            "render": handlers.render,
+            "stats": handlers.stats,
+        }
+        quick: dict[str, Callable[..., Any]] = {
+            "stream/cancel": handlers.stream_cancel,
+            "stream/subscribe": handlers.stream_subscribe,
+            "stream/ack": handlers.stream_ack,
+            "rpc.discover": handlers.discover,
+        }
+        methods: list[Method[Any]] = [Method(name, METHODS[name].params, handler) for name, handler in tasks.items()]
+        methods += [Method(name, METHODS[name].params, handler, quick=True) for name, handler in quick.items()]
+        if self._config.fixtures:
+            from .fixtures import Fixtures
+
+            methods += Fixtures().methods()
+        return methods
+
+    def _initialize(self, params: InitializeParams) -> InitializeResult:
+        logs.to_host(lambda record: self._notify("log", record))
+        # Behind the answer: what the engine is doing now. Later changes follow by themselves.
+        asyncio.get_running_loop().call_soon(self._tell_engine_state, self._engine.state, self._engine.reason)
+        ready = self._engine.ready
+        return InitializeResult(
+            protocol_version=negotiate(params.protocol_version),
+            server=SERVER,
+            instance=self._instance,
+            backend=ready.backend if ready else None,
+            capabilities=ServerCapabilities(
+                methods=[name for name, spec in METHODS.items() if spec.direction == "host-to-sidecar"],
+                generate_parameters=[name for name in GenerateParams.model_fields if name not in NOT_YET],
+                autoload=self._config.autoload,
+            ),
+            limits=ServerLimits(
+                frame_bytes=self._limits.frame_bytes,
+                batch_elements=self._limits.batch,
+                nesting=self._limits.nesting,
+                waiting_requests=QueueLimits().waiting,
+            ),
+        )
+
+    def _on_engine_state(self, state: EngineState, because: str | None) -> None:
+        if state in ("lost", "failed"):
+            self._catalog.engine_lost()
+        # A host that never sent initialize (a line from a shell) hears of the engine only once something went wrong.
+        if self._session.initialized or self._engine.restarts or state in ("lost", "failed"):
+            self._tell_engine_state(state, because)
+
+    def _tell_engine_state(self, state: EngineState, because: str | None) -> None:
+        ready = self._engine.ready
+        self._notify(
+            "engine/state",
+            EngineStateParams(
+                state=state,
+                pid=ready.pid if ready else None,
+                backend=ready.backend if ready else None,
+                device=ready.device if ready else None,
+                restarts=self._engine.restarts,
+                because=because,
+            ),
+        )
+
+    def _notify(self, method: str, params: Sent) -> None:
+        self._mailbox.put(encode_notification(method, params))

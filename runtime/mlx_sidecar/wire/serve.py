@@ -1,0 +1,29 @@
+"""``mlx-sidecar serve``: the order in which a front comes to life. What is imported here is light on purpose."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from ..config import Config
+from ..link.process import spawn
+from .stdio import Reader, claim
+
+
+def serve(config: Config) -> NoReturn:
+    """Serve the host on stdin and stdout, then leave the process."""
+    parent = os.getppid()  # asked before anything that takes time: a parent that dies meanwhile is noticed
+    wire_in, wire_out = claim()
+    reader = Reader(wire_in)
+    reader.start()
+    engine = spawn(config)  # it imports its backend while we import ours
+
+    # Threads hand the interpreter over sooner: takes an eighth off the slowest round trips under load.
+    sys.setswitchinterval(0.0005)
+    from .front import run
+
+    status = run(config, parent, reader, wire_out, engine)
+    sys.stderr.flush()
+    # Not sys.exit: the reader may sit in a read, a download in a thread, and neither is worth waiting for.
+    os._exit(status)
