@@ -43,19 +43,26 @@ class Received(BaseModel):
 
     @classmethod
     def parse(cls: type[Model], params: object) -> Model:
-        """The message in ``params`` as it came off the wire.
+        """The message in ``params`` as it came off the wire: by name, or by position in the order of the fields.
 
         ``null``, ``[]`` and ``[null]`` are what some hosts send for "no parameters". Anything that does not fit
         raises ``InvalidParams`` with one entry for each field at fault.
         """
-        if params is None or params == [] or params == [None]:
+        if params is None or params == [None]:
             params = {}
         if isinstance(params, list):
-            raise InvalidParams([{"loc": [], "msg": "parameters go by name, in an object", "type": "by_name"}])
+            params = cls._by_name(params)
         try:
             return cls.model_validate(params)
         except ValidationError as error:
             raise invalid_params(error) from error
+
+    @classmethod
+    def _by_name(cls, positional: list[Any]) -> dict[str, Any]:
+        if len(positional) > len(cls.model_fields):
+            message = f"{len(positional)} parameters by position, at most {len(cls.model_fields)} are known"
+            raise InvalidParams([{"loc": [], "msg": message, "type": "too_many_positions"}])
+        return dict(zip(cls.model_fields, positional, strict=False))
 
 
 class Sent(BaseModel):

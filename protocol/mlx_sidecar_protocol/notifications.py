@@ -54,8 +54,8 @@ class EngineStateParams(Sent):
     """The engine process changed its state: ``lost`` is followed by ``starting`` or, given up, by ``failed``."""
 
     state: EngineState
+    restarts: Count
     pid: Count | None = None
     backend: str | None = None
     device: str | None = None
-    restarts: Count
     because: str | None = Field(default=None, description="with lost and failed")

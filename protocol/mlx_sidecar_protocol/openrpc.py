@@ -33,7 +33,7 @@ def _method(spec: MethodSpec, definitions: dict[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": spec.name,
         "summary": spec.summary,
-        "paramStructure": "by-name",
+        "paramStructure": "either",
         "params": _params(definitions[spec.params.__name__]),
         "x-since": spec.since,
     }
@@ -45,11 +45,10 @@ def _method(spec: MethodSpec, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _params(schema: dict[str, Any]) -> list[dict[str, Any]]:
     required = schema.get("required", ())
-    params = [
+    return [
         {"name": name, "required": name in required, "schema": property_}
         for name, property_ in schema.get("properties", {}).items()
     ]
-    return sorted(params, key=lambda param: not param["required"])  # OpenRPC wants required ones first
 
 
 def _errors(spec: MethodSpec) -> list[dict[str, Any]]:

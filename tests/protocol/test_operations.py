@@ -57,9 +57,16 @@ def test_no_parameters_may_be_written_in_every_way_hosts_write_it(nothing: objec
     assert NoParams.parse(nothing) == NoParams()
 
 
-@pytest.mark.parametrize("positional", [["pocket", "Hello"], [PROMPT], "Hello", 3])
-def test_positional_parameters_are_refused(positional: object) -> None:
-    assert locations(GenerateParams, positional) == [[]]
+def test_parameters_by_position_come_in_the_order_of_the_fields() -> None:
+    assert TokenizeParams.parse(["pocket", "Hello", None, True]) == TokenizeParams(
+        model="pocket", text="Hello", add_special=True, pieces=True
+    )
+    assert locations(TokenizeParams, ["pocket", 3]) == [["text"]]
+
+
+@pytest.mark.parametrize("params", [["pocket", "a", True, True, 5], "Hello", 3, True])
+def test_what_cannot_be_parameters_is_refused(params: object) -> None:
+    assert locations(TokenizeParams, params) == [[]]
 
 
 def test_the_smallest_generate_has_every_default_filled_in() -> None:
