@@ -121,7 +121,8 @@ class _Front:
             ),
             limits=ServerLimits(
                 frame_bytes=self._limits.frame_bytes,
-                batch_elements=self._limits.batch,
+                header_bytes=self._limits.header_bytes,
+                batch=self._limits.batch,
                 nesting=self._limits.nesting,
                 waiting_requests=QueueLimits().waiting,
             ),
