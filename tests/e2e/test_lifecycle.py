@@ -47,8 +47,9 @@ def test_initialize_tells_what_the_server_can_do() -> None:
         assert result["server"]["name"] == "mlx-sidecar"
         assert result["limits"] == {
             "frame_bytes": 64 * 2**20,
-            "batch_elements": 1000,
+            "batch": 1000,
             "nesting": 128,
+            "header_bytes": 8192,
             "waiting_requests": 1024,
         }
         assert "generate" in result["capabilities"]["methods"]
