@@ -27,14 +27,14 @@ MARKERS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
 def byte_level() -> tuple[Tokenizer, dict[str, Any]]:
     """As Qwen: byte-level BPE, no BOS, markers that are added but not special."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet))
     tokenizer.add_special_tokens(SPECIAL_CHATML)
     tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in MARKERS])
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)  # type: ignore[assignment]
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None}
 
 
@@ -43,15 +43,15 @@ def byte_level_with_bos() -> tuple[Tokenizer, dict[str, Any]]:
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
     split = pre_tokenizers.Split(Regex(r"\p{N}{1,3}| ?\p{L}+|\s+(?!\S)|\s+|[^\s\p{L}\p{N}]+"), "isolated")
     steps = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)  # type: ignore[assignment, arg-type]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet))
     special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
     tokenizer.add_special_tokens(special)
     bos = ("<|begin_of_text|>", tokenizer.token_to_id("<|begin_of_text|>"))
     template = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
-    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(), template])  # type: ignore[assignment, list-item]
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(), template])
     return tokenizer, {"bos_token": bos[0], "eos_token": "<|eot_id|>", "add_bos_token": False}
 
 
@@ -59,7 +59,7 @@ def _sentencepiece(normalizer: Any, last: list[Any]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizer
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *last]
-    tokenizer.decoder = decoders.Sequence(steps)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.Sequence(steps)
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     ascii_only = ["".join(c for c in line if ord(c) < 0x250) for line in CORPUS]
     tokenizer.train_from_iterator(ascii_only, trainers.BpeTrainer(vocab_size=700, special_tokens=special))
@@ -67,7 +67,7 @@ def _sentencepiece(normalizer: Any, last: list[Any]) -> Tokenizer:
     described["added_tokens"] = described["added_tokens"][:3]
     tokenizer = Tokenizer.from_str(json.dumps(described))
     bos = ("<s>", tokenizer.token_to_id("<s>"))
-    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [bos])  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", None, [bos])
     return tokenizer
 
 
@@ -88,43 +88,43 @@ def gemma_like() -> tuple[Tokenizer, dict[str, Any]]:
 def unigram() -> tuple[Tokenizer, dict[str, Any]]:
     """As T5: Unigram with Metaspace, and an end token on every encoding."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()  # type: ignore[assignment]
-    tokenizer.decoder = decoders.Metaspace()  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
     special = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     eos = ("</s>", tokenizer.token_to_id("</s>"))
-    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", None, [eos])  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", None, [eos])
     return tokenizer, {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "add_eos_token": False}
 
 
 def metaspace_never() -> tuple[Tokenizer, dict[str, Any]]:
     """Metaspace that puts nothing before the first word."""
     tokenizer, config = unigram()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")  # type: ignore[assignment]
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     return tokenizer, config
 
 
 def word_piece() -> tuple[Tokenizer, dict[str, Any]]:
     """As BERT: a decoder that joins ``##`` and cleans up spaces."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    tokenizer.decoder = decoders.WordPiece()  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
     special = ["[UNK]", "[CLS]", "[SEP]"]
     tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     around = [(token, tokenizer.token_to_id(token)) for token in special[1:]]
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, around)  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, around)
     return tokenizer, {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
 def end_of_word() -> tuple[Tokenizer, dict[str, Any]]:
     """BPE with ``</w>``: whether a token gives a space depends on whether another follows."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    tokenizer.decoder = decoders.BPEDecoder("</w>")  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.BPEDecoder("</w>")
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], end_of_word_suffix="</w>")
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer, {"unk_token": "<unk>"}
@@ -133,7 +133,7 @@ def end_of_word() -> tuple[Tokenizer, dict[str, Any]]:
 def words() -> tuple[Tokenizer, dict[str, Any]]:
     """No decoder at all: words joined by spaces."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=["<unk>"]))
     return tokenizer, {"unk_token": "<unk>"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -115,7 +116,7 @@ def test_a_long_near_match_reads_each_character_a_bounded_number_of_times() -> N
     follow = automaton.step
 
     class Counting(list[dict[str, int]]):
-        def __getitem__(self, index):  # type: ignore[no-untyped-def,override]
+        def __getitem__(self, index: Any) -> Any:
             next(steps)
             return super().__getitem__(index)
 

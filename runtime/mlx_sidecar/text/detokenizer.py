@@ -179,6 +179,8 @@ class _WindowDetokenizer:
     def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
         self._vocabulary = vocabulary
         self._skip_special = skip_special
+        self._strings = _Strings(vocabulary, skip_special)
+        self._in_run = False  # of byte tokens, which may still turn out not to be UTF-8
         self._tokens: list[int] = []
         self._start = 0  # the window begins here
         self._read = 0  # the text of this many tokens has been given out
@@ -189,12 +191,15 @@ class _WindowDetokenizer:
         return self.push_many((token,))
 
     def push_many(self, tokens: Iterable[int]) -> str:
-        self._tokens.extend(tokens)
+        for token in tokens:
+            self._tokens.append(token)
+            if (string := self._strings.of(token)) is not None:
+                self._in_run = fallback_byte(string) is not None
         if len(self._tokens) < self._due:
             return ""
         before = self._decode(self._start, self._read)
         text = self._decode(self._start, len(self._tokens))
-        if text.endswith("\ufffd") or not text.startswith(before):
+        if self._in_run or text.endswith("\ufffd") or not text.startswith(before):
             waiting = len(self._tokens) - self._read
             self._due = len(self._tokens) + (waiting if waiting > self._LIMIT_TOKENS else 1)
             return ""
@@ -216,4 +221,5 @@ class _WindowDetokenizer:
         return text
 
     def _decode(self, start: int, end: int) -> str:
-        return self._vocabulary.decode(self._tokens[start:end], self._skip_special)
+        # Some decoders panic when there is nothing to decode.
+        return self._vocabulary.decode(self._tokens[start:end], self._skip_special) if start < end else ""

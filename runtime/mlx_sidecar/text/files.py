@@ -103,7 +103,7 @@ def _text(file: Path, name: str) -> str:
 
 def _templates(path: Path, name: str, tokenizer_config: Mapping[str, Any]) -> Mapping[str, str]:
     """Template files, else what tokenizer_config.json holds, else chat_template.json: the first that says anything."""
-    files = {file.stem: _text(file, name) for file in sorted(path.glob("chat_templates/*.jinja"))}
+    files = {file.stem: _text(file, name) for file in sorted(path.glob("additional_chat_templates/*.jinja"))}
     if (default := path / "chat_template.jinja").is_file():
         files["default"] = _text(default, name)
     if files:
