@@ -93,7 +93,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def write_model(directory: Path, kind: str, *, seed: int = 0, dtype: str = "float32", bits: int | None = None) -> Path:
     """Make a model of ``kind`` (a key of ``CONFIGS``) in ``directory``; ``bits`` quantises it in groups of 32."""
     import mlx.core as mx
-    import mlx.nn as nn
+    from mlx.nn.layers.quantized import quantize
     from mlx.utils import tree_flatten, tree_map
 
     from mlx_sidecar.engine import mlxlm
@@ -111,7 +111,7 @@ def write_model(directory: Path, kind: str, *, seed: int = 0, dtype: str = "floa
 
     model.update(tree_map(spread, model.parameters()))
     if bits is not None:
-        nn.quantize(model, group_size=32, bits=bits)
+        quantize(model, group_size=32, bits=bits)
         config["quantization"] = {"group_size": 32, "bits": bits, "mode": "affine"}
     to = getattr(mx, dtype)
     cast = tree_map(lambda a: a.astype(to) if mx.issubdtype(a.dtype, mx.floating) else a, model.parameters())

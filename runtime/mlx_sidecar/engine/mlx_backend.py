@@ -32,7 +32,7 @@ class MlxBackend:
         self.policy = policy.words
         self.versions = {
             "mlx_sidecar": __version__,
-            "mlx": mx.__version__,
+            "mlx": str(vars(mx)["__version__"]),  # its stubs leave it out
             "mlx_lm": mlxlm.VERSION,
             "python": platform.python_version(),
         }
@@ -45,7 +45,7 @@ class MlxBackend:
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype)
         try:
-            cost, vocabulary = probe(load.model, weights.model)
+            cost, vocabulary, pads = probe(load.model, weights.model)
         except (ValueError, RuntimeError) as error:
             raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
         card = ModelCard(
@@ -61,7 +61,7 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
         )
-        return LoadedModel(card, MlxBatch(weights.model), cost)
+        return LoadedModel(card, MlxBatch(weights.model, pads=pads), cost)
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other

@@ -29,8 +29,10 @@ _PLACES = 1 << 16
 class MlxBatch:
     """One step is one decode step for all that decode, then at most one chunk of prefill."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, pads: bool = True) -> None:
+        """``pads``: prompts of unequal length may be padded and prefilled together; else one after the other."""
         self._model = model
+        self._pads = pads
         self._sequences: dict[int, Sequence] = {}  # by the generator's number
         self._generator = self._new_generator()
 
@@ -88,7 +90,12 @@ class MlxBatch:
             mx.clear_cache()  # nobody needs the buffers soon
 
     def _new_generator(self) -> Any:
-        return BatchGenerator(self._model, sampler=greedy, completion_batch_size=_PLACES, prefill_batch_size=_PLACES)
+        return BatchGenerator(
+            self._model,
+            sampler=greedy,
+            completion_batch_size=_PLACES,
+            prefill_batch_size=_PLACES if self._pads else 1,
+        )
 
 
 def _typed(error: Exception) -> RpcError:

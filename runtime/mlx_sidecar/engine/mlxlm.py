@@ -70,7 +70,7 @@ def _open_files_limit_kept() -> Iterator[None]:
 bare_package("mlx_lm")
 with _placeholders(), _open_files_limit_kept():
     from mlx_lm._version import __version__ as VERSION  # noqa: N812
-    from mlx_lm.generate import BatchGenerator, StopSequences
+    from mlx_lm.generate import BatchGenerator, PromptProcessingBatch, StopSequences
     from mlx_lm.models.cache import make_prompt_cache
     from mlx_lm.utils import _get_classes as get_classes
     from mlx_lm.utils import dequantize_model, get_total_parameters, load_model
@@ -90,6 +90,7 @@ def load_adapters(model: Any, path: str) -> Any:
 __all__ = [
     "VERSION",
     "BatchGenerator",
+    "PromptProcessingBatch",
     "StopSequences",
     "dequantize_model",
     "get_classes",
