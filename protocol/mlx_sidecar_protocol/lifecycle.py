@@ -29,7 +29,8 @@ NEXT: dict[tuple[State, str], State] = {
     (State.DRAINING, "exit"): State.ENDED,
 }
 
-_EVENTS = frozenset({"initialize", "initialized", "shutdown", "exit"})
+# Methods with an event of their own; whoever serves them calls ``advance`` once their parameters are known to be good.
+EVENTS = frozenset({"initialize", "initialized", "shutdown", "exit"})
 
 
 class Lifecycle:
@@ -62,6 +63,17 @@ class Lifecycle:
             self.state = NEXT[self.state, _event(method)]
             self._shut_down |= method == "shutdown"
 
+    def admit(self, method: str) -> RpcError | None:
+        """Why ``method`` cannot be taken now. If it can and is work, it has been taken; the rest calls ``advance``."""
+        if method in EVENTS:
+            return self.refusal(method)
+        if self.state is not State.READY:
+            error = self.refusal(method)
+            if error is not None:
+                return error
+            self.advance(method)
+        return None
+
     @property
     def exit_code(self) -> int:
         """Status for ``exit``: 0 after a shutdown, else 1."""
@@ -69,7 +81,7 @@ class Lifecycle:
 
 
 def _event(method: str) -> str:
-    return method if method in _EVENTS else "work"
+    return method if method in EVENTS else "work"
 
 
 def negotiate(host_version: int) -> int:

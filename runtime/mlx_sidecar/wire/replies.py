@@ -1,0 +1,85 @@
+"""Where the answer to a request goes: straight into the mailbox, or into the array that answers its batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from mlx_sidecar_protocol.envelope import RequestId, Result, encode_batch, encode_error, encode_result
+from mlx_sidecar_protocol.errors import InternalError, RpcError
+
+from .dispatcher import Outcome
+from .mailbox import Late, Mailbox, Source
+
+log = logging.getLogger(__name__)
+
+
+class Reply(Protocol):
+    """Takes the one answer of a request. ``after`` are the streams that it ends."""
+
+    def put(self, body: bytes | Late, after: Iterable[Source] = ()) -> None: ...
+
+
+def body_of(id_: RequestId, outcome: Outcome) -> bytes | Late:
+    """The answer to request ``id_``. Never raises: a result that cannot be encoded is an internal error."""
+    if isinstance(outcome, RpcError):
+        return encode_error(id_, outcome)
+    if isinstance(outcome, bytes | Mapping) or not callable(outcome):
+        return _encoded(id_, lambda: outcome)
+    return lambda: _encoded(id_, outcome)
+
+
+def _encoded(id_: RequestId, make: Callable[[], Result]) -> bytes:
+    try:
+        return encode_result(id_, make())
+    except RpcError as error:
+        return encode_error(id_, error)
+    except Exception:
+        log.exception("a result could not be encoded")
+        return encode_error(id_, InternalError())
+
+
+class BatchReply:
+    """Collects the answers of one batch; the array goes out, in the order of the requests, when all are there."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._answers: list[bytes | Late | None] = []
+        self._sources: list[Source] = []
+        self._open = 1  # answers to come, and one for the batch itself until all of it has been started
+
+    def slot(self) -> Reply:
+        """Where the answer of the next request goes."""
+        self._answers.append(None)
+        self._open += 1
+        return _Slot(self, len(self._answers) - 1)
+
+    def started(self) -> None:
+        """All requests of the batch have their slots."""
+        self._settle()
+
+    def fill(self, index: int, body: bytes | Late, after: Iterable[Source]) -> None:
+        self._answers[index] = body
+        self._sources += after
+        self._settle()
+
+    def _settle(self) -> None:
+        self._open -= 1
+        if self._open == 0 and self._answers:  # a batch of notifications is not answered
+            self._mailbox.put(self._body, self._sources)
+
+    def _body(self) -> bytes:
+        made = [answer if isinstance(answer, bytes) else answer and answer() for answer in self._answers]
+        return encode_batch([answer for answer in made if answer])
+
+
+class _Slot:
+    __slots__ = ("_batch", "_index")
+
+    def __init__(self, batch: BatchReply, index: int) -> None:
+        self._batch = batch
+        self._index = index
+
+    def put(self, body: bytes | Late, after: Iterable[Source] = ()) -> None:
+        self._batch.fill(self._index, body, after)
