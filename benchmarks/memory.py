@@ -7,7 +7,7 @@ import subprocess
 
 import psutil
 
-from .measure import Row
+from .measure import Row, table
 from .wire import process, sidecar
 
 TOKENS = 100_000
@@ -51,3 +51,7 @@ def _settled(pid: int) -> int:
     while quiet < 3:
         quiet = quiet + 1 if sum(member.cpu_percent(interval=0.2) for member in family) < 3 else 0
     return int(front.memory_info().rss)
+
+
+if __name__ == "__main__":
+    print(table(run()))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from .measure import Row
+from .measure import Row, table
 from .wire import process, sidecar
 
 ROUNDS = 7
@@ -52,3 +52,7 @@ def run() -> list[Row]:
         Row("spawn to `initialize` answered", f"{initialize:.2f} s ({initialize / python:.1f}× an empty Python)", "≤ 0.3 s"),
         Row("spawn to the first token of pocket", f"{token:.2f} s ({token / python:.1f}× an empty Python)", "≤ 1.5 s, aim 0.8 s"),
     ]
+
+
+if __name__ == "__main__":
+    print(table(run()))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .measure import Row, interleaved
+from .measure import Row, interleaved, table
 
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"ping"}\n'
 ECHO = "import sys\nfor line in sys.stdin.buffer:\n    sys.stdout.buffer.write(line)\n    sys.stdout.buffer.flush()\n"
@@ -93,3 +93,7 @@ def run() -> list[Row]:
         figure = f"{ratio:.2f}× ({mine * 1e6:.0f} µs against {peer * 1e6:.0f} µs)"
         rows.append(Row(f"round trip p50 against a bare Python echo, {name}", figure, "≤ 2×"))
     return rows
+
+
+if __name__ == "__main__":
+    print(table(run()))

@@ -94,6 +94,15 @@ class Host:
             except KeyboardInterrupt:
                 self.notify("$/cancelRequest", {"id": id_})
 
+    def collect(self, ids: list[int]) -> dict[int, Frame]:
+        """The results of several requests, by id, in whatever order they come."""
+        results: dict[int, Frame] = {}
+        while len(results) < len(ids):
+            frame = self._next()
+            if frame.get("id") in ids:
+                results[frame["id"]] = _result(frame)
+        return results
+
     def _await(self, id_: int) -> Frame:
         for frame in self._until(id_):
             if "id" in frame:
@@ -103,9 +112,7 @@ class Host:
     def _until(self, id_: int) -> Iterator[Frame]:
         """Frames up to the answer to ``id_``; a notification is also handed to ``on_notification``."""
         while True:
-            frame = self._frames.get()
-            if frame is None:
-                raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}")
+            frame = self._next()
             if "method" in frame:
                 if self.on_notification is not None:
                     self.on_notification(frame["method"], frame["params"])
@@ -113,6 +120,12 @@ class Host:
             elif frame.get("id") == id_:
                 yield frame
                 return
+
+    def _next(self) -> Frame:
+        frame = self._frames.get()
+        if frame is None:
+            raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}")
+        return frame
 
     def _write(self, frame: Frame) -> None:
         assert self._process.stdin is not None

@@ -1,0 +1,52 @@
+"""``make bench``: every benchmark, one after the other, printed and written to docs/measurements.md."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # run as a script, by path
+
+from benchmarks.measure import machine, table  # noqa: E402
+
+TITLES = {
+    "wire": "The wire",
+    "startup": "Start-up",
+    "blas": "Arithmetic on a Linux CPU",
+    "generate": "Generation",
+    "memory": "Memory",
+}
+
+HEAD = """\
+# Measurements
+
+Written by `make bench`; each part alone: `python -m benchmarks.NAME`. Figures with × are ratios against a peer measured in turns in the same
+run, and medians; the machine is shared, so seconds by themselves mean little.
+"""
+
+
+def main(names: list[str]) -> None:
+    parts = [HEAD, f"{machine()}; commit {_commit()}.\n"]
+    for name in names or TITLES:
+        module = import_module(f"benchmarks.{name}")
+        rows = table(module.run())
+        print(f"\n{TITLES[name]}\n{rows}", flush=True)
+        parts.append(f"## {TITLES[name]}\n\n`python -m benchmarks.{name}`: {_first_paragraph(module.__doc__)}\n\n{rows}\n")
+    if not names:
+        (ROOT / "docs" / "measurements.md").write_text("\n".join(parts))
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").strip().split("\n\n")[0].split())
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
