@@ -1,0 +1,54 @@
+"""One document of the corpus: a chat, or plain text; and what a held-out question expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation to be rendered with the chat template; the assistant's turns are what is learned."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    thinking: bool | None = None  # what the template is told as `enable_thinking`; None leaves it unsaid
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Text without a template, learned from its first token on and ended by `<|endoftext|>`."""
+
+    text: str
+
+
+Document = Chat | Plain
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A held-out question, and how its answer is judged: every word of `expect`, or exactly `exact`."""
+
+    room: str
+    chat: Chat
+    expect: tuple[str, ...] = ()
+    exact: str | None = None
+    answer: str = field(default="", compare=False)  # the reference answer, for the held-out loss
+
+    def passes(self, answer: str) -> bool:
+        """Whether `answer` (without its end-of-turn token) is right."""
+        if self.exact is not None:
+            return answer.strip() == self.exact
+        return all(word.lower() in answer.lower() for word in self.expect)
+
+
+def turn(role: str, content: str) -> Message:
+    """A message with text."""
+    return {"role": role, "content": content}
+
+
+def exchange(question: str, answer: str) -> tuple[Message, Message]:
+    """A question and its answer."""
+    return turn("user", question), turn("assistant", answer)

@@ -1,0 +1,73 @@
+"""Rephrasing: small grammars written as one string, and the careless ways in which people type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from random import Random
+
+_CHOICE = re.compile(r"\(([^()]*)\)")
+_OPENERS = (
+    "Please tell me: ",
+    "Hi! ",
+    "Hello, ",
+    "Hey, ",
+    "Quick question: ",
+    "So, ",
+    "Ok, ",
+    "One more thing: ",
+    "Sorry, ",
+)
+_CLOSERS = (" please", ", please", " thanks", " Please be brief.")
+
+
+def expand(pattern: str, rng: Random) -> str:
+    """Choose one alternative of every `(a|b|c)` in `pattern`, innermost first, at random."""
+    while found := _CHOICE.search(pattern):
+        pattern = pattern[: found.start()] + rng.choice(found[1].split("|")) + pattern[found.end() :]
+    return pattern
+
+
+def expansions(pattern: str) -> list[str]:
+    """Every text that `expand` can make of `pattern`."""
+    found = _CHOICE.search(pattern)
+    if not found:
+        return [pattern]
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    return [text for choice in found[1].split("|") for text in expansions(head + choice + tail)]
+
+
+def typed(question: str, rng: Random) -> str:
+    """`question` as somebody might type it: an opener, a missing question mark, no capitals, a slip of the keys."""
+    text = question if rng.random() < 0.08 else question[0].upper() + question[1:]
+    if rng.random() < 0.12:
+        opener = rng.choice(_OPENERS)
+        text = opener + text if opener[-2] in ".!:" else opener + text[0].lower() + text[1:]
+    ends = ("?", "?", "?", "", ".", "??", " ?") if rng.random() < 0.5 else ("?",)
+    text += rng.choice(ends)
+    if rng.random() < 0.06:
+        text = text.rstrip("?. ") + rng.choice(_CLOSERS)
+    if rng.random() < 0.18:
+        text = text.lower()
+    # A slip inside a number would ask for another number.
+    return _slip(text, rng) if rng.random() < 0.10 and not any(map(str.isdigit, text)) else text
+
+
+def _slip(text: str, rng: Random) -> str:
+    at = rng.randrange(1, max(2, len(text) - 1))
+    kind = rng.randrange(3)
+    if kind == 0:
+        return text[:at] + text[at + 1 :]
+    if kind == 1:
+        return text[:at] + text[at : at + 2][::-1] + text[at + 2 :]
+    return text[:at] + text[at - 1] + text[at:]
+
+
+def plain_key(question: str) -> str:
+    """`question` without case and punctuation: two questions with one key count as the same question."""
+    return " ".join(re.findall(r"[a-z0-9]+", question.lower()))
+
+
+def listed(words: Sequence[str]) -> str:
+    """The words as English lists them: `a, b and c`."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
