@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support.engine_process import EngineClient, ready_engine
 from tests.support.random_models import CONFIGS, write_model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from mlx_sidecar.link.messages import Cancel, EngineStats, Finished, QueryStats, Sampling, Submit
 from tests.support.engine_process import EngineClient
 

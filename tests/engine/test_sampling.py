@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mlx_sidecar.engine.sampling import greedy, noise_key, processors_for, sampler_for
 from mlx_sidecar.engine.sequence import Sequence
 from mlx_sidecar.link.messages import Sampling

@@ -1,0 +1,33 @@
+"""The door to mlx-lm, looked at from a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+LOOK = """
+import json, resource, sys
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+from mlx_sidecar.engine import mlxlm
+left_out = ("transformers", "huggingface_hub", "numpy", "mlx_lm.tokenizer_utils")
+loaded = [name for name in left_out if name in sys.modules]
+kept = resource.getrlimit(resource.RLIMIT_NOFILE) == before
+import mlx_lm.utils
+try:
+    mlx_lm.utils.snapshot_download("owner/name")
+    used = "it worked"
+except ImportError as error:
+    used = str(error)
+import huggingface_hub
+print(json.dumps([loaded, kept, used, callable(huggingface_hub.snapshot_download)]))
+"""
+
+
+def test_mlx_lm_is_imported_without_what_deals_with_text_and_downloads() -> None:
+    out = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, check=True, text=True).stdout
+    loaded, limits_kept, used, real_one_works = json.loads(out)
+    assert loaded == []
+    assert limits_kept
+    assert used == "huggingface_hub.snapshot_download is left out of the engine"
+    assert real_one_works

@@ -1,0 +1,34 @@
+"""Arithmetic of bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlx_sidecar.models import budget
+from mlx_sidecar.models.budget import LayerCost, SequenceCost
+
+layers = st.builds(LayerCost, st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 100))
+
+
+@given(st.lists(layers), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_longer_sequence_never_costs_less(layers: list[LayerCost], some: int, more: int) -> None:
+    cost = SequenceCost(tuple(layers))
+    assert cost.bytes_for(some) <= cost.bytes_for(some + more)
+
+
+def test_a_window_bounds_what_a_layer_holds() -> None:
+    assert LayerCost(fixed_bytes=5, token_bytes=2, window=10).bytes_for(1000) == 25
+    assert LayerCost(fixed_bytes=5, token_bytes=2).bytes_for(1000) == 2005
+
+
+def test_the_machine_limit_leaves_room_for_others() -> None:
+    assert 0 < budget.machine_limit_bytes() < budget._physical_bytes()
+
+
+def test_a_cgroup_limit_counts_where_it_is_set(tmp_path: Path) -> None:
+    (tmp_path / "unset").write_text("max\n")
+    (tmp_path / "set").write_text("4096\n")
+    assert budget._cgroup_bytes([tmp_path / "unset", tmp_path / "set", tmp_path / "absent"]) == [4096]

@@ -1,0 +1,149 @@
+"""Loading, evicting and unloading, over a real link; the fake engine keeps the books of models that weigh nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlx_sidecar.link.messages import (
+    Cancel,
+    EngineStats,
+    Finished,
+    Load,
+    Models,
+    QueryModels,
+    QueryStats,
+    Unload,
+    Unloaded,
+)
+from tests.support.engine_process import EngineClient, ready_engine
+
+BIG = "{}?memory_bytes=400"  # two fit into the thousand bytes of the engine here
+FOREVER = "&tokens=100000&delay_ms=3600000"
+
+
+@pytest.fixture
+def engine() -> Iterator[EngineClient]:
+    with ready_engine("--engine", "fake", "--memory-limit-bytes", "1000") as client:
+        yield client
+
+
+def resident(engine: EngineClient) -> list[str]:
+    op = engine.number()
+    engine.send(QueryModels(op))
+    answer = engine.reply(op)
+    assert isinstance(answer, Models)
+    return [card.model.partition("?")[0] for card in answer.models]
+
+
+def load(engine: EngineClient, name: str, more: str = "", **fields: object) -> str:
+    model = BIG.format(name) + more
+    engine.load(model, **fields)
+    return model
+
+
+def test_loading_what_is_loaded_answers_its_card_and_costs_nothing(engine: EngineClient) -> None:
+    model = load(engine, "a")
+    again = engine.load(model, pin=True)
+    assert again.load_s == 0
+    assert again.card.pinned
+
+
+@pytest.mark.parametrize("change", [{"path": "/elsewhere"}, {"dtype": "float16"}])
+def test_a_model_is_never_swapped_in_silence(engine: EngineClient, change: dict[str, str]) -> None:
+    model = load(engine, "a")
+    engine.send(Load(90, model, **{"path": "", **change}))  # type: ignore[arg-type]
+    fault = engine.refusal(90).fault
+    assert (fault.kind, fault.details) == ("invalid_params", {"field": next(iter(change))})
+
+
+def test_the_least_recently_used_model_makes_room(engine: EngineClient) -> None:
+    first, _ = load(engine, "a"), load(engine, "b")
+    engine.generate(first, [1], 1)
+    load(engine, "c")
+    assert resident(engine) == ["a", "c"]
+
+
+def test_a_model_that_is_pinned_or_in_use_is_never_evicted(engine: EngineClient) -> None:
+    load(engine, "a", pin=True)
+    busy = load(engine, "b", FOREVER)
+    running = engine.submit(busy, [1])
+    engine.send(Load(90, BIG.format("c"), ""))
+    fault = engine.refusal(90).fault
+    assert (fault.kind, fault.details) == ("out_of_memory", {"need_bytes": 400, "have_bytes": 200})
+    assert resident(engine) == ["a", "b"]
+    engine.send(Cancel(running))
+    assert engine.finished(running).reason == "cancelled"
+    load(engine, "c")
+    assert resident(engine) == ["a", "c"]
+
+
+def test_a_model_too_big_for_the_budget_evicts_nobody(engine: EngineClient) -> None:
+    load(engine, "a")
+    engine.send(Load(90, "huge?memory_bytes=1001", ""))
+    assert engine.refusal(90).fault.kind == "out_of_memory"
+    assert resident(engine) == ["a"]
+
+
+def test_an_idle_model_outlives_its_time_to_live_by_nothing(engine: EngineClient) -> None:
+    load(engine, "a", ttl_s=0.001)
+    load(engine, "b", ttl_s=3600.0)
+    load(engine, "c", ttl_s=0.001, pin=True)
+    while (names := resident(engine)) != ["b", "c"]:
+        assert "b" in names
+
+
+def test_a_model_in_use_is_unloaded_only_by_force(engine: EngineClient) -> None:
+    model = load(engine, "a", FOREVER)
+    seq = engine.submit(model, [1])
+    engine.send(Unload(90, model))
+    assert engine.refusal(90).fault.kind == "model_in_use"
+    assert engine.refusal(90).fault.details["streams"] == 1
+    engine.send(Unload(91, model, force=True))
+    assert engine.reply(91) == Unloaded(91, 400)
+    finished = engine.finished(seq)
+    assert (finished.reason, finished.fault is not None and finished.fault.kind) == ("error", "model_not_loaded")
+    assert engine.seen.index(finished) < engine.seen.index(Unloaded(91, 400))
+    assert resident(engine) == []
+
+
+def test_unloading_what_is_not_loaded_is_refused(engine: EngineClient) -> None:
+    engine.send(Unload(90, "nobody"))
+    assert engine.refusal(90).fault.kind == "model_not_loaded"
+
+
+def test_sequences_wait_for_memory_in_order_and_impossible_ones_are_refused(engine: EngineClient) -> None:
+    model = load(engine, "a", "&token_bytes=10&tokens=100000&delay_ms=3600000")  # 600 bytes are left: 60 tokens
+    running = engine.submit(model, [1] * 30, 10)
+    waiting = engine.submit(model, [1] * 20, 10)
+    behind = engine.submit(model, [1], 1)
+    op = engine.number()
+    engine.send(QueryStats(op))
+    answer = engine.reply(op)
+    assert isinstance(answer, EngineStats)
+    assert (answer.gauges["running"], answer.gauges["waiting"]) == (1, 2)
+    assert answer.gauges["reserved_bytes"] == 400
+    engine.send(Cancel(running), Cancel(waiting), Cancel(behind))
+    assert not engine.finished(waiting).started
+    impossible = engine.finished(engine.submit(model, [1] * 60, 1))
+    assert (impossible.started, impossible.fault is not None and impossible.fault.kind) == (False, "out_of_memory")
+
+
+def test_a_sequence_evicts_idle_models_to_make_room(engine: EngineClient) -> None:
+    load(engine, "a")
+    model = load(engine, "b", "&token_bytes=10")
+    assert engine.finished(engine.submit(model, [1] * 30, 10)).reason == "length"
+    assert resident(engine) == ["b"]
+
+
+def test_a_full_queue_is_overloaded(engine: EngineClient) -> None:
+    model = load(engine, "a", FOREVER)
+    seqs = [engine.submit(model, [1]) for _ in range(32 + 1024 + 1)]
+    fault = engine.finished(seqs[-1]).fault
+    assert fault is not None
+    assert fault.kind == "overloaded"
+    assert (fault.details["queue"], fault.details["limit"]) == (1024, 1024)
+    engine.send(Unload(90, model, force=True))
+    for seq in seqs:
+        assert isinstance(engine.finished(seq), Finished)
