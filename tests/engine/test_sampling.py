@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any, cast
 
 import mlx.core as mx
 import pytest
@@ -28,15 +29,20 @@ def logprobs(row: list[float]) -> mx.array:
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def draw(row: list[float], count: int = 1, **sampling: object) -> list[int]:
-    sampler = sampler_for(sequence(Sampling(**sampling)))  # type: ignore[arg-type]
-    return [int(sampler(logprobs(row)).item()) for _ in range(count)]
+def floats(array: mx.array) -> list[float]:
+    return cast("list[float]", array.tolist())
+
+
+def draw(row: list[float], count: int = 1, **sampling: Any) -> list[int]:
+    sampler = sampler_for(sequence(Sampling(**sampling)))
+    return [int(floats(sampler(logprobs(row)))[0]) for _ in range(count)]
 
 
 @given(rows, seeds)
 def test_the_narrowest_filters_are_greedy(row: list[float], seed: int) -> None:
-    best = max(logprobs(row)[0].tolist())
-    for narrow in ({"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-6}, {"top_p": 0.0}):
+    best = max(floats(logprobs(row)[0]))
+    filters: list[dict[str, Any]] = [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-6}, {"top_p": 0.0}]
+    for narrow in filters:
         [token] = draw(row, temperature=1.0, seed=seed, **narrow)
         assert logprobs(row)[0, token].item() == best
 
@@ -44,13 +50,13 @@ def test_the_narrowest_filters_are_greedy(row: list[float], seed: int) -> None:
 @given(rows, seeds)
 def test_a_temperature_near_zero_is_greedy(row: list[float], seed: int) -> None:
     [token] = draw(row, temperature=1e-8, seed=seed)
-    assert logprobs(row)[0, token].item() == pytest.approx(max(logprobs(row)[0].tolist()), abs=1e-5)
+    assert logprobs(row)[0, token].item() == pytest.approx(max(floats(logprobs(row)[0])), abs=1e-5)
 
 
 @given(rows, seeds, st.integers(1, VOCABULARY), st.floats(0.01, 1.0), st.floats(0.0, 1.0))
 def test_what_is_drawn_passes_every_filter(row: list[float], seed: int, top_k: int, top_p: float, min_p: float) -> None:
     [token] = draw(row, temperature=2.0, seed=seed, top_k=top_k, top_p=top_p, min_p=min_p)
-    values = logprobs(row)[0].tolist()
+    values = floats(logprobs(row)[0])
     better = sorted((value for value in values if value > values[token]), reverse=True)
     assert len(better) < top_k
     of_top_k = sum(math.exp(value) for value in sorted(values, reverse=True)[:top_k])
@@ -69,7 +75,7 @@ def test_noise_depends_on_seed_and_position_alone(row: list[float], seed: int, p
 
 
 def test_neighbouring_seeds_and_positions_have_unrelated_keys() -> None:
-    keys = {tuple(noise_key(seed, position).tolist()) for seed in range(40) for position in range(40)}
+    keys = {tuple(floats(noise_key(seed, position))) for seed in range(40) for position in range(40)}
     assert len(keys) == 1600
 
 
@@ -119,8 +125,7 @@ def test_penalties_count_what_they_say(
             out = mx.array([logits])
             for processor in processors:
                 out = processor(mx.array((tokens + then)[:length]), out)
-        values: list[float] = out[0].tolist()
-        return values
+        return floats(out[0])
 
     assert apply(prompt, 0, answer) == pytest.approx(expected, abs=1e-4)
     assert apply(prompt + answer, len(answer), []) == pytest.approx(expected, abs=1e-4)

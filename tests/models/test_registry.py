@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def resident(engine: EngineClient) -> list[str]:
     return [card.model.partition("?")[0] for card in answer.models]
 
 
-def load(engine: EngineClient, name: str, more: str = "", **fields: object) -> str:
+def load(engine: EngineClient, name: str, more: str = "", **fields: Any) -> str:
     model = BIG.format(name) + more
     engine.load(model, **fields)
     return model

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlx_sidecar.link.codec import Decoder, encode
 from mlx_sidecar.link.messages import (
@@ -65,9 +65,9 @@ class EngineClient:
             pass
         return self.process.wait(PATIENCE_S)
 
-    def load(self, model: str, path: str = "", **fields: object) -> Loaded:
+    def load(self, model: str, path: str = "", **fields: Any) -> Loaded:
         op = self.number()
-        self.send(Load(op, model, path, **fields))  # type: ignore[arg-type]
+        self.send(Load(op, model, path, **fields))
         return self.outcome(op)
 
     def outcome(self, op: int) -> Loaded:
@@ -85,11 +85,11 @@ class EngineClient:
         assert isinstance(message, Refused), message
         return message
 
-    def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: object) -> int:
+    def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: Any) -> int:
         seq = self.number()
         sampling = fields.pop("sampling", None) or Sampling()
         stop_tokens = fields.pop("stop_tokens", [])
-        self.send(Submit(seq, model, tokens, sampling, max_tokens, stop_tokens, **fields))  # type: ignore[arg-type]
+        self.send(Submit(seq, model, tokens, sampling, max_tokens, stop_tokens, **fields))
         return seq
 
     def finished(self, seq: int) -> Finished:
@@ -108,7 +108,7 @@ class EngineClient:
             for token in message.tokens
         ]
 
-    def generate(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: object) -> list[int]:
+    def generate(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: Any) -> list[int]:
         """Submit and wait: the tokens of a sequence that must not fail."""
         seq = self.submit(model, tokens, max_tokens, **fields)
         assert self.finished(seq).reason in ("stop", "length"), self.finished(seq)

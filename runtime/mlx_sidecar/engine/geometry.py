@@ -66,7 +66,7 @@ def _pads(model: Any) -> bool:
     alone = _logits_after(model, [[1, 2]])[0]
     padded = _logits_after(model, [[1, 2], [1] * 8])[0]
     apart = mx.max(mx.abs(alone - padded)) / mx.maximum(mx.max(alone) - mx.min(alone), 1e-30)
-    return apart.item() < _SAME_STATE.get(alone.dtype, _SAME_STATE_IN_HALF_PRECISION)
+    return bool(apart < _SAME_STATE.get(alone.dtype, _SAME_STATE_IN_HALF_PRECISION))
 
 
 def _logits_after(model: Any, prompts: list[list[int]]) -> mx.array:
