@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+
 from mlx_sidecar_protocol.errors import ModelUnsupported
 
 from ..models.budget import LayerCost, SequenceCost
