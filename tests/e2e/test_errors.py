@@ -95,7 +95,9 @@ def test_an_exception_in_a_handler_is_a_bare_internal_error() -> None:
 
 def test_a_name_that_leads_nowhere_is_model_not_found() -> None:
     with sidecar() as process:
-        assert_error(process.error("load", {"model": "no-such-model"}), -32001, "model_not_found", model="no-such-model")
+        assert_error(
+            process.error("load", {"model": "no-such-model"}), -32001, "model_not_found", model="no-such-model"
+        )
         assert_error(process.error("generate", {"model": "/no/such", "prompt": "x"}), -32001, "model_not_found")
 
 
@@ -130,7 +132,11 @@ def test_initialized_without_initialize_is_not_initialized() -> None:
 
 def test_without_autoload_a_model_that_was_not_loaded_is_model_not_loaded() -> None:
     with sidecar(*FAKE, "--no-autoload") as process:
-        for method, params in (("generate", {"prompt": "x"}), ("tokenize", {"text": "x"}), ("detokenize", {"tokens": [1]})):
+        for method, params in (
+            ("generate", {"prompt": "x"}),
+            ("tokenize", {"text": "x"}),
+            ("detokenize", {"tokens": [1]}),
+        ):
             assert_error(process.error(method, {"model": "fake", **params}), -32003, "model_not_loaded", model="fake")
         process.call("load", {"model": "fake"})
         assert process.call("tokenize", {"model": "fake", "text": "x"})["tokens"] == [120]
@@ -214,9 +220,15 @@ def test_an_id_whose_request_still_runs_is_a_duplicate() -> None:
         assert result["finish_reason"] == "cancelled"
 
 
-def test_a_request_cancelled_before_it_started_is_an_error_that_says_so() -> None:
+@pytest.mark.parametrize("how", ["by id", "by stream"])
+def test_a_request_cancelled_before_it_started_is_an_error_that_says_so(how: str) -> None:
     with sidecar(*FAKE) as process:
-        loading = process.request("generate", {"model": "fake?load_ms=60000", "prompt": "x"})
-        process.notify("$/cancelRequest", {"id": loading})
+        params = {"model": "fake?load_ms=60000", "prompt": "x", "stream": "s"}
+        loading = process.request("generate", params)
+        assert_error(process.error("generate", params), -32007, "duplicate_stream", stream="s")
+        if how == "by id":
+            process.notify("$/cancelRequest", {"id": loading})
+        else:
+            process.call("stream/cancel", {"stream": "s"})
         assert_error(process.answer(loading)["error"], -32800, "cancelled")
         assert_alive(process)

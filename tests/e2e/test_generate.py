@@ -99,7 +99,12 @@ def test_a_character_cut_off_by_max_tokens_comes_out_as_a_replacement_only_at_th
 @pytest.mark.parametrize("delay", ["", "&delay_ms=2"])
 def test_a_stop_string_across_deltas_ends_the_answer_before_it(delay: str) -> None:
     with sidecar(*FAKE) as process:
-        params = {"model": f"fake?text=one two STOP three{delay}", "prompt": "x", "stop": ["STOP", "never"], "stream": "s"}
+        params = {
+            "model": f"fake?text=one two STOP three{delay}",
+            "prompt": "x",
+            "stop": ["STOP", "never"],
+            "stream": "s",
+        }
         result = process.call("generate", params)
         assert (result["text"], result["finish_reason"], result["stop_match"]) == ("one two ", "stop", "STOP")
         assert_whole(process.deltas("s"), result)
@@ -118,7 +123,9 @@ def test_stop_tokens_end_an_answer_and_ignore_eos_goes_on() -> None:
     with sidecar(*FAKE) as process:
         stopped = process.call("generate", {"model": "fake?text=abc", "prompt": "x", "stop_tokens": [ord("c")]})
         assert (stopped["text"], stopped["finish_reason"]) == ("ab", "stop")
-        endless = process.call("generate", {"model": "fake?text=abc", "prompt": "x", "ignore_eos": True, "max_tokens": 9})
+        endless = process.call(
+            "generate", {"model": "fake?text=abc", "prompt": "x", "ignore_eos": True, "max_tokens": 9}
+        )
         assert (endless["text"], endless["finish_reason"]) == ("abc abc a", "length")
 
 
@@ -169,7 +176,9 @@ def test_subscribing_late_brings_one_merged_delta_and_then_live_ones() -> None:
         assert [delta["seq"] for delta in deltas] == list(range(len(deltas)))
         back = next(delta for n, delta in enumerate(deltas) if n and delta["offset"] < deltas[n - 1]["offset"])
         assert back["offset"] == deltas[2]["offset"]
-        assert deltas[0]["text"] + deltas[1]["text"] + "".join(d["text"] for d in deltas[back["seq"] :]) == result["text"]
+        assert (
+            deltas[0]["text"] + deltas[1]["text"] + "".join(d["text"] for d in deltas[back["seq"] :]) == result["text"]
+        )
         assert before < len(process.frames)
 
 

@@ -126,7 +126,9 @@ def test_with_nobody_left_to_read_both_processes_go_whatever_runs(
     with subprocess.Popen(SERVE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
-        process.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": SLOW}).encode() + b"\n")
+        process.stdin.write(
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": SLOW}).encode() + b"\n"
+        )
         process.stdin.flush()
         while b"stream/delta" not in process.stdout.readline():
             pass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from typing import Any, Protocol
 
@@ -34,7 +34,8 @@ class Streams:
         self._stop = stop
         self._numbers = count(1)
         self._open: dict[int, Stream] = {}
-        # Keyed with the type: 1 and "1" are different names.
+        # Names are keyed with their type: 1 and "1" are different names.
+        self._claims: dict[tuple[type, StreamId], Callable[[], None]] = {}
         self._named: dict[tuple[type, StreamId], Stream] = {}
         self._remembered: OrderedDict[tuple[type, StreamId], Stream] = OrderedDict()
 
@@ -44,18 +45,37 @@ class Streams:
     def next_number(self) -> int:
         return next(self._numbers)
 
-    def check_free(self, name: StreamId | None) -> None:
-        """Raises DuplicateStream if a running stream has this name. An ended one gives its name away."""
-        if name is not None and (type(name), name) in self._named:
+    @contextmanager
+    def claim(self, name: StreamId | None, cancel: Callable[[], None]) -> Iterator[None]:
+        """Hold a name while its request lives, from before its model is loaded. ``cancel`` ends the request.
+
+        Raises DuplicateStream if a running request has this name. An ended one gives its name away.
+        """
+        if name is None:
+            yield
+            return
+        key = (type(name), name)
+        if key in self._claims:
             raise DuplicateStream(name)
+        self._claims[key] = cancel
+        self._remembered.pop(key, None)
+        try:
+            yield
+        finally:
+            del self._claims[key]
+
+    def cancel(self, name: StreamId) -> None:
+        """End the request behind a name; one that has ended already is no error. Raises UnknownStream."""
+        key = (type(name), name)
+        if key in self._claims:
+            self._claims[key]()
+        elif key not in self._remembered:
+            raise UnknownStream(name)
 
     def open(self, stream: Stream) -> None:
-        self.check_free(stream.id)
         self._open[stream.submit.seq] = stream
         if stream.id is not None:
-            key = (type(stream.id), stream.id)
-            self._remembered.pop(key, None)
-            self._named[key] = stream
+            self._named[type(stream.id), stream.id] = stream
 
     def close(self, stream: Stream) -> None:
         """Forget a running stream; one with a name is remembered for stream/subscribe."""

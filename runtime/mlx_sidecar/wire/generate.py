@@ -62,14 +62,14 @@ class Generator:
         """The result is made when it is written: only then is the number of the last delta known."""
         arrived = time.monotonic()
         _refuse_what_is_not_done_yet(params)
-        self._streams.check_free(params.stream)
-        prepared = await self._prepare(params)
-        stream, ending = await self._run(context, params, prepared)
-        if ending.error is not None and ending.error.kind == ModelNotLoaded.kind and not ending.started:
-            # Evicted since we looked; once is bad luck, twice is an answer.
-            self._catalog.evicted(params.model)
+        with self._streams.claim(params.stream, context.cancel):
             prepared = await self._prepare(params)
             stream, ending = await self._run(context, params, prepared)
+            if ending.error is not None and ending.error.kind == ModelNotLoaded.kind and not ending.started:
+                # Evicted since we looked; once is bad luck, twice is an answer.
+                self._catalog.evicted(params.model)
+                prepared = await self._prepare(params)
+                stream, ending = await self._run(context, params, prepared)
         _raise_what_never_started(stream, ending)
         return partial(_answer, params, prepared, stream, ending, arrived)
 
@@ -81,9 +81,7 @@ class Generator:
         _check_vocabulary(params, card.vocabulary)
         return Prepared(card, text, tokens, load_s)
 
-    async def _run(
-        self, context: RequestContext, params: GenerateParams, prepared: Prepared
-    ) -> tuple[Stream, Ending]:
+    async def _run(self, context: RequestContext, params: GenerateParams, prepared: Prepared) -> tuple[Stream, Ending]:
         submit = _submission(self._streams.next_number(), params, prepared)
         interval_s = (params.min_interval_ms or 0) / 1000
         stops = StopMatcher(params.stop or ())

@@ -106,8 +106,7 @@ class Handlers:
         return RenderResult(text=rendered, tokens=await off_loop(text.encode, rendered, False))
 
     def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:
-        stream = self._streams.find(params.stream)
-        self._engine.cancel(stream.submit.seq)
+        self._streams.cancel(params.stream)
         return EmptyResult()
 
     def stream_subscribe(self, context: RequestContext, params: StreamSubscribeParams) -> StreamSubscribeResult:
@@ -166,7 +165,8 @@ class Handlers:
 
 def _engine_info(engine: Supervisor) -> EngineInfo:
     told = {
-        name: getattr(engine.ready, name, None) for name in ("pid", "backend", "device", "numerics", "policy", "versions")
+        name: getattr(engine.ready, name, None)
+        for name in ("pid", "backend", "device", "numerics", "policy", "versions")
     }
     return EngineInfo(state=engine.state, restarts=engine.restarts, **told)
 
