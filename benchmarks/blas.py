@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from .measure import Row, seconds, table
 
-ROUNDS = 5
-PROMPT_TOKENS = 512
+ROUNDS = 3
+PROMPT_TOKENS = 256
 DECODE_TOKENS = 48
 VOCABULARY = 8192
 # 16.7 million parameters, the embedding shared with the output.
@@ -52,7 +52,8 @@ class Side:
         self.rounds: list[Speed] = []
 
     def measure(self) -> None:
-        assert self._child.stdin and self._child.stdout
+        assert self._child.stdin
+        assert self._child.stdout
         self._child.stdin.write("go\n")
         self._child.stdin.flush()
         self.rounds.append(Speed(*json.loads(self._child.stdout.readline())))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def run() -> list[Row]:
             many = interleaved(lambda: _many(host, path), lambda: STREAMS * _one(host, path, DECODE_TOKENS), 3)
     return [
         Row(
-            f"one stream, 16M float32, {PROMPT_TOKENS} + {DECODE_TOKENS} tokens: ours over pipes against mlx-lm in-process",
+            f"one stream, 16M, {PROMPT_TOKENS} + {DECODE_TOKENS} tokens: ours over pipes against mlx-lm in-process",
             f"{1 / one[2]:.2f}× ({one[0]:.3f} s against {one[1]:.3f} s)",
             "≥ 0.95×",
         ),
@@ -76,7 +76,8 @@ def _peer(folder: str) -> Iterator[Any]:
     """A function that measures mlx-lm's own loop in a process of its own: seconds for a prompt and n tokens."""
     command = [sys.executable, "-m", "benchmarks.generate", "peer", folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin and child.stdout
+        assert child.stdin
+        assert child.stdout
         stdin, stdout = child.stdin, child.stdout
 
         def measure(tokens: int) -> float:
@@ -110,14 +111,18 @@ def peer(folder: str) -> None:
 
     preload("fast")
     import mlx.core as mx
-    from mlx_lm.generate import generate_step
     from mlx_lm.utils import load_model
 
     model, _ = load_model(Path(folder))
     for line in sys.stdin:
         tokens = int(line)
-        steps = generate_step(mx.array(PROMPT), model, max_tokens=tokens)
-        print(json.dumps(seconds(lambda steps=steps: list(steps))), flush=True)
+        print(json.dumps(seconds(partial(_generate, model, mx.array(PROMPT), tokens))), flush=True)
+
+
+def _generate(model: Any, prompt: Any, tokens: int) -> list[Any]:
+    from mlx_lm.generate import generate_step
+
+    return list(generate_step(prompt, model, max_tokens=tokens))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def _answer(child: subprocess.Popen[bytes], id_: int) -> dict[str, object]:
 def run() -> list[Row]:
     model = f"fake?tokens={TOKENS}&context={2 * TOKENS}"
     with process(*sidecar("--engine", "fake")) as child:
-        assert child.stdin and child.stdout
+        assert child.stdin
+        assert child.stdout
         child.stdin.write(_frame(1, "generate", {"model": "fake?tokens=1000", "prompt": "warm", "stream": "warm"}))
         child.stdin.flush()
         _answer(child, 1)

@@ -23,8 +23,8 @@ TITLES = {
 HEAD = """\
 # Measurements
 
-Written by `make bench`; each part alone: `python -m benchmarks.NAME`. Figures with × are ratios against a peer measured in turns in the same
-run, and medians; the machine is shared, so seconds by themselves mean little.
+Written by `make bench`; each part alone: `python -m benchmarks.NAME`. Figures with × are medians of ratios against a
+peer that was measured in turns in the same run; the machine is shared, so seconds by themselves mean little.
 """
 
 
@@ -34,7 +34,9 @@ def main(names: list[str]) -> None:
         module = import_module(f"benchmarks.{name}")
         rows = table(module.run())
         print(f"\n{TITLES[name]}\n{rows}", flush=True)
-        parts.append(f"## {TITLES[name]}\n\n`python -m benchmarks.{name}`: {_first_paragraph(module.__doc__)}\n\n{rows}\n")
+        parts.append(
+            f"## {TITLES[name]}\n\n`python -m benchmarks.{name}`: {_first_paragraph(module.__doc__)}\n\n{rows}\n"
+        )
     if not names:
         (ROOT / "docs" / "measurements.md").write_text("\n".join(parts))
 

@@ -27,7 +27,8 @@ GENERATE = {
 
 
 def _until(child: subprocess.Popen[bytes], request: dict[str, object], sign: bytes) -> float:
-    assert child.stdin and child.stdout
+    assert child.stdin
+    assert child.stdout
     child.stdin.write(json.dumps(request).encode() + b"\n")
     child.stdin.flush()
     while sign not in child.stdout.readline():
@@ -47,10 +48,20 @@ def _start() -> tuple[float, float, float]:
 
 def run() -> list[Row]:
     _start()  # fills the page cache and compiles bytecode
-    initialize, token, python = (statistics.median(column) for column in zip(*(_start() for _ in range(ROUNDS)), strict=True))
+    initialize, token, python = (
+        statistics.median(column) for column in zip(*(_start() for _ in range(ROUNDS)), strict=True)
+    )
     return [
-        Row("spawn to `initialize` answered", f"{initialize:.2f} s ({initialize / python:.1f}× an empty Python)", "≤ 0.3 s"),
-        Row("spawn to the first token of pocket", f"{token:.2f} s ({token / python:.1f}× an empty Python)", "≤ 1.5 s, aim 0.8 s"),
+        Row(
+            "spawn to `initialize` answered",
+            f"{initialize:.2f} s ({initialize / python:.1f}× an empty Python)",
+            "≤ 0.3 s",
+        ),
+        Row(
+            "spawn to the first token of pocket",
+            f"{token:.2f} s ({token / python:.1f}× an empty Python)",
+            "≤ 1.5 s, aim 0.8 s",
+        ),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -35,7 +36,8 @@ def sidecar(*options: str) -> tuple[str, ...]:
 
 def pings_per_second(child: subprocess.Popen[bytes]) -> float:
     """Every request is written without waiting for an answer; the clock stops at the last answer."""
-    assert child.stdin and child.stdout
+    assert child.stdin
+    assert child.stdout
     stdin = child.stdin
     requests = b"".join(PING % number for number in range(PIPELINED))
 
@@ -48,7 +50,7 @@ def pings_per_second(child: subprocess.Popen[bytes]) -> float:
     writer.start()
     answers = 0
     while answers < PIPELINED:
-        answers += child.stdout.read1(1 << 20).count(b"\n")
+        answers += os.read(child.stdout.fileno(), 1 << 20).count(b"\n")
     took = time.perf_counter() - began
     writer.join()
     return PIPELINED / took
@@ -56,7 +58,8 @@ def pings_per_second(child: subprocess.Popen[bytes]) -> float:
 
 def round_trip_p50_s(child: subprocess.Popen[bytes]) -> float:
     """Median seconds from writing one request to reading its answer; other frames in between are passed over."""
-    assert child.stdin and child.stdout
+    assert child.stdin
+    assert child.stdout
     trips = []
     for number in range(TRIPS):
         request = PING % number
@@ -71,9 +74,12 @@ def round_trip_p50_s(child: subprocess.Popen[bytes]) -> float:
 
 def _start_generating(child: subprocess.Popen[bytes]) -> None:
     """Stream from pocket, longer than the measurement lasts, and return when it has begun."""
-    assert child.stdin and child.stdout
+    assert child.stdin
+    assert child.stdout
     params = {"model": "pocket", "prompt": "Once", "stream": "busy", "ignore_eos": True}
-    child.stdin.write(json.dumps({"jsonrpc": "2.0", "id": "busy", "method": "generate", "params": params}).encode() + b"\n")
+    child.stdin.write(
+        json.dumps({"jsonrpc": "2.0", "id": "busy", "method": "generate", "params": params}).encode() + b"\n"
+    )
     child.stdin.flush()
     while b'"stream/delta"' not in child.stdout.readline():
         pass

@@ -13,14 +13,16 @@ QUESTIONS = ("What is mlx-sidecar?", "How do I cancel a request?")
 def main() -> int:
     with Host() as host:
         load(host, "pocket")
-        messages = []
+        messages: list[dict[str, str]] = []
+        finished = True
         for question in QUESTIONS:
             print(f"\n> {question}")
             messages.append({"role": "user", "content": question})
             result = answer(host, {"model": "pocket", "messages": messages})
             messages.append({"role": "assistant", "content": result["text"]})
+            finished = finished and result["finish_reason"] == "stop"
     print("\nTalk to it yourself: .venv/bin/mlx-sidecar chat")
-    return 0 if result["finish_reason"] == "stop" else 1
+    return 0 if finished else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small blocking host: spawns ``mlx-sidecar serve`` and talks to it. The command line, the demo and benchmarks use it.
+"""A small blocking host: spawns ``mlx-sidecar serve`` and talks to it. Command line, demo and benchmarks use it.
 
 Programs that embed the sidecar are free to do the same with any JSON-RPC library; this one has no dependency.
 """

@@ -59,9 +59,7 @@ def load(host: Host, model: str) -> dict[str, Any]:
         def on_progress(method: str, params: dict[str, Any]) -> None:
             if method == "progress":
                 total = params.get("total_bytes")
-                bar.update(
-                    task, description=f"{params['stage']} {model}", completed=params["done_bytes"], total=total
-                )
+                bar.update(task, description=f"{params['stage']} {model}", completed=params["done_bytes"], total=total)
 
         host.on_notification = on_progress
         try:

@@ -11,7 +11,8 @@ appends = st.lists(st.tuples(st.text(max_size=9000), st.lists(st.integers(0, 2**
 
 
 def read_all(transcript: Transcript) -> tuple[str, list[int]]:
-    text, tokens = "", []
+    text = ""
+    tokens: list[int] = []
     while (len(text), len(tokens)) != transcript.published:
         more, ids = transcript.read(len(text), len(tokens))
         assert more or ids
@@ -33,7 +34,8 @@ def test_reading_in_pieces_gives_exactly_what_was_appended(parts: list[tuple[str
 @given(appends)
 def test_a_reader_that_keeps_up_sees_the_same_as_one_that_comes_late(parts: list[tuple[str, list[int]]]) -> None:
     transcript = Transcript()
-    text, tokens = "", []
+    text = ""
+    tokens: list[int] = []
     for added in parts:
         transcript.append(*added)
         more, ids = transcript.read(len(text), len(tokens))

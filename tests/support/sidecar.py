@@ -183,7 +183,7 @@ def _cut_lines(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _cut_headers(data: bytes) -> tuple[list[bytes], bytes]:
-    bodies = []
+    bodies: list[bytes] = []
     while True:
         header, separator, rest = data.partition(b"\r\n\r\n")
         if not separator:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlx_sidecar_protocol.errors import ModelNotLoaded
+from mlx_sidecar_protocol.errors import ModelNotFound, ModelNotLoaded
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ..config import Config
 from ..link.messages import Load, ModelCard, Progress, Unload
 from ..link.supervisor import Supervisor
-from ..text.tokenizer import TextModel
 from ..text.fake import fake_text
+from ..text.tokenizer import TextModel
 from . import resolve
+
+log = logging.getLogger(__name__)
 
 FAKE = "fake"  # where every name leads under --engine fake
 TEXTS = 8  # tokenizers kept; one of a 128k vocabulary takes tens of megabytes and a third of a second to read
@@ -121,8 +124,8 @@ class Catalog:
 def _fetch(name: str, revision: str | None, on_progress: OnProgress | None, loop: asyncio.AbstractEventLoop) -> Any:
     try:
         return resolve.local(name, None, revision)
-    except resolve.ModelNotFound:
-        pass
+    except ModelNotFound:
+        log.info("%s is not here yet: asking the hub", name)
 
     def on_bytes(done: int, total: int) -> None:
         if on_progress is not None:

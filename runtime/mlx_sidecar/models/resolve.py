@@ -111,7 +111,7 @@ def _bar(on_bytes: OnBytes) -> type[Any]:
                 on_bytes(int(self.n), int(self.total or 0))
             return None
 
-        def display(self, *args: Any, **kwargs: Any) -> bool:
-            return True
+        def display(self, *args: Any, **kwargs: Any) -> None:
+            pass
 
     return Bar

@@ -113,7 +113,7 @@ class Streams:
             return  # decoded before the engine heard that we are done
         if stream.push(tokens) and stream.id is not None:
             self._outbox.announce(stream, stream.next_delta_at)
-        if stream.stop_match is not None:
+        if stream.finish_reason == "stop":
             self._stop(seq)
 
     def on_finished(self, message: Finished) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.text.decoding import ByteLevel, token_bytes
 from mlx_sidecar.text.detokenizer import Detokenizers
 from mlx_sidecar.text.templates import ChatTemplates
+from mlx_sidecar.text.tokenizer import TextModel
 
 END = 256
 _CHATML = (

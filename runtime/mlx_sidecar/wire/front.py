@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -13,7 +13,7 @@ from mlx_sidecar_protocol.envelope import encode_notification
 from mlx_sidecar_protocol.generate import GenerateParams
 from mlx_sidecar_protocol.lifecycle import negotiate
 from mlx_sidecar_protocol.limits import Limits
-from mlx_sidecar_protocol.model import Sent
+from mlx_sidecar_protocol.model import Received, Sent
 from mlx_sidecar_protocol.notifications import EngineState, EngineStateParams
 from mlx_sidecar_protocol.operations import InitializeParams, InitializeResult, ServerCapabilities, ServerLimits
 from mlx_sidecar_protocol.registry import METHODS
@@ -65,6 +65,7 @@ class _Front:
     async def run(self, engine: EngineProcess) -> int:
         on_signals(self._session.end)
         await self._engine.start(engine)
+        status = 1
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._leave_with_the_host)
@@ -80,7 +81,7 @@ class _Front:
 
     def _methods(self) -> list[Method[Any]]:
         handlers = Handlers(self._instance, self._catalog, self._streams, self._engine, self._notify)
-        tasks: dict[str, Callable[..., Awaitable[Any]]] = {
+        tasks: dict[str, Callable[..., Any]] = {
             "generate": Generator(self._catalog, self._streams, self._engine),
             "load": handlers.load,
             "unload": handlers.unload,
@@ -96,8 +97,8 @@ class _Front:
             "stream/ack": handlers.stream_ack,
             "rpc.discover": handlers.discover,
         }
-        methods: list[Method[Any]] = [Method(name, METHODS[name].params, handler) for name, handler in tasks.items()]
-        methods += [Method(name, METHODS[name].params, handler, quick=True) for name, handler in quick.items()]
+        methods = [_method(name, handler, quick=False) for name, handler in tasks.items()]
+        methods += [_method(name, handler, quick=True) for name, handler in quick.items()]
         if self._config.fixtures:
             from .fixtures import Fixtures
 
@@ -151,3 +152,9 @@ class _Front:
 
     def _notify(self, method: str, params: Sent) -> None:
         self._mailbox.put(encode_notification(method, params))
+
+
+def _method(name: str, handler: Callable[..., Any], *, quick: bool) -> Method[Any]:
+    params = METHODS[name].params
+    assert issubclass(params, Received)
+    return Method(name, params, handler, quick)
