@@ -4,14 +4,14 @@
 // This library, loaded RTLD_GLOBAL before mlx, comes earlier in the lookup order, so mlx calls these instead.
 // It links to no BLAS itself: the caller says at run time which library to forward to.
 //
-// OpenBLAS packs both operands before it multiplies, which for one row or one column costs more than the product:
-// such calls go to gemv (benchmarks/blas.py, decode).
+// OpenBLAS packs both operands before it multiplies, which for a few rows costs more than the product: such calls go
+// to gemv, row by row (benchmarks/gemv.py).
 #include "blas_shim.hpp"
 
 #include <dlfcn.h>
 
 #include <array>
-#include <utility>
+#include <cstddef>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -34,6 +34,11 @@ Gemm<double> dgemm = nullptr;
 ComplexGemm cgemm = nullptr;
 Gemv sgemv = nullptr;
 
+// A few rows, as in decoding for a few streams, are worth one gemv each; beyond four the packing pays for itself.
+constexpr int kMostRows = 4;
+// Up to about this many multiplications OpenBLAS has kernels of its own that do not pack.
+constexpr long long kSmallProduct = 1'000'000;
+
 bool known(int trans) { return trans == kNoTrans || trans == kTrans || trans == kConjTrans; }
 
 // One operand of a row-major product. For real numbers ConjTrans is Trans.
@@ -52,19 +57,21 @@ void row_times_matrix(int n, int k, float alpha, const float *x, int incx, Opera
     }
 }
 
-// Sends a row-major product with one row or one column to gemv; false when it is neither.
+// Sends a row-major product of few rows, or of one column, to gemv; false when it is neither.
 bool try_gemv(int m, int n, int k, float alpha, Operand a, Operand b, float beta, float *c, int ldc) {
-    if (m == 1) {
-        row_times_matrix(n, k, alpha, a.data, a.transposed ? a.ld : 1, b, beta, c, 1);
-        return true;
-    }
     if (n == 1) {
         // A column of the product is a row of its transpose: c^T = b^T op(A)^T.
         const Operand a_turned{a.data, a.ld, !a.transposed};
         row_times_matrix(m, k, alpha, b.data, b.transposed ? 1 : b.ld, a_turned, beta, c, ldc);
         return true;
     }
-    return false;
+    const bool few = m == 1 || (m <= kMostRows && 1LL * m * n * k > kSmallProduct);
+    if (!few) return false;
+    for (std::ptrdiff_t row = 0; row < m; ++row) {
+        const float *x = a.data + (a.transposed ? row : row * a.ld);
+        row_times_matrix(n, k, alpha, x, a.transposed ? a.ld : 1, b, beta, c + row * ldc, 1);
+    }
+    return true;
 }
 
 }  // namespace
@@ -88,18 +95,15 @@ EXPORT const char *mlx_sidecar_blas_bind(void *openblas) {
 
 EXPORT void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
                         const float *b, int ldb, float beta, float *c, int ldc) {
-    const bool one = m == 1 || n == 1;
     // An empty or unlawful product is OpenBLAS's to judge; and its gemv forgets `beta` when k is 0.
     const bool plain = m > 0 && n > 0 && k > 0 && (order == kRowMajor || order == kColMajor) && known(trans_a) &&
                        known(trans_b);
-    if (one && plain) {
-        Operand left{a, lda, trans_a != kNoTrans}, right{b, ldb, trans_b != kNoTrans};
-        if (order == kColMajor) {
-            // Column-major storage is the transpose in row-major: C^T = op(B)^T op(A)^T.
-            std::swap(left, right);
-            std::swap(m, n);
-        }
-        if (try_gemv(m, n, k, alpha, left, right, beta, c, ldc)) return;
+    const Operand left{a, lda, trans_a != kNoTrans}, right{b, ldb, trans_b != kNoTrans};
+    // Column-major storage is the transpose in row-major: C^T = op(B)^T op(A)^T.
+    const bool turned = order == kColMajor;
+    if (plain && try_gemv(turned ? n : m, turned ? m : n, k, alpha, turned ? right : left, turned ? left : right, beta,
+                          c, ldc)) {
+        return;
     }
     sgemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }

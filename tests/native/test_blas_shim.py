@@ -164,3 +164,19 @@ def test_beta_zero_overwrites_what_was_never_initialised(shim: ctypes.CDLL, prod
     # mlx hands over fresh memory: 0 * NaN must not survive there, by gemv as little as by gemm.
     got, expected, _ = run(shim.cblas_sgemm, product, np.float32, c_start=np.nan)
     assert_close(got, expected)
+
+
+@pytest.mark.parametrize("order", [ROW_MAJOR, COL_MAJOR])
+@pytest.mark.parametrize("trans_a", [NO_TRANS, TRANS])
+@pytest.mark.parametrize("trans_b", [NO_TRANS, TRANS])
+@pytest.mark.parametrize(
+    ("m", "n"), [(1, 1400), (2, 1400), (4, 1400), (5, 1400), (1400, 1), (1400, 2), (1400, 4), (60, 60)]
+)
+def test_products_as_large_as_a_layer_equal_numpy(
+    shim: ctypes.CDLL, order: int, trans_a: int, trans_b: int, m: int, n: int
+) -> None:
+    # Few rows times many weights go row by row; these sizes lie on both sides of that bound.
+    product = Product(order, trans_a, trans_b, m, n, k=401, alpha=0.5, beta=-1.0, pad=3, seed=5)
+    got, expected, buffer = run(shim.cblas_sgemm, product, np.float32)
+    assert_close(got, expected)
+    assert np.isnan(buffer[:, -3:]).all()
