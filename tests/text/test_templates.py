@@ -198,7 +198,7 @@ MESSAGE = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(messages=st.lists(MESSAGE, min_size=1, max_size=5), tools=st.sampled_from([None, TOOLS]), prompt=st.booleans())
 def test_any_chat_renders_as_transformers_renders_it(pair: Pair, messages: Any, tools: Any, prompt: bool) -> None:
     pair.check(messages, tools, prompt)

@@ -68,15 +68,23 @@ class _Strings:
         return None if token in self._skipped else self._vocabulary.token(token)
 
 
-class _ByteTable(dict[int, bytes]):
-    """Token → its bytes, filled as tokens are met: the whole table of a large vocabulary would take 0.1 s."""
+class _ByteTable(dict[int, tuple[bytes, str | None]]):
+    """Token → its bytes, and their text if they are whole characters.
+
+    Filled as tokens are met: the whole table of a large vocabulary would take 0.1 s.
+    """
 
     def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
         self._strings = _Strings(vocabulary, skip_special)
 
-    def __missing__(self, token: int) -> bytes:
-        self[token] = made = token_bytes(self._strings.of(token) or "")
-        return made
+    def __missing__(self, token: int) -> tuple[bytes, str | None]:
+        data = token_bytes(self._strings.of(token) or "")
+        try:
+            text: str | None = data.decode()
+        except UnicodeDecodeError:
+            text = None
+        self[token] = data, text
+        return data, text
 
 
 class _PieceTable(dict[int, str | int | None]):
@@ -105,12 +113,18 @@ class _ByteLevelDetokenizer:
         self._table = table
         # "replace" marks invalid bytes exactly as Rust's from_utf8_lossy does: once for each maximal beginning.
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = False  # the decoder holds the first bytes of a character
 
     def push(self, token: int) -> str:
-        return self._utf8.decode(self._table[token])
+        data, text = self._table[token]
+        if text is not None and not self._begun:
+            return text  # nearly always, and five times as fast as the decoder
+        text = self._utf8.decode(data)
+        self._begun = self._utf8.getstate()[0] != b""
+        return text
 
     def push_many(self, tokens: Iterable[int]) -> str:
-        return self._utf8.decode(b"".join(map(self._table.__getitem__, tokens)))
+        return "".join(map(self.push, tokens))
 
     def finish(self) -> str:
         return self._utf8.decode(b"", final=True)

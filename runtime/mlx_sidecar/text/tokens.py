@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +50,8 @@ class FastTokens:
     """A tokenizer of the tokenizers library."""
 
     def __init__(self, tokenizer: Tokenizer, split_special: bool = False) -> None:
+        # We encode one text at a time, which gains nothing from a pool with a thread for each core.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         # A prompt is neither cut nor filled up, whatever the file was saved with.
         tokenizer.no_truncation()
         tokenizer.no_padding()
