@@ -1,7 +1,9 @@
 """What the front knows of a model: its tokenizer, chat templates and the few numbers that bound a request.
 
 Reads ``tokenizer.json`` with the tokenizers library, without transformers, and gives the same tokens and text as
-transformers does. A directory without that file goes the long way through ``slow.py``.
+transformers' PreTrainedTokenizerFast does. ``tokenizer.json`` is the truth: a few classes of transformers 5 (its
+LlamaTokenizer among them) take only the vocabulary from it and put their own idea of spaces in place of the rest.
+A directory without that file goes the long way through ``slow.py``.
 """
 
 from __future__ import annotations
