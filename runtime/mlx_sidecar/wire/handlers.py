@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
 
-from mlx_sidecar_protocol import openrpc
 from mlx_sidecar_protocol.errors import EngineLost, UnsupportedParameter
 from mlx_sidecar_protocol.model import ProgressToken
 from mlx_sidecar_protocol.notifications import ProgressParams
@@ -173,6 +172,8 @@ def _engine_info(engine: Supervisor) -> EngineInfo:
 
 @cache
 def _discovered() -> DiscoverResult:
+    from mlx_sidecar_protocol import openrpc  # the schema generator is 20 ms of start-up that few hosts ask for
+
     return DiscoverResult.model_validate(openrpc.document(__version__))
 
 
