@@ -96,19 +96,25 @@ def download(name: str, revision: str | None, on_bytes: OnBytes) -> Path:
 
 
 def _bar(on_bytes: OnBytes) -> type[Any]:
-    """A progress bar that draws nothing and reports the bytes written; the hub client makes one for each purpose."""
+    """A progress bar that draws nothing. The hub client makes several; those that count bytes count the same ones,
+
+    received and written, so the one that is ahead is reported.
+    """
     from tqdm import tqdm
+
+    reported = 0
 
     class Bar(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._counts_bytes = kwargs.get("unit") == "B" and kwargs.pop("name", "").endswith("snapshot_download")
-            kwargs.pop("name", None)
+            self._counts_bytes = kwargs.get("unit") == "B"
             super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
 
         def update(self, n: float | None = 1) -> bool | None:
+            nonlocal reported
             self.n += n or 0
-            if self._counts_bytes:
-                on_bytes(int(self.n), int(self.total or 0))
+            if self._counts_bytes and self.n > reported:
+                reported = int(self.n)
+                on_bytes(reported, int(self.total or 0))
             return None
 
         def display(self, *args: Any, **kwargs: Any) -> None:
