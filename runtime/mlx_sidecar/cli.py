@@ -60,9 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="refuse operations on a model that was not loaded, with model_not_loaded, instead of loading it",
     )
-    serve.add_argument("--frame-limit-bytes", type=int, default=Config.frame_limit_bytes, help="longest message taken")
-    serve.add_argument("--batch-limit", type=int, default=Config.batch_limit, help="longest JSON-RPC batch taken")
-    serve.add_argument("--nesting-limit", type=int, default=Config.nesting_limit, help="deepest JSON taken")
+    serve.add_argument(
+        "--frame-limit-bytes", type=_positive, default=Config.frame_limit_bytes, help="longest message taken"
+    )
+    serve.add_argument("--batch-limit", type=_positive, default=Config.batch_limit, help="longest JSON-RPC batch taken")
+    serve.add_argument("--nesting-limit", type=_positive, default=Config.nesting_limit, help="deepest JSON taken")
     serve.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], default="warning", help="(default: warning)"
     )
@@ -107,8 +109,17 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="exact: the same bits whatever shares the batch, at the price of speed (default: fast)",
     )
     parser.add_argument(
-        "--memory-limit-bytes", type=int, help="for weights and caches (default: what the device and machine allow)"
+        "--memory-limit-bytes",
+        type=_positive,
+        help="for weights and caches (default: what the device and machine allow)",
     )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
 
 
 def _engine_options(args: argparse.Namespace) -> list[str]:

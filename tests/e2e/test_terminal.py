@@ -1,0 +1,88 @@
+"""The command line as a person uses it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.sidecar import PATIENCE_S, ROOT
+
+MLX_SIDECAR = (sys.executable, "-m", "mlx_sidecar")
+
+
+@contextmanager
+def chat(model: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*MLX_SIDECAR, "chat", model, "--engine", "fake"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    ) as process:
+        yield process
+        process.kill()
+
+
+def say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def read_until(process: subprocess.Popen[str], end: str) -> str:
+    assert process.stdout
+    text = ""
+    while end not in text:
+        character = process.stdout.read(1)
+        assert character, text
+        text += character
+    return text
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_conversation() -> None:
+    with chat("fake?text=abcdefghijklmnopqrstuvwxyz&delay_ms=40") as process:
+        say(process, "first")
+        read_until(process, "abc")
+        process.send_signal(signal.SIGINT)
+        read_until(process, "cancelled")
+        say(process, "second")
+        read_until(process, "xyz")
+        read_until(process, "stop")
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_question_that_is_refused_leaves_the_conversation_as_it_was() -> None:
+    with chat("fake?context=60&text=ok") as process:
+        say(process, "x" * 100)
+        read_until(process, "the limit is")
+        say(process, "y")
+        read_until(process, "ok")
+
+
+def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_1() -> None:
+    command = [*MLX_SIDECAR, "generate", "fake?fail_load=model_load_failed", "x", "--engine", "fake"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    assert "could not be loaded" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--framing", "morse"], ["serve", "--batch-limit", "0"], ["no-such"], []]
+)
+def test_a_wrong_command_line_is_explained_and_the_status_is_2(arguments: list[str]) -> None:
+    done = subprocess.run([*MLX_SIDECAR, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+    assert done.returncode == 2
+    assert "usage: mlx-sidecar" in done.stderr
+
+
+def test_every_command_has_help() -> None:
+    for command in ("serve", "chat", "generate", "doctor"):
+        done = subprocess.run(
+            [*MLX_SIDECAR, command, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=True
+        )
+        assert "--engine" in done.stdout
