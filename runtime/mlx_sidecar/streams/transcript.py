@@ -16,7 +16,7 @@ class Transcript:
     def __init__(self) -> None:
         self._chunks: list[str] = [""]  # all but the last hold exactly _CHUNK characters
         self._tokens = array("I")
-        self._ends = array("Q")  # characters of text once the token had been taken in
+        self._ends = array("I")  # characters of text once the token had been taken in
         # (characters, tokens), replaced as one object: a reader never sees text without its tokens.
         self.published: tuple[int, int] = (0, 0)
 
