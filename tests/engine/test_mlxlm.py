@@ -31,3 +31,19 @@ def test_mlx_lm_is_imported_without_what_deals_with_text_and_downloads() -> None
     assert limits_kept
     assert used == "huggingface_hub.snapshot_download is left out of the engine"
     assert real_one_works
+
+
+EVERY_ARCHITECTURE = """
+import importlib, json, pkgutil, sys
+from mlx_sidecar.engine import mlxlm
+import mlx_lm.models
+for module in pkgutil.iter_modules(mlx_lm.models.__path__):
+    if module.name != "olmo":  # it ends the process where its own package is missing
+        importlib.import_module(f"mlx_lm.models.{module.name}")
+print(json.dumps("transformers" in sys.modules))
+"""
+
+
+def test_every_architecture_can_be_imported_without_transformers() -> None:
+    out = subprocess.run([sys.executable, "-c", EVERY_ARCHITECTURE], capture_output=True, check=True, text=True).stdout
+    assert json.loads(out) is False

@@ -97,6 +97,14 @@ def test_an_unknown_architecture_is_unsupported_by_name(engine: EngineClient, tm
     assert "qwen99" in message
 
 
+def test_an_architecture_whose_import_would_end_the_process_is_unsupported(
+    engine: EngineClient, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "old", "qwen3")
+    (path / "config.json").write_text(json.dumps({"model_type": "olmo"}))
+    assert refused(engine, path)[0] == "model_unsupported"
+
+
 def test_a_cache_that_cannot_be_batched_is_unsupported_by_name(engine: EngineClient, tmp_path: Path) -> None:
     kind, message = refused(engine, write_model(tmp_path / "llama4", "llama4"))
     assert kind == "model_unsupported"

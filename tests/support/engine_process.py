@@ -124,12 +124,12 @@ class EngineClient:
 
 
 @contextmanager
-def engine_process(*arguments: str) -> Iterator[EngineClient]:
-    """An engine started with ``arguments``; it has left when the block has."""
+def engine_process(*arguments: str, program: tuple[str, ...] = ("-m", "mlx_sidecar.engine")) -> Iterator[EngineClient]:
+    """An engine started with ``arguments``; it has left when the block has. ``program`` is what Python runs."""
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_S)
     with theirs:
-        command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno()), *arguments]
+        command = [sys.executable, *program, "--fd", str(theirs.fileno()), *arguments]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
     try:
         with ours:

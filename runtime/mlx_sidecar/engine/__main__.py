@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .fake import FakeBackend
     from .mlx_backend import MlxBackend
 
+FAILED_STATUS = 1
 REFUSED_STATUS = 78  # EX_CONFIG: starting again would not help
 
 
@@ -44,6 +45,10 @@ def main() -> NoReturn:
         logging.error("the engine cannot serve as configured: %s", error.message)
         link.sendall(encode(Refused(0, fault_of(error))))
         os._exit(REFUSED_STATUS)
+    except Exception:
+        # Not by sys.exit: threads of mlx may abort an interpreter that is being taken down.
+        logging.exception("the engine failed")
+        os._exit(FAILED_STATUS)
 
 
 def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> NoReturn:

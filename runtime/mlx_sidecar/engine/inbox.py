@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -9,6 +10,8 @@ from queue import Empty, SimpleQueue
 
 from ..link.codec import Decoder
 from ..link.messages import Stop, ToEngine
+
+log = logging.getLogger(__name__)
 
 
 class Inbox:
@@ -43,13 +46,18 @@ class Inbox:
 
     def _listen(self) -> None:
         try:
-            while data := self._receive():
-                for message in self._decoder.feed(data):
-                    if isinstance(message, Stop):
-                        return
-                    self._queue.put(message)
-        finally:
-            os._exit(0)
+            self._read_to_the_end()
+        except Exception:
+            log.exception("the link cannot be read")  # a bug: both ends are ours
+            os._exit(1)
+        os._exit(0)
+
+    def _read_to_the_end(self) -> None:
+        while data := self._receive():
+            for message in self._decoder.feed(data):
+                if isinstance(message, Stop):
+                    return
+                self._queue.put(message)
 
     def _receive(self) -> bytes:
         try:

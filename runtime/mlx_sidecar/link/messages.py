@@ -88,7 +88,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     model: str
     tokens: list[int]
     sampling: Sampling
-    max_tokens: int
+    max_tokens: int  # of the whole answer: those emitted before count
     stop_tokens: list[int]  # ends the sequence with reason "stop"; the stop token itself is not sent
     emitted: int = 0
     priority: Priority = "normal"

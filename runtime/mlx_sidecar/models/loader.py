@@ -66,6 +66,9 @@ def _check_architecture(model: str, config: dict[str, Any]) -> None:
         mlxlm.get_classes(config)
     except ValueError as error:
         raise ModelUnsupported(model, str(error)) from error
+    except SystemExit as error:  # what mlx_lm.models.olmo does where its package is not installed
+        because = f"{config['model_type']!r} needs a Python package that is not installed"
+        raise ModelUnsupported(model, because) from error
 
 
 def _build(load: Load, directory: Directory) -> Any:

@@ -1,0 +1,60 @@
+"""How an engine begins and how it ends."""
+
+from __future__ import annotations
+
+import struct
+
+from mlx_sidecar.link.messages import QueryStats, Ready, Refused
+from tests.support.engine_process import engine_process, ready_engine
+
+ON_A_GPU = """
+from mlx_sidecar.models import policy
+policy._backend = lambda mx: "metal"
+from mlx_sidecar.engine.__main__ import main
+main()
+"""
+
+WITH_A_BUG = """
+from mlx_sidecar.engine import loop
+def fail(self): raise ZeroDivisionError("a bug")
+loop.Engine._admit = fail
+from mlx_sidecar.engine.__main__ import main
+main()
+"""
+
+
+def test_the_first_message_says_what_computes() -> None:
+    with ready_engine("--engine", "mlx", "--numerics", "exact", "--memory-limit-bytes", "123") as engine:
+        ready = engine.seen[0]
+        assert isinstance(ready, Ready)
+        assert ready.pid == engine.process.pid
+        assert (ready.backend, ready.numerics, ready.memory_limit_bytes) == ("cpu", "exact", 123)
+        assert ready.policy == "mlx reference BLAS, float32"
+        assert set(ready.versions) == {"mlx", "mlx_lm", "mlx_sidecar", "python"}
+
+
+def test_an_engine_that_cannot_keep_its_promise_says_so_and_leaves() -> None:
+    with engine_process("--engine", "mlx", "--numerics", "exact", program=("-c", ON_A_GPU)) as engine:
+        assert engine.at_end() == 78
+        [refused] = engine.seen
+        assert isinstance(refused, Refused)
+        assert (refused.op, refused.fault.kind) == (0, "unsupported_parameter")
+        assert refused.fault.details["name"] == "numerics"
+
+
+def test_a_bug_in_the_loop_ends_the_process() -> None:
+    with engine_process("--engine", "fake", program=("-c", WITH_A_BUG)) as engine:
+        engine.send(QueryStats(1))
+        assert engine.at_end() == 1
+
+
+def test_a_frame_that_is_no_message_ends_the_process() -> None:
+    with ready_engine("--engine", "fake") as engine:
+        engine.link.sendall(struct.pack("<I", 3) + b"abc")
+        assert engine.at_end() == 1
+
+
+def test_a_link_that_closes_during_start_up_ends_the_process() -> None:
+    with engine_process("--engine", "mlx") as engine:
+        engine.link.close()
+        assert engine.process.wait(60) == 0
