@@ -14,6 +14,7 @@ from mlx_sidecar.engine.batch import Event
 from mlx_sidecar.engine.mlx_batch import CHUNK_TOKENS, MlxBatch
 from mlx_sidecar.engine.sequence import Sequence
 from mlx_sidecar.link.messages import Sampling
+from mlx_sidecar.models.budget import SequenceCost
 
 numbers = count(1)
 
@@ -24,7 +25,9 @@ def model(random_models: Path) -> Any:
 
 
 def started(tokens: list[int], limit: int = 8, sampling: Sampling | None = None) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling or Sampling(), [], limit, 0, 0.0, started_s=0.0)
+    return Sequence(
+        next(numbers), "m", tokens, 0, sampling or Sampling(), [], limit, SequenceCost(), 0.0, started_s=0.0
+    )
 
 
 def step(batch: MlxBatch) -> list[Event]:

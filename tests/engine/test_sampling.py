@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.engine.sampling import greedy, noise_key, processors_for, sampler_for
 from mlx_sidecar.engine.sequence import Sequence
 from mlx_sidecar.link.messages import Sampling
+from mlx_sidecar.models.budget import SequenceCost
 
 VOCABULARY = 50
 rows = st.lists(st.floats(-20, 20, width=32), min_size=VOCABULARY, max_size=VOCABULARY)
@@ -21,7 +22,7 @@ seeds = st.integers(-(2**63), 2**64 - 1)
 
 
 def sequence(sampling: Sampling, tokens: list[int] | None = None, emitted: int = 0) -> Sequence:
-    return Sequence(1, "m", [1] if tokens is None else tokens, emitted, sampling, [], 10, 0, 0.0)
+    return Sequence(1, "m", [1] if tokens is None else tokens, emitted, sampling, [], 10, SequenceCost(), 0.0)
 
 
 def logprobs(row: list[float]) -> mx.array:

@@ -12,14 +12,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mlx_sidecar.engine.scheduler import Limits, Scheduler
 from mlx_sidecar.engine.sequence import Sequence
 from mlx_sidecar.link.messages import Sampling
+from mlx_sidecar.models.budget import LayerCost, SequenceCost
 from mlx_sidecar_protocol.errors import Overloaded
 
 LIMITS = Limits(waiting=6, running=4, prefilling=2, prefill_tokens=10)
 MODELS = ("a", "b", "c")
 
 
-def sequence(id_: int, model: str = "a", tokens: int = 1, need_bytes: int = 0, now: float = 0.0) -> Sequence:
-    return Sequence(id_, model, [1] * tokens, 0, Sampling(), [], 10, need_bytes, now)
+def sequence(id_: int, model: str = "a", tokens: int = 1, now: float = 0.0) -> Sequence:
+    return Sequence(id_, model, [1] * tokens, 0, Sampling(), [], 10, SequenceCost((LayerCost(token_bytes=1),)), now)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -35,7 +36,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from(MODELS), tokens=st.integers(1, 20))
     def arrive(self, model: str, tokens: int) -> None:
-        new = sequence(next(self.ids), model, tokens, need_bytes=tokens)
+        new = sequence(next(self.ids), model, tokens)
         if len(self.waiting) >= LIMITS.waiting:
             with pytest.raises(Overloaded) as refused:
                 self.scheduler.enqueue(new)
@@ -77,6 +78,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.reserved_bytes == sum(s.need_bytes for s in self.running)
         for model in MODELS:
             assert self.scheduler.streams(model) == sum(s.model == model for s in self.waiting + self.running)
+        assert self.scheduler.youngest() is max(self.running, key=lambda s: s.id, default=None)
         assert set(self.scheduler.running_models()) == {s.model for s in self.running}
 
     @invariant()

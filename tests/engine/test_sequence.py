@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.engine.faults import fault_of
 from mlx_sidecar.engine.sequence import Sequence, tokens_left
 from mlx_sidecar.link.messages import Sampling, Submit, Timing
+from mlx_sidecar.models.budget import LayerCost, SequenceCost
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams, OutOfMemory
 
 
@@ -32,12 +33,21 @@ def test_a_replay_ends_where_the_first_run_would_have(
 
 
 def test_timing_adds_up_to_the_whole_time() -> None:
-    sequence = Sequence(1, "m", [1], 0, Sampling(), [], 10, 0, arrived_s=1.0)
+    sequence = Sequence(1, "m", [1], 0, Sampling(), [], 10, SequenceCost(), arrived_s=1.0)
     assert sequence.timing(5.0) == Timing(4.0, 0.0, 0.0)
     sequence.started_s = 2.0
     assert sequence.timing(5.0) == Timing(1.0, 3.0, 0.0)
     sequence.first_token_s = 4.5
     assert sequence.timing(5.0) == Timing(1.0, 2.5, 0.5)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.data())
+def test_need_covers_what_is_held_and_never_more_than_the_end(prompt: int, limit: int, data: st.DataObject) -> None:
+    cost = SequenceCost((LayerCost(token_bytes=1),))
+    sequence = Sequence(1, "m", [1] * prompt, 0, Sampling(), [], limit, cost, 0.0)
+    sequence.generated = data.draw(st.integers(0, limit))
+    assert prompt + sequence.generated <= sequence.need_bytes <= prompt + limit
+    assert sequence.need_bytes <= prompt + sequence.generated + 256
 
 
 def test_a_fault_carries_what_a_program_needs() -> None:

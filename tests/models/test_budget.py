@@ -19,6 +19,13 @@ def test_a_longer_sequence_never_costs_less(layers: list[LayerCost], some: int, 
     assert cost.bytes_for(some) <= cost.bytes_for(some + more)
 
 
+@given(st.lists(layers), st.integers(0, 1000))
+def test_merged_layers_cost_the_same(layers: list[LayerCost], tokens: int) -> None:
+    merged = SequenceCost.of(layers)
+    assert merged.bytes_for(tokens) == SequenceCost(tuple(layers)).bytes_for(tokens)
+    assert len(merged.layers) == len({layer.window for layer in layers})
+
+
 def test_a_window_bounds_what_a_layer_holds() -> None:
     assert LayerCost(fixed_bytes=5, token_bytes=2, window=10).bytes_for(1000) == 25
     assert LayerCost(fixed_bytes=5, token_bytes=2).bytes_for(1000) == 2005

@@ -15,6 +15,8 @@ from mlx_sidecar.link.messages import (
     Models,
     QueryModels,
     QueryStats,
+    Sampling,
+    Submit,
     Unload,
     Unloaded,
 )
@@ -36,6 +38,14 @@ def resident(engine: EngineClient) -> list[str]:
     answer = engine.reply(op)
     assert isinstance(answer, Models)
     return [card.model.partition("?")[0] for card in answer.models]
+
+
+def stats(engine: EngineClient) -> EngineStats:
+    op = engine.number()
+    engine.send(QueryStats(op))
+    answer = engine.reply(op)
+    assert isinstance(answer, EngineStats)
+    return answer
 
 
 def load(engine: EngineClient, name: str, more: str = "", **fields: Any) -> str:
@@ -119,16 +129,28 @@ def test_sequences_wait_for_memory_in_order_and_impossible_ones_are_refused(engi
     running = engine.submit(model, [1] * 30, 10)
     waiting = engine.submit(model, [1] * 20, 10)
     behind = engine.submit(model, [1], 1)
-    op = engine.number()
-    engine.send(QueryStats(op))
-    answer = engine.reply(op)
-    assert isinstance(answer, EngineStats)
-    assert (answer.gauges["running"], answer.gauges["waiting"]) == (1, 2)
-    assert answer.gauges["reserved_bytes"] == 400
-    engine.send(Cancel(running), Cancel(waiting), Cancel(behind))
+    while (gauges := stats(engine).gauges)["running"] == 0:
+        assert gauges["waiting"] <= 3
+    assert (gauges["running"], gauges["waiting"], gauges["reserved_bytes"]) == (1, 2, 400)
+    engine.send(Cancel(behind), Cancel(waiting), Cancel(running))
     assert not engine.finished(waiting).started
     impossible = engine.finished(engine.submit(model, [1] * 60, 1))
     assert (impossible.started, impossible.fault is not None and impossible.fault.kind) == (False, "out_of_memory")
+
+
+def test_a_long_limit_is_not_reserved_and_who_outgrows_the_memory_ends_with_an_error(engine: EngineClient) -> None:
+    model = load(engine, "a", "&token_bytes=1&tokens=100000")  # 600 bytes are left: 600 tokens
+    first, second = engine.number(), engine.number()
+    engine.send(*(Submit(seq, model, [1], Sampling(), 8000, []) for seq in (first, second)))  # they step together
+    finished = engine.finished(second)
+    assert (finished.reason, finished.started) == ("error", True)
+    assert finished.fault is not None
+    assert (finished.fault.kind, finished.fault.details) == ("out_of_memory", {"need_bytes": 512, "have_bytes": 88})
+    assert len(engine.tokens(second)) == 255
+    alone = engine.finished(first)
+    assert (alone.reason, alone.fault is not None and alone.fault.kind) == ("error", "out_of_memory")
+    assert len(engine.tokens(first)) == 511
+    assert engine.finished(engine.submit(model, [1], 400)).reason == "length"
 
 
 def test_a_sequence_evicts_idle_models_to_make_room(engine: EngineClient) -> None:

@@ -39,7 +39,7 @@ def probe(name: str, model: Any) -> Geometry:
     layers = tuple(_layer_cost(cache) for cache in _leaves(caches))
     # What grows can be masked; only a state that every token changes can be spoilt by padding.
     recurrent = any(layer.token_bytes == 0 for layer in layers)
-    return Geometry(SequenceCost(layers), logits.shape[-1], not recurrent or _pads(model))
+    return Geometry(SequenceCost.of(layers), logits.shape[-1], not recurrent or _pads(model))
 
 
 def _leaves(caches: Any) -> Iterator[Any]:

@@ -80,6 +80,7 @@ class Engine:
             lane = self._scheduler.next_lane(self._due(), time.monotonic())
             if lane is not None:
                 self._send(self._operate(lane))
+                self._keep_to_budget()
 
     def _due(self) -> dict[Lane, float]:
         """The lanes that have work, and when each can go on."""
@@ -158,6 +159,17 @@ class Engine:
             self._metrics.observe("queue_s", now - sequence.arrived_s)
             self._metrics.count("prompt_tokens", len(sequence.tokens))
 
+    def _keep_to_budget(self) -> None:
+        """Sequences grow. Where there is no more room, idle models go, and then the sequence that came last."""
+        while self._models.free_bytes < 0 and (youngest := self._scheduler.youngest()) is not None:
+            try:
+                self._models.make_room(0)
+            except OutOfMemory:
+                have_bytes = max(0, youngest.need_bytes + self._models.free_bytes)
+                error = OutOfMemory(need_bytes=youngest.need_bytes, have_bytes=have_bytes)
+                self._models.resident(youngest.model).loaded.batch.cancel(youngest)
+                self._send([self._retire(youngest, "error", time.monotonic(), fault_of(error))])
+
     def _receive(self, message: ToEngine) -> None:
         now = time.monotonic()
         try:
@@ -193,7 +205,7 @@ class Engine:
             submit.sampling,
             submit.stop_tokens,
             limit,
-            cost.bytes_for(len(submit.tokens) + limit),
+            cost,
             now,
         )
         if limit <= 0:  # it had generated all it may before the restart

@@ -50,11 +50,16 @@ class Scheduler:
 
     @property
     def reserved_bytes(self) -> int:
-        """What the running sequences may come to need."""
+        """What the running sequences hold, with the room they are about to take."""
         return sum(sequence.need_bytes for lane in self._running.values() for sequence in lane.values())
 
     def streams(self, model: str) -> int:
         return len(self._waiting.get(model, ())) + len(self._running.get(model, ()))
+
+    def youngest(self) -> Sequence | None:
+        """The running sequence that was submitted last."""
+        running = (sequence for lane in self._running.values() for sequence in lane.values())
+        return max(running, key=lambda sequence: sequence.id, default=None)
 
     def of_model(self, model: str) -> list[Sequence]:
         return [*self._waiting.get(model, {}).values(), *self._running.get(model, {}).values()]

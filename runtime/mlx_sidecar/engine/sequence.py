@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
 from ..link.messages import Sampling, Submit, Timing
+from ..models.budget import SequenceCost
+
+# mlx-lm's caches grow by so many tokens at a time.
+ROOM_TOKENS = 256
 
 
 @dataclass(eq=False, slots=True)
@@ -23,11 +27,18 @@ class Sequence:
     sampling: Sampling
     stop_tokens: list[int]
     limit: int
-    need_bytes: int
+    cost: SequenceCost
     arrived_s: float
     started_s: float | None = None
     first_token_s: float | None = None
     generated: int = 0
+
+    @property
+    def need_bytes(self) -> int:
+        """Cache it holds once the room that is next allocated is: not what it would hold at its limit, which is often
+        the whole context, and which few answers come near."""
+        room = -(-(len(self.tokens) + self.generated + 1) // ROOM_TOKENS) * ROOM_TOKENS
+        return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
 
     @property
     def prefilling(self) -> bool:

@@ -41,9 +41,20 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class SequenceCost:
-    """Cache of all layers of a model."""
+    """Cache of all layers of a model. Layers with the same window are kept as one: it is asked at every step."""
 
     layers: tuple[LayerCost, ...] = ()
+
+    @classmethod
+    def of(cls, layers: Iterable[LayerCost]) -> SequenceCost:
+        """What ``layers`` cost together."""
+        merged: dict[int, LayerCost] = {}
+        for layer in layers:
+            known = merged.get(layer.window, LayerCost())
+            merged[layer.window] = LayerCost(
+                known.fixed_bytes + layer.fixed_bytes, known.token_bytes + layer.token_bytes, layer.window
+            )
+        return cls(tuple(merged.values()))
 
     def bytes_for(self, tokens: int) -> int:
         """Bytes of cache a sequence that has grown to ``tokens`` holds."""

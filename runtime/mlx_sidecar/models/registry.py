@@ -99,7 +99,7 @@ class Loading:
 class Registry:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
-    ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them may come to need.
+    ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold.
     """
 
     def __init__(
