@@ -143,18 +143,18 @@ def test_a_directory_that_is_not_there_is_not_found(engine: EngineClient, tmp_pa
 
 
 def write_adapter(directory: Path, *, rank: int = 4, missing: str = "") -> Path:
-    """A LoRA adapter of random weights for the query projections of a random qwen3."""
+    """A LoRA adapter of random weights for the feed-forward layers of a random qwen3."""
     import mlx.core as mx
 
     directory.mkdir()
     keys = mx.random.split(mx.random.key(5), 4)
     weights = {}
     for layer in range(2):
-        name = f"model.layers.{layer}.self_attn.q_proj"
-        weights[f"{name}.lora_a"] = mx.random.normal((64, rank), key=keys[2 * layer])
+        name = f"model.layers.{layer}.mlp.down_proj"
+        weights[f"{name}.lora_a"] = mx.random.normal((128, rank), key=keys[2 * layer])
         weights[f"{name}.lora_b"] = mx.random.normal((rank, 64), key=keys[2 * layer + 1])
     mx.save_safetensors(str(directory / "adapters.safetensors"), weights)
-    parameters = {"rank": rank, "scale": 10.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]}
+    parameters = {"rank": rank, "scale": 10.0, "dropout": 0.0, "keys": ["mlp.down_proj"]}
     parameters.pop(missing, None)
     config = {"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": parameters}
     (directory / "adapter_config.json").write_text(json.dumps(config))

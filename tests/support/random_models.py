@@ -99,6 +99,7 @@ def write_model(directory: Path, kind: str, *, seed: int = 0, dtype: str = "floa
     from mlx_sidecar.engine import mlxlm
 
     config = dict(CONFIGS[kind])
+    mx.random.seed(seed)  # what the modules' own initialisation draws from
     model_class, arguments = mlxlm.get_classes(config)
     model = model_class(arguments.from_dict(config))
     key = mx.random.key(seed)
