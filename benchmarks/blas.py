@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from .measure import Row, seconds, table
 
 ROUNDS = 3
-PROMPT_TOKENS = 256
+PROMPT_TOKENS = 512
 DECODE_TOKENS = 48
 VOCABULARY = 8192
 # 16.7 million parameters, the embedding shared with the output.

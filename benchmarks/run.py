@@ -7,15 +7,15 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # run as a script, by path
+from .measure import machine, table
 
-from benchmarks.measure import machine, table  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 TITLES = {
     "wire": "The wire",
     "startup": "Start-up",
     "blas": "Arithmetic on a Linux CPU",
+    "gemv": "When a product goes to gemv",
     "generate": "Generation",
     "memory": "Memory",
 }
