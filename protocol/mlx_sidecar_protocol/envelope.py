@@ -69,6 +69,7 @@ class Ignored(NamedTuple):
 
 
 Message = Request | Notification | Response | Invalid | Ignored
+_WITH_ID = (Request, Invalid)
 
 
 class Batch(NamedTuple):
@@ -146,9 +147,10 @@ def _encode(result: Result) -> bytes:
 
 def _read(value: Any, frame: bytes, limits: Limits) -> Message | Batch:
     if isinstance(value, dict):
-        message = _message(value)
         # The parser rounds only fractions and exponents; whole numbers come as they are, however long.
-        return _exact_id(message, _message(_with_exact_floats(frame))) if _has_float_id(message) else message
+        if type(value.get("id")) is float:
+            return _exact_id(_message(value), _message(_with_exact_floats(frame)))
+        return _message(value)
     if not isinstance(value, list):
         return Invalid(None, InvalidRequest("a message is an object or an array of objects"))
     if not value:
@@ -189,13 +191,13 @@ def _message(value: Any) -> Message:
 
 def _exact_id(message: Message, written: Message) -> Message:
     """``message`` with its id digit for digit as the host wrote it, which ``written`` knows."""
-    if isinstance(message, Request | Invalid) and isinstance(written, Request | Invalid):
+    if isinstance(message, _WITH_ID) and isinstance(written, _WITH_ID):
         return message._replace(id=written.id)
     return message
 
 
 def _has_float_id(message: Message) -> bool:
-    return isinstance(message, Request | Invalid) and type(message.id) is float
+    return isinstance(message, _WITH_ID) and type(message.id) is float
 
 
 def _with_exact_floats(frame: bytes) -> Any:

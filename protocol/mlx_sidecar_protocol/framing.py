@@ -45,7 +45,7 @@ class FrameDecoder:
 
     def __init__(self, framing: Literal["auto", "lines", "headers"] = "auto", limits: Limits = DEFAULT_LIMITS) -> None:
         self._framing: Framing | None = None if framing == "auto" else framing
-        self._forced = self._framing
+        self._forced: Framing | None = self._framing
         self._start: bytearray | None = bytearray()  # what came before the framing was known; None afterwards
         self._cutter: _Lines | _Headers = _Lines(limits)
         self._limits = limits
@@ -82,7 +82,8 @@ class FrameDecoder:
             self._start[:] = b" "
             return b""
         self._start = None
-        self._framing = self._forced or ("headers" if text[:1] in b"cC" else "lines")
+        found: Framing = "headers" if text[:1] in b"cC" else "lines"
+        self._framing = self._forced or found
         self._cutter = _Headers(self._limits) if self._framing == "headers" else _Lines(self._limits)
         return text
 
@@ -96,18 +97,18 @@ class _Lines:
         self._skipping = False
 
     def feed(self, data: bytes) -> Frames:
-        first, *lines = data.split(b"\n")
-        if not lines:
-            return self._grow(first)
-        frames = self._grow(first) + self._end_line()
-        last = lines.pop()
-        limit = self._limit_bytes
-        for line in lines:
-            if len(line) > limit:
-                frames.append(FrameFault(FrameTooLarge(limit_bytes=limit)))
-            elif line and not line.isspace():
-                frames.append(line)
-        return frames + self._grow(last)
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        frames: Frames = []
+        if lines and (self._line or self._skipping):
+            frames += self._grow(lines[0]) + self._end_line()
+            del lines[0]
+        if len(data) <= self._limit_bytes:
+            frames += [line for line in lines if line and not line.isspace()]
+        else:
+            for line in lines:
+                frames += self._grow(line) + self._end_line()
+        return frames + self._grow(rest) if rest else frames
 
     def close(self) -> Frames:
         return self._end_line()

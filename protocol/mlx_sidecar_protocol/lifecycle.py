@@ -65,14 +65,12 @@ class Lifecycle:
 
     def admit(self, method: str) -> RpcError | None:
         """Why ``method`` cannot be taken now. If it can and is work, it has been taken; the rest calls ``advance``."""
-        if method in EVENTS:
-            return self.refusal(method)
-        if self.state is not State.READY:
-            error = self.refusal(method)
-            if error is not None:
-                return error
+        if self.state is State.READY and method not in EVENTS:
+            return None
+        error = self.refusal(method)
+        if error is None and method not in EVENTS:
             self.advance(method)
-        return None
+        return error
 
     @property
     def exit_code(self) -> int:

@@ -28,7 +28,7 @@ from jsonrpcserver.request import Request as LibraryRequest  # noqa: E402
 from jsonrpcserver.result import Error, ErrorResult, Success  # noqa: E402
 from oslash.either import Left  # noqa: E402
 
-__all__ = ["Answer", "Dispatcher", "Method", "Outcome", "Pending", "RequestContext"]
+__all__ = ["Answer", "Dispatcher", "Method", "Outcome", "Pending", "RequestContext", "error_of"]
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,14 @@ class Pending:
         try:
             return await self._coroutine
         except Exception as error:  # noqa: BLE001 - logged and answered
-            return _error_of(error)
+            return error_of(error)
 
     def close(self) -> None:
         """It will not be run."""
         self._coroutine.close()
 
 
-def _error_of(error: Exception) -> RpcError:
+def error_of(error: Exception) -> RpcError:
     """The one place where exceptions become wire errors. What we did not expect stays in the log."""
     if isinstance(error, RpcError):
         return error
@@ -135,7 +135,7 @@ class _Call:
         try:
             value = self._handler(context, self._validate(args, kwargs))
         except Exception as error:  # noqa: BLE001 - logged and answered
-            rpc_error = _error_of(error)
+            rpc_error = error_of(error)
             return Error(rpc_error.code, rpc_error.message, rpc_error)
         return Success(value if self._quick else Pending(value))
 

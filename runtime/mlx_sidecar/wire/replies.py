@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from mlx_sidecar_protocol.envelope import RequestId, Result, encode_batch, encode_error, encode_result
 from mlx_sidecar_protocol.errors import InternalError, RpcError
 
-from .dispatcher import Outcome
+from .dispatcher import Outcome, error_of
 from .mailbox import Late, Mailbox, Source
 
 log = logging.getLogger(__name__)
@@ -25,19 +26,25 @@ def body_of(id_: RequestId, outcome: Outcome) -> bytes | Late:
     """The answer to request ``id_``. Never raises: a result that cannot be encoded is an internal error."""
     if isinstance(outcome, RpcError):
         return encode_error(id_, outcome)
-    if isinstance(outcome, bytes | Mapping) or not callable(outcome):
-        return _encoded(id_, lambda: outcome)
-    return lambda: _encoded(id_, outcome)
+    if isinstance(outcome, (bytes, Mapping)) or not callable(outcome):
+        return _encoded(id_, outcome)
+    return partial(_encoded_late, id_, outcome)
 
 
-def _encoded(id_: RequestId, make: Callable[[], Result]) -> bytes:
+def _encoded(id_: RequestId, result: Result) -> bytes:
     try:
-        return encode_result(id_, make())
-    except RpcError as error:
-        return encode_error(id_, error)
+        return encode_result(id_, result)
     except Exception:
         log.exception("a result could not be encoded")
         return encode_error(id_, InternalError())
+
+
+def _encoded_late(id_: RequestId, make: Callable[[], Result]) -> bytes:
+    try:
+        result = make()
+    except Exception as error:  # noqa: BLE001 - logged and answered
+        return encode_error(id_, error_of(error))
+    return _encoded(id_, result)
 
 
 class BatchReply:

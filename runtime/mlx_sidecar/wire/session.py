@@ -153,8 +153,7 @@ class Session:
     def _handle_batch(self, batch: Batch) -> None:
         reply = BatchReply(self._mailbox)
         for message in batch.messages:
-            answered = isinstance(message, Request | Invalid)
-            self._handle_message(message, reply.slot() if answered else self._mailbox)
+            self._handle_message(message, reply.slot() if isinstance(message, (Request, Invalid)) else self._mailbox)
         reply.started()
 
     def _handle_message(self, message: Message, reply: Reply) -> None:

@@ -6,6 +6,7 @@ Imports nothing heavy: ``claim`` runs before anything that might print is import
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import select
@@ -39,27 +40,41 @@ def claim() -> tuple[int, int]:
     Afterwards fd 0 is empty and fd 1 is stderr, so that a stray read or print anywhere, in C code too, harms nothing.
     A descriptor that was closed reads as empty, or swallows what is written.
     """
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     wire_in = _duplicate(0, os.O_RDONLY)
     wire_out = _duplicate(1, os.O_WRONLY)
-    null = os.open(os.devnull, os.O_RDWR)
+    null = _null(os.O_RDWR)
     os.dup2(null, 0)
     try:
         os.dup2(2, 1)
     except OSError:
         os.dup2(null, 1)  # no stderr either
-    if null > 2:
-        os.close(null)
+    os.close(null)
     return wire_in, wire_out
 
 
 def _duplicate(fd: int, flags: int) -> int:
+    """A copy of ``fd``, or of /dev/null if that is closed."""
     try:
-        return os.dup(fd)
+        return _above_standard(fd)
     except OSError as error:
         if error.errno != errno.EBADF:
             raise
-        return os.open(os.devnull, flags)
+    return _null(flags)
+
+
+def _null(flags: int) -> int:
+    null = os.open(os.devnull, flags)
+    try:
+        return _above_standard(null)
+    finally:
+        os.close(null)
+
+
+def _above_standard(fd: int) -> int:
+    """A copy that is none of 0, 1 and 2: where one of those is closed, a new descriptor would take its place."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 class Reader:
