@@ -70,10 +70,11 @@ class Peer:
         self.replies: list[Message] = []
         self.changed = threading.Condition()
         self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
 
     def begin(self, framing: Literal["lines", "headers"]) -> None:
         self.framing = framing
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader.start()
 
     def write(self, data: bytes, step: int | None = None) -> None:
         assert self.process.stdin is not None
@@ -109,6 +110,8 @@ class Peer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        if self._reader.ident is not None:
+            self._reader.join()  # before its descriptor is closed, and means another process
         for stream in (self.process.stdin, self.process.stdout):
             assert stream is not None
             try:

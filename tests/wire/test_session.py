@@ -100,12 +100,19 @@ def initialize(params: InitializeParams) -> InitializeResult:
 
 
 class Gate:
-    """``wait`` blocks until ``open``; ``wait.result`` answers even when cancelled; ``wait.text`` ends a stream."""
+    """``wait`` blocks until ``release``; ``wait.result`` answers even when cancelled; ``wait.text`` ends a stream."""
 
     def __init__(self) -> None:
         self.opened = anyio.Event()
         self.entered: list[Any] = []
+        self.endings: list[anyio.Event] = []
         self.mailbox: Mailbox | None = None
+
+    def release(self) -> None:
+        """Let everything end that has not yet."""
+        self.opened.set()
+        for ending in self.endings:
+            ending.set()
 
     def methods(self) -> list[Method[Any]]:
         return [
@@ -125,6 +132,9 @@ class Gate:
 
     async def _result(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
         ended = anyio.Event()
+        if self.opened.is_set():
+            ended.set()
+        self.endings.append(ended)
         context.on_cancel(ended.set)
         self.entered.append(context.id)
         await ended.wait()
@@ -601,10 +611,10 @@ def test_every_accepted_request_gets_exactly_one_answer(
             return
         if how == "shutdown":
             host.request("shutdown", "shutdown", {"cancel": True})
-        gate.opened.set()
-        for id_ in ids:
-            host.notify("$/cancelRequest", {"id": id_})
         host.close()
+        while not host.session._input_ended:
+            await anyio.sleep(0)
+        gate.release()
 
     received, status = serve(play)
     flat = [one for message in received for one in (message if isinstance(message, list) else [message])]
