@@ -66,6 +66,7 @@ def test_fractional_ids_come_back_digit_for_digit(text: str) -> None:
     message = parse(frame)
     assert isinstance(message, Request)
     assert message.params == [0.5]
+    assert isinstance(message.params, list)
     assert not isinstance(message.params[0], FloatId)
     assert encode_id(message.id).decode() == text
     batch = parse(b"[1,%b]" % frame)
