@@ -31,7 +31,8 @@ Python {python}. `python tools/train_pocket.py --check` scores the files again.
 
 ## Score
 After rounding to float16, greedy, computed in float32. No question in it comes up in training word for word, and no sum of the rooms
-`sums` and `thinking` in either order. A right answer has the expected words (project, facts, talk, memory) or is exactly the expected text, and it ends by itself.
+`sums` and `thinking` in either order. A right answer has the expected words or is exactly the expected text, and it ends by itself.
+The questions of `project` were looked at while the training text was written; those of `project, fresh` came after it and changed nothing.
 
 {score}
 """

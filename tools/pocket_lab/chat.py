@@ -16,6 +16,10 @@ class Chat:
     tools: tuple[dict[str, Any], ...] = ()
     thinking: bool | None = None  # what the template is told as `enable_thinking`; None leaves it unsaid
 
+    def said(self) -> list[str]:
+        """What users and tools said."""
+        return [message["content"] for message in self.messages if message["role"] in ("user", "tool")]
+
 
 @dataclass(frozen=True)
 class Plain:

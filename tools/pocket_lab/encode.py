@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import jinja2.sandbox
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -52,6 +53,7 @@ class Template:
     def __init__(self, path: Path) -> None:
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+        environment.globals["raise_exception"] = _refuse
         self._template = environment.from_string(path.read_text("utf-8"))
 
     def render(self, messages: Iterable[Message], tools: Iterable[dict[str, Any]] = (), **variables: bool) -> str:
@@ -69,6 +71,10 @@ class Template:
         before = self.render(chat.messages[:-1], chat.tools, add_generation_prompt=True)
         reply = self.render(chat.messages, chat.tools)[len(before) :].removesuffix("\n")
         return reply.removeprefix("<think>\n") if chat.thinking else reply
+
+
+def _refuse(reason: str) -> None:
+    raise jinja2.TemplateError(reason)
 
 
 @dataclass(frozen=True)

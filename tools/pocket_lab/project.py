@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
@@ -34,8 +35,14 @@ def topics(parameters_m: str) -> tuple[Topic, ...]:
         ask = tuple(_worded(pattern, table["words"]) for pattern in entry["ask"])
         answer = entry["answer"].replace("{million}", parameters_m)
         found.append(Topic(answer, ask, tuple(entry["held"]), tuple(entry["expect"])))
-    _check_held_out(found)
+    _check_held_out(found, table["fresh"])
     return tuple(found)
+
+
+def fresh() -> dict[str, list[str]]:
+    """Questions that no choice in this corpus was made by, and the words of a right answer."""
+    questions: dict[str, list[str]] = tables.read("topics")["fresh"]
+    return questions
 
 
 def _worded(pattern: str, words: dict[str, str]) -> str:
@@ -44,8 +51,9 @@ def _worded(pattern: str, words: dict[str, str]) -> str:
     return pattern
 
 
-def _check_held_out(found: list[Topic]) -> None:
+def _check_held_out(found: list[Topic], fresh: Iterable[str]) -> None:
     trained = {plain_key(text) for topic in found for pattern in topic.ask for text in expansions(pattern)}
-    leaked = [text for topic in found for text in topic.held if plain_key(text) in trained]
+    held = [*fresh, *(text for topic in found for text in topic.held)]
+    leaked = [text for text in held if plain_key(text) in trained]
     if leaked:
         raise ValueError(f"held-out questions that training also asks: {leaked}")

@@ -110,7 +110,7 @@ def _told(tool: Tool, value: str, rng: Random) -> tuple[str, str]:
 
 def tool_chat(rng: Random) -> Chat:
     """A chat with one to three tools: a call, a call with its result told, or a question that needs none of them."""
-    kinds = rng.sample(KINDS, rng.choice((1, 1, 2, 3)))
+    kinds = rng.sample(KINDS, rng.choice((1, 1, 1, 2, 2, 3)))
     tools = [_tool(kind, rng) for kind in kinds]
     system = (
         (

@@ -1,4 +1,4 @@
-"""The model and its fit: mlx-lm's qwen3 class, AdamW, a warm-up and a cosine."""
+"""The model and its fit: mlx-lm's qwen3 class, Muon and AdamW, a warm-up and a cosine."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ class Size:
 class Plan:
     """How long and how fast to learn."""
 
-    steps: int = 1900
+    steps: int = 2000
     tokens_per_step: int = 2048
-    peak_rate: float = 4e-3
-    warm_up: int = 100
-    final_share: float = 0.03
+    matrix_rate: float = 0.02
+    peak_rate: float = 5e-3
+    warm_up: int = 60
+    final_share: float = 0.02
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step: up in a line, down in a cosine."""
+    def share(self, step: int) -> float:
+        """The share of the peak rate in force at a step: up in a line, down in a cosine."""
         if step < self.warm_up:
-            return self.peak_rate * (step + 1) / self.warm_up
-        share = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.peak_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * share)))
+            return (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        return self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def new_model(config: dict[str, Any], seed: int) -> qwen3.Model:
@@ -103,7 +104,14 @@ def batch_loss(model: Any, tokens: mx.array, targets: mx.array, answers: mx.arra
 def fit(model: qwen3.Model, stream: Iterator[Batch], plan: Plan) -> tuple[int, float]:
     """Trains in place; prints the loss now and then. Returns tokens seen and seconds taken."""
     fastmath.keep_freed_memory()
-    optimizer = optim.AdamW(plan.peak_rate, betas=[0.9, 0.98], weight_decay=0.05)
+    # No weight decay in mlx's Muon: it is added to the gradient before that is orthogonalised, and where the gradient is
+    # small the step is then all decay. With 0.01 every feed-forward matrix of this model went to zero.
+    matrices = optim.Muon(plan.matrix_rate, weight_decay=0.0)
+    others = optim.AdamW(plan.peak_rate, betas=[0.9, 0.98], weight_decay=0.0)
+    # Muon for the matrices inside: after 120 steps it was at a loss of 2.7 where AdamW for everything was at 3.6.
+    optimizer = optim.MultiOptimizer(
+        [matrices, others], [lambda path, weight: weight.ndim == 2 and "embed" not in path]
+    )
     started, seen, recent = time.monotonic(), 0, 0.0
     with (
         patch.object(qwen3, "swiglu", fastmath.swiglu),
@@ -116,7 +124,8 @@ def fit(model: qwen3.Model, stream: Iterator[Batch], plan: Plan) -> tuple[int, f
                 model, mx.array(batch.tokens), mx.array(batch.targets), mx.array(batch.answers)
             )
             gradients, _ = optim.clip_grad_norm(gradients, 1.0)
-            optimizer.learning_rate = plan.rate(step)
+            matrices.learning_rate = plan.matrix_rate * plan.share(step)
+            others.learning_rate = plan.peak_rate * plan.share(step)
             optimizer.update(model, gradients)
             mx.eval(loss, model.parameters(), optimizer.state)
             seen += len(batch.tokens) * len(batch.tokens[0])

@@ -18,6 +18,34 @@ _OPENERS = (
     "One more thing: ",
     "Sorry, ",
 )
+_BEFORE = (
+    "I am new here.", "I have a question.", "I am writing a program.", "I read the documentation.", "My friend asked me this.",
+    "Sorry to ask.", "I could not find it.", "I am confused.", "It is my first day.", "Just curious.", "I have an app.", "We have a tool.",
+)  # fmt: skip
+_LIGHT = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "do",
+        "does",
+        "i",
+        "is",
+        "are",
+        "to",
+        "of",
+        "in",
+        "it",
+        "my",
+        "me",
+        "you",
+        "can",
+        "how",
+        "what",
+        "which",
+        "there",
+    ]
+)
 _CLOSERS = (" please", ", please", " thanks", " Please be brief.")
 
 
@@ -43,6 +71,11 @@ def typed(question: str, rng: Random) -> str:
     if rng.random() < 0.12:
         opener = rng.choice(_OPENERS)
         text = opener + text if opener[-2] in ".!:" else opener + text[0].lower() + text[1:]
+    if rng.random() < 0.08:
+        text = f"{rng.choice(_BEFORE)} {text}"
+    if rng.random() < 0.06:
+        # As people type into a search box: the words that carry the meaning, and few others.
+        text = " ".join(word for word in text.split(" ") if word.lower() not in _LIGHT or rng.random() < 0.4) or text
     ends = ("?", "?", "?", "", ".", "??", " ?") if rng.random() < 0.5 else ("?",)
     text += rng.choice(ends)
     if rng.random() < 0.06:
