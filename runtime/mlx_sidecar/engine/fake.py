@@ -91,7 +91,7 @@ class FakeBatch:
 
     def _misbehave(self, run: _Run) -> None:
         script = self._script
-        resumed_past_it = run.sequence.emitted >= script.crash_after
+        resumed_past_it = run.sequence.emitted >= max(script.crash_after, 1)
         if run.at == script.poison_after or (run.at == script.crash_after and not resumed_past_it):
             os._exit(CRASH_STATUS)
         if run.at == script.hang_after:

@@ -11,6 +11,8 @@ from queue import Empty, SimpleQueue
 from ..link.codec import Decoder
 from ..link.messages import Stop, ToEngine
 
+_LONGEST_WAIT_S = 3600.0  # a queue cannot wait for ever so many seconds; to look up now and then costs nothing
+
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,7 @@ class Inbox:
         messages: list[ToEngine] = []
         try:
             if timeout_s > 0:
-                messages.append(self._queue.get(timeout=None if timeout_s == float("inf") else timeout_s))
+                messages.append(self._queue.get(timeout=min(timeout_s, _LONGEST_WAIT_S)))
             while True:
                 messages.append(self._queue.get_nowait())
         except Empty:

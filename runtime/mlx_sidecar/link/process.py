@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..config import Config
@@ -31,16 +32,21 @@ class EngineProcess:
 
 
 def spawn(config: Config) -> EngineProcess:
-    """Start an engine; does not wait for it. Its stdout and stderr are our stderr, its stdin is empty."""
+    """Start an engine; does not wait for it. Its stdout and stderr are our stderr, its stdin is empty.
+
+    Raises OSError if the system gives no process or no descriptors.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     # Room for a burst of events while the front is busy; the system may grant less.
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno())]
-    command += ["--engine", config.engine, "--numerics", config.numerics]
+    # -P: the host's working directory is not searched for modules, whatever it holds.
+    command = [sys.executable, "-P", "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno())]
+    command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
     if config.memory_limit_bytes is not None:
         command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
-    with theirs:
+    with theirs, ExitStack() as on_failure:
+        on_failure.callback(ours.close)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -50,4 +56,5 @@ def spawn(config: Config) -> EngineProcess:
             # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
             start_new_session=True,
         )
+        on_failure.pop_all()
     return EngineProcess(process, ours)

@@ -51,12 +51,15 @@ class SequenceSink(Protocol):
 
     def on_tokens(self, seq: int, tokens: list[int]) -> None: ...
     def on_finished(self, message: Finished) -> None: ...
-    def on_engine_lost(self, error: errors.EngineLost) -> None: ...
+    def on_engine_lost(self, error: errors.RpcError) -> None: ...
 
 
 def error_from(fault: Fault) -> errors.RpcError:
     """The wire error a fault names. Its class fixes code, kind and retryable; the fault brings message and details."""
     cls = _BY_KIND.get(fault.kind, errors.InternalError)
+    if cls is errors.InvalidParams:  # hosts are promised a list of fields; the first of them crossed the link
+        field = str(fault.details["field"])
+        return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "))
     error = cls.__new__(cls)
     errors.RpcError.__init__(error, fault.message, **fault.details)
     return error
@@ -86,7 +89,7 @@ class Supervisor:
         self._restart: asyncio.Task[None] | None = None
         self._backoff_s = _FIRST_BACKOFF_S
         self._started_at = 0.0
-        self._refusal: errors.RpcError | None = None
+        self._refusal: Fault | None = None
         self.state: EngineState = "starting"
         self.ready: Ready | None = None
         self.restarts = 0
@@ -113,7 +116,7 @@ class Supervisor:
     def send(self, message: ToEngine) -> None:
         """Queue ``message``. While the engine is away it is answered as lost, never kept for the next one."""
         if self._transport is None:
-            raise self._refusal or errors.EngineLost(self.reason or "it is being started again")
+            raise self._away()
         self._transport.write(encode(message))
 
     def cancel(self, seq: int, reason: Literal["cancelled", "stop"] = "cancelled") -> None:
@@ -163,10 +166,10 @@ class Supervisor:
                 if on_progress is not None:
                     on_progress(message)
             case Ready():
-                self.ready = message
+                self.ready, self.reason = message, None
                 self._enter("ready", None)
             case Refused(op=0):  # the engine cannot serve as configured, and says why before it leaves
-                self._refusal = error_from(message.fault)
+                self._refusal = message.fault
             case Refused():
                 self._settle(message.op, error_from(message.fault))
             case _:
@@ -188,9 +191,9 @@ class Supervisor:
         self.reason = self._refusal.message if self._refusal else self._engine.exit_reason
         log.warning("the engine was lost: %s", self.reason)
         self._transport = self.ready = None
-        error = errors.EngineLost(self.reason)
+        error = self._away()
         self._enter("failed" if self._refusal else "lost", self.reason)
-        self._fail_calls(self._refusal or error)
+        self._fail_calls(error)
         self._sink.on_engine_lost(error)
         if self._refusal is None:  # a refusal will not change by trying again
             self._restart = asyncio.get_running_loop().create_task(self._start_again())
@@ -198,11 +201,28 @@ class Supervisor:
     async def _start_again(self) -> None:
         if time.monotonic() - self._started_at > _STABLE_AFTER_S:
             self._backoff_s = _FIRST_BACKOFF_S
+        while (engine := await self._spawn_later()) is None:
+            self._enter("lost", self.reason)
+        await self.start(engine)
+
+    async def _spawn_later(self) -> EngineProcess | None:
+        """An engine after the back-off; None if the system has no room for one now."""
         await asyncio.sleep(self._backoff_s)
         self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
         self.restarts += 1
         self._enter("starting", None)
-        await self.start(spawn(self._config))
+        try:
+            return spawn(self._config)
+        except OSError as error:
+            self.reason = f"it cannot be started: {error}"
+            log.error("the engine %s", self.reason.removeprefix("it "))
+            return None
+
+    def _away(self) -> errors.RpcError:
+        """Why there is no engine to talk to; made anew for each request, since a raised error keeps its frames."""
+        if self._refusal is not None:
+            return error_from(self._refusal)
+        return errors.EngineLost(self.reason or "it is being started")
 
     def _fail_calls(self, error: errors.RpcError) -> None:
         for future, _ in self._calls.values():

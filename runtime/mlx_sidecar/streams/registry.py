@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from typing import Any, Protocol
 
-from mlx_sidecar_protocol.errors import DuplicateStream, EngineLost, UnknownStream
+from mlx_sidecar_protocol.errors import DuplicateStream, RpcError, UnknownStream
 from mlx_sidecar_protocol.model import StreamId
 
-from ..link.messages import Finished, Timing
+from ..link.messages import Finished
 from ..link.supervisor import error_from
 from .stream import Ending, Stream
 
@@ -122,10 +122,10 @@ class Streams:
             error = None if message.fault is None else error_from(message.fault)
             self._finish(stream, Ending(message.reason, message.started, message.timing, message.cached_tokens, error))
 
-    def on_engine_lost(self, error: EngineLost) -> None:
+    def on_engine_lost(self, error: RpcError) -> None:
         for stream in list(self._open.values()):
             started = stream.first_token_at is not None
-            self._finish(stream, Ending("error", started, Timing(), error=error))
+            self._finish(stream, Ending("error", started, stream.timing, error=error))
 
     def _finish(self, stream: Stream, ending: Ending) -> None:
         stream.finish(ending)

@@ -96,7 +96,16 @@ class Stream:
         """None while it runs. A stop string that was found counts, whatever became of the engine after it."""
         if self.stop_match is not None:
             return "stop"
+        if self.ended.cancelled():  # nobody waited for its end
+            return "cancelled"
         return self.ended.result().reason if self.ended.done() else None
+
+    @property
+    def timing(self) -> Timing:
+        """Where the time went until now, for want of the engine's own figures: what it queued counts as prefill."""
+        now = time.monotonic()
+        first = now if self.first_token_at is None else self.first_token_at
+        return Timing(0.0, first - self.opened_at, now - first)
 
     @property
     def next_delta_at(self) -> float:
