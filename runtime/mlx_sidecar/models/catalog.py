@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
-from mlx_sidecar_protocol.errors import ModelNotFound, ModelNotLoaded
+from mlx_sidecar_protocol.errors import ModelNotFound, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ..config import Config
@@ -23,10 +26,20 @@ from . import resolve
 log = logging.getLogger(__name__)
 
 FAKE = "fake"  # where every name leads under --engine fake
+NAMES = 1024  # remembered with how they were loaded
+DOWNLOADS = 4  # at once; in threads of their own, so that a slow hub does not keep tokenizing waiting
 TEXTS = 8  # tokenizers kept; one of a 128k vocabulary takes tens of megabytes and a third of a second to read
 
 OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0: unknown)
 T = TypeVar("T")
+
+
+@dataclass
+class _Known:
+    """A model that has been loaded: how, for loading it again, and its card while it is resident."""
+
+    params: LoadParams
+    card: ModelCard | None
 
 
 class Catalog:
@@ -35,18 +48,20 @@ class Catalog:
     def __init__(self, config: Config, engine: Supervisor) -> None:
         self._config = config
         self._engine = engine
-        self._known: dict[str, LoadParams] = {}  # how each name was loaded last, for loading it again
-        self._texts: OrderedDict[str, TextModel] = OrderedDict()  # by directory
-        self._resident: dict[str, ModelCard] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._texts: OrderedDict[str, asyncio.Future[TextModel]] = OrderedDict()  # by directory
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of the names in use right now
+        self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
 
     def engine_lost(self) -> None:
         """Nothing is resident any more."""
-        self._resident.clear()
+        for known in self._known.values():
+            known.card = None
 
     def evicted(self, name: str) -> None:
         """The engine no longer holds ``name``."""
-        self._resident.pop(name, None)
+        if name in self._known:
+            self._known[name].card = None
 
     async def text(self, name: str) -> TextModel:
         """The text side of a model; its weights are not loaded for this.
@@ -55,88 +70,146 @@ class Catalog:
             ModelNotLoaded: it is not resident and the sidecar runs with ``--no-autoload``.
             ModelNotFound: the name leads nowhere without a download.
         """
-        if name not in self._resident and not self._config.autoload:
+        if self._card(name) is None and not self._config.autoload:
             raise ModelNotLoaded(name)
-        return await self._text(await self._directory(name, self._known.get(name)))
+        return await self._text(name, await self._directory(self._how(name)))
 
     async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
         """A model to generate with, loaded if need be, and the seconds that loading it cost."""
-        card = self._resident.get(name)
-        if card is not None:
-            return card, await self._text(card.path), 0.0
-        if not self._config.autoload:
-            raise ModelNotLoaded(name)
-        return await self.load(self._known.get(name, LoadParams(model=name)), download=False)
+        card = self._card(name)
+        if card is None:
+            if not self._config.autoload:
+                raise ModelNotLoaded(name)
+            async with self._lock(name):
+                card = self._card(name)  # whoever held the lock may have brought it
+                if card is None:
+                    how = self._how(name)
+                    return await self._load(how, await self._directory(how))
+        return card, await self._text(name, card.path), 0.0
 
     async def load(
-        self, params: LoadParams, on_progress: OnProgress | None = None, *, download: bool = True
+        self, params: LoadParams, on_progress: OnProgress | None = None
     ) -> tuple[ModelCard, TextModel, float]:
-        """Make a model resident, fetching it from the hub if ``download``. Loading a loaded model costs nothing."""
-        async with self._locks[params.model]:
-            path = await self._directory(params.model, params, on_progress if download else None, download=download)
-            message = Load(
-                op=self._engine.next_op(),
-                model=params.model,
-                path=path,
-                dtype=params.dtype,
-                adapter=params.adapter,
-                pin=params.pin,
-                ttl_s=params.ttl_s,
-            )
-            report = None if on_progress is None else partial(_report, on_progress)
-            # Weights in the engine and tokenizer in a thread of ours, at the same time.
-            loaded, text = await asyncio.gather(self._engine.load(message, report), self._text(path))
-            self._known[params.model] = params
-            self._resident[params.model] = loaded.card
-            return loaded.card, text, loaded.load_s
+        """Make a model resident, fetching it from the hub if need be. Loading a loaded model costs nothing."""
+        async with self._lock(params.model):
+            how = self._completed(params)
+            return await self._load(how, await self._directory(how, on_progress, download=True), on_progress)
 
     async def unload(self, name: str, *, force: bool) -> int:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
         answer = await self._engine.unload(Unload(self._engine.next_op(), name, force))
-        card = self._resident.pop(name, None)
+        card = self._card(name)
         if card is not None:
             self._texts.pop(card.path, None)
+        self.evicted(name)
         return answer.freed_bytes
 
+    def _card(self, name: str) -> ModelCard | None:
+        """The card of a model that is resident as far as we know."""
+        known = self._known.get(name)
+        return known.card if known else None
+
+    def _how(self, name: str) -> LoadParams:
+        known = self._known.get(name)
+        return known.params if known else LoadParams(model=name)
+
+    def _completed(self, params: LoadParams) -> LoadParams:
+        """What ``params`` leave open stays as it is where the model is resident: loading it again is no change."""
+        if self._card(params.model) is None:
+            return params
+        before = self._how(params.model)
+        kept: dict[str, Any] = {"pin": params.pin or before.pin}
+        kept |= {name: getattr(before, name) for name in ("dtype", "adapter", "ttl_s") if getattr(params, name) is None}
+        if params.path is None and params.revision is None:
+            kept |= {"path": before.path, "revision": before.revision}
+        return params.model_copy(update=kept)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    async def _load(
+        self, params: LoadParams, path: str, on_progress: OnProgress | None = None
+    ) -> tuple[ModelCard, TextModel, float]:
+        message = Load(
+            op=self._engine.next_op(),
+            model=params.model,
+            path=path,
+            dtype=params.dtype,
+            adapter=params.adapter,
+            pin=params.pin,
+            ttl_s=params.ttl_s,
+        )
+        report = None if on_progress is None else partial(_report, on_progress)
+        # Weights in the engine and tokenizer in a thread of ours, at the same time.
+        reading = self._reading(params.model, path)
+        loaded = await self._engine.load(message, report)
+        try:
+            text = await asyncio.shield(reading)
+        except RpcError:
+            await self._drop(params.model)
+            raise
+        self._known[params.model] = _Known(params, loaded.card)
+        self._known.move_to_end(params.model)
+        while len(self._known) > NAMES:
+            self._known.popitem(last=False)
+        return loaded.card, text, loaded.load_s
+
+    async def _drop(self, name: str) -> None:
+        """Weights without a tokenizer serve nobody; a model that was resident before goes on serving."""
+        if self._card(name) is None:
+            try:
+                await self._engine.unload(Unload(self._engine.next_op(), name))
+            except RpcError as error:
+                log.info("%s was not unloaded: %s", name, error)
+
     async def _directory(
-        self, name: str, params: LoadParams | None, on_progress: OnProgress | None = None, *, download: bool = False
+        self, params: LoadParams, on_progress: OnProgress | None = None, *, download: bool = False
     ) -> str:
+        name, path, revision = params.model, params.path, params.revision
         if self._config.engine == "fake":
             return FAKE
-        path, revision = (params.path, params.revision) if params else (None, None)
         if name == resolve.POCKET or path is not None:
-            return str(resolve.local(name, path))
-        if download and resolve.is_hub_id(name):
-            return str(await _in_thread(_fetch, name, revision, on_progress, asyncio.get_running_loop()))
-        return str(await _in_thread(resolve.local, name, None, revision))
+            return str(resolve.local(name, path, revision))
+        try:
+            return str(await _in_thread(None, resolve.local, name, None, revision))
+        except ModelNotFound:
+            if not (download and resolve.is_hub_id(name)):
+                raise
+        log.info("%s is not here yet: asking the hub", name)
+        on_bytes = partial(_report_bytes, asyncio.get_running_loop(), on_progress)
+        return str(await _in_thread(self._downloads, resolve.download, name, revision, on_bytes))
 
-    async def _text(self, path: str) -> TextModel:
-        text = self._texts.get(path)
-        if text is None:
-            text = fake_text() if path == FAKE else await _in_thread(TextModel.load, Path(path))
-            self._texts[path] = text
+    async def _text(self, name: str, path: str) -> TextModel:
+        return await asyncio.shield(self._reading(name, path))
+
+    def _reading(self, name: str, path: str) -> asyncio.Future[TextModel]:
+        """Read once for all who ask, whoever of them gives up meanwhile: to be awaited under a shield."""
+        reading = self._texts.get(path)
+        if reading is None:
+            reading = self._texts[path] = asyncio.ensure_future(_in_thread(None, _read_text, name, path))
+            reading.add_done_callback(partial(self._forget_failed, path))
         self._texts.move_to_end(path)
         while len(self._texts) > TEXTS:
             self._texts.popitem(last=False)
-        return text
+        return reading
+
+    def _forget_failed(self, path: str, reading: asyncio.Future[TextModel]) -> None:
+        if (reading.cancelled() or reading.exception() is not None) and self._texts.get(path) is reading:
+            del self._texts[path]
 
 
-def _fetch(name: str, revision: str | None, on_progress: OnProgress | None, loop: asyncio.AbstractEventLoop) -> Any:
-    try:
-        return resolve.local(name, None, revision)
-    except ModelNotFound:
-        log.info("%s is not here yet: asking the hub", name)
+def _read_text(name: str, path: str) -> TextModel:
+    return fake_text() if path == FAKE else TextModel.load(Path(path), name)
 
-    def on_bytes(done: int, total: int) -> None:
-        if on_progress is not None:
-            loop.call_soon_threadsafe(on_progress, "downloading", done, total)
 
-    return resolve.download(name, revision, on_bytes)
+def _report_bytes(loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None, done: int, total: int) -> None:
+    if on_progress is not None:
+        loop.call_soon_threadsafe(on_progress, "downloading", done, total)
 
 
 def _report(on_progress: OnProgress, progress: Progress) -> None:
     on_progress(progress.stage, progress.done_bytes, progress.total_bytes)
 
 
-async def _in_thread(function: Callable[..., T], *args: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
+async def _in_thread(threads: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *args))

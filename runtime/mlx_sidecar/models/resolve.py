@@ -9,7 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlx_sidecar_protocol.errors import InvalidParams, ModelNotFound
+from mlx_sidecar_protocol.errors import (
+    InvalidParams,
+    ModelLoadFailed,
+    ModelNotFound,
+    ModelUnsupported,
+    UnsupportedParameter,
+)
 
 POCKET = "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -27,22 +33,33 @@ def local(name: str, path: str | None = None, revision: str | None = None) -> Pa
     Raises:
         ModelNotFound: nothing here answers to the name; the message says what was tried.
         InvalidParams: ``path`` is no model directory.
+        UnsupportedParameter: ``revision`` of what is a directory.
     """
+    directory = _pocket() if name == POCKET and path is None else _directory(name if path is None else path)
+    if directory is not None:
+        if revision is not None:
+            raise UnsupportedParameter("revision", f"{directory} is a directory, which has no revisions")
+        return directory
     if path is not None:
-        directory = Path(path).expanduser()
-        if not (directory / "config.json").is_file():
-            raise InvalidParams.field("path", f"{path} is no directory with a config.json")
-        return directory.resolve()
-    if name == POCKET:
-        from .. import pocket
-
-        return pocket.PATH
-    directory = Path(name).expanduser()
-    if (directory / "config.json").is_file():
-        return directory.resolve()
+        raise InvalidParams.field("path", f"{path} is no directory with a config.json")
     if not is_hub_id(name):
         raise ModelNotFound(name, "it is neither a directory with a config.json nor a hub id like owner/name")
     return _cached(name, revision)
+
+
+def _pocket() -> Path:
+    from .. import pocket
+
+    return pocket.PATH
+
+
+def _directory(text: str) -> Path | None:
+    """The model directory that ``text`` names, if it names one."""
+    try:
+        directory = Path(text).expanduser()
+        return directory.resolve() if (directory / "config.json").is_file() else None
+    except (OSError, RuntimeError):  # too long, not ours to look into, the home of nobody
+        return None
 
 
 def is_hub_id(name: str) -> bool:
@@ -51,13 +68,30 @@ def is_hub_id(name: str) -> bool:
 
 def _cached(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True)
+        found = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+    except HFValidationError as error:
+        raise ModelNotFound(name, "the hub has no such names") from error
     except LocalEntryNotFoundError as error:
         raise ModelNotFound(name, "it is not in the local hub cache; load downloads it") from error
-    return Path(found)
+    if (missing := _missing(name, found)) is not None:
+        raise ModelNotFound(name, f"it is not whole in the local hub cache ({missing}); load downloads the rest")
+    return found
+
+
+def _missing(name: str, snapshot: Path) -> str | None:
+    """What the cache lacks of the weights, in words. Other tools leave a tokenizer there, or half a model."""
+    from . import weights
+
+    try:
+        weights.inspect(name, str(snapshot))
+    except ModelLoadFailed as error:
+        return str(error.details["because"])
+    except ModelUnsupported:
+        return None  # there is nothing to wait for: the engine will say what is wrong
+    return None
 
 
 def download(name: str, revision: str | None, on_bytes: OnBytes) -> Path:

@@ -37,7 +37,8 @@ from .watch import on_signals, until_orphaned
 def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:
     """Serve until the host leaves; returns the exit status. No engine is left behind."""
     logs.to_stderr(config.log_level)
-    return anyio.run(_Front(config, parent, reader, wire_out).run, engine)
+    # Not anyio.run: at its end that waits for threads, and a download in one is not worth waiting for.
+    return asyncio.new_event_loop().run_until_complete(_Front(config, parent, reader, wire_out).run(engine))
 
 
 class _Front:
@@ -108,7 +109,7 @@ class _Front:
     def _initialize(self, params: InitializeParams) -> InitializeResult:
         logs.to_host(lambda record: self._notify("log", record))
         # Behind the answer: what the engine is doing now. Later changes follow by themselves.
-        asyncio.get_running_loop().call_soon(self._tell_engine_state, self._engine.state, self._engine.reason)
+        asyncio.get_running_loop().call_soon(lambda: self._tell_engine_state(self._engine.state, self._engine.reason))
         ready = self._engine.ready
         return InitializeResult(
             protocol_version=negotiate(params.protocol_version),

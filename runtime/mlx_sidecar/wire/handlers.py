@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
 from mlx_sidecar_protocol.errors import EngineLost, UnsupportedParameter
-from mlx_sidecar_protocol.model import ProgressToken
 from mlx_sidecar_protocol.notifications import ProgressParams
 from mlx_sidecar_protocol.operations import (
     DetokenizeParams,
@@ -75,8 +75,8 @@ class Handlers:
         self._started_at = time.monotonic()
 
     async def load(self, context: RequestContext, params: LoadParams) -> LoadResult:
-        on_progress = None if params.progress is None else self._progress(params.model, params.progress)
-        card, _, load_s = await self._catalog.load(params, on_progress)
+        with self._progress(params) as on_progress:
+            card, _, load_s = await self._catalog.load(params, on_progress)
         return LoadResult(**_card(card).model_dump(), load_s=load_s)
 
     async def unload(self, context: RequestContext, params: UnloadParams) -> UnloadResult:
@@ -152,14 +152,25 @@ class Handlers:
     def discover(self, context: RequestContext, params: NoParams) -> DiscoverResult:
         return _discovered()
 
-    def _progress(self, model: str, token: ProgressToken) -> OnProgress:
-        def report(stage: str, done: int, total: int) -> None:
-            self._notify(
-                "progress",
-                ProgressParams(token=token, model=model, stage=stage, done_bytes=done, total_bytes=total or None),
-            )
+    @contextmanager
+    def _progress(self, params: LoadParams) -> Iterator[OnProgress | None]:
+        """Tells the host while the block runs: a download outlives a cancel of its request, and then nobody asked."""
+        token, running = params.progress, True
+        if token is None:
+            yield None
+            return
 
-        return report
+        def report(stage: str, done: int, total: int) -> None:
+            if running:
+                told = ProgressParams(
+                    token=token, model=params.model, stage=stage, done_bytes=done, total_bytes=total or None
+                )
+                self._notify("progress", told)
+
+        try:
+            yield report
+        finally:
+            running = False
 
 
 def _engine_info(engine: Supervisor) -> EngineInfo:
@@ -186,12 +197,9 @@ def _card(card: link.ModelCard) -> ModelCard:
 
 
 def _memory(gauges: dict[str, float], ready: link.Ready | None) -> Memory:
-    """Takes the gauges that are bytes out of ``gauges``; adds what the system says of both processes."""
-    known = {
-        name: int(gauges.pop(name))
-        for name in ("used_bytes", "peak_bytes", "cache_bytes", "models_bytes")
-        if name in gauges
-    }
+    """Takes the device's memory out of ``gauges``; adds what the system says of both processes."""
+    names = {"used_bytes": "active_bytes", "peak_bytes": "peak_bytes", "cache_bytes": "cache_bytes"}
+    known = {name: int(gauges.pop(gauge)) for name, gauge in names.items() if gauge in gauges}
     return Memory(
         limit_bytes=ready.memory_limit_bytes if ready else None,
         front_bytes=_resident_bytes(os.getpid()),

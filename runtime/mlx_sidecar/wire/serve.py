@@ -26,6 +26,7 @@ def serve(config: Config) -> NoReturn:
     from .front import run
 
     status = run(config, parent, reader, wire_out, engine)
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     # Not sys.exit: the reader may sit in a read, a download in a thread, and neither is worth waiting for.
     os._exit(status)
