@@ -231,7 +231,7 @@ def _parse_unusual(frame: bytes, limits: Limits, why: str) -> Message | Batch:
     try:
         value = json.loads(frame.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        return Invalid(None, ParseError("the message is not JSON", because=why))
+        return Invalid(None, ParseError(why))
     if _is_deeper(value, limits.nesting):
         return Invalid(None, NestingTooDeep(limit=limits.nesting))
     message = _read(value, frame, limits)

@@ -11,6 +11,10 @@ class NoDetails(Sent):
     pass
 
 
+class Reason(Sent):
+    because: str
+
+
 class NestingLimit(Sent):
     limit: Count
 
@@ -75,7 +79,7 @@ class AboutStream(Sent):
 
 
 DETAILS: dict[type[RpcError], type[Sent]] = {
-    errors.ParseError: NoDetails,
+    errors.ParseError: Reason,
     errors.NestingTooDeep: NestingLimit,
     errors.InvalidRequest: NoDetails,
     errors.FrameTooLarge: FrameLimit,

@@ -32,9 +32,12 @@ class RpcError(Exception):
 class ParseError(RpcError):
     code, kind = -32700, "parse_error"
 
+    def __init__(self, because: str) -> None:
+        super().__init__("the message is not JSON", because=because)
 
-class NestingTooDeep(ParseError):
-    kind = "nesting_too_deep"
+
+class NestingTooDeep(RpcError):
+    code, kind = -32700, "nesting_too_deep"
 
     def __init__(self, *, limit: int) -> None:
         super().__init__(f"arrays and objects are nested deeper than {limit}", limit=limit)
