@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from mlx_sidecar.wire.stdio import Reader, Writer, claim
+from mlx_sidecar.wire.reader import Reader
+from mlx_sidecar.wire.stdio import claim
+from mlx_sidecar.wire.writer import Writer
 
 if __name__ == "__main__":
     wire_in, wire_out = claim()

@@ -20,8 +20,9 @@ from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.dispatcher import Dispatcher, Method
 from mlx_sidecar.wire.fixtures import Fixtures
 from mlx_sidecar.wire.mailbox import Mailbox
+from mlx_sidecar.wire.reader import Reader
 from mlx_sidecar.wire.session import Session
-from mlx_sidecar.wire.stdio import Reader, Writer
+from mlx_sidecar.wire.writer import Writer
 from mlx_sidecar_protocol.errors import ModelNotLoaded
 from mlx_sidecar_protocol.limits import Limits
 from mlx_sidecar_protocol.operations import (

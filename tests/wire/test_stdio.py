@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar.wire.mailbox import Mailbox
-from mlx_sidecar.wire.stdio import CHUNK_BYTES, Reader, Writer, somebody_reads, watch_readers
+from mlx_sidecar.wire.reader import CHUNK_BYTES, Reader
+from mlx_sidecar.wire.stdio import somebody_reads
+from mlx_sidecar.wire.writer import Writer, watch_readers
 
 SOON_S = 10.0  # a bound for what must happen, not a measurement
 
@@ -311,7 +313,7 @@ def test_a_closed_descriptor_reads_as_empty_or_swallows(fd: int, out: bytes) -> 
 
 
 def test_claiming_imports_nothing_heavy() -> None:
-    code = "import sys; import mlx_sidecar.wire.stdio; print(*sys.modules)"
+    code = "import sys; import mlx_sidecar.wire.reader; print(*sys.modules)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=env).stdout
     for heavy in ("asyncio", "pydantic", "jsonrpcserver", "anyio", "mlx_sidecar_protocol"):

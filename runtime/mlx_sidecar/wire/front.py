@@ -29,9 +29,10 @@ from .dispatcher import Method
 from .generate import NOT_YET, Generator
 from .handlers import SERVER, Handlers
 from .mailbox import Mailbox
+from .reader import Reader
 from .session import Session
-from .stdio import Reader, Writer
 from .watch import on_signals, until_orphaned
+from .writer import Writer
 
 
 def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:

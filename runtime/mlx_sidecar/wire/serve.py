@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from ..config import Config
 from ..link.process import spawn
-from .stdio import Reader, claim
+from .reader import Reader
+from .stdio import claim
 
 
 def serve(config: Config) -> NoReturn:

@@ -39,8 +39,10 @@ from mlx_sidecar_protocol.operations import (
 from .context import RequestContext
 from .dispatcher import Dispatcher, Method, Outcome, Pending
 from .mailbox import Late, Mailbox, Source
+from .reader import Reader
 from .replies import BatchReply, Reply, body_of
-from .stdio import Reader, Writer, somebody_reads, watch_readers
+from .stdio import somebody_reads
+from .writer import Writer, watch_readers
 
 _OPEN_LIMIT = 4096  # requests with a task of their own; a host that has more is not waiting for answers
 _WAITING_LIMIT_BYTES = 16 * 2**20  # answers nobody fetches; beyond that we stop reading requests

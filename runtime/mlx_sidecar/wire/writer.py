@@ -1,0 +1,198 @@
+"""Writing the wire: one owner of the descriptor, whoever holds the pen."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from .reader import Loop
+from .stdio import is_stream, wait_until
+
+_DRAIN_BYTES = 256 * 1024  # one write; what arrives meanwhile can still be merged
+
+log = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """Where a writer finds what to write: the mailbox."""
+
+    on_work: Callable[[], None]
+
+    @property
+    def next_due(self) -> float | None: ...
+    def drain(self, limit_bytes: int) -> list[bytes]: ...
+    def close(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+class Writer:
+    """The only one that writes to the host. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
+
+    What is small and cannot block is written by the event loop itself, at the end of the turn that made it: that
+    saves a thread switch per answer. Everything else is written by a daemon thread, all that waits in one write.
+    """
+
+    # Whoever holds _pen drains and writes; so bytes leave in the order they were drained in. The loop never waits
+    # for it: if the thread has it, ringing the bell makes the thread look again after it.
+
+    def __init__(self, fd: int, outlet: Outlet, clock: Callable[[], float] = time.monotonic) -> None:
+        self.frame: Callable[[bytes], bytes] | None = None
+        self.corked = False  # set by the loop's thread while it is going to flush anyway
+        self.fd = fd
+        self._outlet = outlet
+        self._clock = clock
+        self._pen = threading.Lock()
+        self._rest = b""  # framed, and not yet written
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._closing = False
+        self._broken = False
+        self._loop: Loop | None = None
+        self._loop_thread = 0
+        self._on_broken: Callable[[], None] = _nothing
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._promises_room = is_stream(fd)
+        self._thread = threading.Thread(target=self._run, name="wire-writer", daemon=True)
+        outlet.on_work = self._on_work
+
+    @property
+    def broken(self) -> bool:
+        """Nobody reads what we write."""
+        return self._broken
+
+    def start(self, loop: Loop, on_broken: Callable[[], None]) -> None:
+        """In the thread of ``loop``. ``on_broken`` is called there, once, when a write finds no reader."""
+        self._loop, self._on_broken = loop, on_broken
+        self._loop_thread = threading.get_ident()
+        self._thread.start()
+        self._on_work()
+
+    def flush(self) -> None:
+        """In the loop: write what waits if that cannot block, else leave it to the thread."""
+        if self.frame is None:
+            return
+        if not self._pen.acquire(blocking=False):
+            self._bell.put(None)
+            return
+        try:
+            done = self._write_small()
+        finally:
+            self._pen.release()
+        if not done:
+            self._bell.put(None)
+
+    def close(self, timeout_s: float) -> bool:
+        """Write what waits, for ``timeout_s`` at most, and stop. False if something could not be written."""
+        self._outlet.close()
+        self._closing = True
+        self._bell.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive() and not self._broken
+
+    def _on_work(self) -> None:
+        if self._loop is not None and threading.get_ident() == self._loop_thread:
+            if not self.corked:
+                self._loop.call_soon(self.flush)
+        else:
+            self._bell.put(None)
+
+    def _write_small(self) -> bool:
+        """Write if there is room for certain. True if nothing is left to do, not even later."""
+        if self._broken:
+            return True
+        if self._rest or not self._promises_room or not self._has_room():
+            return False
+        self._rest = self._drain()
+        if 0 < len(self._rest) <= select.PIPE_BUF:
+            try:
+                self._rest = self._rest[os.write(self.fd, self._rest) :]
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._break(error)
+        return not self._rest and self._outlet.next_due is None
+
+    def _has_room(self) -> bool:
+        """Whether PIPE_BUF bytes can be written without waiting: what poll promises for pipes and sockets."""
+        return self._poll.poll(0) == [(self.fd, select.POLLOUT)]
+
+    def _run(self) -> None:
+        while not self._broken:
+            self._wait()
+            closing = self._closing
+            with self._pen:
+                self._write_all()
+            if closing:
+                return
+
+    def _wait(self) -> None:
+        due = self._outlet.next_due
+        with suppress(Empty):
+            self._bell.get(timeout=None if due is None or self._closing else max(0.0, due - self._clock()))
+
+    def _write_all(self) -> None:
+        try:
+            while self.frame is not None and not self._broken:
+                self._rest = self._rest or self._drain()
+                if not self._rest:
+                    return
+                self._write_rest()
+        except OSError as error:
+            self._break(error)
+
+    def _write_rest(self) -> None:
+        with memoryview(self._rest) as view:
+            written = 0
+            try:
+                while written < len(view):
+                    try:
+                        written += os.write(self.fd, view[written:])
+                    except BlockingIOError:  # Node hands its children descriptors that do not block
+                        wait_until(self.fd, select.POLLOUT)
+            finally:
+                rest = bytes(view[written:])
+        self._rest = rest
+
+    def _drain(self) -> bytes:
+        assert self.frame is not None
+        return b"".join(map(self.frame, self._outlet.drain(_DRAIN_BYTES)))
+
+    def _break(self, error: OSError) -> None:
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+            log.error("stdout cannot be written: %s", error)
+        self._broken = True
+        self._rest = b""
+        self._outlet.discard()
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._on_broken)
+            except RuntimeError:
+                log.debug("the loop was closed before the wire broke")
+
+
+def watch_readers(fd: int, loop: Loop, on_gone: Callable[[], None]) -> None:
+    """Call ``on_gone`` in ``loop`` when nobody can read ``fd`` any more. Costs a sleeping daemon thread."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(fd, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
+            try:
+                loop.call_soon_threadsafe(on_gone)
+            except RuntimeError:
+                log.debug("the loop was closed before the last reader went")
+
+    threading.Thread(target=watch, name="wire-watch", daemon=True).start()
+
+
+def _nothing() -> None:
+    pass
