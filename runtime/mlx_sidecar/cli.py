@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from math import isfinite
+
+from mlx_sidecar_protocol.limits import Limits
 
 from . import __version__
 from .config import Config
+
+_INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 
 _EXAMPLES = """\
 examples:
@@ -26,12 +31,36 @@ Framing is found from the first bytes: Content-Length headers as in LSP, or one 
 Logs go to stderr, and as log notifications to a host that has sent initialize.
 """
 
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def _nesting(text: str) -> int:
+    limit = _positive(text)
+    try:
+        Limits(nesting=limit)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return limit
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text} is no number that JSON knows")
+    return number
+
+
 _SAMPLING = (
     ("--max-tokens", int, "stop after this many tokens"),
-    ("--temperature", float, "0 takes the likeliest token each time"),
-    ("--top-p", float, "sample from the smallest set of tokens with this probability mass"),
+    ("--temperature", _finite, "0 takes the likeliest token each time"),
+    ("--top-p", _finite, "sample from the smallest set of tokens with this probability mass"),
     ("--top-k", int, "sample from this many likeliest tokens"),
-    ("--min-p", float, "drop tokens below this share of the likeliest one's probability"),
+    ("--min-p", _finite, "drop tokens below this share of the likeliest one's probability"),
     ("--seed", int, "the same seed gives the same tokens"),
 )
 
@@ -64,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--frame-limit-bytes", type=_positive, default=Config.frame_limit_bytes, help="longest message taken"
     )
     serve.add_argument("--batch-limit", type=_positive, default=Config.batch_limit, help="longest JSON-RPC batch taken")
-    serve.add_argument("--nesting-limit", type=_positive, default=Config.nesting_limit, help="deepest JSON taken")
+    serve.add_argument("--nesting-limit", type=_nesting, default=Config.nesting_limit, help="deepest JSON taken")
     serve.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], default="warning", help="(default: warning)"
     )
@@ -115,13 +144,6 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
-
-
 def _engine_options(args: argparse.Namespace) -> list[str]:
     options = ["--engine", args.engine, "--numerics", args.numerics]
     if args.memory_limit_bytes is not None:
@@ -142,15 +164,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         options = {name: value for name, value in vars(args).items() if name != "command"}
         serve(Config(**options))
+    try:
+        sys.exit(_as_a_host(args))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _as_a_host(args: argparse.Namespace) -> int:
+    """A command that spawns a sidecar of its own; its exit status."""
     from . import terminal
 
     if args.command == "chat":
-        status = terminal.chat(args.model, args.system, _sampling(args), _engine_options(args))
-    elif args.command == "generate":
+        return terminal.chat(args.model, args.system, _sampling(args), _engine_options(args))
+    if args.command == "generate":
         prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-        status = terminal.generate(args.model, prompt, args.chat, _sampling(args), _engine_options(args))
-    else:
-        from . import doctor
+        return terminal.generate(args.model, prompt, args.chat, _sampling(args), _engine_options(args))
+    from . import doctor
 
-        status = doctor.run(_engine_options(args))
-    sys.exit(status)
+    return doctor.run(_engine_options(args))

@@ -29,6 +29,8 @@ def run(options: list[str]) -> int:
         with Host(*options) as host:
             card = host.call("load", {"model": "pocket"})
             result = host.call("generate", _QUESTION)
+            if "error" in result:
+                raise SidecarError(result["error"])
             report = _engine(host.call("stats"), card, result)
     except (SidecarError, SidecarGone) as error:
         out.print(f"{'self-test':>14}  FAILED: {error}", markup=False)
@@ -51,6 +53,7 @@ def _machine() -> list[tuple[str, str]]:
 
 def _engine(stats: dict[str, Any], card: dict[str, Any], result: dict[str, Any]) -> list[tuple[str, str]]:
     engine, memory, timing = stats["engine"], stats["memory"], result["timing"]
+    took_s = timing.get("first_token_s", 0.0) + timing.get("decode_s", 0.0)
     return [
         ("backend", f"{engine['backend']} on {engine['device']}"),
         ("arithmetic", f"{engine['policy']} ({engine['numerics']})"),
@@ -58,7 +61,7 @@ def _engine(stats: dict[str, Any], card: dict[str, Any], result: dict[str, Any])
         ("front", f"{memory['front_bytes'] / 2**20:.0f} MiB"),
         ("engine", f"{memory['engine_bytes'] / 2**20:.0f} MiB"),
         ("self-test", f"pocket loaded in {card['load_s']:.3f} s, {card['dtype']}, {card['policy']}"),
-        ("", f"answered in {timing['first_token_s'] + timing['decode_s']:.3f} s: {result['text']!r}"),
+        ("", f"answered in {took_s:.3f} s: {result['text']!r}"),
     ]
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +40,8 @@ class Host:
     """
 
     def __init__(self, *options: str, on_notification: Callable[[str, Frame], None] | None = None) -> None:
-        self._command = [sys.executable, "-m", "mlx_sidecar", "serve", "--framing", "lines", *options]
+        # -P: whatever lies in the working directory is not taken for a module.
+        self._command = [sys.executable, "-P", "-m", "mlx_sidecar", "serve", "--framing", "lines", *options]
         self.on_notification = on_notification
         self._ids = count(1)
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
@@ -48,15 +51,18 @@ class Host:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         if kind is not None:
             self._process.terminate()
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # what could not be written to a process that is gone
+            self._process.stdin.close()
         self._process.wait()
+        self._reader.join()
 
     @property
     def pid(self) -> int:
@@ -81,18 +87,17 @@ class Host:
         self._write({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
     def generate(self, params: Frame, on_delta: Callable[[Frame], None]) -> Frame:
-        """A streamed generation. Ctrl-C cancels it: the result then says ``cancelled`` and holds what there was."""
+        """A streamed generation, in the main thread. Ctrl-C cancels it: the result then says ``cancelled`` and holds
+
+        what there was. A second Ctrl-C, for a sidecar that does not react, is a KeyboardInterrupt.
+        """
         stream = f"cli-{next(self._ids)}"
         id_ = self.send("generate", {**params, "stream": stream})
-        while True:
-            try:
-                for frame in self._until(id_):
-                    if frame.get("method") == "stream/delta" and frame["params"]["stream"] == stream:
-                        on_delta(frame["params"])
-                    elif "id" in frame:
-                        return _result(frame)
-            except KeyboardInterrupt:
-                self.notify("$/cancelRequest", {"id": id_})
+        with _on_interrupt(lambda: self.notify("$/cancelRequest", {"id": id_})):
+            for frame in self._until(id_):
+                if frame.get("method") == "stream/delta" and frame["params"]["stream"] == stream:
+                    on_delta(frame["params"])
+        return _result(frame)
 
     def collect(self, ids: list[int]) -> dict[int, Frame]:
         """The results of several requests, by id, in whatever order they come."""
@@ -104,20 +109,18 @@ class Host:
         return results
 
     def _await(self, id_: int) -> Frame:
-        for frame in self._until(id_):
-            if "id" in frame:
-                return _result(frame)
-        raise SidecarGone
+        *_, answer = self._until(id_)
+        return _result(answer)
 
     def _until(self, id_: int) -> Iterator[Frame]:
-        """Frames up to the answer to ``id_``; a notification is also handed to ``on_notification``."""
+        """Notifications, each also handed to ``on_notification``, and at last the answer to ``id_``."""
         while True:
             frame = self._next()
             if "method" in frame:
                 if self.on_notification is not None:
                     self.on_notification(frame["method"], frame["params"])
                 yield frame
-            elif frame.get("id") == id_:
+            elif frame["id"] in (id_, None):  # without an id: the sidecar could not read what we wrote
                 yield frame
                 return
 
@@ -130,16 +133,34 @@ class Host:
     def _write(self, frame: Frame) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(frame).encode() + b"\n")
+            self._process.stdin.write(json.dumps(frame, allow_nan=False).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}") from None
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._frames.put(json.loads(line))
+        with self._process.stdout as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # a process that was killed may leave half a line
+                    self._frames.put(json.loads(line))
         self._frames.put(None)
+
+
+@contextmanager
+def _on_interrupt(call: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C calls ``call`` instead of raising, which would lose whatever is just being taken in."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        call()
+
+    signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _result(frame: Frame) -> Frame:

@@ -207,7 +207,7 @@ def test_min_interval_merges_deltas() -> None:
         assert len(process.deltas("s")) == 2  # the first at once, the rest with the end
 
 
-def test_a_host_that_stops_reading_gets_merged_deltas_and_can_still_cancel_another_stream() -> None:
+def test_a_host_that_stops_reading_loses_nothing_and_can_still_cancel_another_stream() -> None:
     with sidecar(*FAKE) as process:
         other = started(process, "other", "fake?tokens=100000&context=200000&delay_ms=50")
         process.stop_reading()
@@ -216,7 +216,6 @@ def test_a_host_that_stops_reading_gets_merged_deltas_and_can_still_cancel_anoth
         process.go_on_reading()
         result = process.result(id_)
         assert_whole(process.deltas("s"), result)
-        assert len(process.deltas("s")) < 5000
         assert process.result(other)["finish_reason"] == "cancelled"
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from mlx_sidecar import cli, doctor
 from tests.support.sidecar import PATIENCE_S, ROOT
 
 MLX_SIDECAR = (sys.executable, "-m", "mlx_sidecar")
@@ -72,12 +73,32 @@ def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_1() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["serve", "--framing", "morse"], ["serve", "--batch-limit", "0"], ["no-such"], []]
+    "arguments",
+    [
+        ["serve", "--framing", "morse"],
+        ["serve", "--batch-limit", "0"],
+        ["serve", "--nesting-limit", "500"],
+        ["generate", "pocket", "x", "--temperature", "nan"],
+        ["no-such"],
+        [],
+    ],
 )
 def test_a_wrong_command_line_is_explained_and_the_status_is_2(arguments: list[str]) -> None:
     done = subprocess.run([*MLX_SIDECAR, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert "usage: mlx-sidecar" in done.stderr
+
+
+def test_ctrl_c_where_nothing_can_be_cancelled_ends_the_command_as_shells_expect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(options: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "run", interrupted)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["doctor"])
+    assert left.value.code == 130
 
 
 def test_every_command_has_help() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import cast
 
 from mlx_sidecar_protocol.notifications import LogLevel, LogParams
 
@@ -29,8 +28,23 @@ class _HostHandler(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-        # Exceptions stay on this side: a traceback is for stderr, which a host shows nobody.
-        if record.exc_info:
-            sys.stderr.write(logging.Formatter().formatException(record.exc_info) + "\n")
-        self._send(LogParams(level=cast(LogLevel, level), message=record.getMessage(), logger=record.name))
+        try:
+            # Exceptions stay on this side: a traceback is for stderr, which a host shows nobody.
+            if record.exc_info and sys.stderr is not None:
+                sys.stderr.write(logging.Formatter().formatException(record.exc_info) + "\n")
+            self._send(LogParams(level=_level(record.levelno), message=record.getMessage(), logger=record.name))
+        except Exception:  # noqa: BLE001 - a line that cannot be formatted is no fault of what wrote it
+            self.handleError(record)
+
+
+_LEVELS: tuple[tuple[int, LogLevel], ...] = (
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+    (logging.NOTSET, "debug"),
+)
+
+
+def _level(number: int) -> LogLevel:
+    """The level of the wire for a number of the library; libraries invent levels in between."""
+    return next(level for least, level in _LEVELS if number >= least)

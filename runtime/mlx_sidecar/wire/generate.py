@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import anyio
+
 from mlx_sidecar_protocol.errors import (
     Cancelled,
     ContextTooLong,
@@ -29,6 +31,8 @@ from ..text.tokenizer import TextModel
 from .context import RequestContext
 from .offload import off_loop
 
+_COLDEST = 1e-30  # below it nothing but the likeliest token is ever drawn, and float32 ends
+_LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
 
 # Known to the contract, not done by this version; refused by name rather than dropped.
@@ -68,7 +72,7 @@ class Generator:
             if ending.error is not None and ending.error.kind == ModelNotLoaded.kind and not ending.started:
                 # Evicted since we looked; once is bad luck, twice is an answer.
                 self._catalog.evicted(params.model)
-                prepared = await self._prepare(params)
+                prepared = await self._prepare_again(context, params)
                 stream, ending = await self._run(context, params, prepared)
         _raise_what_never_started(stream, ending)
         return partial(_answer, params, prepared, stream, ending, arrived)
@@ -78,13 +82,20 @@ class Generator:
         tokens = await prompt_tokens(text, params)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=card.context_length - 1)
-        _check_vocabulary(params, card.vocabulary)
+        _check_vocabulary(params, tokens, card.vocabulary)
         return Prepared(card, text, tokens, load_s)
 
+    async def _prepare_again(self, context: RequestContext, params: GenerateParams) -> Prepared:
+        """By now a cancel goes to the engine, where there is nothing to end: it has to end the load instead."""
+        with anyio.CancelScope() as scope:
+            context.on_cancel(scope.cancel)
+            return await self._prepare(params)
+        raise Cancelled
+
     async def _run(self, context: RequestContext, params: GenerateParams, prepared: Prepared) -> tuple[Stream, Ending]:
+        stops = await off_loop(StopMatcher, params.stop or [])
         submit = _submission(self._streams.next_number(), params, prepared)
-        interval_s = (params.min_interval_ms or 0) / 1000
-        stops = StopMatcher(params.stop or ())
+        interval_s = min(params.min_interval_ms or 0, _LONGEST_INTERVAL_MS) / 1000
         stream = Stream(submit, params.stream, prepared.text.detokenizer(), stops, interval_s)
         self._streams.open(stream)
         if stream.id is not None:
@@ -118,9 +129,13 @@ def _refuse_what_is_not_done_yet(params: GenerateParams) -> None:
             raise UnsupportedParameter(name, because)
 
 
-def _check_vocabulary(params: GenerateParams, size: int) -> None:
-    """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong."""
-    given = {"tokens": params.tokens or (), "stop_tokens": params.stop_tokens or (), "logit_bias": params.token_bias}
+def _check_vocabulary(params: GenerateParams, prompt: list[int], size: int) -> None:
+    """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong.
+
+    A tokenizer may know more tokens than its model, so a prompt of text is looked at like one of tokens.
+    """
+    source = next(name for name in ("tokens", "messages", "prompt") if getattr(params, name) is not None)
+    given = {source: prompt, "stop_tokens": params.stop_tokens or (), "logit_bias": params.token_bias}
     for name, tokens in given.items():
         worst = max(tokens, default=0)
         if worst >= size:
@@ -136,9 +151,9 @@ def _submission(seq: int, params: GenerateParams, prepared: Prepared) -> Submit:
         model=params.model,
         tokens=prepared.tokens,
         sampling=Sampling(
-            temperature=params.temperature,
+            temperature=params.temperature if params.temperature >= _COLDEST else 0.0,
             top_p=params.top_p,
-            top_k=params.top_k,
+            top_k=min(params.top_k, prepared.card.vocabulary),
             min_p=params.min_p,
             repetition_penalty=params.repetition_penalty,
             presence_penalty=params.presence_penalty,

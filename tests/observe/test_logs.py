@@ -1,0 +1,36 @@
+"""Log lines on their way to the host."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from mlx_sidecar.observe import logs
+from mlx_sidecar_protocol.notifications import LogParams
+
+
+def told(number: int, message: str, *args: object) -> list[LogParams]:
+    """What the host hears of one line."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    lines: list[LogParams] = []
+    logs.to_host(lines.append)
+    (handler,) = root.handlers
+    root.handlers[:] = before
+    handler.handle(logging.LogRecord("some.library", number, __file__, 1, message, args, None))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("number", "level"),
+    [(5, "debug"), (10, "debug"), (20, "info"), (25, "info"), (30, "warning"), (40, "error"), (50, "error")],
+)
+def test_a_level_of_a_librarys_own_is_the_nearest_below_it(number: int, level: str) -> None:
+    (line,) = told(number, "said %s", "so")
+    assert (line.level, line.message, line.logger) == (level, "said so", "some.library")
+
+
+def test_a_line_that_cannot_be_formatted_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(logging.WARNING, "%d apples", "no") == []
+    assert "Logging error" in capsys.readouterr().err
