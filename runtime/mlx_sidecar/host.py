@@ -93,36 +93,33 @@ class Host:
         """
         stream = f"cli-{next(self._ids)}"
         id_ = self.send("generate", {**params, "stream": stream})
+
+        def hear(method: str, told: Frame) -> None:
+            if method == "stream/delta" and told["stream"] == stream:
+                on_delta(told)
+
         with _on_interrupt(lambda: self.notify("$/cancelRequest", {"id": id_})):
-            for frame in self._until(id_):
-                if frame.get("method") == "stream/delta" and frame["params"]["stream"] == stream:
-                    on_delta(frame["params"])
-        return _result(frame)
+            return self._await(id_, hear)
 
     def collect(self, ids: list[int]) -> dict[int, Frame]:
         """The results of several requests, by id, in whatever order they come."""
         results: dict[int, Frame] = {}
         while len(results) < len(ids):
             frame = self._next()
-            if frame.get("id") in ids:
+            if "method" not in frame and frame["id"] in (*ids, None):
                 results[frame["id"]] = _result(frame)
         return results
 
-    def _await(self, id_: int) -> Frame:
-        *_, answer = self._until(id_)
-        return _result(answer)
-
-    def _until(self, id_: int) -> Iterator[Frame]:
-        """Notifications, each also handed to ``on_notification``, and at last the answer to ``id_``."""
+    def _await(self, id_: int, hear: Callable[[str, Frame], None] | None = None) -> Frame:
+        """The result of a request. Notifications before it go to ``on_notification`` and ``hear``."""
         while True:
             frame = self._next()
             if "method" in frame:
-                if self.on_notification is not None:
-                    self.on_notification(frame["method"], frame["params"])
-                yield frame
+                for listener in (self.on_notification, hear):
+                    if listener is not None:
+                        listener(frame["method"], frame["params"])
             elif frame["id"] in (id_, None):  # without an id: the sidecar could not read what we wrote
-                yield frame
-                return
+                return _result(frame)
 
     def _next(self) -> Frame:
         frame = self._frames.get()
