@@ -38,7 +38,7 @@ Message = tuple[Any, bytes]
 @pytest.fixture(scope="session")
 def command() -> list[str]:
     """What is tested. Must serve the fixture methods."""
-    return [sys.executable, str(HERE.parent / "wire" / "fixture_server.py")]
+    return [sys.executable, "-m", "mlx_sidecar", "serve", "--fixtures", "--engine", "fake"]
 
 
 @pytest.fixture(scope="session")
