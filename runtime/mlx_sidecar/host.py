@@ -106,7 +106,8 @@ class Host:
         results: dict[int, Frame] = {}
         while len(results) < len(ids):
             frame = self._next()
-            if "method" not in frame and frame["id"] in (*ids, None):
+            awaited = "method" not in frame and frame["id"] in (*ids, None)
+            if awaited:
                 results[frame["id"]] = _result(frame)
         return results
 
