@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from mlx_sidecar.link.messages import QueryStats, Ready, Refused
+from mlx_sidecar.link.messages import Load, Loaded, QueryStats, Ready, Refused, Sampling, Submit, Tokens
 from tests.support.engine_process import engine_process, ready_engine
 
 ON_A_GPU = """
@@ -56,5 +56,26 @@ def test_a_frame_that_is_no_message_ends_the_process() -> None:
 
 def test_a_link_that_closes_during_start_up_ends_the_process() -> None:
     with engine_process("--engine", "mlx") as engine:
+        engine.link.close()
+        assert engine.process.wait(60) == 0
+
+
+SLOW_TO_HEAR = """
+import threading
+from mlx_sidecar.engine import inbox
+receive = inbox.Inbox._receive
+inbox.Inbox._receive = lambda self: receive(self) or threading.Event().wait()
+from mlx_sidecar.engine.__main__ import main
+main()
+"""
+
+
+def test_a_link_that_breaks_in_the_middle_of_a_send_is_no_failure() -> None:
+    with engine_process("--engine", "fake", program=("-c", SLOW_TO_HEAR)) as engine:
+        endless = "fake?tokens=1000000&context=2000000&delay_ms=1"
+        engine.send(Load(1, endless, "fake"))
+        engine.wait(Loaded)
+        engine.send(Submit(1, endless, [1], Sampling(), 1_000_000, []))
+        engine.wait(Tokens)
         engine.link.close()
         assert engine.process.wait(60) == 0

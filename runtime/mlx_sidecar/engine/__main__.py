@@ -45,6 +45,8 @@ def main() -> NoReturn:
         logging.error("the engine cannot serve as configured: %s", error.message)
         link.sendall(encode(Refused(0, fault_of(error))))
         os._exit(REFUSED_STATUS)
+    except ConnectionError:
+        os._exit(0)  # the front is gone, and we noticed in a send before the inbox did
     except Exception:
         # Not by sys.exit: threads of mlx may abort an interpreter that is being taken down.
         logging.exception("the engine failed")
