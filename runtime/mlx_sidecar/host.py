@@ -106,8 +106,7 @@ class Host:
         results: dict[int, Frame] = {}
         while len(results) < len(ids):
             frame = self._next()
-            awaited = "method" not in frame and frame["id"] in (*ids, None)
-            if awaited:
+            if _answers(frame, *ids):
                 results[frame["id"]] = _result(frame)
         return results
 
@@ -119,7 +118,7 @@ class Host:
                 for listener in (self.on_notification, hear):
                     if listener is not None:
                         listener(frame["method"], frame["params"])
-            elif frame["id"] in (id_, None):  # without an id: the sidecar could not read what we wrote
+            elif _answers(frame, id_):
                 return _result(frame)
 
     def _next(self) -> Frame:
@@ -159,6 +158,11 @@ def _on_interrupt(call: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _answers(frame: Frame, *ids: int) -> bool:
+    """Whether this is the answer to one of ``ids``, or one without an id: to what the sidecar could not read."""
+    return "method" not in frame and frame["id"] in (*ids, None)
 
 
 def _result(frame: Frame) -> Frame:
