@@ -9,6 +9,8 @@ from random import Random
 from . import tables
 from .vary import expand, expansions, plain_key
 
+_PLAINLY = 0.15
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -20,8 +22,8 @@ class Topic:
     expect: tuple[str, ...]
 
     def question(self, rng: Random) -> str:
-        """One way to ask, without capital and question mark."""
-        return expand(rng.choice(self.ask), rng)
+        """One way to ask, without capital and question mark; the plainest one more often than any other."""
+        return expansions(self.ask[0])[0] if rng.random() < _PLAINLY else expand(rng.choice(self.ask), rng)
 
 
 def topics(parameters_m: str) -> tuple[Topic, ...]:

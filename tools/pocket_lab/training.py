@@ -48,11 +48,11 @@ class Size:
 class Plan:
     """How long and how fast to learn."""
 
-    steps: int = 2000
-    tokens_per_step: int = 2048
-    matrix_rate: float = 0.02
-    peak_rate: float = 5e-3
-    warm_up: int = 60
+    steps: int = 3300
+    tokens_per_step: int = 1024
+    matrix_rate: float = 0.015
+    peak_rate: float = 4e-3
+    warm_up: int = 100
     final_share: float = 0.02
 
     def share(self, step: int) -> float:
