@@ -26,7 +26,7 @@ FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
 TokenIds = Annotated[list[TokenId], FirstFault()]
 TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
-StopString = Annotated[str, StringConstraints(min_length=1)]
+StopString = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 _PROMPTS = ("prompt", "messages", "tokens")
 _ONLY_WITH_MESSAGES = ("tools", "template_args")

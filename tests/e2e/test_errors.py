@@ -231,4 +231,5 @@ def test_a_request_cancelled_before_it_started_is_an_error_that_says_so(how: str
         else:
             process.call("stream/cancel", {"stream": "s"})
         assert_error(process.answer(loading)["error"], -32800, "cancelled")
+        assert process.call("stream/cancel", {"stream": "s"}) == {}  # late, and no mistake
         assert_alive(process)

@@ -119,15 +119,17 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
 
 
+@pytest.mark.parametrize("model", [SLOW["model"], "fake?tokens=1000&hang_after=3"], ids=["busy", "hung"])
 @pytest.mark.parametrize("end", [close_both, kill], ids=["pipes closed", "front killed"])
 def test_with_nobody_left_to_read_both_processes_go_whatever_runs(
-    end: Callable[[subprocess.Popen[bytes]], None],
+    end: Callable[[subprocess.Popen[bytes]], None], model: str
 ) -> None:
+    params = {**SLOW, "model": model}
     with subprocess.Popen(SERVE, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
         process.stdin.write(
-            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": SLOW}).encode() + b"\n"
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": params}).encode() + b"\n"
         )
         process.stdin.flush()
         while b"stream/delta" not in process.stdout.readline():

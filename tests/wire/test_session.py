@@ -524,7 +524,7 @@ def test_a_line_over_the_limit_is_refused_and_the_next_is_served() -> None:
 def test_a_handler_that_will_not_end_is_dropped_after_a_while_and_answered_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "_GRACE_S", 0.01)
+    monkeypatch.setattr(session_module, "_PATIENCE_S", 0.01)
 
     async def play(host: Host, gate: Gate) -> None:
         host.request(1, "stuck")

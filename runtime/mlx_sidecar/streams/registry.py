@@ -15,6 +15,7 @@ from ..link.messages import Finished
 from ..link.supervisor import error_from
 from .stream import Ending, Stream
 
+PAST_NAMES = 1024  # names of ended requests, for which a late cancel is no mistake
 REMEMBERED = 32  # ended streams kept for stream/subscribe
 
 
@@ -37,6 +38,7 @@ class Streams:
         # Names are keyed with their type: 1 and "1" are different names.
         self._claims: dict[tuple[type, StreamId], Callable[[], None]] = {}
         self._named: dict[tuple[type, StreamId], Stream] = {}
+        self._past: OrderedDict[tuple[type, StreamId], None] = OrderedDict()
         self._remembered: OrderedDict[tuple[type, StreamId], Stream] = OrderedDict()
 
     def __len__(self) -> int:
@@ -63,13 +65,16 @@ class Streams:
             yield
         finally:
             del self._claims[key]
+            self._past[key] = None
+            if len(self._past) > PAST_NAMES:
+                self._past.popitem(last=False)
 
     def cancel(self, name: StreamId) -> None:
         """End the request behind a name; one that has ended already is no error. Raises UnknownStream."""
         key = (type(name), name)
         if key in self._claims:
             self._claims[key]()
-        elif key not in self._remembered:
+        elif key not in self._past:
             raise UnknownStream(name)
 
     def open(self, stream: Stream) -> None:

@@ -79,7 +79,7 @@ class _Front:
 
     async def _leave_with_the_host(self) -> None:
         await until_orphaned(self._parent, lambda: self._session.host_process_id)
-        self._session.end(1)
+        self._session.end(1, host_is_gone=True)
 
     def _methods(self) -> list[Method[Any]]:
         handlers = Handlers(self._instance, self._catalog, self._streams, self._engine, self._notify)

@@ -81,7 +81,7 @@ class Generator:
         card, text, load_s = await self._catalog.ready(params.model)
         tokens = await prompt_tokens(text, params)
         if len(tokens) >= card.context_length:
-            raise ContextTooLong(have=len(tokens), limit=card.context_length - 1)
+            raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
         _check_vocabulary(params, tokens, card.vocabulary)
         return Prepared(card, text, tokens, load_s)
 

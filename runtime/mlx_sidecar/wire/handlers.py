@@ -42,6 +42,7 @@ from mlx_sidecar_protocol.operations import (
 )
 
 from .. import __version__
+from ..engine.scheduler import Limits as QueueLimits
 from ..link import messages as link
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog, OnProgress
@@ -127,7 +128,11 @@ class Handlers:
             uptime_s=time.monotonic() - self._started_at,
             engine=_engine_info(self._engine),
             health=health,
-            queue=Queue(waiting=int(gauges.pop("waiting", 0)), running=int(gauges.pop("running", 0))),
+            queue=Queue(
+                waiting=int(gauges.pop("waiting", 0)),
+                running=int(gauges.pop("running", 0)),
+                limit=QueueLimits().waiting,
+            ),
             memory=_memory(gauges, ready),
             counters=answer.counters if answer else {},
             gauges={**gauges, "streams": len(self._streams)},

@@ -46,8 +46,8 @@ from .writer import Writer, watch_readers
 
 _OPEN_LIMIT = 4096  # requests with a task of their own; a host that has more is not waiting for answers
 _WAITING_LIMIT_BYTES = 16 * 2**20  # answers nobody fetches; beyond that we stop reading requests
-_GRACE_S = 2.0  # for cancelled requests to end before they are dropped
-_FLUSH_S = 2.0  # for the host to take the last answers
+_PATIENCE_S = 2.0  # for cancelled requests to end before they are dropped, and for the host to take the last answers
+_HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to be gone within a second
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Session:
         self._changed = anyio.Event()  # replaced whenever it is set: something in _running has ended
         self._over = anyio.Event()
         self._exit_code = 0
+        self._patience_s = _PATIENCE_S
         self._input_ended = False
         self._tasks: TaskGroup
         self.initialized = False  # the host has initialized: it wants to hear logs
@@ -98,16 +99,18 @@ class Session:
             self._reader.attach(loop, self.receive, self._on_end_of_input)
             await self._over.wait()
             self._cancel_all()
-            with anyio.move_on_after(_GRACE_S):
+            with anyio.move_on_after(self._patience_s):
                 await self._wait_for_running()
             self._tasks.cancel_scope.cancel()
         for context in list(self._running):  # a task that was cancelled before its first step
             self._settle(context, Cancelled())
-        self._writer.close(_FLUSH_S)
+        self._writer.close(self._patience_s)
         return self._exit_code
 
-    def end(self, exit_code: int) -> None:
+    def end(self, exit_code: int, *, host_is_gone: bool = False) -> None:
         """Cancel what runs, write the answers, and let ``run`` return. The first call decides the status."""
+        if host_is_gone:
+            self._patience_s = _HOST_GONE_S
         if not self._over.is_set():
             self._exit_code = exit_code
             self._over.set()
@@ -291,11 +294,13 @@ class Session:
 
     def _on_end_of_input(self) -> None:
         self._input_ended = True
+        if self._over.is_set():
+            return
         self._take(self._decoder.close())
         if not somebody_reads(self._writer.fd):
-            self.end(0)
+            self.end(0, host_is_gone=True)
             return
-        watch_readers(self._writer.fd, asyncio.get_running_loop(), lambda: self.end(0))
+        watch_readers(self._writer.fd, asyncio.get_running_loop(), lambda: self.end(0, host_is_gone=True))
         self._tasks.start_soon(self._end_when_done)
 
     async def _end_when_done(self) -> None:
@@ -303,7 +308,7 @@ class Session:
         self.end(0)
 
     def _on_broken(self) -> None:
-        self.end(0 if self._input_ended else 1)
+        self.end(0 if self._input_ended else 1, host_is_gone=True)
 
 
 class _Nowhere:

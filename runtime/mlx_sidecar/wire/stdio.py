@@ -26,9 +26,10 @@ def claim() -> tuple[int, int]:
     null = _null(os.O_RDWR)
     os.dup2(null, 0)
     try:
-        os.dup2(2, 1)
-    except OSError:
-        os.dup2(null, 1)  # no stderr either
+        os.fstat(2)
+    except OSError:  # no stderr either; left closed, the next descriptor that is opened would become it
+        os.dup2(null, 2)
+    os.dup2(2, 1)
     os.close(null)
     return wire_in, wire_out
 

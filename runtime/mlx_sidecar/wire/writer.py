@@ -17,6 +17,7 @@ from .reader import Loop
 from .stdio import is_stream, wait_until
 
 _DRAIN_BYTES = 256 * 1024  # one write; what arrives meanwhile can still be merged
+_LONGEST_WAIT_S = 3600.0  # beyond some centuries a lock refuses to wait
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ class Writer:
     def _wait(self) -> None:
         due = self._outlet.next_due
         with suppress(Empty):
-            self._bell.get(timeout=None if due is None or self._closing else max(0.0, due - self._clock()))
+            wait_s = None if due is None or self._closing else min(max(0.0, due - self._clock()), _LONGEST_WAIT_S)
+            self._bell.get(timeout=wait_s)
 
     def _write_all(self) -> None:
         try:
