@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from math import isfinite
+from typing import TypeAlias
 
 from mlx_sidecar_protocol.limits import Limits
 
@@ -55,6 +56,8 @@ def _finite(text: str) -> float:
     return number
 
 
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 _SAMPLING = (
     ("--max-tokens", int, "stop after this many tokens"),
     ("--temperature", _finite, "0 takes the likeliest token each time"),
@@ -66,18 +69,31 @@ _SAMPLING = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="mlx-sidecar",
         description="A language-model engine that any program can spawn.",
         epilog=_EXAMPLES,
-        formatter_class=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mlx-sidecar {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    _add_serve(commands)
+    _add_chat(commands)
+    _add_generate(commands)
+    doctor = commands.add_parser(
+        "doctor", help="backend, device, memory, versions and a self-test, to be pasted into a bug report"
+    )
+    _add_engine_options(doctor)
+    return parser
+
+
+def _add_serve(commands: _Commands) -> None:
     serve = commands.add_parser(
-        "serve", help="the engine: JSON-RPC on stdin and stdout", description=_SERVE, formatter_class=text
+        "serve",
+        help="the engine: JSON-RPC on stdin and stdout",
+        description=_SERVE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     serve.add_argument(
         "--framing", choices=["auto", "lines", "headers"], default="auto", help="force one framing (default: auto)"
@@ -99,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_engine_options(serve)
 
+
+def _add_chat(commands: _Commands) -> None:
     chat = commands.add_parser(
         "chat",
         help="talk to a model in the terminal",
@@ -106,22 +124,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     chat.add_argument("model", nargs="?", default="pocket", metavar="MODEL", help="directory, hub id, or pocket")
     chat.add_argument("--system", help="a system message to begin with")
+    _add_sampling(chat)
 
+
+def _add_generate(commands: _Commands) -> None:
     generate = commands.add_parser("generate", help="one answer, then exit")
     generate.add_argument("model", metavar="MODEL", help="directory, hub id, or pocket")
     generate.add_argument("prompt", nargs="?", default="-", metavar="PROMPT", help="the text; - or nothing reads stdin")
     generate.add_argument("--chat", action="store_true", help="send the text as a user's message, through the template")
+    _add_sampling(generate)
 
-    for command in (chat, generate):
-        for flag, kind, help_ in _SAMPLING:
-            command.add_argument(flag, type=kind, help=help_)
-        _add_engine_options(command)
 
-    doctor = commands.add_parser(
-        "doctor", help="backend, device, memory, versions and a self-test, to be pasted into a bug report"
-    )
-    _add_engine_options(doctor)
-    return parser
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    for flag, kind, help_ in _SAMPLING:
+        command.add_argument(flag, type=kind, help=help_)
+    _add_engine_options(command)
 
 
 def _add_engine_options(parser: argparse.ArgumentParser) -> None:
