@@ -1,0 +1,55 @@
+"""The examples of the README, run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.sidecar import PATIENCE_S, ROOT
+
+NODE = ROOT / "tests" / "node"
+BIN = Path(sys.executable).parent
+
+
+def example(language: str, word: str) -> str:
+    """The code block of ``language`` that contains ``word``."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = [block for block in blocks if word in block]
+    return str(block)
+
+
+def run(command: list[str], folder: Path = ROOT) -> str:
+    """Its output; ``mlx-sidecar`` is found as it would be in an environment where it is installed."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+pytestmark = pytest.mark.skipif(
+    not (BIN / "mlx-sidecar").exists(), reason="mlx-sidecar is not installed, only imported"
+)
+
+
+def test_the_shell_example_prints_an_answer() -> None:
+    assert '"finish_reason":"stop"' in run(["bash", "-c", example("sh", "printf")])
+
+
+def test_the_python_example_streams_an_answer() -> None:
+    assert "engine" in run([sys.executable, "-c", example("python", "Popen")])
+
+
+@pytest.mark.skipif(
+    not os.environ.get("CI") and not (shutil.which("node") and (NODE / "node_modules").exists()),
+    reason="no Node, or no packages in tests/node",
+)
+def test_the_node_example_streams_an_answer_and_ends() -> None:
+    output = run(["node", "--input-type=module", "-e", example("js", "vscode-jsonrpc")], NODE)
+    assert "engine" in output
+    assert "stop" in output
