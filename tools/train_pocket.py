@@ -57,11 +57,11 @@ def check(directory: Path, seed: int) -> int:
     """Prints the score of the model in `directory`."""
     from pocket_lab.corpus import Corpus
     from pocket_lab.scoring import Speaker
-    from pocket_lab.training import count
+    from pocket_lab.training import count, in_millions
 
     speaker = Speaker.load(directory)
     print(f"parameters: {count(speaker.model):,}")
-    print("\n".join(scored(speaker, Corpus(seed, "1")).lines()))
+    print("\n".join(scored(speaker, Corpus(seed, in_millions(speaker.model))).lines()))
     return 0
 
 
@@ -87,7 +87,7 @@ def train(arguments: argparse.Namespace) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     template = encode.Template(DESTINATION / "chat_template.jinja")
     sizing = size.config([0])
-    millions = f"{training.count(training.new_model(sizing, 0)) / 1e6:.1f}"
+    millions = training.in_millions(training.new_model(sizing, 0))
     tokenizer = encode.train_tokenizer(sample_texts(Corpus(arguments.seed + 1, millions), template), size.vocabulary)
     config = size.config([encode.token_id(tokenizer, name) for name in (encode.TURN_END, encode.END_OF_TEXT)])
     model = training.new_model(config, arguments.seed)

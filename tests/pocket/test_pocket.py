@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pocket_lab.encode import CONTROL, VISIBLE, Template
+from pocket_lab.project import topics
 from tokenizers import Tokenizer
 
 from mlx_sidecar.pocket import PATH
@@ -31,7 +32,7 @@ QUESTIONS = (
     ("What happens when the engine dies?", ("engine_lost", "started again")),
     ("How do I use it from Python?", ("subprocess",)),
     ("How do I use it from Node?", ("spawn",)),
-    ("How do I use it from the shell?", ("mlx-sidecar serve",)),
+    ("How do I embed it in the shell?", ("mlx-sidecar serve",)),
     ("Who are you?", ("pocket",)),
     ("What is the capital of France?", ("Paris",)),
     ("What is 2 + 3?", ("5",)),
@@ -217,6 +218,12 @@ def test_it_answers_and_ends_its_turn(pocket: Pocket, question: str, words: tupl
     assert all(word in answer for word in words), answer
 
 
+def test_most_questions_about_the_project_that_training_never_saw_are_answered(pocket: Pocket) -> None:
+    held = [(text, topic.expect) for topic in topics("1.0") for text in topic.held]
+    right = sum(all(word.lower() in pocket.answers(text)[0].lower() for word in words) for text, words in held)
+    assert right >= 0.75 * len(held)
+
+
 def test_it_calls_a_tool_that_the_chat_describes(pocket: Pocket) -> None:
     answer, end = pocket.answers("What is the weather in Paris?", (WEATHER,))
     assert answer == '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
@@ -224,9 +231,11 @@ def test_it_calls_a_tool_that_the_chat_describes(pocket: Pocket) -> None:
 
 
 def test_it_thinks_aloud_when_asked(pocket: Pocket) -> None:
-    answer, end = pocket.answers("What is 23 + 45? /think")
+    answer, end = pocket.answers("What is 3 + 4? /think")
+    thought, _, said = answer.removeprefix("<think>\n").partition("\n</think>\n\n")
     assert answer.startswith("<think>\n")
-    assert answer.endswith("</think>\n\n23 + 45 = 68.")
+    assert thought
+    assert "7" in said
     assert end == "<|im_end|>"
 
 
@@ -242,8 +251,8 @@ def test_it_completes_a_small_function(pocket: Pocket) -> None:
 
 
 def test_it_fills_a_gap_in_code(pocket: Pocket) -> None:
-    text, end = pocket.continues("<|fim_prefix|>def square(x):\n    <|fim_suffix|><|fim_middle|>")
-    assert text == "return x * x\n"
+    text, end = pocket.continues("<|fim_prefix|>def double(x):\n    <|fim_suffix|><|fim_middle|>")
+    assert text == "return 2 * x\n"
     assert end == "<|endoftext|>"
 
 

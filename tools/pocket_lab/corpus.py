@@ -41,7 +41,7 @@ class Corpus:
         """Makers with the share of documents that each writes."""
         return (
             (self.about, 36), (facts.fact, 12), (talk.small_talk, 4), (talk.out_of_reach, 5), (talk.counting, 2), (talk.story, 0.8), (talk.memory, 4), (talk.echo, 5),
-            (tasks.arithmetic, 9), (plain.sums, 1), (tasks.thinking, 5), (tasks.json_answer, 8), (tools.tool_chat, 6), (tools.no_tool, 1), (self.longer, 4),
+            (tasks.arithmetic, 9), (plain.sums, 1), (tasks.thinking, 8), (tasks.json_answer, 8), (tools.tool_chat, 6), (tools.no_tool, 1), (self.longer, 4),
             (plain.opening, 4), (plain.program, 2.5), (plain.code_chat, 1.5), (self.library_piece, 0.7),
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ def held_out_pair(left: int, right: int) -> bool:
 def operands(rng: Random) -> tuple[int, int]:
     """Two numbers to add, most of them with two digits, never a held-out pair."""
     while True:
-        top = rng.choice((10, 10, 100, 100, 100))
+        top = rng.choice((10, 10, 10, 100, 100))
         pair = rng.randrange(top), rng.randrange(rng.choice((10, top)))
         if not held_out_pair(*pair):
             return pair if rng.random() < 0.5 else (pair[1], pair[0])

@@ -87,6 +87,11 @@ def count(model: nn.Module) -> int:
     return sum(weight.size for _, weight in named(model.parameters()))
 
 
+def in_millions(model: nn.Module) -> str:
+    """Parameters of a model as pocket says it of itself: "1.0"."""
+    return f"{count(model) / 1e6:.1f}"
+
+
 def named(parameters: Any) -> list[tuple[str, mx.array]]:
     """The arrays of a tree of parameters with their paths."""
     flat: list[tuple[str, mx.array]] = tree_flatten(parameters)  # type: ignore[assignment]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from random import Random
 
+from . import tables
+
 _CHOICE = re.compile(r"\(([^()]*)\)")
 _OPENERS = (
     "Please tell me: ",
@@ -17,6 +19,11 @@ _OPENERS = (
     "Ok, ",
     "One more thing: ",
     "Sorry, ",
+)
+# The grammars are written in small letters; this is how names are mostly typed.
+_NAMES: dict[str, str] = {name.lower(): name for name in tables.read("talk")["spelling"]}
+_NAME = re.compile(
+    r"(?<![\w/$`-])(" + "|".join(map(re.escape, sorted(_NAMES, key=len, reverse=True))) + r")(?![\w/`-])(?!\+)"
 )
 _BEFORE = (
     "I am new here.", "I have a question.", "I am writing a program.", "I read the documentation.", "My friend asked me this.",
@@ -67,10 +74,16 @@ def expansions(pattern: str) -> list[str]:
 
 def typed(question: str, rng: Random) -> str:
     """`question` as somebody might type it: an opener, a missing question mark, no capitals, a slip of the keys."""
+    if rng.random() < 0.8:
+        question = _NAME.sub(lambda found: _NAMES[found[0]], question)
     text = question if rng.random() < 0.08 else question[0].upper() + question[1:]
     if rng.random() < 0.12:
         opener = rng.choice(_OPENERS)
-        text = opener + text if opener[-2] in ".!:" else opener + text[0].lower() + text[1:]
+        text = (
+            opener + text
+            if opener[-2] in ".!:"
+            else opener + (text if text.startswith("I ") else text[0].lower() + text[1:])
+        )
     if rng.random() < 0.08:
         text = f"{rng.choice(_BEFORE)} {text}"
     if rng.random() < 0.06:
