@@ -18,6 +18,8 @@ from mlx_sidecar.models.budget import SequenceCost
 
 numbers = count(1)
 
+LIMIT_BYTES = 1 << 34
+
 
 @pytest.fixture(scope="module")
 def model(random_models: Path) -> Any:
@@ -49,7 +51,7 @@ def drain(batch: MlxBatch) -> dict[int, list[int]]:
 
 
 def test_a_prompt_is_prefilled_in_chunks_and_others_decode_between_them(model: Any) -> None:
-    batch = MlxBatch(model)
+    batch = MlxBatch(model, LIMIT_BYTES)
     short = started([1], limit=100)
     batch.submit(short)
     while not step(batch):
@@ -66,7 +68,7 @@ def test_a_prompt_is_prefilled_in_chunks_and_others_decode_between_them(model: A
 
 
 def test_cancel_in_prefill_ends_it_and_spares_the_others(model: Any) -> None:
-    batch = MlxBatch(model)
+    batch = MlxBatch(model, LIMIT_BYTES)
     other, long = started([1, 2, 3]), started([2] * (4 * CHUNK_TOKENS))
     batch.submit(other)
     alone = drain(batch)[other.id]
@@ -80,7 +82,7 @@ def test_cancel_in_prefill_ends_it_and_spares_the_others(model: Any) -> None:
 
 
 def test_cancel_of_the_last_sequence_leaves_a_batch_that_works(model: Any) -> None:
-    batch = MlxBatch(model)
+    batch = MlxBatch(model, LIMIT_BYTES)
     for steps in range(5):
         gone = started([1, 2, 3])
         batch.submit(gone)
@@ -95,7 +97,7 @@ def test_cancel_of_the_last_sequence_leaves_a_batch_that_works(model: Any) -> No
 
 
 def test_the_tokens_of_a_sequence_are_never_changed(model: Any) -> None:
-    batch = MlxBatch(model)
+    batch = MlxBatch(model, LIMIT_BYTES)
     sequence = started([1, 2, 3])
     batch.submit(sequence)
     drain(batch)
@@ -105,7 +107,7 @@ def test_the_tokens_of_a_sequence_are_never_changed(model: Any) -> None:
 def test_a_failing_sampler_ends_its_batch_with_typed_errors_and_the_next_one_works(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = MlxBatch(model)
+    batch = MlxBatch(model, LIMIT_BYTES)
     fine = started([1, 2, 3])
     batch.submit(fine)
     expected = drain(batch)[fine.id]
@@ -127,14 +129,23 @@ def test_a_failing_sampler_ends_its_batch_with_typed_errors_and_the_next_one_wor
     assert drain(batch)[again.id] == expected
 
 
-def test_running_out_of_memory_is_told_as_that(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = MlxBatch(model)
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[malloc] Unable to allocate 987654321 bytes.",
+        "[metal::malloc] Attempting to allocate 987654321 bytes which is greater than the maximum of 5 bytes.",
+    ],
+)
+def test_running_out_of_memory_is_told_with_numbers(model: Any, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    batch = MlxBatch(model, LIMIT_BYTES)
 
     def fail(logprobs: mx.array) -> mx.array:
-        raise MemoryError("[malloc] Unable to allocate 9 bytes")
+        raise RuntimeError(message)
 
     monkeypatch.setattr(mlx_batch, "sampler_for", lambda sequence: fail)
     batch.submit(started([4]))
     [event] = [event for _ in range(3) for event in step(batch)]
     assert event.fault is not None
     assert event.fault.kind == "out_of_memory"
+    assert event.fault.details["need_bytes"] == 987654321
+    assert 0 < int(event.fault.details["have_bytes"]) < LIMIT_BYTES

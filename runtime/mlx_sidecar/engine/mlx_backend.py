@@ -61,7 +61,7 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
         )
-        return LoadedModel(card, MlxBatch(weights.model, pads=pads), cost)
+        return LoadedModel(card, MlxBatch(weights.model, self._policy.limit_bytes, pads=pads), cost)
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -26,14 +27,20 @@ CHUNK_TOKENS = 512
 LEAST_CHUNK_TOKENS = 64
 # Places in the generator. How many are used is the scheduler's business: what it admits starts with the next step.
 _PLACES = 1 << 16
+# "[malloc] Unable to allocate N bytes", "[metal::malloc] Attempting to allocate N bytes which is …".
+_ALLOCATION = re.compile(r"malloc.* allocate (\d+) bytes")
 
 
 class MlxBatch:
     """One step is one decode step for all that decode, then at most one chunk of prefill."""
 
-    def __init__(self, model: Any, *, pads: bool = True) -> None:
-        """``pads``: prompts of unequal length may be padded and prefilled together; else one after the other."""
+    def __init__(self, model: Any, limit_bytes: int, *, pads: bool = True) -> None:
+        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it.
+
+        ``pads``: prompts of unequal length may be padded and prefilled together; else one after the other.
+        """
         self._model = model
+        self._limit_bytes = limit_bytes
         self._pads = pads
         self._sequences: dict[int, Sequence] = {}  # by the generator's number
         self._generator = self._new_generator()
@@ -80,12 +87,20 @@ class MlxBatch:
 
     def _fail(self, error: Exception) -> list[Event]:
         """End everything: after an exception the generator's caches are one token ahead of its books."""
-        fault = fault_of(_typed(error))
+        fault = fault_of(self._typed(error))
         lost = list(self._sequences.values())
         self._sequences.clear()
         self._generator = self._new_generator()
         mx.clear_cache()
         return [Event(sequence, [], "error", fault) for sequence in lost]
+
+    def _typed(self, error: Exception) -> RpcError:
+        """An allocation that failed says how many bytes it wanted; anything else is our fault."""
+        wanted = _ALLOCATION.search(str(error))
+        if wanted is None:
+            return InternalError()
+        free = max(0, self._limit_bytes - mx.get_active_memory())
+        return OutOfMemory(need_bytes=int(wanted[1]), have_bytes=free)
 
     def _rest(self) -> None:
         if not self._sequences:
@@ -98,12 +113,6 @@ class MlxBatch:
             completion_batch_size=_PLACES,
             prefill_batch_size=_PLACES if self._pads else 1,
         )
-
-
-def _typed(error: Exception) -> RpcError:
-    if isinstance(error, MemoryError) or "malloc" in str(error):
-        return OutOfMemory(need_bytes=0, have_bytes=0)
-    return InternalError()
 
 
 @lru_cache(maxsize=64)
