@@ -1,35 +1,75 @@
-"""What the loop steps: a batch of sequences of one model. The fake engine and the mlx engine each bring one."""
+"""What the loop steps: the sequences of one model. The fake engine and the mlx engine each bring one."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from ..link.messages import Fault, FinishReason
+from ..link.messages import Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
 
+class Work(NamedTuple):
+    """What one step does for one sequence: the model takes in its next ``count`` tokens.
+
+    If these are all that are pending, it samples one more. So a decode step is ``count`` 1, and a prefill is one or
+    more steps of which the last samples the first token.
+    """
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def samples(self) -> bool:
+        return self.count == self.sequence.pending
+
+
 class Event(NamedTuple):
-    """What one step did to one sequence: new tokens, and its end if ``reason`` is set."""
+    """What one step did to one sequence: new tokens, and its end if ``reason`` is set.
+
+    ``logprobs`` has an entry for each token where the sequence asked for them.
+    """
 
     sequence: Sequence
     tokens: list[int]
     reason: FinishReason | None = None
     fault: Fault | None = None
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Batch(Protocol):
-    """Sequences that decode together. Only the step loop calls it."""
+    """The sequences of one model that have a place on the device. Only the step loop calls it."""
 
-    def submit(self, sequence: Sequence) -> None:
-        """Take ``sequence`` in; its prefill begins with the next step."""
+    def open(self, sequence: Sequence) -> None:
+        """Give ``sequence`` a place, after its arrival or after its cache was dropped.
 
-    def cancel(self, sequence: Sequence) -> None:
-        """Forget ``sequence``, wherever it is. No event of it follows."""
+        Sets its ``known`` to the tokens that the cache holds already, and on arrival its ``cached_tokens``.
+        """
 
-    def step(self, now: float) -> list[Event]:
-        """Run one bounded operation. A failure ends the sequences it took with it as events, it does not raise."""
+    def close(self, sequence: Sequence, *, keep: bool) -> None:
+        """Take its place away; no event of it follows. ``keep`` what was computed for whoever asks next, where memory
+        allows it."""
+
+    def step(self, work: list[Work], now: float) -> list[Event]:
+        """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
+
+        Advances ``known``, ``in_flight`` and ``generated`` of the sequences. Empty ``work`` reads what is in flight. A
+        failure ends the sequences it took with it as events, it does not raise.
+        """
         ...
 
     def due_s(self, now: float) -> float:
-        """When there is something to do: ``now`` or later on the engine's clock, infinity if never."""
+        """When there is something to do, if there is work: ``now`` or later on the engine's clock."""
         ...
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a step has been started whose tokens have not been told yet."""
+        ...
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is held for whoever asks next; ``release`` gives it back."""
+        ...
+
+    def release(self) -> None:
+        """Drop what was kept."""

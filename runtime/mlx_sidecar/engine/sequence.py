@@ -1,15 +1,15 @@
-"""A sequence: what the front asked for and when things happened to it. Everything else is derived."""
+"""A sequence: what the front asked for, how far it is, and when things happened to it. Everything else is derived."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
-from ..link.messages import Sampling, Submit, Timing
+from ..link.messages import Priority, Sampling, Submit, Timing
 from ..models.budget import SequenceCost
 
-# mlx-lm's caches grow by so many tokens at a time.
+# Caches grow by so many tokens at a time.
 ROOM_TOKENS = 256
 
 
@@ -17,7 +17,8 @@ ROOM_TOKENS = 256
 class Sequence:
     """One token sequence on its way through the engine. Times are of the engine's clock, in seconds.
 
-    ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed.
+    ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed. The cache holds its first
+    ``known`` tokens; ``in_flight`` counts the token that the device has been told to sample and nobody has read yet.
     """
 
     id: int
@@ -29,20 +30,42 @@ class Sequence:
     limit: int
     cost: SequenceCost
     arrived_s: float
+    priority: Priority = "normal"
+    deadline_s: float = float("inf")
     started_s: float | None = None
     first_token_s: float | None = None
-    generated: int = 0
+    generated: list[int] = field(default_factory=list)
+    known: int = 0
+    in_flight: int = 0
+    cached_tokens: int = 0
+    paused: bool = False  # the host has no window left: it keeps its place in memory and does not decode
+
+    @property
+    def total(self) -> int:
+        """Tokens of prompt and answer so far, the one in flight included."""
+        return len(self.tokens) + len(self.generated) + self.in_flight
+
+    @property
+    def pending(self) -> int:
+        """Tokens that the model has not taken in: one while it decodes, more while it prefills."""
+        return self.total - self.known
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether more than its newest token is still to be taken in: at its start, or after its cache was dropped."""
+        return self.pending > 1 or (self.first_token_s is None and not self.in_flight)
+
+    @property
+    def spent(self) -> bool:
+        """Whether all the tokens it may generate have been asked of the device."""
+        return len(self.generated) + self.in_flight >= self.limit
 
     @property
     def need_bytes(self) -> int:
         """Cache it holds once the room that is next allocated is: not what it would hold at its limit, which is often
         the whole context, and which few answers come near."""
-        room = -(-(len(self.tokens) + self.generated + 1) // ROOM_TOKENS) * ROOM_TOKENS
+        room = -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
         return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
-
-    @property
-    def prefilling(self) -> bool:
-        return self.started_s is not None and self.first_token_s is None
 
     def timing(self, now: float) -> Timing:
         """Where its time went until ``now``, which is its end."""

@@ -34,6 +34,7 @@ class Sampling(msgspec.Struct, frozen=True):
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = {}
     seed: int = 0
+    logprobs: int | None = None  # how many alternatives; 0: the chosen token's only; None: not asked
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -105,6 +106,16 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     reason: Literal["cancelled", "stop", "deadline"] = "cancelled"
 
 
+class Pause(msgspec.Struct, frozen=True, tag=True):
+    """The host has no window left: keep the sequence where it is and do not decode it. Idempotent, like ``Resume``."""
+
+    seq: int
+
+
+class Resume(msgspec.Struct, frozen=True, tag=True):
+    seq: int
+
+
 class QueryModels(msgspec.Struct, frozen=True, tag=True):
     op: int
 
@@ -117,7 +128,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Leave at once. A closed link means the same."""
 
 
-ToEngine = Load | Unload | Submit | Cancel | QueryModels | QueryStats | Stop
+ToEngine = Load | Unload | Submit | Cancel | Pause | Resume | QueryModels | QueryStats | Stop
 
 
 # Engine to front.
@@ -175,11 +186,22 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """Natural log-probability of a token, and the likeliest tokens at its place with theirs, likeliest first.
+
+    Of the model's own distribution: before penalties, bias, temperature and filters.
+    """
+
+    logprob: float
+    top: list[tuple[int, float]]
+
+
 class Tokens(msgspec.Struct, frozen=True, tag=True):
-    """New tokens of one sequence, in order."""
+    """New tokens of one sequence, in order; ``logprobs`` one for each where they were asked for."""
 
     seq: int
     tokens: list[int]
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Timing(msgspec.Struct, frozen=True):
