@@ -123,14 +123,15 @@ class Engine:
         return [message for event in events for message in self._tell(event, now)]
 
     def _tell(self, event: Event, now: float) -> list[ToFront]:
-        sequence, tokens, reason, fault = event
+        sequence, tokens, reason, fault, _ = event
         messages: list[ToFront] = []
         if tokens:
             messages.append(Tokens(sequence.id, tokens))
             if sequence.first_token_s is None:
                 sequence.first_token_s = now
                 self._metrics.observe("first_token_s", now - sequence.arrived_s)
-            sequence.generated += len(tokens)
+            sequence.generated.extend(tokens)
+            sequence.known = sequence.total - 1
             self._metrics.count("completion_tokens", len(tokens))
         if reason is not None:
             messages.append(self._retire(sequence, reason, now, fault))
