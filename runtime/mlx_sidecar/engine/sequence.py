@@ -19,6 +19,7 @@ class Sequence:
 
     ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed. The cache holds its first
     ``known`` tokens; ``in_flight`` counts the token that the device has been told to sample and nobody has read yet.
+    ``admitted_s`` is when it was last given a place, ``started_s`` when a first step took in some of its tokens.
     """
 
     id: int
@@ -32,13 +33,16 @@ class Sequence:
     arrived_s: float
     priority: Priority = "normal"
     deadline_s: float = float("inf")
+    admitted_s: float = 0.0
     started_s: float | None = None
     first_token_s: float | None = None
+    last_token_s: float | None = None
     generated: list[int] = field(default_factory=list)
     known: int = 0
     in_flight: int = 0
     cached_tokens: int = 0
-    paused: bool = False  # the host has no window left: it keeps its place in memory and does not decode
+    paused: bool = False  # the host has no window left: it keeps its cache and does not decode
+    parked: bool = False  # preempted with its cache kept
 
     @property
     def total(self) -> int:
@@ -49,6 +53,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that the model has not taken in: one while it decodes, more while it prefills."""
         return self.total - self.known
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds a cache that no step may touch for now."""
+        return self.paused or self.parked
 
     @property
     def prefilling(self) -> bool:
@@ -66,6 +75,13 @@ class Sequence:
         the whole context, and which few answers come near."""
         room = -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
         return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
+
+    def upcoming(self, count: int) -> list[int]:
+        """The next ``count`` tokens for the model to take in; shorter by the one that is still in flight."""
+        behind = self.known - len(self.tokens)
+        if behind >= 0:
+            return self.generated[behind : behind + count]
+        return self.tokens[self.known : self.known + count] + self.generated[: max(0, count + behind)]
 
     def timing(self, now: float) -> Timing:
         """Where its time went until ``now``, which is its end."""

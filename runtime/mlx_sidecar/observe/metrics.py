@@ -7,36 +7,51 @@ from collections import Counter
 
 # Upper bounds in seconds, three to a decade: a decode step takes milliseconds, a long prefill minutes.
 BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, float("inf"))
+# Of counts of rows, and of tokens per second.
+BOUNDS_BY_UNIT = {
+    "s": BOUNDS_S,
+    "rows": (1, 2, 4, 8, 16, 32, 64, float("inf")),
+    "per_s": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, float("inf")),
+}
 
 
 class Histogram:
-    """How often a duration fell under each bound of ``BOUNDS_S`` (and over the one before it)."""
+    """How often a value fell under each of ``bounds`` (and over the one before it)."""
 
-    def __init__(self) -> None:
-        self._counts = [0] * len(BOUNDS_S)
+    def __init__(self, bounds: tuple[float, ...] = BOUNDS_S) -> None:
+        self._bounds = bounds
+        self._counts = [0] * len(bounds)
 
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(BOUNDS_S, seconds)] += 1
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
 
     @property
     def buckets(self) -> list[tuple[float, int]]:
-        """(upper bound in seconds, count), not cumulative; the last bound is infinity."""
-        return list(zip(BOUNDS_S, self._counts, strict=True))
+        """(upper bound, count), not cumulative; the last bound is infinity."""
+        return list(zip(self._bounds, self._counts, strict=True))
 
 
 class Metrics:
-    """Named counters and histograms. A name exists from its declaration on, so that a reader sees zeros, not gaps."""
+    """Named counters and histograms. A name exists from its declaration on, so that a reader sees zeros, not gaps.
+
+    The end of a histogram's name is its unit: ``_s``, ``_rows`` or ``_per_s``.
+    """
 
     def __init__(self, counters: tuple[str, ...], histograms: tuple[str, ...]) -> None:
         self.counters: Counter[str] = Counter(dict.fromkeys(counters, 0))
-        self._histograms = {name: Histogram() for name in histograms}
+        self._histograms = {name: Histogram(_bounds_for(name)) for name in histograms}
 
     def count(self, name: str, by: int = 1) -> None:
         self.counters[name] += by
 
-    def observe(self, name: str, seconds: float) -> None:
-        self._histograms[name].observe(seconds)
+    def observe(self, name: str, value: float) -> None:
+        self._histograms[name].observe(value)
 
     @property
     def histograms(self) -> dict[str, list[tuple[float, int]]]:
         return {name: histogram.buckets for name, histogram in self._histograms.items()}
+
+
+def _bounds_for(name: str) -> tuple[float, ...]:
+    unit = max((unit for unit in BOUNDS_BY_UNIT if name.endswith("_" + unit)), key=len)
+    return BOUNDS_BY_UNIT[unit]
