@@ -45,9 +45,24 @@ def test_timing_adds_up_to_the_whole_time() -> None:
 def test_need_covers_what_is_held_and_never_more_than_the_end(prompt: int, limit: int, data: st.DataObject) -> None:
     cost = SequenceCost((LayerCost(token_bytes=1),))
     sequence = Sequence(1, "m", [1] * prompt, 0, Sampling(), [], limit, cost, 0.0)
-    sequence.generated = data.draw(st.integers(0, limit))
-    assert prompt + sequence.generated <= sequence.need_bytes <= prompt + limit
-    assert sequence.need_bytes <= prompt + sequence.generated + 256
+    sequence.in_flight = data.draw(st.integers(0, 1))
+    sequence.generated = [1] * data.draw(st.integers(0, limit - sequence.in_flight))
+    assert sequence.total <= sequence.need_bytes <= prompt + limit
+    assert sequence.need_bytes <= sequence.total + 256
+
+
+@given(st.integers(1, 20), st.integers(1, 5))
+def test_a_sequence_prefills_its_prompt_and_then_decodes_one_token_at_a_time(prompt: int, limit: int) -> None:
+    sequence = Sequence(1, "m", [1] * prompt, 0, Sampling(), [], limit, SequenceCost(), 0.0)
+    for known in range(prompt):
+        sequence.known = known
+        assert (sequence.pending, sequence.prefilling, sequence.spent) == (prompt - known, True, False)
+    sequence.known, sequence.in_flight = prompt, 1  # the first token is being computed
+    assert (sequence.pending, sequence.prefilling, sequence.spent) == (1, False, limit == 1)
+    sequence.first_token_s, sequence.in_flight, sequence.generated = 0.0, 0, [7]
+    assert (sequence.pending, sequence.prefilling, sequence.spent) == (1, False, limit == 1)
+    sequence.known = 0  # its cache was dropped: prompt and answer so far are a prompt
+    assert (sequence.pending, sequence.prefilling) == (prompt + 1, True)
 
 
 def test_a_fault_carries_what_a_program_needs() -> None:
