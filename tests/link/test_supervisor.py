@@ -17,7 +17,7 @@ from mlx_sidecar.config import Config
 from mlx_sidecar.engine.faults import fault_of
 from mlx_sidecar.link import supervisor as supervisor_module
 from mlx_sidecar.link.codec import Decoder, encode
-from mlx_sidecar.link.messages import Fault, Finished, Load, Ready, Refused, ToFront
+from mlx_sidecar.link.messages import Fault, Finished, Load, Ready, Refused, ToFront, Tokens
 from mlx_sidecar.link.process import EngineProcess, spawn
 from mlx_sidecar.link.supervisor import Supervisor, error_from
 from mlx_sidecar_protocol import errors
@@ -69,7 +69,7 @@ class Sink:
     def __init__(self) -> None:
         self.lost: list[errors.RpcError] = []
 
-    def on_tokens(self, seq: int, tokens: list[int]) -> None: ...
+    def on_tokens(self, message: Tokens) -> None: ...
     def on_finished(self, message: Finished) -> None: ...
     def on_engine_lost(self, error: errors.RpcError) -> None:
         self.lost.append(error)

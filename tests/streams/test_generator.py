@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import anyio
 import pytest
 
-from mlx_sidecar.link.messages import Fault, Finished, ModelCard, Submit, Timing, ToEngine
+from mlx_sidecar.link.messages import Cancel, Fault, Finished, ModelCard, Pause, Resume, Submit, Timing, ToEngine
 from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar.models.catalog import Catalog
 from mlx_sidecar.streams.registry import Streams
 from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.text.tokenizer import TextModel
+from mlx_sidecar.wire.answer import Answer
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.generate import Generator
 from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import Cancelled, InvalidParams, UnknownStream
-from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
+from mlx_sidecar_protocol.generate import GenerateParams
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
 
@@ -47,8 +47,9 @@ class Desk:
 
     def __init__(self, fault: Fault | None = None) -> None:
         self.sent: list[Submit] = []
+        self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
-        self.streams = Streams(Mailbox(), lambda seq: None)
+        self.streams = Streams(Mailbox(), self.told.append)
         self._fault = fault
 
     def send(self, message: ToEngine) -> None:
@@ -58,13 +59,12 @@ class Desk:
         if self._fault is not None:
             self.streams.on_finished(Finished(message.seq, "error", False, Timing(), fault=self._fault))
 
-    def cancel(self, seq: int) -> None:
+    def tell(self, message: Cancel | Pause | Resume) -> None:
         """The engine has gone deaf."""
+        self.told.append(message)
 
 
-def generation(
-    shelf: Shelf, desk: Desk, context: RequestContext, **params: Any
-) -> asyncio.Task[Callable[[], GenerateResult]]:
+def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
     generator = Generator(cast(Catalog, shelf), desk.streams, cast(Supervisor, desk))
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))

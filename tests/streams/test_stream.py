@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.messages import Finished, Sampling, Submit, Timing
+from mlx_sidecar.link.messages import Cancel, Finished, Pause, Resume, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.streams.stream import Stream
 from mlx_sidecar.text.fake import fake_text
@@ -22,19 +22,23 @@ FAKE = fake_text()
 
 
 class Bench:
-    """A registry and a mailbox with one stream in them; ``stopped`` lists what the engine was told to stop."""
+    """A registry and a mailbox with one stream in them; ``told`` is what the engine was told."""
 
-    def __init__(self, stop: list[str]) -> None:
-        self.stopped: list[int] = []
+    def __init__(self, stop: list[str], **options: Any) -> None:
+        self.told: list[Cancel | Pause | Resume] = []
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, self.stopped.append)
-        self.stream = self.open("s", stop)
+        self.streams = Streams(self.mailbox, self.told.append)
+        self.stream = self.open("s", stop, **options)
 
-    def open(self, name: str, stop: list[str]) -> Stream:
+    def open(self, name: str, stop: list[str], **options: Any) -> Stream:
         submit = Submit(self.streams.next_number(), "fake", [1], Sampling(), 100, [])
-        stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop))
+        stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop), **options)
         self.streams.open(stream)
         return stream
+
+    def say(self, tokens: bytes) -> None:
+        """The engine decodes these tokens of the first stream."""
+        self.streams.on_tokens(Tokens(self.stream.submit.seq, list(tokens)))
 
     def deltas(self) -> list[dict[str, Any]]:
         """What the host reads now."""
@@ -60,7 +64,7 @@ def test_deltas_add_up_to_the_text_however_tokens_and_reads_interleave(
         tokens, deltas = list(text.encode()), []
         for n, size in enumerate([*sizes, len(tokens) + 1]):
             piece, tokens = tokens[:size], tokens[size:]
-            bench.streams.on_tokens(bench.stream.submit.seq, piece)
+            bench.say(bytes(piece))
             if n < len(reads) and reads[n]:
                 deltas += bench.deltas()
         bench.finish()
@@ -77,9 +81,9 @@ def test_a_stop_string_tells_the_engine_once_and_later_tokens_are_nobodys() -> N
     def test() -> None:
         bench = Bench(["END"])
         for piece in (b"one E", b"ND two", b" three"):
-            bench.streams.on_tokens(bench.stream.submit.seq, list(piece))
+            bench.say(piece)
         bench.finish()
-        assert bench.stopped == [bench.stream.submit.seq]
+        assert bench.told == [Cancel(bench.stream.submit.seq, "stop")]
         assert (bench.stream.transcript.text, bench.stream.finish_reason) == ("one ", "stop")
 
     on_loop(test)
@@ -88,7 +92,7 @@ def test_a_stop_string_tells_the_engine_once_and_later_tokens_are_nobodys() -> N
 def test_a_stop_string_that_was_found_counts_even_if_the_engine_dies_before_it_heard() -> None:
     def test() -> None:
         bench = Bench(["END"])
-        bench.streams.on_tokens(bench.stream.submit.seq, list(b"oneEND"))
+        bench.say(b"oneEND")
         bench.streams.on_engine_lost(EngineLost("test"))
         assert bench.stream.ended.done()
         assert bench.stream.finish_reason == "stop"
@@ -100,7 +104,7 @@ def test_rewinding_sends_everything_behind_a_delta_again_in_one() -> None:
     def test() -> None:
         bench = Bench([])
         for piece in (b"a", b"b", b"c"):
-            bench.streams.on_tokens(bench.stream.submit.seq, list(piece))
+            bench.say(piece)
             bench.deltas()
         assert bench.streams.rewind(bench.stream, 0) == 2
         (again,) = bench.deltas()

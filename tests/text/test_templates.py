@@ -95,7 +95,8 @@ class Pair(NamedTuple):
         if refusal is not None:
             with pytest.raises(InvalidParams) as refused:
                 self.ours.render(messages, tools, prompt, arguments)
-            assert refusal in refused.value.message
+            # Where in the interpreter a recursion ends depends on how deep it began.
+            assert refusal.removesuffix(" while calling a Python object") in refused.value.message
             assert refused.value.data["errors"][0]["loc"] == ["messages"]
             return None
         text = self.ours.render(messages, tools, prompt, arguments)

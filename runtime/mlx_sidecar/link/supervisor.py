@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
@@ -22,11 +22,13 @@ from .messages import (
     Load,
     Loaded,
     Models,
+    Pause,
     Progress,
     QueryModels,
     QueryStats,
     Ready,
     Refused,
+    Resume,
     Stop,
     ToEngine,
     ToFront,
@@ -42,6 +44,7 @@ R = TypeVar("R", bound=Reply)
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 5.0
 _STABLE_AFTER_S = 10.0  # an engine that lived this long starts the back-off anew
+_READ_BYTES = 16 * 1024  # some 600 events: after so many the loop looks at what else there is to do
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ log = logging.getLogger(__name__)
 class SequenceSink(Protocol):
     """Who hears of sequences: the stream registry."""
 
-    def on_tokens(self, seq: int, tokens: list[int]) -> None: ...
+    def on_tokens(self, message: Tokens) -> None: ...
     def on_finished(self, message: Finished) -> None: ...
     def on_engine_lost(self, error: errors.RpcError) -> None: ...
 
@@ -119,10 +122,10 @@ class Supervisor:
             raise self._away()
         self._transport.write(encode(message))
 
-    def cancel(self, seq: int, reason: Literal["cancelled", "stop"] = "cancelled") -> None:
-        """End a sequence. Idempotent; with the engine away there is nothing to end."""
+    def tell(self, message: Cancel | Pause | Resume) -> None:
+        """What becomes of a sequence. Idempotent; with the engine away there is no sequence to speak of."""
         if self._transport is not None:
-            self._transport.write(encode(Cancel(seq, reason)))
+            self._transport.write(encode(message))
 
     async def load(self, message: Load, on_progress: Callable[[Progress], None] | None = None) -> Loaded:
         return await self._call(message, Loaded, on_progress)
@@ -158,7 +161,7 @@ class Supervisor:
     def _receive(self, message: ToFront) -> None:
         match message:
             case Tokens():
-                self._sink.on_tokens(message.seq, message.tokens)
+                self._sink.on_tokens(message)
             case Finished():
                 self._sink.on_finished(message)
             case Progress():
@@ -235,16 +238,20 @@ class Supervisor:
         self._on_state(state, reason)
 
 
-class _Link(asyncio.Protocol):
+class _Link(asyncio.BufferedProtocol):
     """The asyncio end of the socket."""
 
     def __init__(self, receive: Callable[[ToFront], None], lost: Callable[[], None]) -> None:
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
+        self._buffer = bytearray(_READ_BYTES)
         self._receive = receive
         self._lost = lost
 
-    def data_received(self, data: bytes) -> None:
-        for message in self._decoder.feed(data):
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        for message in self._decoder.feed(bytes(self._buffer[:nbytes])):
             self._receive(message)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from typing import Any, Protocol
 
-from mlx_sidecar_protocol.errors import DuplicateStream, RpcError, UnknownStream
+from mlx_sidecar_protocol.errors import DuplicateStream, InvalidParams, RpcError, UnknownStream, UnsupportedParameter
 from mlx_sidecar_protocol.model import StreamId
 
-from ..link.messages import Finished
+from ..link.messages import Cancel, Finished, Pause, Resume, Tokens
 from ..link.supervisor import error_from
 from .stream import Ending, Stream
 
@@ -28,11 +28,11 @@ class Outbox(Protocol):
 
 
 class Streams:
-    """``stop`` is called with a sequence's number when a stop string makes more of its tokens useless."""
+    """Lives on the event loop. ``tell`` tells the engine what becomes of a sequence."""
 
-    def __init__(self, outbox: Outbox, stop: Callable[[int], None]) -> None:
+    def __init__(self, outbox: Outbox, tell: Callable[[Cancel | Pause | Resume], None]) -> None:
         self._outbox = outbox
-        self._stop = stop
+        self._tell = tell
         self._numbers = count(1)
         self._open: dict[int, Stream] = {}
         # Names are keyed with their type: 1 and "1" are different names.
@@ -110,16 +110,45 @@ class Streams:
                 self._outbox.announce(stream)
         return last_seq
 
+    def acknowledge(self, stream: Stream, seq: int) -> None:
+        """The host has read the deltas up to number ``seq``: what was held back for it goes out, the engine goes on.
+
+        Raises:
+            UnsupportedParameter: the stream has no window.
+            InvalidParams: there is no such delta yet.
+        """
+        if stream.window is None:
+            raise UnsupportedParameter("window", "the stream was opened without one, so nothing waits for an ack")
+        with self._outbox.lock:
+            last_seq = stream.last_seq
+            if last_seq is None or seq > last_seq:
+                raise InvalidParams.field("seq", f"delta {seq} has not been sent")
+            stream.acknowledge(seq)
+            if stream.window_open and stream.unsaid:
+                self._outbox.announce(stream, stream.next_delta_at)
+        if stream.window_open and stream.paused and not stream.ended.done():
+            stream.paused = False
+            self._tell(Resume(stream.submit.seq))
+
+    def give_up(self, stream: Stream) -> None:
+        """End a stream whose deadline is over although the engine says nothing; what it says later is nobody's."""
+        self._tell(Cancel(stream.submit.seq, "deadline"))
+        self._finish(stream, Ending("deadline", stream.first_token_at is not None, stream.timing))
+
     # What the supervisor hears from the engine.
 
-    def on_tokens(self, seq: int, tokens: list[int]) -> None:
-        stream = self._open.get(seq)
-        if stream is None or stream.stop_match is not None:
+    def on_tokens(self, message: Tokens) -> None:
+        stream = self._open.get(message.seq)
+        if stream is None or stream.finish_reason is not None:
             return  # decoded before the engine heard that we are done
-        if stream.push(tokens) and stream.id is not None:
+        said = stream.push(message.tokens, message.logprobs)
+        if said and stream.id is not None and stream.window_open:
             self._outbox.announce(stream, stream.next_delta_at)
         if stream.finish_reason == "stop":
-            self._stop(seq)
+            self._tell(Cancel(message.seq, "stop"))
+        elif not stream.window_open and not stream.paused:
+            stream.paused = True
+            self._tell(Pause(message.seq))
 
     def on_finished(self, message: Finished) -> None:
         stream = self._open.get(message.seq)

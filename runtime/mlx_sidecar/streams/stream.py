@@ -14,8 +14,9 @@ from mlx_sidecar_protocol.generate import FinishReason
 from mlx_sidecar_protocol.model import StreamId
 from mlx_sidecar_protocol.notifications import StreamDelta
 
-from ..link.messages import Submit, Timing
-from .transcript import Transcript
+from ..link.messages import Submit, Timing, TokenLogprob
+from .logprobs import Logprobs, WithLogprobs
+from .transcript import CHUNK, Transcript
 
 
 class Detokenizer(Protocol):
@@ -44,7 +45,8 @@ class Stream:
 
     ``submit`` and the transcript's tokens are the journal: all that is needed to go on elsewhere.
     ``id`` is the host's name for the stream, None if it wants no deltas; ``min_interval_s`` is the least time between
-    two of them. A ``Source`` of the mailbox.
+    two of them, ``window`` how many may go unacknowledged while it runs. ``logprobs`` is there if they were asked for.
+    A ``Source`` of the mailbox.
     """
 
     def __init__(
@@ -54,10 +56,15 @@ class Stream:
         detokenizer: Detokenizer,
         stops: StopMatcher,
         min_interval_s: float = 0.0,
+        window: int | None = None,
+        logprobs: Logprobs | None = None,
     ) -> None:
         self.submit = submit
         self.id = id_
         self.min_interval_s = min_interval_s
+        self.window = window
+        self.logprobs = logprobs
+        self.paused = False  # the engine was told to wait for the host
         self.transcript = Transcript()
         self.opened_at = time.monotonic()
         self.first_token_at: float | None = None
@@ -69,14 +76,19 @@ class Stream:
         self._begins = (array("Q"), array("Q"))
         self._sent = (0, 0)
         self._taken_at = 0.0
+        self._acknowledged = 0  # deltas
 
     # On the event loop.
 
-    def push(self, tokens: list[int]) -> bool:
+    def push(self, tokens: list[int], logprobs: list[TokenLogprob] | None = None) -> bool:
         """Take in new tokens. True if they completed text that the host has not seen."""
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
         text, self.stop_match = self._stops.push(self._detokenizer.push_many(tokens))
+        if self.logprobs is not None:
+            assert logprobs is not None
+            assert len(logprobs) == len(tokens)
+            self.logprobs.append(logprobs)  # before the tokens: those are published
         self.transcript.append(text, tokens)
         return text != ""
 
@@ -124,6 +136,10 @@ class Stream:
         if following < len(characters):
             self._sent = (characters[following], tokens[following])
 
+    def acknowledge(self, seq: int) -> None:
+        """The host has read the deltas up to number ``seq``, which must have been taken. What it said before stays."""
+        self._acknowledged = max(self._acknowledged, seq + 1)
+
     # Under the mailbox's lock.
 
     @property
@@ -131,17 +147,32 @@ class Stream:
         """Whether the host has not been sent all there is."""
         return self._sent != self.transcript.published
 
+    @property
+    def unsaid(self) -> bool:
+        """Whether there is text that the host has not been sent."""
+        return self._sent[0] < self.transcript.published[0]
+
+    @property
+    def window_open(self) -> bool:
+        """Whether the host may be sent one more delta. The last ones wait for no ack: nothing of the stream follows."""
+        # Taking deltas, on any thread, can only close it; acks and the ending, on the event loop, can only open it.
+        # So the loop may read this without the lock: what it finds closed stays closed until it opens it itself.
+        return self.window is None or self.ended.done() or len(self._begins[0]) - self._acknowledged < self.window
+
     def take(self) -> bytes | None:
-        """The next ``stream/delta``: all that is new, within the bounds of one frame. None if nothing is."""
-        if not self.pending:
+        """The next ``stream/delta``: all that is new, within the bounds of one frame. None if nothing may be sent."""
+        if not self.pending or not self.window_open:
             return None
         assert self.id is not None
         characters, tokens = self._sent
-        text, ids = self.transcript.read(characters, tokens)
+        limit = CHUNK if self.logprobs is None else self.logprobs.tokens_per_delta
+        text, ids = self.transcript.read(characters, tokens, limit)
         seq = len(self._begins[0])
         self._begins[0].append(characters)
         self._begins[1].append(tokens)
         self._sent = (characters + len(text), tokens + len(ids))
         self._taken_at = time.monotonic()
         delta = StreamDelta(stream=self.id, seq=seq, offset=characters, text=text, tokens=ids)
-        return encode_notification("stream/delta", delta)
+        if self.logprobs is None:
+            return encode_notification("stream/delta", delta)
+        return encode_notification("stream/delta", WithLogprobs(delta, self.logprobs.encode(ids, tokens)))

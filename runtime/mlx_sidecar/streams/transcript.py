@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-_CHUNK = 4096  # characters; bounds both the cost of an append and the size of a delta
+CHUNK = 4096  # characters; bounds both the cost of an append and the size of a delta
 
 
 class Transcript:
@@ -14,7 +14,7 @@ class Transcript:
     """
 
     def __init__(self) -> None:
-        self._chunks: list[str] = [""]  # all but the last hold exactly _CHUNK characters
+        self._chunks: list[str] = [""]  # all but the last hold exactly CHUNK characters
         self._tokens = array("I")
         self._ends = array("I")  # characters of text once the token had been taken in
         # (characters, tokens), replaced as one object: a reader never sees text without its tokens.
@@ -24,27 +24,29 @@ class Transcript:
         """Add ``text`` and the tokens that completed it. Either may be empty."""
         characters = self.published[0] + len(text)
         while text:
-            room = _CHUNK - len(self._chunks[-1])
+            room = CHUNK - len(self._chunks[-1])
             self._chunks[-1] += text[:room]
             text = text[room:]
-            if len(self._chunks[-1]) == _CHUNK:
+            if len(self._chunks[-1]) == CHUNK:
                 self._chunks.append("")
         self._tokens.extend(tokens)
         self._ends.extend([characters] * len(tokens))
         self.published = (characters, len(self._tokens))
 
-    def read(self, character: int, token: int) -> tuple[str, list[int]]:
+    def read(self, character: int, token: int, limit: int = CHUNK) -> tuple[str, list[int]]:
         """Text from ``character`` and tokens from ``token`` on: all that is published, or the next few thousand.
 
-        The tokens are those whose text ends within the returned text.
+        The tokens are those whose text ends within the returned text, ``limit`` at most: then the text ends with them.
         """
         characters, tokens = self.published
-        chunk, skip = divmod(character, _CHUNK)
+        chunk, skip = divmod(character, CHUNK)
         text = self._chunks[chunk][skip:][: characters - character]
         end = character + len(text)
         stop = token
-        while stop < tokens and stop - token < _CHUNK and (end == characters or self._ends[stop] <= end):
+        while stop < tokens and stop - token < limit and (end == characters or self._ends[stop] <= end):
             stop += 1
+        if stop < tokens and stop - token == limit:
+            text = text[: self._ends[stop - 1] - character]
         return text, self._tokens[token:stop].tolist()
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlx_sidecar.text.decoding import ByteLevel, token_bytes
 from mlx_sidecar.text.detokenizer import Detokenizers
 from mlx_sidecar.text.templates import ChatTemplates
+from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokenizer import TextModel
 
 END = 256
@@ -57,6 +58,7 @@ def fake_text() -> TextModel:
         bos=None,
         special_tokens={},
         special_ids=tokens.special,
+        token_texts=TokenTexts(tokens),
         _tokens=tokens,
         _chat=ChatTemplates({"default": _CHATML}, {}),
         _detokenizers=Detokenizers(tokens),

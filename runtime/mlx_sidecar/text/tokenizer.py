@@ -17,6 +17,7 @@ from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
 from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.special import complete
 from mlx_sidecar.text.templates import ChatTemplates
+from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
@@ -30,7 +31,8 @@ class TextModel:
 
     ``vocabulary`` is the number of token ids the model knows: every id in a prompt must be below it.
     ``context_length`` is in tokens, None where no file says. ``eos_tokens`` end a turn. ``special_tokens`` maps names
-    such as ``bos_token`` to their text; ``special_ids`` are all that are flagged as special.
+    such as ``bos_token`` to their text; ``special_ids`` are all that are flagged as special. ``token_texts`` maps any
+    token to what it says by itself.
     """
 
     name: str
@@ -41,6 +43,7 @@ class TextModel:
     bos: int | None
     special_tokens: Mapping[str, str]
     special_ids: frozenset[int]
+    token_texts: Mapping[int, str]
     _tokens: Tokens
     _chat: ChatTemplates | None
     _detokenizers: Detokenizers
@@ -75,6 +78,7 @@ class TextModel:
             bos=tokens.token_id(special_tokens["bos_token"]) if "bos_token" in special_tokens else None,
             special_tokens=dict(special_tokens),
             special_ids=tokens.special,
+            token_texts=TokenTexts(tokens),
             _tokens=tokens,
             _chat=ChatTemplates(files.templates, special_tokens) if files.templates else None,
             _detokenizers=Detokenizers(tokens),

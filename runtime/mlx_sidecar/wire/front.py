@@ -26,7 +26,7 @@ from ..models.catalog import Catalog
 from ..observe import logs
 from ..streams.registry import Streams
 from .dispatcher import Method
-from .generate import NOT_YET, Generator
+from .generate import Generator
 from .handlers import SERVER, Handlers
 from .mailbox import Mailbox
 from .reader import Reader
@@ -51,7 +51,7 @@ class _Front:
             frame_bytes=config.frame_limit_bytes, batch=config.batch_limit, nesting=config.nesting_limit
         )
         self._mailbox = Mailbox()
-        self._streams = Streams(self._mailbox, lambda seq: self._engine.cancel(seq, "stop"))
+        self._streams = Streams(self._mailbox, lambda message: self._engine.tell(message))
         self._engine = Supervisor(config, self._streams, self._on_engine_state)
         self._catalog = Catalog(config, self._engine)
         self._session = Session(
@@ -119,7 +119,7 @@ class _Front:
             backend=ready.backend if ready else None,
             capabilities=ServerCapabilities(
                 methods=[name for name, spec in METHODS.items() if spec.direction == "host-to-sidecar"],
-                generate_parameters=[name for name in GenerateParams.model_fields if name not in NOT_YET],
+                generate_parameters=list(GenerateParams.model_fields),
                 autoload=self._config.autoload,
             ),
             limits=ServerLimits(

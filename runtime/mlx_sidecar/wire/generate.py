@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import anyio
 
-from mlx_sidecar_protocol.errors import (
-    Cancelled,
-    ContextTooLong,
-    InternalError,
-    InvalidParams,
-    ModelNotLoaded,
-    RpcError,
-    UnsupportedParameter,
-)
-from mlx_sidecar_protocol.generate import ErrorData, ErrorObject, GenerateParams, GenerateResult, Timing, Usage
+from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, ModelNotLoaded
+from mlx_sidecar_protocol.generate import GenerateParams
 
-from ..link.messages import ModelCard, Sampling, Submit
+from ..link.messages import Cancel, ModelCard, Sampling, Submit
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog
+from ..streams.logprobs import Logprobs
 from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
 from ..text.stops import StopMatcher
 from ..text.tokenizer import TextModel
+from .answer import Answer, encoded_logprobs, never_begun
 from .context import RequestContext
 from .offload import off_loop
+from .prompt import prompt_tokens
 
 _COLDEST = 1e-30  # below it nothing but the likeliest token is ever drawn, and float32 ends
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
-
-# Known to the contract, not done by this version; refused by name rather than dropped.
-NOT_YET = {
-    "logprobs": "this version does not report log probabilities",
-    "deadline_s": "this version has no deadlines; cancel the request instead",
-    "window": "this version has no flow control by window; deltas merge when the host is slow",
-    "priority": "this version serves requests in the order of their arrival; only normal is taken",
-}
+GRACE_S = 1.0  # for the engine to end a sequence at its deadline; then a device operation is not coming back
 
 
 @dataclass(frozen=True)
@@ -51,101 +38,108 @@ class Prepared:
     card: ModelCard
     text: TextModel
     tokens: list[int]
+    stops: StopMatcher
     load_s: float
 
 
-class Generator:
-    """Serves ``generate`` requests; one per front."""
+@dataclass
+class _Job:
+    """One request and how far it is."""
 
-    def __init__(self, catalog: Catalog, streams: Streams, engine: Supervisor) -> None:
+    context: RequestContext
+    params: GenerateParams
+    arrived: float = field(default_factory=time.monotonic)
+    prepared: Prepared | None = None
+    stream: Stream | None = None
+
+    def __post_init__(self) -> None:
+        asked = self.params.seed
+        self.seed = random.randrange(_SEED_LIMIT) if asked is None else asked
+        self.deadline = self.arrived + (self.params.deadline_s or float("inf"))
+
+
+class Generator:
+    """Serves ``generate`` requests; one per front. The engine has ``grace_s`` to react to a deadline."""
+
+    def __init__(self, catalog: Catalog, streams: Streams, engine: Supervisor, grace_s: float = GRACE_S) -> None:
         self._catalog = catalog
         self._streams = streams
         self._engine = engine
+        self._grace_s = grace_s
 
-    async def __call__(self, context: RequestContext, params: GenerateParams) -> Callable[[], GenerateResult]:
-        """The result is made when it is written: only then is the number of the last delta known."""
-        arrived = time.monotonic()
-        _refuse_what_is_not_done_yet(params)
+    async def __call__(self, context: RequestContext, params: GenerateParams) -> Answer:
+        job = _Job(context, params)
         with self._streams.claim(params.stream, context.cancel):
-            prepared = await self._prepare(params)
-            stream, ending = await self._run(context, params, prepared)
+            ending = await self._attempt(job)
             if ending.error is not None and ending.error.kind == ModelNotLoaded.kind and not ending.started:
                 # Evicted since we looked; once is bad luck, twice is an answer.
                 self._catalog.evicted(params.model)
-                prepared = await self._prepare_again(context, params)
-                stream, ending = await self._run(context, params, prepared)
-        _raise_what_never_started(stream, ending)
-        return partial(_answer, params, prepared, stream, ending, arrived)
+                ending = await self._attempt(job)
+        _raise_what_never_started(job, ending)
+        return Answer(
+            params=params,
+            seed=job.seed,
+            arrived=job.arrived,
+            prompt_tokens=len(job.prepared.tokens) if job.prepared else 0,
+            load_s=job.prepared.load_s if job.prepared else 0.0,
+            stream=job.stream,
+            ending=ending,
+            logprobs=await encoded_logprobs(params, job.stream),
+        )
+
+    async def _attempt(self, job: _Job) -> Ending:
+        job.stream = None
+        with anyio.CancelScope(deadline=job.deadline) as scope:
+            job.context.on_cancel(scope.cancel)
+            job.prepared = await self._prepare(job.params)
+        if job.context.cancelled:
+            raise Cancelled
+        if scope.cancelled_caught or job.prepared is None or time.monotonic() >= job.deadline:
+            return never_begun(job.arrived)
+        return await self._run(job, job.prepared)
 
     async def _prepare(self, params: GenerateParams) -> Prepared:
         card, text, load_s = await self._catalog.ready(params.model)
-        tokens = await prompt_tokens(text, params)
+        tokens = await prompt_tokens(text, params, card.vocabulary)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
-        _check_vocabulary(params, tokens, card.vocabulary)
-        return Prepared(card, text, tokens, load_s)
-
-    async def _prepare_again(self, context: RequestContext, params: GenerateParams) -> Prepared:
-        """By now a cancel goes to the engine, where there is nothing to end: it has to end the load instead."""
-        with anyio.CancelScope() as scope:
-            context.on_cancel(scope.cancel)
-            return await self._prepare(params)
-        raise Cancelled
-
-    async def _run(self, context: RequestContext, params: GenerateParams, prepared: Prepared) -> tuple[Stream, Ending]:
         stops = await off_loop(StopMatcher, params.stop or [])
-        submit = _submission(self._streams.next_number(), params, prepared)
-        interval_s = min(params.min_interval_ms or 0, _LONGEST_INTERVAL_MS) / 1000
-        stream = Stream(submit, params.stream, prepared.text.detokenizer(), stops, interval_s)
+        return Prepared(card, text, tokens, stops, load_s)
+
+    async def _run(self, job: _Job, prepared: Prepared) -> Ending:
+        submit = _submission(self._streams.next_number(), job, prepared)
+        job.stream = stream = _stream(submit, job.params, prepared)
         self._streams.open(stream)
         if stream.id is not None:
-            context.answer_after(stream)
+            job.context.answer_after(stream)
+        # The engine ends the sequence at its deadline; this is for one that hangs in a device operation.
+        overdue = asyncio.get_running_loop().call_at(job.deadline + self._grace_s, self._streams.give_up, stream)
         try:
             self._engine.send(submit)
-            context.on_cancel(lambda: self._engine.cancel(submit.seq))
-            return stream, await stream.ended
+            job.context.on_cancel(lambda: self._engine.tell(Cancel(submit.seq)))
+            return await stream.ended
         finally:
+            overdue.cancel()
             self._streams.close(stream)
 
 
-async def prompt_tokens(text: TextModel, params: GenerateParams) -> list[int]:
-    """The prompt as tokens, whichever of the three ways it was given. Raises InvalidParams if it has none."""
-    if params.tokens is not None:
-        return params.tokens
-    if params.messages is not None:
-        messages = [message.for_template() for message in params.messages]
-        rendered = await off_loop(text.render, messages, params.tools, True, params.template_args or {})
-        return await off_loop(text.encode, rendered, False)
-    assert params.prompt is not None
-    tokens = await off_loop(text.encode, params.prompt, True)
-    if not tokens:
-        raise InvalidParams.field("prompt", "it has no tokens: there is nothing to continue", "empty_prompt")
-    return tokens
+def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
+    alternatives = submit.sampling.logprobs
+    return Stream(
+        submit,
+        params.stream,
+        prepared.text.detokenizer(),
+        prepared.stops,
+        min_interval_s=min(params.min_interval_ms or 0, _LONGEST_INTERVAL_MS) / 1000,
+        window=params.window,
+        logprobs=None if alternatives is None else Logprobs(alternatives, prepared.text.token_texts),
+    )
 
 
-def _refuse_what_is_not_done_yet(params: GenerateParams) -> None:
-    for name, because in NOT_YET.items():
-        if getattr(params, name) not in (None, "normal"):
-            raise UnsupportedParameter(name, because)
-
-
-def _check_vocabulary(params: GenerateParams, prompt: list[int], size: int) -> None:
-    """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong.
-
-    A tokenizer may know more tokens than its model, so a prompt of text is looked at like one of tokens.
-    """
-    source = next(name for name in ("tokens", "messages", "prompt") if getattr(params, name) is not None)
-    given = {source: prompt, "stop_tokens": params.stop_tokens or (), "logit_bias": params.token_bias}
-    for name, tokens in given.items():
-        worst = max(tokens, default=0)
-        if worst >= size:
-            raise InvalidParams.field(name, f"token {worst} is outside the vocabulary of {size}", "unknown_token")
-
-
-def _submission(seq: int, params: GenerateParams, prepared: Prepared) -> Submit:
-    room = prepared.card.context_length - len(prepared.tokens)
+def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
+    params, card = job.params, prepared.card
+    room = card.context_length - len(prepared.tokens)
     stops = set(params.stop_tokens or ()) | (set() if params.ignore_eos else prepared.text.eos_tokens)
-    seed = random.randrange(_SEED_LIMIT) if params.seed is None else params.seed
     return Submit(
         seq=seq,
         model=params.model,
@@ -153,58 +147,27 @@ def _submission(seq: int, params: GenerateParams, prepared: Prepared) -> Submit:
         sampling=Sampling(
             temperature=params.temperature if params.temperature >= _COLDEST else 0.0,
             top_p=params.top_p,
-            top_k=min(params.top_k, prepared.card.vocabulary),
+            top_k=min(params.top_k, card.vocabulary),
             min_p=params.min_p,
             repetition_penalty=params.repetition_penalty,
             presence_penalty=params.presence_penalty,
             frequency_penalty=params.frequency_penalty,
             logit_bias=params.token_bias,
-            seed=seed,
+            seed=job.seed,
+            logprobs=None if params.logprobs is None else min(params.logprobs, card.vocabulary),
         ),
         max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
         stop_tokens=sorted(stops),
         priority=params.priority,
+        deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
     )
 
 
-def _raise_what_never_started(stream: Stream, ending: Ending) -> None:
+def _raise_what_never_started(job: _Job, ending: Ending) -> None:
     """A request that did no work is answered with an error; one that did, with a result that holds the work."""
-    if ending.started or stream.first_token_at is not None:
+    if ending.started or (job.stream is not None and job.stream.first_token_at is not None):
         return
     if ending.error is not None:
         raise ending.error
     if ending.reason == "cancelled":
         raise Cancelled
-
-
-def _answer(
-    params: GenerateParams, prepared: Prepared, stream: Stream, ending: Ending, arrived: float
-) -> GenerateResult:
-    reason = stream.finish_reason or ending.reason
-    first = stream.first_token_at
-    return GenerateResult(
-        stream=params.stream,
-        text=stream.transcript.text if params.echo_text else None,
-        tokens=stream.transcript.tokens if params.echo_text else None,
-        finish_reason=reason,
-        stop_match=stream.stop_match,
-        error=_error_object(ending.error or InternalError()) if reason == "error" else None,
-        usage=Usage(
-            prompt_tokens=len(prepared.tokens),
-            cached_tokens=ending.cached_tokens,
-            completion_tokens=stream.transcript.published[1],
-        ),
-        timing=Timing(
-            queue_s=ending.timing.queue_s,
-            load_s=prepared.load_s or None,
-            prefill_s=None if first is None else ending.timing.prefill_s,
-            first_token_s=None if first is None else first - arrived,
-            decode_s=None if first is None else ending.timing.decode_s,
-        ),
-        last_seq=stream.last_seq,
-        seed=stream.submit.sampling.seed,
-    )
-
-
-def _error_object(error: RpcError) -> ErrorObject:
-    return ErrorObject(code=error.code, message=error.message, data=ErrorData(**error.data))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
-from mlx_sidecar_protocol.errors import EngineLost, UnsupportedParameter
+from mlx_sidecar_protocol.errors import EngineLost
 from mlx_sidecar_protocol.notifications import ProgressParams
 from mlx_sidecar_protocol.operations import (
     DetokenizeParams,
@@ -49,6 +49,7 @@ from ..models.catalog import Catalog, OnProgress
 from ..streams.registry import Streams
 from .context import RequestContext
 from .offload import off_loop
+from .prompt import chat_text
 
 HealthStatus = Literal["ok", "starting", "degraded", "failed"]
 
@@ -99,9 +100,8 @@ class Handlers:
 
     async def render(self, context: RequestContext, params: RenderParams) -> RenderResult:
         text = await self._catalog.text(params.model)
-        messages = [message.for_template() for message in params.messages]
         rendered = await off_loop(
-            text.render, messages, params.tools, params.add_generation_prompt, params.template_args or {}
+            chat_text, text, params.messages, params.tools, params.add_generation_prompt, params.template_args
         )
         return RenderResult(text=rendered, tokens=await off_loop(text.encode, rendered, False))
 
@@ -115,8 +115,8 @@ class Handlers:
         return StreamSubscribeResult(stream=params.stream, last_seq=last_seq, finish_reason=stream.finish_reason)
 
     def stream_ack(self, context: RequestContext, params: StreamAckParams) -> EmptyResult:
-        self._streams.find(params.stream)
-        raise UnsupportedParameter("window", "this version opens no streams with a window, so none waits for an ack")
+        self._streams.acknowledge(self._streams.find(params.stream), params.seq)
+        return EmptyResult()
 
     async def stats(self, context: RequestContext, params: NoParams) -> StatsResult:
         answer, health = await self._examine()

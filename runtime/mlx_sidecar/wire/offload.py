@@ -7,14 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from mlx_sidecar_protocol.model import Received
+
 T = TypeVar("T")
 
 SMALL = 4096  # characters or items; about a millisecond of tokenising
 
 
-async def off_loop(function: Callable[..., T], *args: Any) -> T:
-    """``function(*args)``, in a thread unless every argument with a length is small."""
-    if all(_size(arg) <= SMALL for arg in args):
+async def off_loop(function: Callable[..., T], *args: Any, size: int = 0) -> T:
+    """``function(*args)``, in a thread unless ``size`` and every argument with a length are small."""
+    if size <= SMALL and all(_size(arg) <= SMALL for arg in args):
         return function(*args)
     return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
 
@@ -23,6 +25,8 @@ def _size(value: Any) -> int:
     """Characters of all strings within, or the length of a list of numbers."""
     if isinstance(value, str):
         return len(value)
+    if isinstance(value, Received):
+        return _size(dict(value))
     if isinstance(value, dict):
         return sum(_size(item) for item in value.values())
     if isinstance(value, list):
