@@ -1,0 +1,38 @@
+"""What all contenders have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import ClassVar, Self
+
+from .request import Flight, Request
+
+
+class Contender(ABC):
+    """A process with one model. Entering the block starts it and loads the model; leaving it ends it."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def start(self, request: Request) -> Flight:
+        """Send ``request`` now; its fate is told by the flight."""
+
+    @abstractmethod
+    def cancel(self, flight: Flight) -> None:
+        """Give it up, as one of its hosts would."""
+
+    @abstractmethod
+    async def open(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()

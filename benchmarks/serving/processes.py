@@ -1,0 +1,102 @@
+"""A child process that speaks lines of JSON, and one that speaks HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+_READY_S = 120.0  # a model is loaded in that time, or never
+
+
+class LineProcess(asyncio.SubprocessProtocol):
+    """``hear`` gets each line of the child's stdout, parsed, and when it was read; ``lost`` is told when it ends."""
+
+    def __init__(self, hear: Callable[[dict[str, Any], float], None], lost: Callable[[str], None]) -> None:
+        self._hear = hear
+        self._lost = lost
+        self._rest = b""
+        self._ended = asyncio.Event()
+        self._transport: asyncio.SubprocessTransport
+
+    async def start(self, *command: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.subprocess_exec(lambda: self, *command, stderr=None)
+
+    @property
+    def pid(self) -> int:
+        pid = self._transport.get_pid()
+        assert pid is not None
+        return pid
+
+    def send(self, frame: dict[str, Any]) -> None:
+        self._stdin().write(json.dumps(frame).encode() + b"\n")
+
+    async def stop(self) -> None:
+        """Close its stdin and wait for its end."""
+        self._lost = lambda _: None
+        self._stdin().close()
+        await self._ended.wait()
+        self._transport.close()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        now = time.monotonic()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._hear(json.loads(line), now)
+
+    def process_exited(self) -> None:
+        self._ended.set()
+        self._lost(f"the process ended with status {self._transport.get_returncode()}")
+
+    def _stdin(self) -> asyncio.WriteTransport:
+        pipe = self._transport.get_pipe_transport(0)
+        assert isinstance(pipe, asyncio.WriteTransport)
+        return pipe
+
+
+class HttpProcess:
+    """A server that was told its port; what it logs is kept for the message if it does not come up."""
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
+        self._process: asyncio.subprocess.Process
+
+    async def start(self, *command: str) -> None:
+        """Return when it answers GET /health with 200. Raises RuntimeError if it ends before, or takes too long."""
+        quiet = asyncio.subprocess.DEVNULL
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=self._log, stderr=self._log)
+        deadline_s = time.monotonic() + _READY_S
+        while not await self._healthy():
+            if self._process.returncode is not None or time.monotonic() > deadline_s:
+                self._log.seek(0)
+                raise RuntimeError(f"{command[0]} did not start:\n{self._log.read().decode()[-2000:]}")
+            await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """Not gently: nothing of it is needed any more."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        self._log.close()
+
+    async def _healthy(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        status = await reader.readline()
+        writer.close()
+        return b" 200 " in status
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,72 @@
+"""Batch invariance: how many tokens differ between alone and in a batch, and what ``--numerics exact`` costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from ...measure import Row
+from ..bench import Bench, Outcome, compete, faster
+from ..figures import Comparison
+from ..load import closed
+from ..models import SIZES
+from ..request import Flight
+from ..sidecar import Sidecar
+
+BATCH = 32
+PROMPT = 32
+ANSWER = 100
+STREAMS = (1, 8, 32)
+SAMPLINGS: dict[str, dict[str, Any]] = {"greedy": {}, "temperature 1": {"temperature": 1.0}}
+
+
+async def run(bench: Bench) -> Outcome:
+    """The same requests one after the other and 32 at a time, greedy and seeded, with the 1M model: tokens that differ,
+
+    counted up to the first difference of each request, because after it the texts have nothing to do with each other.
+    """
+    rows = []
+    for numerics, share, asked in (("fast", 1.0, ""), ("exact", 0.5, "0")):
+        small = bench.sized(next(iter(SIZES)), bench.form.rounds)
+        async with small.ours("--numerics", numerics) as ours:
+            for way, settings in SAMPLINGS.items():
+                found = await _compare(small, ours, settings, int(share * bench.form.compared) // len(SAMPLINGS))
+                what = f"tokens that differ between alone and in a batch of {BATCH}, --numerics {numerics}, {way}"
+                figure = f"{found.per_million:.0f} in a million ({found.differing} of {found.compared:,})"
+                rows.append(Row(what, figure, asked))
+    return Outcome(rows + await _cost(bench))
+
+
+async def _compare(bench: Bench, ours: Sidecar, settings: dict[str, Any], tokens: int) -> Comparison:
+    requests = [
+        bench.prompts.request(PROMPT, ANSWER, settings=settings, seed=n) for n in range(max(BATCH, tokens // ANSWER))
+    ]
+    if tokens < BATCH * ANSWER:  # the quick form
+        requests = [bench.prompts.request(PROMPT, tokens // BATCH, settings=settings, seed=n) for n in range(BATCH)]
+    alone = _in_order((await closed(ours, 1, requests)).flights)
+    together = _in_order((await closed(ours, BATCH, requests)).flights)
+    found = Comparison()
+    for one, other in zip(alone, together, strict=True):
+        found.add(one.tokens, other.tokens)
+    return found
+
+
+def _in_order(flights: Sequence[Flight]) -> list[Flight]:
+    """By their request, of which each has a seed of its own."""
+    return sorted(flights, key=lambda flight: flight.request.seed or 0)
+
+
+async def _cost(bench: Bench) -> list[Row]:
+    rows = []
+    async with AsyncExitStack() as stack:
+        exact, fast = bench.ours("--numerics", "exact"), bench.ours()
+        exact.name, fast.name = "exact", "fast"  # type: ignore[misc]
+        await bench.start(stack, exact, fast)
+        for streams in STREAMS:
+            asked = partial(bench.prompts.requests, streams, PROMPT, max(8, bench.form.answer // 3))
+            done = await compete(min(2, bench.form.rounds), [exact, fast], streams, asked)
+            what = f"tokens/s at {streams} streams, {bench.form.size}: --numerics exact against fast"
+            rows.append(faster(what, done["exact"], done["fast"]))
+    return rows
