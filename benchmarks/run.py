@@ -16,6 +16,7 @@ TITLES = {
     "startup": "Start-up",
     "blas": "Arithmetic on a Linux CPU",
     "gemv": "When a product goes to gemv",
+    "sampling": "Sampling",
     "generate": "Generation",
     "memory": "Memory",
 }
