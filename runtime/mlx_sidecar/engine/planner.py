@@ -1,0 +1,50 @@
+"""What the next step of a model is. Pure: it sees who runs, and what earlier steps took."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from .batch import Work
+from .chunks import Chunks
+from .pace import Pace
+from .queue import Ticket
+
+Running = Mapping[str, Mapping[int, Ticket]]  # by model and id, in order of admission
+
+
+class Planner:
+    """Plans steps, and learns from what they took."""
+
+    def __init__(self) -> None:
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+        self._chunks: defaultdict[str, Chunks] = defaultdict(Chunks)
+
+    def plan(self, running: Running, model: str, now: float, sharing: int) -> list[Work]:
+        """A token for all that decode, in order of admission, and then some prefill."""
+        decoding, prompts = _ready(running, model)
+        work = [Work(ticket.sequence, 1) for ticket in decoding]
+        if prompts:
+            budget = self._paces[model].budget(len(decoding), self._fastest_step_s(running), sharing)
+            work += self._chunks[model].split(prompts, budget, now) if budget else []
+        return work
+
+    def account(self, model: str, work: list[Work], seconds: float) -> None:
+        prefill = [part for part in work if part.count > 1]
+        if work:
+            tokens = sum(part.count for part in prefill)
+            self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
+        self._chunks[model].account(prefill)
+
+    def _fastest_step_s(self, running: Running) -> float | None:
+        """The shortest step of all models that decode: their streams are the first to notice a long operation."""
+        rows = {model: len(_ready(running, model)[0]) for model in running}
+        steps = [self._paces[model].decode_s(count) for model, count in rows.items() if count]
+        return min((step_s for step_s in steps if step_s is not None), default=None)
+
+
+def _ready(running: Running, model: str) -> tuple[list[Ticket], list[Ticket]]:
+    """Who of ``model`` decodes, and who has a prompt to take in."""
+    ready = [ticket for ticket in running.get(model, {}).values() if not ticket.sequence.spent]
+    pending = [(ticket, ticket.sequence.pending) for ticket in ready]
+    return [ticket for ticket, count in pending if count == 1], [ticket for ticket, count in pending if count > 1]
