@@ -112,10 +112,14 @@ class GenerateParams(Received):
         default=None, description="at most 256; they end the text as the model's own end of turn does"
     )
     ignore_eos: Annotated[bool, NullIs(False)] = False
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(default=None, description="how many alternatives")
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None, description="report log probabilities, with how many alternatives for each token"
+    )
 
     priority: Annotated[Priority, NullIs("normal")] = "normal"
-    deadline_s: Annotated[float, Field(gt=0)] | None = None
+    deadline_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="from the arrival of the request; then it ends with what there is"
+    )
 
     @model_validator(mode="after")
     def _fields_agree(self) -> GenerateParams:
@@ -150,7 +154,7 @@ class GenerateParams(Received):
 
 
 class TokenLogprob(Sent):
-    """A token and its natural log probability; null is minus infinity."""
+    """A token, what it says by itself, and its natural log probability; null is minus infinity."""
 
     token: TokenId
     text: str
@@ -174,7 +178,7 @@ class Usage(Sent):
 class Timing(Sent):
     """Seconds. What did not happen is absent: a request cancelled in the queue has only ``queue_s``."""
 
-    queue_s: Seconds = Field(description="until its prefill began")
+    queue_s: Seconds = Field(description="until its prefill began; if it ended before the engine had it, until then")
     load_s: Seconds | None = Field(default=None, description="loading the model, if this request had to")
     prefill_s: Seconds | None = Field(default=None, description="from there until its first token")
     first_token_s: Seconds | None = Field(default=None, description="from the request's arrival to its first token")
@@ -204,7 +208,9 @@ class GenerateResult(Sent):
     stream: StreamId | None = None
     text: str | None = Field(default=None, description="absent if echo_text is false")
     tokens: list[TokenId] | None = Field(default=None, description="absent if echo_text is false")
-    logprobs: list[Logprob] | None = None
+    logprobs: list[Logprob] | None = Field(
+        default=None, description="one for each of tokens, if asked for; absent if echo_text is false"
+    )
     finish_reason: FinishReason
     stop_match: str | None = Field(default=None, description="the stop string that ended it")
     error: ErrorObject | None = Field(default=None, description="with finish_reason error")

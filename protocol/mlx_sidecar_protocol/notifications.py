@@ -21,7 +21,7 @@ class StreamDelta(Sent):
     offset: Count = Field(description="characters (Unicode code points) of the stream before this text")
     text: str
     tokens: list[TokenId]
-    logprobs: list[Logprob] | None = None
+    logprobs: list[Logprob] | None = Field(default=None, description="one for each of tokens, if asked for")
 
 
 class StreamInterrupted(Sent):

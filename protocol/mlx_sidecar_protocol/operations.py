@@ -215,7 +215,7 @@ class StreamSubscribeResult(Sent):
 
 class StreamAckParams(Received):
     stream: StreamId
-    seq: Annotated[int, Field(ge=0)]
+    seq: Annotated[int, Field(ge=0)] = Field(description="this delta and all before it have been read")
 
 
 # Statistics.

@@ -161,17 +161,6 @@ def test_a_prompt_longer_than_the_context_is_context_too_long() -> None:
         assert_error(error, -32004, "context_too_long", have=12)
 
 
-@pytest.mark.parametrize(
-    "parameter",
-    [{"logprobs": 1}, {"deadline_s": 1.5}, {"window": 4, "stream": "s"}, {"priority": "high"}],
-    ids=lambda parameter: next(iter(parameter)),
-)
-def test_what_this_version_cannot_do_is_refused_by_name(parameter: dict[str, Any]) -> None:
-    with sidecar(*FAKE) as process:
-        error = process.error("generate", {"model": "fake", "prompt": "x", **parameter})
-        assert_error(error, -32004, "unsupported_parameter", name=next(iter(parameter)))
-
-
 def test_a_full_queue_is_overloaded_and_says_when_to_come_back() -> None:
     params = {"model": "fake?tokens=1000&delay_ms=10000", "prompt": "x"}
     with sidecar(*FAKE) as process:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from mlx_sidecar_protocol.generate import GenerateParams
 from tests.support.sidecar import PATIENCE_S, ROOT, Sidecar, outgoing, sidecar
 
 SERVE = (sys.executable, "-m", "mlx_sidecar", "serve", "--engine", "fake")
@@ -53,7 +54,7 @@ def test_initialize_tells_what_the_server_can_do() -> None:
             "waiting_requests": 1024,
         }
         assert "generate" in result["capabilities"]["methods"]
-        assert "window" not in result["capabilities"]["generate_parameters"]
+        assert result["capabilities"]["generate_parameters"] == list(GenerateParams.model_fields)
         assert process.error("initialize", {"protocol_version": 1, "client": {"name": "x"}})["code"] == -32600
 
 

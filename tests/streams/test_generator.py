@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import threading
 from typing import Any, cast
 
 import anyio
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, Fault, Finished, ModelCard, Pause, Resume, Submit, Timing, ToEngine
+from mlx_sidecar.link.messages import (
+    Cancel,
+    Fault,
+    Finished,
+    ModelCard,
+    Pause,
+    Resume,
+    Submit,
+    Timing,
+    ToEngine,
+    TokenLogprob,
+    Tokens,
+)
 from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar.models.catalog import Catalog
 from mlx_sidecar.streams.registry import Streams
-from mlx_sidecar.text.fake import fake_text
+from mlx_sidecar.text.fake import ByteTokens, fake_text
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.wire.answer import Answer
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.generate import Generator
 from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import Cancelled, InvalidParams, UnknownStream
-from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
 
 
 class Shelf:
-    """A catalog of one model. ``reloading`` is set when the model is asked for again, which then takes for ever."""
+    """A catalog of one model. ``loading`` is set when asking for it begins to take for ever: once it was evicted."""
 
-    def __init__(self, vocabulary: int = 257) -> None:
-        self.reloading = asyncio.Event()
-        self._card = ModelCard("fake", "ready", "fake", context_length=100, vocabulary=vocabulary)
-        self._evicted = False
+    def __init__(self, vocabulary: int = 257, text: TextModel | None = None, *, evicted: bool = False) -> None:
+        self.loading = asyncio.Event()
+        self._card = ModelCard("fake", "ready", "fake", context_length=100_000, vocabulary=vocabulary)
+        self._text = text or fake_text()
+        self._evicted = evicted
 
     async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
         if self._evicted:
-            self.reloading.set()
+            self.loading.set()
             await asyncio.Event().wait()
-        return self._card, fake_text(), 0.0
+        return self._card, self._text, 0.0
 
     def evicted(self, name: str) -> None:
         self._evicted = True
@@ -65,7 +80,7 @@ class Desk:
 
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
-    generator = Generator(cast(Catalog, shelf), desk.streams, cast(Supervisor, desk))
+    generator = Generator(cast(Catalog, shelf), desk.streams, cast(Supervisor, desk), grace_s=0.0)
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))
 
@@ -84,7 +99,7 @@ def test_a_cancel_while_an_evicted_model_is_loaded_again_does_not_wait_for_the_l
     async def test() -> None:
         shelf, context = Shelf(), RequestContext(1)
         running = generation(shelf, Desk(GONE), context)
-        await shelf.reloading.wait()
+        await shelf.loading.wait()
         context.cancel()
         with anyio.fail_after(60), pytest.raises(Cancelled):
             await running
@@ -135,4 +150,81 @@ def test_numbers_beyond_what_the_engine_computes_with_keep_their_meaning(
 
 
 def test_more_tokens_than_the_context_holds_are_as_many_as_it_holds() -> None:
-    assert asyncio.run(submitted(max_tokens=10**40)).max_tokens == 99
+    assert asyncio.run(submitted(max_tokens=10**40)).max_tokens == 99_999
+
+
+@pytest.mark.parametrize("priority", ["critical", "high", "normal", "low"])
+def test_the_engine_is_told_priority_and_log_probabilities(priority: str) -> None:
+    submit = asyncio.run(submitted(priority=priority, logprobs=3))
+    assert (submit.priority, submit.sampling.logprobs, submit.deadline_s) == (priority, 3, None)
+
+
+def test_the_engine_is_told_what_is_left_until_the_deadline() -> None:
+    left = asyncio.run(submitted(deadline_s=3600.0)).deadline_s
+    assert left is not None
+    assert left < 3600.0
+
+
+class SlowTokens(ByteTokens):
+    """A tokenizer that takes as long as a test wants."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def encode(self, text: str, add_special: bool) -> list[int]:
+        self.go_on.wait()
+        return super().encode(text, add_special)
+
+
+@pytest.mark.parametrize("stream", [None, "s"])
+@pytest.mark.parametrize("phase", ["loading", "tokenising", "loading again", "the engine is deaf"])
+def test_a_deadline_ends_a_request_whatever_it_waits_for(phase: str, stream: str | None) -> None:
+    async def test() -> GenerateResult:
+        slow = SlowTokens()
+        text = dataclasses.replace(fake_text(), _tokens=slow) if phase == "tokenising" else None
+        shelf = Shelf(text=text, evicted=phase == "loading")
+        desk = Desk(GONE if phase == "loading again" else None)
+        params = {"prompt": "x" * 5000, "deadline_s": 0.3, "seed": 3, "stream": stream}
+        answer = await generation(shelf, desk, RequestContext(1), **params)
+        slow.go_on.set()
+        assert desk.told == ([Cancel(1, "deadline")] if phase == "the engine is deaf" else [])
+        assert not desk.streams
+        result = answer()
+        assert isinstance(result, GenerateResult)
+        return result
+
+    result = asyncio.run(test())
+    assert (result.finish_reason, result.text, result.tokens, result.seed) == ("deadline", "", [], 3)
+    tokenised = phase in ("loading again", "the engine is deaf")
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (5000 * tokenised, 0)
+    assert (result.error, result.last_seq) == (None, None)
+
+
+def test_what_a_deaf_engine_says_after_the_deadline_is_nobodys() -> None:
+    async def test() -> None:
+        desk = Desk()
+        running = generation(Shelf(), desk, RequestContext(1), deadline_s=0.5, stream="s")
+        await desk.heard.wait()
+        desk.streams.on_tokens(Tokens(1, list(b"in time")))
+        answer = await running
+        desk.streams.on_tokens(Tokens(1, list(b" and late")))
+        desk.streams.on_finished(Finished(1, "length", True, Timing()))
+        result = answer()
+        assert isinstance(result, GenerateResult)
+        assert (result.text, result.finish_reason) == ("in time", "deadline")
+
+    asyncio.run(test())
+
+
+def test_the_log_probabilities_of_an_answer_are_left_out_with_its_text() -> None:
+    async def answer(**params: Any) -> dict[str, Any]:
+        desk = Desk()
+        running = generation(Shelf(), desk, RequestContext(1), logprobs=1, stream="s", **params)
+        await desk.heard.wait()
+        desk.streams.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [(66, -0.5)])]))
+        desk.streams.on_finished(Finished(1, "stop", True, Timing()))
+        return (await running)().to_plain()
+
+    entry = {"token": 65, "text": "A", "logprob": -1.0, "top": [{"token": 66, "text": "B", "logprob": -0.5}]}
+    assert asyncio.run(answer())["logprobs"] == [entry]
+    assert "logprobs" not in asyncio.run(answer(echo_text=False))

@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Callable
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.messages import Cancel, Finished, Pause, Resume, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel
 from mlx_sidecar.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.streams.stream import Stream
-from mlx_sidecar.text.fake import fake_text
-from mlx_sidecar.text.stops import StopMatcher
-from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import EngineLost, UnknownStream
-
-FAKE = fake_text()
-
-
-class Bench:
-    """A registry and a mailbox with one stream in them; ``told`` is what the engine was told."""
-
-    def __init__(self, stop: list[str], **options: Any) -> None:
-        self.told: list[Cancel | Pause | Resume] = []
-        self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, self.told.append)
-        self.stream = self.open("s", stop, **options)
-
-    def open(self, name: str, stop: list[str], **options: Any) -> Stream:
-        submit = Submit(self.streams.next_number(), "fake", [1], Sampling(), 100, [])
-        stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop), **options)
-        self.streams.open(stream)
-        return stream
-
-    def say(self, tokens: bytes) -> None:
-        """The engine decodes these tokens of the first stream."""
-        self.streams.on_tokens(Tokens(self.stream.submit.seq, list(tokens)))
-
-    def deltas(self) -> list[dict[str, Any]]:
-        """What the host reads now."""
-        return [json.loads(body)["params"] for body in self.mailbox.drain(1 << 30)]
-
-    def finish(self) -> None:
-        self.streams.on_finished(Finished(self.stream.submit.seq, "stop", True, Timing()))
-
-
-def on_loop(test: Callable[[], None]) -> None:
-    async def run() -> None:
-        test()
-
-    asyncio.run(run())
+from tests.support.streams import Bench, on_loop
 
 
 @given(st.text(max_size=60), st.lists(st.integers(1, 7), max_size=60), st.lists(st.booleans(), max_size=60))

@@ -41,7 +41,8 @@ class Logprobs:
     def encode(self, tokens: Sequence[int], start: int = 0) -> bytes:
         """JSON of a list of the contract's ``Logprob``, for ``tokens``, the first of which is number ``start``."""
         # A call for each token: none holds the interpreter for long.
-        return b"[%b]" % b",".join(to_json(self._entry(at, token)) for at, token in enumerate(tokens, start))
+        entries = (self._entry(at, token) for at, token in enumerate(tokens, start))
+        return b"[%b]" % b",".join(to_json(entry, inf_nan_mode="null") for entry in entries)
 
     def _entry(self, at: int, token: int) -> dict[str, Any]:
         begin = self._ends[at - 1] if at else 0

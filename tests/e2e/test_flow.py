@@ -1,0 +1,262 @@
+"""What a host may say about the flow of a generation: windows and acks, deadlines, priorities, log-probabilities."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+import pytest
+
+from tests.support.sidecar import Frame, sidecar
+
+FAKE = ("--engine", "fake")
+ENDLESS = "fake?tokens=100000&context=200000&delay_ms=1"
+
+
+def whole(deltas: list[Frame], result: Frame) -> bool:
+    """Whether the deltas are numbered without gaps and are together the answer."""
+    numbers = [delta["seq"] for delta in deltas]
+    text = "".join(delta["text"] for delta in deltas)
+    tokens = [token for delta in deltas for token in delta["tokens"]]
+    return (numbers, text, tokens) == (list(range(result["last_seq"] + 1)), result["text"], result["tokens"])
+
+
+# Windows.
+
+
+def test_a_stream_goes_no_further_than_its_window_and_on_with_an_ack() -> None:
+    with sidecar(*FAKE) as process:
+        id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 2})
+        process.notification("stream/delta", stream="s", seq=1)
+        # A stream without a window that was opened later passes it by.
+        other = process.call("generate", {"model": "fake?tokens=100&delay_ms=1", "prompt": "x", "stream": "t"})
+        assert whole(process.deltas("t"), other)
+        assert len(process.deltas("s")) == 2
+        for seq in range(6):
+            assert process.call("stream/ack", {"stream": "s", "seq": seq}) == {}
+            process.notification("stream/delta", stream="s", seq=seq + 2)
+        process.call("stream/cancel", {"stream": "s"})
+        result = process.result(id_)
+        assert result["finish_reason"] == "cancelled"
+        assert whole(process.deltas("s"), result)
+
+
+def test_a_stream_whose_window_is_used_up_is_not_decoded() -> None:
+    with sidecar(*FAKE) as process:
+        id_ = process.request(
+            "generate", {"model": "fake?tokens=2000&delay_ms=1", "prompt": "x", "stream": "s", "window": 1}
+        )
+        process.notification("stream/delta", stream="s", seq=0)
+        process.call("generate", {"model": "fake?tokens=200&delay_ms=1", "prompt": "x"})
+        process.call("stream/cancel", {"stream": "s"})
+        assert process.result(id_)["usage"]["completion_tokens"] < 150
+
+
+def test_a_host_that_acknowledges_everything_gets_the_whole_answer() -> None:
+    with sidecar(*FAKE) as process:
+        id_ = process.request(
+            "generate", {"model": "fake?tokens=300&wide=1&delay_ms=1", "prompt": "x", "stream": "s", "window": 3}
+        )
+        acknowledged = 0
+        while True:
+            frame = process.wait_for(
+                lambda frame: (
+                    frame.get("id") == id_
+                    or (frame.get("method") == "stream/delta" and frame["params"]["seq"] == acknowledged)
+                )
+            )
+            if "result" in frame:
+                break
+            process.notify("stream/ack", {"stream": "s", "seq": acknowledged})
+            acknowledged += 1
+        assert frame["result"]["finish_reason"] == "stop"
+        assert frame["result"]["usage"]["completion_tokens"] == 300
+        assert whole(process.deltas("s"), frame["result"])
+
+
+@pytest.mark.parametrize("ending", ["cancel", "deadline", "shutdown"])
+def test_a_stream_that_waits_for_acks_that_never_come_can_still_end(ending: str) -> None:
+    with sidecar(*FAKE) as process:
+        more: dict[str, Any] = {"deadline_s": 0.5} if ending == "deadline" else {}
+        id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1, **more})
+        process.notification("stream/delta", stream="s", seq=0)
+        if ending == "cancel":
+            process.notify("$/cancelRequest", {"id": id_})
+        elif ending == "shutdown":
+            process.request("shutdown", {"cancel": True})
+        result = process.result(id_)
+        assert result["finish_reason"] == ("deadline" if ending == "deadline" else "cancelled")
+        assert whole(process.deltas("s"), result)
+
+
+def test_an_ack_names_what_is_wrong_with_it() -> None:
+    with sidecar(*FAKE) as process:
+        assert process.error("stream/ack", {"stream": "s", "seq": 0})["data"]["kind"] == "unknown_stream"
+        process.call("generate", {"model": "fake", "prompt": "x", "stream": "free"})
+        unasked = process.error("stream/ack", {"stream": "free", "seq": 0})
+        assert (unasked["data"]["kind"], unasked["data"]["name"]) == ("unsupported_parameter", "window")
+        id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1})
+        process.notification("stream/delta", stream="s", seq=0)
+        beyond = process.error("stream/ack", {"stream": "s", "seq": 1})
+        assert (beyond["data"]["kind"], beyond["data"]["errors"][0]["loc"]) == ("invalid_params", ["seq"])
+        process.call("stream/cancel", {"stream": "s"})
+        last = process.result(id_)["last_seq"]
+        assert process.call("stream/ack", {"stream": "s", "seq": last}) == {}  # late, and no mistake
+        assert process.call("stream/ack", {"stream": "s", "seq": 0}) == {}
+
+
+def test_what_is_sent_again_waits_for_the_window_too() -> None:
+    with sidecar(*FAKE) as process:
+        id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1})
+        first = process.notification("stream/delta", stream="s", seq=0)
+        assert process.call("stream/subscribe", {"stream": "s"})["last_seq"] == 0
+        process.call("ping")
+        assert len(process.deltas("s")) == 1
+        process.call("stream/ack", {"stream": "s", "seq": 0})
+        again = process.notification("stream/delta", stream="s", seq=1)
+        assert again["offset"] == 0
+        assert again["text"].startswith(first["text"])
+        process.call("stream/cancel", {"stream": "s"})
+        process.result(id_)
+
+
+# Deadlines.
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["fake?load_ms=100000", "fake?prefill_ms=100000", ENDLESS, "fake?tokens=10&hang_after=5"],
+    ids=["loading", "prefilling", "decoding", "hanging"],
+)
+@pytest.mark.parametrize("stream", [{}, {"stream": "s"}], ids=["plain", "streamed"])
+def test_a_deadline_ends_a_request_as_a_result_whatever_it_is_doing(model: str, stream: dict[str, str]) -> None:
+    with sidecar(*FAKE) as process:
+        result = process.call("generate", {"model": model, "prompt": "four", "deadline_s": 0.5, "seed": 7, **stream})
+        assert (result["finish_reason"], result["seed"]) == ("deadline", 7)
+        decoded = model == ENDLESS or "hang" in model
+        assert (result["usage"]["completion_tokens"] > 0) == decoded
+        assert len(result["text"]) == result["usage"]["completion_tokens"]
+        assert result["usage"]["prompt_tokens"] == (0 if "load" in model else 4)
+        if stream:
+            assert "".join(delta["text"] for delta in process.deltas("s")) == result["text"]
+
+
+def test_a_deadline_counts_in_the_queue() -> None:
+    with sidecar(*FAKE) as process:
+        model = "fake?tokens=10000&delay_ms=10000"
+        running = [process.request("generate", {"model": model, "prompt": "x"}) for _ in range(100)]
+        result = process.call("generate", {"model": model, "prompt": "x", "deadline_s": 0.3, "priority": "low"})
+        assert (result["finish_reason"], result["usage"]["completion_tokens"]) == ("deadline", 0)
+        assert not any(frame.get("id") in running for frame in process.frames)
+
+
+def test_a_load_goes_on_when_the_request_that_began_it_is_over() -> None:
+    with sidecar(*FAKE) as process:
+        params = {"model": "fake?load_ms=1000", "prompt": "x"}
+        assert process.call("generate", {**params, "deadline_s": 0.1})["finish_reason"] == "deadline"
+        assert process.call("generate", params)["finish_reason"] == "stop"
+        assert process.call("stats")["counters"]["loads"] == 1
+
+
+def test_a_deadline_that_is_far_enough_changes_nothing() -> None:
+    with sidecar(*FAKE) as process:
+        for deadline_s in (3600, 1e300):
+            result = process.call("generate", {"model": "fake", "prompt": "x", "deadline_s": deadline_s})
+            assert result["finish_reason"] == "stop"
+
+
+# Priorities.
+
+
+def test_priorities_are_taken_and_others_are_refused_by_name() -> None:
+    with sidecar(*FAKE) as process:
+        for priority in ("critical", "high", "normal", "low", None):
+            result = process.call("generate", {"model": "fake", "prompt": "x", "priority": priority})
+            assert result["finish_reason"] == "stop"
+        error = process.error("generate", {"model": "fake", "prompt": "x", "priority": "urgent"})
+        assert (error["code"], error["data"]["errors"][0]["loc"]) == (-32602, ["priority"])
+
+
+# Log-probabilities.
+
+
+def check_logprobs(result: Frame, alternatives: int, *, greedy: bool) -> None:
+    assert [entry["token"] for entry in result["logprobs"]] == result["tokens"]
+    for entry in result["logprobs"]:
+        top = entry["top"]
+        assert len(top) == alternatives
+        assert sorted((other["logprob"] for other in top), reverse=True) == [other["logprob"] for other in top]
+        assert sum(exp(other["logprob"]) for other in top) <= 1 + 1e-5
+        assert entry["logprob"] <= 0
+        if greedy and alternatives:
+            assert (top[0]["token"], top[0]["logprob"]) == (entry["token"], entry["logprob"])
+
+
+@pytest.mark.parametrize("alternatives", [0, 1, 20])
+@pytest.mark.parametrize(
+    ("options", "model"), [(FAKE, "fake?tokens=100"), ((), "pocket")], ids=["fake engine", "pocket"]
+)
+def test_log_probabilities_are_one_for_each_token_and_the_same_streamed(
+    options: tuple[str, ...], model: str, alternatives: int
+) -> None:
+    with sidecar(*options) as process:
+        params = {
+            "model": model,
+            "prompt": "How do I cancel",
+            "logprobs": alternatives,
+            "max_tokens": 40,
+            "stream": "s",
+        }
+        result = process.call("generate", params)
+        check_logprobs(result, alternatives, greedy=model == "pocket")
+        deltas = process.deltas("s")
+        assert whole(deltas, result)
+        assert all([entry["token"] for entry in delta["logprobs"]] == delta["tokens"] for delta in deltas)
+        assert [entry for delta in deltas for entry in delta["logprobs"]] == result["logprobs"]
+        if result["text"].isascii():
+            assert "".join(entry["text"] for entry in result["logprobs"]) == result["text"]
+
+
+def test_log_probabilities_and_tokens_stay_in_step_before_a_stop_string() -> None:
+    with sidecar(*FAKE) as process:
+        params = {
+            "model": "fake?text=one two STOP three",
+            "prompt": "x",
+            "stop": ["STOP"],
+            "logprobs": 2,
+            "stream": "s",
+        }
+        result = process.call("generate", params)
+        assert (result["text"], result["stop_match"]) == ("one two ", "STOP")
+        check_logprobs(result, 2, greedy=False)
+        assert whole(process.deltas("s"), result)
+
+
+def test_sampled_tokens_have_log_probabilities_of_the_models_own_distribution() -> None:
+    with sidecar() as process:
+        params = {"model": "pocket", "prompt": "Hello", "logprobs": 1, "max_tokens": 1}
+        (greedy,) = process.call("generate", params)["logprobs"]
+        (sampled,) = process.call("generate", {**params, "temperature": 5.0, "seed": 1})["logprobs"]
+        assert sampled["top"][0]["token"] == greedy["token"]
+        assert abs(sampled["top"][0]["logprob"] - greedy["logprob"]) < 1e-3
+        assert sampled["logprob"] <= greedy["logprob"]
+
+
+def test_a_long_answer_with_all_alternatives_comes_whole_in_bounded_frames() -> None:
+    with sidecar(*FAKE) as process:
+        params = {"model": "fake?tokens=3000", "prompt": "x", "logprobs": 20, "stream": "s", "echo_text": False}
+        process.stop_reading()
+        id_ = process.request("generate", params)
+        process.go_on_reading()
+        result = process.result(id_)
+        assert "logprobs" not in result
+        deltas = process.deltas("s")
+        assert sum(len(delta["logprobs"]) for delta in deltas) == 3000
+        assert max(len(delta["tokens"]) for delta in deltas) <= 24
+
+
+def test_log_probabilities_that_were_not_asked_for_are_absent() -> None:
+    with sidecar(*FAKE) as process:
+        result = process.call("generate", {"model": "fake", "prompt": "x", "stream": "s"})
+        assert "logprobs" not in result
+        assert all("logprobs" not in delta for delta in process.deltas("s"))

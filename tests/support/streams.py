@@ -1,0 +1,53 @@
+"""A registry and a mailbox with a stream in them, for tests that are the engine and the host at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from mlx_sidecar.link.messages import Cancel, Finished, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.streams.registry import Streams
+from mlx_sidecar.streams.stream import Stream
+from mlx_sidecar.text.fake import fake_text
+from mlx_sidecar.text.stops import StopMatcher
+from mlx_sidecar.wire.mailbox import Mailbox
+
+FAKE = fake_text()
+
+
+class Bench:
+    """A registry and a mailbox with one stream in them; ``told`` is what the engine was told."""
+
+    def __init__(self, stop: list[str] | None = None, **options: Any) -> None:
+        self.told: list[Cancel | Pause | Resume] = []
+        self.mailbox = Mailbox()
+        self.streams = Streams(self.mailbox, self.told.append)
+        self.stream = self.open("s", stop or [], **options)
+
+    def open(self, name: str, stop: list[str], **options: Any) -> Stream:
+        submit = Submit(self.streams.next_number(), "fake", [1], Sampling(), 100, [])
+        stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop), **options)
+        self.streams.open(stream)
+        return stream
+
+    def say(self, tokens: bytes, **more: Any) -> None:
+        """The engine decodes these tokens of the first stream."""
+        self.streams.on_tokens(Tokens(self.stream.submit.seq, list(tokens), **more))
+
+    def deltas(self, limit_bytes: int = 1 << 30) -> list[dict[str, Any]]:
+        """What the host reads now, or the first ``limit_bytes`` of it and a delta more."""
+        return [json.loads(body)["params"] for body in self.mailbox.drain(limit_bytes)]
+
+    def finish(self, reason: FinishReason = "stop") -> None:
+        self.streams.on_finished(Finished(self.stream.submit.seq, reason, True, Timing()))
+
+
+def on_loop(test: Callable[[], None]) -> None:
+    """Run ``test`` where there is an event loop."""
+
+    async def run() -> None:
+        test()
+
+    asyncio.run(run())
