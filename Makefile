@@ -2,6 +2,7 @@
 # make test     the same set-up, then lint, types, schemas and all tests
 # make check    lint, types and schemas only
 # make bench    benchmarks; writes docs/measurements.md
+# make bench-serving  under load, against peers, a quarter of an hour; writes docs/benchmarks.md and docs/plots
 # make native   build the native part again
 # make schemas  write schemas/ from the protocol package
 # make clean    remove what was made
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE_SOURCES := $(wildcard native/CMakeLists.txt native/src/* native/mlx_sidecar_native/*)
 
-.PHONY: demo test bench native schemas check clean setup setup-dev setup-clients
+.PHONY: demo test bench bench-serving native schemas check clean setup setup-dev setup-clients
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -33,6 +34,10 @@ check: setup-dev
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.run
+
+bench-serving: setup-dev
+	$(PIP) 'matplotlib>=3.10'
+	$(BIN)/python -m benchmarks.serving --write
 
 schemas: setup
 	$(BIN)/python -m mlx_sidecar_protocol.schema

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..measure import Row
 from .batch_generator import Batching
@@ -59,9 +60,9 @@ class Bench:
         self.prompts = Prompts(seed=3)
         self._folder = folder
 
-    def sized(self, size: str, rounds: int) -> Bench:
-        """The same with another model; prompts go on where they are."""
-        other = Bench(replace(self.form, size=size, rounds=rounds), self._folder)
+    def changed(self, **form: Any) -> Bench:
+        """The same in another form; prompts go on where they are."""
+        other = Bench(replace(self.form, **form), self._folder)
         other.prompts = self.prompts
         return other
 

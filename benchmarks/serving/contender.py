@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from .request import Flight, Request
 
@@ -12,7 +12,7 @@ from .request import Flight, Request
 class Contender(ABC):
     """A process with one model. Entering the block starts it and loads the model; leaving it ends it."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def start(self, request: Request) -> Flight:

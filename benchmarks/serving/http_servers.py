@@ -118,7 +118,8 @@ def _hear(flight: Flight, event: str, now: float) -> None:
     if (usage := frame.get("usage")) is not None:
         flight.completion_tokens = usage["completion_tokens"]
     for choice in frame["choices"]:
-        if choice.get("text") or (choice.get("delta") or {}).get("content"):
+        delta = choice.get("delta") or {}
+        if any((choice.get("text"), delta.get("content"), delta.get("reasoning"), delta.get("reasoning_content"))):
             flight.hear(now, 1)
         flight.finish = choice.get("finish_reason") or flight.finish
 

@@ -33,7 +33,9 @@ def _figure(path: Path, columns: int = 1, width_in: float = 7.0, height_in: floa
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")
     with pyplot.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(1, columns, figsize=(width_in, height_in), sharey=True, layout="constrained")
+        figure, axes = pyplot.subplots(
+            1, columns, figsize=(width_in, height_in), sharex=True, sharey=True, layout="constrained"
+        )
         yield axes
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, metadata={"Software": None})
@@ -79,6 +81,8 @@ def first_token_cdf(panels: Mapping[str, Mapping[str, Sequence[float]]], path: P
                 shares = [100 * (n + 1) / len(values) for n in range(len(came))]
                 axes.step(came, shares, where="post", color=COLOURS[name], label=name)
             axes.set_xscale("log")
+            axes.minorticks_off()
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_title(title.replace(" (", "\n("), fontsize=9)
             axes.set_xlabel("first token within, s")
             axes.set_ylim(0, 101)
@@ -93,8 +97,9 @@ def gaps_over_time(traces: Mapping[str, Sequence[tuple[float, float]]], path: Pa
             if trace:
                 axes.plot(*zip(*trace, strict=True), ".", markersize=3, alpha=0.6, color=COLOURS[name], label=name)
         axes.axhline(3, color="#525252", linewidth=1, linestyle="--")
-        axes.annotate("asked: 99 of 100 below", (1, 3), (0, 3), ("axes fraction", "data"), "offset points", ha="right")
+        axes.annotate("asked: 99 of 100 below", (1, 3), (4, 0), ("axes fraction", "data"), "offset points", va="center")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("s since the long prompt was sent")
         axes.set_ylabel("gap between two deltas, decode steps")
-        axes.legend(markerscale=3, loc="upper right")
+        axes.figure.legend(markerscale=3, loc="outside upper center", ncols=2)

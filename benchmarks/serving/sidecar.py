@@ -25,6 +25,7 @@ class Connection:
         self._answers: dict[int, asyncio.Future[Frame]] = {}
         self._hear = hear
         self._lost = lost
+        self._ended: str | None = None
         self._process = LineProcess(self._receive, self._gone)
 
     async def open(self, *options: str) -> Frame:
@@ -54,6 +55,8 @@ class Connection:
 
     async def call(self, method: str, params: Frame) -> Frame:
         """The result. Raises ContenderFailed if the answer is an error, or none comes."""
+        if self._ended is not None:
+            raise ContenderFailed(self._ended)
         answer = self._answers[self.send(method, params)] = asyncio.get_running_loop().create_future()
         frame = await answer
         if "error" in frame:
@@ -71,6 +74,7 @@ class Connection:
         for answer in self._answers.values():
             answer.set_exception(ContenderFailed(why))
         self._answers.clear()
+        self._ended = why
         self._lost(why)
 
 

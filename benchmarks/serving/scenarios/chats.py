@@ -27,7 +27,7 @@ async def run(bench: Bench) -> Outcome:
     """
     async with AsyncExitStack() as stack:
         ours = bench.ours()
-        servers, rows = bench.servers()
+        servers, missing = bench.servers()
         everybody: list[Contender] = [ours, *servers]
         await bench.start(stack, *everybody)
         for contender in everybody:
@@ -38,6 +38,7 @@ async def run(bench: Bench) -> Outcome:
         runs[SEEDED] = partial(_round, bench, ours, seeds=True)
         done = await in_turns(min(3, bench.form.rounds), runs)
         seeded_peer = await _round(bench, servers[0], seeds=True)
+    rows = []
     mine = done[ours.name]
     for server in servers:
         asked = ("≥ 3×", "≤ 0.1×") if server is servers[0] else ("", "")
@@ -47,7 +48,7 @@ async def run(bench: Bench) -> Outcome:
     rows.append(faster(f"{CHATS} chats: ours with a seed in each request against without", done[SEEDED], mine, "1.0×"))
     figure = f"{seeded_peer.tokens_per_s:,.0f} tok/s, worst first token {milliseconds(max(seeded_peer.first_tokens_s))}"
     rows.append(Row(f"{CHATS} chats: {servers[0].name} with a seed in each request", figure))
-    return Outcome(rows)
+    return Outcome(rows + missing)
 
 
 async def _round(bench: Bench, contender: Contender, *, seeds: bool = False) -> Run:

@@ -11,7 +11,6 @@ from ...measure import Row
 from ..bench import Bench, Outcome, compete, faster
 from ..figures import Comparison
 from ..load import closed
-from ..models import SIZES
 from ..request import Flight
 from ..sidecar import Sidecar
 
@@ -29,7 +28,7 @@ async def run(bench: Bench) -> Outcome:
     """
     rows = []
     for numerics, share, asked in (("fast", 1.0, ""), ("exact", 0.5, "0")):
-        small = bench.sized(next(iter(SIZES)), bench.form.rounds)
+        small = bench.changed(size="1M")
         async with small.ours("--numerics", numerics) as ours:
             for way, settings in SAMPLINGS.items():
                 found = await _compare(small, ours, settings, int(share * bench.form.compared) // len(SAMPLINGS))
@@ -40,11 +39,8 @@ async def run(bench: Bench) -> Outcome:
 
 
 async def _compare(bench: Bench, ours: Sidecar, settings: dict[str, Any], tokens: int) -> Comparison:
-    requests = [
-        bench.prompts.request(PROMPT, ANSWER, settings=settings, seed=n) for n in range(max(BATCH, tokens // ANSWER))
-    ]
-    if tokens < BATCH * ANSWER:  # the quick form
-        requests = [bench.prompts.request(PROMPT, tokens // BATCH, settings=settings, seed=n) for n in range(BATCH)]
+    count, answer = max(BATCH, tokens // ANSWER), min(ANSWER, tokens // BATCH)
+    requests = [bench.prompts.request(PROMPT, answer, settings=settings, seed=n) for n in range(count)]
     alone = _in_order((await closed(ours, 1, requests)).flights)
     together = _in_order((await closed(ours, BATCH, requests)).flights)
     found = Comparison()
@@ -62,7 +58,7 @@ async def _cost(bench: Bench) -> list[Row]:
     rows = []
     async with AsyncExitStack() as stack:
         exact, fast = bench.ours("--numerics", "exact"), bench.ours()
-        exact.name, fast.name = "exact", "fast"  # type: ignore[misc]
+        exact.name, fast.name = "exact", "fast"
         await bench.start(stack, exact, fast)
         for streams in STREAMS:
             asked = partial(bench.prompts.requests, streams, PROMPT, max(8, bench.form.answer // 3))

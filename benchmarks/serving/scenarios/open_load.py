@@ -26,10 +26,11 @@ async def run(bench: Bench) -> Outcome:
     answer = max(1, bench.form.answer // 2)
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()
-        servers, rows = bench.servers()
+        servers, missing = bench.servers()
         await bench.start(stack, ours, peer, *servers)
         full = await closed(ours, CLIENTS, bench.prompts.requests(3 * CLIENTS, PROMPT, answer))
         capacity_per_s = full.tokens_per_s / answer
+        rows: list[Row] = []
         cdf: dict[str, dict[str, list[float]]] = {}
         for n, fraction in enumerate(FRACTIONS):
             rate = fraction * capacity_per_s
@@ -40,7 +41,7 @@ async def run(bench: Bench) -> Outcome:
                 rows.append(_row(f"{title}: {contender.name}", found))
                 cdf.setdefault(title, {})[contender.name] = found.first_tokens_s
     plot = Plot("open-load", "Share of requests whose first token came within a time", partial(first_token_cdf, cdf))
-    return Outcome(rows, [plot])
+    return Outcome(rows + missing, [plot])
 
 
 async def _run(bench: Bench, contender: Contender, arrivals: list[float], answer: int) -> Run:

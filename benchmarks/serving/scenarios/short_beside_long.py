@@ -19,7 +19,6 @@ from ..request import Flight
 
 STREAMS = 8
 SHORT = 32
-_ALONE = 24  # tokens of each stream that are looked at before the long prompt comes
 _ENDLESS = 16_000  # more than a stream gets to say
 _PAUSE_S = 0.05  # between two short requests
 
@@ -60,10 +59,7 @@ async def _round(bench: Bench, contender: Contender, seen: Seen) -> None:
     streams = [contender.start(bench.prompts.request(SHORT, _ENDLESS)) for _ in range(STREAMS)]
     for stream in streams:
         await stream.first()
-    # As long as it takes for a fresh stream to give so many tokens: not all contenders tell before the end.
-    await contender.start(bench.prompts.request(SHORT, _ALONE)).result()
-    alone_s = time.monotonic()
-    await contender.start(bench.prompts.request(SHORT, 1)).result()
+    await asyncio.sleep(bench.form.patience_s / 10)
     long = contender.start(bench.prompts.request(bench.form.long, 1))
     shorts = await _shorts(bench, contender, long)
     ended_s = time.monotonic()
@@ -71,7 +67,7 @@ async def _round(bench: Bench, contender: Contender, seen: Seen) -> None:
         contender.cancel(flight)
     await asyncio.gather(*(flight.result() for flight in (long, *streams)))
     began_s = max(stream.deltas[0][0] for stream in streams)
-    _take(seen, streams, (began_s, alone_s), (long.sent_s, min(ended_s, long.ended_s)))
+    _take(seen, streams, (began_s, long.sent_s), (long.sent_s, min(ended_s, long.ended_s)))
     step_s = seen.step_s[-1]
     seen.own_s.append(own_s)
     seen.delays += [(short.first_token_s - own_s) / step_s for short in shorts]

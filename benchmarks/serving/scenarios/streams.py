@@ -35,7 +35,7 @@ async def run(bench: Bench) -> Outcome:
         rows = await _samplings(bench, ours, peer)
         curves = await _curve(bench, [ours, peer, *servers])
     if bench.form.rounds > 1:
-        rows += await _large(bench.sized("100M", rounds=2))
+        rows += await _large(bench.changed(size="100M", rounds=2, answer=16))
     rows += [_curve_row(name, curve) for name, curve in curves.items()]
     plot = Plot("streams", "Tokens per second against streams, greedy", partial(throughput, curves))
     return Outcome(rows + missing, [plot])
@@ -61,7 +61,6 @@ async def _samplings(bench: Bench, ours: Contender, peer: Contender, clients: in
 
 async def _large(bench: Bench) -> list[Row]:
     """The same with the largest model, shorter."""
-    bench.form = replace(bench.form, answer=16)
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()
         await bench.start(stack, ours, peer)

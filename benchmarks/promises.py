@@ -1,0 +1,107 @@
+"""What is promised of every ``generate`` request, checked frame by frame. Pure: no pipe, no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+Frame = dict[str, Any]
+_CANCELLED = -32800
+
+
+@dataclass
+class _Open:
+    """A request without an answer yet, and what its stream has said."""
+
+    params: Frame
+    cancelled: bool = False
+    deltas: int = 0
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+
+
+class Promises:
+    """One answer to each request, and no error; deltas without gaps, whose text and tokens are the answer's.
+
+    ``broken`` says in words what was not kept; ``endings`` counts answers by how they ended.
+    """
+
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+        self.endings: Counter[str] = Counter()
+        self.tokens = 0
+        self._open: dict[int, _Open] = {}
+        self._streams: dict[object, int] = {}
+
+    @property
+    def unanswered(self) -> list[int]:
+        return list(self._open)
+
+    def asked(self, id_: int, params: Frame) -> None:
+        self._open[id_] = _Open(params)
+        if "stream" in params:
+            self._streams[params["stream"]] = id_
+
+    def cancelled(self, id_: int) -> None:
+        """A cancel of this request is being sent."""
+        if id_ in self._open:
+            self._open[id_].cancelled = True
+
+    def answered(self, frame: Frame) -> None:
+        """An answer to a ``generate`` request."""
+        request = self._open.pop(frame["id"], None)
+        if request is None:
+            self.broken.append(f"{frame['id']}: a second answer, or one to nothing")
+            return
+        self._streams.pop(request.params.get("stream"), None)
+        if "error" in frame:
+            self._refused(frame, request)
+        else:
+            self._ended(frame["id"], frame["result"], request)
+
+    def delta(self, params: Frame) -> int | None:
+        """A ``stream/delta``. The request it belongs to; None if there is none."""
+        id_ = self._streams.get(params["stream"])
+        if id_ is None:
+            self.broken.append(f"stream {params['stream']}: a delta after its answer")
+            return None
+        request = self._open[id_]
+        if (params["seq"], params["offset"]) != (request.deltas, len(request.text)):
+            expected = f"{request.deltas} at {len(request.text)}"
+            self.broken.append(f"{id_}: delta {params['seq']} at {params['offset']} where {expected} was due")
+        request.deltas += 1
+        request.text += params["text"]
+        request.tokens += params["tokens"]
+        return id_
+
+    def _refused(self, frame: Frame, request: _Open) -> None:
+        self.endings[f"error {frame['error']['code']}"] += 1
+        if not (request.cancelled and frame["error"]["code"] == _CANCELLED):
+            self.broken.append(f"{frame['id']}: {frame['error']} to {_brief(request.params)}")
+
+    def _ended(self, id_: int, result: Frame, request: _Open) -> None:
+        reason = result["finish_reason"]
+        self.endings[reason] += 1
+        self.tokens += result["usage"]["completion_tokens"]
+        allowed = {"length", "stop"}
+        allowed |= {"cancelled"} if request.cancelled else set()
+        allowed |= {"deadline"} if "deadline_s" in request.params else set()
+        if reason not in allowed:
+            self.broken.append(f"{id_}: finish_reason {reason} ({result.get('error')}) for {_brief(request.params)}")
+        if len(result["tokens"]) != result["usage"]["completion_tokens"]:
+            self.broken.append(f"{id_}: {len(result['tokens'])} tokens, and usage says {result['usage']}")
+        if "stream" in request.params:
+            self._streamed(id_, result, request)
+
+    def _streamed(self, id_: int, result: Frame, request: _Open) -> None:
+        for name, told in (("text", request.text), ("tokens", request.tokens)):
+            if result[name] != told:
+                self.broken.append(f"{id_}: the deltas' {name} is not the answer's: {told!r}, {result[name]!r}")
+        if result.get("last_seq", -1) != request.deltas - 1:
+            self.broken.append(f"{id_}: last_seq {result.get('last_seq')} after {request.deltas} deltas")
+
+
+def _brief(params: Frame) -> Frame:
+    """Parameters without the prompt."""
+    return {name: value for name, value in params.items() if name not in ("tokens", "prompt", "messages")}
