@@ -28,7 +28,7 @@ F find(void *library, const std::string &path, const char *name) {
 
 }  // namespace
 
-BlasLibrary load_blas(const std::string &shim, const std::string &openblas) {
+BlasLibrary load_blas(const std::string &shim, const std::string &openblas, bool invariant) {
     if (loaded) return *loaded;
     void *library = open_library(openblas, RTLD_NOW | RTLD_LOCAL);
     const auto config = find<char *(*)()>(library, openblas, "scipy_openblas_get_config");
@@ -37,12 +37,13 @@ BlasLibrary load_blas(const std::string &shim, const std::string &openblas) {
     // First private, then public: an unbound shim is never visible to anybody.
     void *shim_library = open_library(shim, RTLD_NOW | RTLD_LOCAL);
     const auto bind = find<mlx_sidecar_blas_bind_fn>(shim_library, shim, "mlx_sidecar_blas_bind");
-    if (const char *missing = bind(library)) {
+    const auto kernels = find<mlx_sidecar_blas_kernels_fn>(shim_library, shim, "mlx_sidecar_blas_kernels");
+    if (const char *missing = bind(library, invariant ? 1 : 0)) {
         throw std::runtime_error(openblas + " has no symbol " + missing);
     }
     open_library(shim, RTLD_NOW | RTLD_GLOBAL);
     get_num_threads = threads;
-    loaded = BlasLibrary{openblas, config()};
+    loaded = BlasLibrary{openblas, config(), invariant ? std::optional<std::string>(kernels()) : std::nullopt};
     return *loaded;
 }
 

@@ -4,8 +4,7 @@
 // This library, loaded RTLD_GLOBAL before mlx, comes earlier in the lookup order, so mlx calls these instead.
 // It links to no BLAS itself: the caller says at run time which library to forward to.
 //
-// OpenBLAS packs both operands before it multiplies, which for a few rows costs more than the product: such calls go
-// to gemv, row by row (benchmarks/gemv.py).
+// Under `--numerics exact` every float32 product is ours (products.hpp); else those are that OpenBLAS is slow at.
 #include "blas_shim.hpp"
 
 #include <dlfcn.h>
@@ -13,9 +12,14 @@
 #include <array>
 #include <cstddef>
 
+#include "products.hpp"
+
 #define EXPORT __attribute__((visibility("default")))
 
 namespace {
+
+using mlx_sidecar::Operand;
+using mlx_sidecar::Product;
 
 // The values of the CBLAS interface; the enums travel as int.
 constexpr int kRowMajor = 101, kColMajor = 102;
@@ -34,19 +38,16 @@ Gemm<double> dgemm = nullptr;
 ComplexGemm cgemm = nullptr;
 Gemv sgemv = nullptr;
 
-// A few rows, as in decoding for a few streams, are worth one gemv each; beyond four the packing pays for itself.
-constexpr int kMostRows = 4;
+// Whether every float32 product is ours.
+bool invariant = false;
+
+// OpenBLAS packs both operands before it multiplies, which for few rows costs more than the product. From this bound on
+// it is as fast as ours, and uses more threads where it may (benchmarks/products.py).
+constexpr int kMostRows = 64;
 // Up to about this many multiplications OpenBLAS has kernels of its own that do not pack.
 constexpr long long kSmallProduct = 1'000'000;
 
 bool known(int trans) { return trans == kNoTrans || trans == kTrans || trans == kConjTrans; }
-
-// One operand of a row-major product. For real numbers ConjTrans is Trans.
-struct Operand {
-    const float *data;
-    int ld;
-    bool transposed;
-};
 
 // y[n] = alpha * x[k] * op(B)[k, n] + beta * y[n], all row-major: one row of a product.
 void row_times_matrix(int n, int k, float alpha, const float *x, int incx, Operand b, float beta, float *y, int incy) {
@@ -57,19 +58,21 @@ void row_times_matrix(int n, int k, float alpha, const float *x, int incx, Opera
     }
 }
 
-// Sends a row-major product of few rows, or of one column, to gemv; false when it is neither.
-bool try_gemv(int m, int n, int k, float alpha, Operand a, Operand b, float beta, float *c, int ldc) {
-    if (n == 1) {
+// Multiplies what should not go to OpenBLAS's sgemm; false where it should.
+bool try_multiply(const Product &p) {
+    if (invariant) {
+        mlx_sidecar::multiply(p);
+    } else if (p.m == 1) {
+        // Weights that the cache holds are multiplied by gemv up to twice as fast as by ours.
+        row_times_matrix(p.n, p.k, p.alpha, p.a.data, p.a.transposed ? p.a.ld : 1, p.b, p.beta, p.c, 1);
+    } else if (p.n == 1) {
         // A column of the product is a row of its transpose: c^T = b^T op(A)^T.
-        const Operand a_turned{a.data, a.ld, !a.transposed};
-        row_times_matrix(m, k, alpha, b.data, b.transposed ? 1 : b.ld, a_turned, beta, c, ldc);
-        return true;
-    }
-    const bool few = m == 1 || (m <= kMostRows && 1LL * m * n * k > kSmallProduct);
-    if (!few) return false;
-    for (std::ptrdiff_t row = 0; row < m; ++row) {
-        const float *x = a.data + (a.transposed ? row : row * a.ld);
-        row_times_matrix(n, k, alpha, x, a.transposed ? a.ld : 1, b, beta, c + row * ldc, 1);
+        const Operand a_turned{p.a.data, p.a.ld, !p.a.transposed};
+        row_times_matrix(p.m, p.k, p.alpha, p.b.data, p.b.transposed ? 1 : p.b.ld, a_turned, p.beta, p.c, p.ldc);
+    } else if (p.m <= kMostRows && 1LL * p.m * p.n * p.k > kSmallProduct) {
+        mlx_sidecar::multiply(p);
+    } else {
+        return false;
     }
     return true;
 }
@@ -78,7 +81,7 @@ bool try_gemv(int m, int n, int k, float alpha, Operand a, Operand b, float beta
 
 extern "C" {
 
-EXPORT const char *mlx_sidecar_blas_bind(void *openblas) {
+EXPORT const char *mlx_sidecar_blas_bind(void *openblas, int every_product_invariant) {
     constexpr std::array<const char *, 4> names = {"scipy_cblas_sgemm", "scipy_cblas_dgemm", "scipy_cblas_cgemm",
                                                    "scipy_cblas_sgemv"};
     std::array<void *, names.size()> found{};
@@ -90,8 +93,13 @@ EXPORT const char *mlx_sidecar_blas_bind(void *openblas) {
     dgemm = reinterpret_cast<Gemm<double>>(found[1]);
     cgemm = reinterpret_cast<ComplexGemm>(found[2]);
     sgemv = reinterpret_cast<Gemv>(found[3]);
+    invariant = every_product_invariant != 0;
     return nullptr;
 }
+
+EXPORT const char *mlx_sidecar_blas_kernels() { return mlx_sidecar::kernels(); }
+
+EXPORT int mlx_sidecar_blas_use_kernels(const char *name) { return mlx_sidecar::use_kernels(name) ? 1 : 0; }
 
 EXPORT void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
                         const float *b, int ldb, float beta, float *c, int ldc) {
@@ -100,11 +108,9 @@ EXPORT void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k
                        known(trans_b);
     const Operand left{a, lda, trans_a != kNoTrans}, right{b, ldb, trans_b != kNoTrans};
     // Column-major storage is the transpose in row-major: C^T = op(B)^T op(A)^T.
-    const bool turned = order == kColMajor;
-    if (plain && try_gemv(turned ? n : m, turned ? m : n, k, alpha, turned ? right : left, turned ? left : right, beta,
-                          c, ldc)) {
-        return;
-    }
+    const Product product = order == kColMajor ? Product{n, m, k, alpha, right, left, beta, c, ldc}
+                                               : Product{m, n, k, alpha, left, right, beta, c, ldc};
+    if (plain && try_multiply(product)) return;
     sgemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 

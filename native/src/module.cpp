@@ -16,11 +16,13 @@ py::dict build_info() {
     return info;
 }
 
-py::tuple as_tuple(const mlx_sidecar::BlasLibrary &blas) { return py::make_tuple(blas.path, blas.config); }
+py::tuple as_tuple(const mlx_sidecar::BlasLibrary &blas) {
+    return py::make_tuple(blas.path, blas.config, blas.kernels ? py::object(py::str(*blas.kernels)) : py::none());
+}
 
-py::tuple load_blas(const std::string &shim, const std::string &openblas) {
+py::tuple load_blas(const std::string &shim, const std::string &openblas, bool invariant) {
     try {
-        return as_tuple(mlx_sidecar::load_blas(shim, openblas));
+        return as_tuple(mlx_sidecar::load_blas(shim, openblas, invariant));
     } catch (const std::runtime_error &error) {
         PyErr_SetString(PyExc_OSError, error.what());
         throw py::error_already_set();
@@ -36,7 +38,7 @@ py::object loaded_blas() {
 
 PYBIND11_MODULE(_native, module) {
     module.def("build_info", &build_info);
-    module.def("load_blas", &load_blas, py::arg("shim"), py::arg("openblas"));
+    module.def("load_blas", &load_blas, py::arg("shim"), py::arg("openblas"), py::arg("invariant"));
     module.def("loaded_blas", &loaded_blas);
     module.def("blas_threads", &mlx_sidecar::blas_threads);
 }

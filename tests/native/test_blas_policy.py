@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,14 +46,11 @@ def test_fast_puts_openblas_in_front_with_one_thread() -> None:
 
 
 @linux_only
-def test_exact_loads_nothing_and_says_why() -> None:
-    policy = policy_of(
-        "policy = preload('exact')\nmaps = open('/proc/self/maps').read()\nassert 'openblas' not in maps"
-    )
-    assert policy["name"] == "mlx reference BLAS"
+def test_exact_puts_kernels_in_front_that_do_not_depend_on_the_batch() -> None:
+    policy = policy_of("policy = preload('exact')", OPENBLAS_NUM_THREADS="2")
+    assert re.fullmatch(r"invariant \w+ kernels via shim", policy["name"])
+    assert (policy["active"], policy["threads"], policy["reason"]) == (True, 1, None)
     assert policy["bit_stable"]
-    assert not policy["active"]
-    assert "exact" in policy["reason"]
 
 
 @linux_only
@@ -61,48 +59,56 @@ def test_the_threads_a_user_asked_for_are_kept() -> None:
 
 
 @linux_only
-def test_preloading_twice_answers_the_same_policy_even_after_mlx() -> None:
-    code = "first = preload('fast')\nimport mlx.core\nsecond = preload('fast')\nassert first == second, (first, second)"
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_preloading_twice_answers_the_same_policy_even_after_mlx(numerics: str) -> None:
+    preload = f"preload('{numerics}')"
+    code = f"first = {preload}\nimport mlx.core\nsecond = {preload}\nassert first == second, (first, second)"
     assert policy_of(code, policy="second")["active"]
 
 
 @linux_only
-def test_a_preload_after_mlx_is_refused() -> None:
+def test_fast_after_mlx_is_refused() -> None:
     done = run("import mlx.core\nfrom mlx_sidecar.models.blas import preload\npreload('fast')")
     assert done.returncode == 1
     assert "BlasOrderError: mlx.core was imported before preload()" in done.stderr
 
 
 @linux_only
-def test_exact_after_fast_is_refused() -> None:
-    done = run("from mlx_sidecar.models.blas import preload\npreload('fast')\npreload('exact')")
+@pytest.mark.parametrize(("first", "second"), [("fast", "exact"), ("exact", "fast")])
+def test_one_numerics_after_the_other_is_refused(first: str, second: str) -> None:
+    done = run(f"from mlx_sidecar.models.blas import preload\npreload('{first}')\npreload('{second}')")
     assert done.returncode == 1
-    assert "BlasOrderError" in done.stderr
-
-
-def test_exact_may_come_after_mlx_where_nothing_would_change() -> None:
-    assert not policy_of("import mlx.core\npolicy = preload('exact')")["active"]
+    assert f"BlasOrderError: numerics '{second}' was asked for after" in done.stderr
 
 
 @linux_only
-def test_without_openblas_the_reference_blas_stays_and_the_policy_says_why() -> None:
+def test_exact_after_mlx_leaves_it_the_reference_blas_and_says_why() -> None:
+    policy = policy_of("import mlx.core\npolicy = preload('exact')")
+    assert (policy["name"], policy["active"], policy["bit_stable"]) == ("mlx reference BLAS", False, True)
+    assert "imported before preload()" in policy["reason"]
+
+
+@linux_only
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_without_openblas_the_reference_blas_stays_and_the_policy_says_why(numerics: str) -> None:
     code = (
         "import mlx_sidecar.models.blas as blas\n"
         "blas.find_spec = lambda name, real=blas.find_spec: None if name == 'scipy_openblas32' else real(name)\n"
-        "policy = preload('fast')\n"
+        f"policy = preload('{numerics}')\n"
         "import mlx.core as mx; assert (mx.ones((3, 4)) @ mx.ones((4, 5))).sum().item() == 60"
     )
     policy = policy_of(code)
-    assert (policy["name"], policy["active"]) == ("mlx reference BLAS", False)
+    assert (policy["name"], policy["active"], policy["bit_stable"]) == ("mlx reference BLAS", False, True)
     assert policy["reason"] == "scipy-openblas32 is not installed"
 
 
 @linux_only
-def test_without_the_shim_the_reference_blas_stays_and_the_policy_says_why() -> None:
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_without_the_shim_the_reference_blas_stays_and_the_policy_says_why(numerics: str) -> None:
     policy = policy_of(
-        "import mlx_sidecar_native\nmlx_sidecar_native.shim_path = lambda: None\npolicy = preload('fast')"
+        f"import mlx_sidecar_native\nmlx_sidecar_native.shim_path = lambda: None\npolicy = preload('{numerics}')"
     )
-    assert (policy["name"], policy["active"]) == ("mlx reference BLAS", False)
+    assert (policy["name"], policy["active"], policy["bit_stable"]) == ("mlx reference BLAS", False, True)
     assert "make native" in policy["reason"]
 
 
@@ -110,7 +116,7 @@ def test_without_the_shim_the_reference_blas_stays_and_the_policy_says_why() -> 
 def test_a_library_that_is_no_openblas_is_an_error_and_binds_nothing() -> None:
     done = run(
         "from mlx_sidecar_native import _native, shim_path\n"
-        "try:\n    _native.load_blas(str(shim_path()), 'libm.so.6')\n"
+        "try:\n    _native.load_blas(str(shim_path()), 'libm.so.6', False)\n"
         "except OSError as error:\n    print(error)\n"
         "assert _native.loaded_blas() is None and _native.blas_threads() == 0"
     )
@@ -119,10 +125,11 @@ def test_a_library_that_is_no_openblas_is_an_error_and_binds_nothing() -> None:
 
 
 @linux_only
-def test_mlx_really_calls_the_shim() -> None:
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_mlx_really_calls_the_shim(numerics: str) -> None:
     # The dynamic linker itself says which library it bound each symbol to.
     code = (
-        "from mlx_sidecar.models.blas import preload; preload('fast')\n"
+        f"from mlx_sidecar.models.blas import preload; preload('{numerics}')\n"
         "import mlx.core as mx; mx.eval(mx.ones((8, 8)) @ mx.ones((8, 8)))"
     )
     done = run(code, LD_DEBUG="bindings")
@@ -132,9 +139,10 @@ def test_mlx_really_calls_the_shim() -> None:
     assert all("libmlx_sidecar_blas.so" in line for line in bound)
 
 
-def test_preloading_imports_neither_mlx_nor_numpy() -> None:
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+def test_preloading_imports_neither_mlx_nor_numpy(numerics: str) -> None:
     done = run(
-        "from mlx_sidecar.models.blas import preload; preload('fast')\n"
+        f"from mlx_sidecar.models.blas import preload; preload('{numerics}')\n"
         "import sys; assert not {'mlx.core', 'numpy', 'ctypes', 'importlib.metadata'} & set(sys.modules)"
     )
     assert done.returncode == 0, done.stderr

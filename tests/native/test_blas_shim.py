@@ -1,8 +1,8 @@
-"""The shim's products against numpy's, for every layout, transposition, scaling and leading dimension."""
+"""The shim's products, forwarded and its own, against numpy's: every layout, transposition, scaling, leading dimension."""
 
 import ctypes
 import sys
-from ctypes import c_char_p, c_double, c_float, c_int, c_void_p
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,31 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlx_sidecar.models.blas import find_openblas
-from mlx_sidecar_native import shim_path
+from tests.support.blas_shim import COL_MAJOR, CONJ_TRANS, KERNELS, NO_TRANS, ROW_MAJOR, TRANS, bound_shim
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is built on Linux only")
-
-ROW_MAJOR, COL_MAJOR = 101, 102
-NO_TRANS, TRANS, CONJ_TRANS = 111, 112, 113
 
 Array = NDArray[Any]
 
 
-@pytest.fixture(scope="module")
-def shim() -> ctypes.CDLL:
-    # Loaded privately, so that mlx in this process keeps its own BLAS.
-    path, openblas = shim_path(), find_openblas()
-    assert path is not None
-    assert openblas is not None
-    library = ctypes.CDLL(str(path))
-    library.mlx_sidecar_blas_bind.argtypes = [c_void_p]
-    library.mlx_sidecar_blas_bind.restype = c_char_p
-    assert library.mlx_sidecar_blas_bind(ctypes.CDLL(str(openblas))._handle) is None
-    for name, scalar in (("cblas_sgemm", c_float), ("cblas_dgemm", c_double), ("cblas_cgemm", c_void_p)):
-        product = (c_void_p, c_int, c_void_p, c_int, scalar, c_void_p, c_int)
-        getattr(library, name).argtypes = [c_int] * 6 + [scalar, *product]
-    return library
+@pytest.fixture(scope="module", params=["forwarding", *KERNELS])
+def shim(request: pytest.FixtureRequest) -> Iterator[ctypes.CDLL]:
+    with bound_shim(None if request.param == "forwarding" else request.param) as library:
+        yield library
 
 
 @dataclass(frozen=True)
@@ -55,8 +41,8 @@ class Product:
     seed: int
 
 
-# One row and one column take another way than the rest; 0 takes none of the shortcuts.
-sizes = st.sampled_from([0, 1, 1, 2, 3, 5, 17, 33])
+# One row and one column take another way than the rest, and so does what fills no vector or tile; 0 takes none.
+sizes = st.sampled_from([0, 1, 1, 2, 3, 5, 17, 33, 65])
 scales = st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.25])
 transpositions = st.sampled_from([NO_TRANS, TRANS, CONJ_TRANS])
 products = st.builds(
@@ -170,12 +156,12 @@ def test_beta_zero_overwrites_what_was_never_initialised(shim: ctypes.CDLL, prod
 @pytest.mark.parametrize("trans_a", [NO_TRANS, TRANS])
 @pytest.mark.parametrize("trans_b", [NO_TRANS, TRANS])
 @pytest.mark.parametrize(
-    ("m", "n"), [(1, 1400), (2, 1400), (4, 1400), (5, 1400), (1400, 1), (1400, 2), (1400, 4), (60, 60)]
+    ("m", "n"), [(1, 1400), (2, 1400), (12, 1400), (13, 1400), (1400, 1), (1400, 2), (1400, 4), (65, 60), (289, 60)]
 )
 def test_products_as_large_as_a_layer_equal_numpy(
     shim: ctypes.CDLL, order: int, trans_a: int, trans_b: int, m: int, n: int
 ) -> None:
-    # Few rows times many weights go row by row; these sizes lie on both sides of that bound.
+    # These sizes lie on both sides of the bounds for few rows, for all rows of a block and for its depth.
     product = Product(order, trans_a, trans_b, m, n, k=401, alpha=0.5, beta=-1.0, pad=3, seed=5)
     got, expected, buffer = run(shim.cblas_sgemm, product, np.float32)
     assert_close(got, expected)

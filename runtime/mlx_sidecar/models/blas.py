@@ -1,9 +1,9 @@
 """Which BLAS computes matrix products on a Linux CPU, settled before mlx is imported.
 
-mlx's CPU wheel brings a reference BLAS, slow (2 GFLOP/s) and bit-stable. Under `fast` the shim of mlx_sidecar_native is
-put in front of it and forwards to the OpenBLAS of scipy-openblas32; under `exact` nothing is, because the reference
-BLAS sums every element in the same order whatever the batch. Neither mlx nor numpy is imported here: the loader only
-wins if it comes first, and it must cost the engine's start a few milliseconds at most.
+mlx's CPU wheel brings a reference BLAS, slow (2 GFLOP/s) and bit-stable. The shim of mlx_sidecar_native is put in front
+of it: under `fast` it forwards to the OpenBLAS of scipy-openblas32, under `exact` it computes every float32 product
+itself, each element in the same order whatever the batch. Neither mlx nor numpy is imported here: the loader only wins
+if it comes first, and it must cost the engine's start a few milliseconds at most.
 """
 
 import os
@@ -27,8 +27,8 @@ class BlasPolicy:
     """What multiplies matrices in this process; `stats`, model cards and `doctor` show it.
 
     `threads` is per product, None where it is not ours to know. `library` is the OpenBLAS behind the shim.
-    `bit_stable`: an element of a product has the same bits whatever rows share the product, which `--numerics exact`
-    needs. `reason` says why the shim is not in force; None when it is.
+    `bit_stable`: an element of a float32 product has the same bits whatever rows share the product, which `--numerics
+    exact` needs. `reason` says why the shim is not in force; None when it is.
     """
 
     name: str
@@ -51,25 +51,24 @@ def preload(numerics: Numerics) -> BlasPolicy:
     """Settle the BLAS of this process; call it before anything imports mlx.core.
 
     Sets OPENBLAS_NUM_THREADS to 1 unless the user set it: two threads that contend for a core were 20 times slower than
-    one. Calling it again with the same argument answers the same policy. Raises BlasOrderError where mlx was imported
-    before the shim could be loaded or `exact` is asked for after `fast`, and BlasLoadError where the shim cannot load.
+    one. Calling it again with the same argument answers the same policy. Where mlx was imported before, `exact` leaves
+    it its reference BLAS. Raises BlasOrderError where `fast` comes after mlx or one of the two after the other, and
+    BlasLoadError where the shim cannot load.
     """
     # OpenBLAS reads it while it is loaded, numpy's own copy of it included.
     os.environ.setdefault(THREADS_VARIABLE, "1")
     if (loaded := _loaded()) is not None:
-        if numerics == "exact":
-            raise BlasOrderError("numerics 'exact' was asked for after 'fast' had replaced the BLAS of this process")
+        if loaded.bit_stable != (numerics == "exact"):
+            raise BlasOrderError(f"numerics {numerics!r} was asked for after this process had settled on {loaded.name}")
         return loaded
     if sys.platform != "linux":
         return BlasPolicy(SYSTEM, reason="the shim is for Linux; here mlx brings its own (Accelerate, Metal)")
     if not _has_cpu_wheel():
         return BlasPolicy(SYSTEM, reason="this mlx is not the CPU wheel, whose reference BLAS the shim replaces")
-    if numerics == "exact":
-        return _reference("numerics 'exact': its bits do not depend on the batch")
-    return _load_shim()
+    return _load_shim(invariant=numerics == "exact")
 
 
-def _load_shim() -> BlasPolicy:
+def _load_shim(*, invariant: bool) -> BlasPolicy:
     shim = mlx_sidecar_native.shim_path()
     if shim is None or find_spec("mlx_sidecar_native._native") is None:
         return _reference("mlx_sidecar_native is not built: run `make native`")
@@ -77,14 +76,16 @@ def _load_shim() -> BlasPolicy:
     if openblas is None:
         return _reference("scipy-openblas32 is not installed")
     if "mlx.core" in sys.modules:
+        if invariant:
+            return _reference("mlx.core was imported before preload(): its BLAS is bound")
         raise BlasOrderError("mlx.core was imported before preload(): its BLAS is bound and cannot be replaced")
     from mlx_sidecar_native import _native
 
     try:
-        path, config = _native.load_blas(str(shim), str(openblas))
+        loaded = _native.load_blas(str(shim), str(openblas), invariant)
     except OSError as error:
         raise BlasLoadError(f"the BLAS shim does not load: {error}") from error
-    return _describe(path, config, _native.blas_threads())
+    return _describe(*loaded, _native.blas_threads())
 
 
 def _reference(reason: str) -> BlasPolicy:
@@ -102,10 +103,12 @@ def _loaded() -> BlasPolicy | None:
     return None if blas is None else _describe(*blas, _native.blas_threads())
 
 
-def _describe(path: str, config: str, threads: int) -> BlasPolicy:
+def _describe(path: str, config: str, kernels: str | None, threads: int) -> BlasPolicy:
+    if kernels is not None:
+        return BlasPolicy(f"invariant {kernels} kernels via shim", True, 1, path, bit_stable=True)
     # "OpenBLAS 0.3.34.481.3 DYNAMIC_ARCH NO_AFFINITY SkylakeX MAX_THREADS=64": the release is the first three parts.
     release = ".".join(config.split()[1].split(".")[:3])
-    return BlasPolicy(f"openblas {release} via shim", active=True, threads=threads, library=path)
+    return BlasPolicy(f"openblas {release} via shim", True, threads, path)
 
 
 def _has_cpu_wheel() -> bool:
