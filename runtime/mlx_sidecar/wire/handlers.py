@@ -28,7 +28,6 @@ from mlx_sidecar_protocol.operations import (
     NoParams,
     Queue,
     RenderParams,
-    RenderResult,
     ServerInfo,
     StatsResult,
     StreamAckParams,
@@ -36,7 +35,6 @@ from mlx_sidecar_protocol.operations import (
     StreamSubscribeParams,
     StreamSubscribeResult,
     TokenizeParams,
-    TokenizeResult,
     UnloadParams,
     UnloadResult,
 )
@@ -48,6 +46,7 @@ from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog, OnProgress
 from ..streams.registry import Streams
 from .context import RequestContext
+from .large import object_json
 from .offload import off_loop
 from .prompt import chat_text
 
@@ -88,22 +87,25 @@ class Handlers:
         answer = await self._engine.models()
         return ModelsResult(models=[_card(card) for card in answer.models])
 
-    async def tokenize(self, context: RequestContext, params: TokenizeParams) -> TokenizeResult:
-        text = await self._catalog.text(params.model)
-        tokens = await off_loop(text.encode, params.text, params.add_special)
-        pieces = await off_loop(text.pieces, tokens) if params.pieces else None
-        return TokenizeResult(tokens=tokens, count=len(tokens), pieces=pieces)
-
     async def detokenize(self, context: RequestContext, params: DetokenizeParams) -> DetokenizeResult:
         text = await self._catalog.text(params.model)
         return DetokenizeResult(text=await off_loop(text.decode, params.tokens))
 
-    async def render(self, context: RequestContext, params: RenderParams) -> RenderResult:
+    # TokenizeResult and RenderResult, as JSON: a text of a megabyte is some hundred thousand tokens.
+
+    async def tokenize(self, context: RequestContext, params: TokenizeParams) -> bytes:
+        text = await self._catalog.text(params.model)
+        tokens = await off_loop(text.encode, params.text, params.add_special)
+        pieces = await off_loop(text.pieces, tokens) if params.pieces else None
+        return await off_loop(object_json, {"tokens": tokens, "count": len(tokens), "pieces": pieces})
+
+    async def render(self, context: RequestContext, params: RenderParams) -> bytes:
         text = await self._catalog.text(params.model)
         rendered = await off_loop(
             chat_text, text, params.messages, params.tools, params.add_generation_prompt, params.template_args
         )
-        return RenderResult(text=rendered, tokens=await off_loop(text.encode, rendered, False))
+        tokens = await off_loop(text.encode, rendered, False)
+        return await off_loop(object_json, {"text": rendered, "tokens": tokens})
 
     def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:
         self._streams.cancel(params.stream)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from mlx_sidecar_protocol.errors import InvalidParams
 from mlx_sidecar_protocol.generate import GenerateParams, Message
 
 from ..text.tokenizer import TextModel
+from .large import SLICE
 from .offload import off_loop
 
 
@@ -52,6 +54,8 @@ def chat_text(
 
 def _check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
     """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong."""
-    worst = max(tokens, default=0)
+    ids = iter(tokens)
+    # Slice by slice: over a million ids at once the interpreter would be held for long.
+    worst = max((max(part) for part in iter(lambda: list(islice(ids, SLICE)), [])), default=0)
     if worst >= size:
         raise InvalidParams.field(name, f"token {worst} is outside the vocabulary of {size}", "unknown_token")
