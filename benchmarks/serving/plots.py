@@ -97,7 +97,7 @@ def gaps_over_time(traces: Mapping[str, Sequence[tuple[float, float]]], path: Pa
             if trace:
                 axes.plot(*zip(*trace, strict=True), ".", markersize=3, alpha=0.6, color=COLOURS[name], label=name)
         axes.axhline(3, color="#525252", linewidth=1, linestyle="--")
-        axes.annotate("asked: 99 of 100 below", (1, 3), (4, 0), ("axes fraction", "data"), "offset points", va="center")
+        axes.annotate("asked: p99\nbelow this", (1, 3), (4, 0), ("axes fraction", "data"), "offset points", va="center")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("s since the long prompt was sent")

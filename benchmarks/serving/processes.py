@@ -64,26 +64,26 @@ class HttpProcess:
 
     def __init__(self) -> None:
         self.port = _free_port()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
         self._process: asyncio.subprocess.Process
 
     async def start(self, *command: str) -> None:
         """Return when it answers GET /health with 200. Raises RuntimeError if it ends before, or takes too long."""
         quiet = asyncio.subprocess.DEVNULL
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=self._log, stderr=self._log)
-        deadline_s = time.monotonic() + _READY_S
-        while not await self._healthy():
-            if self._process.returncode is not None or time.monotonic() > deadline_s:
-                self._log.seek(0)
-                raise RuntimeError(f"{command[0]} did not start:\n{self._log.read().decode()[-2000:]}")
-            await asyncio.sleep(0.1)
+        with tempfile.TemporaryFile() as log:  # the child has its own handle of it
+            self._process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=log, stderr=log)
+            deadline_s = time.monotonic() + _READY_S
+            while not await self._healthy():
+                if self._process.returncode is not None or time.monotonic() > deadline_s:
+                    await self.stop()
+                    log.seek(0)
+                    raise RuntimeError(f"{command[0]} did not start:\n{log.read().decode()[-2000:]}")
+                await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
         """Not gently: nothing of it is needed any more."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
-        self._log.close()
 
     async def _healthy(self) -> bool:
         try:

@@ -14,7 +14,6 @@ from ..load import closed
 from ..request import Flight
 from ..sidecar import Sidecar
 
-BATCH = 32
 PROMPT = 32
 ANSWER = 100
 STREAMS = (1, 8, 32)
@@ -32,17 +31,18 @@ async def run(bench: Bench) -> Outcome:
         async with small.ours("--numerics", numerics) as ours:
             for way, settings in SAMPLINGS.items():
                 found = await _compare(small, ours, settings, int(share * bench.form.compared) // len(SAMPLINGS))
-                what = f"tokens that differ between alone and in a batch of {BATCH}, --numerics {numerics}, {way}"
+                what = f"tokens that differ, alone and in a batch of {bench.form.streams}: --numerics {numerics}, {way}"
                 figure = f"{found.per_million:.0f} in a million ({found.differing} of {found.compared:,})"
                 rows.append(Row(what, figure, asked))
     return Outcome(rows + await _cost(bench))
 
 
 async def _compare(bench: Bench, ours: Sidecar, settings: dict[str, Any], tokens: int) -> Comparison:
-    count, answer = max(BATCH, tokens // ANSWER), min(ANSWER, tokens // BATCH)
+    batch = bench.form.streams
+    count, answer = max(batch, tokens // ANSWER), min(ANSWER, tokens // batch)
     requests = [bench.prompts.request(PROMPT, answer, settings=settings, seed=n) for n in range(count)]
     alone = _in_order((await closed(ours, 1, requests)).flights)
-    together = _in_order((await closed(ours, BATCH, requests)).flights)
+    together = _in_order((await closed(ours, batch, requests)).flights)
     found = Comparison()
     for one, other in zip(alone, together, strict=True):
         found.add(one.tokens, other.tokens)
@@ -60,7 +60,7 @@ async def _cost(bench: Bench) -> list[Row]:
         exact, fast = bench.ours("--numerics", "exact"), bench.ours()
         exact.name, fast.name = "exact", "fast"
         await bench.start(stack, exact, fast)
-        for streams in STREAMS:
+        for streams in (n for n in STREAMS if n <= bench.form.streams):
             asked = partial(bench.prompts.requests, streams, PROMPT, max(8, bench.form.answer // 3))
             done = await compete(min(2, bench.form.rounds), [exact, fast], streams, asked)
             what = f"tokens/s at {streams} streams, {bench.form.size}: --numerics exact against fast"

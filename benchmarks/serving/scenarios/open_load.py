@@ -14,7 +14,6 @@ from ..plots import first_token_cdf
 
 FRACTIONS = (0.3, 0.6, 0.9)
 PROMPT = 64
-CLIENTS = 32
 _DRAIN = 1.0  # what is not answered when the load has stopped for as long as it lasted, never is
 
 
@@ -28,7 +27,8 @@ async def run(bench: Bench) -> Outcome:
         ours, peer = bench.ours(), bench.batch_generator()
         servers, missing = bench.servers()
         await bench.start(stack, ours, peer, *servers)
-        full = await closed(ours, CLIENTS, bench.prompts.requests(3 * CLIENTS, PROMPT, answer))
+        clients = bench.form.streams
+        full = await closed(ours, clients, bench.prompts.requests(3 * clients, PROMPT, answer))
         capacity_per_s = full.tokens_per_s / answer
         rows: list[Row] = []
         cdf: dict[str, dict[str, list[float]]] = {}

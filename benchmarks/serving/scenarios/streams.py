@@ -17,22 +17,20 @@ from ..load import closed
 from ..plots import throughput
 from ..request import Request
 
-STREAMS = 32
 PROMPT = 32
-CURVE = (1, 2, 4, 8, 16, 32)
 WARM = {"temperature": 0.8}
 
 
 async def run(bench: Bench) -> Outcome:
-    """Closed loops of 32 clients with two requests each of 32 prompt tokens. The mixed settings differ in temperature,
+    """Closed loops of 32 clients with two requests each (one with 100M parameters) of 32 prompt tokens. The mixed
 
-    top-k, top-p, min-p and seed; the peer is spared the seeds, which it cannot do per request.
+    settings differ in temperature, top-k, top-p, min-p and seed; the peer is spared the seeds, which it has not.
     """
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()
         servers, missing = bench.servers()
         await bench.start(stack, ours, peer, *servers)
-        rows = await _samplings(bench, ours, peer)
+        rows = await _samplings(bench, ours, peer, turns=2)
         curves = await _curve(bench, [ours, peer, *servers])
     if bench.form.rounds > 1:
         rows += await _large(bench.changed(size="100M", rounds=2, answer=16))
@@ -41,7 +39,8 @@ async def run(bench: Bench) -> Outcome:
     return Outcome(rows + missing, [plot])
 
 
-async def _samplings(bench: Bench, ours: Contender, peer: Contender, clients: int = STREAMS) -> list[Row]:
+async def _samplings(bench: Bench, ours: Contender, peer: Contender, turns: int) -> list[Row]:
+    clients = bench.form.streams
     ways: dict[str, tuple[str, dict[str, Any] | None]] = {
         "greedy": ("≥ 1.0×", {}),
         "one temperature": ("≥ 1.0×", WARM),
@@ -51,9 +50,9 @@ async def _samplings(bench: Bench, ours: Contender, peer: Contender, clients: in
     for way, (asked, settings) in ways.items():
         for contender in (ours, peer):
             # mlx-lm compiles the steps of its samplers for every value they have, when they are first used.
-            first = [replace(request, max_tokens=2) for request in _requests(bench, clients, settings)]
+            first = [replace(request, max_tokens=2) for request in _requests(bench, 1, settings)]
             await closed(contender, clients, first)
-        done = await compete(bench.form.rounds, [ours, peer], clients, partial(_requests, bench, clients, settings))
+        done = await compete(bench.form.rounds, [ours, peer], clients, partial(_requests, bench, turns, settings))
         what = f"{clients} streams, {bench.form.size}, {way}: {ours.name} against {peer.name}"
         rows.append(faster(what, done[ours.name], done[peer.name], asked))
     return rows
@@ -64,12 +63,13 @@ async def _large(bench: Bench) -> list[Row]:
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()
         await bench.start(stack, ours, peer)
-        return await _samplings(bench, ours, peer)
+        return await _samplings(bench, ours, peer, turns=1)
 
 
-def _requests(bench: Bench, clients: int, settings: dict[str, Any] | None) -> list[Request]:
-    """Two for each client. ``settings`` None: each another."""
-    requests = bench.prompts.requests(2 * clients, PROMPT, bench.form.answer)
+def _requests(bench: Bench, turns: int, settings: dict[str, Any] | None) -> list[Request]:
+    """``turns`` for each client. ``settings`` None: for each client another."""
+    clients = bench.form.streams
+    requests = bench.prompts.requests(turns * clients, PROMPT, bench.form.answer)
     if settings is not None:
         return [replace(request, settings=settings) for request in requests]
     return [replace(request, settings=mixed(n % clients), seed=n) for n, request in enumerate(requests)]
@@ -85,7 +85,7 @@ def mixed(n: int) -> dict[str, Any]:
 async def _curve(bench: Bench, contenders: list[Contender]) -> dict[str, dict[int, float]]:
     """Tokens per second of each at each number of streams."""
     curves: dict[str, dict[int, float]] = {contender.name: {} for contender in contenders}
-    for streams in CURVE:
+    for streams in (2**n for n in range(bench.form.streams.bit_length())):
         asked = partial(bench.prompts.requests, streams, PROMPT, bench.form.answer)
         done = await compete(min(2, bench.form.rounds), contenders, streams, asked)
         for name, runs in done.items():
