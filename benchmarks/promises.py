@@ -60,12 +60,12 @@ class Promises:
         else:
             self._ended(frame["id"], frame["result"], request)
 
-    def delta(self, params: Frame) -> int | None:
-        """A ``stream/delta``. The request it belongs to; None if there is none."""
+    def delta(self, params: Frame) -> None:
+        """A ``stream/delta``."""
         id_ = self._streams.get(params["stream"])
         if id_ is None:
             self.broken.append(f"stream {params['stream']}: a delta after its answer")
-            return None
+            return
         request = self._open[id_]
         if (params["seq"], params["offset"]) != (request.deltas, len(request.text)):
             expected = f"{request.deltas} at {len(request.text)}"
@@ -73,7 +73,6 @@ class Promises:
         request.deltas += 1
         request.text += params["text"]
         request.tokens += params["tokens"]
-        return id_
 
     def _refused(self, frame: Frame, request: _Open) -> None:
         self.endings[f"error {frame['error']['code']}"] += 1

@@ -32,13 +32,15 @@ def main() -> None:
     if args.compared:
         form = replace(form, compared=args.compared)
     sections = {}
+    commit = report.commit()
     with tempfile.TemporaryDirectory() as folder:
         for name in args.scenarios or SCENARIOS:
             module = import_module(f".scenarios.{name.replace('-', '_')}", __package__)
             outcome = _run(name, module, form, Path(folder))
             if args.plots is not None:
                 report.write_plots(outcome, args.plots)
-            sections[SCENARIOS[name]] = report.section(SCENARIOS[name], _about(module), _command(name, args), outcome)
+            title = SCENARIOS[name]
+            sections[title] = report.section(title, _about(module), _command(name, args), commit, outcome)
             if args.write:
                 report.write_plots(outcome, report.PLOTS)
                 report.write(sections, list(SCENARIOS.values()))

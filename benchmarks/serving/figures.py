@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -90,8 +90,3 @@ def milliseconds(seconds: float) -> str:
     if math.isinf(seconds):
         return "never"
     return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"
-
-
-def by_name(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Rounds that each name their figures, as a list of figures for each name."""
-    return {name: [figures[name] for figures in rounds] for name in (rounds[0] if rounds else {})}

@@ -74,14 +74,18 @@ def _apart(ends: Mapping[str, float]) -> dict[str, float]:
 
 def first_token_cdf(panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Panel → contender → seconds to the first token, infinite where none came."""
+    ticker: Any = import_module("matplotlib.ticker")
     with _figure(path, columns=len(panels), width_in=9.5) as row:
         for axes, (title, contenders) in zip(row, panels.items(), strict=True):
             for name, values in contenders.items():
                 came = sorted(value for value in values if math.isfinite(value))
                 shares = [100 * (n + 1) / len(values) for n in range(len(came))]
-                axes.step(came, shares, where="post", color=COLOURS[name], label=name)
+                axes.step(
+                    [*came[:1], *came], [0, *shares] if came else [], where="post", color=COLOURS[name], label=name
+                )
             axes.set_xscale("log")
             axes.minorticks_off()
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.set_title(title.replace(" (", "\n("), fontsize=9)
             axes.set_xlabel("first token within, s")

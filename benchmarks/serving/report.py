@@ -22,10 +22,10 @@ and the most; the machine is shared, so speeds by themselves mean little.
 """
 
 
-def section(title: str, about: str, command: str, outcome: Outcome) -> str:
+def section(title: str, about: str, command: str, commit: str, outcome: Outcome) -> str:
     """One scenario in Markdown; its plots are named as ``write_plots`` writes them."""
     pictures = [f"{plot.shows}:\n\n![{plot.shows}](plots/{plot.name}.png)" for plot in outcome.plots]
-    where = f"`{command}`; {machine()}; commit {_commit()}."
+    where = f"`{command}`; {machine()}; commit {commit}."
     return "\n\n".join([f"## {title}", about, where, table(outcome.rows), *pictures]) + "\n"
 
 
@@ -46,6 +46,7 @@ def write_plots(outcome: Outcome, folder: Path) -> None:
         plot.draw(folder / f"{plot.name}.png")
 
 
-def _commit() -> str:
+def commit() -> str:
+    """What is checked out, to be asked before a report makes it dirty."""
     command = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

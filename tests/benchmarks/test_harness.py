@@ -106,7 +106,7 @@ def test_a_refused_request_fails_its_load() -> None:
 
 def test_a_scenario_run_again_replaces_its_section_only() -> None:
     def section(title: str, figure: str) -> str:
-        return report.section(title, "About it.", "command", Outcome([Row("what", figure)]))
+        return report.section(title, "About it.", "command", "abc", Outcome([Row("what", figure)]))
 
     order = ["One", "Two", "Three"]
     before = report.merge("", {"Two": section("Two", "2"), "One": section("One", "1")}, order)
