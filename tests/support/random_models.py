@@ -77,6 +77,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "text_config": {
             **_COMMON,
             "model_type": "llama4_text",
+            "num_hidden_layers": 4,
             "attention_bias": False,
             "attention_chunk_size": 32,
             "interleave_moe_layer_step": 1,

@@ -18,6 +18,7 @@ from ..models.policy import Dtype, Policy
 from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
+from .flat.forward import FlatForward
 from .geometry import probe
 from .mlx_batch import MlxBatch
 
@@ -45,7 +46,7 @@ class MlxBackend:
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype)
         try:
-            cost, vocabulary, pads = probe(load.model, weights.model)
+            cost, vocabulary, forward = probe(load.model, weights.model)
         except (ValueError, RuntimeError) as error:
             raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
         card = ModelCard(
@@ -61,7 +62,9 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
         )
-        return LoadedModel(card, MlxBatch(weights.model, self._policy.limit_bytes, pads=pads), cost)
+        return LoadedModel(
+            card, MlxBatch(weights.model, self._policy.limit_bytes, pads=isinstance(forward, FlatForward)), cost
+        )
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other

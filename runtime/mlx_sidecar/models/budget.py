@@ -9,6 +9,10 @@ from pathlib import Path
 
 # What the interpreter, the front and the host need beside us; also mlx's own cache of freed buffers.
 _OURS = 0.8
+# Tokens of the smallest room of a sequence.
+LEAST_ROOM = 256
+# Tokens that a room for a window has beyond the window: so seldom are its contents moved.
+WINDOW_SLACK = 256
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -27,32 +31,50 @@ def _cgroup_bytes(files: Iterable[Path]) -> list[int]:
     return [int(text) for text in texts if text.isdigit()]
 
 
+def room_for(tokens: int) -> int:
+    """Tokens of cache that a sequence of ``tokens`` is given where sequences lie in pools of equal rooms.
+
+    256, 384, 512, 768, 1024 and so on: at most half as much again.
+    """
+    room = LEAST_ROOM
+    while room < tokens:
+        room *= 2
+    return room // 4 * 3 if room > LEAST_ROOM and room // 4 * 3 >= tokens else room
+
+
 @dataclass(frozen=True)
 class LayerCost:
-    """Cache of one layer: so much once, and so much a token up to ``window`` tokens (0: no window)."""
+    """Cache of one layer: so much once, and so much a token up to ``window`` tokens (0: no window).
+
+    ``pooled``: tokens are rounded up to a room, and a window has some slack.
+    """
 
     fixed_bytes: int = 0
     token_bytes: int = 0
     window: int = 0
+    pooled: bool = False
 
     def bytes_for(self, tokens: int) -> int:
-        return self.fixed_bytes + self.token_bytes * (min(tokens, self.window) if self.window else tokens)
+        room, window = tokens, self.window
+        if self.pooled:
+            room, window = room_for(tokens), window and window + WINDOW_SLACK
+        return self.fixed_bytes + self.token_bytes * (min(room, window) if window else room)
 
 
 @dataclass(frozen=True)
 class SequenceCost:
-    """Cache of all layers of a model. Layers with the same window are kept as one: it is asked at every step."""
+    """Cache of all layers of a model. Layers of one kind are kept as one: it is asked at every step."""
 
     layers: tuple[LayerCost, ...] = ()
 
     @classmethod
     def of(cls, layers: Iterable[LayerCost]) -> SequenceCost:
         """What ``layers`` cost together."""
-        merged: dict[int, LayerCost] = {}
+        merged: dict[tuple[int, bool], LayerCost] = {}
         for layer in layers:
-            known = merged.get(layer.window, LayerCost())
-            merged[layer.window] = LayerCost(
-                known.fixed_bytes + layer.fixed_bytes, known.token_bytes + layer.token_bytes, layer.window
+            known = merged.get(kind := (layer.window, layer.pooled), LayerCost())
+            merged[kind] = LayerCost(
+                known.fixed_bytes + layer.fixed_bytes, known.token_bytes + layer.token_bytes, *kind
             )
         return cls(tuple(merged.values()))
 

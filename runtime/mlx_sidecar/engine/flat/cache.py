@@ -1,0 +1,129 @@
+"""What a model is given for a cache: one for each layer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+
+from ..mlxlm import AttendingKeys
+from .attention import attend_chunk, attend_run
+from .plan import Chunk
+from .pools import Pair, Pools, Shape
+from .step import Step
+
+
+class Mask(NamedTuple):
+    """Stands for a mask between ``make_mask`` and the attention; ``window`` is what the model asked for, 0 for none."""
+
+    window: int
+
+
+class LayerCache(AttendingKeys):
+    """Every token of a step is a batch row of length 1 to the model; who belongs to whom is known here only."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.pools = Pools(shape)
+        self.step: Step | None = None
+        self._spilled: dict[int, Pair] = {}
+
+    @property
+    def written(self) -> list[mx.array]:
+        """The arrays that this step writes to."""
+        pools = self.pools
+        return [array for at in self._now.capacities for array in (pools.keys[at], pools.values[at])]
+
+    @property
+    def _now(self) -> Step:
+        assert self.step is not None
+        return self.step
+
+    @property
+    def offset(self) -> mx.array:
+        """[tokens]: the position of each."""
+        return self._now.offset
+
+    def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> Mask:
+        return Mask(window_size or 0)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[LayerCache, LayerCache]:
+        """Store keys and values [tokens, heads, 1, size]."""
+        step = self._now
+        self._spilled.clear()
+        for chunk in step.chunks:
+            here = slice(chunk.start, chunk.start + chunk.count)
+            self._store(chunk, Pair(keys[here].transpose(2, 1, 0, 3), values[here].transpose(2, 1, 0, 3)))
+        for write in step.writes:
+            for pools, new in ((self.pools.keys, keys), (self.pools.values, values)):
+                ones = _ordered(new, step)[write.start : write.stop, :, 0]
+                pools[write.capacity][write.slots, :, write.entries] = ones
+        return self.keys_and_values()
+
+    def keys_and_values(self) -> tuple[LayerCache, LayerCache]:
+        """For layers that attend to what another stored."""
+        return self, self
+
+    def _store(self, chunk: Chunk, new: Pair) -> None:
+        keys, values = self.pools.keys[chunk.capacity], self.pools.values[chunk.capacity]
+        if not chunk.spills:
+            here = slice(chunk.index, chunk.index + chunk.count)
+            keys[chunk.slot, :, here] = new.keys[0]
+            values[chunk.slot, :, here] = new.values[0]
+            return
+        old = self._part(chunk, chunk.index)
+        whole = Pair(mx.concatenate([old.keys, new.keys], axis=2), mx.concatenate([old.values, new.values], axis=2))
+        self._spilled[chunk.start] = whole
+        start = whole.keys.shape[2] - chunk.keep
+        self.pools.fill(chunk.capacity, chunk.slot, Pair(whole.keys[:, :, start:], whole.values[:, :, start:]))
+
+    def _part(self, chunk: Chunk, stop: int) -> Pair:
+        """The row's entries up to ``stop``, from the first that the chunk sees."""
+        window = self._now.window
+        start = max(0, chunk.index + 1 - window) if window else 0
+        keys, values = (
+            pools[chunk.capacity][chunk.slot : chunk.slot + 1, :, start:stop]
+            for pools in (self.pools.keys, self.pools.values)
+        )
+        return Pair(keys, values)
+
+    def attend(self, queries: mx.array, scale: float, mask: Any, sinks: mx.array | None) -> mx.array:
+        """``queries`` [tokens, heads, 1, size]; returns the same with the size of values.
+
+        Raises TypeError for a mask that a model made itself.
+        """
+        if not (mask is None or isinstance(mask, Mask)):
+            raise TypeError("a mask of the model's own")
+        step = self._now
+        window = step.narrower(mask.window if mask else 0)
+        out = []
+        if step.singles:
+            out.append(self._attend_singles(queries, scale, window, sinks))
+        for chunk in step.chunks:
+            pair = self._spilled.get(chunk.start) or self._part(chunk, chunk.index + chunk.count)
+            own = queries[chunk.start : chunk.start + chunk.count]
+            out.append(attend_chunk(step, own, *pair, scale, window, sinks))
+        return out[0] if len(out) == 1 else mx.concatenate(out)
+
+    def _attend_singles(self, queries: mx.array, scale: float, window: int, sinks: mx.array | None) -> mx.array:
+        step, pools = self._now, self.pools
+        ordered = _ordered(queries, step)
+        parts = [
+            attend_run(
+                step,
+                run,
+                ordered[run.start : run.stop],
+                pools.keys[run.capacity],
+                pools.values[run.capacity],
+                scale,
+                window,
+                sinks,
+            )
+            for run in step.runs
+        ]
+        out = parts[0] if len(parts) == 1 else mx.concatenate(parts)
+        return out if step.inverse is None else out[step.inverse]
+
+
+def _ordered(rows: mx.array, step: Step) -> mx.array:
+    """The one-token rows, in the order of the plan; others may follow."""
+    return rows if step.order is None else rows[step.order]

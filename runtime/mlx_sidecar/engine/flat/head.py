@@ -1,0 +1,56 @@
+"""The output projection, computed only for tokens that sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+
+class Head:
+    """Makes the modules of ``model`` that project to the vocabulary do so for part of their input, where that is asked.
+
+    They are ``lm_head`` and, for models whose embedding serves as output, whatever has ``as_linear``. Their class is
+    replaced by one derived from it, so that everything else about them stays as it is.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._pick: Callable[[mx.array], mx.array] | None = None
+        self._picked = False
+        self._model = model
+        self._modules: list[tuple[Any, type]] = []
+        for path, module in model.named_modules():
+            if hasattr(module, "as_linear"):
+                self._narrow(module, "as_linear")
+            elif path.rpartition(".")[2] == "lm_head":
+                self._narrow(module, "__call__")
+
+    def _narrow(self, module: Any, method: str) -> None:
+        kind = type(module)
+        whole = getattr(kind, method)
+
+        def narrowed(this: Any, x: mx.array) -> Any:
+            if self._pick is None:
+                return whole(this, x)
+            self._picked = True
+            return whole(this, self._pick(x))
+
+        self._modules.append((module, kind))
+        module.__class__ = type(kind.__name__, (kind,), {method: narrowed})
+
+    def run(self, pick: Callable[[mx.array], mx.array], tokens: mx.array, caches: list[Any]) -> mx.array:
+        """Logits of ``tokens``, where the output projection has been given what ``pick`` leaves of its input; where
+        the model has none that was found, ``pick`` is applied to the logits."""
+        self._pick, self._picked = pick, False
+        try:
+            logits: mx.array = self._model(tokens, cache=caches)
+        finally:
+            self._pick = None
+        return logits if self._picked else pick(logits)
+
+    def restore(self) -> None:
+        """Leave the model as it was."""
+        for module, kind in self._modules:
+            module.__class__ = kind
+        self._modules.clear()

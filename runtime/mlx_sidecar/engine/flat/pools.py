@@ -1,0 +1,82 @@
+"""The keys and values of one layer: an array of slots for each capacity in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from .plan import Blank, Drop, Move, Op, Resize
+
+
+class Shape(NamedTuple):
+    """What the layer stores for a token: ``heads`` keys of ``key`` numbers, and values of ``value`` numbers."""
+
+    heads: int
+    key: int
+    value: int
+    dtype: mx.Dtype
+
+
+class Pair(NamedTuple):
+    """Keys and values [1, heads, tokens, size] of one row."""
+
+    keys: mx.array
+    values: mx.array
+
+
+class Pools:
+    """``keys[capacity]`` is [slots, heads, capacity, key], ``values[capacity]`` likewise.
+
+    mlx writes into an array in place where nothing unevaluated reads it any more, else it copies it. So what copies a
+    row out of a pool should be evaluated before the pool is written to again.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self._sizes = (shape.key, shape.value)
+        self._heads = shape.heads
+        self._dtype = shape.dtype
+        self.keys: dict[int, mx.array] = {}
+        self.values: dict[int, mx.array] = {}
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        return [*self.keys.values(), *self.values.values()]
+
+    def apply(self, ops: Iterable[Op]) -> None:
+        """Do what the layout says; lazily."""
+        for op in ops:
+            match op:
+                case Resize(capacity, keep, slots):
+                    for pools, size in zip((self.keys, self.values), self._sizes, strict=True):
+                        pools[capacity] = self._resized(pools.get(capacity), capacity, keep, slots, size)
+                case Move(capacity, slot, start, stop, to_capacity, to_slot):
+                    for pools in (self.keys, self.values):
+                        moved = pools[capacity][slot, :, start:stop]
+                        pools[to_capacity][to_slot, :, : stop - start] = moved
+                case Blank(capacity, slot, stop):
+                    for pools in (self.keys, self.values):
+                        pools[capacity][slot, :, :stop] = 0
+                case Drop(capacity):
+                    for pools in (self.keys, self.values):
+                        pools.pop(capacity, None)
+
+    def _resized(self, old: mx.array | None, capacity: int, keep: list[int], slots: int, size: int) -> mx.array:
+        added = slots - len(keep)
+        empty = mx.zeros((added, self._heads, capacity, size), self._dtype)
+        if old is None or not keep:
+            return empty
+        kept = old if len(keep) == old.shape[0] else old[mx.array(keep)]
+        return mx.concatenate([kept, empty]) if added else kept
+
+    def fill(self, capacity: int, slot: int, pair: Pair) -> None:
+        """Put a row's first entries in."""
+        count = pair.keys.shape[2]
+        self.keys[capacity][slot, :, :count] = pair.keys[0]
+        self.values[capacity][slot, :, :count] = pair.values[0]
+
+    def cut(self, capacity: int, slot: int, stop: int) -> Pair:
+        """A copy of a row's entries [0, stop)."""
+        keys, values = (pools[capacity][slot : slot + 1, :, :stop] for pools in (self.keys, self.values))
+        return Pair(mx.contiguous(keys), mx.contiguous(values))

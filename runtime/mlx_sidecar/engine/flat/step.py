@@ -1,0 +1,112 @@
+"""A plan as arrays, made once a step and shared by all layers of a kind."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from .plan import Plan, Run
+
+
+class Write(NamedTuple):
+    """One-token rows [start, stop) of the plan's order go to ``entries`` of ``slots``, both [rows], of one pool."""
+
+    capacity: int
+    start: int
+    stop: int
+    slots: mx.array
+    entries: mx.array
+
+
+class Seen(NamedTuple):
+    """The entries [first, last) that some row of a run sees; ``mask`` [rows, 1, 1, entries] where rows differ, true for
+    what a row sees."""
+
+    first: int
+    last: int
+    mask: mx.array | None
+
+
+class Step:
+    """``offset`` [tokens] is the position of each, ``window`` that of the layers, 0 for none.
+
+    ``order``: where in the step the one-token rows of the plan's order are, None where that is the order of the step.
+    """
+
+    def __init__(self, plan: Plan, offset: mx.array, window: int, order: list[int] | None) -> None:
+        self.runs = plan.runs
+        self.chunks = plan.chunks
+        self.singles = len(plan.order)
+        self.offset = offset
+        self.window = window
+        self.order = self.inverse = None
+        if order is not None:
+            self.order = mx.array(order)
+            self.inverse = mx.array(sorted(range(len(order)), key=order.__getitem__))
+        self.writes = _writes(plan.runs)
+        self._seen: dict[tuple[int, int], Seen] = {}
+        self._biases: dict[tuple[int, int, mx.Dtype], mx.array] = {}
+        self._masks: dict[tuple[int, int, int], mx.array] = {}
+
+    @property
+    def capacities(self) -> set[int]:
+        """The pools that are written to."""
+        return {run.capacity for run in self.runs} | {chunk.capacity for chunk in self.chunks}
+
+    def narrower(self, window: int) -> int:
+        """The window that holds where a model asks for ``window`` (0: none) of these layers."""
+        return min(window, self.window) if window and self.window else window or self.window
+
+    def seen(self, run: Run, window: int) -> Seen:
+        """What the rows of ``run`` see."""
+        key = (run.start, window)
+        if key not in self._seen:
+            self._seen[key] = _seen(run.newest, window)
+        return self._seen[key]
+
+    def bias(self, run: Run, window: int, dtype: mx.Dtype) -> mx.array | None:
+        """The mask of ``seen`` as numbers to add to scores."""
+        seen = self.seen(run, window)
+        if seen.mask is None:
+            return None
+        key = (run.start, window, dtype)
+        if key not in self._biases:
+            self._biases[key] = mx.where(seen.mask, mx.array(0, dtype), mx.array(-mx.inf, dtype))
+        return self._biases[key]
+
+    def chunk_mask(self, count: int, before: int, window: int) -> mx.array | str:
+        """For ``count`` queries over as many keys and ``before`` older ones: [count, before + count], or "causal"."""
+        if not window or before + count <= window:
+            return "causal"
+        key = (count, before, window)
+        if key not in self._masks:
+            keys = mx.arange(before + count)
+            queries = mx.arange(before, before + count)[:, None]
+            self._masks[key] = (keys <= queries) & (keys > queries - window)
+        return self._masks[key]
+
+
+def _seen(newest: list[int], window: int) -> Seen:
+    last = max(newest) + 1
+    oldest = min(newest)
+    first = max(0, oldest + 1 - window) if window else 0
+    if oldest + 1 == last:
+        return Seen(first, last, None)
+    entries = mx.arange(first, last)
+    own = mx.array(newest)[:, None, None, None]
+    mask = entries <= own
+    if window and last > window:
+        mask = mask & (entries > own - window)
+    return Seen(first, last, mask)
+
+
+def _writes(runs: list[Run]) -> list[Write]:
+    """One for each pool; the runs of a pool follow each other."""
+    writes = []
+    for capacity in dict.fromkeys(run.capacity for run in runs):
+        of_it = [run for run in runs if run.capacity == capacity]
+        slots = [slot for run in of_it for slot in range(run.first, run.last)]
+        entries = [entry for run in of_it for entry in run.newest]
+        writes.append(Write(capacity, of_it[0].start, of_it[-1].stop, mx.array(slots), mx.array(entries)))
+    return writes

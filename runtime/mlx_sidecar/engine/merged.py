@@ -1,0 +1,188 @@
+"""The forward for every model that the flat one does not suit: mlx-lm's own caches, merged while rows decode."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from .flat.head import Head
+from .forward import Part
+from .kept import Kept, Shelf
+from .mlxlm import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
+
+
+@dataclass(slots=True)
+class _Row:
+    """``caches`` has one for each layer, none while the row is in the batch; the row holds ``length`` tokens."""
+
+    caches: list[Any]
+    length: int
+
+
+class MergedForward:
+    """``Forward`` for any model of mlx-lm.
+
+    A row has caches of its own and is passed by itself until it decodes beside others. Those that do are merged into
+    one batch and passed as one, and a row that pauses is taken out again. Without ``batchable`` rows are never merged.
+    """
+
+    def __init__(self, model: Any, *, batchable: bool) -> None:
+        """Changes the classes of the model's output projections until ``restore``."""
+        self._model = model
+        self._batchable = batchable
+        self._head = Head(model)
+        self._rows: dict[int, _Row] = {}
+        self._batch: list[Any] = []  # merged caches, one for each layer
+        self._members: list[int | None] = []  # the rows of the batch in its order; None where one was closed
+        self._shelf: Shelf[_Row] = Shelf(lambda kept, count: _can_cut(kept.row, count))
+        self._touched: list[Any] = []
+
+    def restore(self) -> None:
+        """Leave the model as it was; nothing runs afterwards."""
+        self._head.restore()
+
+    def open(self, row: int, tokens: list[int]) -> int:
+        found = self._shelf.find(tokens)
+        if found is None:
+            self._rows[row] = _Row(make_prompt_cache(self._model), 0)
+            return 0
+        kept, count = found
+        # The arrays are shared until one of the two writes to them.
+        self._rows[row] = _cut(copy.deepcopy(kept), count)
+        return count
+
+    def close(self, row: int, keep: list[int] | None = None) -> None:
+        if keep and self._shelf.wants(keep):
+            self._keep(row, keep)
+        if row in self._members:
+            self._members[self._members.index(row)] = None
+        del self._rows[row]
+
+    def _keep(self, row: int, tokens: list[int]) -> None:
+        own = self._rows[row]
+        if row in self._members:
+            own = _Row(self._extract(row), own.length)
+        if _can_cut(own, len(tokens)):
+            _cut(own, len(tokens))
+            mx.async_eval(_arrays(own.caches))
+            self._shelf.put(Kept(list(tokens), own, sum(cache.nbytes for cache in own.caches)))
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._shelf.nbytes
+
+    def release(self) -> None:
+        self._shelf.clear()
+
+    @property
+    def state(self) -> list[mx.array]:
+        return _arrays(self._touched)
+
+    def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
+        together = self._together(parts)
+        self._regroup([parts[i].row for i in together])
+        self._touched = []
+        starts = list(accumulate((part.count for part in parts), initial=0))
+        passed: list[tuple[int, mx.array]] = []  # parts and their logits [1, vocabulary]
+        for i, part in enumerate(parts):
+            if i not in together:
+                passed.append((i, self._pass_alone(part, tokens[None, starts[i] : starts[i + 1]])))
+        if together:
+            where = {parts[i].row: i for i in together}
+            order = [where[row] for row in self._members if row is not None]
+            logits = self._pass_batch(tokens[mx.array([starts[i] for i in order])])
+            passed += zip(order, mx.split(logits, len(order)), strict=True)
+        for part in parts:
+            self._rows[part.row].length += part.count
+        sampled = [logits for i, logits in sorted(passed, key=lambda each: each[0]) if parts[i].samples]
+        return mx.concatenate(sampled) if sampled else mx.zeros((0, passed[0][1].shape[-1]), passed[0][1].dtype)
+
+    def _together(self, parts: list[Part]) -> list[int]:
+        """Which of the parts are passed as one: no row joins before it holds something, for mlx-lm's empty caches do
+        not merge well, and a single one gains nothing by it."""
+        if not self._batchable:
+            return []
+        ready = [i for i, part in enumerate(parts) if part.count == 1 and self._rows[part.row].length]
+        return ready if len(ready) > 1 or any(parts[i].row in self._members for i in ready) else []
+
+    def _pass_alone(self, part: Part, tokens: mx.array) -> mx.array:
+        caches = self._rows[part.row].caches
+        self._touched += caches
+        return self._head.run(lambda x: x[:, -1:], tokens, caches)[:, 0]
+
+    def _pass_batch(self, tokens: mx.array) -> mx.array:
+        self._touched += self._batch
+        logits: mx.array = self._model(tokens[:, None], cache=self._batch)[:, -1]
+        return logits
+
+    def _regroup(self, rows: list[int]) -> None:
+        """Make the batch hold exactly ``rows``."""
+        for row in self._members:
+            if row is not None and row not in rows:
+                self._rows[row].caches = self._extract(row)
+        stay = [i for i, row in enumerate(self._members) if row in rows]
+        if not stay:
+            self._batch = []
+        elif len(stay) < len(self._members):
+            for cache in self._batch:
+                cache.filter(stay)
+        self._members = [self._members[i] for i in stay]
+        if joining := [row for row in rows if row not in self._members]:
+            self._join(joining)
+
+    def _join(self, rows: list[int]) -> None:
+        layers = zip(*(self._rows[row].caches for row in rows), strict=True)
+        merged = [caches[0].merge(list(caches)) for caches in layers]
+        for cache, other in zip(self._batch, merged, strict=False):
+            cache.extend(other)
+        self._batch = self._batch or merged
+        self._members += rows
+        for row in rows:
+            self._rows[row].caches = []
+
+    def _extract(self, row: int) -> list[Any]:
+        caches: list[Any] = [cache.extract(self._members.index(row)) for cache in self._batch]
+        for cache in leaves(caches):
+            if isinstance(cache, ArraysCache):
+                # Else the row's state would hold on to that of the whole batch.
+                cache.cache = [array if array is None else mx.contiguous(array) for array in cache.cache]
+        return caches
+
+
+def leaves(caches: Iterable[Any]) -> Iterator[Any]:
+    """The caches themselves: some layers hold a list of them."""
+    for cache in caches:
+        if hasattr(cache, "caches"):
+            yield from leaves(cache.caches)
+        else:
+            yield cache
+
+
+def _can_cut(row: _Row, count: int) -> bool:
+    """Whether the row can go back to its first ``count`` tokens. Recurrent state cannot, nor a window that has moved
+    on."""
+    if count == row.length:
+        return True
+    return all(
+        type(cache) in (KVCache, QuantizedKVCache) or (type(cache) is RotatingKVCache and cache.offset < cache.max_size)
+        for cache in leaves(row.caches)
+    )
+
+
+def _cut(row: _Row, count: int) -> _Row:
+    if count < row.length:
+        for cache in leaves(row.caches):
+            cache.trim(row.length - count)
+        row.length = count
+    return row
+
+
+def _arrays(caches: list[Any]) -> list[mx.array]:
+    found = cast("list[tuple[str, Any]]", tree_flatten([cache.state for cache in caches]))
+    return [leaf for _, leaf in found if isinstance(leaf, mx.array)]
