@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 TITLES = {
     "wire": "The wire",
+    "front": "The front at work on a megabyte",
     "startup": "Start-up",
     "blas": "Arithmetic on a Linux CPU",
-    "gemv": "When a product goes to gemv",
+    "products": "Products of our own, and what exact numerics cost",
     "sampling": "Sampling",
     "generate": "Generation",
     "memory": "Memory",

@@ -132,15 +132,24 @@ struct Kernels {
     // A part of a transposed B, at most kWidth ks of `columns` stored rows: answer[i] is its k number i, 0 beyond
     // `columns`. What the answer points to lies in `turned`.
     static const V *turn(const float *b, Index ldb, Index columns, Part part, V *turned) {
-        if (columns == kWidth && part.depth >= kWidth) {
+        alignas(64) float square[kWidth * kWidth];
+        if (part.depth >= kWidth) {
             // A whole square that holds the part.
             const Index start = lesser(part.start, part.depth - kWidth);
-            V::transpose(b + start, ldb, turned);
+            if (columns == kWidth) {
+                V::transpose(b + start, ldb, turned);
+            } else {
+                for (Index j = 0; j < kWidth; ++j) {
+                    (j < columns ? V::load(b + j * ldb + start) : V::broadcast(0.0F)).store(square + j * kWidth);
+                }
+                V::transpose(square, kWidth, turned);
+            }
             return turned + (part.start - start);
         }
-        alignas(64) float square[kWidth * kWidth] = {};
-        for (Index j = 0; j < columns; ++j) {
-            for (Index i = 0; i < part.count; ++i) square[j * kWidth + i] = b[j * ldb + part.start + i];
+        for (Index j = 0; j < kWidth; ++j) {
+            for (Index i = 0; i < kWidth; ++i) {
+                square[j * kWidth + i] = j < columns && i < part.count ? b[j * ldb + part.start + i] : 0.0F;
+            }
         }
         V::transpose(square, kWidth, turned);
         return turned;

@@ -1,4 +1,4 @@
-"""The shim's products, forwarded and its own, against numpy's: every layout, transposition, scaling, leading dimension."""
+"""The shim's products, forwarded and its own, against numpy: layouts, transpositions, scales, leading dimensions."""
 
 import ctypes
 import sys
