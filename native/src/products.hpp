@@ -22,10 +22,10 @@ struct Product {
 
 // An element starts from beta * c (from 0 where beta is 0, and then c is not read) and adds (alpha * a[k]) * b[k] for
 // k = 0, 1, 2 ..., each step one fused multiply-add. That is all its bits depend on: not on m and n, its position,
-// transposition, leading dimensions, alignment or the width of the machine's vectors. A k whose a or b is 0 changes
-// nothing, wherever it stands. Only the baseline, for x86 without FMA, rounds the
-// multiplication as well.
-// alpha = 0 means that A and B are not read. Threads may multiply at the same time; each keeps 0.5 MB of scratch.
+// transposition, leading dimensions, alignment or the width of the machine's vectors. A k where a or b is 0 and the
+// other finite changes nothing, wherever it stands, but perhaps the sign of a sum that is 0. Only the baseline, for x86
+// without FMA, rounds the multiplication as well. alpha = 0 means that A and B are not read.
+// Threads may multiply at the same time; each keeps 0.5 MB of scratch.
 void multiply(const Product &product);
 
 // The kernels in use: "avx512", "avx2", "neon" or "baseline".

@@ -28,7 +28,9 @@ inline Index lesser(Index a, Index b) { return a < b ? a : b; }
 template <typename V>
 struct Kernels {
     static constexpr Index kWidth = V::kWidth, kColumns = 2 * V::kWidth;
+    // A B of more columns than kWide, columns in lines, is read kStrip ks at a time by few rows.
     static constexpr Index kWide = 256, kStrip = 16;
+
     struct Scratch {
         alignas(64) float a[kMostRows * kStride];
         alignas(64) float panel[kDepth * kColumns];
