@@ -193,7 +193,7 @@ def test_a_host_that_never_said_initialize_gets_answers_and_nothing_else() -> No
         assert all("id" in frame for frame in process.frames)
 
 
-def engine_of(process: Sidecar) -> psutil.Process:
+def young_engine_of(process: Sidecar) -> psutil.Process:
     """The engine's process, from its very start."""
     front = psutil.Process(process.process.pid)
     while True:
@@ -204,7 +204,7 @@ def engine_of(process: Sidecar) -> psutil.Process:
 
 def test_an_engine_that_is_still_starting_does_not_hold_up_initialize() -> None:
     with sidecar() as process:
-        engine = engine_of(process)
+        engine = young_engine_of(process)
         engine.suspend()
         try:
             assert process.initialize()["instance"]

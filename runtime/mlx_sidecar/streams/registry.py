@@ -139,7 +139,7 @@ class Streams:
 
     def on_tokens(self, message: Tokens) -> None:
         stream = self._open.get(message.seq)
-        if stream is None or stream.finish_reason is not None:
+        if stream is None or stream.stop_match is not None or stream.ended.done():
             return  # decoded before the engine heard that we are done
         said = stream.push(message.tokens, message.logprobs)
         if said and stream.id is not None and stream.window_open:
