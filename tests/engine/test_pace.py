@@ -190,12 +190,9 @@ def test_a_lane_that_comes_and_goes_takes_nothing_from_one_that_stays(steps: lis
 
 
 def test_a_lane_that_was_idle_is_owed_nothing() -> None:
-    turns = Turns()
-    for _ in range(10):
-        turns.charge(turns.next(["busy"]) or "", 1.0)
-    served = []
-    for _ in range(10):
-        served.append(turns.next(["busy", "idle"]) or "")
+    turns, served = Turns(), []
+    for due in [["busy"]] * 10 + [["busy", "idle"]] * 10:
+        served.append(turns.next(due))
         turns.charge(served[-1], 1.0)
     assert served.count("idle") in (5, 6)
 

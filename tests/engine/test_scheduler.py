@@ -29,7 +29,7 @@ class Driver:
 
     def __init__(self, limits: Limits, capacity: int = 10**9) -> None:
         self.scheduler = Scheduler(limits)
-        self.capacity = capacity
+        self.limits, self.capacity = limits, capacity
         self.ids = count(1)
         self.now = 0.0
         self.state: dict[Sequence, str] = {}
@@ -58,6 +58,7 @@ class Driver:
         while (candidate := self.scheduler.candidate(self.now)) is not None:
             assert not candidate.paused
             assert self.now < candidate.deadline_s
+            running = [s for s, state in self.state.items() if (s.model, state) == (candidate.model, "running")]
             if not candidate.parked and not self.make_room(candidate):
                 break
             victim = self.scheduler.victim(candidate, self.now, for_memory=False)
@@ -69,7 +70,7 @@ class Driver:
             self.scheduler.admit(candidate, self.now)
             self.state[candidate] = "running"
             self.admissions.append(candidate)
-            if victim is None:
+            if len(running) < self.limits.running:
                 free.append(candidate)
         return free
 

@@ -25,7 +25,8 @@ class Planner:
         decoding, prompts = _ready(running, model)
         work = [Work(ticket.sequence, 1) for ticket in decoding]
         if prompts:
-            budget = self._paces[model].budget(len(decoding), self._fastest_step_s(running), sharing)
+            fastest_s = self._fastest_step_s(running, model, len(decoding))
+            budget = self._paces[model].budget(len(decoding), fastest_s, sharing)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 
@@ -36,15 +37,20 @@ class Planner:
             self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
         self._chunks[model].account(prefill)
 
-    def _fastest_step_s(self, running: Running) -> float | None:
-        """The shortest step of all models that decode: their streams are the first to notice a long operation."""
-        rows = {model: len(_ready(running, model)[0]) for model in running}
-        steps = [self._paces[model].decode_s(count) for model, count in rows.items() if count]
+    def _fastest_step_s(self, running: Running, model: str, rows: int) -> float | None:
+        """The shortest step of ``model``, whose ``rows`` decode, and of all others that decode: their streams are the
+        first to notice a long operation."""
+        decoding = {other: len(_ready(running, other)[0]) for other in running if other != model}
+        decoding[model] = rows
+        steps = [self._paces[name].decode_s(count) for name, count in decoding.items() if count]
         return min((step_s for step_s in steps if step_s is not None), default=None)
 
 
 def _ready(running: Running, model: str) -> tuple[list[Ticket], list[Ticket]]:
     """Who of ``model`` decodes, and who has a prompt to take in."""
-    ready = [ticket for ticket in running.get(model, {}).values() if not ticket.sequence.spent]
-    pending = [(ticket, ticket.sequence.pending) for ticket in ready]
-    return [ticket for ticket, count in pending if count == 1], [ticket for ticket, count in pending if count > 1]
+    decoding: list[Ticket] = []
+    prompts: list[Ticket] = []
+    for ticket in running.get(model, {}).values():
+        if not ticket.sequence.spent:
+            (decoding if ticket.sequence.pending == 1 else prompts).append(ticket)
+    return decoding, prompts

@@ -40,7 +40,7 @@ class Ticket:
         return self.rank - (now - self.waits_since_s) / AGEING_S
 
     def admit(self, now: float) -> None:
-        """From here it runs, at first as of the class that waiting has made it: else whom it overtook would put it out."""
+        """From here it runs, at first as of the class that waiting has made it, so that nobody it overtook puts it out."""
         self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
         self.sequence.admitted_s = now
 
@@ -54,7 +54,7 @@ class Ticket:
         return self.rank if self._settled(now) else self.runs_as
 
     def _settled(self, now: float) -> bool:
-        """Whether it has had something of its place: AGEING_S, and a token, which a long prompt may not give in that."""
+        """Whether its place has been of use: for AGEING_S, and for a token, which a long prompt may take longer for."""
         sequence = self.sequence
         gained = sequence.last_token_s is not None and sequence.last_token_s > sequence.admitted_s
         return gained and now >= sequence.admitted_s + AGEING_S
