@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from math import isfinite
+from pathlib import Path
 from typing import TypeAlias
 
 from mlx_sidecar_protocol.limits import Limits
@@ -54,6 +55,16 @@ def _finite(text: str) -> float:
     if not isfinite(number):
         raise argparse.ArgumentTypeError(f"{text} is no number that JSON knows")
     return number
+
+
+def _new_file(text: str) -> str:
+    """An absolute path at which there is now an empty file."""
+    path = Path(text).absolute()
+    try:
+        path.write_bytes(b"")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return str(path)
 
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -112,6 +123,12 @@ def _add_serve(commands: _Commands) -> None:
     serve.add_argument("--nesting-limit", type=_nesting, default=Config.nesting_limit, help="deepest JSON taken")
     serve.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], default="warning", help="(default: warning)"
+    )
+    serve.add_argument(
+        "--trace",
+        type=_new_file,
+        metavar="FILE",
+        help="write a time line of device operations and requests, for Perfetto or chrome://tracing",
     )
     _add_engine_options(serve)
 

@@ -24,3 +24,4 @@ class Config:
     batch_limit: int = 1000
     nesting_limit: int = 128
     log_level: str = "warning"
+    trace: str | None = None  # a file for the engine's time line

@@ -1,7 +1,8 @@
-"""The batch by itself, step by step: where in a step something happens must not depend on a link's timing."""
+"""The batch by itself, step by step, with mlx-lm's ``BatchGenerator`` as the yardstick of what tokens are right."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -9,124 +10,263 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_sidecar.engine import mlx_batch, mlxlm
-from mlx_sidecar.engine.batch import Event
-from mlx_sidecar.engine.mlx_batch import CHUNK_TOKENS, MlxBatch
+from mlx_sidecar.engine import mlxlm
+from mlx_sidecar.engine.batch import Event, Work
+from mlx_sidecar.engine.geometry import probe
+from mlx_sidecar.engine.mlx_batch import MlxBatch
+from mlx_sidecar.engine.sampler import Sampled, Sampler
 from mlx_sidecar.engine.sequence import Sequence
 from mlx_sidecar.link.messages import Sampling
 from mlx_sidecar.models.budget import SequenceCost
 
-numbers = count(1)
-
+KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]
 LIMIT_BYTES = 1 << 34
+CHUNK = 48
+
+numbers = count(1)
+MakeBatch = Callable[[], MlxBatch]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+def make(random_models: Path, kind: str) -> MakeBatch:
+    def new() -> MlxBatch:
+        _, vocabulary, forward = probe(kind, mlxlm.load_model(random_models / kind)[0])
+        return MlxBatch(forward, vocabulary, LIMIT_BYTES)
+
+    return new
 
 
 @pytest.fixture(scope="module")
-def model(random_models: Path) -> Any:
-    return mlxlm.load_model(random_models / "qwen3")[0]
+def batch_of_kind(random_models: Path, kind: str) -> MakeBatch:
+    return make(random_models, kind)
 
 
-def started(tokens: list[int], limit: int = 8, sampling: Sampling | None = None) -> Sequence:
-    return Sequence(
-        next(numbers), "m", tokens, 0, sampling or Sampling(), [], limit, SequenceCost(), 0.0, started_s=0.0
-    )
+@pytest.fixture(scope="module")
+def new_batch(random_models: Path) -> MakeBatch:
+    return make(random_models, "qwen3")
 
 
-def step(batch: MlxBatch) -> list[Event]:
-    """One step, and what the loop does with its events."""
-    events = batch.step(0.0)
-    for event in events:
-        if event.tokens:
+def sequence(tokens: list[int], limit: int = 8, sampling: Sampling | None = None, **more: Any) -> Sequence:
+    return Sequence(next(numbers), "m", tokens, 0, sampling or Sampling(), [], limit, SequenceCost(), 0.0, **more)
+
+
+class Driver:
+    """What the loop does, at its simplest: everybody takes part in every step, prompts in chunks."""
+
+    def __init__(self, batch: MlxBatch) -> None:
+        self.batch = batch
+        self.running: list[Sequence] = []
+        self.events: list[Event] = []
+
+    def add(self, *sequences: Sequence) -> None:
+        for new in sequences:
+            self.batch.open(new)
+            self.running.append(new)
+
+    def end(self, sequence: Sequence, *, keep: bool = False) -> None:
+        self.batch.close(sequence, keep=keep)
+        self.running.remove(sequence)
+
+    def step(self) -> list[Event]:
+        ready = [s for s in self.running if not (s.idle or s.spent)]
+        events = self.batch.step([Work(s, min(s.pending, CHUNK)) for s in ready], 0.0)
+        for event in events:
             event.sequence.first_token_s = 0.0
-    return events
+            if event.reason is not None:
+                self.end(event.sequence)
+        self.events += events
+        return events
+
+    def drain(self) -> None:
+        while self.batch.due_s(0.0) == 0.0:
+            self.step()
 
 
-def drain(batch: MlxBatch) -> dict[int, list[int]]:
-    """All tokens of all sequences, by number."""
-    tokens: dict[int, list[int]] = {}
-    while batch.due_s(0.0) == 0.0:
-        for event in step(batch):
-            tokens.setdefault(event.sequence.id, []).extend(event.tokens)
-    return tokens
+def run(batch: MlxBatch, *sequences: Sequence) -> list[list[int]]:
+    driver = Driver(batch)
+    driver.add(*sequences)
+    driver.drain()
+    return [s.generated for s in sequences]
 
 
-def test_a_prompt_is_prefilled_in_chunks_and_others_decode_between_them(model: Any) -> None:
-    batch = MlxBatch(model, LIMIT_BYTES)
-    short = started([1], limit=100)
-    batch.submit(short)
-    while not step(batch):
-        pass
-    long = started([2] * (6 * CHUNK_TOKENS))
-    batch.submit(long)
-    events = step(batch)
-    between = 0
-    while [event.sequence for event in events] == [short]:
-        between += 1
-        events = step(batch)
-    assert [event.sequence for event in events] == [short, long]
-    assert between >= 6
+def prompt(length: int, salt: int = 0) -> list[int]:
+    return [(7 * at * at + 13 * at + 31 * salt + 5) % 300 for at in range(length)]
 
 
-def test_cancel_in_prefill_ends_it_and_spares_the_others(model: Any) -> None:
-    batch = MlxBatch(model, LIMIT_BYTES)
-    other, long = started([1, 2, 3]), started([2] * (4 * CHUNK_TOKENS))
-    batch.submit(other)
-    alone = drain(batch)[other.id]
-    again = started([1, 2, 3])
-    batch.submit(long)
-    step(batch)
-    assert long.prefilling
-    batch.submit(again)
-    batch.cancel(long)
-    assert drain(batch) == {again.id: alone}
+def by_batch_generator(model: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
+    # One at a time: its padded prefill is not right for every model.
+    generated = []
+    for tokens in prompts:
+        generator = mlxlm.BatchGenerator(model, max_tokens=limit)
+        generator.insert([list(tokens)])
+        out: list[int] = []
+        while responses := generator.next_generated():
+            out += [response.token for response in responses]
+        generated.append(out)
+    return generated
 
 
-def test_cancel_of_the_last_sequence_leaves_a_batch_that_works(model: Any) -> None:
-    batch = MlxBatch(model, LIMIT_BYTES)
+def by_generate_step(model: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
+    from mlx_lm.generate import generate_step
+
+    return [[token for token, _ in generate_step(mx.array(p), model, max_tokens=limit)] for p in prompts]
+
+
+def test_the_tokens_are_those_of_mlx_lm(random_models: Path, kind: str, batch_of_kind: MakeBatch) -> None:
+    prompts = [prompt(length, salt) for salt, length in enumerate((1, 2, 5, 33, 64, 130))]
+    yardstick = by_generate_step if kind == "llama4" else by_batch_generator  # which cannot batch its caches
+    expected = yardstick(mlxlm.load_model(random_models / kind)[0], prompts, 12)
+    assert run(batch_of_kind(), *[sequence(tokens, 12) for tokens in prompts]) == expected
+
+
+def test_joins_leaves_and_cancels_change_nobodys_tokens(batch_of_kind: MakeBatch) -> None:
+    wanted = [sequence(prompt(length, length), 20) for length in (3, 40, 90)]
+    alone = [run(batch_of_kind(), sequence(s.tokens, 20))[0] for s in wanted]
+    driver = Driver(batch_of_kind())
+    others = [sequence(prompt(17 * n + 1, n), 50) for n in range(4)]
+    for new in (others[0], wanted[0], others[1]):
+        driver.add(new)
+        driver.step()
+    driver.add(*wanted[1:], *others[2:])
+    for other in others:
+        driver.step()
+        driver.end(other, keep=other.id % 2 == 0)
+    driver.drain()
+    assert [s.generated for s in wanted] == alone
+
+
+def test_a_sequence_whose_cache_was_dropped_goes_on_with_the_same_tokens(batch_of_kind: MakeBatch) -> None:
+    warm = Sampling(temperature=0.9, seed=7, repetition_penalty=1.2, frequency_penalty=0.3, top_p=0.9)
+    [alone] = run(batch_of_kind(), sequence(prompt(20), 24, warm))
+    driver = Driver(batch_of_kind())
+    dropped, other = sequence(prompt(20), 24, warm), sequence(prompt(30, 1), 40)
+    driver.add(dropped, other)
+    while len(dropped.generated) < 9:
+        driver.step()
+    driver.end(dropped)
+    driver.step()
+    driver.add(dropped)
+    driver.drain()
+    assert dropped.generated == alone
+
+
+def test_a_sequence_that_pauses_goes_on_with_the_same_tokens(batch_of_kind: MakeBatch) -> None:
+    [alone] = run(batch_of_kind(), sequence(prompt(20), 24))
+    driver = Driver(batch_of_kind())
+    paused, other = sequence(prompt(20), 24), sequence(prompt(30, 1), 60)
+    driver.add(other, paused)
+    while len(paused.generated) < 5:
+        driver.step()
+    paused.paused = True
+    for _ in range(6):
+        driver.step()
+    assert 5 <= len(paused.generated) <= 6
+    paused.paused = False
+    driver.drain()
+    assert paused.generated == alone
+
+
+def test_the_finished_part_of_a_prefill_serves_whoever_asks_next(batch_of_kind: MakeBatch) -> None:
+    driver = Driver(batch_of_kind())
+    [alone] = run(batch_of_kind(), sequence(prompt(200), 8))
+    gone, again = sequence(prompt(200), 8), sequence(prompt(200), 8)
+    driver.add(gone)
+    driver.step()
+    driver.step()
+    driver.end(gone, keep=True)
+    assert driver.batch.kept_bytes > 0
+    driver.add(again)
+    assert again.cached_tokens == again.known == 2 * CHUNK
+    driver.drain()
+    assert again.generated == alone
+
+
+def test_what_was_kept_can_be_released(new_batch: MakeBatch) -> None:
+    driver = Driver(new_batch())
+    gone, again = sequence(prompt(200)), sequence(prompt(200))
+    driver.add(gone)
+    driver.step()
+    driver.end(gone, keep=True)
+    driver.batch.release()
+    assert driver.batch.kept_bytes == 0
+    driver.add(again)
+    assert again.cached_tokens == 0
+
+
+@pytest.mark.parametrize("length", [1, 2, CHUNK, CHUNK + 1])
+def test_a_single_token_can_be_asked_of_a_prompt_of_any_length(batch_of_kind: MakeBatch, length: int) -> None:
+    [[first]] = run(batch_of_kind(), sequence(prompt(length), 1))
+    [more] = run(batch_of_kind(), sequence(prompt(length), 3))
+    assert first == more[0]
+
+
+def test_a_stop_token_ends_a_sequence_and_is_not_part_of_it(new_batch: MakeBatch) -> None:
+    [free] = run(new_batch(), sequence(prompt(9), 12))
+    stop = free[6]
+    driver = Driver(new_batch())
+    stopped = sequence(prompt(9), 12)
+    stopped.stop_tokens = [stop]
+    driver.add(stopped)
+    driver.drain()
+    assert stopped.generated == free[: free.index(stop)]
+    assert [event.reason for event in driver.events][-1] == "stop"
+
+
+def test_cancel_of_the_last_sequence_leaves_a_batch_that_works(new_batch: MakeBatch) -> None:
+    batch = new_batch()
     for steps in range(5):
-        gone = started([1, 2, 3])
-        batch.submit(gone)
+        driver = Driver(batch)
+        gone = sequence([1, 2, 3])
+        driver.add(gone)
         for _ in range(steps):
-            step(batch)
-        batch.cancel(gone)
+            driver.step()
+        driver.end(gone)
         assert batch.due_s(0.0) == float("inf")
-        assert batch.step(0.0) == []
-    kept = started([1, 2, 3])
-    batch.submit(kept)
-    assert len(drain(batch)[kept.id]) == 8
+        assert batch.step([], 0.0) == []
+    assert len(run(batch, sequence([1, 2, 3]))[0]) == 8
 
 
-def test_the_tokens_of_a_sequence_are_never_changed(model: Any) -> None:
-    batch = MlxBatch(model, LIMIT_BYTES)
-    sequence = started([1, 2, 3])
-    batch.submit(sequence)
-    drain(batch)
-    assert sequence.tokens == [1, 2, 3]
+def test_the_prompt_of_a_sequence_is_never_changed(new_batch: MakeBatch) -> None:
+    asked = sequence([1, 2, 3])
+    run(new_batch(), asked)
+    assert asked.tokens == [1, 2, 3]
 
 
-def test_a_failing_sampler_ends_its_batch_with_typed_errors_and_the_next_one_works(
-    model: Any, monkeypatch: pytest.MonkeyPatch
+def test_logprobs_come_with_the_tokens_of_those_who_asked(new_batch: MakeBatch) -> None:
+    driver = Driver(new_batch())
+    asked, other = sequence(prompt(5), 6, Sampling(logprobs=3)), sequence(prompt(5), 6)
+    driver.add(other, asked)
+    driver.drain()
+    assert asked.generated == other.generated
+    told = [event for event in driver.events if event.sequence is asked]
+    for event in told:
+        assert event.logprobs is not None
+        [entry] = event.logprobs
+        assert len(entry.top) == 3
+        assert entry.top[0] == (event.tokens[0], entry.logprob)
+    assert all(event.logprobs is None for event in driver.events if event.sequence is other)
+
+
+def test_a_failing_step_ends_its_batch_with_typed_errors_and_the_next_one_works(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = MlxBatch(model, LIMIT_BYTES)
-    fine = started([1, 2, 3])
-    batch.submit(fine)
-    expected = drain(batch)[fine.id]
-
-    def fail(logprobs: mx.array) -> mx.array:
-        raise RuntimeError("a bug")
-
+    batch = new_batch()
+    [expected] = run(batch, sequence([1, 2, 3]))
+    driver = Driver(batch)
+    bad, neighbour = sequence([4]), sequence([5])
+    driver.add(bad, neighbour)
     with monkeypatch.context() as patch:
-        patch.setattr(mlx_batch, "sampler_for", lambda sequence: fail)
-        bad, neighbour = started([4]), started([5])
-        batch.submit(bad)
-        patch.undo()
-        batch.submit(neighbour)
-    ended = [event for _ in range(3) for event in step(batch)]
-    assert {event.sequence.id for event in ended} == {bad.id, neighbour.id}
-    assert all(event.reason == "error" and event.fault and event.fault.kind == "internal_error" for event in ended)
-    again = started([1, 2, 3])
-    batch.submit(again)
-    assert drain(batch)[again.id] == expected
+        patch.setattr(Sampler, "sample", failing("a bug"))
+        driver.step()
+    assert {event.sequence.id for event in driver.events} == {bad.id, neighbour.id}
+    assert all(event.reason == "error" and event.fault for event in driver.events)
+    assert all(event.fault and event.fault.kind == "internal_error" for event in driver.events)
+    assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -136,16 +276,21 @@ def test_a_failing_sampler_ends_its_batch_with_typed_errors_and_the_next_one_wor
         "[metal::malloc] Attempting to allocate 987654321 bytes which is greater than the maximum of 5 bytes.",
     ],
 )
-def test_running_out_of_memory_is_told_with_numbers(model: Any, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
-    batch = MlxBatch(model, LIMIT_BYTES)
-
-    def fail(logprobs: mx.array) -> mx.array:
-        raise RuntimeError(message)
-
-    monkeypatch.setattr(mlx_batch, "sampler_for", lambda sequence: fail)
-    batch.submit(started([4]))
-    [event] = [event for _ in range(3) for event in step(batch)]
+def test_running_out_of_memory_is_told_with_numbers(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    driver = Driver(new_batch())
+    driver.add(sequence([4]))
+    monkeypatch.setattr(Sampler, "sample", failing(message))
+    [event] = driver.step()
     assert event.fault is not None
     assert event.fault.kind == "out_of_memory"
     assert event.fault.details["need_bytes"] == 987654321
     assert 0 < int(event.fault.details["have_bytes"]) < LIMIT_BYTES
+
+
+def failing(message: str) -> Callable[..., Sampled]:
+    def sample(self: Sampler, rows: list[int], positions: list[int], logits: mx.array) -> Sampled:
+        raise RuntimeError(message)
+
+    return sample

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mlx_sidecar_protocol.errors import RpcError
@@ -15,6 +16,7 @@ from mlx_sidecar_protocol.errors import RpcError
 from ..link.codec import encode
 from ..link.messages import Ready, Refused
 from ..models.budget import machine_limit_bytes
+from ..observe.trace import Trace
 from .faults import fault_of
 from .inbox import Inbox
 from .loop import Engine
@@ -56,7 +58,8 @@ def main() -> NoReturn:
 def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> NoReturn:
     backend, limit_bytes = _fake() if options.engine == "fake" else _mlx(options.numerics)
     limit_bytes = options.memory_limit_bytes or limit_bytes
-    engine = Engine(link, inbox, backend, Limits(), limit_bytes)
+    trace = None if options.trace is None else Trace(options.trace)
+    engine = Engine(link, inbox, backend, Limits(), limit_bytes, trace)
     link.sendall(
         encode(
             Ready(
@@ -95,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=("mlx", "fake"), default="mlx")
     parser.add_argument("--numerics", choices=("fast", "exact"), default="fast")
     parser.add_argument("--memory-limit-bytes", type=int)
+    parser.add_argument("--trace", type=Path, help="a file to append a time line to")
     parser.add_argument("--log-level", default="warning")
     return parser
 

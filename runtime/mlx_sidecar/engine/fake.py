@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from math import log
 
 import mlx_sidecar_protocol.errors as errors
 
 from .. import __version__
-from ..link.messages import Fault, Load, ModelCard
+from ..link.messages import Fault, Load, ModelCard, TokenLogprob
 from ..models.budget import LayerCost, SequenceCost
 from ..models.registry import LoadedModel, LoadStep
-from .batch import Event
+from .batch import Event, Work
 from .fake_script import END, VOCABULARY, Script
 from .sequence import Sequence
 
@@ -44,35 +45,41 @@ class _Run:
 
 
 class FakeBatch:
-    """Sequences of one fake model, each on its own clock."""
+    """Sequences of one fake model, each on its own clock. Prefill is a time in the script, whatever the prompt."""
+
+    in_flight = False
+    kept_bytes = 0
 
     def __init__(self, script: Script) -> None:
         self._script = script
         self._runs: dict[int, _Run] = {}
 
-    def submit(self, sequence: Sequence) -> None:
+    def open(self, sequence: Sequence) -> None:
         """The clock of ``sequence`` starts here: its first token is due when its scripted prefill is over."""
-        started = sequence.arrived_s if sequence.started_s is None else sequence.started_s
         prompt = sequence.tokens[: len(sequence.tokens) - sequence.emitted]
         answer = self._script.answer(prompt, sequence.sampling.seed)
-        for _ in range(sequence.emitted):
+        at = sequence.emitted + len(sequence.generated)
+        for _ in range(at):
             next(answer)
-        due_s = started + (self._script.prefill_ms + self._script.delay_ms) / 1000
-        self._runs[sequence.id] = _Run(sequence, answer, sequence.emitted, due_s)
+        due_s = sequence.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
+        self._runs[sequence.id] = _Run(sequence, answer, at, due_s)
+        sequence.known = sequence.total - 1
+        if sequence.started_s is None:
+            sequence.started_s = sequence.admitted_s
 
-    def cancel(self, sequence: Sequence) -> None:
-        del self._runs[sequence.id]
+    def close(self, sequence: Sequence, *, keep: bool) -> None:
+        self._runs.pop(sequence.id, None)
+
+    def release(self) -> None:
+        """Nothing is ever kept."""
 
     def due_s(self, now: float) -> float:
-        return min((run.due_s for run in self._runs.values()), default=float("inf"))
+        return min((run.due_s for run in self._runs.values() if not run.sequence.idle), default=float("inf"))
 
-    def step(self, now: float) -> list[Event]:
+    def step(self, work: list[Work], now: float) -> list[Event]:
         """One token for every sequence that is due."""
-        events = [self._advance(run) for run in list(self._runs.values()) if run.due_s <= now]
-        for event in events:
-            if event.reason is not None:
-                del self._runs[event.sequence.id]
-        return events
+        runs = [self._runs[given.sequence.id] for given in work]
+        return [self._advance(run) for run in runs if run.due_s <= now]
 
     def _advance(self, run: _Run) -> Event:
         sequence = run.sequence
@@ -86,8 +93,10 @@ class FakeBatch:
             token = ord(" ")
         run.at += 1
         run.due_s += self._script.delay_ms / 1000
-        full = run.at - sequence.emitted >= sequence.limit
-        return Event(sequence, [token], "length" if full else None)
+        sequence.generated.append(token)
+        sequence.known += 1
+        full = len(sequence.generated) >= sequence.limit
+        return Event(sequence, [token], "length" if full else None, logprobs=_logprobs(sequence, token))
 
     def _misbehave(self, run: _Run) -> None:
         script = self._script
@@ -96,6 +105,16 @@ class FakeBatch:
             os._exit(CRASH_STATUS)
         if run.at == script.hang_after:
             threading.Event().wait()  # for ever: a device operation that does not come back
+
+
+def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
+    """Where asked for: the token of the script is likeliest by a half, and each that follows it in number half as likely
+    as the one before."""
+    count = sequence.sampling.logprobs
+    if count is None:
+        return None
+    likeliest = [((token + rank) % VOCABULARY, -(rank + 1) * log(2)) for rank in range(count)]
+    return [TokenLogprob(-log(2), likeliest)]
 
 
 class FakeBackend:

@@ -47,3 +47,6 @@ class Forward(Protocol):
 
     def release(self) -> None:
         """Forget all that was kept."""
+
+    def reset(self) -> None:
+        """Forget everything: after a failure nobody knows what the arrays hold."""

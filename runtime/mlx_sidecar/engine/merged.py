@@ -37,6 +37,9 @@ class MergedForward:
         self._model = model
         self._batchable = batchable
         self._head = Head(model)
+        self.reset()
+
+    def reset(self) -> None:
         self._rows: dict[int, _Row] = {}
         self._batch: list[Any] = []  # merged caches, one for each layer
         self._members: list[int | None] = []  # the rows of the batch in its order; None where one was closed

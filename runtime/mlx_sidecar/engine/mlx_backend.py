@@ -18,7 +18,6 @@ from ..models.policy import Dtype, Policy
 from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
-from .flat.forward import FlatForward
 from .geometry import probe
 from .mlx_batch import MlxBatch
 
@@ -62,9 +61,7 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
         )
-        return LoadedModel(
-            card, MlxBatch(weights.model, self._policy.limit_bytes, pads=isinstance(forward, FlatForward)), cost
-        )
+        return LoadedModel(card, MlxBatch(forward, vocabulary, self._policy.limit_bytes), cost)
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other

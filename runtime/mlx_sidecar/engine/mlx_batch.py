@@ -1,96 +1,160 @@
-"""The batch of a real model: continuous batching by mlx-lm's ``BatchGenerator``."""
+"""The batch of a real model: a pass over the tokens that a step brings, and one sampling of all rows that are due one."""
 
 from __future__ import annotations
 
 import logging
 import re
-from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, cast
 
 import mlx.core as mx
 
 from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
 
-from .batch import Event
+from ..link.messages import FinishReason, TokenLogprob
+from .batch import Event, Work
 from .faults import fault_of
-from .mlxlm import BatchGenerator, StopSequences
-from .sampling import greedy, processors_for, sampler_for
+from .forward import Forward, Part
+from .sampler import Sampled, Sampler
 from .sequence import Sequence
 
 log = logging.getLogger(__name__)
 
-# Prompt tokens of one step, all prompts together: what a cancel, or another stream's next token, may have to wait for.
-# On a CPU prefill is no faster with more: 2000 tokens through 16M parameters went at 742 tokens/s with 512, at 534 with
-# 1024, at 418 with 2048, and at 506 with 256.
-CHUNK_TOKENS = 512
-# Under this a chunk's fixed costs show.
-LEAST_CHUNK_TOKENS = 64
-# Places in the generator. How many are used is the scheduler's business: what it admits starts with the next step.
-_PLACES = 1 << 16
+# Freed buffers that mlx keeps for reuse are of the sizes of caches that grow: now and then the old ones have to go.
+_STEPS_BETWEEN_CLEARINGS = 512
 # "[malloc] Unable to allocate N bytes", "[metal::malloc] Attempting to allocate N bytes which is …".
 _ALLOCATION = re.compile(r"malloc.* allocate (\d+) bytes")
 
 
+class _Flight(NamedTuple):
+    """A step that the device has been given and that has not been read: who samples in it, in order; None for those
+
+    that were closed since.
+    """
+
+    sequences: list[Sequence | None]
+    sampled: Sampled | None
+    state: list[mx.array]
+
+
 class MlxBatch:
-    """One step is one decode step for all that decode, then at most one chunk of prefill."""
+    """Rows of one model. Where a step only decodes, the next one is started before it is read: its tokens go from one
+    to the next on the device, and the device does not wait for Python."""
 
-    def __init__(self, model: Any, limit_bytes: int, *, pads: bool = True) -> None:
-        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it.
-
-        ``pads``: prompts of unequal length may be padded and prefilled together; else one after the other.
-        """
-        self._model = model
+    def __init__(self, forward: Forward, vocabulary: int, limit_bytes: int) -> None:
+        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it."""
+        self._forward = forward
+        self._vocabulary = vocabulary
+        self._sampler = Sampler(vocabulary)
         self._limit_bytes = limit_bytes
-        self._pads = pads
-        self._sequences: dict[int, Sequence] = {}  # by the generator's number
-        self._generator = self._new_generator()
+        self._sequences: dict[int, Sequence] = {}
+        self._flight: _Flight | None = None
+        self._steps = 0
 
-    def submit(self, sequence: Sequence) -> None:
-        # The generator keeps and extends the list it is given.
-        [uid] = self._generator.insert(
-            [list(sequence.tokens)],
-            max_tokens=[sequence.limit],
-            samplers=[sampler_for(sequence)],
-            logits_processors=[processors_for(sequence)],
-            stop_sequences=[_stop_on(tuple(sequence.stop_tokens))],
-        )
-        self._sequences[uid] = sequence
+    @property
+    def in_flight(self) -> bool:
+        return self._flight is not None
 
-    def cancel(self, sequence: Sequence) -> None:
-        uid = next(uid for uid, known in self._sequences.items() if known is sequence)
-        del self._sequences[uid]
-        self._generator.remove([uid])
-        self._rest()
+    @property
+    def kept_bytes(self) -> int:
+        return self._forward.kept_bytes
+
+    def release(self) -> None:
+        self._forward.release()
+
+    def open(self, sequence: Sequence) -> None:
+        history = sequence.tokens + sequence.generated
+        sequence.known = self._forward.open(sequence.id, history)
+        if sequence.started_s is None:
+            sequence.cached_tokens = sequence.known
+        prompt = len(sequence.tokens) - sequence.emitted
+        self._sampler.open(sequence.id, sequence.sampling, history[:prompt], history[prompt:])
+        self._sequences[sequence.id] = sequence
+
+    def close(self, sequence: Sequence, *, keep: bool) -> None:
+        if self._sequences.pop(sequence.id, None) is None:
+            return  # a step that failed took it
+        if self._flight is not None:
+            flying = self._flight.sequences
+            flying[:] = [None if other is sequence else other for other in flying]
+        history = sequence.tokens + sequence.generated
+        self._forward.close(sequence.id, history[: sequence.known] if keep else None)
+        self._sampler.close(sequence.id)
+        sequence.known = sequence.in_flight = 0
+        if not self._sequences:
+            self._flight = None
+            mx.clear_cache()  # nobody needs the buffers soon
 
     def due_s(self, now: float) -> float:
-        return now if self._sequences else float("inf")
+        runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
+        return now if runnable or self._flight else float("inf")
 
-    def step(self, now: float) -> list[Event]:
-        prefilling = sum(sequence.prefilling for sequence in self._sequences.values())
-        self._generator.prefill_step_size = max(LEAST_CHUNK_TOKENS, CHUNK_TOKENS // max(1, prefilling))
+    def step(self, work: list[Work], now: float) -> list[Event]:
         try:
-            _, responses = self._generator.next()
+            before, self._flight = self._flight, None
+            if work:
+                # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
+                overlaps = all(given.count == 1 for given in work)
+                self._flight = self._launch(work, before)
+                events = self._read(before)
+                return events if overlaps else events + self._read_flight()
+            return self._read(before)
         except Exception as error:
             log.exception("a step failed; it ends %d sequences", len(self._sequences))
             return self._fail(error)
-        events = [self._event(response) for response in responses]
-        self._rest()
-        return events
 
-    def _event(self, response: Any) -> Event:
-        sequence = self._sequences[response.uid]
-        if response.finish_reason is not None:
-            del self._sequences[response.uid]
-        # A stop token ends the sequence and is not part of it.
-        tokens = [] if response.finish_reason == "stop" else [response.token]
-        return Event(sequence, tokens, response.finish_reason)
+    def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
+        """Give the device a step; its tokens may be those that ``before`` is about to sample."""
+        samplers = [given.sequence for given in work if given.samples]
+        parts = [Part(given.sequence.id, given.count, given.samples) for given in work]
+        logits = self._forward.run(parts, _inputs(work, before))
+        sampled = None
+        if samplers:
+            ids, positions = [s.id for s in samplers], [s.total for s in samplers]
+            sampled = self._sampler.sample(ids, positions, logits)
+        state = self._forward.state
+        mx.async_eval(*([sampled.tokens, *sampled.logprobs] if sampled else []), *state)
+        for given in work:
+            given.sequence.known += given.count
+        for sequence in samplers:
+            sequence.in_flight += 1
+        self._clear_now_and_then()
+        return _Flight([*samplers], sampled, state)
+
+    def _read_flight(self) -> list[Event]:
+        flight, self._flight = self._flight, None
+        return self._read(flight)
+
+    def _read(self, flight: _Flight | None) -> list[Event]:
+        """Wait for a step and tell what it sampled."""
+        if flight is None:
+            return []
+        if flight.sampled is None:
+            mx.eval(*flight.state)
+            return []
+        tokens = cast("list[int]", flight.sampled.tokens.tolist())
+        logprobs = flight.sampled.read()
+        return [
+            self._event(sequence, token, logprobs.get(row))
+            for row, (sequence, token) in enumerate(zip(flight.sequences, tokens, strict=True))
+            if sequence is not None
+        ]
+
+    def _event(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Event:
+        sequence.in_flight -= 1
+        if token in sequence.stop_tokens:  # it ends the sequence and is not part of it
+            return Event(sequence, [], "stop")
+        sequence.generated.append(token)
+        reason: FinishReason | None = "length" if len(sequence.generated) >= sequence.limit else None
+        return Event(sequence, [token], reason, logprobs=None if logprob is None else [logprob])
 
     def _fail(self, error: Exception) -> list[Event]:
-        """End everything: after an exception the generator's caches are one token ahead of its books."""
+        """End everything: how far the caches got is not known."""
         fault = fault_of(self._typed(error))
         lost = list(self._sequences.values())
         self._sequences.clear()
-        self._generator = self._new_generator()
+        self._flight = None
+        self._forward.reset()
+        self._sampler = Sampler(self._vocabulary)
         mx.clear_cache()
         return [Event(sequence, [], "error", fault) for sequence in lost]
 
@@ -102,20 +166,29 @@ class MlxBatch:
         free = max(0, self._limit_bytes - mx.get_active_memory())
         return OutOfMemory(need_bytes=int(wanted[1]), have_bytes=free)
 
-    def _rest(self) -> None:
-        if not self._sequences:
-            mx.clear_cache()  # nobody needs the buffers soon
-
-    def _new_generator(self) -> Any:
-        return BatchGenerator(
-            self._model,
-            sampler=greedy,
-            completion_batch_size=_PLACES,
-            prefill_batch_size=_PLACES if self._pads else 1,
-        )
+    def _clear_now_and_then(self) -> None:
+        self._steps += 1
+        if self._steps % _STEPS_BETWEEN_CLEARINGS == 0:
+            mx.clear_cache()
 
 
-@lru_cache(maxsize=64)
-def _stop_on(tokens: tuple[int, ...]) -> Any:
-    """The automaton for a set of stop tokens; immutable, so sequences share it."""
-    return StopSequences([[token] for token in tokens] or None)
+def _inputs(work: list[Work], before: _Flight | None) -> mx.array:
+    """The tokens of a step, [sum of counts]; those that ``before`` samples are taken from there, unread."""
+    if before is None or before.sampled is None:
+        return mx.array([token for given in work for token in given.sequence.upcoming(given.count)])
+    sampled = before.sampled.tokens
+    flying = {sequence.id: row for row, sequence in enumerate(before.sequences) if sequence is not None}
+    rows = [flying.get(given.sequence.id) if given.sequence.in_flight else None for given in work]
+    if rows == list(range(len(before.sequences))):
+        return sampled
+    known: list[int] = []
+    into: list[int] = []
+    for given, row in zip(work, rows, strict=True):
+        known += given.sequence.upcoming(given.count)
+        if row is not None:
+            into.append(len(known))
+            known.append(0)
+    inputs = mx.array(known)
+    if into:
+        inputs[mx.array(into)] = sampled[mx.array([row for row in rows if row is not None])].astype(inputs.dtype)
+    return inputs

@@ -45,6 +45,8 @@ def spawn(config: Config) -> EngineProcess:
     command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
     if config.memory_limit_bytes is not None:
         command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
+    if config.trace is not None:
+        command += ["--trace", config.trace]
     with theirs, ExitStack() as on_failure:
         on_failure.callback(ours.close)
         process = subprocess.Popen(

@@ -99,7 +99,8 @@ class Loading:
 class Registry:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
-    ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold.
+    ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold. What batches keep for
+    whoever asks next is counted too, and goes first.
     """
 
     def __init__(
@@ -126,7 +127,25 @@ class Registry:
     @property
     def free_bytes(self) -> int:
         held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
-        return self._limit_bytes - held - self._reserved_bytes()
+        return self._limit_bytes - held - self._reserved_bytes() - self.kept_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Caches that batches keep and nobody uses now."""
+        return sum(resident.loaded.batch.kept_bytes for resident in self._residents.values())
+
+    def most_bytes(self, model: str) -> int:
+        """What a sequence of ``model`` could have if everything else went that may go."""
+        held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
+        return max(0, self._limit_bytes - sum(held))
+
+    def release_kept(self) -> bool:
+        """Give back what is kept; False if there is nothing."""
+        if not self.kept_bytes:
+            return False
+        for resident in self._residents.values():
+            resident.loaded.batch.release()
+        return True
 
     @property
     def next_expiry_s(self) -> float:

@@ -46,14 +46,19 @@ class FlatForward:
         Changes the classes of the model's output projections until ``restore``.
         """
         self._model = model
-        self._caches = [LayerCache(_shape(cache)) for cache in caches]
-        windows = [getattr(cache, "max_size", 0) for cache in caches]
+        self._head = Head(model)
+        self._shapes = [_shape(cache) for cache in caches]
+        self._windows = [getattr(cache, "max_size", 0) for cache in caches]
+        self.reset()
+
+    def reset(self) -> None:
+        windows = self._windows
+        self._caches = [LayerCache(shape) for shape in self._shapes]
         # The kind with most layers comes first: its order of rows is that of the step's tokens.
         self._kinds = [
             _Kind(Layout(window), [i for i, other in enumerate(windows) if other == window])
             for window in sorted(set(windows), key=windows.count, reverse=True)
         ]
-        self._head = Head(model)
         self._shelf: Shelf[_Row] = Shelf(self._usable)
         self._touched: list[mx.array] = []
 
