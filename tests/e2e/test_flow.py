@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from math import exp
 from typing import Any
 
 import pytest
 
-from tests.support.sidecar import Frame, sidecar
+from tests.support.sidecar import Frame, Sidecar, sidecar
 
 FAKE = ("--engine", "fake")
 ENDLESS = "fake?tokens=100000&context=200000&delay_ms=1"
@@ -57,21 +58,19 @@ def test_a_host_that_acknowledges_everything_gets_the_whole_answer() -> None:
         id_ = process.request(
             "generate", {"model": "fake?tokens=300&wide=1&delay_ms=1", "prompt": "x", "stream": "s", "window": 3}
         )
-        acknowledged = 0
-        while True:
-            frame = process.wait_for(
-                lambda frame: (
-                    frame.get("id") == id_
-                    or (frame.get("method") == "stream/delta" and frame["params"]["seq"] == acknowledged)
-                )
-            )
+        for seq in count():
+            frame = answer_or_delta(process, id_, seq)
             if "result" in frame:
                 break
-            process.notify("stream/ack", {"stream": "s", "seq": acknowledged})
-            acknowledged += 1
+            process.notify("stream/ack", {"stream": "s", "seq": seq})
         assert frame["result"]["finish_reason"] == "stop"
         assert frame["result"]["usage"]["completion_tokens"] == 300
         assert whole(process.deltas("s"), frame["result"])
+
+
+def answer_or_delta(process: Sidecar, id_: int, seq: int) -> Frame:
+    """Delta ``seq``, or the answer if that comes first."""
+    return process.wait_for(lambda frame: frame.get("id") == id_ or frame.get("params", {}).get("seq") == seq)
 
 
 @pytest.mark.parametrize("ending", ["cancel", "deadline", "shutdown"])
