@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
+import threading
 import time
 from abc import abstractmethod
 from pathlib import Path
@@ -161,10 +163,16 @@ def serve(folder: str, port: str) -> None:
     from mlx_sidecar.models.blas import preload
 
     preload("fast")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     from mlx_lm.server import main
 
     sys.argv = ["mlx_lm.server", "--model", folder, "--port", port, "--log-level", "WARNING"]
     main()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -68,9 +68,10 @@ class HttpProcess:
 
     async def start(self, *command: str) -> None:
         """Return when it answers GET /health with 200. Raises RuntimeError if it ends before, or takes too long."""
-        quiet = asyncio.subprocess.DEVNULL
+        # A pipe that nothing is written to: a child that watches its end knows when we are gone.
+        stdin = asyncio.subprocess.PIPE
         with tempfile.TemporaryFile() as log:  # the child has its own handle of it
-            self._process = await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=log, stderr=log)
+            self._process = await asyncio.create_subprocess_exec(*command, stdin=stdin, stdout=log, stderr=log)
             deadline_s = time.monotonic() + _READY_S
             while not await self._healthy():
                 if self._process.returncode is not None or time.monotonic() > deadline_s:
