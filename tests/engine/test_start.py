@@ -17,7 +17,7 @@ main()
 WITH_A_BUG = """
 from mlx_sidecar.engine import loop
 def fail(self): raise ZeroDivisionError("a bug")
-loop.Engine._admit = fail
+loop.Engine._end_late = fail
 from mlx_sidecar.engine.__main__ import main
 main()
 """

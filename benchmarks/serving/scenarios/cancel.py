@@ -50,4 +50,4 @@ async def _attempt(bench: Bench, ours: Sidecar, after_s: float) -> tuple[float, 
 
 async def _chunks(ours: Sidecar) -> int:
     stats = await ours.connection.call("stats", {})
-    return int(sum(stats["histograms"]["prefill_chunk_s"]["counts"]))
+    return int(sum(stats["histograms"]["prefill_step_s"]["counts"]))
