@@ -24,6 +24,5 @@ def random_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exact_engine(random_models: Path) -> Iterator[EngineClient]:
     with ready_engine("--engine", "mlx", "--numerics", "exact") as client:
         for kind in CONFIGS:
-            if kind != "llama4":
-                client.load(kind, str(random_models / kind))
+            client.load(kind, str(random_models / kind))
         yield client

@@ -9,7 +9,7 @@ import pytest
 from mlx_sidecar.link.messages import Cancel, EngineStats, Finished, QueryStats, Sampling, Submit
 from tests.support.engine_process import EngineClient
 
-KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5"]
+KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]
 SAMPLINGS = [
     Sampling(),
     Sampling(temperature=1.0, seed=1),

@@ -105,12 +105,6 @@ def test_an_architecture_whose_import_would_end_the_process_is_unsupported(
     assert refused(engine, path)[0] == "model_unsupported"
 
 
-def test_a_cache_that_cannot_be_batched_is_unsupported_by_name(engine: EngineClient, tmp_path: Path) -> None:
-    kind, message = refused(engine, write_model(tmp_path / "llama4", "llama4"))
-    assert kind == "model_unsupported"
-    assert "ChunkedKVCache" in message
-
-
 @pytest.mark.parametrize(
     "change", [{"hidden_size": 32}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"num_hidden_layers": "two"}]
 )
