@@ -53,19 +53,26 @@ def test_a_stream_whose_window_is_used_up_is_not_decoded() -> None:
         assert process.result(id_)["usage"]["completion_tokens"] < 150
 
 
-def test_a_host_that_acknowledges_everything_gets_the_whole_answer() -> None:
-    with sidecar(*FAKE) as process:
-        id_ = process.request(
-            "generate", {"model": "fake?tokens=300&wide=1&delay_ms=1", "prompt": "x", "stream": "s", "window": 3}
-        )
+@pytest.mark.parametrize(
+    ("options", "model"),
+    [(FAKE, "fake?tokens=300&wide=1&delay_ms=1"), ((), "pocket")],
+    ids=["fake engine", "pocket"],
+)
+def test_a_host_that_acknowledges_everything_gets_the_answer_it_gets_without_a_window(
+    options: tuple[str, ...], model: str
+) -> None:
+    with sidecar(*options) as process:
+        params = {"model": model, "prompt": "x", "seed": 1, "max_tokens": 300}
+        plain = process.call("generate", params)
+        id_ = process.request("generate", {**params, "stream": "s", "window": 3})
         for seq in count():
             frame = answer_or_delta(process, id_, seq)
             if "result" in frame:
                 break
             process.notify("stream/ack", {"stream": "s", "seq": seq})
-        assert frame["result"]["finish_reason"] == "stop"
-        assert frame["result"]["usage"]["completion_tokens"] == 300
-        assert whole(process.deltas("s"), frame["result"])
+        result = frame["result"]
+        assert whole(process.deltas("s"), result)
+        assert all(result[name] == plain[name] for name in ("text", "tokens", "finish_reason", "usage"))
 
 
 def answer_or_delta(process: Sidecar, id_: int, seq: int) -> Frame:

@@ -86,8 +86,9 @@ def test_exact_arithmetic_says_so(exact: Sidecar) -> None:
     (card,) = exact.call("models")["models"]
     assert stats["engine"]["numerics"] == "exact"
     assert card["dtype"] == "float32"
-    assert "reference" in stats["engine"]["policy"]
-    assert "reference" in card["policy"]
+    for policy in (stats["engine"]["policy"], card["policy"]):
+        # Kernels of our own where the shim is built, else those of the library.
+        assert any(word in policy for word in ("invariant", "reference"))
 
 
 def test_a_streamed_chat_ends_by_itself_and_its_deltas_add_up() -> None:
