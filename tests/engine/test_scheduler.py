@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mlx_sidecar.engine.batch import Work
 from mlx_sidecar.engine.pace import CHUNK, LEAST_CHUNK
 from mlx_sidecar.engine.queue import AGEING_S, RANKS
-from mlx_sidecar.engine.scheduling import Limits, Scheduler
+from mlx_sidecar.engine.scheduler import Limits, Scheduler
 from mlx_sidecar.engine.sequence import Sequence
 from mlx_sidecar.link.messages import Priority, Sampling
 from mlx_sidecar.models.budget import LayerCost, SequenceCost
@@ -275,7 +275,7 @@ def test_whoever_waits_is_admitted_and_ends_under_any_endless_stream_of_others(
             next_s += gap_s + 0.1
             if driver.scheduler.waiting < 20:
                 driver.submit(driver.sequence(tokens, limit, other))
-        first = patient.started_s is None
+        first = patient not in driver.admissions
         placed = driver.admit()
         for ahead in takewhile(lambda admitted: admitted is not patient, placed if first else ()):
             classes = RANKS[priority] - RANKS[ahead.priority]
@@ -386,6 +386,42 @@ def test_waiting_leads_to_the_next_free_place_and_keeps_it_for_a_period(full: Dr
     assert (full.state[low], full.state[rival]) == ("parked", "running")
 
 
+def test_one_that_only_waits_for_its_last_token_is_not_put_out(full: Driver) -> None:
+    older, younger = full.state
+    younger.limit = 1
+    full.step("a")
+    assert younger.spent
+    urgent = full.submit(full.sequence(priority="critical"))
+    assert full.scheduler.victim(urgent, full.now, for_memory=False) is older
+    older.limit = 1
+    assert full.scheduler.candidate(full.now) is None, "a place is about to come free"
+
+
+def test_memory_is_taken_first_from_whoever_does_not_run_then_from_the_lowest_class_then_from_the_youngest() -> None:
+    driver = Driver(Limits())
+    parked = driver.submit(driver.sequence(limit=9, priority="critical"))
+    spent = driver.submit(driver.sequence(limit=1, priority="low"))
+    low = driver.submit(driver.sequence(limit=9, priority="low"))
+    older, younger = (driver.submit(driver.sequence(limit=9)) for _ in range(2))
+    driver.admit()
+    driver.pause(parked)
+    spent.known, spent.in_flight = 1, 1
+    order = []
+    while (loser := driver.scheduler.youngest(driver.now)) is not None:
+        order.append(loser)
+        driver.drop(loser)
+        driver.pause(loser)
+        spent.in_flight = 1
+    assert order == [parked, low, younger, older, spent]
+
+
+def test_between_models_the_more_urgent_comes_first() -> None:
+    driver = Driver(Limits())
+    normal = driver.submit(driver.sequence(model="a"))
+    high = driver.submit(driver.sequence(model="b", priority="high"))
+    assert driver.admit() == [high, normal]
+
+
 def test_a_large_request_is_not_overtaken_by_small_ones_that_would_fit() -> None:
     driver = Driver(Limits(), capacity=100)
     first = driver.submit(driver.sequence(tokens=50, limit=10))
@@ -471,13 +507,6 @@ def test_the_last_token_in_flight_is_asked_for_once() -> None:
     assert driver.scheduler.plan("a", driver.now) == []
     driver.step("a")
     assert driver.state == {}
-
-
-def test_a_lane_that_is_not_due_is_passed_over() -> None:
-    scheduler = Scheduler(LIMITS)
-    assert scheduler.next_lane({"later": 2.0, "now": 1.0}, 1.0) == "now"
-    assert scheduler.next_lane({"later": 2.0}, 1.0) is None
-    assert scheduler.next_lane({}, 1.0) is None
 
 
 def test_a_refused_host_is_told_how_fast_places_come_free() -> None:

@@ -40,7 +40,7 @@ class Ticket:
         return self.rank - (now - self.waits_since_s) / AGEING_S
 
     def admit(self, now: float) -> None:
-        """From here it runs, at first as of the class that waiting has made it, so that nobody it overtook puts it out."""
+        """From here it runs, at first as of the class that waiting has made it: nobody it overtook is to put it out."""
         self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
         self.sequence.admitted_s = now
 
