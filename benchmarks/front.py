@@ -56,7 +56,7 @@ class _Pings:
         assert child.stdout
         self._stdin, self._out = child.stdin, child.stdout.fileno()
         self._written: dict[bytes, float] = {}
-        self._rest = b""
+        self._parts: list[bytes] = []  # of a line that has no end yet
         self.delays_s: list[float] = []
         self.large = False  # its answer has come
 
@@ -78,8 +78,12 @@ class _Pings:
             self._read()
 
     def _read(self) -> None:
-        *lines, self._rest = (self._rest + os.read(self._out, 1 << 20)).split(b"\n")
+        self._parts.append(os.read(self._out, 1 << 20))
         now = time.perf_counter()
+        if b"\n" not in self._parts[-1]:
+            return
+        *lines, rest = b"".join(self._parts).split(b"\n")
+        self._parts = [rest]
         for line in lines:
             self.large |= line.startswith(LARGE)
             written = self._written.pop(line[: line.find(b",", 20) + 1], None)
