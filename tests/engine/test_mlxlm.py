@@ -37,13 +37,17 @@ EVERY_ARCHITECTURE = """
 import importlib, json, pkgutil, sys
 from mlx_sidecar.engine import mlxlm
 import mlx_lm.models
+attentions = set()
 for module in pkgutil.iter_modules(mlx_lm.models.__path__):
     if module.name != "olmo":  # it ends the process where its own package is missing
-        importlib.import_module(f"mlx_lm.models.{module.name}")
-print(json.dumps("transformers" in sys.modules))
+        names = vars(importlib.import_module(f"mlx_lm.models.{module.name}"))
+        attentions |= {names.get("scaled_dot_product_attention")}
+print(json.dumps(["transformers" in sys.modules, attentions == {None, mlxlm.base.scaled_dot_product_attention}]))
 """
 
 
-def test_every_architecture_can_be_imported_without_transformers() -> None:
+def test_every_architecture_is_imported_without_transformers_and_with_the_attention_that_asks_its_keys() -> None:
     out = subprocess.run([sys.executable, "-c", EVERY_ARCHITECTURE], capture_output=True, check=True, text=True).stdout
-    assert json.loads(out) is False
+    transformers, ours = json.loads(out)
+    assert not transformers
+    assert ours
