@@ -115,9 +115,13 @@ class Engine:
             for sequence, _ in work:
                 if sequence.started_s is None:
                     sequence.started_s = began
-            events = self._models.resident(model).loaded.batch.step(work, began)
+            batch = self._models.resident(model).loaded.batch
+            overlapped = batch.in_flight
+            events = batch.step(work, began)
             ended = time.monotonic()
-            self._scheduler.account(model, work, ended - began)
+            # A call that only starts a step, or reads one more than it starts, says nothing of what ``work`` takes.
+            if batch.in_flight == overlapped:
+                self._scheduler.account(model, work, ended - began)
             told = [message for event in events for message in self._tell(event, ended)]
         self._scheduler.charge(lane, ended - began)
         self._accounts.operated(lane, began, ended, work)

@@ -213,7 +213,8 @@ class Scheduler:
         return self._planner.plan(self._running, model, now, sharing)
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
-        """Learn from a step of ``model`` that did ``work`` in ``seconds``."""
+        """Learn from a step of ``model`` that did ``work`` in ``seconds``. Leave out one whose time is not known: what
+        was to be measured by it is planned again."""
         self._planner.account(model, work, seconds)
 
     def _ticket(self, sequence: Sequence) -> Ticket:
