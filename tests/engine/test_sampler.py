@@ -217,8 +217,9 @@ def test_a_token_at_minus_infinity_is_never_taken(closed: list[bool], sampling: 
 def test_logprobs_are_those_of_the_model_for_exactly_the_rows_that_asked(
     asks: list[tuple[int | None, bool]], seed: int, vocabulary: int
 ) -> None:
-    # Few distinct values, so that many are equal.
-    logits = np.random.default_rng(seed).integers(-30, 30, (len(asks), vocabulary)).astype(np.float32) / 4
+    # Few distinct values, so that many are equal; 0 comes with both signs.
+    random, shape = np.random.default_rng(seed), (len(asks), vocabulary)
+    logits = random.integers(0, 30, shape).astype(np.float32) / random.choice([-4, 4], shape).astype(np.float32)
     sampler = Sampler(vocabulary)
     for row, (count, warm) in enumerate(asks):
         sampling = Sampling(temperature=float(warm), seed=seed, logprobs=count, top_k=3, repetition_penalty=1.2)

@@ -17,6 +17,7 @@ from mlx_sidecar.link.messages import Sampling
 from tests.support.samplings import (
     VOCABULARY,
     draw,
+    ints,
     probability,
     rows_of_logits,
     seeds,
@@ -41,10 +42,10 @@ def kept(logits: np.ndarray[Any, Any], sampling: Sampling) -> tuple[set[int], bo
 
 @settings(max_examples=150)
 @given(
-    st.sampled_from([1, 2, 50, 1024, 1025, 2049, 4500]),
+    st.sampled_from([1, 2, 50, 513, 1025, 4500]),
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.1, 1.0, 4.0]),
-    st.integers(0, 1500),
+    st.one_of(st.just(0), st.integers(1, 1500)),
     probability(0.01),
     st.one_of(st.just(0.0), st.floats(1e-5, 1.0)),
 )
@@ -61,6 +62,29 @@ def test_the_filters_keep_what_the_definitions_say(
     if dropped is not None:
         ours -= {token for token, out in enumerate(cast("list[bool]", dropped[0].tolist())) if out}
     assert ours == expected
+
+
+def dropped_count(logits: np.ndarray[Any, Any], rows: list[Sampling]) -> list[int]:
+    """How many tokens each of ``rows``, which go one way, drops of logits whose maximum is 0."""
+    shifted = mx.broadcast_to(mx.array(logits), (len(rows), len(logits)))
+    dropped = Filter(way(rows[0], len(logits)), rows).dropped(shifted)
+    assert dropped is not None
+    return ints(dropped.sum(axis=-1))
+
+
+def test_a_nucleus_may_end_at_any_rank() -> None:
+    """With a vocabulary that is halved, where the count is odd and where it is even."""
+    logits = np.linspace(-1, 0, 1027, dtype=np.float32)
+    heads = np.cumsum(np.exp(logits[::-1].astype(np.float64)))
+    ends = (heads - np.exp(logits[::-1]) / 2) / heads[-1]  # in the middle of the last token
+    rows = [Sampling(temperature=1.0, top_p=float(end)) for end in ends]
+    assert dropped_count(logits, rows) == list(range(1026, -1, -1))
+
+
+def test_top_k_alone_keeps_improbable_tokens_beside_a_row_with_top_p() -> None:
+    logits = np.array([0, -50, -60, -70, -80], dtype=np.float32)
+    rows = [Sampling(temperature=1.0, top_k=3), Sampling(temperature=1.0, top_k=3, top_p=0.99)]
+    assert dropped_count(logits, rows) == [2, 4]
 
 
 @pytest.mark.parametrize("filters", [{"top_k": 2}, {"top_p": 0.5}, {"top_k": 3, "top_p": 0.6}, {"min_p": 0.5}])
