@@ -219,7 +219,9 @@ def test_logprobs_are_those_of_the_model_for_exactly_the_rows_that_asked(
 ) -> None:
     # Few distinct values, so that many are equal; 0 comes with both signs.
     random, shape = np.random.default_rng(seed), (len(asks), vocabulary)
-    logits = random.integers(0, 30, shape).astype(np.float32) / random.choice([-4, 4], shape).astype(np.float32)
+    logits = random.integers(0, seed % 30 + 1, shape).astype(np.float32) / random.choice([-4, 4], shape).astype(
+        np.float32
+    )
     sampler = Sampler(vocabulary)
     for row, (count, warm) in enumerate(asks):
         sampling = Sampling(temperature=float(warm), seed=seed, logprobs=count, top_k=3, repetition_penalty=1.2)
