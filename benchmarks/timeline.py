@@ -1,7 +1,7 @@
 """Draws a trace of ``mlx-sidecar serve --trace``: what the device did, and what became of each request.
 
-    python -m benchmarks.timeline                  run a short load and write docs/plots/timeline.png
-    python -m benchmarks.timeline TRACE PICTURE    draw a trace that is there
+python -m benchmarks.timeline                  run a short load and write docs/plots/timeline.png
+python -m benchmarks.timeline TRACE PICTURE    draw a trace that is there
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def draw(events: list[Event], picture: Path) -> None:
     requests = sorted({request for request, *_ in phases})
     figure, axes = plt.subplots(figsize=(11, 1.2 + 0.3 * len(requests)))
     for event in operations:
-        left = (event["ts"] - start) / 1000
-        axes.barh(0, event["dur"] / 1000, left=left, height=0.8, color=COLOURS[event["name"]], lw=0.3, edgecolor="white")
+        left, width = (event["ts"] - start) / 1000, event["dur"] / 1000
+        axes.barh(0, width, left=left, height=0.8, color=COLOURS[event["name"]], lw=0.3, edgecolor="white")
     for request, name, began, ended in phases:
         row = 1.4 + requests.index(request)
         axes.barh(row, (ended - began) / 1000, left=(began - start) / 1000, height=0.7, color=COLOURS[name])

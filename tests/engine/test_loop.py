@@ -19,8 +19,8 @@ from mlx_sidecar.link.messages import (
     Resume,
     Sampling,
     Submit,
-    Tokens,
     ToEngine,
+    Tokens,
 )
 from tests.support.engine_process import EngineClient, ready_engine
 
@@ -202,7 +202,8 @@ def test_ten_thousand_random_events_leave_nothing_behind(engine: EngineClient) -
                 )
             else:
                 seq = open_[-chance.randint(1, min(50, len(open_)))]
-                burst.append(chance.choice([Cancel(seq), Pause(seq), Resume(seq)]))
+                kind_of = chance.choice([Cancel, Pause, Resume])
+                burst.append(kind_of(seq))
         engine.send(*burst)
         stats(engine)
     engine.send(*[Resume(seq) for seq in open_])

@@ -59,7 +59,7 @@ class Accounts:
     def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work]) -> None:
         """``lane`` had the device. Called with ``work`` as it was planned, whatever has become of it."""
         kind, model = lane
-        prefilled = sum(given.count for given in work if given.count > 1)
+        prefilled = sum(given.tokens for given in work if given.tokens > 1)
         self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
         self.device_s += ended - began
         self.last_operation_s = ended

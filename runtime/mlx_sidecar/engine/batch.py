@@ -9,18 +9,18 @@ from .sequence import Sequence
 
 
 class Work(NamedTuple):
-    """What one step does for one sequence: the model takes in its next ``count`` tokens.
+    """What one step does for one sequence: the model takes in the next ``tokens`` of it.
 
-    If these are all that are pending, it samples one more. So a decode step is ``count`` 1, and a prefill is one or
+    If these are all that are pending, it samples one more. So a decode step is one token, and a prefill is one or
     more steps of which the last samples the first token.
     """
 
     sequence: Sequence
-    count: int
+    tokens: int
 
     @property
     def samples(self) -> bool:
-        return self.count == self.sequence.pending
+        return self.tokens == self.sequence.pending
 
 
 class Event(NamedTuple):

@@ -108,8 +108,8 @@ class FakeBatch:
 
 
 def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
-    """Where asked for: the token of the script is likeliest by a half, and each that follows it in number half as likely
-    as the one before."""
+    """Where asked for: the token of the script has a probability of a half, and those that follow it in number each
+    half of that of the one before."""
     count = sequence.sampling.logprobs
     if count is None:
         return None

@@ -8,10 +8,10 @@ import mlx.core as mx
 
 
 class Part(NamedTuple):
-    """``count`` consecutive tokens of one row. If ``samples``, the logits after the last of them are wanted."""
+    """``tokens`` consecutive tokens of one row. If ``samples``, the logits after the last of them are wanted."""
 
     row: int
-    count: int
+    tokens: int
     samples: bool
 
 
@@ -30,7 +30,7 @@ class Forward(Protocol):
         many of its kind or ``release`` is called."""
 
     def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
-        """One pass. ``tokens`` [sum of counts], int32, part by part, may be unevaluated.
+        """One pass. ``tokens`` [all parts' tokens], int32, part by part, may be unevaluated.
 
         Returns logits [parts that sample, vocabulary], unevaluated, in the order of the parts; rows that are not named
         stay as they are. A part that samples nothing still has to be evaluated: see ``state``.

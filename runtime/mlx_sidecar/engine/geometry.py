@@ -102,10 +102,10 @@ def _agrees(forward: Forward, alone: dict[int, mx.array]) -> bool:
         forward.open(row, tokens)
     agree = True
     for parts in _STEPS:
-        tokens = [token for part in parts for token in _ROWS[part.row][held[part.row] :][: part.count]]
+        tokens = [token for part in parts for token in _ROWS[part.row][held[part.row] :][: part.tokens]]
         logits = forward.run(parts, mx.array(tokens))
         for part in parts:
-            held[part.row] += part.count
+            held[part.row] += part.tokens
         expected = [alone[part.row][held[part.row] - 1] for part in parts if part.samples]
         mx.eval(logits, forward.state)
         agree = agree and all(_close(one, other) for one, other in zip(logits, expected, strict=True))

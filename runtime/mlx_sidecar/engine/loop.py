@@ -87,10 +87,7 @@ class Engine:
 
     def _lanes(self, now: float) -> dict[Lane, float]:
         """Who wants the device, and when each can go on."""
-        lanes: dict[Lane, float] = {
-            ("batch", model): self._models.resident(model).loaded.batch.due_s(now)
-            for model in self._scheduler.running_models()
-        }
+        lanes: dict[Lane, float] = {("batch", model): batch.due_s(now) for model, batch in self._models.batches()}
         if (loading := self._models.loading) is not None:
             lanes["load", loading.load.model] = loading.due_s
         return {lane: due_s for lane, due_s in lanes.items() if due_s < float("inf")}
@@ -109,23 +106,29 @@ class Engine:
         if kind == "load":
             assert self._models.loading is not None
             told = self._models.advance(self._models.loading, began)
-            ended = time.monotonic()
         else:
-            work = self._scheduler.plan(model, began, sharing)
-            for sequence, _ in work:
-                if sequence.started_s is None:
-                    sequence.started_s = began
-            batch = self._models.resident(model).loaded.batch
-            overlapped = batch.in_flight
-            events = batch.step(work, began)
-            ended = time.monotonic()
-            # A call that only starts a step, or reads one more than it starts, says nothing of what ``work`` takes.
-            if batch.in_flight == overlapped:
-                self._scheduler.account(model, work, ended - began)
-            told = [message for event in events for message in self._tell(event, ended)]
+            work, events = self._step(model, began, sharing)
+            now = time.monotonic()
+            told = [message for event in events for message in self._tell(event, now)]
+        ended = time.monotonic()
         self._scheduler.charge(lane, ended - began)
         self._accounts.operated(lane, began, ended, work)
         return told
+
+    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[Event]]:
+        batch = self._models.resident(model).loaded.batch
+        work = self._scheduler.plan(model, began, sharing)
+        if batch.in_flight and any(given.tokens > 1 for given in work):
+            work = []  # what is in flight is told first, or its streams would wait for the prefill as well
+        for given in work:
+            if given.sequence.started_s is None:
+                given.sequence.started_s = began
+        overlapped = batch.in_flight
+        events = batch.step(work, began)
+        # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
+        if batch.in_flight == overlapped:
+            self._scheduler.account(model, work, time.monotonic() - began)
+        return work, events
 
     def _tell(self, event: Event, now: float) -> list[ToFront]:
         sequence, tokens, reason, fault, logprobs = event

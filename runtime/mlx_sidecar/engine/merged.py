@@ -91,7 +91,7 @@ class MergedForward:
         together = self._together(parts)
         self._regroup([parts[i].row for i in together])
         self._touched = []
-        starts = list(accumulate((part.count for part in parts), initial=0))
+        starts = list(accumulate((part.tokens for part in parts), initial=0))
         passed: list[tuple[int, mx.array]] = []  # parts and their logits [1, vocabulary]
         for i, part in enumerate(parts):
             if i not in together:
@@ -102,7 +102,7 @@ class MergedForward:
             logits = self._pass_batch(tokens[mx.array([starts[i] for i in order])])
             passed += zip(order, mx.split(logits, len(order)), strict=True)
         for part in parts:
-            self._rows[part.row].length += part.count
+            self._rows[part.row].length += part.tokens
         sampled = [logits for i, logits in sorted(passed, key=lambda each: each[0]) if parts[i].samples]
         return mx.concatenate(sampled) if sampled else mx.zeros((0, passed[0][1].shape[-1]), passed[0][1].dtype)
 
@@ -111,7 +111,7 @@ class MergedForward:
         not merge well, and a single one gains nothing by it."""
         if not self._batchable:
             return []
-        ready = [i for i, part in enumerate(parts) if part.count == 1 and self._rows[part.row].length]
+        ready = [i for i, part in enumerate(parts) if part.tokens == 1 and self._rows[part.row].length]
         return ready if len(ready) > 1 or any(parts[i].row in self._members for i in ready) else []
 
     def _pass_alone(self, part: Part, tokens: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""The batch of a real model: a pass over the tokens that a step brings, and one sampling of all rows that are due one."""
+"""The batch of a real model: a pass over the tokens that a step brings, and one sampling of all who are due one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class MlxBatch:
             before, self._flight = self._flight, None
             if work:
                 # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-                overlaps = all(given.count == 1 for given in work)
+                overlaps = all(given.tokens == 1 for given in work)
                 self._flight = self._launch(work, before)
                 events = self._read(before)
                 return events if overlaps else events + self._read_flight()
@@ -105,7 +105,7 @@ class MlxBatch:
     def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
         """Give the device a step; its tokens may be those that ``before`` is about to sample."""
         samplers = [given.sequence for given in work if given.samples]
-        parts = [Part(given.sequence.id, given.count, given.samples) for given in work]
+        parts = [Part(given.sequence.id, given.tokens, given.samples) for given in work]
         logits = self._forward.run(parts, _inputs(work, before))
         sampled = None
         if samplers:
@@ -114,7 +114,7 @@ class MlxBatch:
         state = self._forward.state
         mx.async_eval(*([sampled.tokens, *sampled.logprobs] if sampled else []), *state)
         for given in work:
-            given.sequence.known += given.count
+            given.sequence.known += given.tokens
         for sequence in samplers:
             sequence.in_flight += 1
         self._clear_now_and_then()
@@ -173,9 +173,9 @@ class MlxBatch:
 
 
 def _inputs(work: list[Work], before: _Flight | None) -> mx.array:
-    """The tokens of a step, [sum of counts]; those that ``before`` samples are taken from there, unread."""
+    """The tokens of a step, [all of them]; those that ``before`` samples are taken from there, unread."""
     if before is None or before.sampled is None:
-        return mx.array([token for given in work for token in given.sequence.upcoming(given.count)])
+        return mx.array([token for given in work for token in given.sequence.upcoming(given.tokens)])
     sampled = before.sampled.tokens
     flying = {sequence.id: row for row, sequence in enumerate(before.sequences) if sequence is not None}
     rows = [flying.get(given.sequence.id) if given.sequence.in_flight else None for given in work]
@@ -184,7 +184,7 @@ def _inputs(work: list[Work], before: _Flight | None) -> mx.array:
     known: list[int] = []
     into: list[int] = []
     for given, row in zip(work, rows, strict=True):
-        known += given.sequence.upcoming(given.count)
+        known += given.sequence.upcoming(given.tokens)
         if row is not None:
             into.append(len(known))
             known.append(0)

@@ -31,9 +31,9 @@ class Planner:
         return work
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
-        prefill = [part for part in work if part.count > 1]
+        prefill = [part for part in work if part.tokens > 1]
         if work:
-            tokens = sum(part.count for part in prefill)
+            tokens = sum(part.tokens for part in prefill)
             self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
         self._chunks[model].account(prefill)
 

@@ -79,9 +79,6 @@ class Scheduler:
     def of_model(self, model: str) -> list[Sequence]:
         return [ticket.sequence for ticket in self._tickets.get(model, {}).values()]
 
-    def running_models(self) -> list[str]:
-        return list(self._running)
-
     def find(self, id_: int) -> Sequence | None:
         return next((tickets[id_].sequence for tickets in self._tickets.values() if id_ in tickets), None)
 

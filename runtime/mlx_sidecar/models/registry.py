@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -128,6 +128,10 @@ class Registry:
     def free_bytes(self) -> int:
         held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
         return self._limit_bytes - held - self._reserved_bytes() - self.kept_bytes
+
+    def batches(self) -> Iterator[tuple[str, Batch]]:
+        """Those of all resident models."""
+        return ((name, resident.loaded.batch) for name, resident in self._residents.items())
 
     @property
     def kept_bytes(self) -> int:

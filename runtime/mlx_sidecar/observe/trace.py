@@ -29,9 +29,8 @@ class Trace:
     def operation(self, name: str, began_s: float, ended_s: float, **args: str | int) -> None:
         """One operation of the device."""
         duration = round((ended_s - began_s) * 1e6)
-        self._write(
-            {"ph": "X", "cat": "device", "name": name, "tid": _DEVICE, "ts": _us(began_s), "dur": duration, "args": args}
-        )
+        event = {"ph": "X", "cat": "device", "name": name, "tid": _DEVICE}
+        self._write({**event, "ts": _us(began_s), "dur": duration, "args": args})
 
     def phase(self, request: int, name: str, began_s: float, ended_s: float, **args: str | int) -> None:
         """A part of a request's life: queue, prefill or decode."""

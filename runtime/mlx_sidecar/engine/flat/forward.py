@@ -121,7 +121,7 @@ class FlatForward:
         return self._touched
 
     def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
-        lengths = [(part.row, part.count) for part in parts]
+        lengths = [(part.row, part.tokens) for part in parts]
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare(lengths))
         order = self._plan(parts, lengths)
@@ -150,8 +150,8 @@ class FlatForward:
         for kind in self._kinds:
             plan = kind.layout.plan(lengths)
             if offset is None:
-                order = plan.order + [i for i, part in enumerate(parts) if part.count > 1]
-                offset = mx.array([at for i in order for at in range(starts[i], starts[i] + parts[i].count)])
+                order = plan.order + [i for i, part in enumerate(parts) if part.tokens > 1]
+                offset = mx.array([at for i in order for at in range(starts[i], starts[i] + parts[i].tokens)])
             same = plan.order == order[: len(plan.order)]
             where = {part: i for i, part in enumerate(order)}
             step = Step(plan, offset, kind.layout.window, None if same else [where[part] for part in plan.order])
@@ -181,7 +181,7 @@ def _shape(cache: Any) -> Shape:
 
 def _sources(parts: list[Part], order: list[int]) -> list[int]:
     """Where in the caller's tokens those of the parts in ``order`` are."""
-    starts = list(accumulate((part.count for part in parts), initial=0))
+    starts = list(accumulate((part.tokens for part in parts), initial=0))
     return [at for i in order for at in range(starts[i], starts[i + 1])]
 
 
@@ -190,6 +190,6 @@ def _sampling(parts: list[Part], order: list[int]) -> list[int]:
     last: dict[int, int] = {}
     end = 0
     for i in order:
-        end += parts[i].count
+        end += parts[i].tokens
         last[i] = end - 1
     return [last[i] for i, part in enumerate(parts) if part.samples]
