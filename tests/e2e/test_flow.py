@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from math import exp
 from typing import Any
 
@@ -65,11 +64,10 @@ def test_a_host_that_acknowledges_everything_gets_the_answer_it_gets_without_a_w
         params = {"model": model, "prompt": "x", "seed": 1, "max_tokens": 300}
         plain = process.call("generate", params)
         id_ = process.request("generate", {**params, "stream": "s", "window": 3})
-        for seq in count():
-            frame = answer_or_delta(process, id_, seq)
-            if "result" in frame:
-                break
+        seq = 0
+        while "result" not in (frame := answer_or_delta(process, id_, seq)):
             process.notify("stream/ack", {"stream": "s", "seq": seq})
+            seq += 1
         result = frame["result"]
         assert whole(process.deltas("s"), result)
         assert all(result[name] == plain[name] for name in ("text", "tokens", "finish_reason", "usage"))
