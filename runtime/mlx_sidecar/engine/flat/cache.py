@@ -10,7 +10,7 @@ from ..mlxlm import AttendingKeys
 from .attention import attend_chunk, attend_run
 from .plan import Chunk
 from .pools import Pair, Pools, Shape
-from .step import Step
+from .step import Step, Write
 
 
 class Mask(NamedTuple):
@@ -53,10 +53,10 @@ class LayerCache(AttendingKeys):
         for chunk in step.chunks:
             here = slice(chunk.start, chunk.start + chunk.count)
             self._store(chunk, Pair(keys[here].transpose(2, 1, 0, 3), values[here].transpose(2, 1, 0, 3)))
-        for write in step.writes:
-            for pools, new in ((self.pools.keys, keys), (self.pools.values, values)):
-                ones = _ordered(new, step)[write.start : write.stop, :, 0]
-                pools[write.capacity][write.slots, :, write.entries] = ones
+        for pools, new in ((self.pools.keys, keys), (self.pools.values, values)):
+            ordered = _ordered(new, step)
+            for write in step.writes:
+                _write(pools[write.capacity], write, ordered[write.start : write.stop])
         return self.keys_and_values()
 
     def keys_and_values(self) -> tuple[LayerCache, LayerCache]:
@@ -127,3 +127,11 @@ class LayerCache(AttendingKeys):
 def _ordered(rows: mx.array, step: Step) -> mx.array:
     """The one-token rows, in the order of the plan; others may follow."""
     return rows if step.order is None else rows[step.order]
+
+
+def _write(pool: mx.array, write: Write, rows: mx.array) -> None:
+    """``rows`` [rows, heads, 1, size]."""
+    if isinstance(write.slots, int) and isinstance(write.entries, int):
+        pool[write.slots : write.slots + 1, :, write.entries : write.entries + 1] = rows
+    else:
+        pool[write.slots, :, write.entries] = rows[:, :, 0]

@@ -8,15 +8,21 @@ import mlx.core as mx
 
 from .plan import Plan, Run
 
+# So many rows are written faster one by one: one scatter took as long as four writes of a slice.
+_ONE_BY_ONE = 3
+
 
 class Write(NamedTuple):
-    """One-token rows [start, stop) of the plan's order go to ``entries`` of ``slots``, both [rows], of one pool."""
+    """One-token rows ``start`` and following of the plan's order go to ``entries`` of ``slots`` of one pool.
+
+    Both are [rows], or numbers for a single row.
+    """
 
     capacity: int
     start: int
     stop: int
-    slots: mx.array
-    entries: mx.array
+    slots: mx.array | int
+    entries: mx.array | int
 
 
 class Seen(NamedTuple):
@@ -102,11 +108,16 @@ def _seen(newest: list[int], window: int) -> Seen:
 
 
 def _writes(runs: list[Run]) -> list[Write]:
-    """One for each pool; the runs of a pool follow each other."""
+    """What is written at once: all rows of a pool, whose runs follow each other, or one row."""
     writes = []
     for capacity in dict.fromkeys(run.capacity for run in runs):
         of_it = [run for run in runs if run.capacity == capacity]
         slots = [slot for run in of_it for slot in range(run.first, run.last)]
         entries = [entry for run in of_it for entry in run.newest]
-        writes.append(Write(capacity, of_it[0].start, of_it[-1].stop, mx.array(slots), mx.array(entries)))
+        start = of_it[0].start
+        if len(slots) > _ONE_BY_ONE:
+            writes.append(Write(capacity, start, start + len(slots), mx.array(slots), mx.array(entries)))
+            continue
+        for at, (slot, entry) in enumerate(zip(slots, entries, strict=True), start):
+            writes.append(Write(capacity, at, at + 1, slot, entry))
     return writes
