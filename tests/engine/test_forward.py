@@ -257,6 +257,22 @@ def test_a_row_does_not_see_what_the_one_before_it_left_in_its_slot(llama: FlatF
     assert not mx.any(mx.isnan(logits)).item()
 
 
+def test_when_the_last_row_goes_its_memory_goes_with_it(random_models: Path) -> None:
+    for kind in ("sliding", "lfm2"):
+        forward = probe(kind, load(random_models, kind)).forward
+        mx.synchronize()
+        before = mx.get_active_memory()
+        for row in range(3):
+            forward.open(row, PROMPTS[0])
+            mx.eval(forward.run([Part(row, 300, True)], mx.array(PROMPTS[0][:300])), forward.state)
+        mx.eval(forward.run([Part(row, 1, True) for row in range(2)], mx.array([1, 2])), forward.state)
+        mx.eval(forward.run([Part(2, 300, False)], mx.array(PROMPTS[0][:300])), forward.state)
+        for row in range(3):
+            forward.close(row)
+        mx.synchronize()
+        assert mx.get_active_memory() <= before + 4096  # an array of numbers here and there
+
+
 CONFIG = {
     "hidden_size": 64,
     "num_hidden_layers": 4,

@@ -66,6 +66,9 @@ class MergedForward:
         if row in self._members:
             self._members[self._members.index(row)] = None
         del self._rows[row]
+        if not self._rows:
+            self._regroup([])
+            self._touched = []
 
     def _keep(self, row: int, tokens: list[int]) -> None:
         own = self._rows[row]

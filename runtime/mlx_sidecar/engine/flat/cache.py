@@ -38,6 +38,11 @@ class LayerCache(AttendingKeys):
         assert self.step is not None
         return self.step
 
+    def rest(self) -> None:
+        """Forget the last step."""
+        self.step = None
+        self._spilled.clear()
+
     @property
     def offset(self) -> mx.array:
         """[tokens]: the position of each."""

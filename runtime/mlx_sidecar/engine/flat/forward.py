@@ -89,24 +89,34 @@ class FlatForward:
             self._keep(row, keep)
         for kind in self._kinds:
             kind.layout.close(row)
+            if not kind.layout.rows:  # no step may follow in which the pools would go
+                self._apply(kind, kind.layout.prepare([]))
+                self._touched = []
+                for layer in kind.layers:
+                    self._caches[layer].rest()
 
     def _keep(self, row: int, tokens: list[int]) -> None:
+        bases = [kind.layout[row].base for kind in self._kinds]
+        if not self._reaches(bases, len(tokens)):
+            return
         pairs: dict[int, Pair] = {}
         for kind in self._kinds:
             place = kind.layout[row]
             for layer in kind.layers:
                 pairs[layer] = self._caches[layer].pools.cut(place.capacity, place.slot, len(tokens) - place.base)
-        kept = _Row([kind.layout[row].base for kind in self._kinds], [pairs[i] for i in range(len(pairs))])
+        kept = _Row(bases, [pairs[i] for i in range(len(pairs))])
         arrays = [array for pair in kept.pairs for array in pair]
         # Before the next step writes to the pools.
         mx.async_eval(arrays)
         self._shelf.put(Kept(list(tokens), kept, sum(array.nbytes for array in arrays)))
 
     def _usable(self, kept: Kept[_Row], count: int) -> bool:
-        """Whether every layer still has what the token after the first ``count`` sees."""
+        return self._reaches(kept.row.bases, count)
+
+    def _reaches(self, bases: list[int], count: int) -> bool:
+        """Whether all that the token after the first ``count`` sees is there, where entries start at ``bases``."""
         return all(
-            base == 0 or count - base >= kind.layout.window - 1
-            for kind, base in zip(self._kinds, kept.row.bases, strict=True)
+            base == 0 or count - base >= kind.layout.window - 1 for kind, base in zip(self._kinds, bases, strict=True)
         )
 
     @property

@@ -58,6 +58,11 @@ class Layout:
         self._ops: list[Op] = []
         self._short = False  # a row is at the end of the largest slot
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._rows)
+
     def __getitem__(self, number: int) -> Row:
         return self._rows[number]
 
