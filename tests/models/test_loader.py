@@ -58,7 +58,7 @@ def test_on_a_cpu_every_kind_of_weights_computes_in_float32(
     assert card.policy.endswith(" via shim, float32")
     assert len(engine.generate("m", [1, 2, 3], 4)) == 4
     unload(engine, "m")
-    assert active_bytes(engine) == before
+    assert active_bytes(engine) - before in (0, 8)  # building its first model gives an engine mlx's random state
 
 
 def test_a_load_may_say_what_to_compute_in(engine: EngineClient, tmp_path: Path) -> None:

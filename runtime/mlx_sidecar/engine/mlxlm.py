@@ -4,9 +4,9 @@
 downloads. The engine sees token ids and directories and needs none of them. Two steps keep them out:
 
 - ``mlx_lm`` is registered without running its ``__init__``, which imports everything it has (``lean.bare_package``).
-- While ``mlx_lm.generate`` and ``mlx_lm.utils`` are imported, what deals with text, pictures and downloads is a
-  placeholder: any name can be imported from it, and raises as soon as it is used. Afterwards the placeholders are
-  removed, so whatever needs the real modules later imports the real ones.
+- While ``mlx_lm.utils`` is imported, what deals with text and downloads is a placeholder: any name can be imported
+  from it, and raises as soon as it is used. Afterwards the placeholders are removed, so whatever needs the real modules
+  later imports the real ones.
 
 With both, and mlx itself imported before, this takes 0.04 s.
 
@@ -26,8 +26,7 @@ import mlx.core as mx
 
 from ..lean import bare_package
 
-# numpy is used by mlx_lm.generate for pictures only, and costs 0.05 s.
-_UNUSED = ("transformers", "huggingface_hub", "numpy", "mlx_lm.tokenizer_utils", "mlx_lm.processors")
+_UNUSED = ("transformers", "huggingface_hub", "mlx_lm.tokenizer_utils")
 
 
 class _Forbidden(type):
@@ -79,8 +78,7 @@ class AttendingKeys:
 
 
 bare_package("mlx_lm")
-with _placeholders(), _open_files_limit_kept():
-    from mlx_lm.models import base
+from mlx_lm.models import base  # noqa: E402
 
 _attention_of_arrays = base.scaled_dot_product_attention
 
@@ -96,7 +94,6 @@ def _attention(
 base.scaled_dot_product_attention = _attention
 with _placeholders(), _open_files_limit_kept():
     from mlx_lm._version import __version__ as VERSION  # noqa: N812
-    from mlx_lm.generate import BatchGenerator, PromptProcessingBatch, StopSequences
     from mlx_lm.models.cache import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
     from mlx_lm.utils import _get_classes as get_classes
     from mlx_lm.utils import dequantize_model, get_total_parameters, load_model
@@ -117,12 +114,9 @@ __all__ = [
     "VERSION",
     "ArraysCache",
     "AttendingKeys",
-    "BatchGenerator",
     "KVCache",
-    "PromptProcessingBatch",
     "QuantizedKVCache",
     "RotatingKVCache",
-    "StopSequences",
     "dequantize_model",
     "get_classes",
     "get_total_parameters",
