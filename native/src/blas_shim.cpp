@@ -47,6 +47,10 @@ constexpr int kMostRows = 64;
 // Up to about this many multiplications OpenBLAS has kernels of its own that do not pack.
 constexpr long long kSmallProduct = 1'000'000;
 
+// Queries of one token times many keys: OpenBLAS packs the keys, which come from memory, and are wanted but once.
+constexpr int kFewQueries = 4;
+constexpr long long kManyKeys = 1 << 15;
+
 bool known(int trans) { return trans == kNoTrans || trans == kTrans || trans == kConjTrans; }
 
 // y[n] = alpha * x[k] * op(B)[k, n] + beta * y[n], all row-major: one row of a product.
@@ -71,6 +75,12 @@ bool try_multiply(const Product &p) {
         row_times_matrix(p.m, p.k, p.alpha, p.b.data, p.b.transposed ? 1 : p.b.ld, a_turned, p.beta, p.c, p.ldc);
     } else if (p.m <= kMostRows && 1LL * p.m * p.n * p.k > kSmallProduct) {
         mlx_sidecar::multiply(p);
+    } else if (p.m <= kFewQueries && p.b.transposed && 1LL * p.n * p.k >= kManyKeys) {
+        for (int row = 0; row < p.m; ++row) {
+            const float *x = p.a.data + (p.a.transposed ? row : static_cast<std::ptrdiff_t>(row) * p.a.ld);
+            row_times_matrix(p.n, p.k, p.alpha, x, p.a.transposed ? p.a.ld : 1, p.b, p.beta,
+                             p.c + static_cast<std::ptrdiff_t>(row) * p.ldc, 1);
+        }
     } else {
         return false;
     }

@@ -102,7 +102,7 @@ def by_batch_generator(model: Any, prompts: list[list[int]], limit: int) -> list
     # One at a time: its padded prefill is not right for every model.
     generated = []
     for tokens in prompts:
-        generator = mlxlm.BatchGenerator(model, max_tokens=limit)
+        generator = BatchGenerator(model, max_tokens=limit)
         generator.insert([list(tokens)])
         out: list[int] = []
         while responses := generator.next_generated():

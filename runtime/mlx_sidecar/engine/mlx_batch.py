@@ -26,9 +26,9 @@ _ALLOCATION = re.compile(r"malloc.* allocate (\d+) bytes")
 
 
 class _Flight(NamedTuple):
-    """A step that the device has been given and that has not been read: who samples in it, in order; None for those
+    """A step that the device has been given and that has not been read: who samples in it, in order, None for those
 
-    that were closed since.
+    that were closed since; or, where nobody does, what to wait for.
     """
 
     sequences: list[Sequence | None]
@@ -118,7 +118,8 @@ class MlxBatch:
         for sequence in samplers:
             sequence.in_flight += 1
         self._clear_now_and_then()
-        return _Flight([*samplers], sampled, state)
+        # Arrays that somebody holds are copied when the next step writes to them.
+        return _Flight([*samplers], sampled, [] if sampled else state)
 
     def _read_flight(self) -> list[Event]:
         flight, self._flight = self._flight, None
