@@ -99,6 +99,8 @@ def prompt(length: int, salt: int = 0) -> list[int]:
 
 
 def by_batch_generator(model: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
+    from mlx_lm.generate import BatchGenerator
+
     # One at a time: its padded prefill is not right for every model.
     generated = []
     for tokens in prompts:
