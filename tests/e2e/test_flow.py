@@ -93,6 +93,47 @@ def test_a_stream_that_waits_for_acks_that_never_come_can_still_end(ending: str)
         assert whole(process.deltas("s"), result)
 
 
+def test_acks_are_taken_after_shutdown_so_a_stream_with_a_window_ends_on_its_own() -> None:
+    with sidecar(*FAKE) as process:
+        id_ = process.request(
+            "generate", {"model": "fake?tokens=40&delay_ms=1", "prompt": "x", "stream": "s", "window": 1}
+        )
+        process.notification("stream/delta", stream="s", seq=0)
+        shutdown = process.request("shutdown")
+        seq = 0
+        while "result" not in (frame := answer_or_delta(process, id_, seq)):
+            assert process.call("stream/ack", {"stream": "s", "seq": seq}) == {}
+            seq += 1
+        assert frame["result"]["finish_reason"] == "stop"
+        assert process.result(shutdown) == {}
+
+
+def test_a_stream_can_be_cancelled_by_its_name_after_shutdown() -> None:
+    with sidecar(*FAKE) as process:
+        id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1})
+        process.notification("stream/delta", stream="s", seq=0)
+        shutdown = process.request("shutdown")
+        assert process.call("stream/cancel", {"stream": "s"}) == {}
+        assert process.result(id_)["finish_reason"] == "cancelled"
+        assert process.result(shutdown) == {}
+
+
+@pytest.mark.parametrize("paused", [True, False], ids=["paused", "not begun"])
+def test_where_input_has_ended_no_window_keeps_a_stream_from_its_end(paused: bool) -> None:
+    with sidecar(*FAKE) as process:
+        load = "" if paused else "&load_ms=200"
+        id_ = process.request(
+            "generate", {"model": f"fake?tokens=100&delay_ms=1{load}", "prompt": "x", "stream": "s", "window": 1}
+        )
+        if paused:
+            process.notification("stream/delta", stream="s", seq=0)
+        process.close_stdin()
+        result = process.result(id_)
+        assert result["finish_reason"] == "stop"
+        assert whole(process.deltas("s"), result)
+        assert process.exit_status() == 0
+
+
 def test_an_ack_names_what_is_wrong_with_it() -> None:
     with sidecar(*FAKE) as process:
         assert process.error("stream/ack", {"stream": "s", "seq": 0})["data"]["kind"] == "unknown_stream"

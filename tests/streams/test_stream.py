@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.messages import Cancel
+from mlx_sidecar.link.messages import Cancel, Finished, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.streams.stream import Stream
+from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar_protocol.errors import EngineLost, UnknownStream
 from tests.support.streams import Bench, on_loop
 
@@ -91,3 +93,41 @@ def _known(streams: Streams, stream: Stream) -> bool:
         return stream.id is not None and streams.find(stream.id) is stream
     except UnknownStream:
         return False
+
+
+class _Breaks:
+    """A detokenizer with a bug: either method may raise."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    def push_many(self, tokens: list[int]) -> str:
+        if self._method == "push_many" and tokens == [0]:
+            raise RuntimeError("push_many")
+        return bytes(tokens).decode()
+
+    def finish(self) -> str:
+        raise RuntimeError("finish")
+
+
+@pytest.mark.parametrize("method", ["push_many", "finish"])
+def test_a_fault_in_making_text_ends_that_stream_and_no_other(method: str) -> None:
+    def test() -> None:
+        bench = Bench([])
+        number = bench.streams.next_number()
+        broken = Stream(Submit(number, "fake", [1], Sampling(), 9, []), "b", _Breaks(method), StopMatcher([]))
+        bench.streams.open(broken)
+        bench.streams.on_tokens(Tokens(number, list(b"text")))
+        bench.streams.on_tokens(Tokens(number, [0] if method == "push_many" else list(b".")))
+        bench.streams.on_finished(Finished(number, "stop", True, Timing()))
+        ending = broken.ended.result()
+        assert (ending.reason, ending.started, broken.finish_reason) == ("error", True, "error")
+        assert ending.error is not None
+        assert ending.error.kind == "internal_error"
+        assert "".join(delta["text"] for delta in bench.deltas()) == broken.transcript.text
+        assert broken.transcript.text.startswith("text")
+        assert bench.told == ([Cancel(number)] if method == "push_many" else [])
+        bench.say(b"on")
+        assert [delta["text"] for delta in bench.deltas()] == ["on"]
+
+    on_loop(test)

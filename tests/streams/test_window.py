@@ -155,3 +155,19 @@ def test_what_is_sent_again_counts_like_any_delta() -> None:
         assert [(delta["seq"], delta["offset"], delta["text"]) for delta in bench.deltas()] == [(2, 0, "ab")]
 
     on_loop(test)
+
+
+def test_without_a_host_to_acknowledge_windows_are_lifted_for_all_streams() -> None:
+    def test() -> None:
+        bench = Bench(window=1)
+        seq = bench.stream.submit.seq
+        bench.say(b"one ")
+        bench.deltas()
+        bench.say(b"two")
+        assert bench.told == [Pause(seq)]
+        bench.streams.lift_windows()
+        assert bench.told == [Pause(seq), Resume(seq)]
+        assert [delta["text"] for delta in bench.deltas()] == ["two"]
+        assert bench.open("later", [], window=1).window is None
+
+    on_loop(test)

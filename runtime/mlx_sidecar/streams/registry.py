@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from typing import Any, Protocol
 
-from mlx_sidecar_protocol.errors import DuplicateStream, InvalidParams, RpcError, UnknownStream, UnsupportedParameter
+from mlx_sidecar_protocol.errors import (
+    DuplicateStream,
+    InternalError,
+    InvalidParams,
+    RpcError,
+    UnknownStream,
+    UnsupportedParameter,
+)
 from mlx_sidecar_protocol.model import StreamId
 
 from ..link.messages import Cancel, Finished, Pause, Resume, Tokens
@@ -17,6 +25,8 @@ from .stream import Ending, Stream
 
 PAST_NAMES = 1024  # names of ended requests, for which a late cancel is no mistake
 REMEMBERED = 32  # ended streams kept for stream/subscribe
+
+log = logging.getLogger(__name__)
 
 
 class Outbox(Protocol):
@@ -34,6 +44,7 @@ class Streams:
         self._outbox = outbox
         self._tell = tell
         self._numbers = count(1)
+        self._windows_lifted = False
         self._open: dict[int, Stream] = {}
         # Names are keyed with their type: 1 and "1" are different names.
         self._claims: dict[tuple[type, StreamId], Callable[[], None]] = {}
@@ -78,6 +89,8 @@ class Streams:
             raise UnknownStream(name)
 
     def open(self, stream: Stream) -> None:
+        if self._windows_lifted:
+            stream.window = None
         self._open[stream.submit.seq] = stream
         if stream.id is not None:
             self._named[type(stream.id), stream.id] = stream
@@ -124,7 +137,20 @@ class Streams:
             if last_seq is None or seq > last_seq:
                 raise InvalidParams.field("seq", f"delta {seq} has not been sent")
             stream.acknowledge(seq)
-            if stream.window_open and stream.unsaid:
+        self._go_on(stream)
+
+    def lift_windows(self) -> None:
+        """The host can say nothing more, so no ack will come: streams, later ones too, go on as if without a window."""
+        self._windows_lifted = True
+        for stream in list(self._open.values()):
+            with self._outbox.lock:
+                stream.window = None
+            self._go_on(stream)
+
+    def _go_on(self, stream: Stream) -> None:
+        """If its window is open: what was held back for it goes out, and the engine decodes on."""
+        with self._outbox.lock:
+            if stream.window_open and stream.unsaid and stream.id is not None:
                 self._outbox.announce(stream, stream.next_delta_at)
         if stream.window_open and stream.paused and not stream.ended.done():
             stream.paused = False
@@ -141,7 +167,14 @@ class Streams:
         stream = self._open.get(message.seq)
         if stream is None or stream.stop_match is not None or stream.ended.done():
             return  # decoded before the engine heard that we are done
-        said = stream.push(message.tokens, message.logprobs)
+        try:
+            said = stream.push(message.tokens, message.logprobs)
+        except Exception:
+            # One tokenizer's fault: all other streams come through the same link.
+            log.exception("tokens of a stream could not be taken in")
+            self._tell(Cancel(message.seq))
+            self._break_off(stream)
+            return
         if said and stream.id is not None and stream.window_open:
             self._outbox.announce(stream, stream.next_delta_at)
         if stream.finish_reason == "stop":
@@ -162,6 +195,18 @@ class Streams:
             self._finish(stream, Ending("error", started, stream.timing, error=error))
 
     def _finish(self, stream: Stream, ending: Ending) -> None:
-        stream.finish(ending)
+        try:
+            stream.finish(ending)
+        except Exception:
+            log.exception("the last text of a stream could not be made")
+            self._break_off(stream)
+            return
+        self._announce_end(stream)
+
+    def _break_off(self, stream: Stream) -> None:
+        stream.break_off(Ending("error", True, stream.timing, error=InternalError()))
+        self._announce_end(stream)
+
+    def _announce_end(self, stream: Stream) -> None:
         if stream.id is not None and stream.pending:
             self._outbox.announce(stream, stream.next_delta_at)

@@ -103,6 +103,11 @@ class Stream:
             self.transcript.append(tail, [])
         self.ended.set_result(ending)
 
+    def break_off(self, ending: Ending) -> None:
+        """Settle the ending with what has been published: more cannot be made."""
+        self.stop_match = None
+        self.ended.set_result(ending)
+
     @property
     def finish_reason(self) -> FinishReason | None:
         """None while it runs. A stop string that was found counts, whatever became of the engine after it."""
@@ -155,7 +160,8 @@ class Stream:
     @property
     def window_open(self) -> bool:
         """Whether the host may be sent one more delta. The last ones wait for no ack: nothing of the stream follows."""
-        # Taking deltas, on any thread, can only close it; acks and the ending, on the event loop, can only open it.
+        # Taking deltas, on any thread, can only close it; acks, the ending and the loss of the window, on the event
+        # loop, can only open it.
         # So the loop may read this without the lock: what it finds closed stays closed until it opens it itself.
         return self.window is None or self.ended.done() or len(self._begins[0]) - self._acknowledged < self.window
 

@@ -34,6 +34,9 @@ from .session import Session
 from .watch import on_signals, until_orphaned
 from .writer import Writer
 
+# A stream that runs on after shutdown may need them to end.
+_FOR_WHAT_RUNS = ("stream/ack", "stream/cancel")
+
 
 def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:
     """Serve until the host leaves; returns the exit status. No engine is left behind."""
@@ -62,6 +65,7 @@ class _Front:
             self._mailbox,
             config.framing,
             self._limits,
+            self._streams.lift_windows,
         )
 
     async def run(self, engine: EngineProcess) -> int:
@@ -159,4 +163,4 @@ class _Front:
 def _method(name: str, handler: Callable[..., Any], *, quick: bool) -> Method[Any]:
     params = METHODS[name].params
     assert issubclass(params, Received)
-    return Method(name, params, handler, quick)
+    return Method(name, params, handler, quick, passive=name in _FOR_WHAT_RUNS)

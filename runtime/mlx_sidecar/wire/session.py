@@ -52,10 +52,15 @@ _HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to b
 log = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    pass
+
+
 class Session:
     """Serves ``methods`` and the lifecycle: initialize, initialized, ping, shutdown, exit, $/cancelRequest.
 
-    ``initialize`` makes the result of that request; it may raise an RpcError. Everything but the threads of reader
+    ``initialize`` makes the result of that request; it may raise an RpcError. ``on_end_of_input`` is called when the
+    host can say nothing more and what runs is to end on its own. Everything but the threads of reader
     and writer runs in the event loop's thread.
     """
 
@@ -68,6 +73,7 @@ class Session:
         mailbox: Mailbox,
         framing: Literal["auto", "lines", "headers"] = "auto",
         limits: Limits = DEFAULT_LIMITS,
+        on_end_of_input: Callable[[], None] = _nothing,
     ) -> None:
         self._dispatcher = Dispatcher([*self._own_methods(), *methods])
         passive = frozenset(name for name, method in self._dispatcher.methods.items() if method.passive)
@@ -77,6 +83,7 @@ class Session:
         self._writer = writer
         self._mailbox = mailbox
         self._limits = limits
+        self._host_is_silent = on_end_of_input
         self._decoder = FrameDecoder(framing, limits)
         self._open: dict[RequestId, RequestContext] = {}
         self._running: dict[RequestContext, Reply] = {}  # those in _open, and notifications
@@ -301,6 +308,7 @@ class Session:
             self.end(0, host_is_gone=True)
             return
         watch_readers(self._writer.fd, asyncio.get_running_loop(), lambda: self.end(0, host_is_gone=True))
+        self._host_is_silent()
         self._tasks.start_soon(self._end_when_done)
 
     async def _end_when_done(self) -> None:
@@ -320,7 +328,3 @@ class _Nowhere:
 
 def _ping(_: RequestContext, __: NoParams) -> bytes:
     return b"{}"
-
-
-def _nothing() -> None:
-    pass
