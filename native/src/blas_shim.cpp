@@ -43,7 +43,7 @@ bool invariant = false;
 
 // OpenBLAS packs both operands before it multiplies, which for few rows costs more than the product. From this bound on
 // it is as fast as ours, and uses more threads where it may (benchmarks/products.py).
-constexpr int kMostRows = 64;
+constexpr int kMostRows = 256;
 // Up to about this many multiplications OpenBLAS has kernels of its own that do not pack.
 constexpr long long kSmallProduct = 1'000'000;
 

@@ -240,3 +240,12 @@ def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
     entry.sequence.last_token_s = 4 * AGEING_S
     assert entry.running_rank(4.4 * AGEING_S) == 0
     assert entry.running_rank(4.6 * AGEING_S) == 3, "it has settled: its class counts again"
+
+
+def test_the_step_that_counts_is_the_one_with_those_who_are_about_to_join() -> None:
+    device, pace = Device(0.03, 0.003, 0.003), Pace()
+    for _ in range(TRIALS + 1):
+        pace.learn(8, 0, device.takes(8, 0))
+        pace.learn(8, 16, device.takes(8, 16))
+    assert pace.full_s(8, 24) == pytest.approx(device.takes(32, 0), rel=0.01)
+    assert pace.full_s(4, 4) is None  # 4 rows were never measured

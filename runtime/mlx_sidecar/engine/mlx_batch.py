@@ -82,7 +82,6 @@ class MlxBatch:
         sequence.known = sequence.in_flight = 0
         if not self._sequences:
             self._flight = None
-            mx.clear_cache()  # nobody needs the buffers soon
 
     def due_s(self, now: float) -> float:
         runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())

@@ -74,11 +74,20 @@ class Pace:
         known = self._decode.get(_size(rows))
         return None if known is None or known.seconds.seen < TRIALS else known.of(rows)
 
+    def full_s(self, rows: int, joining: int) -> float | None:
+        """``decode_s`` once ``joining`` more decode, each of which costs about what a token of prefill does.
+
+        Measured by the step of the few that have started, the prompts of a burst would not catch up with those that
+        end: 32 requests of 16 tokens, 100M parameters on a CPU, would decode 8 at a time.
+        """
+        own_s = self.decode_s(rows)
+        return None if own_s is None else own_s + joining * self._token_s.value
+
     def budget(self, rows: int, fastest_s: float | None, sharing: int) -> int:
         """Tokens to prefill in a step in which ``rows`` decode: 0 if it is to measure decoding, else at least
         LEAST_CHUNK and at most CHUNK.
 
-        ``fastest_s`` is the shortest decode step on the device, of this model or another, whose streams wait for this
+        ``fastest_s`` is the shortest ``full_s`` on the device, of this model or another, whose streams wait for this
         step; None if nobody decodes. ``sharing`` lanes may each make them wait.
         """
         if rows and self._unsure(rows):

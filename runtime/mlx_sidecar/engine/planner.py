@@ -25,8 +25,7 @@ class Planner:
         decoding, prompts = _ready(running, model)
         work = [Work(ticket.sequence, 1) for ticket in decoding]
         if prompts:
-            fastest_s = self._fastest_step_s(running, model, len(decoding))
-            budget = self._paces[model].budget(len(decoding), fastest_s, sharing)
+            budget = self._paces[model].budget(len(decoding), self._fastest_step_s(running), sharing)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 
@@ -37,12 +36,10 @@ class Planner:
             self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
         self._chunks[model].account(prefill)
 
-    def _fastest_step_s(self, running: Running, model: str, rows: int) -> float | None:
-        """The shortest step of ``model``, whose ``rows`` decode, and of all others that decode: their streams are the
-        first to notice a long operation."""
-        decoding = {other: len(_ready(running, other)[0]) for other in running if other != model}
-        decoding[model] = rows
-        steps = [self._paces[name].decode_s(count) for name, count in decoding.items() if count]
+    def _fastest_step_s(self, running: Running) -> float | None:
+        """The shortest step of all models that decode: their streams are the first to notice a long operation."""
+        rows = {model: [len(tickets) for tickets in _ready(running, model)] for model in running}
+        steps = [self._paces[model].full_s(*counts) for model, counts in rows.items() if counts[0]]
         return min((step_s for step_s in steps if step_s is not None), default=None)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 # What the interpreter, the front and the host need beside us; also mlx's own cache of freed buffers.
 _OURS = 0.8
 # Tokens of the smallest room of a sequence.
-LEAST_ROOM = 256
+LEAST_ROOM = 64
 # Tokens that a room for a window has beyond the window: so seldom are its contents moved.
 WINDOW_SLACK = 256
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -34,12 +34,12 @@ def _cgroup_bytes(files: Iterable[Path]) -> list[int]:
 def room_for(tokens: int) -> int:
     """Tokens of cache that a sequence of ``tokens`` is given where sequences lie in pools of equal rooms.
 
-    256, 384, 512, 768, 1024 and so on: at most half as much again.
+    64, 128, 256, 384, 512, 768, 1024 and so on: above 256 at most half as much again.
     """
     room = LEAST_ROOM
     while room < tokens:
         room *= 2
-    return room // 4 * 3 if room > LEAST_ROOM and room // 4 * 3 >= tokens else room
+    return room // 4 * 3 if room > 256 and room // 4 * 3 >= tokens else room
 
 
 @dataclass(frozen=True)
