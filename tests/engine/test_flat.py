@@ -134,7 +134,7 @@ def stepped(layout: Layout, rows: list[int]) -> Any:
 def test_rows_side_by_side_are_one_run_and_a_leave_copies_nothing() -> None:
     layout = Layout()
     for row in range(6):
-        layout.open(row, 100)
+        layout.open(row, 200)
     ops, plan = stepped(layout, list(range(6)))
     assert ops == [Resize(256, [], 6)]
     assert [(run.first, run.last) for run in plan.runs] == [(0, 6)]
@@ -148,10 +148,10 @@ def test_rows_side_by_side_are_one_run_and_a_leave_copies_nothing() -> None:
 def test_who_joins_takes_the_free_slot_blanked() -> None:
     layout = Layout()
     for row in range(3):
-        layout.open(row, 100)
+        layout.open(row, 200)
     stepped(layout, [0, 1, 2])
     layout.close(1)
-    layout.open(9, 100)
+    layout.open(9, 200)
     ops, plan = stepped(layout, [0, 9, 2])
     assert ops == [Blank(256, 1, 1)]
     assert len(plan.runs) == 1
@@ -160,7 +160,7 @@ def test_who_joins_takes_the_free_slot_blanked() -> None:
 def test_a_gap_is_closed_when_it_has_cost_as_much_as_a_copy() -> None:
     layout = Layout()
     for row in range(8):
-        layout.open(row, 100)
+        layout.open(row, 200)
     stepped(layout, list(range(8)))
     layout.close(3)
     stay = [0, 1, 2, 4, 5, 6, 7]
@@ -172,7 +172,7 @@ def test_a_gap_is_closed_when_it_has_cost_as_much_as_a_copy() -> None:
 def test_a_pool_shrinks_when_half_of_it_is_free_and_goes_when_it_is_empty() -> None:
     layout = Layout()
     for row in range(16):
-        layout.open(row, 100)
+        layout.open(row, 200)
     stepped(layout, list(range(16)))
     for row in range(8):
         layout.close(row)
@@ -185,7 +185,7 @@ def test_a_pool_shrinks_when_half_of_it_is_free_and_goes_when_it_is_empty() -> N
 def test_a_row_that_grows_out_of_its_slot_moves_alone() -> None:
     layout = Layout()
     layout.open(0, 255)
-    layout.open(1, 10)
+    layout.open(1, 200)
     layout.prepare([(0, 256)])
     layout.plan([(0, 256)])
     assert stepped(layout, [0, 1])[0] == [Resize(384, [], 1), Move(256, 0, 0, 256, 384, 0)]
