@@ -7,22 +7,27 @@ format allows it. Times are of the system's monotonic clock, so that the files o
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import IO
 
 _DEVICE = 1  # the track of the device; requests have tracks of their own, by number
+_LINES = 256  # are written at once, if there is no time to write before
+
+log = logging.getLogger(__name__)
 
 
 class Trace:
     """Appends events to a file. Written out whenever ``flush`` is called; losing the last ones is no harm."""
 
+    # Not left to a buffered file: that writes up to the middle of a line, where the next engine would go on.
+
     def __init__(self, path: Path) -> None:
-        """Raises OSError if ``path`` cannot be written."""
+        """Raises OSError if ``path`` cannot be opened."""
         self._pid = os.getpid()
-        self._file: IO[str] = path.open("a", encoding="utf-8")
-        if self._file.tell() == 0:
-            self._file.write("[\n")
+        self._file: IO[bytes] | None = path.open("ab", buffering=0)
+        self._lines = ["[\n"] if self._file.tell() == 0 else []
         self._write({"ph": "M", "name": "process_name", "args": {"name": "mlx-sidecar engine"}})
         self._write({"ph": "M", "name": "thread_name", "tid": _DEVICE, "args": {"name": "device"}})
 
@@ -39,10 +44,21 @@ class Trace:
         self._write({**event, "ph": "e", "ts": _us(ended_s)})
 
     def flush(self) -> None:
-        self._file.flush()
+        """Write what waits. If that fails, on a full disk, the time line ends here; the engine goes on."""
+        lines, self._lines = self._lines, []
+        if self._file is None or not lines:
+            return
+        try:
+            self._file.write("".join(lines).encode())
+        except OSError as error:
+            log.error("the trace ends here: %s", error)
+            self._file.close()
+            self._file = None
 
     def _write(self, event: dict[str, object]) -> None:
-        self._file.write(json.dumps({"pid": self._pid, **event}) + ",\n")
+        self._lines.append(json.dumps({"pid": self._pid, **event}) + ",\n")
+        if len(self._lines) >= _LINES:
+            self.flush()
 
 
 def _us(seconds: float) -> int:
