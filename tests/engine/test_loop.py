@@ -229,3 +229,65 @@ def test_a_trace_shows_operations_and_requests(tmp_path: Path) -> None:
     assert {event["name"] for event in events if event["ph"] == "X"} == {"load", "decode"}
     phases = [event["name"] for event in events if event.get("id") == seq and event["ph"] == "b"]
     assert phases == ["queue", "prefill", "decode"]
+
+
+def test_memory_that_only_the_models_of_others_hold_does_not_block_the_queue() -> None:
+    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+        ours, other = SLOW + "&memory_bytes=1000&token_bytes=10", SLOW + "&wide=1&memory_bytes=3000"
+        for model in (ours, other):
+            engine.load(model)
+        running = engine.submit(other, [1], 10)
+        settled(engine)
+        large = engine.submit(ours, [1] * 450, 10, priority="critical")
+        waiting = engine.submit(other, [1], 10)
+        assert settled(engine)["waiting"] == 2
+        engine.send(Cancel(running))  # the other model is still wanted: who wants it goes first, or nobody ever would
+        gauges = settled(engine)
+        assert (gauges["running"], gauges["waiting"]) == (1, 1)
+        engine.send(Cancel(waiting))
+        assert settled(engine)["running"] == 1
+        engine.send(Cancel(large))
+        assert engine.finished(large).fault is None
+
+
+def test_one_that_fits_no_more_beside_what_was_pinned_since_is_told_so() -> None:
+    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+        ours = SLOW + "&memory_bytes=1000&token_bytes=10"
+        engine.load(ours)
+        running = engine.submit(ours, [1] * 250, 10)
+        settled(engine)
+        large = engine.submit(ours, [1] * 450, 10)
+        small = engine.submit(ours, [1], 10)
+        engine.load(SLOW + "&memory_bytes=3000", pin=True)
+        engine.send(Cancel(running))
+        end = engine.finished(large)
+        assert end.fault is not None
+        assert (end.started, end.fault.details) == (False, {"need_bytes": 4600, "have_bytes": 4000})
+        assert settled(engine)["running"] == 1
+        engine.send(Cancel(small))
+
+
+def test_an_idle_model_and_a_parked_sequence_make_room_together() -> None:
+    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+        ours = SLOW + "&memory_bytes=1000&token_bytes=10"
+        engine.load(ours)
+        paused = engine.submit(ours, [1] * 250, 10)
+        settled(engine)
+        engine.send(Pause(paused))
+        engine.load(SLOW + "&memory_bytes=3000")
+        engine.submit(ours, [1] * 450, 10)
+        assert settled(engine)["running"] == 1
+
+
+def test_a_prompt_is_counted_once_however_often_its_cache_is_dropped() -> None:
+    model = SLOW + "&memory_bytes=1000&token_bytes=10"
+    with ready_engine("--engine", "fake", "--memory-limit-bytes", "4000") as engine:
+        engine.load(model)
+        low = engine.submit(model, [1] * 200, 10, priority="low")
+        settled(engine)
+        urgent = engine.submit(model, [1] * 200, 10, priority="critical")
+        settled(engine)
+        engine.send(Cancel(urgent))
+        assert settled(engine)["running"] == 1
+        assert stats(engine).counters["prompt_tokens"] == 400
+        engine.send(Cancel(low))

@@ -74,10 +74,9 @@ class Accounts:
             self._trace.operation(name, began, ended, model=model, rows=len(work), prefill_tokens=prefilled)
 
     def opened(self, sequence: Sequence) -> None:
-        """``sequence`` has a cache; for the first time, or once more after it was dropped."""
-        if sequence.first_token_s is None:
-            self.metrics.count("prompt_tokens", len(sequence.tokens))
-            self.metrics.count("cached_tokens", sequence.cached_tokens)
+        """``sequence`` has a cache, for the first time."""
+        self.metrics.count("prompt_tokens", len(sequence.tokens))
+        self.metrics.count("cached_tokens", sequence.cached_tokens)
 
     def generated(self, sequence: Sequence, tokens: int, now: float) -> None:
         """``sequence`` has ``tokens`` new ones; its times are still those before them."""

@@ -32,20 +32,23 @@ class Admission:
         if sequence.need_bytes > most:
             raise OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=most)
 
-    def admit(self, now: float) -> None:
+    def admit(self, now: float) -> Sequence | None:
         """Give places to those who wait, the most urgent first, until there is none left or no memory for the next:
 
-        nobody overtakes it for want of memory, or a long prompt would wait for ever.
+        nobody overtakes it for want of memory, or a long prompt would wait for ever. Except where nobody runs: what it
+        lacks is then held by models that others wait for, who go first, or by models that stay; if nobody waits for
+        others, it is returned, for it would wait for ever.
         """
-        while (candidate := self._scheduler.candidate(now)) is not None:
-            if not self._make_room(candidate, now):
-                return
-            self._make_place(candidate, now)
-            parked = candidate.parked
-            self._scheduler.admit(candidate, now)
-            if not parked:
-                self._models.resident(candidate.model).loaded.batch.open(candidate)
-                self._accounts.opened(candidate)
+        blocked: dict[str, Sequence] = {}
+        while (candidate := self._scheduler.candidate(now, blocked)) is not None:
+            if self._make_room(candidate, now):
+                self._give_place(candidate, now)
+            elif self._scheduler.running:
+                return None
+            else:
+                blocked[candidate.model] = candidate
+        stuck = not (self._scheduler.running or self._models.loading)
+        return next(iter(blocked.values()), None) if stuck else None
 
     def keep_to_budget(self, now: float) -> Sequence | None:
         """Sequences grow. Where there is no more room, the least urgent one gives its cache up and waits; if it is the
@@ -63,6 +66,15 @@ class Admission:
             self._drop(last, now)
         return None
 
+    def _give_place(self, candidate: Sequence, now: float) -> None:
+        self._make_place(candidate, now)
+        parked, first = candidate.parked, not candidate.admitted_s
+        self._scheduler.admit(candidate, now)
+        if not parked:
+            self._models.resident(candidate.model).loaded.batch.open(candidate)
+        if first:
+            self._accounts.opened(candidate)
+
     def _make_place(self, candidate: Sequence, now: float) -> None:
         victim = self._scheduler.victim(candidate, now, for_memory=False)
         if victim is not None:
@@ -75,7 +87,8 @@ class Admission:
         while self._models.free_bytes < need_bytes:
             if self._spare(need_bytes):
                 continue
-            if self._models.free_bytes + self._scheduler.yielding_bytes(candidate, now) < need_bytes:
+            lacking_bytes = need_bytes - self._scheduler.yielding_bytes(candidate, now)
+            if self._models.free_bytes < lacking_bytes and not self._spare(lacking_bytes):
                 return False  # nobody loses a cache in vain
             victim = self._scheduler.victim(candidate, now, for_memory=True)
             assert victim is not None

@@ -80,7 +80,7 @@ class Engine:
             now = time.monotonic()
             self._end_late(now)
             self._models.expire(now)
-            self._admission.admit(now)
+            self._admit(now)
             lanes = self._lanes(now)
             due = [lane for lane, due_s in lanes.items() if due_s <= now]
             self._accounts.due(due, now)
@@ -165,12 +165,18 @@ class Engine:
     def _end_late(self, now: float) -> None:
         self._send([self._retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])
 
+    def _admit(self, now: float) -> None:
+        while (stuck := self._admission.admit(now)) is not None:
+            self._end_for_memory(stuck, self._models.free_bytes, now)
+
     def _keep_to_budget(self) -> None:
         now = time.monotonic()
         while (outgrown := self._admission.keep_to_budget(now)) is not None:
-            have_bytes = max(0, outgrown.need_bytes + self._models.free_bytes)
-            error = OutOfMemory(need_bytes=outgrown.need_bytes, have_bytes=have_bytes)
-            self._send([self._retire(outgrown, "error", now, fault_of(error))])
+            self._end_for_memory(outgrown, outgrown.need_bytes + self._models.free_bytes, now)
+
+    def _end_for_memory(self, sequence: Sequence, have_bytes: int, now: float) -> None:
+        error = OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=max(0, have_bytes))
+        self._send([self._retire(sequence, "error", now, fault_of(error))])
 
     def _receive(self, message: ToEngine) -> None:
         now = time.monotonic()

@@ -13,7 +13,7 @@ model; preempted or paused it is parked, with its cache kept; or its cache was d
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from math import inf
 
@@ -98,12 +98,13 @@ class Scheduler:
             self._lines.join(ticket)
         insort(self._deadlines, sequence, key=_deadline)
 
-    def candidate(self, now: float) -> Sequence | None:
-        """The most urgent of those for whom there is a place, or one to be taken (``victim`` tells from whom).
+    def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
+        """The most urgent of those for whom there is a place, or one to be taken (``victim`` tells from whom), of all
+        models but those in ``without``.
 
         Whether memory suffices is not asked here. One that is ``parked`` has its memory already.
         """
-        firsts = (self._first(model, now) for model in self._lines.models())
+        firsts = (self._first(model, now) for model in self._lines.models() if model not in without)
         ready = [ticket for ticket in firsts if ticket is not None]
         best = min(ready, key=lambda ticket: (ticket.urgency(now), ticket.order), default=None)
         return None if best is None else best.sequence
