@@ -32,7 +32,7 @@ from mlx_sidecar.wire.answer import Answer
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.generate import Generator
 from mlx_sidecar.wire.mailbox import Mailbox
-from mlx_sidecar_protocol.errors import Cancelled, InvalidParams, UnknownStream
+from mlx_sidecar_protocol.errors import Cancelled, DuplicateStream, EngineLost, InvalidParams, UnknownStream
 from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
@@ -228,3 +228,63 @@ def test_the_log_probabilities_of_an_answer_are_left_out_with_its_text() -> None
     entry = {"token": 65, "text": "A", "logprob": -1.0, "top": [{"token": 66, "text": "B", "logprob": -0.5}]}
     assert asyncio.run(answer())["logprobs"] == [entry]
     assert "logprobs" not in asyncio.run(answer(echo_text=False))
+
+
+def test_a_name_is_taken_until_the_answer_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding, go_on = asyncio.Event(), asyncio.Event()
+
+    async def encoded(*_: object) -> bytes:
+        encoding.set()
+        await go_on.wait()
+        return b"[]"
+
+    monkeypatch.setattr("mlx_sidecar.wire.generate.encoded_logprobs", encoded)
+
+    async def test() -> None:
+        desk = Desk()
+        first = generation(Shelf(), desk, RequestContext(1), stream="s", logprobs=20)
+        await desk.heard.wait()
+        desk.streams.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [])]))
+        desk.streams.on_finished(Finished(1, "stop", True, Timing()))
+        await encoding.wait()
+        with pytest.raises(DuplicateStream):
+            await generation(Shelf(), desk, RequestContext(2), stream="s")
+        go_on.set()
+        await first
+
+    asyncio.run(test())
+
+
+def test_a_stream_for_which_there_was_no_engine_is_not_remembered_as_one_that_runs() -> None:
+    class Away(Desk):
+        def send(self, message: ToEngine) -> None:
+            raise EngineLost("test")
+
+    async def test() -> None:
+        desk = Away()
+        with pytest.raises(EngineLost):
+            await generation(Shelf(), desk, RequestContext(1), stream="s")
+        with pytest.raises(UnknownStream):
+            desk.streams.find("s")
+
+    asyncio.run(test())
+
+
+def test_loading_takes_no_longer_than_the_request_waited() -> None:
+    class Joined(Shelf):
+        """Its load was begun by a request before."""
+
+        async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
+            card, text, _ = await super().ready(name)
+            return card, text, 1000.0
+
+    async def test() -> None:
+        desk = Desk()
+        running = generation(Joined(), desk, RequestContext(1))
+        await desk.heard.wait()
+        desk.streams.on_tokens(Tokens(1, [65]))
+        desk.streams.on_finished(Finished(1, "stop", True, Timing()))
+        timing = (await running)().to_plain()["timing"]
+        assert timing["load_s"] <= timing["first_token_s"]
+
+    asyncio.run(test())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.link.messages import Cancel, Finished, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import REMEMBERED, Streams
-from mlx_sidecar.streams.stream import Stream
+from mlx_sidecar.streams.stream import Ending, Stream
 from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar_protocol.errors import EngineLost, UnknownStream
 from tests.support.streams import Bench, on_loop
@@ -79,6 +79,7 @@ def test_a_bounded_number_of_ended_streams_is_remembered() -> None:
         bench = Bench([])
         ended = [bench.open(f"e{n}", []) for n in range(REMEMBERED + 5)]
         for stream in ended:
+            stream.finish(Ending("stop", True, Timing()))
             bench.streams.close(stream)
         assert bench.streams.find(f"e{REMEMBERED + 4}") is ended[-1]
         assert bench.streams.find("s") is bench.stream

@@ -101,7 +101,7 @@ class Streams:
         if stream.id is None:
             return
         key = (type(stream.id), stream.id)
-        if self._named.pop(key, None) is not None:
+        if self._named.pop(key, None) is not None and stream.ended.done():  # else there was no engine to begin it
             self._remembered[key] = stream
         while len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)

@@ -75,7 +75,9 @@ class Generator:
                 # Evicted since we looked; once is bad luck, twice is an answer.
                 self._catalog.evicted(params.model)
                 ending = await self._attempt(job)
-        _raise_what_never_started(job, ending)
+            _raise_what_never_started(job, ending)
+            # While the name is taken: deltas of another stream must not come before this one's answer.
+            logprobs = await encoded_logprobs(params, job.stream)
         return Answer(
             params=params,
             seed=job.seed,
@@ -84,22 +86,23 @@ class Generator:
             load_s=job.prepared.load_s if job.prepared else 0.0,
             stream=job.stream,
             ending=ending,
-            logprobs=await encoded_logprobs(params, job.stream),
+            logprobs=logprobs,
         )
 
     async def _attempt(self, job: _Job) -> Ending:
         job.stream = None
         with anyio.CancelScope(deadline=job.deadline) as scope:
             job.context.on_cancel(scope.cancel)
-            job.prepared = await self._prepare(job.params)
+            job.prepared = await self._prepare(job.params, job.arrived)
         if job.context.cancelled:
             raise Cancelled
         if scope.cancelled_caught or job.prepared is None or time.monotonic() >= job.deadline:
             return never_begun(job.arrived)
         return await self._run(job, job.prepared)
 
-    async def _prepare(self, params: GenerateParams) -> Prepared:
+    async def _prepare(self, params: GenerateParams, arrived: float) -> Prepared:
         card, text, load_s = await self._catalog.ready(params.model)
+        load_s = min(load_s, time.monotonic() - arrived)  # a load that another request began has taken longer
         tokens = await prompt_tokens(text, params, card.vocabulary)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
