@@ -271,6 +271,48 @@ def test_a_failing_step_ends_its_batch_with_typed_errors_and_the_next_one_works(
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("a bug")
+
+
+def test_a_row_that_cannot_be_opened_ends_its_batch_and_the_next_one_works(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = new_batch()
+    [expected] = run(batch, sequence([1, 2, 3]))
+    driver = Driver(batch)
+    neighbour, bad = sequence([5]), sequence([4])
+    driver.add(neighbour)
+    driver.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampler, "open", broken)
+        driver.add(bad)
+    driver.step()
+    assert [(event.sequence, event.reason) for event in driver.events] == [(neighbour, "error"), (bad, "error")]
+    assert batch.due_s(0.0) == float("inf")
+    assert run(batch, sequence([1, 2, 3])) == [expected]
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_a_row_that_cannot_be_kept_does_no_harm_to_those_who_come_later(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch, neighbours: int
+) -> None:
+    batch = new_batch()
+    [expected] = run(batch, sequence([1, 2, 3]))
+    driver = Driver(batch)
+    others = [sequence([5]) for _ in range(neighbours)]
+    gone = sequence(prompt(100))
+    driver.add(*others, gone)
+    driver.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(mx, "contiguous", broken)
+        driver.end(gone, keep=True)
+    driver.drain()
+    assert [event.sequence for event in driver.events if event.reason == "error"] == others
+    assert batch.due_s(0.0) == float("inf")
+    assert run(batch, sequence([1, 2, 3])) == [expected]
+
+
 @pytest.mark.parametrize(
     "message",
     [

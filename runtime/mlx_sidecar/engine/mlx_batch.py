@@ -48,6 +48,7 @@ class MlxBatch:
         self._limit_bytes = limit_bytes
         self._sequences: dict[int, Sequence] = {}
         self._flight: _Flight | None = None
+        self._broken: Exception | None = None  # what opening or closing a row raised: the next step fails with it
         self._steps = 0
 
     @property
@@ -62,13 +63,20 @@ class MlxBatch:
         self._forward.release()
 
     def open(self, sequence: Sequence) -> None:
+        self._sequences[sequence.id] = sequence
+        try:
+            self._open(sequence)
+        except Exception as error:
+            log.exception("the row of sequence %d cannot be opened", sequence.id)
+            self._broken = error
+
+    def _open(self, sequence: Sequence) -> None:
         history = sequence.tokens + sequence.generated
         sequence.known = self._forward.open(sequence.id, history)
         if sequence.started_s is None:
             sequence.cached_tokens = sequence.known
         prompt = len(sequence.tokens) - sequence.emitted
         self._sampler.open(sequence.id, sequence.sampling, history[:prompt], history[prompt:])
-        self._sequences[sequence.id] = sequence
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         if self._sequences.pop(sequence.id, None) is None:
@@ -76,19 +84,31 @@ class MlxBatch:
         if self._flight is not None:
             flying = self._flight.sequences
             flying[:] = [None if other is sequence else other for other in flying]
-        history = sequence.tokens + sequence.generated
-        self._forward.close(sequence.id, history[: sequence.known] if keep else None)
-        self._sampler.close(sequence.id)
+        try:
+            if self._broken is None:
+                self._close(sequence, keep=keep)
+        except Exception as error:
+            log.exception("the row of sequence %d cannot be closed", sequence.id)
+            self._broken = error
         sequence.known = sequence.in_flight = 0
         if not self._sequences:
             self._flight = None
+            if self._broken is not None:
+                self._reset()
+
+    def _close(self, sequence: Sequence, *, keep: bool) -> None:
+        history = sequence.tokens + sequence.generated
+        self._forward.close(sequence.id, history[: sequence.known] if keep else None)
+        self._sampler.close(sequence.id)
 
     def due_s(self, now: float) -> float:
         runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
-        return now if runnable or self._flight else float("inf")
+        return now if runnable or self._flight or self._broken else float("inf")
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         try:
+            if self._broken is not None:
+                raise self._broken
             before, self._flight = self._flight, None
             if work:
                 # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
@@ -153,10 +173,14 @@ class MlxBatch:
         lost = list(self._sequences.values())
         self._sequences.clear()
         self._flight = None
-        self._forward.reset()
-        self._sampler = Sampler(self._vocabulary)
+        self._reset()
         mx.clear_cache()
         return [Event(sequence, [], "error", fault) for sequence in lost]
+
+    def _reset(self) -> None:
+        self._broken = None
+        self._forward.reset()
+        self._sampler = Sampler(self._vocabulary)
 
     def _typed(self, error: Exception) -> RpcError:
         """An allocation that failed says how many bytes it wanted; anything else is our fault."""
