@@ -116,7 +116,7 @@ def by_batch_generator(model: Any, prompts: list[list[int]], limit: int) -> list
 def by_generate_step(model: Any, prompts: list[list[int]], limit: int) -> list[list[int]]:
     from mlx_lm.generate import generate_step
 
-    return [[token for token, _ in generate_step(mx.array(p), model, max_tokens=limit)] for p in prompts]
+    return [[int(token) for token, _ in generate_step(mx.array(p), model, max_tokens=limit)] for p in prompts]
 
 
 def test_the_tokens_are_those_of_mlx_lm(random_models: Path, kind: str, batch_of_kind: MakeBatch) -> None:
