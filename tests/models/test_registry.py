@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from mlx_sidecar.engine.fake import FakeBackend, FakeBatch
+from mlx_sidecar.engine.fake_script import Script
 from mlx_sidecar.link.messages import (
     Cancel,
     EngineStats,
     Finished,
     Load,
+    Loaded,
     Models,
+    Progress,
     QueryModels,
     QueryStats,
     Sampling,
     Submit,
+    ToFront,
     Unload,
     Unloaded,
 )
+from mlx_sidecar.models.registry import LoadedModel, LoadStep, Registry
+from mlx_sidecar.observe.metrics import Metrics
 from tests.support.engine_process import EngineClient, ready_engine
 
 BIG = "{}?memory_bytes=400"  # two fit into the thousand bytes of the engine here
@@ -169,3 +177,58 @@ def test_a_full_queue_is_overloaded(engine: EngineClient) -> None:
     engine.send(Unload(90, model, force=True))
     for seq in seqs:
         assert isinstance(engine.finished(seq), Finished)
+
+
+def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
+    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+        ours = "fake?memory_bytes=1000&token_bytes=10" + FOREVER
+        engine.load(ours)
+        op = engine.number()
+        engine.send(Load(op, "fake?memory_bytes=5000&load_ms=3600000", ""))
+        engine.wait(Progress, lambda message: message.op == op)
+        large = engine.submit(ours, [1] * 450)
+        stats(engine)
+        assert stats(engine).gauges["waiting"] == 1
+        unload = engine.number()
+        engine.send(Unload(unload, "fake?memory_bytes=5000&load_ms=3600000"))
+        engine.reply(unload)
+        stats(engine)
+        assert stats(engine).gauges["running"] == 1
+        engine.send(Cancel(large))
+
+
+def test_what_is_kept_for_later_requests_goes_before_a_load_is_refused() -> None:
+    backend = KeepingBackend()
+    streams = {"a": 1}.get
+    registry = Registry(backend, 1000, Metrics(("loads",), ()), lambda model: streams(model, 0), lambda: 0)
+    for name in ("a", "b"):
+        told: list[ToFront] = []
+        registry.request(Load(1, name, ""), 0.0)
+        while (loading := registry.loading) is not None:
+            told = registry.advance(loading, 0.0)
+        assert isinstance(told[-1], Loaded), told
+        backend.kept.kept_bytes = 400
+    assert sorted(name for name, _ in registry.batches()) == ["a", "b"]
+
+
+class KeepingBatch(FakeBatch):
+    """One that holds on to caches that nobody uses."""
+
+    def release(self) -> None:
+        self.kept_bytes = 0
+
+
+class KeepingBackend(FakeBackend):
+    """Models of 400 bytes, with batches that keep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = KeepingBatch(Script())
+
+    def estimate(self, load: Load) -> int:
+        return 400
+
+    def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
+        loaded = yield from super().load(load)
+        card = msgspec.structs.replace(loaded.card, memory_bytes=400)
+        return loaded._replace(card=card, batch=self.kept if load.model == "a" else loaded.batch)

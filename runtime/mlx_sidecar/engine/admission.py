@@ -62,7 +62,8 @@ class Admission:
             if last is None:
                 return None
             if self._scheduler.running + self._scheduler.parked == 1:
-                return last
+                # Until a load is over it takes more than it is given: then its model goes, if it is not wanted.
+                return None if self._models.loading else last
             self._drop(last, now)
         return None
 
@@ -96,9 +97,7 @@ class Admission:
         return True
 
     def _spare(self, need_bytes: int) -> bool:
-        """Give back what nobody uses now, in part or all of it; False if there is nothing."""
-        if self._models.release_kept():
-            return True
+        """Give back what nobody uses now, as far as ``need_bytes`` ask for it; False if that is not enough."""
         try:
             self._models.make_room(need_bytes)
         except OutOfMemory:

@@ -92,6 +92,7 @@ class Loading:
     pinned: bool
     ttl_s: float | None
     steps: Generator[LoadStep, None, LoadedModel] | None = None
+    estimated_bytes: int = 0  # what it is given room for when it begins
     began_s: float = 0.0
     due_s: float = 0.0
 
@@ -127,7 +128,8 @@ class Registry:
     @property
     def free_bytes(self) -> int:
         held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
-        return self._limit_bytes - held - self._reserved_bytes() - self.kept_bytes
+        loading = sum(loading.estimated_bytes for loading in self._loading.values())
+        return self._limit_bytes - held - loading - self._reserved_bytes() - self.kept_bytes
 
     def batches(self) -> Iterator[tuple[str, Batch]]:
         """Those of all resident models."""
@@ -143,13 +145,10 @@ class Registry:
         held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
         return max(0, self._limit_bytes - sum(held))
 
-    def release_kept(self) -> bool:
-        """Give back what is kept; False if there is nothing."""
-        if not self.kept_bytes:
-            return False
+    def release_kept(self) -> None:
+        """Give back what is kept."""
         for resident in self._residents.values():
             resident.loaded.batch.release()
-        return True
 
     @property
     def next_expiry_s(self) -> float:
@@ -217,10 +216,12 @@ class Registry:
         return self._free(model), []
 
     def make_room(self, need_bytes: int) -> None:
-        """Evict idle models, least recently used first, until ``need_bytes`` are free.
+        """Give back what is kept, then evict idle models, least recently used first, until ``need_bytes`` are free.
 
         Raises ``OutOfMemory`` and evicts nothing if that could not be enough.
         """
+        if self.free_bytes < need_bytes:
+            self.release_kept()
         idle = [name for name, r in self._residents.items() if not r.pinned and not self._streams(name)]
         idle.sort(key=lambda name: self._residents[name].last_used_s)
         evictable = sum(self._residents[name].loaded.card.memory_bytes for name in idle)
@@ -238,7 +239,9 @@ class Registry:
     def _next_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel:
         if loading.steps is None:
             loading.began_s = now
-            self.make_room(self._backend.estimate(loading.load))
+            estimated_bytes = self._backend.estimate(loading.load)
+            self.make_room(estimated_bytes)
+            loading.estimated_bytes = estimated_bytes
             loading.steps = self._backend.load(loading.load)
         try:
             return next(loading.steps)
