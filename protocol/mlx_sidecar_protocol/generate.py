@@ -182,7 +182,7 @@ class Timing(Sent):
     load_s: Seconds | None = Field(default=None, description="loading the model, if this request had to")
     prefill_s: Seconds | None = Field(default=None, description="from there until its first token")
     first_token_s: Seconds | None = Field(default=None, description="from the request's arrival to its first token")
-    decode_s: Seconds | None = Field(default=None, description="from its first token to its last")
+    decode_s: Seconds | None = Field(default=None, description="from its first token to its end, pauses included")
 
 
 class ErrorData(Sent):
