@@ -74,7 +74,10 @@ class Driver:
 
     def step(self) -> list[Event]:
         ready = [s for s in self.running if not (s.idle or s.spent)]
-        events = self.batch.step([Work(s, min(s.pending, CHUNK)) for s in ready], 0.0)
+        work = [Work(s, min(s.pending, CHUNK)) for s in ready]
+        if self.batch.in_flight and any(given.tokens > 1 for given in work):
+            work = []
+        events = self.batch.step(work, 0.0)
         for event in events:
             event.sequence.first_token_s = 0.0
             if event.reason is not None:
@@ -237,6 +240,23 @@ def test_the_prompt_of_a_sequence_is_never_changed(new_batch: MakeBatch) -> None
     asked = sequence([1, 2, 3])
     run(new_batch(), asked)
     assert asked.tokens == [1, 2, 3]
+
+
+def test_slots_that_nobody_is_in_are_counted_and_can_be_released(new_batch: MakeBatch) -> None:
+    driver = Driver(new_batch())
+    sequences = [sequence(prompt(20, n), 30) for n in range(4)]
+    driver.add(*sequences)
+    driver.step()
+    assert driver.batch.kept_bytes == 0
+    for gone in sequences[:3]:
+        driver.end(gone)
+    driver.step()
+    slot_bytes = 64 * 2 * 2 * 2 * 16 * 4  # tokens, layers, keys and values, heads, head size, float32
+    assert driver.batch.kept_bytes == 3 * slot_bytes
+    driver.batch.release()
+    assert driver.batch.kept_bytes == 0
+    driver.drain()
+    assert sequences[3].generated == run(new_batch(), sequence(prompt(20, 3), 30))[0]
 
 
 def test_logprobs_come_with_the_tokens_of_those_who_asked(new_batch: MakeBatch) -> None:

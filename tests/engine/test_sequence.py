@@ -56,13 +56,13 @@ def test_a_sequence_prefills_its_prompt_and_then_decodes_one_token_at_a_time(pro
     sequence = Sequence(1, "m", [1] * prompt, 0, Sampling(), [], limit, SequenceCost(), 0.0)
     for known in range(prompt):
         sequence.known = known
-        assert (sequence.pending, sequence.prefilling, sequence.spent) == (prompt - known, True, False)
+        assert (sequence.pending, sequence.spent) == (prompt - known, False)
     sequence.known, sequence.in_flight = prompt, 1  # the first token is being computed
-    assert (sequence.pending, sequence.prefilling, sequence.spent) == (1, False, limit == 1)
+    assert (sequence.pending, sequence.spent) == (1, limit == 1)
     sequence.first_token_s, sequence.in_flight, sequence.generated = 0.0, 0, [7]
-    assert (sequence.pending, sequence.prefilling, sequence.spent) == (1, False, limit == 1)
+    assert (sequence.pending, sequence.spent) == (1, limit == 1)
     sequence.known = 0  # its cache was dropped: prompt and answer so far are a prompt
-    assert (sequence.pending, sequence.prefilling) == (prompt + 1, True)
+    assert sequence.pending == prompt + 1
 
 
 def test_a_fault_carries_what_a_program_needs() -> None:

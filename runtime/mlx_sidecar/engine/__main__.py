@@ -56,8 +56,8 @@ def main() -> NoReturn:
 
 
 def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> NoReturn:
-    backend, limit_bytes = _fake() if options.engine == "fake" else _mlx(options.numerics)
-    limit_bytes = options.memory_limit_bytes or limit_bytes
+    wanted_bytes: int | None = options.memory_limit_bytes
+    backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options.numerics, wanted_bytes)
     trace = None if options.trace is None else Trace(options.trace)
     engine = Engine(link, inbox, backend, Limits(), limit_bytes, trace)
     link.sendall(
@@ -76,20 +76,21 @@ def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> No
     engine.run()
 
 
-def _fake() -> tuple[FakeBackend | MlxBackend, int]:
+def _fake(wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
     from .fake import FakeBackend
 
-    return FakeBackend(), machine_limit_bytes()
+    return FakeBackend(), wanted_bytes or machine_limit_bytes()
 
 
-def _mlx(numerics: Numerics) -> tuple[FakeBackend | MlxBackend, int]:
+def _mlx(numerics: Numerics, wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
     # The order matters: the BLAS is settled before anything imports mlx.
     from ..models.policy import settle
 
     policy = settle(numerics)
     from .mlx_backend import MlxBackend
 
-    return MlxBackend(policy), policy.limit_bytes
+    limit_bytes = wanted_bytes or policy.limit_bytes
+    return MlxBackend(policy, limit_bytes), limit_bytes
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -56,16 +56,18 @@ class Accounts:
         """``lanes`` want the device. How long each waits for it is what ``operated`` will tell."""
         self._due_since = {lane: self._due_since.get(lane, now) for lane in lanes}
 
-    def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work]) -> None:
-        """``lane`` had the device. Called with ``work`` as it was planned, whatever has become of it."""
+    def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work], *, whole: bool) -> None:
+        """``lane`` had the device, for ``work`` if it is a batch. Unless ``whole``, a step was only begun, or only
+        read: where steps overlap, its time is not that of a step."""
         kind, model = lane
         prefilled = sum(given.tokens for given in work if given.tokens > 1)
         self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
         self.device_s += ended - began
         self.last_operation_s = ended
         name = "load" if kind == "load" else "prefill" if prefilled else "decode"
-        self.metrics.observe(f"{name}_step_s", ended - began)
-        if kind == "batch":
+        if whole:
+            self.metrics.observe(f"{name}_step_s", ended - began)
+        if work:
             self.batch_rows = len(work)
             self.metrics.count("steps")
             self.metrics.count("prefill_tokens", prefilled)

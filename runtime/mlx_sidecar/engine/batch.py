@@ -52,8 +52,9 @@ class Batch(Protocol):
     def step(self, work: list[Work], now: float) -> list[Event]:
         """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
 
-        Advances ``known``, ``in_flight`` and ``generated`` of the sequences. Empty ``work`` reads what is in flight. A
-        failure ends the sequences it took with it as events, it does not raise.
+        While a step is in flight, prefill may not be asked for: give no work first. Advances ``known``, ``in_flight``
+        and ``generated`` of the sequences. Empty ``work`` reads what is in flight. A failure ends the sequences it
+        took with it as events, it does not raise.
         """
         ...
 

@@ -111,20 +111,22 @@ class Engine:
         kind, model = lane
         began = time.monotonic()
         work: list[Work] = []
+        whole = True
         if kind == "load":
             assert self._models.loading is not None
             told = self._models.advance(self._models.loading, began)
         else:
-            work, events = self._step(model, began, sharing)
+            work, events, whole = self._step(model, began, sharing)
             now = time.monotonic()
             told = [message for event in events for message in self._tell(event, now)]
         ended = time.monotonic()
         self._tidy_at_s = ended + TIDY_AFTER_S
         self._scheduler.charge(lane, ended - began)
-        self._accounts.operated(lane, began, ended, work)
+        self._accounts.operated(lane, began, ended, work, whole=whole)
         return told
 
-    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[Event]]:
+    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[Event], bool]:
+        """What was given to do, what came of it or of the step before, and whether its time is that of a step."""
         batch = self._models.resident(model).loaded.batch
         work = self._scheduler.plan(model, began, sharing)
         if batch.in_flight and any(given.tokens > 1 for given in work):
@@ -135,9 +137,10 @@ class Engine:
         overlapped = batch.in_flight
         events = batch.step(work, began)
         # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
-        if batch.in_flight == overlapped:
+        whole = batch.in_flight == overlapped
+        if whole:
             self._scheduler.account(model, work, time.monotonic() - began)
-        return work, events
+        return work, events, whole
 
     def _tell(self, event: Event, now: float) -> list[ToFront]:
         sequence, tokens, reason, fault, logprobs = event
@@ -155,7 +158,8 @@ class Engine:
     def _retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
         """The end of ``sequence``, wherever it is. What a prefill that was broken off has done is kept."""
         resident = self._models.resident(sequence.model)
-        resident.loaded.batch.close(sequence, keep=reason != "error" and sequence.first_token_s is None)
+        broken_off = reason != "error" and sequence.first_token_s is None
+        resident.loaded.batch.close(sequence, keep=broken_off and self._models.free_bytes >= sequence.need_bytes)
         resident.last_used_s = now
         self._scheduler.retire(sequence, now)
         self._accounts.ended(sequence, reason, now)

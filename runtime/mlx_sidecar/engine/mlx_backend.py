@@ -21,12 +21,18 @@ from . import mlxlm
 from .geometry import probe
 from .mlx_batch import MlxBatch
 
+# Of what is left to the rest of the machine, which is a quarter of the limit.
+_CACHE_SHARE = 16
+
 
 class MlxBackend:
     """Used by the step loop's thread only: mlx binds streams, and lazy arrays with them, to threads."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, limit_bytes: int) -> None:
+        """``limit_bytes`` is for weights and caches; freed buffers that mlx keeps for reuse come on top."""
+        mx.set_cache_limit(limit_bytes // _CACHE_SHARE)
         self._policy = policy
+        self._limit_bytes = limit_bytes
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -61,7 +67,7 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
         )
-        return LoadedModel(card, MlxBatch(forward, vocabulary, self._policy.limit_bytes), cost)
+        return LoadedModel(card, MlxBatch(forward, vocabulary, self._limit_bytes), cost)
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other

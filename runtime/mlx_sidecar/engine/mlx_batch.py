@@ -110,13 +110,13 @@ class MlxBatch:
             if self._broken is not None:
                 raise self._broken
             before, self._flight = self._flight, None
-            if work:
-                # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-                overlaps = all(given.tokens == 1 for given in work)
-                self._flight = self._launch(work, before)
-                events = self._read(before)
-                return events if overlaps else events + self._read_flight()
-            return self._read(before)
+            if not work:
+                return self._read(before)
+            # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
+            overlaps = all(given.tokens == 1 for given in work)
+            assert overlaps or before is None
+            self._flight = self._launch(work, before)
+            return self._read(before) if overlaps else self._read_flight()
         except Exception as error:
             log.exception("a step failed; it ends %d sequences", len(self._sequences))
             return self._fail(error)

@@ -82,10 +82,6 @@ class Scheduler:
     def find(self, id_: int) -> Sequence | None:
         return next((tickets[id_].sequence for tickets in self._tickets.values() if id_ in tickets), None)
 
-    def holds(self, sequence: Sequence) -> bool:
-        """Whether ``sequence`` holds a cache: running or parked."""
-        return sequence.id in self._parked or self._runs(sequence)
-
     # A sequence's way.
 
     def enqueue(self, sequence: Sequence, now: float) -> None:

@@ -60,11 +60,6 @@ class Sequence:
         return self.paused or self.parked
 
     @property
-    def prefilling(self) -> bool:
-        """Whether more than its newest token is still to be taken in: at its start, or after its cache was dropped."""
-        return self.pending > 1 or (self.first_token_s is None and not self.in_flight)
-
-    @property
     def spent(self) -> bool:
         """Whether all the tokens it may generate have been asked of the device."""
         return len(self.generated) + self.in_flight >= self.limit

@@ -121,10 +121,16 @@ class FlatForward:
 
     @property
     def kept_bytes(self) -> int:
-        return self._shelf.nbytes
+        """Kept rows, and the slots that nobody is in."""
+        token_bytes = [shape.token_bytes for shape in self._shapes]
+        slack = (kind.layout.slack * sum(token_bytes[layer] for layer in kind.layers) for kind in self._kinds)
+        return self._shelf.nbytes + sum(slack)
 
     def release(self) -> None:
         self._shelf.clear()
+        for kind in self._kinds:
+            kind.layout.tighten()
+            self._apply(kind, kind.layout.prepare([]))
 
     @property
     def state(self) -> list[mx.array]:

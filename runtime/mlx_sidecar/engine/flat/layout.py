@@ -57,6 +57,7 @@ class Layout:
         self._rows: dict[int, Row] = {}
         self._ops: list[Op] = []
         self._short = False  # a row is at the end of the largest slot
+        self._tight = False  # free slots are to go
 
     @property
     def rows(self) -> int:
@@ -76,6 +77,16 @@ class Layout:
         """Free the slot of a row."""
         self._leave(self._rows.pop(number))
 
+    @property
+    def slack(self) -> int:
+        """Tokens for which free slots have room."""
+        free = {capacity: pool.allocated - len(pool.rows) for capacity, pool in self._pools.items()}
+        return sum(capacity * max(0, slots) for capacity, slots in free.items())
+
+    def tighten(self) -> None:
+        """Let the next ``prepare`` drop all free slots."""
+        self._tight = True
+
     def prepare(self, parts: list[tuple[int, int]]) -> list[Op]:
         """Make room for ``parts``: rows, and how many tokens each takes in.
 
@@ -90,6 +101,7 @@ class Layout:
             ops += self._shift(self._pools[self._largest])
         for capacity in list(self._pools):
             ops += self._shrink(capacity, self._pools[capacity])
+        self._tight = False
         return ops
 
     def plan(self, parts: list[tuple[int, int]]) -> Plan:
@@ -167,7 +179,9 @@ class Layout:
             del self._pools[capacity]
             yield Drop(capacity)
         elif (
-            len(pool.rows) * 2 <= pool.allocated > _LEAST_SLOTS or pool.gaps * _CALL_TOKENS > pool.allocated * capacity
+            len(pool.rows) * 2 <= pool.allocated > _LEAST_SLOTS
+            or pool.gaps * _CALL_TOKENS > pool.allocated * capacity
+            or (self._tight and len(pool.rows) < pool.allocated)
         ):
             kept = sorted(pool.rows)
             pool.rows = {slot: pool.rows[old] for slot, old in enumerate(kept)}

@@ -18,6 +18,10 @@ class Shape(NamedTuple):
     value: int
     dtype: mx.Dtype
 
+    @property
+    def token_bytes(self) -> int:
+        return self.heads * (self.key + self.value) * self.dtype.size
+
 
 class Pair(NamedTuple):
     """Keys and values [1, heads, tokens, size] of one row."""
