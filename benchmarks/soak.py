@@ -40,6 +40,7 @@ class Soak:
     def __init__(self, model: Path, seed: int) -> None:
         self.promises = Promises()
         self.sizes: dict[str, list[int]] = {"front": [], "engine": []}
+        self.kept_bytes = 0  # at most
         self._model = str(model)
         self._source = random.Random(seed)
         self._prompts = Prompts(seed)
@@ -155,7 +156,10 @@ class Soak:
         [engine] = front.children()
         while True:
             self.sizes["front"].append(front.memory_info().rss)
-            self.sizes["engine"].append(engine.memory_info().rss)
+            # What is kept of prefills that were cancelled grows up to its bound, and is told apart.
+            kept = (await self._connection.call("stats", {}))["gauges"].get("kept_bytes", 0)
+            self.kept_bytes = max(self.kept_bytes, int(kept))
+            self.sizes["engine"].append(engine.memory_info().rss - int(kept))
             await asyncio.sleep(interval_s)
 
 
@@ -181,11 +185,13 @@ def _rows(soak: Soak, stats: Frame, minutes: float) -> list[Row]:
         Row("tokens generated", f"{promises.tokens:,}"),
         Row("promises broken", f"{len(promises.broken)}", "0"),
         Row("left behind when the load is over", str(left_behind(stats) or "nothing"), "nothing"),
+        Row("kept of cancelled prefills, at most", f"{soak.kept_bytes / 2**20:.0f} MiB"),
     ]
     for name, sizes in soak.sizes.items():
         second, last, more = grown(sizes)
         figure = f"{second / 2**20:.0f} MiB in the second quarter, {last / 2**20:.0f} MiB in the last"
-        rows.append(Row(f"resident size of the {name}", figure + (": grown" if more else ""), "flat"))
+        less = ", less what is kept" if name == "engine" else ""
+        rows.append(Row(f"resident size of the {name}{less}", figure + (": grown" if more else ""), "flat"))
     return rows
 
 

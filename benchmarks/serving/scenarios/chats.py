@@ -21,10 +21,19 @@ SEEDED = "with seeds"
 
 
 async def run(bench: Bench) -> Outcome:
-    """16 clients that send one message after another, temperature 0.7, two answers each.
+    """16 clients that send one message after another, temperature 0.7, two answers each, with 16M parameters and with
 
-    A seed takes a request out of mlx_lm.server's batch.
+    1M, where what surrounds the arithmetic shows. A seed takes a request out of mlx_lm.server's batch.
     """
+    rows, missing = await _chats(bench)
+    if bench.form.size != "1M":
+        small, _ = await _chats(bench.changed(size="1M"))
+        rows += small
+    return Outcome(rows + missing)
+
+
+async def _chats(bench: Bench) -> tuple[list[Row], list[Row]]:
+    chats = f"{CHATS} chats, {bench.form.size}"
     async with AsyncExitStack() as stack:
         ours = bench.ours()
         servers, missing = bench.servers()
@@ -43,12 +52,12 @@ async def run(bench: Bench) -> Outcome:
     for server in servers:
         asked = ("≥ 3×", "≤ 0.1×") if server is servers[0] else ("", "")
         peer = done[server.name]
-        rows.append(faster(f"{CHATS} chats: ours against {server.name}", mine, peer, asked[0]))
-        rows.append(_worst(f"{CHATS} chats, worst first token: ours against {server.name}", mine, peer, asked[1]))
-    rows.append(faster(f"{CHATS} chats: ours with a seed in each request against without", done[SEEDED], mine, "1.0×"))
+        rows.append(faster(f"{chats}: ours against {server.name}", mine, peer, asked[0]))
+        rows.append(_worst(f"{chats}, worst first token: ours against {server.name}", mine, peer, asked[1]))
+    rows.append(faster(f"{chats}: ours with a seed in each request against without", done[SEEDED], mine, "1.0×"))
     figure = f"{seeded_peer.tokens_per_s:,.0f} tok/s, worst first token {milliseconds(max(seeded_peer.first_tokens_s))}"
-    rows.append(Row(f"{CHATS} chats: {servers[0].name} with a seed in each request", figure))
-    return Outcome(rows + missing)
+    rows.append(Row(f"{chats}: {servers[0].name} with a seed in each request", figure))
+    return rows, missing
 
 
 async def _round(bench: Bench, contender: Contender, *, seeds: bool = False) -> Run:
