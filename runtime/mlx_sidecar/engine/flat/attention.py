@@ -22,16 +22,10 @@ def attend_run(
     seen = step.seen(run, window)
     keys = keys[run.first : run.last, :, seen.first : seen.last]
     values = values[run.first : run.last, :, seen.first : seen.last]
-    # The reference implementation, which is what a CPU runs, goes through the keys once for each query head.
-    if sinks is not None or mx.default_device().type != mx.DeviceType.cpu:
+    if sinks is not None or not _on_cpu():
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=seen.mask, sinks=sinks)
-    rows, heads, _, size = queries.shape
-    shared = keys.shape[1]
-    scores = (queries * scale).reshape(rows, shared, heads // shared, size) @ keys.swapaxes(-1, -2)
-    bias = step.bias(run, window, scores.dtype)
-    if bias is not None:
-        scores = scores + bias
-    return (mx.softmax(scores, axis=-1, precise=True) @ values).reshape(rows, heads, 1, -1)
+    bias = step.bias(run, window, queries.dtype)
+    return _attend_explicitly(queries, keys, values, scale, None if bias is None else bias[:, :, :, None])
 
 
 def attend_chunk(
@@ -44,9 +38,33 @@ def attend_chunk(
     sinks: mx.array | None,
 ) -> mx.array:
     """``queries`` [tokens, heads, 1, size] of one row; ``keys`` and ``values`` [1, heads, older and these, size]."""
-    count = queries.shape[0]
-    mask = step.chunk_mask(count, keys.shape[2] - count, window)
-    out = mx.fast.scaled_dot_product_attention(
-        queries.transpose(2, 1, 0, 3), keys, values, scale=scale, mask=mask, sinks=sinks
-    )
+    count, before = queries.shape[0], keys.shape[2] - queries.shape[0]
+    turned = queries.transpose(2, 1, 0, 3)
+    if sinks is None and _on_cpu():
+        out = _attend_explicitly(turned, keys, values, scale, step.chunk_bias(count, before, window, queries.dtype))
+    else:
+        mask = step.chunk_mask(count, before, window)
+        out = mx.fast.scaled_dot_product_attention(turned, keys, values, scale=scale, mask=mask, sinks=sinks)
     return out.transpose(2, 1, 0, 3)
+
+
+def _on_cpu() -> bool:
+    """Whether the reference implementation would run, which goes through the keys once for each query head, and once
+    more through all scores for the mask."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def _attend_explicitly(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, bias: mx.array | None
+) -> mx.array:
+    """``queries`` [rows, heads, tokens, size] over ``keys`` and ``values`` [rows, shared heads, entries, size];
+
+    ``bias`` is added to scores [rows, shared heads, heads for each, tokens, entries].
+    """
+    rows, heads, tokens, size = queries.shape
+    shared, entries = keys.shape[1:3]
+    grouped = (queries * scale).reshape(rows, shared, -1, size)
+    scores = grouped @ keys.swapaxes(-1, -2)
+    if bias is not None:
+        scores = (scores.reshape(rows, shared, -1, tokens, entries) + bias).reshape(scores.shape)
+    return (mx.softmax(scores, axis=-1, precise=True) @ values).reshape(rows, heads, tokens, -1)

@@ -54,6 +54,7 @@ class Step:
         self._seen: dict[tuple[int, int], Seen] = {}
         self._biases: dict[tuple[int, int, mx.Dtype], mx.array] = {}
         self._masks: dict[tuple[int, int, int], mx.array] = {}
+        self._chunk_biases: dict[tuple[int, int, int, mx.Dtype], mx.array] = {}
 
     @property
     def capacities(self) -> set[int]:
@@ -83,8 +84,17 @@ class Step:
 
     def chunk_mask(self, count: int, before: int, window: int) -> mx.array | str:
         """For ``count`` queries over as many keys and ``before`` older ones: [count, before + count], or "causal"."""
-        if not window or before + count <= window:
-            return "causal"
+        return "causal" if not window or before + count <= window else self._chunk_mask(count, before, window)
+
+    def chunk_bias(self, count: int, before: int, window: int, dtype: mx.Dtype) -> mx.array:
+        """The same as numbers to add to scores, [count, before + count]."""
+        key = (count, before, window, dtype)
+        if key not in self._chunk_biases:
+            mask = self._chunk_mask(count, before, window or before + count)
+            self._chunk_biases[key] = mx.where(mask, mx.array(0, dtype), mx.array(-mx.inf, dtype))
+        return self._chunk_biases[key]
+
+    def _chunk_mask(self, count: int, before: int, window: int) -> mx.array:
         key = (count, before, window)
         if key not in self._masks:
             keys = mx.arange(before + count)
