@@ -11,9 +11,9 @@ GAP = 2.5
 LONGEST_OPERATION_S = 0.25
 # Tokens of a step. On CPU more than 512 are no faster, 64 cost no more per token than 512, and 32 cost 30 % more.
 CHUNK = 512
-# A prefill must get on however slow it is. More would cost: after 8,000 tokens, 16 more take as long as four decode
-# steps of 8 rows (16M parameters on a CPU).
-LEAST_CHUNK = 4
+# With less, a short prompt beside a deep one would take many steps: the cost of a token is learned from both, and after
+# 8,000 tokens one costs many times what it costs at the start.
+LEAST_CHUNK = 16
 LEAST_ALONE = 64  # where nobody decodes and only a cancel waits; and before anything was measured
 
 # Weight of the newest measurement: the mean is that of about the last eight.
