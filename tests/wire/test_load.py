@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,14 @@ TURNS = 100  # of the loop: far more than it could take if the work held the int
 @cache
 def pocket() -> TextModel:
     return TextModel.load(resolve.local(resolve.POCKET, None, None))
+
+
+@pytest.fixture(autouse=True)
+def threads_take_turns_as_in_the_front() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    yield
+    sys.setswitchinterval(before)
 
 
 async def turns_during(work: Callable[..., Any], *args: Any) -> int:
