@@ -186,9 +186,17 @@ class EngineLost(RpcError):
 class EngineStalled(RpcError):
     code, kind, retryable = -32006, "engine_stalled", True
 
+    def __init__(self, because: str) -> None:
+        super().__init__(f"the engine stalled: {because}", because=because)
+
 
 class PoisonRequest(RpcError):
+    """The request was what the device worked on when the engine was lost, twice, without a token in between."""
+
     code, kind = -32006, "poison_request"
+
+    def __init__(self, because: str) -> None:
+        super().__init__(f"the request ended the engine twice: {because}", because=because)
 
 
 class UnknownStream(RpcError):

@@ -76,6 +76,10 @@ class ServerLimits(Sent):
     batch: Count = Field(description="elements of one batch")
     nesting: Count = Field(description="of arrays and objects")
     waiting_requests: Count | None = Field(default=None, description="above it, requests are refused as overloaded")
+    journal_bytes: Count = Field(
+        description="for what is remembered of open requests, so that they outlive the engine: four bytes for each token "
+        "of their prompts and of the longest answers they ask for. Above it, they are refused as out_of_memory"
+    )
 
 
 class InitializeResult(Sent):
@@ -238,8 +242,10 @@ class Health(Sent):
     """``last_device_operation_s`` is the age of the last operation the device completed; absent before the first."""
 
     status: Literal["ok", "starting", "degraded", "failed"]
+    ready: bool = Field(description="whether a token could be decoded now: a model is resident and the engine keeps up")
+    restarts: Count = Field(description="how often the engine process was started again")
     last_device_operation_s: Seconds | None = None
-    reason: str | None = None
+    reason: str | None = Field(default=None, description="why it is not ok, or what ended the engine last")
 
 
 class Histogram(Sent):

@@ -41,6 +41,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not (isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return number
+
+
 def _nesting(text: str) -> int:
     limit = _positive(text)
     try:
@@ -121,6 +128,23 @@ def _add_serve(commands: _Commands) -> None:
     )
     serve.add_argument("--batch-limit", type=_positive, default=Config.batch_limit, help="longest JSON-RPC batch taken")
     serve.add_argument("--nesting-limit", type=_nesting, default=Config.nesting_limit, help="deepest JSON taken")
+    serve.add_argument(
+        "--journal-limit-bytes",
+        type=_positive,
+        default=Config.journal_limit_bytes,
+        help="for what is remembered of open requests, so that they outlive the engine: 4 bytes a token",
+    )
+    serve.add_argument(
+        "--stall-after-s",
+        type=_seconds,
+        default=Config.stall_after_s,
+        help="least time after which a device operation that does not end is taken for a hang (default: 10)",
+    )
+    serve.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python code that model directories bring; without it such models are refused",
+    )
     serve.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], default="warning", help="(default: warning)"
     )

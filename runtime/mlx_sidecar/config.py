@@ -25,3 +25,6 @@ class Config:
     nesting_limit: int = 128
     log_level: str = "warning"
     trace: str | None = None  # a file for the engine's time line
+    journal_limit_bytes: int = 256 * 2**20  # for what is remembered of open requests, to start them again
+    stall_after_s: float = 10.0  # least time after which a device operation that does not end is taken for a hang
+    trust_remote_code: bool = False  # run the Python code that a model directory brings

@@ -83,7 +83,10 @@ class Unload(msgspec.Struct, frozen=True, tag=True):
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
-    """Decode from ``tokens``. ``emitted`` counts those at their end that were generated before (a restart's replay)."""
+    """Decode from ``tokens``. ``emitted`` counts those at their end that were generated before (a restart's replay).
+
+    A replay keeps the number it had. ``again``: an engine had accepted it before, so no queue is too long for it.
+    """
 
     seq: int
     model: str
@@ -94,6 +97,7 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     emitted: int = 0
     priority: Priority = "normal"
     deadline_s: float | None = None  # from now
+    again: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -223,4 +227,22 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     fault: Fault | None = None  # with reason "error"
 
 
-ToFront = Ready | Progress | Loaded | Unloaded | Models | EngineStats | Refused | Tokens | Finished
+class Dropped(msgspec.Struct, frozen=True, tag=True):
+    """A step failed, and what the device held of these sequences is gone. Nothing more comes of them; the front, which
+    has their journals, decides which of them to submit again.
+
+    ``running`` are those that took part in the step.
+    """
+
+    seqs: list[int]
+    running: list[int]
+    fault: Fault
+
+
+class Evicted(msgspec.Struct, frozen=True, tag=True):
+    """A model went to make room, or because its time to live was over."""
+
+    model: str
+
+
+ToFront = Ready | Progress | Loaded | Unloaded | Models | EngineStats | Refused | Tokens | Finished | Dropped | Evicted
