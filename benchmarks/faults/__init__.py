@@ -1,0 +1,1 @@
+"""Faults, injected at random moments under load, and the promises they must not break: ``make faults``."""
