@@ -1,0 +1,109 @@
+"""Who may run with whom after the engine died, and which stream is the poison. Pure: numbers of streams, no clock.
+
+Adaptive group testing by halving (Hwang's binary splitting, 1972, without a guess at how many are bad). A first death
+may be anybody's, so it blames nobody. Whoever is there at a second one without a token in between is a suspect. One
+suspect alone is the poison; several are halved, and each half is tried in turn while everybody else waits. A half that
+dies is halved again; one whose members all bring a token is cleared. So a poison among n suspects is found by death
+2 + ceil(log2(n)), and each further one costs at most ceil(log2(n)) more.
+
+This ends: a death that blames makes the group on trial smaller or splits it, any other sort is believed twice only,
+and a group whose members have all left makes way for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+DEATHS_OF_A_SUSPECT = 2
+# So many deaths in a row at which nobody on trial ran: they come from somewhere else, and the trial is called off.
+UNEXPLAINED_DEATHS = 3
+
+
+class Verdict(NamedTuple):
+    """What a death told. ``poisoned``: to be answered so, and forgotten here already.
+
+    ``narrowed``: we know more than before, because somebody was poisoned, or a trial began or was split.
+    """
+
+    poisoned: list[int]
+    narrowed: bool
+
+
+class Isolation:
+    """One per front. Outside a trial everybody may run, and a stream that never died is not known here at all."""
+
+    def __init__(self) -> None:
+        self._deaths: dict[int, int] = {}  # since its last token; whoever is in a group is here too
+        self._groups: list[set[int]] = []  # the first is on trial; none is empty, no stream is in two
+        self._unexplained = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether a trial goes on: whoever is not of the group on trial waits."""
+        return bool(self._groups)
+
+    def admits(self, id_: int) -> bool:
+        """Whether the stream may run now."""
+        return not self._groups or id_ in self._groups[0]
+
+    def died(self, running: Collection[int]) -> Verdict:
+        """The engine was lost, or a step raised, while the device worked on these open streams.
+
+        A paused one among them may be on trial now, where all would wait for it: its owner says ``set_aside`` again.
+        """
+        ran = set(running)
+        for id_ in ran:
+            self._deaths[id_] = self._deaths.get(id_, 0) + 1
+        if not self._groups:
+            suspects = {id_ for id_ in ran if self._deaths[id_] >= DEATHS_OF_A_SUSPECT}
+            return self._blame(suspects, set()) if suspects else Verdict([], narrowed=False)
+        suspects = self._groups[0] & ran
+        if not suspects:
+            return self._cannot_blame()
+        group = self._groups.pop(0)
+        return self._blame(suspects, group - suspects)
+
+    def progressed(self, id_: int) -> bool:
+        """A token of it arrived: it is cleared. True if streams that waited may run now."""
+        if id_ not in self._deaths:  # called for each token: nearly always this is all
+            return False
+        del self._deaths[id_]
+        return self._leaves(id_)
+
+    def ended(self, id_: int) -> bool:
+        """It is gone, for whatever reason. True if streams that waited may run now."""
+        return self.progressed(id_)
+
+    def set_aside(self, id_: int) -> bool:
+        """It is paused: nobody waits for its trial, its deaths stay. True if streams that waited may run now."""
+        return self._leaves(id_)
+
+    def _blame(self, suspects: set[int], absent: set[int]) -> Verdict:
+        """``absent``: members of the same group that did not run. They were next, and stay so."""
+        self._unexplained = 0
+        ordered = sorted(suspects)
+        if len(ordered) == 1:
+            del self._deaths[ordered[0]]
+            poisoned, heirs = ordered, [absent]
+        else:
+            middle = (len(ordered) + 1) // 2
+            poisoned, heirs = [], [set(ordered[:middle]), set(ordered[middle:]), absent]
+        self._groups[:0] = [group for group in heirs if group]
+        return Verdict(poisoned, narrowed=True)
+
+    def _cannot_blame(self) -> Verdict:
+        self._unexplained += 1
+        if self._unexplained == UNEXPLAINED_DEATHS:
+            self._groups.clear()
+            self._deaths.clear()
+        return Verdict([], narrowed=False)
+
+    def _leaves(self, id_: int) -> bool:
+        if not self._groups:
+            return False
+        on_trial = self._groups[0]
+        for group in self._groups:
+            group.discard(id_)
+        self._groups = [group for group in self._groups if group]
+        return not on_trial
