@@ -15,6 +15,8 @@ from mlx_sidecar_protocol.errors import RpcError
 
 from ..link.codec import encode
 from ..link.messages import Ready, Refused
+from ..link.orphan import die_with
+from ..link.page import Page
 from ..models.budget import machine_limit_bytes
 from ..observe.trace import Trace
 from .faults import fault_of
@@ -34,6 +36,12 @@ REFUSED_STATUS = 78  # EX_CONFIG: starting again would not help
 def main() -> NoReturn:
     """Serve the link until it closes."""
     options = _parser().parse_args()
+    if options.parent is not None:
+        die_with(options.parent)
+    page = Page.create() if options.page_fd is None else Page(options.page_fd)
+    for fd in (options.fd, page.fd):
+        # mlx runs a compiler as its child: what holds our end of the link would hide our death from the front.
+        os.set_inheritable(fd, False)
     logging.basicConfig(stream=sys.stderr, level=options.log_level.upper(), format="engine: %(levelname)s: %(message)s")
     # Ctrl-C in a terminal reaches the whole process group; the front decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -42,7 +50,7 @@ def main() -> NoReturn:
     inbox = Inbox(link)
     inbox.start()
     try:
-        _serve(link, inbox, options)
+        _serve(link, inbox, page, options)
     except RpcError as error:
         logging.error("the engine cannot serve as configured: %s", error.message)
         link.sendall(encode(Refused(0, fault_of(error))))
@@ -55,11 +63,12 @@ def main() -> NoReturn:
         os._exit(FAILED_STATUS)
 
 
-def _serve(link: socket.socket, inbox: Inbox, options: argparse.Namespace) -> NoReturn:
+def _serve(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Namespace) -> NoReturn:
     wanted_bytes: int | None = options.memory_limit_bytes
     backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options.numerics, wanted_bytes)
     trace = None if options.trace is None else Trace(options.trace)
     engine = Engine(link, inbox, backend, Limits(), limit_bytes, trace)
+    page.note(taken=2**62, models=1)  # until the loop notes what it does: nothing it is sent is taken for overdue
     link.sendall(
         encode(
             Ready(
@@ -96,10 +105,13 @@ def _mlx(numerics: Numerics, wanted_bytes: int | None) -> tuple[FakeBackend | Ml
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mlx_sidecar.engine", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="our end of the link, inherited")
+    parser.add_argument("--page-fd", type=int, help="the page shared with the front, inherited")
+    parser.add_argument("--parent", type=int, help="the process to end with; none: only with the link")
     parser.add_argument("--engine", choices=("mlx", "fake"), default="mlx")
     parser.add_argument("--numerics", choices=("fast", "exact"), default="fast")
     parser.add_argument("--memory-limit-bytes", type=int)
     parser.add_argument("--trace", type=Path, help="a file to append a time line to")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the Python code a model directory brings")
     parser.add_argument("--log-level", default="warning")
     return parser
 

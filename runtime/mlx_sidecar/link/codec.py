@@ -11,7 +11,12 @@ from .messages import ToEngine, ToFront
 
 _PREFIX = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()
+LONGEST_FRAME = 1 << 30  # bytes; nothing that is said is near it
 T = TypeVar("T")
+
+
+class LinkCorrupt(Exception):
+    """What came over the link is no frame. After it nothing of that link can be read."""
 
 
 def encode(message: ToEngine | ToFront) -> bytes:
@@ -21,7 +26,10 @@ def encode(message: ToEngine | ToFront) -> bytes:
 
 
 class Decoder(Generic[T]):
-    """Cuts frames out of any split of the bytes. The peer is our own process, so a bad frame is a bug: it raises."""
+    """Cuts frames out of any split of the bytes. The peer is our own process, so a bad frame is a bug: it raises
+
+    ``LinkCorrupt`` or a msgspec error.
+    """
 
     def __init__(self, union: type[T]) -> None:
         self._decoder = msgspec.msgpack.Decoder(union)
@@ -33,6 +41,8 @@ class Decoder(Generic[T]):
         start = 0
         while len(self._buffer) - start >= _PREFIX.size:
             (size,) = _PREFIX.unpack_from(self._buffer, start)
+            if size > LONGEST_FRAME:
+                raise LinkCorrupt(f"a frame of {size} bytes")
             end = start + _PREFIX.size + size
             if len(self._buffer) < end:
                 break

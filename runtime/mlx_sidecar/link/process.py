@@ -1,8 +1,9 @@
-"""Starting and ending the engine process. Imports little: it runs before the front has imported anything heavy."""
+"""Starting the engine process, and how it ended. Imports little: it runs before the front imports anything heavy."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,53 +11,87 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..config import Config
+from .environment import environment
+from .page import Page
 
 
 @dataclass(frozen=True)
 class EngineProcess:
-    """A started engine and our end of its link. The engine leaves when the link closes, however we die."""
+    """A started engine, our end of its link, and the page it notes its work on.
+
+    The engine leaves when the link closes, however we die. Nothing here waits: a process that is stuck in the system
+    may take as long as it likes to end.
+    """
 
     process: subprocess.Popen[bytes]
     link: socket.socket
+    page: Page
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
     @property
     def exit_reason(self) -> str:
-        """How it ended, in words. Waits for the end, which must be near."""
-        code = self.process.wait()
-        return f"killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        """How it ended, in words, or that it has not."""
+        code = self.process.poll()
+        if code is None:
+            return "it has not ended"
+        if code >= 0:
+            return f"exited with status {code}"
+        return f"killed by signal {-code}{_named(-code)}"
 
     def kill(self) -> None:
-        """End it now and reap it."""
+        """Have it end, without waiting for that."""
         self.process.kill()
-        self.process.wait()
+
+
+def _named(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:  # most real-time signals have no name
+        return ""
 
 
 def spawn(config: Config) -> EngineProcess:
     """Start an engine; does not wait for it. Its stdout and stderr are our stderr, its stdin is empty.
 
+    Of our descriptors and our environment it inherits what it needs. To be called in a thread that lives as long as
+    the front: Linux ends the engine with the thread that started it.
+
     Raises OSError if the system gives no process or no descriptors.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Room for a burst of events while the front is busy; the system may grant less.
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    with ExitStack() as on_failure:
+        page = Page.create()
+        on_failure.callback(page.close)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        on_failure.callback(ours.close)
+        with theirs:
+            # Room for a burst of events while the front is busy; the system may grant less.
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            process = subprocess.Popen(
+                _command(config, theirs.fileno(), page.fd),
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=[theirs.fileno(), page.fd],
+                env=environment(os.environ),
+                # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
+                start_new_session=True,
+            )
+        on_failure.pop_all()
+    return EngineProcess(process, ours, page)
+
+
+def _command(config: Config, link_fd: int, page_fd: int) -> list[str]:
     # -P: the host's working directory is not searched for modules, whatever it holds.
-    command = [sys.executable, "-P", "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno())]
+    command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
+    command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]
     command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
     if config.memory_limit_bytes is not None:
         command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
     if config.trace is not None:
         command += ["--trace", config.trace]
-    with theirs, ExitStack() as on_failure:
-        on_failure.callback(ours.close)
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
-            start_new_session=True,
-        )
-        on_failure.pop_all()
-    return EngineProcess(process, ours)
+    if config.trust_remote_code:
+        command.append("--trust-remote-code")
+    return command

@@ -1,4 +1,4 @@
-"""The front's hold on the engine: sends, receives, notices death, answers what died with it, starts it again."""
+"""The front's hold on the engine: talks to it, notices that it died or hangs, and starts the next one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
 
 from ..config import Config
-from .codec import Decoder, encode
+from .attached import AttachedEngine
+from .calls import Calls, Control, OnProgress, Reply
+from .faults import error_from
 from .messages import (
     Cancel,
+    Dropped,
     EngineStats,
+    Evicted,
     Fault,
     Finished,
     Load,
@@ -29,230 +33,289 @@ from .messages import (
     Ready,
     Refused,
     Resume,
-    Stop,
-    ToEngine,
+    Submit,
     ToFront,
     Tokens,
     Unload,
     Unloaded,
 )
+from .page import Snapshot
 from .process import EngineProcess, spawn
+from .restarts import REST_S, Life, Restarts
 
-Reply = Loaded | Unloaded | Models | EngineStats
+__all__ = ["Client", "Supervisor", "error_from"]
+
 R = TypeVar("R", bound=Reply)
 
-_FIRST_BACKOFF_S = 0.1
-_LONGEST_BACKOFF_S = 5.0
-_STABLE_AFTER_S = 10.0  # an engine that lived this long starts the back-off anew
-_READ_BYTES = 16 * 1024  # some 600 events: after so many the loop looks at what else there is to do
+_LONGEST_LOOK_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class SequenceSink(Protocol):
-    """Who hears of sequences: the stream registry."""
+class Client(Protocol):
+    """Who has sequences on the engine: the lifeline."""
 
     def on_tokens(self, message: Tokens) -> None: ...
     def on_finished(self, message: Finished) -> None: ...
-    def on_engine_lost(self, error: errors.RpcError) -> None: ...
+    def on_dropped(self, message: Dropped) -> None: ...
+    def on_evicted(self, model: str) -> None: ...
+    def on_engine_ready(self) -> None:
+        """A new engine takes work. ``Supervisor.restored`` is to be called once it holds what it should."""
 
+    def on_engine_lost(self, running: frozenset[int], because: str) -> bool:
+        """All sequences are gone; ``running`` are those it worked on. Whether that told who causes it."""
+        ...
 
-def error_from(fault: Fault) -> errors.RpcError:
-    """The wire error a fault names. Its class fixes code, kind and retryable; the fault brings message and details."""
-    cls = _BY_KIND.get(fault.kind, errors.InternalError)
-    if cls is errors.InvalidParams:  # hosts are promised a list of fields; the first of them crossed the link
-        field = str(fault.details["field"])
-        return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "))
-    error = cls.__new__(cls)
-    errors.RpcError.__init__(error, fault.message, **fault.details)
-    return error
-
-
-def _kinds(cls: type[errors.RpcError]) -> dict[str, type[errors.RpcError]]:
-    found = {cls.kind: cls} if "kind" in vars(cls) else {}
-    for sub in cls.__subclasses__():
-        found |= _kinds(sub)
-    return found
-
-
-_BY_KIND = _kinds(errors.RpcError)
+    def on_given_up(self, error: errors.RpcError) -> None:
+        """There will be no engine until somebody calls ``Supervisor.wake``."""
 
 
 class Supervisor:
-    """Lives on the front's event loop. ``start`` attaches to a process that was spawned before the loop existed."""
+    """Lives on the front's event loop. ``start`` attaches to a process that was spawned before the loop existed.
 
-    def __init__(self, config: Config, sink: SequenceSink, on_state: Callable[[EngineState, str | None], None]) -> None:
+    Control requests wait for an engine, and outlive the one they were sent to. Work is for an engine that takes it.
+    """
+
+    def __init__(self, config: Config, client: Client, on_state: Callable[[EngineState, str | None], None]) -> None:
         self._config = config
-        self._sink = sink
+        self._client = client
         self._on_state = on_state
         self._ops = count(1)
-        self._calls: dict[int, tuple[asyncio.Future[Any], Callable[[Progress], None] | None]] = {}
-        self._transport: asyncio.Transport | None = None
-        self._engine: EngineProcess | None = None
-        self._restart: asyncio.Task[None] | None = None
-        self._backoff_s = _FIRST_BACKOFF_S
-        self._started_at = 0.0
+        self._calls = Calls()
+        self._restarts = Restarts()
+        self._engine: AttachedEngine | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._succession: asyncio.Task[None] | None = None
         self._refusal: Fault | None = None
+        self._stalled = False  # what ended the last engine
         self.state: EngineState = "starting"
         self.ready: Ready | None = None
         self.restarts = 0
         self.reason: str | None = None
 
     async def start(self, engine: EngineProcess) -> None:
-        self._engine = engine
-        self._started_at = time.monotonic()
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_connection(lambda: _Link(self._receive, self._lost), sock=engine.link)
+        """Attach to ``engine``, and ask it what is still unanswered."""
+        self._engine = AttachedEngine(engine, self._receive, self._closed)
+        await self._engine.attach()
+        for message in self._calls.unanswered:
+            self._engine.write(message)
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
     async def stop(self) -> None:
-        """End the engine for good. Nothing of it is left when this returns."""
+        """End the engine for good. Nothing of it is left when this returns, unless the system cannot end it."""
         self._enter("stopped", None)
-        if self._restart is not None:
-            self._restart.cancel()
-        if self._transport is not None:
-            self._transport.write(encode(Stop()))
-            self._transport.close()
-        if self._engine is not None:
-            self._engine.kill()
-        self._fail_calls(errors.ShuttingDown())
+        for task in (self._watch, self._succession):
+            if task is not None:
+                task.cancel()
+        self._calls.fail(errors.ShuttingDown)
+        if (engine := self._engine) is not None:
+            self._engine = self.ready = None
+            await engine.buried()
 
-    def send(self, message: ToEngine) -> None:
-        """Queue ``message``. While the engine is away it is answered as lost, never kept for the next one."""
-        if self._transport is None:
+    # To the engine.
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether there is an engine that has said Ready and is not known to hang."""
+        return self._engine is not None and self.ready is not None and self._engine.takes_work
+
+    def send(self, message: Submit) -> None:
+        """Queue ``message``. Raises EngineLost, EngineStalled or why no engine can serve, if none takes work."""
+        if self._engine is None or not self.takes_work:
             raise self._away()
-        self._transport.write(encode(message))
+        self._engine.write(message)
 
     def tell(self, message: Cancel | Pause | Resume) -> None:
         """What becomes of a sequence. Idempotent; with the engine away there is no sequence to speak of."""
-        if self._transport is not None:
-            self._transport.write(encode(message))
+        if self._engine is not None:
+            self._engine.write(message)
 
-    async def load(self, message: Load, on_progress: Callable[[Progress], None] | None = None) -> Loaded:
+    async def load(self, message: Load, on_progress: OnProgress | None = None, *, urgent: bool = False) -> Loaded:
+        """Raises what the engine answers, and EngineLost if it ended two engines. ``urgent`` as in ``wake``."""
+        self.wake(urgent=urgent)
         return await self._call(message, Loaded, on_progress)
 
     async def unload(self, message: Unload) -> Unloaded:
+        self.wake()
         return await self._call(message, Unloaded)
 
     async def models(self) -> Models:
+        self.wake()
         return await self._call(QueryModels(self.next_op()), Models)
 
     async def stats(self) -> EngineStats:
+        """The figures of the engine there is. Raises EngineLost if there is none, or it is lost meanwhile."""
+        if self._engine is None:
+            raise self._away()
         return await self._call(QueryStats(self.next_op()), EngineStats)
 
     def next_op(self) -> int:
         return next(self._ops)
 
-    async def _call(
-        self,
-        message: Load | Unload | QueryModels | QueryStats,
-        reply: type[R],
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> R:
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self.send(message)
-        self._calls[message.op] = (future, on_progress)
+    def wake(self, *, urgent: bool = False) -> None:
+        """Where engines were given up: try one more if it is ``urgent`` or some time has passed.
+
+        Raises why there is none, if it is not time to try, if no engine can serve as configured, or if we are leaving.
+        """
+        if self.state == "stopped":
+            raise errors.ShuttingDown
+        if self.state != "failed":
+            return
+        if self._refusal is not None or not (urgent or self._restarts.may_try(time.monotonic())):
+            raise self._away()
+        self._enter("starting", None)
+        self._succession = asyncio.get_running_loop().create_task(self._succeed(0.0))
+
+    def restored(self) -> None:
+        """The engine holds what it should: it is ready for the host. Idempotent."""
+        if self.takes_work and self.state != "ready":
+            self.reason = None
+            self._enter("ready", None)
+
+    # How it is.
+
+    @property
+    def page(self) -> Snapshot:
+        """What the engine noted last; an empty page where there is no engine."""
+        return Snapshot() if self._engine is None else self._engine.page
+
+    @property
+    def still_s(self) -> float:
+        """For how long nothing has moved in the engine although it has something to do."""
+        return 0.0 if self._engine is None else self._engine.watchdog.still_s
+
+    @property
+    def seems_stuck(self) -> bool:
+        """Whether half the time is over after which the engine is taken for hung."""
+        return self._engine is not None and self.still_s > self._engine.watchdog.bound_s / 2
+
+    # From the engine.
+
+    async def _call(self, message: Control, reply: type[R], on_progress: OnProgress | None = None) -> R:
+        future = self._calls.add(message, on_progress)
+        if self._engine is not None:
+            self._engine.write(message)
         try:
             answer = await future
         finally:
-            self._calls.pop(message.op, None)
+            self._calls.forget(message.op)
         assert isinstance(answer, reply)
         return answer
 
-    def _receive(self, message: ToFront) -> None:
+    def _receive(self, engine: AttachedEngine, message: ToFront) -> None:
+        if engine is not self._engine:  # it was lost meanwhile
+            return
+        try:
+            self._handle(engine, message)
+        except Exception:
+            # A bug of ours, and no reason to lose what else the engine is doing.
+            log.exception("a message of the engine could not be taken in")
+            if isinstance(message, Progress | Reply | Refused):
+                self._calls.settle(message.op, errors.InternalError())
+
+    def _handle(self, engine: AttachedEngine, message: ToFront) -> None:
         match message:
             case Tokens():
-                self._sink.on_tokens(message)
+                engine.decoded = True
+                self._client.on_tokens(message)
             case Finished():
-                self._sink.on_finished(message)
+                self._client.on_finished(message)
+            case Dropped():
+                self._client.on_dropped(message)
+            case Evicted():
+                self._client.on_evicted(message.model)
             case Progress():
-                _, on_progress = self._calls.get(message.op, (None, None))
-                if on_progress is not None:
-                    on_progress(message)
+                self._calls.progressed(message)
             case Ready():
-                self.ready, self.reason = message, None
-                self._enter("ready", None)
-            case Refused(op=0):  # the engine cannot serve as configured, and says why before it leaves
-                self._refusal = message.fault
+                self.ready = message
+                engine.became_ready(self._config.stall_after_s)
+                self._client.on_engine_ready()
+            case Refused(op=0):  # the engine cannot serve, and says why before it leaves
+                self._refused(engine, message.fault)
             case Refused():
-                self._settle(message.op, error_from(message.fault))
+                self._calls.settle(message.op, error_from(message.fault))
             case _:
-                self._settle(message.op, message)
+                engine.loaded |= isinstance(message, Loaded)
+                self._calls.settle(message.op, message)
 
-    def _settle(self, op: int, outcome: Reply | errors.RpcError) -> None:
-        future, _ = self._calls.pop(op, (None, None))
-        if future is None or future.done():  # its caller was cancelled meanwhile
-            return
-        if isinstance(outcome, errors.RpcError):
-            future.set_exception(outcome)
+    def _refused(self, engine: AttachedEngine, fault: Fault) -> None:
+        if error_from(fault).retryable:  # a device without room now may have it later
+            engine.condemn(fault.message)
         else:
-            future.set_result(outcome)
+            self._refusal = fault
 
-    def _lost(self) -> None:
-        if self.state == "stopped" or self._engine is None:
-            return
-        self._engine.process.kill()  # a closed link with a living engine behind it is a dead engine too
-        self.reason = self._refusal.message if self._refusal else self._engine.exit_reason
+    # Death and succession.
+
+    async def _keep_watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(_LONGEST_LOOK_S, self._config.stall_after_s / 8))
+            if self._engine is not None:
+                self._engine.look(time.monotonic())
+
+    def _closed(self, engine: AttachedEngine) -> None:
+        if engine is self._engine and self.state != "stopped":
+            self.ready = None
+            self._succession = asyncio.get_running_loop().create_task(self._replace(engine))
+
+    async def _replace(self, engine: AttachedEngine) -> None:
+        last = await engine.buried()
+        self._engine = None
+        self._stalled = engine.stalled
+        self.reason = self._refusal.message if self._refusal else engine.because
         log.warning("the engine was lost: %s", self.reason)
-        self._transport = self.ready = None
-        error = self._away()
-        self._enter("failed" if self._refusal else "lost", self.reason)
-        self._fail_calls(error)
-        self._sink.on_engine_lost(error)
-        if self._refusal is None:  # a refusal will not change by trying again
-            self._restart = asyncio.get_running_loop().create_task(self._start_again())
+        if self._refusal is not None:  # it will not change by trying again
+            self._give_up()
+            return
+        self._enter("lost", self.reason)
+        life = Life.FRUITFUL if self._learnt_from(last, self.reason) else engine.life()
+        await self._succeed(self._restarts.died(life, time.monotonic()))
 
-    async def _start_again(self) -> None:
-        if time.monotonic() - self._started_at > _STABLE_AFTER_S:
-            self._backoff_s = _FIRST_BACKOFF_S
-        while (engine := await self._spawn_later()) is None:
-            self._enter("lost", self.reason)
-        await self.start(engine)
-
-    async def _spawn_later(self) -> EngineProcess | None:
-        """An engine after the back-off; None if the system has no room for one now."""
-        await asyncio.sleep(self._backoff_s)
-        self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
-        self.restarts += 1
-        self._enter("starting", None)
+    def _learnt_from(self, last: Snapshot, because: str) -> bool:
+        """Tell those whose engine it was; whether its death showed what causes it."""
+        loading = last.ids if last.kind == "load" else ()
+        running = last.ids if last.kind in ("step", "message") else ()
+        learnt = self._calls.survive(loading, because)
         try:
-            return spawn(self._config)
-        except OSError as error:
-            self.reason = f"it cannot be started: {error}"
-            log.error("the engine %s", self.reason.removeprefix("it "))
-            return None
+            return self._client.on_engine_lost(frozenset(running), because) or learnt
+        except Exception:
+            log.exception("the loss of the engine could not be taken in")  # a bug of ours; the next one starts anyway
+            return learnt
+
+    async def _succeed(self, delay_s: float | None) -> None:
+        """Start the next engine after ``delay_s``; None: there is none to start."""
+        while delay_s is not None:
+            await asyncio.sleep(delay_s)
+            self.restarts += 1
+            self._enter("starting", None)
+            try:
+                # On this thread: the system ends an engine with the thread that started it.
+                engine = spawn(self._config)
+            except OSError as error:
+                self._stalled, self.reason = False, f"it cannot be started: {error}"
+                log.error("the engine %s", self.reason.removeprefix("it "))
+                self._enter("lost", self.reason)
+                delay_s = self._restarts.died(Life.BARREN, time.monotonic())
+            else:
+                await self.start(engine)
+                return
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._refusal is None:
+            last = f"it ended {self._restarts.in_a_row} times in a row, last: {self.reason}"
+            self.reason = f"{last}; a load tries again, and so does any request after {REST_S:g} s"
+        self._enter("failed", self.reason)
+        self._calls.fail(self._away)
+        self._client.on_given_up(self._away())
 
     def _away(self) -> errors.RpcError:
         """Why there is no engine to talk to; made anew for each request, since a raised error keeps its frames."""
         if self._refusal is not None:
             return error_from(self._refusal)
-        return errors.EngineLost(self.reason or "it is being started")
-
-    def _fail_calls(self, error: errors.RpcError) -> None:
-        for future, _ in self._calls.values():
-            if not future.done():
-                future.set_exception(error)
-        self._calls.clear()
+        stalled = self._stalled or (self._engine is not None and self._engine.stalled)
+        return (errors.EngineStalled if stalled else errors.EngineLost)(self.reason or "it is being started")
 
     def _enter(self, state: EngineState, reason: str | None) -> None:
         self.state = state
         self._on_state(state, reason)
-
-
-class _Link(asyncio.BufferedProtocol):
-    """The asyncio end of the socket."""
-
-    def __init__(self, receive: Callable[[ToFront], None], lost: Callable[[], None]) -> None:
-        self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._buffer = bytearray(_READ_BYTES)
-        self._receive = receive
-        self._lost = lost
-
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        for message in self._decoder.feed(bytes(self._buffer[:nbytes])):
-            self._receive(message)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()

@@ -1,4 +1,7 @@
-"""When an engine that says nothing is taken for hung. Pure: it is shown the page; only time that we were awake counts."""
+"""When an engine that says nothing is taken for hung. Pure: it is shown the page.
+
+Only time in which we were awake counts.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,12 @@ class Watchdog:
         self._seen: Snapshot | None = None
         self._looked_at: float | None = None
         self._still_s = 0.0
+        self._bound_s = floor_s
+
+    @property
+    def bound_s(self) -> float:
+        """How long nothing might move, as of the last look."""
+        return self._bound_s
 
     @property
     def still_s(self) -> float:
@@ -33,4 +42,5 @@ class Watchdog:
         busy = seen.operating or seen.taken < sent
         self._still_s = self._still_s + awake_s if busy and seen == self._seen else 0.0
         self._seen = seen
-        return self._still_s > (seen.bound_s if seen.operating else self._floor_s)
+        self._bound_s = seen.bound_s if seen.operating else self._floor_s
+        return self._still_s > self._bound_s

@@ -1,0 +1,28 @@
+"""The one place where the front turns what crossed the link into an exception."""
+
+from __future__ import annotations
+
+from mlx_sidecar_protocol import errors
+
+from .messages import Fault
+
+
+def error_from(fault: Fault) -> errors.RpcError:
+    """The wire error a fault names. Its class fixes code, kind and retryable; the fault brings message and details."""
+    cls = _BY_KIND.get(fault.kind, errors.InternalError)
+    if cls is errors.InvalidParams:  # hosts are promised a list of fields; the first of them crossed the link
+        field = str(fault.details["field"])
+        return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "))
+    error = cls.__new__(cls)
+    errors.RpcError.__init__(error, fault.message, **fault.details)
+    return error
+
+
+def _kinds(cls: type[errors.RpcError]) -> dict[str, type[errors.RpcError]]:
+    found = {cls.kind: cls} if "kind" in vars(cls) else {}
+    for sub in cls.__subclasses__():
+        found |= _kinds(sub)
+    return found
+
+
+_BY_KIND = _kinds(errors.RpcError)
