@@ -20,7 +20,8 @@ def signal_with_parent(number: signal.Signals) -> bool:
         return False
     import ctypes  # some milliseconds of start-up
 
-    return ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0
+    status: int = ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    return status == 0
 
 
 def die_with(parent: int) -> None:
