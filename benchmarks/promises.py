@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +16,19 @@ class _Open:
     """A request without an answer yet, and what its stream has said."""
 
     params: Frame
+    may: Collection[str] = ()
     cancelled: bool = False
     deltas: int = 0
     text: str = ""
     tokens: list[int] = field(default_factory=list)
+    owed: bool = False  # it was running when an engine was lost, and no new one is ready yet
+    interrupted: bool = False  # and its host was told
 
 
 class Promises:
     """One answer to each request, and no error; deltas without gaps, whose text and tokens are the answer's.
 
+    Where engines are lost: each stream that had begun says so once, before it goes on.
     ``broken`` says in words what was not kept; ``endings`` counts answers by how they ended.
     """
 
@@ -31,6 +36,7 @@ class Promises:
         self.broken: list[str] = []
         self.endings: Counter[str] = Counter()
         self.tokens = 0
+        self.interruptions = 0
         self._open: dict[int, _Open] = {}
         self._streams: dict[object, int] = {}
 
@@ -38,8 +44,9 @@ class Promises:
     def unanswered(self) -> list[int]:
         return list(self._open)
 
-    def asked(self, id_: int, params: Frame) -> None:
-        self._open[id_] = _Open(params)
+    def asked(self, id_: int, params: Frame, may: Collection[str] = ()) -> None:
+        """A ``generate`` request is being sent, which may also end with an error of one of the kinds in ``may``."""
+        self._open[id_] = _Open(params, may)
         if "stream" in params:
             self._streams[params["stream"]] = id_
 
@@ -74,16 +81,47 @@ class Promises:
         request.text += params["text"]
         request.tokens += params["tokens"]
 
+    def engine_lost(self) -> None:
+        """The host was told so."""
+        for request in self._open.values():
+            request.owed |= request.deltas > 0
+
+    def engine_ready(self) -> None:
+        """A new engine takes work. What ended with the old one has been answered by now."""
+        for id_, request in self._open.items():
+            if request.owed and not request.interrupted:
+                self.broken.append(f"{id_}: the engine was lost under it, and no stream/interrupted said so")
+            request.owed = request.interrupted = False
+
+    def interrupted(self, params: Frame) -> None:
+        """A ``stream/interrupted``."""
+        self.interruptions += 1
+        id_ = self._streams.get(params["stream"])
+        if id_ is None:
+            self.broken.append(f"stream {params['stream']}: interrupted after its answer")
+            return
+        request = self._open[id_]
+        request.interrupted = True
+        if params.get("last_seq", -1) != request.deltas - 1:
+            self.broken.append(
+                f"{id_}: interrupted after delta {params.get('last_seq')}, and {request.deltas} had come"
+            )
+
     def _refused(self, frame: Frame, request: _Open) -> None:
+        if _kind(frame["error"]) in request.may:
+            self.endings[_kind(frame["error"])] += 1
+            return
         self.endings[f"error {frame['error']['code']}"] += 1
         if not (request.cancelled and frame["error"]["code"] == _CANCELLED):
             self.broken.append(f"{frame['id']}: {frame['error']} to {_brief(request.params)}")
 
     def _ended(self, id_: int, result: Frame, request: _Open) -> None:
         reason = result["finish_reason"]
+        if reason == "error" and _kind(result.get("error")) in request.may:
+            reason = _kind(result["error"])
         self.endings[reason] += 1
         self.tokens += result["usage"]["completion_tokens"]
-        allowed = {"length", "stop"}
+        allowed = {"length", "stop", *request.may}
         allowed |= {"cancelled"} if request.cancelled else set()
         allowed |= {"deadline"} if "deadline_s" in request.params else set()
         if reason not in allowed:
@@ -99,6 +137,10 @@ class Promises:
                 self.broken.append(f"{id_}: the deltas' {name} is not the answer's: {told!r}, {result[name]!r}")
         if result.get("last_seq", -1) != request.deltas - 1:
             self.broken.append(f"{id_}: last_seq {result.get('last_seq')} after {request.deltas} deltas")
+
+
+def _kind(error: Frame | None) -> str:
+    return str((error or {}).get("data", {}).get("kind", "none"))
 
 
 def _brief(params: Frame) -> Frame:

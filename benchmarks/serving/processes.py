@@ -36,6 +36,15 @@ class LineProcess(asyncio.SubprocessProtocol):
     def send(self, frame: dict[str, Any]) -> None:
         self._stdin().write(json.dumps(frame).encode() + b"\n")
 
+    def read(self, going_on: bool) -> None:
+        """Stop reading its stdout, or go on with it."""
+        pipe = self._transport.get_pipe_transport(1)
+        assert isinstance(pipe, asyncio.ReadTransport)
+        if going_on:
+            pipe.resume_reading()
+        else:
+            pipe.pause_reading()
+
     async def stop(self) -> None:
         """Close its stdin and wait for its end."""
         self._lost = lambda _: None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,20 @@ from .processes import LineProcess
 from .request import ContenderFailed, Flight, Request
 
 Frame = dict[str, Any]
+SERVE = (sys.executable, "-P", "-m", "mlx_sidecar", "serve", "--framing", "lines")
 _CANCELLED = -32800  # before it started
 
 
 class Connection:
-    """JSON-RPC to a sidecar of its own. ``hear`` gets every frame it writes, answers included, and when."""
+    """JSON-RPC to a sidecar of its own, started by ``command``.
 
-    def __init__(self, hear: Callable[[Frame, float], None], lost: Callable[[str], None]) -> None:
+    ``hear`` gets every frame it writes, answers included, and when.
+    """
+
+    def __init__(
+        self, hear: Callable[[Frame, float], None], lost: Callable[[str], None], command: Sequence[str] = SERVE
+    ) -> None:
+        self._command = command
         self._ids = count(1)
         self._answers: dict[int, asyncio.Future[Frame]] = {}
         self._hear = hear
@@ -30,8 +37,7 @@ class Connection:
 
     async def open(self, *options: str) -> Frame:
         """Start it; the answer to ``initialize``."""
-        command = (sys.executable, "-P", "-m", "mlx_sidecar", "serve", "--framing", "lines", *options)
-        await self._process.start(*command)
+        await self._process.start(*self._command, *options)
         hello = {"protocol_version": 1, "client": {"name": "benchmarks", "version": "1"}}
         answer = await self.call("initialize", hello)
         self.notify("initialized", {})
@@ -43,6 +49,10 @@ class Connection:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def read(self, going_on: bool) -> None:
+        """Stop reading what it writes, or go on with it."""
+        self._process.read(going_on)
 
     def send(self, method: str, params: Frame) -> int:
         """Write a request; its answer goes to ``hear`` only."""

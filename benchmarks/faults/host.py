@@ -1,0 +1,213 @@
+"""A host that watches its sidecar closely: promises, states of the engine, pings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Collection, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
+
+import psutil
+
+from ..promises import Frame, Promises
+from ..serving.request import ContenderFailed
+from ..serving.sidecar import SERVE, Connection
+
+PATIENCE_S = 60.0  # without a word, where one is owed: that is a hang
+_PING_EVERY_S = 0.02
+_ACK_WITHIN_S = 0.02
+T = TypeVar("T")
+
+# What may be told after what; a start that fails is a loss too, and after giving up a host's load starts again.
+_NEXT = {
+    "starting": {"ready", "lost", "failed"},
+    "ready": {"lost", "failed"},
+    "lost": {"starting", "failed"},
+    "failed": {"starting"},
+}
+
+
+class Stuck(Exception):
+    """Something that was promised did not happen in any reasonable time."""
+
+
+class State(NamedTuple):
+    """An ``engine/state``, the ``number``-th of its host, read at ``at_s`` on the monotonic clock."""
+
+    number: int
+    at_s: float
+    name: str
+    restarts: int
+    pid: int | None
+    because: str | None
+
+
+class Pings(NamedTuple):
+    """Seconds: how long each answer took, and how late the host itself was to ask."""
+
+    took_s: list[float]
+    late_s: list[float]
+
+
+class Host:
+    """One sidecar, from ``async with`` to its end. ``options`` are those of ``mlx-sidecar serve``."""
+
+    def __init__(self, *options: str, command: Sequence[str] = SERVE) -> None:
+        self.promises = Promises()
+        self.states: list[State] = []
+        self.pings = Pings([], [])
+        self.heard_s = time.monotonic()  # of a request or of the engine
+        self.acknowledges = True
+        self._options = options
+        self._connection = Connection(self._hear, self._lost, command)
+        self._answers: dict[int, asyncio.Future[Frame]] = {}
+        self._pings: dict[int, float] = {}
+        self._first_deltas: dict[object, asyncio.Future[float]] = {}
+        self._entered = asyncio.Event()
+        self._gone = False
+
+    async def __aenter__(self) -> Host:
+        await within("an answer to initialize", self._connection.open(*self._options))
+        self._pinging = asyncio.create_task(self._ping())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pinging.cancel()
+        self.promises.broken += [f"{id_}: no answer" for id_ in self.promises.unanswered]
+        try:
+            await asyncio.wait_for(self._connection.close(), 10)
+        except TimeoutError:
+            self.promises.broken.append("the sidecar did not leave when its host did")
+            for process in [*self.front.children(), self.front]:
+                process.kill()
+
+    @property
+    def front(self) -> psutil.Process:
+        return psutil.Process(self._connection.pid)
+
+    # Requests.
+
+    def ask(self, params: Frame, may: Collection[str] = ()) -> asyncio.Future[Frame]:
+        """Send a ``generate``; its answer, whatever it is. Errors of the kinds in ``may`` break no promise."""
+        if self._gone:
+            raise ContenderFailed("the sidecar is gone")
+        id_ = self._connection.send("generate", params)
+        self.promises.asked(id_, params, may)
+        answer = self._answers[id_] = asyncio.get_running_loop().create_future()
+        return answer
+
+    def cancel(self, answer: asyncio.Future[Frame]) -> None:
+        """Cancel what was asked, if it has not been answered."""
+        for id_, open_ in self._answers.items():
+            if open_ is answer:
+                self.promises.cancelled(id_)
+                self._connection.notify("$/cancelRequest", {"id": id_})
+
+    async def call(self, method: str, params: Frame) -> Frame:
+        """The result of another method. Raises ContenderFailed if it is an error."""
+        return await within(f"an answer to {method}", self._connection.call(method, params))
+
+    def next_delta(self, stream: object) -> asyncio.Future[float]:
+        """When the next delta of ``stream`` will have been read, on the monotonic clock."""
+        return self._first_deltas.setdefault(stream, asyncio.get_running_loop().create_future())
+
+    def read(self, going_on: bool) -> None:
+        """Stop reading, or go on."""
+        self._connection.read(going_on)
+
+    # The engine.
+
+    async def entered(self, name: str, since: int = 0) -> State:
+        """The first state of that name numbered at least ``since``, now or when it comes. Raises Stuck."""
+        return await within(f"engine/state {name}", self._until(name, since))
+
+    async def _until(self, name: str, since: int) -> State:
+        while True:
+            for state in self.states[since:]:
+                if state.name == name:
+                    return state
+            self._entered.clear()
+            await self._entered.wait()
+
+    def engine_pid(self) -> int | None:
+        """The engine process, also one that is not ready; None between two."""
+        alive = (child for child in self.front.children() if child.status() != psutil.STATUS_ZOMBIE)
+        return next((child.pid for child in alive), None)
+
+    # What the sidecar says.
+
+    def _hear(self, frame: Frame, at_s: float) -> None:
+        if "method" in frame:
+            self._told(frame["method"], frame["params"], at_s)
+        elif (sent_s := self._pings.pop(frame["id"], None)) is not None:
+            self.pings.took_s.append(at_s - sent_s)
+        else:
+            self.heard_s = at_s
+            self.promises.answered(frame)
+            if (answer := self._answers.pop(frame["id"], None)) is not None and not answer.done():
+                answer.set_result(frame)
+
+    def _told(self, method: str, params: Frame, at_s: float) -> None:
+        if method == "stream/delta":
+            self.heard_s = at_s
+            self.promises.delta(params)
+            self._acknowledge(params)
+            if (awaited := self._first_deltas.pop(params["stream"], None)) is not None:
+                awaited.set_result(at_s)
+        elif method == "stream/interrupted":
+            self.promises.interrupted(params)
+        elif method == "engine/state":
+            self.heard_s = at_s
+            self._state(params, at_s)
+
+    def _state(self, params: Frame, at_s: float) -> None:
+        name = params["state"]
+        state = State(len(self.states), at_s, name, params["restarts"], params.get("pid"), params.get("because"))
+        self.states.append(state)
+        if name in ("lost", "failed"):
+            self.promises.engine_lost()
+        elif name == "ready":
+            self.promises.engine_ready()
+        self._entered.set()
+
+    def _acknowledge(self, delta: Frame) -> None:
+        """Of a stream without a window nothing is said."""
+        if self.acknowledges and str(delta["stream"]).endswith("/window"):
+            told = {"stream": delta["stream"], "seq": delta["seq"]}
+            asyncio.get_running_loop().call_later(_ACK_WITHIN_S, self._connection.notify, "stream/ack", told)
+
+    def _lost(self, why: str) -> None:
+        self._gone = True
+        self.promises.broken.append(why)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ContenderFailed(why))
+
+    async def _ping(self) -> None:
+        due_s = time.monotonic()
+        while not self._gone:
+            now = time.monotonic()
+            self.pings.late_s.append(now - due_s)
+            self._pings[self._connection.send("ping", {})] = now
+            due_s = max(due_s + _PING_EVERY_S, now)
+            await asyncio.sleep(due_s - now)
+
+
+async def within(what: str, awaited: Awaitable[T], patience_s: float = PATIENCE_S) -> T:
+    """The outcome of ``awaited``. Raises Stuck if it does not come."""
+    try:
+        return await asyncio.wait_for(awaited, patience_s)
+    except TimeoutError:
+        raise Stuck(f"no {what} in {patience_s:g} s") from None
+
+
+def state_faults(states: Sequence[State]) -> list[str]:
+    """What a host was told of the engine out of order: each loss is followed by a start, and counted once."""
+    faults = []
+    for before, after in pairwise(states):
+        if after.name not in _NEXT[before.name]:
+            faults.append(f"engine/state {after.name} after {before.name}")
+        if after.restarts - before.restarts != (after.name == "starting"):
+            faults.append(f"engine/state {after.name} with restarts {after.restarts} after {before.restarts}")
+    return faults

@@ -1,0 +1,188 @@
+"""A host that is there to die: started by ``Mortal`` with a plan, it starts a sidecar, gets somewhere, and waits for its
+end. As a program of its own it reads commands on stdin and says on stdout when they are done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Self
+
+ROOT = Path(__file__).parents[2]
+STREAM = "mortal"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the host does before it waits. ``model`` is asked for a stream; ``until`` says how far things have come."""
+
+    engine: Literal["fake", "mlx"] = "fake"
+    until: Literal["spawned", "ready", "streaming"] = "streaming"
+    model: str = "fake?tokens=100000&context=200000&delay_ms=5"
+    in_thread: bool = False  # the sidecar is started by a thread that has ended by then
+    as_daemon: bool = False  # the host is in a session of its own, its parent long gone
+    leaks: bool = False  # a process that outlives the host has both pipe ends too
+    reads: bool = True  # goes on reading what the sidecar says
+    folder: str = ""  # for temporary files
+
+
+class Mortal:
+    """A host process, its sidecar, and who else has the pipes. Nothing of it is left after the block."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __enter__(self) -> Self:
+        import psutil  # not for the program below: it starts often
+
+        command = [sys.executable, "-m", "benchmarks.faults.mortal", json.dumps(asdict(self.plan))]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        told = self._hear()
+        self.host = psutil.Process(told["host"])
+        self.front = psutil.Process(told["front"])
+        self.leak = psutil.Process(told["leak"]) if "leak" in told else None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        for process in filter(None, [self.host, self.front, self.leak, *self.engines()]):
+            if process.is_running():  # not another one of the same number
+                process.kill()
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def engines(self) -> list[Any]:
+        """Engine processes that the front has started and that have not ended, whoever their parent is by now."""
+        import psutil
+
+        ours = ["--parent", str(self.front.pid)]
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            command = process.info["cmdline"] or []
+            if any(command[at : at + 2] == ours for at in range(len(command))):
+                found.append(process)
+        return found
+
+    def engine(self) -> Any:
+        """The engine, from its very start."""
+        while not (found := self.engines()):
+            assert self.front.is_running(), "the front has ended"
+        return found[0]
+
+    def tell(self, command: Literal["ping", "close"]) -> None:
+        """``ping`` the sidecar, or ``close`` both pipes to it; returns when that is done."""
+        assert self._process.stdin
+        self._process.stdin.write(command.encode() + b"\n")
+        self._process.stdin.flush()
+        self._hear()
+
+    def _hear(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the host ended on its own"
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+# From here on: the program.
+
+
+@dataclass
+class _Running:
+    """The program's sidecar."""
+
+    plan: Plan
+    pongs: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def start(self) -> None:
+        """Until things have come as far as the plan says."""
+        environment = {**os.environ, **({"TMPDIR": self.plan.folder} if self.plan.folder else {})}
+        command = [sys.executable, "-m", "mlx_sidecar", "serve", "--engine", self.plan.engine]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=ROOT
+        )
+        if self.plan.until == "spawned":
+            return
+        self.say("initialize", {"protocol_version": 1, "client": {"name": "mortal"}}, 1)
+        self.say("generate", {"model": self.plan.model, "prompt": "x", "max_tokens": 100_000, "stream": STREAM}, 2)
+        sought = b"stream/delta" if self.plan.until == "streaming" else b'"ready"'
+        while sought not in self.stdout.readline():
+            pass
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process.stdin
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout
+        return self.process.stdout
+
+    def say(self, method: str, params: dict[str, Any], id_: int) -> None:
+        self.stdin.write(json.dumps({"jsonrpc": "2.0", "id": id_, "method": method, "params": params}).encode() + b"\n")
+        self.stdin.flush()
+
+    def read_on(self) -> None:
+        for line in self.stdout:
+            if b'"id":3,' in line:
+                self.pongs.release()
+
+    def leak(self) -> subprocess.Popen[bytes]:
+        fds = [self.stdin.fileno(), self.stdout.fileno()]
+        return subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], pass_fds=fds)
+
+
+def _become_daemon() -> None:
+    """Twice a child, the first time the leader of a session, as daemons are made."""
+    for _ in range(2):
+        if os.fork():
+            os._exit(0)
+        if os.getsid(0) != os.getpid():
+            os.setsid()
+
+
+def main() -> None:
+    plan = Plan(**json.loads(sys.argv[1]))
+    if plan.as_daemon:
+        _become_daemon()
+    running = _Running(plan)
+    if plan.in_thread:
+        thread = threading.Thread(target=running.start)
+        thread.start()
+        thread.join()
+    else:
+        running.start()
+    told = {"host": os.getpid(), "front": running.process.pid}
+    if plan.leaks:
+        told["leak"] = running.leak().pid
+    if plan.reads:
+        threading.Thread(target=running.read_on, daemon=True).start()
+    _say(told)
+    for command in sys.stdin:
+        if command == "ping\n":
+            running.say("ping", {}, 3)
+            running.pongs.acquire()
+        else:
+            running.stdin.close()
+            os.close(running.stdout.fileno())
+        _say({})
+    signal.pause()
+
+
+def _say(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
