@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -21,38 +21,45 @@ _READ_BYTES = 16 * 1024  # some 600 events: after so many the loop looks at what
 _LONGEST_NAP_S = 0.02
 
 
-class AttachedEngine:
-    """``receive`` gets its messages; ``closed`` is called once, when its link is: by its death, or by ``condemn``."""
+class AttachedEngine(asyncio.BufferedProtocol):
+    """Our end of the link, with the process and the page behind it.
+
+    It is sent ``first`` as soon as it can be. ``receive`` gets what it says; ``closed`` is called once, when the link
+    is: by its death, or by ``condemn``.
+    """
 
     def __init__(
         self,
         engine: EngineProcess,
+        first: Callable[[], Iterable[ToEngine]],
         receive: Callable[[AttachedEngine, ToFront], None],
         closed: Callable[[AttachedEngine], None],
     ) -> None:
         self._engine = engine
+        self._first = first
         self._receive = receive
         self._closed = closed
-        self._transport: asyncio.Transport
+        self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
+        self._buffer = bytearray(_READ_BYTES)
+        self._transport: asyncio.Transport | None = None
         self._watchdog = Watchdog(START_BOUND_S)
         self._sent = 0
         self._attached_at = time.monotonic()
         self._because: str | None = None
-        self.ready = False  # it has said so
+        self._ready = False
         self.stalled = False
         self.decoded = False  # a token
         self.loaded = False  # a model
 
     async def attach(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_connection(
-            lambda: _Link(lambda message: self._receive(self, message), self.condemn, lambda: self._closed(self)),
-            sock=self._engine.link,
-        )
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=self._engine.link)
+
+    # What is known of it.
 
     @property
     def takes_work(self) -> bool:
-        return self.ready and self._because is None
+        """It has said that it does, and is not known to hang."""
+        return self._ready and self._because is None and self._open
 
     @property
     def because(self) -> str:
@@ -67,71 +74,84 @@ class AttachedEngine:
     def watchdog(self) -> Watchdog:
         return self._watchdog
 
-    def write(self, message: ToEngine) -> None:
-        self._sent += 1
-        self._transport.write(encode(message))
-
-    def became_ready(self, floor_s: float) -> None:
-        """It takes work: from here on nothing may stand still for longer than ``floor_s``."""
-        self.ready = True
-        self._watchdog = Watchdog(floor_s)
-
-    def look(self, now: float) -> None:
-        """Condemn it if it hangs, or is gone although its link is open: a child of its may hold that."""
-        seen = self.page
-        # Before it is ready it owes us that message.
-        if self._watchdog.look(seen, self._sent if self.ready else seen.taken + 1, now):
-            self.stalled = True
-            self.condemn(self._stall(seen))
-        elif self._engine.ended:
-            self._transport.abort()
-
-    def condemn(self, because: str) -> None:
-        """End it, for a reason that its exit status will not tell."""
-        if self._because is None:
-            self._because = because
-        self._engine.kill()
-        self._transport.abort()
-
-    def _stall(self, seen: Snapshot) -> str:
-        bound_s = f"{self._watchdog.bound_s:g} s"
-        if seen.operating:
-            return f"a device operation has outlasted its bound of {bound_s}"
-        return f"it has taken no message for {bound_s}" if self.ready else f"it has not become ready within {bound_s}"
-
+    @property
     def life(self) -> Life:
         """What came of it, as far as can be told from here."""
         if self.decoded or time.monotonic() - self._attached_at >= LIFE_S:
             return Life.FRUITFUL
         return Life.LOADED if self.loaded else Life.BARREN
 
-    async def buried(self) -> Snapshot:
+    @property
+    def _open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    # What is done with it.
+
+    def write(self, message: ToEngine) -> None:
+        """Queue ``message``; nothing, if it cannot be told any more, or not yet: then it is among the first."""
+        if self._transport is not None and self._open:
+            self._sent += 1
+            self._transport.write(encode(message))
+
+    def became_ready(self, floor_s: float) -> None:
+        """It takes work: from here on nothing may stand still for longer than ``floor_s``, or what its page allows."""
+        self._ready = True
+        self._watchdog = Watchdog(floor_s)
+
+    def look(self, now: float) -> None:
+        """Condemn it if it hangs, or is gone although its link is open: a child of its own may hold that."""
+        if not self._open:
+            return
+        seen = self.page
+        due = self._sent if self._ready else seen.taken + 1  # before it is ready it owes us that message
+        if self._watchdog.look(seen, due, now):
+            self.stalled = True
+            self.condemn(self._stall(seen))
+        elif self._engine.ended:
+            self._close()
+
+    def condemn(self, because: str) -> None:
+        """End it, for a reason that its exit status will not tell."""
+        self._because = self._because or because
+        self._engine.kill()
+        self._close()
+
+    async def bury(self) -> Snapshot:
         """Kill it, wait for its end, but not for ever, and take what it noted last. The loop keeps turning."""
-        self._transport.abort()
+        self._close()
         self._engine.kill()
         nap_s, until_s = 0.001, time.monotonic() + END_BOUND_S
-        while not self._engine.ended and time.monotonic() < until_s:
-            # Asked again and again: a wait in a thread could be stuck there with the process.
+        while not self._engine.ended:
+            if time.monotonic() >= until_s:
+                ended = self._because or "it closed its link"
+                self._because = f"{ended}, and has not gone {END_BOUND_S:g} s after SIGKILL"
+                break
+            # Asked again and again: who waits for a process that is stuck in the system is stuck as well.
             await asyncio.sleep(nap_s)
             nap_s = min(2 * nap_s, _LONGEST_NAP_S)
-        if not self._engine.ended:
-            self._because = f"{self._because or 'it closed its link'}; it has not ended {END_BOUND_S:g} s after SIGKILL"
         last = self.page
         self._engine.page.close()
         return last
 
+    def _stall(self, seen: Snapshot) -> str:
+        bound_s = f"{self._watchdog.bound_s:g} s"
+        if seen.operating:
+            return f"a device operation has outlasted its bound of {bound_s}"
+        return f"it has taken no message for {bound_s}" if self._ready else f"it has not become ready within {bound_s}"
 
-class _Link(asyncio.BufferedProtocol):
-    """The asyncio end of the socket."""
+    def _close(self) -> None:
+        if self._transport is None:
+            self._engine.link.close()
+        else:
+            self._transport.abort()
 
-    def __init__(
-        self, receive: Callable[[ToFront], None], condemn: Callable[[str], None], closed: Callable[[], None]
-    ) -> None:
-        self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._buffer = bytearray(_READ_BYTES)
-        self._receive = receive
-        self._condemn = condemn
-        self._closed = closed
+    # The event loop's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        for message in self._first():
+            self.write(message)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffer
@@ -140,10 +160,10 @@ class _Link(asyncio.BufferedProtocol):
         try:
             messages = self._decoder.feed(bytes(self._buffer[:nbytes]))
         except (msgspec.MsgspecError, LinkCorrupt) as error:
-            self._condemn(f"it said what cannot be read: {error}")
+            self.condemn(f"it said what cannot be read: {error}")
             return
         for message in messages:
-            self._receive(message)
+            self._receive(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closed()
+        self._closed(self)

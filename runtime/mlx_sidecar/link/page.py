@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 import tempfile
+from array import array
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -17,10 +18,14 @@ Kind = Literal["", "message", "load", "step"]
 
 SIZE_BYTES = 4096
 _KINDS: tuple[Kind, ...] = ("", "message", "load", "step")
-# version, operations, taken, bound_s, ended_s, models, number of ids, kind, operating
-_HEAD = struct.Struct("<QQQddIHB?")
-_VERSION = struct.Struct("<Q")
-_MOST_IDS = (SIZE_BYTES - _HEAD.size) // 8
+_OF_KIND = {kind: index for index, kind in enumerate(_KINDS)}
+# In words of eight bytes: the version, and from there on two notes, of which the version's last bit names the one that
+# holds. A note: operations, taken, bound_s, ended_s, models, kind, operating, number of ids; then the ids.
+_HEAD = struct.Struct("=QQddQQQQ")
+_HEAD_WORDS = _HEAD.size // 8
+_NOTE_WORDS = (SIZE_BYTES // 8 - 1) // 2
+_MOST_IDS = _NOTE_WORDS - _HEAD_WORDS
+_TRIES = 1000
 
 
 class Snapshot(NamedTuple):
@@ -44,14 +49,18 @@ class Snapshot(NamedTuple):
 class Page:
     """One writer, the step loop; one reader, the front. ``fd`` is what a child inherits."""
 
-    # The writer makes the version odd, writes, and makes it even: a reader that meets an odd one, or two versions,
-    # reads again. The writer may die in between; then the version stays odd and the page is as good as it is.
+    # The writer fills the note that does not hold, and then makes it the one that does: the other is whole wherever the
+    # writer stops. A reader that finds the version changed meanwhile may have read a note that was being filled: again.
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._memory = mmap.mmap(fd, SIZE_BYTES)
-        self._version = 0
-        self._now = Snapshot()
+        self._words = memoryview(self._memory).cast("Q")
+        self._version = self._operations = self._taken = self._models = 0
+        self._bound_s = self._ended_s = 0.0
+        self._kind: Kind = ""
+        self._ids = array("Q")
+        self._operating = False
 
     @classmethod
     def create(cls) -> Page:
@@ -65,54 +74,69 @@ class Page:
         return cls(fd)
 
     def close(self) -> None:
+        self._words.release()
         self._memory.close()
         os.close(self.fd)
 
     # The engine.
 
     def begin(self, kind: Kind, ids: Sequence[int], bound_s: float) -> None:
-        """The device, or for a message the loop, is about to work on ``ids``."""
-        self._write(self._now._replace(kind=kind, ids=tuple(ids[:_MOST_IDS]), bound_s=bound_s, operating=True))
+        """The device, or for a message the loop, is about to work on ``ids``. There is room for the first 247."""
+        self._kind, self._ids, self._bound_s = kind, array("Q", ids[:_MOST_IDS]), bound_s
+        self._operating = True
+        self._write()
 
     def end(self, now: float, *, in_flight: bool = False) -> None:
         """It is done, at ``now``. ``in_flight``: the device has work of the same sequences still."""
-        done = self._now._replace(operating=False, operations=self._now.operations + 1, ended_s=now)
-        self._write(done if in_flight else done._replace(kind="", ids=()))
+        self._operating = False
+        self._operations += 1
+        self._ended_s = now
+        if not in_flight:
+            self._kind, self._ids = "", array("Q")
+        self._write()
+
+    def shows(self, kind: Kind, ids: Sequence[int]) -> bool:
+        """Whether this is what was noted last."""
+        return self._kind == kind and self._ids == array("Q", ids[:_MOST_IDS])
 
     def note(self, *, taken: int, models: int) -> None:
         """``taken`` messages, in all, have reached the loop; ``models`` are resident."""
-        if (taken, models) != (self._now.taken, self._now.models):
-            self._write(self._now._replace(taken=taken, models=models))
+        if taken != self._taken or models != self._models:
+            self._taken, self._models = taken, models
+            self._write()
 
-    def _write(self, now: Snapshot) -> None:
-        self._now = now
-        _VERSION.pack_into(self._memory, 0, self._version + 1)
-        kind, count = _KINDS.index(now.kind), len(now.ids)
-        struct.pack_into(f"<{count}Q", self._memory, _HEAD.size, *now.ids)
-        self._version += 2
+    def _write(self) -> None:
+        version = self._version = self._version + 1
+        start = 1 + version % 2 * _NOTE_WORDS
+        count = len(self._ids)
         _HEAD.pack_into(
             self._memory,
-            0,
-            self._version - 1,
-            now.operations,
-            now.taken,
-            now.bound_s,
-            now.ended_s,
-            now.models,
+            8 * start,
+            self._operations,
+            self._taken,
+            self._bound_s,
+            self._ended_s,
+            self._models,
+            _OF_KIND[self._kind],
+            self._operating,
             count,
-            kind,
-            now.operating,
         )
-        _VERSION.pack_into(self._memory, 0, self._version)
+        if count:
+            start += _HEAD_WORDS
+            self._words[start : start + count] = self._ids
+        self._words[0] = version
 
     # The front.
 
     def read(self) -> Snapshot:
         """What the engine noted last."""
-        for _ in range(100):
-            version, *fields = _HEAD.unpack_from(self._memory)
-            operations, taken, bound_s, ended_s, models, count, kind, operating = fields
-            ids = struct.unpack_from(f"<{min(count, _MOST_IDS)}Q", self._memory, _HEAD.size)
-            if version % 2 == 0 and _VERSION.unpack_from(self._memory)[0] == version:
+        version, data = self._words[0], self._memory[:]
+        for _ in range(_TRIES):
+            if self._words[0] == version:
                 break
-        return Snapshot(operations, taken, bound_s, ended_s, models, _KINDS[kind % len(_KINDS)], operating, ids)
+            version, data = self._words[0], self._memory[:]
+        start = 8 * (1 + version % 2 * _NOTE_WORDS)
+        operations, taken, bound_s, ended_s, models, kind, operating, count = _HEAD.unpack_from(data, start)
+        # An engine that overwrites its own memory may have written anything.
+        ids = struct.unpack_from(f"={min(count, _MOST_IDS)}Q", data, start + _HEAD.size)
+        return Snapshot(operations, taken, bound_s, ended_s, models, _KINDS[kind % len(_KINDS)], bool(operating), ids)

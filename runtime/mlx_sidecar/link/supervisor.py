@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
@@ -15,6 +15,7 @@ from mlx_sidecar_protocol.notifications import EngineState
 from ..config import Config
 from .attached import AttachedEngine
 from .calls import Calls, Control, OnProgress, Reply
+from .client import Client
 from .faults import error_from
 from .messages import (
     Cancel,
@@ -52,24 +53,6 @@ _LONGEST_LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Client(Protocol):
-    """Who has sequences on the engine: the lifeline."""
-
-    def on_tokens(self, message: Tokens) -> None: ...
-    def on_finished(self, message: Finished) -> None: ...
-    def on_dropped(self, message: Dropped) -> None: ...
-    def on_evicted(self, model: str) -> None: ...
-    def on_engine_ready(self) -> None:
-        """A new engine takes work. ``Supervisor.restored`` is to be called once it holds what it should."""
-
-    def on_engine_lost(self, running: frozenset[int], because: str) -> bool:
-        """All sequences are gone; ``running`` are those it worked on. Whether that told who causes it."""
-        ...
-
-    def on_given_up(self, error: errors.RpcError) -> None:
-        """There will be no engine until somebody calls ``Supervisor.wake``."""
-
-
 class Supervisor:
     """Lives on the front's event loop. ``start`` attaches to a process that was spawned before the loop existed.
 
@@ -95,10 +78,8 @@ class Supervisor:
 
     async def start(self, engine: EngineProcess) -> None:
         """Attach to ``engine``, and ask it what is still unanswered."""
-        self._engine = AttachedEngine(engine, self._receive, self._closed)
+        self._engine = AttachedEngine(engine, lambda: self._calls.unanswered, self._receive, self._closed)
         await self._engine.attach()
-        for message in self._calls.unanswered:
-            self._engine.write(message)
         if self._watch is None:
             self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
@@ -111,7 +92,7 @@ class Supervisor:
         self._calls.fail(errors.ShuttingDown)
         if (engine := self._engine) is not None:
             self._engine = self.ready = None
-            await engine.buried()
+            await engine.bury()
 
     # To the engine.
 
@@ -164,7 +145,7 @@ class Supervisor:
             return
         if self._refusal is not None or not (urgent or self._restarts.may_try(time.monotonic())):
             raise self._away()
-        self._enter("starting", None)
+        self._starting()
         self._succession = asyncio.get_running_loop().create_task(self._succeed(0.0))
 
     def restored(self) -> None:
@@ -259,7 +240,7 @@ class Supervisor:
             self._succession = asyncio.get_running_loop().create_task(self._replace(engine))
 
     async def _replace(self, engine: AttachedEngine) -> None:
-        last = await engine.buried()
+        last = await engine.bury()
         self._engine = None
         self._stalled = engine.stalled
         self.reason = self._refusal.message if self._refusal else engine.because
@@ -268,7 +249,7 @@ class Supervisor:
             self._give_up()
             return
         self._enter("lost", self.reason)
-        life = Life.FRUITFUL if self._learnt_from(last, self.reason) else engine.life()
+        life = Life.FRUITFUL if self._learnt_from(last, self.reason) else engine.life
         await self._succeed(self._restarts.died(life, time.monotonic()))
 
     def _learnt_from(self, last: Snapshot, because: str) -> bool:
@@ -277,17 +258,17 @@ class Supervisor:
         running = last.ids if last.kind in ("step", "message") else ()
         learnt = self._calls.survive(loading, because)
         try:
-            return self._client.on_engine_lost(frozenset(running), because) or learnt
+            learnt |= self._client.on_engine_lost(frozenset(running), because)
         except Exception:
             log.exception("the loss of the engine could not be taken in")  # a bug of ours; the next one starts anyway
-            return learnt
+        return learnt
 
     async def _succeed(self, delay_s: float | None) -> None:
         """Start the next engine after ``delay_s``; None: there is none to start."""
         while delay_s is not None:
             await asyncio.sleep(delay_s)
-            self.restarts += 1
-            self._enter("starting", None)
+            if self.state != "starting":
+                self._starting()
             try:
                 # On this thread: the system ends an engine with the thread that started it.
                 engine = spawn(self._config)
@@ -311,10 +292,16 @@ class Supervisor:
 
     def _away(self) -> errors.RpcError:
         """Why there is no engine to talk to; made anew for each request, since a raised error keeps its frames."""
+        if self.state == "stopped":
+            return errors.ShuttingDown()
         if self._refusal is not None:
             return error_from(self._refusal)
         stalled = self._stalled or (self._engine is not None and self._engine.stalled)
         return (errors.EngineStalled if stalled else errors.EngineLost)(self.reason or "it is being started")
+
+    def _starting(self) -> None:
+        self.restarts += 1
+        self._enter("starting", None)
 
     def _enter(self, state: EngineState, reason: str | None) -> None:
         self.state = state
