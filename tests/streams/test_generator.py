@@ -19,12 +19,12 @@ from mlx_sidecar.link.messages import (
     Resume,
     Submit,
     Timing,
-    ToEngine,
     TokenLogprob,
     Tokens,
 )
-from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar.models.catalog import Catalog
+from mlx_sidecar.streams.journal import Journal
+from mlx_sidecar.streams.lifeline import Lifeline
 from mlx_sidecar.streams.registry import Streams
 from mlx_sidecar.text.fake import ByteTokens, fake_text
 from mlx_sidecar.text.tokenizer import TextModel
@@ -56,6 +56,15 @@ class Shelf:
     def evicted(self, name: str) -> None:
         self._evicted = True
 
+    def holds(self, name: str) -> bool:
+        return True
+
+    def engine_lost(self) -> list[str]:
+        return []
+
+    async def restore(self, name: str) -> None:
+        """It is there always."""
+
 
 class Desk:
     """An engine that answers each sequence at once with ``fault``, or leaves it running; ``sent`` is what it heard."""
@@ -64,15 +73,22 @@ class Desk:
         self.sent: list[Submit] = []
         self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
-        self.streams = Streams(Mailbox(), self.told.append)
+        self.streams = Streams(Mailbox(), lambda message: self.lifeline.tell(message))
+        self.lifeline = Lifeline(self.streams, Journal(2**20), grace_s=0.0)
+        self.takes_work = True
         self._fault = fault
 
-    def send(self, message: ToEngine) -> None:
-        assert isinstance(message, Submit)
+    def wake(self, *, urgent: bool = False) -> None:
+        """It has not been given up."""
+
+    def restored(self) -> None:
+        """It was never lost."""
+
+    def send(self, message: Submit) -> None:
         self.sent.append(message)
         self.heard.set()
         if self._fault is not None:
-            self.streams.on_finished(Finished(message.seq, "error", False, Timing(), fault=self._fault))
+            self.lifeline.on_finished(Finished(message.seq, "error", False, Timing(), fault=self._fault))
 
     def tell(self, message: Cancel | Pause | Resume) -> None:
         """The engine has gone deaf."""
@@ -80,7 +96,8 @@ class Desk:
 
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
-    generator = Generator(cast(Catalog, shelf), desk.streams, cast(Supervisor, desk), grace_s=0.0)
+    desk.lifeline.attach(desk, shelf)
+    generator = Generator(cast(Catalog, shelf), desk.streams, desk.lifeline)
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))
 
@@ -205,10 +222,10 @@ def test_what_a_deaf_engine_says_after_the_deadline_is_nobodys() -> None:
         desk = Desk()
         running = generation(Shelf(), desk, RequestContext(1), deadline_s=0.5, stream="s")
         await desk.heard.wait()
-        desk.streams.on_tokens(Tokens(1, list(b"in time")))
+        desk.lifeline.on_tokens(Tokens(1, list(b"in time")))
         answer = await running
-        desk.streams.on_tokens(Tokens(1, list(b" and late")))
-        desk.streams.on_finished(Finished(1, "length", True, Timing()))
+        desk.lifeline.on_tokens(Tokens(1, list(b" and late")))
+        desk.lifeline.on_finished(Finished(1, "length", True, Timing()))
         result = answer()
         assert isinstance(result, GenerateResult)
         assert (result.text, result.finish_reason) == ("in time", "deadline")
@@ -221,8 +238,8 @@ def test_the_log_probabilities_of_an_answer_are_left_out_with_its_text() -> None
         desk = Desk()
         running = generation(Shelf(), desk, RequestContext(1), logprobs=1, stream="s", **params)
         await desk.heard.wait()
-        desk.streams.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [(66, -0.5)])]))
-        desk.streams.on_finished(Finished(1, "stop", True, Timing()))
+        desk.lifeline.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [(66, -0.5)])]))
+        desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
         return (await running)().to_plain()
 
     entry = {"token": 65, "text": "A", "logprob": -1.0, "top": [{"token": 66, "text": "B", "logprob": -0.5}]}
@@ -244,8 +261,8 @@ def test_a_name_is_taken_until_the_answer_is_made(monkeypatch: pytest.MonkeyPatc
         desk = Desk()
         first = generation(Shelf(), desk, RequestContext(1), stream="s", logprobs=20)
         await desk.heard.wait()
-        desk.streams.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [])]))
-        desk.streams.on_finished(Finished(1, "stop", True, Timing()))
+        desk.lifeline.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [])]))
+        desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
         await encoding.wait()
         with pytest.raises(DuplicateStream):
             await generation(Shelf(), desk, RequestContext(2), stream="s")
@@ -257,7 +274,7 @@ def test_a_name_is_taken_until_the_answer_is_made(monkeypatch: pytest.MonkeyPatc
 
 def test_a_stream_for_which_there_was_no_engine_is_not_remembered_as_one_that_runs() -> None:
     class Away(Desk):
-        def send(self, message: ToEngine) -> None:
+        def wake(self, *, urgent: bool = False) -> None:
             raise EngineLost("test")
 
     async def test() -> None:
@@ -282,8 +299,8 @@ def test_loading_takes_no_longer_than_the_request_waited() -> None:
         desk = Desk()
         running = generation(Joined(), desk, RequestContext(1))
         await desk.heard.wait()
-        desk.streams.on_tokens(Tokens(1, [65]))
-        desk.streams.on_finished(Finished(1, "stop", True, Timing()))
+        desk.lifeline.on_tokens(Tokens(1, [65]))
+        desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
         timing = (await running)().to_plain()["timing"]
         assert timing["load_s"] <= timing["first_token_s"]
 

@@ -48,7 +48,9 @@ def test_a_token_between_two_deaths_clears() -> None:
     isolation = Isolation()
     isolation.died({1, 2})
     assert not isolation.progressed(1)
-    assert isolation.died({1, 2}) == Verdict([2], narrowed=True)
+    assert isolation.died({1, 2}) == NARROWED
+    assert on_trial(isolation, range(4)) == [2]
+    assert isolation.died({2}) == Verdict([2], narrowed=True)
 
 
 @pytest.mark.parametrize("running", [set[int](), {9}])
@@ -104,7 +106,8 @@ def test_a_stream_set_aside_keeps_its_deaths() -> None:
         isolation.died({1, 2})
     assert isolation.set_aside(1)
     assert isolation.progressed(2)
-    assert isolation.died({1, 2}) == Verdict([1], narrowed=True)
+    assert isolation.died({1, 2}) == NARROWED
+    assert on_trial(isolation, range(4)) == [1]
 
 
 def test_deaths_at_which_nobody_on_trial_runs_call_the_trial_off_and_are_forgotten() -> None:
@@ -157,6 +160,7 @@ class Simulation:
         self.unlucky.update(running)
         for id_ in self.isolation.died(running).poisoned:
             assert self.unlucky[id_] >= 2
+            assert running == {id_}
             self.poisoned.add(id_)
             del self.tokens_left[id_]
 
@@ -191,8 +195,8 @@ def crowds(draw: st.DrawFn) -> tuple[list[int], set[int], list[int]]:
 def test_exactly_the_poisons_are_poisoned_and_soon_and_all_others_end(
     crowd: tuple[list[int], set[int], list[int]],
 ) -> None:
-    lengths, poisons, _ = crowd
-    simulation = Simulation(lengths, poisons)
+    lengths, poisons, arrivals = crowd
+    simulation = Simulation(lengths, poisons, arrivals)
     simulation.finish()
     assert simulation.poisoned == poisons
     assert simulation.deaths <= len(poisons) * (2 + math.ceil(math.log2(len(lengths)))) + 2
@@ -303,6 +307,7 @@ class Host(RuleBasedStateMachine):
         assert verdict.narrowed or not verdict.poisoned
         for id_ in verdict.poisoned:
             assert self.unlucky[id_] >= 2
+            assert running == {id_}
             self.streams.remove(id_)
             self.paused.discard(id_)
         for id_ in self.paused:

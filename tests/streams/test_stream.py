@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.messages import Cancel, Finished, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.streams.stream import Ending, Stream
 from mlx_sidecar.text.stops import StopMatcher
-from mlx_sidecar_protocol.errors import EngineLost, UnknownStream
+from mlx_sidecar_protocol.errors import UnknownStream
 from tests.support.streams import Bench, on_loop
 
 
@@ -42,7 +42,7 @@ def test_a_stop_string_tells_the_engine_once_and_later_tokens_are_nobodys() -> N
         for piece in (b"one E", b"ND two", b" three"):
             bench.say(piece)
         bench.finish()
-        assert bench.told == [Cancel(bench.stream.submit.seq, "stop")]
+        assert bench.told == [Cancel(bench.stream.seq, "stop")]
         assert (bench.stream.transcript.text, bench.stream.finish_reason) == ("one ", "stop")
 
     on_loop(test)
@@ -52,7 +52,7 @@ def test_a_stop_string_that_was_found_counts_even_if_the_engine_dies_before_it_h
     def test() -> None:
         bench = Bench(["END"])
         bench.say(b"oneEND")
-        bench.streams.on_engine_lost(EngineLost("test"))
+        bench.give_up()
         assert bench.stream.ended.done()
         assert bench.stream.finish_reason == "stop"
 
@@ -120,7 +120,7 @@ def test_a_fault_in_making_text_ends_that_stream_and_no_other(method: str) -> No
         bench.streams.open(broken)
         bench.streams.on_tokens(Tokens(number, list(b"text")))
         bench.streams.on_tokens(Tokens(number, [0] if method == "push_many" else list(b".")))
-        bench.streams.on_finished(Finished(number, "stop", True, Timing()))
+        bench.streams.finish(broken, Ending("stop", True, Timing()))
         ending = broken.ended.result()
         assert (ending.reason, ending.started, broken.finish_reason) == ("error", True, "error")
         assert ending.error is not None

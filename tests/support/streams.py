@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mlx_sidecar.link.messages import Cancel, Finished, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import Streams
-from mlx_sidecar.streams.stream import Stream
+from mlx_sidecar.streams.stream import Ending, Stream
 from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar.wire.mailbox import Mailbox
+from mlx_sidecar_protocol.errors import EngineLost
 
 FAKE = fake_text()
 
@@ -34,14 +35,18 @@ class Bench:
 
     def say(self, tokens: bytes, **more: Any) -> None:
         """The engine decodes these tokens of the first stream."""
-        self.streams.on_tokens(Tokens(self.stream.submit.seq, list(tokens), **more))
+        self.streams.on_tokens(Tokens(self.stream.seq, list(tokens), **more))
 
     def deltas(self, limit_bytes: int = 1 << 30) -> list[dict[str, Any]]:
         """What the host reads now, or the first ``limit_bytes`` of it and a delta more."""
         return [json.loads(body)["params"] for body in self.mailbox.drain(limit_bytes)]
 
     def finish(self, reason: FinishReason = "stop") -> None:
-        self.streams.on_finished(Finished(self.stream.submit.seq, reason, True, Timing()))
+        self.streams.finish(self.stream, Ending(reason, True, Timing()))
+
+    def give_up(self) -> None:
+        """There is no engine any more."""
+        self.streams.finish(self.stream, Ending("error", True, Timing(), error=EngineLost("test")))
 
 
 def on_loop(test: Callable[[], None]) -> None:

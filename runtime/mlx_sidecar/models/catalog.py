@@ -39,6 +39,7 @@ class _Known:
     """A model that has been loaded: how, for loading it again, and its card while it is resident."""
 
     params: LoadParams
+    path: str
     card: ModelCard | None
 
 
@@ -51,12 +52,35 @@ class Catalog:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._texts: OrderedDict[str, asyncio.Future[TextModel]] = OrderedDict()  # by directory
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of the names in use right now
+        self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
 
-    def engine_lost(self) -> None:
-        """Nothing is resident any more."""
-        for known in self._known.values():
-            known.card = None
+    def engine_lost(self) -> list[str]:
+        """Nothing is resident any more. Returns what was, the latest first: it is for ``restore`` to bring back."""
+        names = [name for name, known in reversed(self._known.items()) if known.card is not None]
+        for name in names:
+            self._known[name].card = None
+            self._coming_back.setdefault(name, asyncio.Event())
+        return names
+
+    async def restore(self, name: str) -> None:
+        """Make ``name`` resident as it was before: from the same directory, with the same adapter, pin and policy.
+
+        Raises what ``load`` raises.
+        """
+        try:
+            async with self._lock(name):
+                if self._card(name) is None:
+                    known = self._known.get(name)
+                    how = self._how(name)
+                    await self._load(how, known.path if known else await self._directory(how))
+        finally:
+            if (back := self._coming_back.pop(name, None)) is not None:
+                back.set()
+
+    def holds(self, name: str) -> bool:
+        """Whether the engine has it, as far as we know."""
+        return self._card(name) is not None
 
     def evicted(self, name: str) -> None:
         """The engine no longer holds ``name``."""
@@ -70,12 +94,13 @@ class Catalog:
             ModelNotLoaded: it is not resident and the sidecar runs with ``--no-autoload``.
             ModelNotFound: the name leads nowhere without a download.
         """
-        if self._card(name) is None and not self._config.autoload:
+        if not (self._config.autoload or self.holds(name) or name in self._coming_back):
             raise ModelNotLoaded(name)
         return await self._text(name, await self._directory(self._how(name)))
 
     async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
         """A model to generate with, loaded if need be, and the seconds that loading it cost."""
+        await self._come_back(name)
         card = self._card(name)
         if card is None:
             if not self._config.autoload:
@@ -90,19 +115,30 @@ class Catalog:
     async def load(
         self, params: LoadParams, on_progress: OnProgress | None = None
     ) -> tuple[ModelCard, TextModel, float]:
-        """Make a model resident, fetching it from the hub if need be. Loading a loaded model costs nothing."""
+        """Make a model resident, fetching it from the hub if need be. Loading a loaded model costs nothing.
+
+        Where engines have been given up, it tries one more.
+        """
+        self._engine.wake(urgent=True)
+        await self._come_back(params.model)
         async with self._lock(params.model):
             how = self._completed(params)
             return await self._load(how, await self._directory(how, on_progress, download=True), on_progress)
 
     async def unload(self, name: str, *, force: bool) -> int:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
+        await self._come_back(name)
         answer = await self._engine.unload(Unload(self._engine.next_op(), name, force))
         card = self._card(name)
         if card is not None:
             self._texts.pop(card.path, None)
         self.evicted(name)
         return answer.freed_bytes
+
+    async def _come_back(self, name: str) -> None:
+        """If an engine was lost with ``name``: wait until the next one has it, or cannot."""
+        while (back := self._coming_back.get(name)) is not None:
+            await back.wait()
 
     def _card(self, name: str) -> ModelCard | None:
         """The card of a model that is resident as far as we know."""
@@ -148,7 +184,7 @@ class Catalog:
         except RpcError:
             await self._drop(params.model)
             raise
-        self._known[params.model] = _Known(params, loaded.card)
+        self._known[params.model] = _Known(params, path, loaded.card)
         self._known.move_to_end(params.model)
         while len(self._known) > NAMES:
             self._known.popitem(last=False)

@@ -1,10 +1,11 @@
 """Who may run with whom after the engine died, and which stream is the poison. Pure: numbers of streams, no clock.
 
 Adaptive group testing by halving (Hwang's binary splitting, 1972, without a guess at how many are bad). A first death
-may be anybody's, so it blames nobody. Whoever is there at a second one without a token in between is a suspect. One
-suspect alone is the poison; several are halved, and each half is tried in turn while everybody else waits. A half that
-dies is halved again; one whose members all bring a token is cleared. So a poison among n suspects is found by death
-2 + ceil(log2(n)), and each further one costs at most ceil(log2(n)) more.
+may be anybody's, so it blames nobody. Whoever is there at a second one without a token in between is a suspect. A
+suspect that ran alone is the poison. One that did not is tried alone, several are halved and tried half by half, while
+everybody else waits. A half that dies is halved again; one whose members all bring a token is cleared. So a poison
+among n that run together is found by death 2 + ceil(log2(n)), each further one costs at most ceil(log2(n)) more,
+and where only poisons kill nobody else is ever blamed.
 
 This ends: a death that blames makes the group on trial smaller or splits it, any other sort is believed twice only,
 and a group whose members have all left makes way for the next.
@@ -57,12 +58,14 @@ class Isolation:
             self._deaths[id_] = self._deaths.get(id_, 0) + 1
         if not self._groups:
             suspects = {id_ for id_ in ran if self._deaths[id_] >= DEATHS_OF_A_SUSPECT}
-            return self._blame(suspects, set()) if suspects else Verdict([], narrowed=False)
+            return self._blame(suspects, set(), alone=len(ran) == 1) if suspects else Verdict([], narrowed=False)
         suspects = self._groups[0] & ran
         if not suspects:
             return self._cannot_blame()
+        if len(suspects) == 1 < len(ran) and suspects == self._groups[0]:
+            return self._cannot_blame()  # it is tried alone already, and did not run alone
         group = self._groups.pop(0)
-        return self._blame(suspects, group - suspects)
+        return self._blame(suspects, group - suspects, alone=len(ran) == 1)
 
     def progressed(self, id_: int) -> bool:
         """A token of it arrived: it is cleared. True if streams that waited may run now."""
@@ -79,11 +82,11 @@ class Isolation:
         """It is paused: nobody waits for its trial, its deaths stay. True if streams that waited may run now."""
         return self._leaves(id_)
 
-    def _blame(self, suspects: set[int], absent: set[int]) -> Verdict:
+    def _blame(self, suspects: set[int], absent: set[int], *, alone: bool) -> Verdict:
         """``absent``: members of the same group that did not run. They were next, and stay so."""
         self._unexplained = 0
         ordered = sorted(suspects)
-        if len(ordered) == 1:
+        if alone:
             del self._deaths[ordered[0]]
             poisoned, heirs = ordered, [absent]
         else:

@@ -13,14 +13,12 @@ from mlx_sidecar_protocol.errors import (
     DuplicateStream,
     InternalError,
     InvalidParams,
-    RpcError,
     UnknownStream,
     UnsupportedParameter,
 )
 from mlx_sidecar_protocol.model import StreamId
 
-from ..link.messages import Cancel, Finished, Pause, Resume, Tokens
-from ..link.supervisor import error_from
+from ..link.messages import Cancel, Pause, Resume, Tokens
 from .stream import Ending, Stream
 
 PAST_NAMES = 1024  # names of ended requests, for which a late cancel is no mistake
@@ -34,6 +32,7 @@ class Outbox(Protocol):
 
     @property
     def lock(self) -> AbstractContextManager[Any]: ...
+    def put(self, body: Callable[[], bytes | None]) -> None: ...
     def announce(self, source: Stream, not_before: float = 0.0) -> None: ...
 
 
@@ -54,6 +53,16 @@ class Streams:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def running(self) -> list[Stream]:
+        """Those that are open and have not ended."""
+        return [stream for stream in self._open.values() if not stream.ended.done()]
+
+    def get(self, number: int) -> Stream | None:
+        """The open stream with the engine's ``number``, unless it has ended."""
+        stream = self._open.get(number)
+        return None if stream is None or stream.ended.done() else stream
 
     def next_number(self) -> int:
         return next(self._numbers)
@@ -91,13 +100,13 @@ class Streams:
     def open(self, stream: Stream) -> None:
         if self._windows_lifted:
             stream.window = None
-        self._open[stream.submit.seq] = stream
+        self._open[stream.seq] = stream
         if stream.id is not None:
             self._named[type(stream.id), stream.id] = stream
 
     def close(self, stream: Stream) -> None:
         """Forget a running stream; one with a name is remembered for stream/subscribe."""
-        self._open.pop(stream.submit.seq, None)
+        self._open.pop(stream.seq, None)
         if stream.id is None:
             return
         key = (type(stream.id), stream.id)
@@ -154,18 +163,24 @@ class Streams:
                 self._outbox.announce(stream, stream.next_delta_at)
         if stream.window_open and stream.paused and not stream.ended.done():
             stream.paused = False
-            self._tell(Resume(stream.submit.seq))
+            self._tell(Resume(stream.seq))
 
-    def give_up(self, stream: Stream) -> None:
-        """End a stream whose deadline is over although the engine says nothing; what it says later is nobody's."""
-        self._tell(Cancel(stream.submit.seq, "deadline"))
-        self._finish(stream, Ending("deadline", stream.first_token_at is not None, stream.timing))
+    def interrupt(self, stream: Stream, because: str) -> None:
+        """The engine behind a running stream was lost: its host is told before it hears more."""
+        stream.interruptions += 1
+        if stream.id is None:
+            return
+        with self._outbox.lock:
+            fresh = stream.interrupt(because)
+        if fresh:
+            self._outbox.put(stream.take_notice)
 
-    # What the supervisor hears from the engine.
+    # What comes of them.
 
     def on_tokens(self, message: Tokens) -> None:
-        stream = self._open.get(message.seq)
-        if stream is None or stream.stop_match is not None or stream.ended.done():
+        """New tokens from the engine."""
+        stream = self.get(message.seq)
+        if stream is None or stream.stop_match is not None:
             return  # decoded before the engine heard that we are done
         try:
             said = stream.push(message.tokens, message.logprobs)
@@ -183,18 +198,8 @@ class Streams:
             stream.paused = True
             self._tell(Pause(message.seq))
 
-    def on_finished(self, message: Finished) -> None:
-        stream = self._open.get(message.seq)
-        if stream is not None:
-            error = None if message.fault is None else error_from(message.fault)
-            self._finish(stream, Ending(message.reason, message.started, message.timing, message.cached_tokens, error))
-
-    def on_engine_lost(self, error: RpcError) -> None:
-        for stream in list(self._open.values()):
-            started = stream.first_token_at is not None
-            self._finish(stream, Ending("error", started, stream.timing, error=error))
-
-    def _finish(self, stream: Stream, ending: Ending) -> None:
+    def finish(self, stream: Stream, ending: Ending) -> None:
+        """Settle how a stream ended; later calls do nothing. What the engine says of it afterwards is nobody's."""
         try:
             stream.finish(ending)
         except Exception:

@@ -12,9 +12,10 @@ from mlx_sidecar_protocol.envelope import encode_notification
 from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.generate import FinishReason
 from mlx_sidecar_protocol.model import StreamId
-from mlx_sidecar_protocol.notifications import StreamDelta
+from mlx_sidecar_protocol.notifications import StreamDelta, StreamInterrupted
 
 from ..link.messages import Submit, Timing, TokenLogprob
+from .journal import Entry
 from .logprobs import Logprobs, WithLogprobs
 from .transcript import CHUNK, Transcript
 
@@ -43,7 +44,7 @@ class Ending:
 class Stream:
     """Tokens arrive on the event loop; deltas are taken by the writer thread, when the host reads.
 
-    ``submit`` and the transcript's tokens are the journal: all that is needed to go on elsewhere.
+    ``entry`` and the transcript's tokens are the journal: all that is needed to go on on another engine.
     ``id`` is the host's name for the stream, None if it wants no deltas; ``min_interval_s`` is the least time between
     two of them, ``window`` how many may go unacknowledged while it runs. ``logprobs`` is there if they were asked for.
     A ``Source`` of the mailbox.
@@ -59,12 +60,16 @@ class Stream:
         window: int | None = None,
         logprobs: Logprobs | None = None,
     ) -> None:
-        self.submit = submit
+        self.entry = Entry(submit)
         self.id = id_
         self.min_interval_s = min_interval_s
         self.window = window
         self.logprobs = logprobs
         self.paused = False  # the engine was told to wait for the host
+        self.placed = False  # the engine has it
+        self.leaving: FinishReason | None = None  # it has been asked to end
+        self.interruptions = 0  # engines that were lost with it
+        self._notice: str | None = None  # what the host has not been told of the last one
         self.transcript = Transcript()
         self.opened_at = time.monotonic()
         self.first_token_at: float | None = None
@@ -77,6 +82,11 @@ class Stream:
         self._sent = (0, 0)
         self._taken_at = 0.0
         self._acknowledged = 0  # deltas
+
+    @property
+    def seq(self) -> int:
+        """The engine's number for it: the same on every engine."""
+        return self.entry.seq
 
     # On the event loop.
 
@@ -118,6 +128,11 @@ class Stream:
         return self.ended.result().reason if self.ended.done() else None
 
     @property
+    def started(self) -> bool:
+        """Whether anything came of it."""
+        return self.first_token_at is not None
+
+    @property
     def timing(self) -> Timing:
         """Where the time went until now, for want of the engine's own figures: what it queued counts as prefill."""
         now = time.monotonic()
@@ -146,6 +161,20 @@ class Stream:
         self._acknowledged = max(self._acknowledged, seq + 1)
 
     # Under the mailbox's lock.
+
+    def interrupt(self, because: str) -> bool:
+        """The engine was lost: a notice is to be written. False if one waits to be written already."""
+        waits = self._notice is not None
+        self._notice = because
+        return not waits
+
+    def take_notice(self) -> bytes | None:
+        """The ``stream/interrupted`` that waits: it names the last delta that was written before it."""
+        because, self._notice = self._notice, None
+        if because is None or self.id is None:
+            return None
+        notice = StreamInterrupted(stream=self.id, because=because, last_seq=self.last_seq)
+        return encode_notification("stream/interrupted", notice)
 
     @property
     def pending(self) -> bool:

@@ -24,6 +24,8 @@ from ..link.process import EngineProcess
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog
 from ..observe import logs
+from ..streams.journal import Journal
+from ..streams.lifeline import Lifeline
 from ..streams.registry import Streams
 from .dispatcher import Method
 from .generate import Generator
@@ -54,9 +56,12 @@ class _Front:
             frame_bytes=config.frame_limit_bytes, batch=config.batch_limit, nesting=config.nesting_limit
         )
         self._mailbox = Mailbox()
-        self._streams = Streams(self._mailbox, lambda message: self._engine.tell(message))
-        self._engine = Supervisor(config, self._streams, self._on_engine_state)
+        self._streams = Streams(self._mailbox, lambda message: self._lifeline.tell(message))
+        self._journal = Journal(config.journal_limit_bytes)
+        self._lifeline = Lifeline(self._streams, self._journal)
+        self._engine = Supervisor(config, self._lifeline, self._on_engine_state)
         self._catalog = Catalog(config, self._engine)
+        self._lifeline.attach(self._engine, self._catalog)
         self._session = Session(
             self._methods(),
             self._initialize,
@@ -86,9 +91,11 @@ class _Front:
         self._session.end(1, host_is_gone=True)
 
     def _methods(self) -> list[Method[Any]]:
-        handlers = Handlers(self._instance, self._catalog, self._streams, self._engine, self._notify)
+        handlers = Handlers(
+            self._instance, self._catalog, self._streams, self._lifeline, self._journal, self._engine, self._notify
+        )
         tasks: dict[str, Callable[..., Any]] = {
-            "generate": Generator(self._catalog, self._streams, self._engine),
+            "generate": Generator(self._catalog, self._streams, self._lifeline),
             "load": handlers.load,
             "unload": handlers.unload,
             "models": handlers.models,
@@ -132,12 +139,11 @@ class _Front:
                 batch=self._limits.batch,
                 nesting=self._limits.nesting,
                 waiting_requests=QueueLimits().waiting,
+                journal_bytes=self._config.journal_limit_bytes,
             ),
         )
 
     def _on_engine_state(self, state: EngineState, because: str | None) -> None:
-        if state in ("lost", "failed"):
-            self._catalog.engine_lost()
         # A host that never sent initialize (a line from a shell) hears of the engine only once something went wrong.
         if self._session.initialized or self._engine.restarts or state in ("lost", "failed"):
             self._tell_engine_state(state, because)

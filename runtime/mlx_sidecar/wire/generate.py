@@ -12,9 +12,9 @@ import anyio
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, ModelNotLoaded
 from mlx_sidecar_protocol.generate import GenerateParams
 
-from ..link.messages import Cancel, ModelCard, Sampling, Submit
-from ..link.supervisor import Supervisor
+from ..link.messages import ModelCard, Sampling, Submit
 from ..models.catalog import Catalog
+from ..streams.lifeline import Lifeline
 from ..streams.logprobs import Logprobs
 from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
@@ -28,7 +28,6 @@ from .prompt import prompt_tokens
 _COLDEST = 1e-30  # below it nothing but the likeliest token is ever drawn, and float32 ends
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
-GRACE_S = 1.0  # for the engine to end a sequence at its deadline; then a device operation is not coming back
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class Prepared:
     text: TextModel
     tokens: list[int]
     stops: StopMatcher
-    load_s: float
 
 
 @dataclass
@@ -49,7 +47,8 @@ class _Job:
     context: RequestContext
     params: GenerateParams
     arrived: float = field(default_factory=time.monotonic)
-    prepared: Prepared | None = None
+    prompt_tokens: int = 0
+    load_s: float = 0.0
     stream: Stream | None = None
 
     def __post_init__(self) -> None:
@@ -59,13 +58,12 @@ class _Job:
 
 
 class Generator:
-    """Serves ``generate`` requests; one per front. The engine has ``grace_s`` to react to a deadline."""
+    """Serves ``generate`` requests; one per front."""
 
-    def __init__(self, catalog: Catalog, streams: Streams, engine: Supervisor, grace_s: float = GRACE_S) -> None:
+    def __init__(self, catalog: Catalog, streams: Streams, lifeline: Lifeline) -> None:
         self._catalog = catalog
         self._streams = streams
-        self._engine = engine
-        self._grace_s = grace_s
+        self._lifeline = lifeline
 
     async def __call__(self, context: RequestContext, params: GenerateParams) -> Answer:
         job = _Job(context, params)
@@ -82,8 +80,8 @@ class Generator:
             params=params,
             seed=job.seed,
             arrived=job.arrived,
-            prompt_tokens=len(job.prepared.tokens) if job.prepared else 0,
-            load_s=job.prepared.load_s if job.prepared else 0.0,
+            prompt_tokens=job.prompt_tokens,
+            load_s=job.load_s,
             stream=job.stream,
             ending=ending,
             logprobs=logprobs,
@@ -93,37 +91,38 @@ class Generator:
         job.stream = None
         with anyio.CancelScope(deadline=job.deadline) as scope:
             job.context.on_cancel(scope.cancel)
-            job.prepared = await self._prepare(job.params, job.arrived)
+            job.stream = await self._prepare(job)
         if job.context.cancelled:
             raise Cancelled
-        if scope.cancelled_caught or job.prepared is None or time.monotonic() >= job.deadline:
+        if scope.cancelled_caught or job.stream is None or time.monotonic() >= job.deadline:
+            job.stream = None
             return never_begun(job.arrived)
-        return await self._run(job, job.prepared)
+        return await self._run(job, job.stream)
 
-    async def _prepare(self, params: GenerateParams, arrived: float) -> Prepared:
+    async def _prepare(self, job: _Job) -> Stream:
+        """The stream to run: from here on the prompt is in its journal only."""
+        params = job.params
         card, text, load_s = await self._catalog.ready(params.model)
-        load_s = min(load_s, time.monotonic() - arrived)  # a load that another request began has taken longer
+        # A load that another request began has taken longer than this one has waited.
+        job.load_s = min(load_s, time.monotonic() - job.arrived)
         tokens = await prompt_tokens(text, params, card.vocabulary)
+        job.prompt_tokens = len(tokens)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
         stops = await off_loop(StopMatcher, params.stop or [])
-        return Prepared(card, text, tokens, stops, load_s)
+        prepared = Prepared(card, text, tokens, stops)
+        return _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
 
-    async def _run(self, job: _Job, prepared: Prepared) -> Ending:
-        submit = _submission(self._streams.next_number(), job, prepared)
-        job.stream = stream = _stream(submit, job.params, prepared)
-        self._streams.open(stream)
-        if stream.id is not None:
-            job.context.answer_after(stream)
-        # The engine ends the sequence at its deadline; this is for one that hangs in a device operation.
-        overdue = asyncio.get_running_loop().call_at(job.deadline + self._grace_s, self._streams.give_up, stream)
-        try:
-            self._engine.send(submit)
-            job.context.on_cancel(lambda: self._engine.tell(Cancel(submit.seq)))
-            return await stream.ended
-        finally:
-            overdue.cancel()
-            self._streams.close(stream)
+    async def _run(self, job: _Job, stream: Stream) -> Ending:
+        with self._lifeline.carrying(stream):
+            if stream.id is not None:
+                job.context.answer_after(stream)
+            job.context.on_cancel(lambda: self._lifeline.end(stream, "cancelled"))
+            overdue = asyncio.get_running_loop().call_at(job.deadline, self._lifeline.end, stream, "deadline")
+            try:
+                return await stream.ended
+            finally:
+                overdue.cancel()
 
 
 def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:

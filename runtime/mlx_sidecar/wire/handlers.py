@@ -44,6 +44,8 @@ from ..engine.scheduler import Limits as QueueLimits
 from ..link import messages as link
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog, OnProgress
+from ..streams.journal import Journal
+from ..streams.lifeline import Lifeline
 from ..streams.registry import Streams
 from .context import RequestContext
 from .large import object_json
@@ -65,12 +67,16 @@ class Handlers:
         instance: str,
         catalog: Catalog,
         streams: Streams,
+        lifeline: Lifeline,
+        journal: Journal,
         engine: Supervisor,
         notify: Callable[[str, ProgressParams], None],
     ) -> None:
         self._instance = instance
         self._catalog = catalog
         self._streams = streams
+        self._lifeline = lifeline
+        self._journal = journal
         self._engine = engine
         self._notify = notify
         self._started_at = time.monotonic()
@@ -122,39 +128,57 @@ class Handlers:
 
     async def stats(self, context: RequestContext, params: NoParams) -> StatsResult:
         answer, health = await self._examine()
-        ready = self._engine.ready
         gauges = dict(answer.gauges) if answer else {}
+        queue = Queue(
+            waiting=int(gauges.pop("waiting", 0)),
+            running=int(gauges.pop("running", 0)),
+            limit=QueueLimits().waiting,
+        )
+        memory = _memory(gauges, self._engine.ready)
+        gauges |= {
+            "streams": len(self._streams),
+            "held": self._lifeline.held,
+            "journal_bytes": self._journal.held_bytes,
+        }
         return StatsResult(
             server=SERVER,
             instance=self._instance,
             uptime_s=time.monotonic() - self._started_at,
             engine=_engine_info(self._engine),
             health=health,
-            queue=Queue(
-                waiting=int(gauges.pop("waiting", 0)),
-                running=int(gauges.pop("running", 0)),
-                limit=QueueLimits().waiting,
-            ),
-            memory=_memory(gauges, ready),
-            counters=answer.counters if answer else {},
-            gauges={**gauges, "streams": len(self._streams)},
+            queue=queue,
+            memory=memory,
+            counters={**(answer.counters if answer else {}), **self._lifeline.counters},
+            gauges=gauges,
             histograms={name: Histogram.of(pairs) for name, pairs in answer.histograms.items()} if answer else {},
         )
 
     async def _examine(self) -> tuple[link.EngineStats | None, Health]:
         """The engine's own figures, and what their coming or not coming says of its health."""
         engine = self._engine
-        if engine.ready is None:
-            status: HealthStatus = "failed" if engine.state == "failed" else "starting"
-            return None, Health(status=status, reason=engine.reason)
+        if not engine.takes_work:
+            return None, self._health("failed" if engine.state == "failed" else "starting", engine.reason)
         try:
             answer = await asyncio.wait_for(engine.stats(), _STATS_WAIT_S)
         except EngineLost as error:
-            return None, Health(status="starting", reason=error.message)
+            return None, self._health("starting", error.message)
         except TimeoutError:
             because = f"the engine has not answered for {_STATS_WAIT_S} s: one device operation takes that long"
-            return None, Health(status="degraded", reason=because)
-        return answer, Health(status="ok", last_device_operation_s=answer.last_device_operation_s)
+            return None, self._health("degraded", because)
+        if self._lifeline.isolating:
+            return answer, self._health("degraded", "it is being found out which request ends the engine")
+        return answer, self._health("ok", engine.reason)
+
+    def _health(self, status: HealthStatus, reason: str | None) -> Health:
+        """``status`` beside what the engine's page says, which can be read whatever the engine does."""
+        engine, page = self._engine, self._engine.page
+        return Health(
+            status=status,
+            ready=status in ("ok", "degraded") and engine.takes_work and page.models > 0,
+            restarts=engine.restarts,
+            last_device_operation_s=time.monotonic() - page.ended_s if page.operations else None,
+            reason=reason,
+        )
 
     def discover(self, context: RequestContext, params: NoParams) -> DiscoverResult:
         return _discovered()
