@@ -21,8 +21,8 @@ class _Open:
     deltas: int = 0
     text: str = ""
     tokens: list[int] = field(default_factory=list)
-    owed: bool = False  # it was running when an engine was lost, and no new one is ready yet
-    interrupted: bool = False  # and its host was told
+    going: bool = False  # a delta came since it was asked for or interrupted
+    owed: bool = False  # a stream/interrupted: the engine was lost under it
 
 
 class Promises:
@@ -78,20 +78,21 @@ class Promises:
             expected = f"{request.deltas} at {len(request.text)}"
             self.broken.append(f"{id_}: delta {params['seq']} at {params['offset']} where {expected} was due")
         request.deltas += 1
+        request.going = True
         request.text += params["text"]
         request.tokens += params["tokens"]
 
     def engine_lost(self) -> None:
         """The host was told so."""
         for request in self._open.values():
-            request.owed |= request.deltas > 0
+            request.owed = request.going
 
     def engine_ready(self) -> None:
         """A new engine takes work. What ended with the old one has been answered by now."""
         for id_, request in self._open.items():
-            if request.owed and not request.interrupted:
+            if request.owed:
                 self.broken.append(f"{id_}: the engine was lost under it, and no stream/interrupted said so")
-            request.owed = request.interrupted = False
+            request.owed = False
 
     def interrupted(self, params: Frame) -> None:
         """A ``stream/interrupted``."""
@@ -101,7 +102,7 @@ class Promises:
             self.broken.append(f"stream {params['stream']}: interrupted after its answer")
             return
         request = self._open[id_]
-        request.interrupted = True
+        request.going = request.owed = False
         if params.get("last_seq", -1) != request.deltas - 1:
             self.broken.append(
                 f"{id_}: interrupted after delta {params.get('last_seq')}, and {request.deltas} had come"

@@ -43,11 +43,39 @@ class State(NamedTuple):
     because: str | None
 
 
-class Pings(NamedTuple):
-    """Seconds: how long each answer took, and how late the host itself was to ask."""
+class Pings:
+    """Seconds, one for each ping: how long its answer took, and for how long of that the host did not look.
 
-    took_s: list[float]
-    late_s: list[float]
+    The host's processes share cores with the engine's: what it asked or read late is not the sidecar's.
+    """
+
+    def __init__(self) -> None:
+        self.took_s: list[float] = []
+        self.own_s: list[float] = []
+        self._sent: dict[int, float] = {}
+        self._judged = 0
+
+    def sent(self, id_: int, at_s: float) -> None:
+        self._sent[id_] = at_s
+
+    def answered(self, id_: int, at_s: float) -> bool:
+        """Whether it was a ping that was answered."""
+        if (sent_s := self._sent.pop(id_, None)) is None:
+            return False
+        self.took_s.append(at_s - sent_s)
+        self.own_s.append(0.0)
+        return True
+
+    def woke(self, late_s: float) -> None:
+        """The host was ``late_s`` late to do something, so also to read what came since it did something last."""
+        for n in range(self._judged, len(self.own_s)):
+            self.own_s[n] = late_s
+        self._judged = len(self.own_s)
+
+    @property
+    def sidecars_s(self) -> list[float]:
+        """What of each was not the host's own."""
+        return [took - own for took, own in zip(self.took_s, self.own_s, strict=True)]
 
 
 class Host:
@@ -56,13 +84,12 @@ class Host:
     def __init__(self, *options: str, command: Sequence[str] = SERVE) -> None:
         self.promises = Promises()
         self.states: list[State] = []
-        self.pings = Pings([], [])
+        self.pings = Pings()
         self.heard_s = time.monotonic()  # of a request or of the engine
         self.acknowledges = True
         self._options = options
         self._connection = Connection(self._hear, self._lost, command)
         self._answers: dict[int, asyncio.Future[Frame]] = {}
-        self._pings: dict[int, float] = {}
         self._first_deltas: dict[object, asyncio.Future[float]] = {}
         self._entered = asyncio.Event()
         self._gone = False
@@ -140,9 +167,7 @@ class Host:
     def _hear(self, frame: Frame, at_s: float) -> None:
         if "method" in frame:
             self._told(frame["method"], frame["params"], at_s)
-        elif (sent_s := self._pings.pop(frame["id"], None)) is not None:
-            self.pings.took_s.append(at_s - sent_s)
-        else:
+        elif not self.pings.answered(frame["id"], at_s):
             self.heard_s = at_s
             self.promises.answered(frame)
             if (answer := self._answers.pop(frame["id"], None)) is not None and not answer.done():
@@ -188,8 +213,8 @@ class Host:
         due_s = time.monotonic()
         while not self._gone:
             now = time.monotonic()
-            self.pings.late_s.append(now - due_s)
-            self._pings[self._connection.send("ping", {})] = now
+            self.pings.woke(now - due_s)
+            self.pings.sent(self._connection.send("ping", {}), now)
             due_s = max(due_s + _PING_EVERY_S, now)
             await asyncio.sleep(due_s - now)
 

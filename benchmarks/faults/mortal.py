@@ -1,5 +1,6 @@
-"""A host that is there to die: started by ``Mortal`` with a plan, it starts a sidecar, gets somewhere, and waits for its
-end. As a program of its own it reads commands on stdin and says on stdout when they are done.
+"""A host that is there to die: ``Mortal`` starts it with a plan; it starts a sidecar, gets somewhere and waits.
+
+As a program of its own it reads commands on stdin and says on stdout when they are done.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
-STREAM = "mortal"
+Until = Literal["spawned", "ready", "streaming"]
 
 
 @dataclass(frozen=True)
@@ -24,26 +27,30 @@ class Plan:
     """What the host does before it waits. ``model`` is asked for a stream; ``until`` says how far things have come."""
 
     engine: Literal["fake", "mlx"] = "fake"
-    until: Literal["spawned", "ready", "streaming"] = "streaming"
+    until: Until = "streaming"
     model: str = "fake?tokens=100000&context=200000&delay_ms=5"
     in_thread: bool = False  # the sidecar is started by a thread that has ended by then
     as_daemon: bool = False  # the host is in a session of its own, its parent long gone
     leaks: bool = False  # a process that outlives the host has both pipe ends too
-    reads: bool = True  # goes on reading what the sidecar says
-    folder: str = ""  # for temporary files
+    reads: bool = True  # goes on reading what the sidecar says; what is to be closed later must not be read
 
 
 class Mortal:
-    """A host process, its sidecar, and who else has the pipes. Nothing of it is left after the block."""
+    """A host process, its sidecar, and who else has the pipes. Nothing of it is left after the block.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    Temporary files go into ``folder``.
+    """
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._plan = plan
+        self._folder = folder
 
     def __enter__(self) -> Self:
-        import psutil  # not for the program below: it starts often
-
-        command = [sys.executable, "-m", "benchmarks.faults.mortal", json.dumps(asdict(self.plan))]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [sys.executable, "-m", "benchmarks.faults.mortal", json.dumps(asdict(self._plan))]
+        environment = {**os.environ, "TMPDIR": str(self._folder)}
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         told = self._hear()
         self.host = psutil.Process(told["host"])
         self.front = psutil.Process(told["front"])
@@ -51,8 +58,8 @@ class Mortal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        for process in filter(None, [self.host, self.front, self.leak, *self.engines()]):
-            if process.is_running():  # not another one of the same number
+        for process in filter(None, [self.host, self.leak, *self.sidecar()]):
+            if alive(process):
                 process.kill()
         assert self._process.stdin
         assert self._process.stdout
@@ -60,22 +67,24 @@ class Mortal:
         self._process.stdout.close()
         self._process.wait()
 
-    def engines(self) -> list[Any]:
-        """Engine processes that the front has started and that have not ended, whoever their parent is by now."""
-        import psutil
+    def sidecar(self) -> list[psutil.Process]:
+        """What is alive of front and engines, whoever their parent is by now."""
+        return [*filter(alive, [self.front]), *self.engines()]
 
+    def engines(self) -> list[psutil.Process]:
+        """Engines of the front that are alive."""
         ours = ["--parent", str(self.front.pid)]
         found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            command = process.info["cmdline"] or []
-            if any(command[at : at + 2] == ours for at in range(len(command))):
+        for process in psutil.process_iter(["cmdline"]):
+            command = process.info["cmdline"] or []  # none: one that has ended, or not ours to see
+            if ours in (command[at : at + 2] for at in range(len(command))):
                 found.append(process)
         return found
 
-    def engine(self) -> Any:
+    def engine(self) -> psutil.Process:
         """The engine, from its very start."""
         while not (found := self.engines()):
-            assert self.front.is_running(), "the front has ended"
+            assert alive(self.front), "the front has ended"
         return found[0]
 
     def tell(self, command: Literal["ping", "close"]) -> None:
@@ -93,6 +102,14 @@ class Mortal:
         return told
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs: one that has ended and that nobody has waited for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 # From here on: the program.
 
 
@@ -105,15 +122,12 @@ class _Running:
 
     def start(self) -> None:
         """Until things have come as far as the plan says."""
-        environment = {**os.environ, **({"TMPDIR": self.plan.folder} if self.plan.folder else {})}
         command = [sys.executable, "-m", "mlx_sidecar", "serve", "--engine", self.plan.engine]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=ROOT
-        )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         if self.plan.until == "spawned":
             return
         self.say("initialize", {"protocol_version": 1, "client": {"name": "mortal"}}, 1)
-        self.say("generate", {"model": self.plan.model, "prompt": "x", "max_tokens": 100_000, "stream": STREAM}, 2)
+        self.say("generate", {"model": self.plan.model, "prompt": "x", "stream": "s", "ignore_eos": True}, 2)
         sought = b"stream/delta" if self.plan.until == "streaming" else b'"ready"'
         while sought not in self.stdout.readline():
             pass
@@ -143,12 +157,12 @@ class _Running:
 
 
 def _become_daemon() -> None:
-    """Twice a child, the first time the leader of a session, as daemons are made."""
-    for _ in range(2):
-        if os.fork():
-            os._exit(0)
-        if os.getsid(0) != os.getpid():
-            os.setsid()
+    """The child of the leader of a session that has ended, as daemons are made."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
 
 
 def main() -> None:
@@ -174,7 +188,7 @@ def main() -> None:
             running.pongs.acquire()
         else:
             running.stdin.close()
-            os.close(running.stdout.fileno())
+            running.stdout.close()
         _say({})
     signal.pause()
 
