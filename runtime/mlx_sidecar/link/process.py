@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from ..config import Config
@@ -42,7 +42,11 @@ class EngineProcess:
         return f"killed by signal {-code}{_named(-code)}"
 
     def kill(self) -> None:
-        """Have it end, without waiting for that."""
+        """Have it end, and what it has started, without waiting for that."""
+        if self.process.returncode is None:  # until it has been waited for, its group is no other's
+            # mlx runs compilers, which outlive it by seconds; asked to end, they take their temporary files along.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGTERM)
         self.process.kill()
 
 
