@@ -44,6 +44,7 @@ class Mortal:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
         self._folder = folder
+        self._seen: set[int] = set()  # engines, each the leader of a session
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "benchmarks.faults.mortal", json.dumps(asdict(self._plan))]
@@ -68,17 +69,20 @@ class Mortal:
         self._process.wait()
 
     def sidecar(self) -> list[psutil.Process]:
-        """What is alive of front and engines, whoever their parent is by now."""
-        return [*filter(alive, [self.front]), *self.engines()]
+        """What is alive of the front, its engines, and what those have started: mlx runs a compiler."""
+        self.engines()
+        return [*filter(alive, [self.front]), *(one for one in psutil.process_iter() if _session(one) in self._seen)]
 
     def engines(self) -> list[psutil.Process]:
-        """Engines of the front that are alive."""
+        """Engines of the front that are alive, whoever their parent is by now."""
         ours = ["--parent", str(self.front.pid)]
         found = []
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []  # none: one that has ended, or not ours to see
             if ours in (command[at : at + 2] for at in range(len(command))):
                 found.append(process)
+        # Between fork and exec it is a copy of the front, and not yet in a session of its own.
+        self._seen |= {process.pid for process in found}
         return found
 
     def engine(self) -> psutil.Process:
@@ -108,6 +112,14 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _session(process: psutil.Process) -> int | None:
+    """The session of a process that is alive."""
+    try:
+        return os.getsid(process.pid) if alive(process) else None
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 # From here on: the program.
