@@ -11,7 +11,7 @@ import mlx.core as mx
 import pytest
 
 from mlx_sidecar.engine import mlxlm
-from mlx_sidecar.engine.batch import Event, Work
+from mlx_sidecar.engine.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.geometry import probe
 from mlx_sidecar.engine.mlx_batch import MlxBatch
 from mlx_sidecar.engine.sampler import Sampled, Sampler
@@ -274,28 +274,66 @@ def test_logprobs_come_with_the_tokens_of_those_who_asked(new_batch: MakeBatch) 
     assert all(event.logprobs is None for event in driver.events if event.sequence is other)
 
 
-def test_a_failing_step_ends_its_batch_with_typed_errors_and_the_next_one_works(
+def test_a_failing_step_takes_all_caches_names_who_ran_and_leaves_a_batch_as_good_as_new(
     new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = new_batch()
     [expected] = run(batch, sequence([1, 2, 3]))
     driver = Driver(batch)
-    bad, neighbour = sequence([4]), sequence([5])
-    driver.add(bad, neighbour)
+    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6], paused=True)
+    driver.add(bad, neighbour, paused)
     with monkeypatch.context() as patch:
         patch.setattr(Sampler, "sample", failing("a bug"))
-        driver.step()
-    assert {event.sequence.id for event in driver.events} == {bad.id, neighbour.id}
-    assert all(event.reason == "error" and event.fault for event in driver.events)
-    assert all(event.fault and event.fault.kind == "internal_error" for event in driver.events)
+        with pytest.raises(StepFailed) as failed:
+            driver.step()
+    assert (failed.value.fault.kind, failed.value.for_memory) == ("internal_error", False)
+    assert failed.value.running == [bad, neighbour]
+    assert [(s.known, s.in_flight) for s in (bad, neighbour, paused)] == [(0, 0)] * 3
+    assert not batch.in_flight
+    assert batch.due_s(0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
+
+
+def test_whoever_is_in_flight_when_a_step_fails_is_among_those_who_ran_and_goes_on_at_the_same_token(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = new_batch()
+    [expected] = run(batch, sequence([1, 2, 3]))
+    driver = Driver(batch)
+    flying = sequence([1, 2, 3])
+    driver.add(flying)
+    while not batch.in_flight:
+        driver.step()
+    told = list(flying.generated)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlxBatch, "_read", broken)
+        with pytest.raises(StepFailed) as failed:
+            batch.step([], 0.0)
+    assert failed.value.running == [flying]
+    assert flying.generated == told
+    driver.running.clear()
+    driver.add(flying)
+    driver.drain()
+    assert flying.generated == expected
+
+
+def test_a_failure_holds_on_to_nothing_of_what_it_failed_with(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(new_batch())
+    driver.add(sequence([4]))
+    monkeypatch.setattr(Sampler, "sample", failing("a bug"))
+    with pytest.raises(StepFailed) as failed:
+        driver.step()
+    assert failed.value.__context__ is None
+    assert failed.value.__cause__ is None
 
 
 def broken(*_: object, **__: object) -> None:
     raise RuntimeError("a bug")
 
 
-def test_a_row_that_cannot_be_opened_ends_its_batch_and_the_next_one_works(
+def test_a_row_that_cannot_be_opened_fails_the_next_step_in_its_name(
     new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = new_batch()
@@ -307,8 +345,10 @@ def test_a_row_that_cannot_be_opened_ends_its_batch_and_the_next_one_works(
     with monkeypatch.context() as patch:
         patch.setattr(Sampler, "open", broken)
         driver.add(bad)
-    driver.step()
-    assert [(event.sequence, event.reason) for event in driver.events] == [(neighbour, "error"), (bad, "error")]
+    with pytest.raises(StepFailed) as failed:
+        driver.step()
+    assert failed.value.running == [bad]
+    assert (neighbour.known, neighbour.in_flight) == (0, 0)
     assert batch.due_s(0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
@@ -327,8 +367,10 @@ def test_a_row_that_cannot_be_kept_does_no_harm_to_those_who_come_later(
     with monkeypatch.context() as patch:
         patch.setattr(mx, "contiguous", broken)
         driver.end(gone, keep=True)
-    driver.drain()
-    assert [event.sequence for event in driver.events if event.reason == "error"] == others
+    if others:
+        with pytest.raises(StepFailed) as failed:
+            driver.step()
+        assert failed.value.running == []
     assert batch.due_s(0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
@@ -346,11 +388,12 @@ def test_running_out_of_memory_is_told_with_numbers(
     driver = Driver(new_batch())
     driver.add(sequence([4]))
     monkeypatch.setattr(Sampler, "sample", failing(message))
-    [event] = driver.step()
-    assert event.fault is not None
-    assert event.fault.kind == "out_of_memory"
-    assert event.fault.details["need_bytes"] == 987654321
-    assert 0 < int(event.fault.details["have_bytes"]) < LIMIT_BYTES
+    with pytest.raises(StepFailed) as failed:
+        driver.step()
+    fault = failed.value.fault
+    assert (fault.kind, failed.value.for_memory) == ("out_of_memory", True)
+    assert fault.details["need_bytes"] == 987654321
+    assert 0 < int(fault.details["have_bytes"]) < 987654321
 
 
 def failing(message: str) -> Callable[..., Sampled]:

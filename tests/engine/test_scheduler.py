@@ -78,7 +78,7 @@ class Driver:
         def short() -> bool:
             return self.scheduler.reserved_bytes + candidate.need_bytes > self.capacity
 
-        yielding = self.scheduler.yielding_bytes(candidate, self.now)
+        yielding = sum(victim.need_bytes for victim in self.scheduler.victims(candidate, self.now))
         if self.scheduler.reserved_bytes - yielding + candidate.need_bytes > self.capacity:
             return False
         while short():

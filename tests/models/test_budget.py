@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_sidecar.models import budget
 from mlx_sidecar.models.budget import LayerCost, SequenceCost
+from mlx_sidecar_protocol.errors import ModelLoadFailed, OutOfMemory
 
 layers = st.builds(LayerCost, st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 100), st.booleans())
 
@@ -44,7 +46,73 @@ def test_the_machine_limit_leaves_room_for_others() -> None:
     assert 0 < budget.machine_limit_bytes() < budget._physical_bytes()
 
 
-def test_a_cgroup_limit_counts_where_it_is_set(tmp_path: Path) -> None:
-    (tmp_path / "unset").write_text("max\n")
-    (tmp_path / "set").write_text("4096\n")
-    assert budget._cgroup_bytes([tmp_path / "unset", tmp_path / "set", tmp_path / "absent"]) == [4096]
+def tree(root: Path, cgroups: str | None, limits: dict[str, str]) -> list[int]:
+    """The limits that are found below ``root``, with ``limits`` as files below ``sys/fs/cgroup``."""
+    if cgroups is not None:
+        (root / "proc/self").mkdir(parents=True)
+        (root / "proc/self/cgroup").write_text(cgroups)
+    for name, text in limits.items():
+        file = root / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return budget.cgroup_limits_bytes(root)
+
+
+def test_limits_count_from_our_own_cgroup_up_to_the_root_and_not_beside_it(tmp_path: Path) -> None:
+    limits = {
+        "memory.max": "max",
+        "app.slice/memory.max": "400",
+        "app.slice/ours/memory.max": "500",
+        "app.slice/other/memory.max": "1",
+    }
+    assert sorted(tree(tmp_path, "0::/app.slice/ours\n", limits)) == [400, 500]
+
+
+def test_the_memory_controller_of_the_first_version_is_asked_the_same_way(tmp_path: Path) -> None:
+    limits = {
+        "memory/a/b/memory.limit_in_bytes": "300",
+        "memory/a/memory.limit_in_bytes": "700",
+        "memory/elsewhere/memory.limit_in_bytes": "1",
+    }
+    assert sorted(tree(tmp_path, "5:cpu,cpuacct:/elsewhere\n4:hugetlb,memory:/a/b\n0::/\n", limits)) == [300, 700]
+
+
+def test_a_path_that_only_the_outside_knows_leaves_the_limit_of_the_mount(tmp_path: Path) -> None:
+    assert set(tree(tmp_path, "0::/../../pod/box\n", {"memory.max": "4096"})) == {4096}
+
+
+def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
+    assert tree(tmp_path, None, {}) == []
+
+
+@given(st.text(), st.text())
+def test_no_path_leads_out_of_the_mount(path: str, more: str) -> None:
+    top = Path("/sys/fs/cgroup")
+    for directory in budget._upwards(top, f"/{path}/../{more}"):
+        assert directory == top or top in directory.parents
+        assert ".." not in directory.parts
+
+
+@pytest.mark.parametrize(
+    ("error", "numbers"),
+    [
+        (RuntimeError("[malloc] Unable to allocate 987 bytes."), (987, 500)),
+        (RuntimeError("[metal::malloc] Attempting to allocate 98 bytes which is greater than the maximum."), (98, 97)),
+        (RuntimeError("cudaMallocAsync(&p, n, s) failed: out of memory"), (0, 0)),
+        (MemoryError(), (0, 0)),
+        (OutOfMemory(need_bytes=2, have_bytes=1), (2, 1)),
+    ],
+)
+def test_an_allocation_that_failed_is_known_by_what_it_says_and_has_less_than_it_wanted(
+    error: Exception, numbers: tuple[int, int]
+) -> None:
+    typed = budget.out_of_memory(error, 500)
+    assert typed is not None
+    assert (typed.details["need_bytes"], typed.details["have_bytes"]) == numbers
+
+
+def test_an_allocation_that_failed_is_known_through_what_was_made_of_it() -> None:
+    wrapped = ModelLoadFailed("m", "its first token failed")
+    assert budget.out_of_memory(wrapped, 0) is None
+    wrapped.__cause__ = RuntimeError("[malloc] Unable to allocate 5 bytes.")
+    assert budget.out_of_memory(wrapped, 0) is not None

@@ -50,11 +50,7 @@ def main() -> NoReturn:
     inbox = Inbox(link)
     inbox.start()
     try:
-        _serve(link, inbox, page, options)
-    except RpcError as error:
-        logging.error("the engine cannot serve as configured: %s", error.message)
-        link.sendall(encode(Refused(0, fault_of(error))))
-        os._exit(REFUSED_STATUS)
+        _start(link, inbox, page, options).run()
     except ConnectionError:
         os._exit(0)  # the front is gone, and we noticed in a send before the inbox did
     except Exception:
@@ -63,12 +59,18 @@ def main() -> NoReturn:
         os._exit(FAILED_STATUS)
 
 
-def _serve(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Namespace) -> NoReturn:
+def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Namespace) -> Engine:
+    """An engine whose device works. If there can be none, the front is told why, and the process ends."""
     wanted_bytes: int | None = options.memory_limit_bytes
-    backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options.numerics, wanted_bytes)
     trace = None if options.trace is None else Trace(options.trace)
-    engine = Engine(link, inbox, backend, Limits(), limit_bytes, trace)
-    page.note(taken=2**62, models=1)  # until the loop notes what it does: nothing it is sent is taken for overdue
+    try:
+        backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options.numerics, wanted_bytes)
+        backend.prove()
+    except RpcError as error:
+        logging.error("the engine cannot serve: %s", error.message)
+        link.sendall(encode(Refused(0, fault_of(error))))
+        os._exit(REFUSED_STATUS)
+    engine = Engine(link, inbox, backend, Limits(), limit_bytes, trace, page=page, stall_after_s=options.stall_after_s)
     link.sendall(
         encode(
             Ready(
@@ -82,7 +84,7 @@ def _serve(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
             )
         )
     )
-    engine.run()
+    return engine
 
 
 def _fake(wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--numerics", choices=("fast", "exact"), default="fast")
     parser.add_argument("--memory-limit-bytes", type=int)
     parser.add_argument("--trace", type=Path, help="a file to append a time line to")
+    parser.add_argument("--stall-after-s", type=float, default=10.0, help="no bound on the page is lower")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the Python code a model directory brings")
     parser.add_argument("--log-level", default="warning")
     return parser

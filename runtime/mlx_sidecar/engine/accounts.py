@@ -25,6 +25,13 @@ COUNTERS = (
     "loads",
     "unloads",
     "evictions",
+    # At the edge of memory, in the order of what is tried.
+    "kept_released",
+    "parked_for_memory",
+    "waits_for_memory",
+    "refused_for_memory",
+    "allocation_failures",
+    "dropped",
 )
 HISTOGRAMS = (
     "queue_s",
@@ -100,13 +107,20 @@ class Accounts:
         if self._trace is not None:
             self._trace_life(self._trace, sequence, reason, now)
 
+    def dropped(self, sequences: list[Sequence], now: float) -> None:
+        """``sequences`` are gone with a step that failed."""
+        self.metrics.count("dropped", len(sequences))
+        if self._trace is not None:
+            for sequence in sequences:
+                self._trace_life(self._trace, sequence, "dropped", now)
+
     def idle(self) -> None:
         """There is time to write."""
         if self._trace is not None:
             self._trace.flush()
 
     @staticmethod
-    def _trace_life(trace: Trace, sequence: Sequence, reason: FinishReason, now: float) -> None:
+    def _trace_life(trace: Trace, sequence: Sequence, reason: str, now: float) -> None:
         began = now if sequence.started_s is None else sequence.started_s
         first = now if sequence.first_token_s is None else sequence.first_token_s
         trace.phase(sequence.id, "queue", sequence.arrived_s, began, priority=sequence.priority)

@@ -1,7 +1,7 @@
 """Who gets a place and memory for it, and who gives his up. At the edge of memory: what is merely kept goes first, then
 
 idle models, then the caches of less urgent sequences, which wait and are computed again; only what could never fit is
-refused.
+refused. An allocation that fails takes the same way: then the edge is where the device says it is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from mlx_sidecar_protocol.errors import OutOfMemory
 
 from ..models.registry import Registry
 from .accounts import Accounts
+from .batch import StepFailed
 from .scheduler import Scheduler
 from .sequence import Sequence
 
 log = logging.getLogger(__name__)
+
+# An allocation may lack a few bytes of many: after each that fails, sequences may hold so much less together at least.
+LEAST_LESS = 0.25
 
 
 class Admission:
@@ -30,6 +34,7 @@ class Admission:
         """Raise ``OutOfMemory``, with the numbers, if ``sequence`` could not start even if it were alone."""
         most = self._models.most_bytes(sequence.model)
         if sequence.need_bytes > most:
+            self._accounts.metrics.count("refused_for_memory")
             raise OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=most)
 
     def admit(self, now: float) -> Sequence | None:
@@ -55,21 +60,42 @@ class Admission:
 
         only one that holds any, it is returned: it has outgrown the machine.
         """
-        while self._models.free_bytes < 0:
-            if self._spare(0):
-                continue
+        while not self._spare(0, alone=self._scheduler.holders <= 1):
             last = self._scheduler.youngest(now)
             if last is None:
                 return None
-            if self._scheduler.running + self._scheduler.parked == 1:
+            if self._scheduler.holders == 1:
                 # Until a load is over it takes more than it is given: then its model goes, if it is not wanted.
                 return None if self._models.loading else last
-            self._drop(last, now)
+            self._park(last, now)
+        return None
+
+    def allocation_failed(self, model: str, failure: StepFailed, now: float) -> Sequence | None:
+        """The device did not have what a step of ``model`` wanted. What is kept is given back, the sequences of the
+        batch wait and are computed again, and less is held at once for a while. The only one that holds memory gets
+        what idle models hold; if there is none, it is returned: it cannot run on this machine.
+        """
+        self._accounts.metrics.count("allocation_failures")
+        lost, wanted_bytes = self._scheduler.holders_of(model), int(failure.fault.details["need_bytes"])
+        alone = self._scheduler.holders <= 1
+        held_bytes = self._models.held_bytes + failure.released_bytes
+        least_bytes = int(LEAST_LESS * self._scheduler.reserved_bytes) + 1
+        freed_bytes = failure.released_bytes + self._models.release_kept()
+        if alone:
+            freed_bytes = freed_bytes or self._models.release_idle(wanted_bytes)
+        else:
+            self._models.ceiling.lower(held_bytes, max(wanted_bytes, least_bytes), now)
+        self._models.reclaim()
+        if alone and lost and not freed_bytes:
+            return lost[0]
+        for sequence in lost:
+            self._park(sequence, now)
         return None
 
     def _give_place(self, candidate: Sequence, now: float) -> None:
         self._make_place(candidate, now)
         parked, first = candidate.parked, not candidate.admitted_s
+        candidate.short = False
         self._scheduler.admit(candidate, now)
         if not parked:
             self._models.resident(candidate.model).loaded.batch.open(candidate)
@@ -85,27 +111,37 @@ class Admission:
     def _make_room(self, candidate: Sequence, now: float) -> bool:
         # One that was parked holds its cache, and its next room is reserved with it.
         need_bytes = 0 if candidate.parked else candidate.need_bytes
-        while self._models.free_bytes < need_bytes:
-            if self._spare(need_bytes):
-                continue
-            lacking_bytes = need_bytes - self._scheduler.yielding_bytes(candidate, now)
-            if self._models.free_bytes < lacking_bytes and not self._spare(lacking_bytes):
+        while True:
+            others = self._scheduler.holders - candidate.parked
+            if self._spare(need_bytes, alone=not others):
+                return True
+            victims = self._scheduler.victims(candidate, now)
+            lacking_bytes = need_bytes - sum(victim.need_bytes for victim in victims)
+            if not self._spare(lacking_bytes, alone=len(victims) == others):
+                self._wait(candidate)
                 return False  # nobody loses a cache in vain
             victim = self._scheduler.victim(candidate, now, for_memory=True)
             assert victim is not None
-            self._drop(victim, now)
-        return True
+            self._park(victim, now)
 
-    def _spare(self, need_bytes: int) -> bool:
+    def _wait(self, candidate: Sequence) -> None:
+        if not candidate.short:
+            candidate.short = True
+            self._accounts.metrics.count("waits_for_memory")
+
+    def _spare(self, need_bytes: int, *, alone: bool) -> bool:
         """Give back what nobody uses now, as far as ``need_bytes`` ask for it; False if that is not enough."""
+        if self._models.room_bytes(alone=alone) >= need_bytes:
+            return True
         try:
-            self._models.make_room(need_bytes)
+            self._models.make_room(need_bytes, alone=alone)
         except OutOfMemory:
             return False
         return True
 
-    def _drop(self, victim: Sequence, now: float) -> None:
+    def _park(self, victim: Sequence, now: float) -> None:
         log.info("sequence %d gives its cache up and waits", victim.id)
         self._accounts.metrics.count("preemptions")
+        self._accounts.metrics.count("parked_for_memory")
         self._models.resident(victim.model).loaded.batch.close(victim, keep=False)
         self._scheduler.park(victim, now, keep=False)

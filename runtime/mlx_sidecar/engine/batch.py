@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from mlx_sidecar_protocol.errors import OutOfMemory
+
 from ..link.messages import Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
@@ -36,8 +38,29 @@ class Event(NamedTuple):
     logprobs: list[TokenLogprob] | None = None
 
 
+class StepFailed(Exception):
+    """A step failed and took with it what its batch held of all its sequences: none of them has a place any more, and
+
+    the batch is as good as new. ``running`` took part in it or were in flight, or stand for what could not be opened;
+    ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if an allocation failed.
+    """
+
+    def __init__(self, fault: Fault, running: list[Sequence], released_bytes: int = 0) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+        self.running = running
+        self.released_bytes = released_bytes
+
+    @property
+    def for_memory(self) -> bool:
+        return self.fault.kind == OutOfMemory.kind
+
+
 class Batch(Protocol):
-    """The sequences of one model that have a place on the device. Only the step loop calls it."""
+    """The sequences of one model that have a place on the device. Only the step loop calls it.
+
+    ``step`` alone raises: what goes wrong in the other methods fails the next step.
+    """
 
     def open(self, sequence: Sequence) -> None:
         """Give ``sequence`` a place, after its arrival or after its cache was dropped.
@@ -53,8 +76,8 @@ class Batch(Protocol):
         """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
 
         While a step is in flight, prefill may not be asked for: give no work first. Advances ``known``, ``in_flight``
-        and ``generated`` of the sequences. Empty ``work`` reads what is in flight. A failure ends the sequences it
-        took with it as events, it does not raise.
+        and ``generated`` of the sequences. Empty ``work`` reads what is in flight. Raises ``StepFailed``, and then has
+        told everything that ``generated`` says.
         """
         ...
 

@@ -21,8 +21,9 @@ from .. import __version__
 from ..link.messages import Fault, Load, ModelCard, TokenLogprob
 from ..models.budget import LayerCost, SequenceCost
 from ..models.registry import LoadedModel, LoadStep
-from .batch import Event, Work
+from .batch import Event, StepFailed, Work
 from .fake_script import END, VOCABULARY, Script
+from .faults import fault_of
 from .sequence import Sequence
 
 CRASH_STATUS = 70
@@ -42,6 +43,7 @@ class _Run:
     answer: Iterator[int]
     at: int  # the answer's tokens so far, those before a restart included
     due_s: float
+    poison: bool  # the engine does not survive a step with it
 
 
 class FakeBatch:
@@ -62,7 +64,8 @@ class FakeBatch:
         for _ in range(at):
             next(answer)
         due_s = sequence.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
-        self._runs[sequence.id] = _Run(sequence, answer, at, due_s)
+        poison = self._script.poison_prompt or self._script.poison_token in prompt
+        self._runs[sequence.id] = _Run(sequence, answer, at, due_s, poison)
         sequence.known = sequence.total - 1
         if sequence.started_s is None:
             sequence.started_s = sequence.admitted_s
@@ -79,11 +82,19 @@ class FakeBatch:
     def step(self, work: list[Work], now: float) -> list[Event]:
         """One token for every sequence that is due."""
         runs = [self._runs[given.sequence.id] for given in work]
-        return [self._advance(run) for run in runs if run.due_s <= now]
+        if any(run.poison for run in runs):
+            os._exit(CRASH_STATUS)
+        if 0 < self._script.memory_rows < len(work):
+            need_bytes = work[-1].sequence.need_bytes
+            raise self._failed(errors.OutOfMemory(need_bytes=need_bytes, have_bytes=0), work)
+        due = [run for run in runs if run.due_s <= now]
+        # Before anybody has a token of this step: what a step that fails has done is lost.
+        for run in due:
+            self._misbehave(run, work)
+        return [self._advance(run) for run in due]
 
     def _advance(self, run: _Run) -> Event:
         sequence = run.sequence
-        self._misbehave(run)
         if run.at == self._script.fail_after:
             return Event(sequence, [], "error", Fault("internal_error", "the script says so"))
         token = next(run.answer)
@@ -98,13 +109,22 @@ class FakeBatch:
         full = len(sequence.generated) >= sequence.limit
         return Event(sequence, [token], "length" if full else None, logprobs=_logprobs(sequence, token))
 
-    def _misbehave(self, run: _Run) -> None:
-        script = self._script
-        resumed_past_it = run.sequence.emitted >= max(script.crash_after, 1)
-        if run.at == script.poison_after or (run.at == script.crash_after and not resumed_past_it):
+    def _misbehave(self, run: _Run, work: list[Work]) -> None:
+        script, sequence, at = self._script, run.sequence, run.at
+        # It has been so far before, in an engine or a batch that went down with it.
+        resumed = (sequence.again or sequence.emitted > 0) and sequence.emitted == at
+        if at == script.poison_after or (at == script.crash_after and not resumed):
             os._exit(CRASH_STATUS)
-        if run.at == script.hang_after:
+        if at == script.poison_hang or (at == script.hang_after and not resumed):
             threading.Event().wait()  # for ever: a device operation that does not come back
+        if at == script.poison_raise or (at == script.raise_after and not resumed):
+            raise self._failed(errors.InternalError(), work)
+
+    def _failed(self, error: errors.RpcError, work: list[Work]) -> StepFailed:
+        for run in self._runs.values():
+            run.sequence.known = 0
+        self._runs.clear()
+        return StepFailed(fault_of(error), [given.sequence for given in work])
 
 
 def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
@@ -126,6 +146,9 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.versions = {"mlx_sidecar": __version__, "python": platform.python_version()}
+
+    def prove(self) -> None:
+        """There is nothing to compute."""
 
     def estimate(self, load: Load) -> int:
         return Script.of(load.model).memory_bytes

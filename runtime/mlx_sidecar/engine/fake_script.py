@@ -30,9 +30,15 @@ class Script:
     load_steps: int = 4
     fail_load: str = ""
     fail_after: int = -1
+    raise_after: int = -1
+    poison_raise: int = -1
     crash_after: int = -1
     poison_after: int = -1
+    poison_prompt: bool = False
+    poison_token: int = -1
     hang_after: int = -1
+    poison_hang: int = -1
+    memory_rows: int = 0
     context: int = 8192
     memory_bytes: int = 1_000_000
     token_bytes: int = 0

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
-from mlx_sidecar_protocol.errors import ModelNotLoaded, OutOfMemory, RpcError
+from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
 from ..link.codec import encode
 from ..link.messages import (
     Cancel,
     EngineStats,
-    Fault,
+    Evicted,
     Finished,
-    FinishReason,
     Load,
     Loaded,
     Models,
@@ -27,19 +28,25 @@ from ..link.messages import (
     Timing,
     ToEngine,
     ToFront,
-    Tokens,
     Unload,
     Unloaded,
 )
+from ..link.page import Page
 from ..models.registry import Backend, Registry
+from ..models.resident import Loading
 from ..observe.trace import Trace
 from .accounts import Accounts
 from .admission import Admission
-from .batch import Event, Work
+from .batch import StepFailed, Work
+from .bounds import Bounds
 from .faults import fault_of
 from .inbox import Inbox
+from .notes import Notes
+from .outcomes import Outcomes
 from .scheduler import Limits, Scheduler
-from .sequence import Sequence, tokens_left
+from .sequence import sequence_of, tokens_left
+
+log = logging.getLogger(__name__)
 
 # The next request is served sooner by buffers that the system need not find and clear again (0.4 s for 350 MB); but who
 # has not computed for so long should not hold them.
@@ -59,10 +66,17 @@ class Engine:
         limits: Limits,
         limit_bytes: int,
         trace: Trace | None = None,
+        *,
+        page: Page | None = None,
+        stall_after_s: float = Bounds.stall_after_s,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``page`` is what the front reads of us, by default nobody's; it is told bounds of ``stall_after_s`` at least.
+        ``clock`` gives seconds."""
         self._link = link
         self._inbox = inbox
         self._backend = backend
+        self._clock = clock
         self._scheduler = Scheduler(limits)
         self._accounts = Accounts(trace)
         self._models = Registry(
@@ -71,24 +85,34 @@ class Engine:
             self._accounts.metrics,
             self._scheduler.streams,
             lambda: self._scheduler.reserved_bytes,
+            lambda model: self._send([Evicted(model)]),
         )
         self._tidy_at_s = float("inf")
         self._admission = Admission(self._scheduler, self._models, self._accounts)
+        self._outcomes = Outcomes(self._scheduler, self._models, self._admission, self._accounts)
+        self._bounds = Bounds(stall_after_s)
+        self._notes = Notes(page or Page.create(), self._models.in_flight)
 
     def run(self) -> NoReturn:
         while True:
-            now = time.monotonic()
-            self._end_late(now)
-            self._models.expire(now)
-            self._admit(now)
-            lanes = self._lanes(now)
-            due = [lane for lane, due_s in lanes.items() if due_s <= now]
-            self._accounts.due(due, now)
-            if lane := self._scheduler.next_lane(due):
-                self._send(self._operate(lane, sharing=len(due)))
-                self._keep_to_budget()
-            for message in self._inbox.take(0.0 if lane else self._idle_s(lanes, now)):
-                self._receive(message)
+            self.turn()
+
+    def turn(self) -> None:
+        """Decide, let the device do one operation at most, and take in what the front has said, or wait for it."""
+        now = self._clock()
+        self._end_late(now)
+        self._models.expire(now)
+        self._admit(now)
+        lanes = self._lanes(now)
+        due = [lane for lane, due_s in lanes.items() if due_s <= now]
+        self._accounts.due(due, now)
+        if lane := self._scheduler.next_lane(due):
+            self._send(self._operate(lane, sharing=len(due)))
+            self._keep_to_budget()
+        self._notes.note(models=self._models.count)
+        for message in self._inbox.take(0.0 if lane else self._idle_s(lanes, now)):
+            self._receive(message)
+            self._notes.note(taken=1, models=self._models.count)
 
     def _lanes(self, now: float) -> dict[Lane, float]:
         """Who wants the device, and when each can go on."""
@@ -109,25 +133,30 @@ class Engine:
     def _operate(self, lane: Lane, sharing: int) -> list[ToFront]:
         """One bounded operation on the device. Nothing else in this process touches it."""
         kind, model = lane
-        began = time.monotonic()
+        began = self._clock()
         work: list[Work] = []
         whole = True
         if kind == "load":
             assert self._models.loading is not None
-            told = self._models.advance(self._models.loading, began)
+            told = self._load(self._models.loading, began)
         else:
-            work, events, whole = self._step(model, began, sharing)
-            now = time.monotonic()
-            told = [message for event in events for message in self._tell(event, now)]
-        ended = time.monotonic()
+            work, told, whole = self._step(model, began, sharing)
+        ended = self._clock()
+        self._notes.end(ended)
         self._tidy_at_s = ended + TIDY_AFTER_S
         self._scheduler.charge(lane, ended - began)
         self._accounts.operated(lane, began, ended, work, whole=whole)
         return told
 
-    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[Event], bool]:
-        """What was given to do, what came of it or of the step before, and whether its time is that of a step."""
-        batch = self._models.resident(model).loaded.batch
+    def _load(self, loading: Loading, now: float) -> list[ToFront]:
+        self._notes.begin_load(loading.ops, self._bounds.unmeasured_s(loading.estimated_bytes))
+        return self._models.advance(loading, now)
+
+    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[ToFront], bool]:
+        """What was given to do, what there is to tell of this or of the step before, and whether its time is that of a
+        step."""
+        resident = self._models.resident(model)
+        batch = resident.loaded.batch
         work = self._scheduler.plan(model, began, sharing)
         if batch.in_flight and any(given.tokens > 1 for given in work):
             work = []  # what is in flight is told first, or its streams would wait for the prefill as well
@@ -135,59 +164,39 @@ class Engine:
             if given.sequence.started_s is None:
                 given.sequence.started_s = began
         overlapped = batch.in_flight
-        events = batch.step(work, began)
+        expected_s = self._scheduler.expected_s(model, work)
+        bound_s = self._bounds.step_s(expected_s, resident.loaded.card.memory_bytes)
+        self._notes.begin_step(model, [given.sequence.id for given in work], bound_s)
+        try:
+            events = batch.step(work, began)
+        except StepFailed as failure:
+            return work, self._outcomes.failed(model, failure, self._clock()), False
+        now = self._clock()
         # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
         whole = batch.in_flight == overlapped
         if whole:
-            self._scheduler.account(model, work, time.monotonic() - began)
-        return work, events, whole
-
-    def _tell(self, event: Event, now: float) -> list[ToFront]:
-        sequence, tokens, reason, fault, logprobs = event
-        messages: list[ToFront] = []
-        if tokens:
-            messages.append(Tokens(sequence.id, tokens, logprobs))
-            self._accounts.generated(sequence, len(tokens), now)
-            if sequence.first_token_s is None:
-                sequence.first_token_s = now
-            sequence.last_token_s = now
-        if reason is not None:
-            messages.append(self._retire(sequence, reason, now, fault))
-        return messages
-
-    def _retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
-        """The end of ``sequence``, wherever it is. What a prefill that was broken off has done is kept."""
-        resident = self._models.resident(sequence.model)
-        broken_off = reason != "error" and sequence.first_token_s is None
-        resident.loaded.batch.close(sequence, keep=broken_off and self._models.free_bytes >= sequence.need_bytes)
-        resident.last_used_s = now
-        self._scheduler.retire(sequence, now)
-        self._accounts.ended(sequence, reason, now)
-        started = sequence.started_s is not None
-        return Finished(sequence.id, reason, started, sequence.timing(now), sequence.cached_tokens, fault)
+            self._scheduler.account(model, work, now - began)
+        return work, [message for event in events for message in self._outcomes.tell(event, now)], whole
 
     def _end_late(self, now: float) -> None:
-        self._send([self._retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])
+        self._send([self._outcomes.retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])
 
     def _admit(self, now: float) -> None:
         while (stuck := self._admission.admit(now)) is not None:
-            self._end_for_memory(stuck, self._models.free_bytes, now)
+            self._send([self._outcomes.out_of_memory(stuck, self._models.free_bytes, now)])
 
     def _keep_to_budget(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         while (outgrown := self._admission.keep_to_budget(now)) is not None:
-            self._end_for_memory(outgrown, outgrown.need_bytes + self._models.free_bytes, now)
-
-    def _end_for_memory(self, sequence: Sequence, have_bytes: int, now: float) -> None:
-        error = OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=max(0, have_bytes))
-        self._send([self._retire(sequence, "error", now, fault_of(error))])
+            have_bytes = outgrown.need_bytes + self._models.free_bytes
+            self._send([self._outcomes.out_of_memory(outgrown, have_bytes, now)])
 
     def _receive(self, message: ToEngine) -> None:
-        now = time.monotonic()
+        now = self._clock()
         try:
             match message:
                 case Submit():
-                    self._send(self._submit(message, now))
+                    self._send(self._take_in(message, now))
                 case Cancel():
                     self._send(self._cancel(message, now))
                 case Pause() | Resume():
@@ -205,24 +214,27 @@ class Engine:
             self._accounts.metrics.count("refused")
             self._send([_refusal(message, error)])
 
+    def _take_in(self, submit: Submit, now: float) -> list[ToFront]:
+        self._notes.begin_message(submit.seq, self._bounds.stall_after_s)
+        try:
+            return self._submit(submit, now)
+        except RpcError:
+            raise
+        except Exception as error:  # a bug that one request brings out is no end of the others
+            log.exception("sequence %d cannot be taken in", submit.seq)
+            if (sequence := self._scheduler.find(submit.seq)) is not None:
+                self._scheduler.retire(sequence, now)
+            raise InternalError() from error
+        finally:
+            self._notes.end(self._clock())
+
     def _submit(self, submit: Submit, now: float) -> list[ToFront]:
         resident = self._models.resident(submit.model)
         resident.last_used_s = now
         self._accounts.metrics.count("requests")
         card, _, cost = resident.loaded
-        sequence = Sequence(
-            id=submit.seq,
-            model=submit.model,
-            tokens=submit.tokens,
-            emitted=submit.emitted,
-            sampling=submit.sampling,
-            stop_tokens=submit.stop_tokens,
-            limit=tokens_left(submit, card.context_length, card.vocabulary),
-            cost=cost,
-            arrived_s=now,
-            priority=submit.priority,
-            deadline_s=float("inf") if submit.deadline_s is None else now + submit.deadline_s,
-        )
+        limit = tokens_left(submit, card.context_length, card.vocabulary)
+        sequence = sequence_of(submit, limit, cost, now)
         if sequence.limit <= 0:  # it had generated all it may before the restart
             return [Finished(submit.seq, "length", False, sequence.timing(now))]
         self._admission.check(sequence)
@@ -233,7 +245,7 @@ class Engine:
         sequence = self._scheduler.find(cancel.seq)
         if sequence is None:  # it has just finished: its answer is on the way
             return []
-        return [self._retire(sequence, cancel.reason, now)]
+        return [self._outcomes.retire(sequence, cancel.reason, now)]
 
     def _flow(self, message: Pause | Resume, now: float) -> None:
         sequence = self._scheduler.find(message.seq)
@@ -249,7 +261,7 @@ class Engine:
         if unload.force:
             fault = fault_of(ModelNotLoaded(unload.model))
             sequences = self._scheduler.of_model(unload.model)
-            ended += [self._retire(sequence, "error", now, fault) for sequence in sequences]
+            ended += [self._outcomes.retire(sequence, "error", now, fault) for sequence in sequences]
         freed, refused = self._models.unload(unload.model, unload.force)
         return [*ended, *refused, Unloaded(unload.op, freed)]
 
@@ -266,6 +278,8 @@ class Engine:
             "device_s": accounts.device_s,
             **self._backend.gauges(),
         }
+        if (ceiling_bytes := self._models.ceiling.limit_bytes) is not None:
+            gauges["ceiling_bytes"] = ceiling_bytes
         last = accounts.last_operation_s
         return EngineStats(
             op,

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import ModelLoadFailed
+from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from .. import __version__
 from ..link.messages import Load, ModelCard
@@ -42,6 +42,15 @@ class MlxBackend:
             "mlx_lm": mlxlm.VERSION,
             "python": platform.python_version(),
         }
+
+    def prove(self) -> None:
+        square = mx.arange(16, dtype=mx.float32).reshape(4, 4)
+        try:
+            traced = mx.trace(square @ square).item()
+        except (RuntimeError, ValueError) as error:
+            raise EngineLost(f"{self.device} cannot multiply two small matrices: {error}") from error
+        if traced != 1060:
+            raise EngineLost(f"{self.device} multiplies two small matrices wrongly")
 
     def estimate(self, load: Load) -> int:
         return inspect(load.model, load.path).loaded_bytes(self._dtype(load))

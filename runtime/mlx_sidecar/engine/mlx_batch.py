@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import NamedTuple, cast
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
+from mlx_sidecar_protocol.errors import InternalError
 
 from ..link.messages import FinishReason, TokenLogprob
-from .batch import Event, Work
+from ..models.budget import out_of_memory
+from .batch import Event, StepFailed, Work
 from .faults import fault_of
 from .forward import Forward, Part
 from .sampler import Sampled, Sampler
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 # Freed buffers that mlx keeps for reuse are of the sizes of caches that grow: now and then the old ones have to go.
 _STEPS_BETWEEN_CLEARINGS = 512
-# "[malloc] Unable to allocate N bytes", "[metal::malloc] Attempting to allocate N bytes which is …".
-_ALLOCATION = re.compile(r"malloc.* allocate (\d+) bytes")
 
 
 class _Flight(NamedTuple):
@@ -34,6 +32,13 @@ class _Flight(NamedTuple):
     sequences: list[Sequence | None]
     sampled: Sampled | None
     state: list[mx.array]
+
+
+class _Broken(NamedTuple):
+    """What opening or closing the row of ``sequence`` raised: the next step fails with it."""
+
+    error: Exception
+    sequence: Sequence
 
 
 class MlxBatch:
@@ -48,7 +53,7 @@ class MlxBatch:
         self._limit_bytes = limit_bytes
         self._sequences: dict[int, Sequence] = {}
         self._flight: _Flight | None = None
-        self._broken: Exception | None = None  # what opening or closing a row raised: the next step fails with it
+        self._broken: _Broken | None = None
         self._steps = 0
 
     @property
@@ -66,9 +71,8 @@ class MlxBatch:
         self._sequences[sequence.id] = sequence
         try:
             self._open(sequence)
-        except Exception as error:
-            log.exception("the row of sequence %d cannot be opened", sequence.id)
-            self._broken = error
+        except Exception as error:  # noqa: BLE001 - the next step fails with it
+            self._broken = self._broken or _Broken(error, sequence)
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.tokens + sequence.generated
@@ -87,13 +91,13 @@ class MlxBatch:
         try:
             if self._broken is None:
                 self._close(sequence, keep=keep)
-        except Exception as error:
-            log.exception("the row of sequence %d cannot be closed", sequence.id)
-            self._broken = error
+        except Exception as error:  # noqa: BLE001 - the next step fails with it
+            self._broken = _Broken(error, sequence)
         sequence.known = sequence.in_flight = 0
         if not self._sequences:
             self._flight = None
             if self._broken is not None:
+                log.error("the row of sequence %d is broken", self._broken.sequence.id, exc_info=self._broken.error)
                 self._reset()
 
     def _close(self, sequence: Sequence, *, keep: bool) -> None:
@@ -107,19 +111,24 @@ class MlxBatch:
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         try:
-            if self._broken is not None:
-                raise self._broken
-            before, self._flight = self._flight, None
-            if not work:
-                return self._read(before)
-            # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-            overlaps = all(given.tokens == 1 for given in work)
-            assert overlaps or before is None
-            self._flight = self._launch(work, before)
-            return self._read(before) if overlaps else self._read_flight()
-        except Exception as error:
-            log.exception("a step failed; it ends %d sequences", len(self._sequences))
-            return self._fail(error)
+            return self._step(work)
+        except Exception as error:  # noqa: BLE001 - logged and told
+            failed = self._failed(error, work)
+        # Out here nothing holds on to the frames of the failure any more, nor to the arrays in them.
+        self._reset()
+        raise failed
+
+    def _step(self, work: list[Work]) -> list[Event]:
+        if self._broken is not None:
+            raise self._broken.error
+        before, self._flight = self._flight, None
+        if not work:
+            return self._read(before)
+        # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
+        overlaps = all(given.tokens == 1 for given in work)
+        assert overlaps or before is None
+        self._flight = self._launch(work, before)
+        return self._read(before) if overlaps else self._read_flight()
 
     def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
         """Give the device a step; its tokens may be those that ``before`` is about to sample."""
@@ -167,28 +176,28 @@ class MlxBatch:
         reason: FinishReason | None = "length" if len(sequence.generated) >= sequence.limit else None
         return Event(sequence, [token], reason, logprobs=None if logprob is None else [logprob])
 
-    def _fail(self, error: Exception) -> list[Event]:
-        """End everything: how far the caches got is not known."""
-        fault = fault_of(self._typed(error))
-        lost = list(self._sequences.values())
-        self._sequences.clear()
-        self._flight = None
-        self._reset()
-        mx.clear_cache()
-        return [Event(sequence, [], "error", fault) for sequence in lost]
+    def _failed(self, error: Exception, work: list[Work]) -> StepFailed:
+        """What to tell of ``error``: an allocation that failed says how many bytes it wanted, the rest is our fault."""
+        running = [given.sequence for given in work]
+        running += [other for other in self._sequences.values() if other.in_flight and other not in running]
+        if self._broken is not None:
+            running = [self._broken.sequence] if self._broken.sequence.id in self._sequences else []
+        typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory()))
+        if typed is None:
+            log.error("a step failed, and %d sequences with it", len(self._sequences), exc_info=error)
+        else:
+            log.warning("a step failed for want of memory, and %d sequences wait: %s", len(self._sequences), error)
+        return StepFailed(fault_of(typed or InternalError()), running, self._forward.kept_bytes)
 
     def _reset(self) -> None:
-        self._broken = None
+        """Forget everything: how far the caches got is not known."""
+        for sequence in self._sequences.values():
+            sequence.known = sequence.in_flight = 0
+        self._sequences.clear()
+        self._broken = self._flight = None
         self._forward.reset()
         self._sampler = Sampler(self._vocabulary)
-
-    def _typed(self, error: Exception) -> RpcError:
-        """An allocation that failed says how many bytes it wanted; anything else is our fault."""
-        wanted = _ALLOCATION.search(str(error))
-        if wanted is None:
-            return InternalError()
-        free = max(0, self._limit_bytes - mx.get_active_memory())
-        return OutOfMemory(need_bytes=int(wanted[1]), have_bytes=free)
+        mx.clear_cache()
 
     def _clear_now_and_then(self) -> None:
         self._steps += 1

@@ -76,6 +76,13 @@ class Pace:
         known = self._decode.get(_size(rows))
         return None if known is None or known.seconds.seen < TRIALS else known.of(rows)
 
+    def expected_s(self, rows: int, tokens: int) -> float | None:
+        """Seconds of a step in which ``rows`` decode and ``tokens`` are prefilled; None where that was not measured."""
+        own_s = self.decode_s(rows) if rows else self._own_s(0)
+        if own_s is None or (tokens and not self._token_s.seen):
+            return None
+        return own_s + tokens * self._token_s.value
+
     def full_s(self, rows: int, joining: int) -> float | None:
         """``decode_s`` once ``joining`` more decode, each of which costs about what a token of prefill does.
 

@@ -36,6 +36,11 @@ class Planner:
             self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
         self._chunks[model].account(prefill)
 
+    def expected_s(self, model: str, work: list[Work]) -> float | None:
+        """Seconds that a step of ``model`` should take, by what earlier ones took; None if none was like it."""
+        tokens = [part.tokens for part in work if part.tokens > 1]
+        return self._paces[model].expected_s(len(work) - len(tokens), sum(tokens))
+
     def _fastest_step_s(self, running: Running) -> float | None:
         """The shortest step of all models that decode: their streams are the first to notice a long operation."""
         rows = {model: [len(tickets) for tickets in _ready(running, model)] for model in running}

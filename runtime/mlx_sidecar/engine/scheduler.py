@@ -73,6 +73,15 @@ class Scheduler:
         """What running and parked sequences hold, with the room they are about to take."""
         return sum(ticket.sequence.need_bytes for ticket in self._holders())
 
+    @property
+    def holders(self) -> int:
+        """Sequences that hold a cache."""
+        return self.running + self.parked
+
+    def holders_of(self, model: str) -> list[Sequence]:
+        """Those of ``model``, in whatever state."""
+        return [ticket.sequence for ticket in self._holders() if ticket.sequence.model == model]
+
     def streams(self, model: str) -> int:
         return len(self._tickets.get(model, ()))
 
@@ -85,8 +94,8 @@ class Scheduler:
     # A sequence's way.
 
     def enqueue(self, sequence: Sequence, now: float) -> None:
-        """Take ``sequence`` into the queue, or raise ``Overloaded``."""
-        if self.waiting >= self._limits.waiting:
+        """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
+        if self.waiting >= self._limits.waiting and not sequence.again:
             raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
         ticket = Ticket(sequence, now)
         self._tickets.setdefault(sequence.model, {})[sequence.id] = ticket
@@ -124,9 +133,9 @@ class Scheduler:
             return None
         return _least(self._victims(candidate, now, for_memory=for_memory), now)
 
-    def yielding_bytes(self, candidate: Sequence, now: float) -> int:
-        """What all victims of ``candidate`` hold: if that is too little, none should lose its cache for it."""
-        return sum(ticket.sequence.need_bytes for ticket in self._victims(candidate, now, for_memory=True))
+    def victims(self, candidate: Sequence, now: float) -> list[Sequence]:
+        """All whom ``victim`` could name for memory: if they hold too little, none should lose its cache in vain."""
+        return [ticket.sequence for ticket in self._victims(candidate, now, for_memory=True)]
 
     def park(self, sequence: Sequence, now: float, *, keep: bool) -> None:
         """Take the place of ``sequence`` away, or, from a parked one and not ``keep``, the memory.
@@ -210,6 +219,10 @@ class Scheduler:
         """Learn from a step of ``model`` that did ``work`` in ``seconds``. Leave out one whose time is not known: what
         was to be measured by it is planned again."""
         self._planner.account(model, work, seconds)
+
+    def expected_s(self, model: str, work: list[Work]) -> float | None:
+        """Seconds that ``work`` should take; None if nothing like it was measured."""
+        return self._planner.expected_s(model, work)
 
     def _ticket(self, sequence: Sequence) -> Ticket:
         return self._tickets[sequence.model][sequence.id]

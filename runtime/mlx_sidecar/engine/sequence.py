@@ -43,6 +43,8 @@ class Sequence:
     cached_tokens: int = 0
     paused: bool = False  # the host has no window left: it keeps its cache and does not decode
     parked: bool = False  # preempted with its cache kept
+    again: bool = False  # an engine before this one, or a batch that failed, had it already
+    short: bool = False  # it waits for memory, and that has been counted
 
     @property
     def total(self) -> int:
@@ -83,6 +85,24 @@ class Sequence:
         started = now if self.started_s is None else self.started_s
         first = now if self.first_token_s is None else self.first_token_s
         return Timing(started - self.arrived_s, first - started, now - first)
+
+
+def sequence_of(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Sequence:
+    """What ``submit`` asks for, as of ``now``; ``limit`` as ``tokens_left`` says."""
+    return Sequence(
+        id=submit.seq,
+        model=submit.model,
+        tokens=submit.tokens,
+        emitted=submit.emitted,
+        sampling=submit.sampling,
+        stop_tokens=submit.stop_tokens,
+        limit=limit,
+        cost=cost,
+        arrived_s=now,
+        priority=submit.priority,
+        deadline_s=float("inf") if submit.deadline_s is None else now + submit.deadline_s,
+        again=submit.again,
+    )
 
 
 def tokens_left(submit: Submit, context_length: int, vocabulary: int) -> int:

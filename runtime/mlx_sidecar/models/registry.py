@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
-
-import msgspec
+from collections.abc import Callable, Iterator
 
 from mlx_sidecar_protocol.errors import (
     InvalidParams,
@@ -22,86 +18,20 @@ from ..engine.batch import Batch
 from ..engine.faults import fault_of
 from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
 from ..observe.metrics import Metrics
-from .budget import SequenceCost
+from .budget import out_of_memory
+from .ceiling import Ceiling
+from .resident import Backend, LoadedModel, Loading, LoadStep, Resident
 
 log = logging.getLogger(__name__)
 
-
-class LoadStep(NamedTuple):
-    """How far a load is. ``not_before_s``, on the engine's clock, is when its next step is due."""
-
-    stage: str
-    done_bytes: int
-    total_bytes: int
-    not_before_s: float = 0.0
-
-
-class LoadedModel(NamedTuple):
-    """What a backend makes of a directory."""
-
-    card: ModelCard
-    batch: Batch
-    cost: SequenceCost
-
-
-class Backend(Protocol):
-    """Where weights live and how they get there."""
-
-    def estimate(self, load: Load) -> int:
-        """Bytes the model will hold once loaded. Raises what is wrong with the directory, before anything is read."""
-        ...
-
-    def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
-        """Load in bounded steps. Raises typed errors; a generator that is closed or fails leaves nothing behind."""
-        ...
-
-    def reclaim(self) -> None:
-        """Give the memory of models that were dropped back to the system."""
-
-    def gauges(self) -> dict[str, float]:
-        """Memory as the backend sees it."""
-        ...
-
-
-@dataclass
-class Resident:
-    """A model that is ready. ``last_used_s`` is of the engine's clock."""
-
-    load: Load
-    loaded: LoadedModel
-    pinned: bool
-    ttl_s: float | None
-    last_used_s: float
-
-    @property
-    def expires_s(self) -> float:
-        return float("inf") if self.ttl_s is None else self.last_used_s + self.ttl_s
-
-    def card(self, now: float, streams: int) -> ModelCard:
-        return msgspec.structs.replace(
-            self.loaded.card, last_used_s=max(0.0, now - self.last_used_s), pinned=self.pinned, streams=streams
-        )
-
-
-@dataclass
-class Loading:
-    """A load in progress, or in the queue for it while ``steps`` is None. ``ops`` are all that wait for it."""
-
-    load: Load
-    ops: list[int]
-    pinned: bool
-    ttl_s: float | None
-    steps: Generator[LoadStep, None, LoadedModel] | None = None
-    estimated_bytes: int = 0  # what it is given room for when it begins
-    began_s: float = 0.0
-    due_s: float = 0.0
+__all__ = ["Backend", "LoadStep", "LoadedModel", "Registry"]
 
 
 class Registry:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
     ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold. What batches keep for
-    whoever asks next is counted too, and goes first.
+    whoever asks next is counted too, and goes first. ``evicted`` is told of each model that goes unasked.
     """
 
     def __init__(
@@ -111,12 +41,15 @@ class Registry:
         metrics: Metrics,
         streams: Callable[[str], int],
         reserved_bytes: Callable[[], int],
+        evicted: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._backend = backend
         self._limit_bytes = limit_bytes
         self._metrics = metrics
         self._streams = streams
         self._reserved_bytes = reserved_bytes
+        self._evicted = evicted
+        self.ceiling = Ceiling()
         self._residents: dict[str, Resident] = {}
         self._loading: dict[str, Loading] = {}
 
@@ -126,10 +59,32 @@ class Registry:
         return next(iter(self._loading.values()), None)
 
     @property
-    def free_bytes(self) -> int:
+    def count(self) -> int:
+        """How many models are resident."""
+        return len(self._residents)
+
+    def in_flight(self, model: str) -> bool:
+        """Whether the device has a step of ``model`` that has not been read."""
+        return model in self._residents and self._residents[model].loaded.batch.in_flight
+
+    @property
+    def held_bytes(self) -> int:
+        """All that is held or reserved: weights, loads, sequences and what is kept."""
         held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
         loading = sum(loading.estimated_bytes for loading in self._loading.values())
-        return self._limit_bytes - held - loading - self._reserved_bytes() - self.kept_bytes
+        return held + loading + self._reserved_bytes() + self.kept_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        return self._limit_bytes - self.held_bytes
+
+    def room_bytes(self, *, alone: bool) -> int:
+        """What sequences may still take: ``free_bytes``, or less under a ceiling, which does not count for one that is
+        ``alone``, for it can only be tried."""
+        ceiling_bytes = self.ceiling.limit_bytes
+        if alone or ceiling_bytes is None:
+            return self.free_bytes
+        return min(self._limit_bytes, ceiling_bytes) - self.held_bytes
 
     def batches(self) -> Iterator[tuple[str, Batch]]:
         """Those of all resident models."""
@@ -145,16 +100,32 @@ class Registry:
         held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
         return max(0, self._limit_bytes - sum(held))
 
-    def release_kept(self) -> None:
-        """Give back what is kept."""
+    def release_kept(self) -> int:
+        """Give back what is kept; how many bytes that was."""
+        kept_bytes = self.kept_bytes
+        if kept_bytes:
+            self._metrics.count("kept_released")
         for resident in self._residents.values():
             resident.loaded.batch.release()
+        return kept_bytes
+
+    def release_idle(self, need_bytes: int) -> int:
+        """Evict idle models until ``need_bytes`` have come free, as far as there are any; how many bytes that was."""
+        freed = 0
+        for name in self._idle():
+            if freed and freed >= need_bytes:
+                break
+            freed += self._evict(name)
+        return freed
+
+    def reclaim(self) -> None:
+        """Give the memory of what was dropped back to the system."""
+        self._backend.reclaim()
 
     @property
     def next_expiry_s(self) -> float:
-        """When the first idle model outlives its time to live."""
-        idle = [r.expires_s for name, r in self._residents.items() if not r.pinned and not self._streams(name)]
-        return min(idle, default=float("inf"))
+        """When the first idle model outlives its time to live, or the ceiling is lifted."""
+        return min(self.ceiling.until_s, *(self._residents[name].expires_s for name in self._idle()), float("inf"))
 
     def resident(self, model: str) -> Resident:
         if model not in self._residents:
@@ -185,13 +156,9 @@ class Registry:
 
     def advance(self, loading: Loading, now: float) -> list[ToFront]:
         """One bounded operation of ``loading``; what there is to tell the front."""
-        try:
-            step = self._next_step(loading, now)
-        except RpcError as error:
-            return self._abandon(loading, error)
-        except Exception as error:  # mlx-lm raises what it likes at a model it cannot read
-            log.warning("loading %s failed", loading.load.path, exc_info=error)
-            return self._abandon(loading, ModelLoadFailed(loading.load.model, f"{type(error).__name__}: {error}"))
+        step = self._try_step(loading, now)
+        if isinstance(step, RpcError):
+            return self._abandon(loading, step)
         if isinstance(step, LoadStep):
             loading.due_s = step.not_before_s
             return [Progress(op, step.stage, step.done_bytes, step.total_bytes) for op in loading.ops]
@@ -215,26 +182,40 @@ class Registry:
         self._metrics.count("unloads")
         return self._free(model), []
 
-    def make_room(self, need_bytes: int) -> None:
+    def make_room(self, need_bytes: int, *, alone: bool = True) -> None:
         """Give back what is kept, then evict idle models, least recently used first, until ``need_bytes`` are free.
 
-        Raises ``OutOfMemory`` and evicts nothing if that could not be enough.
+        A load is not held up by a ceiling, nor a sequence that is ``alone``. Raises ``OutOfMemory`` and evicts nothing
+        if that could not be enough.
         """
-        if self.free_bytes < need_bytes:
+        if self.room_bytes(alone=alone) < need_bytes:
             self.release_kept()
-        idle = [name for name, r in self._residents.items() if not r.pinned and not self._streams(name)]
-        idle.sort(key=lambda name: self._residents[name].last_used_s)
+        idle = self._idle()
         evictable = sum(self._residents[name].loaded.card.memory_bytes for name in idle)
-        if need_bytes > self.free_bytes + evictable:
-            raise OutOfMemory(need_bytes=need_bytes, have_bytes=max(0, self.free_bytes + evictable))
-        while self.free_bytes < need_bytes:
+        room = self.room_bytes(alone=alone)
+        if need_bytes > room + evictable:
+            raise OutOfMemory(need_bytes=need_bytes, have_bytes=max(0, room + evictable))
+        while self.room_bytes(alone=alone) < need_bytes:
             self._evict(idle.pop(0))
 
     def expire(self, now: float) -> None:
-        """Evict what has been idle for longer than its time to live."""
-        for name, resident in list(self._residents.items()):
-            if resident.expires_s <= now and not resident.pinned and not self._streams(name):
+        """Evict what has been idle for longer than its time to live, and lift a ceiling whose time is over."""
+        self.ceiling.lift(now)
+        for name in self._idle():
+            if self._residents[name].expires_s <= now:
                 self._evict(name)
+
+    def _idle(self) -> list[str]:
+        """What may be evicted, least recently used first."""
+        idle = [name for name, r in self._residents.items() if not r.pinned and not self._streams(name)]
+        return sorted(idle, key=lambda name: self._residents[name].last_used_s)
+
+    def _try_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel | RpcError:
+        # What failed is returned, not raised: the frames of a failure hold what was loaded so far.
+        try:
+            return self._next_step(loading, now)
+        except Exception as error:  # noqa: BLE001 - logged and answered
+            return self._typed(loading.load, error)
 
     def _next_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel:
         if loading.steps is None:
@@ -249,21 +230,37 @@ class Registry:
             loaded: LoadedModel = done.value
             return loaded
 
+    def _typed(self, load: Load, error: Exception) -> RpcError:
+        if isinstance(error, OutOfMemory):  # there is no room for it, and nothing was begun
+            self._metrics.count("refused_for_memory")
+            return error
+        if (failed := out_of_memory(error, self.free_bytes)) is not None:
+            log.warning("loading %s failed for want of memory: %s", load.path, error)
+            self._metrics.count("allocation_failures")
+            self._metrics.count("refused_for_memory")
+            return failed
+        if isinstance(error, RpcError):
+            return error
+        # mlx-lm raises what it likes at a model it cannot read.
+        log.warning("loading %s failed", load.path, exc_info=error)
+        return ModelLoadFailed(load.model, f"{type(error).__name__}: {error}")
+
     def _abandon(self, loading: Loading, error: RpcError) -> list[ToFront]:
         del self._loading[loading.load.model]
         if loading.steps is not None:
             loading.steps.close()
             loading.steps = None
-        # The traceback's frames hold what was loaded so far.
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._backend.reclaim()
         self._metrics.count("errors")
         return [Refused(op, fault_of(error)) for op in loading.ops]
 
-    def _evict(self, model: str) -> None:
+    def _evict(self, model: str) -> int:
         log.info("evicting %s", model)
         self._metrics.count("evictions")
-        self._free(model)
+        freed = self._free(model)
+        self._evicted(model)
+        return freed
 
     def _free(self, model: str) -> int:
         held = self._residents.pop(model).loaded.card.memory_bytes
