@@ -37,6 +37,7 @@ class Promises:
         self.endings: Counter[str] = Counter()
         self.tokens = 0
         self.interruptions = 0
+        self.at_fault: set[int] = set()  # requests of which something in ``broken`` tells
         self._open: dict[int, _Open] = {}
         self._streams: dict[object, int] = {}
 
@@ -59,7 +60,7 @@ class Promises:
         """An answer to a ``generate`` request."""
         request = self._open.pop(frame["id"], None)
         if request is None:
-            self.broken.append(f"{frame['id']}: a second answer, or one to nothing")
+            self._broke(frame["id"], "a second answer, or one to nothing")
             return
         self._streams.pop(request.params.get("stream"), None)
         if "error" in frame:
@@ -76,7 +77,7 @@ class Promises:
         request = self._open[id_]
         if (params["seq"], params["offset"]) != (request.deltas, len(request.text)):
             expected = f"{request.deltas} at {len(request.text)}"
-            self.broken.append(f"{id_}: delta {params['seq']} at {params['offset']} where {expected} was due")
+            self._broke(id_, f"delta {params['seq']} at {params['offset']} where {expected} was due")
         request.deltas += 1
         request.going = True
         request.text += params["text"]
@@ -91,7 +92,7 @@ class Promises:
         """A new engine takes work. What ended with the old one has been answered by now."""
         for id_, request in self._open.items():
             if request.owed:
-                self.broken.append(f"{id_}: the engine was lost under it, and no stream/interrupted said so")
+                self._broke(id_, "the engine was lost under it, and no stream/interrupted said so")
             request.owed = False
 
     def interrupted(self, params: Frame) -> None:
@@ -108,13 +109,17 @@ class Promises:
                 f"{id_}: interrupted after delta {params.get('last_seq')}, and {request.deltas} had come"
             )
 
+    def _broke(self, id_: int, what: str) -> None:
+        self.broken.append(f"{id_}: {what}")
+        self.at_fault.add(id_)
+
     def _refused(self, frame: Frame, request: _Open) -> None:
         if _kind(frame["error"]) in request.may:
             self.endings[_kind(frame["error"])] += 1
             return
         self.endings[f"error {frame['error']['code']}"] += 1
         if not (request.cancelled and frame["error"]["code"] == _CANCELLED):
-            self.broken.append(f"{frame['id']}: {frame['error']} to {_brief(request.params)}")
+            self._broke(frame["id"], f"{frame['error']} to {_brief(request.params)}")
 
     def _ended(self, id_: int, result: Frame, request: _Open) -> None:
         reason = result["finish_reason"]
@@ -126,18 +131,26 @@ class Promises:
         allowed |= {"cancelled"} if request.cancelled else set()
         allowed |= {"deadline"} if "deadline_s" in request.params else set()
         if reason not in allowed:
-            self.broken.append(f"{id_}: finish_reason {reason} ({result.get('error')}) for {_brief(request.params)}")
+            self._broke(id_, f"finish_reason {reason} ({result.get('error')}) for {_brief(request.params)}")
         if len(result["tokens"]) != result["usage"]["completion_tokens"]:
-            self.broken.append(f"{id_}: {len(result['tokens'])} tokens, and usage says {result['usage']}")
+            self._broke(id_, f"{len(result['tokens'])} tokens, and usage says {result['usage']}")
         if "stream" in request.params:
             self._streamed(id_, result, request)
 
     def _streamed(self, id_: int, result: Frame, request: _Open) -> None:
         for name, told in (("text", request.text), ("tokens", request.tokens)):
             if result[name] != told:
-                self.broken.append(f"{id_}: the deltas' {name} is not the answer's: {told!r}, {result[name]!r}")
+                self._broke(id_, f"the deltas' {name} is not the answer's: {told!r}, {result[name]!r}")
         if result.get("last_seq", -1) != request.deltas - 1:
-            self.broken.append(f"{id_}: last_seq {result.get('last_seq')} after {request.deltas} deltas")
+            self._broke(id_, f"last_seq {result.get('last_seq')} after {request.deltas} deltas")
+
+
+def ending(answer: Frame) -> str:
+    """How a ``generate`` ended, from its answer: the finish reason, or the kind of its error."""
+    if "error" in answer:
+        return _kind(answer["error"])
+    result = answer["result"]
+    return _kind(result.get("error")) if result["finish_reason"] == "error" else str(result["finish_reason"])
 
 
 def _kind(error: Frame | None) -> str:

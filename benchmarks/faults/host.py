@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Collection, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -86,7 +87,7 @@ class Host:
         self.states: list[State] = []
         self.pings = Pings()
         self.heard_s = time.monotonic()  # of a request or of the engine
-        self.acknowledges = True
+        self.interrupted = asyncio.Event()  # some stream was
         self._options = options
         self._connection = Connection(self._hear, self._lost, command)
         self._answers: dict[int, asyncio.Future[Frame]] = {}
@@ -159,8 +160,11 @@ class Host:
 
     def engine_pid(self) -> int | None:
         """The engine process, also one that is not ready; None between two."""
-        alive = (child for child in self.front.children() if child.status() != psutil.STATUS_ZOMBIE)
-        return next((child.pid for child in alive), None)
+        for child in self.front.children():
+            with suppress(psutil.NoSuchProcess):  # it is gone by now
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    return child.pid
+        return None
 
     # What the sidecar says.
 
@@ -182,6 +186,7 @@ class Host:
                 awaited.set_result(at_s)
         elif method == "stream/interrupted":
             self.promises.interrupted(params)
+            self.interrupted.set()
         elif method == "engine/state":
             self.heard_s = at_s
             self._state(params, at_s)
@@ -198,7 +203,7 @@ class Host:
 
     def _acknowledge(self, delta: Frame) -> None:
         """Of a stream without a window nothing is said."""
-        if self.acknowledges and str(delta["stream"]).endswith("/window"):
+        if str(delta["stream"]).endswith("/window"):
             told = {"stream": delta["stream"], "seq": delta["seq"]}
             asyncio.get_running_loop().call_later(_ACK_WITHIN_S, self._connection.notify, "stream/ack", told)
 

@@ -39,9 +39,13 @@ class Struck:
         return self.host.promises.broken + state_faults(self.host.states)
 
     @property
-    def ended(self) -> int:
-        """Requests that were answered with a result."""
-        return sum("result" in answer for answer in self.answers.values())
+    def asked(self) -> int:
+        return len(self.answers) + len(self.host.promises.unanswered)
+
+    @property
+    def kept(self) -> int:
+        """Requests that were answered as promised."""
+        return len(self.answers) - len(self.host.promises.at_fault)
 
 
 def run(seed: int, quick: bool) -> Report:
@@ -93,12 +97,7 @@ def _outcome(numerics: str, struck: Struck, streams: int, differ: int) -> Outcom
     host, blows = struck.host, struck.blows
     words = f"{host.promises.interruptions:,} interruptions told, {blows.while_starting} kills in the middle of a start"
     fault, times = f"SIGKILL, `--numerics {numerics}`", len(blows.noticed_s)
-    return Outcome(fault, times, streams, struck.ended, len(struck.answers) + len(missing(struck)), differ, words)
-
-
-def missing(struck: Struck) -> list[int]:
-    """Requests, by the numbers of their frames, that were not answered."""
-    return struck.host.promises.unanswered
+    return Outcome(fault, times, streams, struck.kept, struck.asked, differ, words)
 
 
 def _rows(numerics: str, struck: Struck) -> list[Row]:

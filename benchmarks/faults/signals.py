@@ -1,0 +1,64 @@
+"""SIGABRT, SIGSEGV, SIGSTOP and SIGKILL of the engine at random moments under random load: priorities, deadlines and
+cancels too. A stopped engine is one that hangs: it is taken for hung after `--stall-after-s 1`, or, where nothing like
+what it does was measured yet, after six times that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import statistics
+import tempfile
+from pathlib import Path
+
+from ..measure import Row
+from ..serving.models import make
+from .kills import Struck, struck_by, undisturbed
+from .report import Outcome, Report
+from .traffic import Traffic, differing
+
+_STALL_S = 1.0
+# What engine/bounds.py gives where nothing was measured; a look each eighth of the bound, and a second for a busy host.
+_LONGEST_S = 6 * _STALL_S + _STALL_S / 8 + 1.0
+_OPTIONS = ("--numerics", "exact", "--stall-after-s", str(_STALL_S))
+_SIGNALS = [signal.SIGABRT, signal.SIGSEGV, signal.SIGSTOP, signal.SIGKILL]
+
+
+def run(seed: int, quick: bool) -> Report:
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_run(seed, quick, Path(folder)))
+
+
+async def _run(seed: int, quick: bool, folder: Path) -> Report:
+    model = "pocket" if quick else str(make("1M", folder))
+    streams, rounds = (8, 1) if quick else (24, 9)
+    rows: list[Row] = []
+    broken: list[str] = []
+    outcomes = []
+    for number in _SIGNALS:
+        traffic = Traffic(seed + number, model, longest=60 if quick else 160, wild=True)
+        struck = await struck_by([number] * rounds, traffic, streams, seed, *_OPTIONS)
+        differ = differing(struck.answers, await undisturbed(traffic, struck.answers, streams, *_OPTIONS))
+        broken += [f"{number.name}: {line}" for line in struck.broken]
+        broken += [f"{number.name}: request {n} has another text than undisturbed: {traffic[n]}" for n in differ]
+        broken += [f"{number.name}: {line}" for line in _late(struck)] if number == signal.SIGSTOP else []
+        outcomes.append(_outcome(number, struck, streams, len(differ)))
+        rows.append(_row(number, struck))
+    return Report(rows, broken, tuple(outcomes))
+
+
+def _late(struck: Struck) -> list[str]:
+    return [f"noticed after {late_s:.1f} s" for late_s in struck.blows.noticed_s if late_s > _LONGEST_S]
+
+
+def _outcome(number: signal.Signals, struck: Struck, streams: int, differ: int) -> Outcome:
+    endings = ", ".join(f"{reason} {count:,}" for reason, count in struck.host.promises.endings.most_common())
+    return Outcome(number.name, len(struck.blows.noticed_s), streams, struck.kept, struck.asked, differ, endings)
+
+
+def _row(number: signal.Signals, struck: Struck) -> Row:
+    noticed, replaced = struck.blows.noticed_s, struck.blows.replaced_s
+    figure = f"noticed after {statistics.median(noticed):.2f} s, at most {max(noticed):.2f} s; "
+    figure += f"the next ready {statistics.median(replaced):.2f} s later, at most {max(replaced):.2f} s"
+    asked = f"noticed in {_STALL_S:g} s, unmeasured in {6 * _STALL_S:g} s" if number == signal.SIGSTOP else ""
+    return Row(f"{number.name}, medians", figure, asked)
