@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_sidecar.text.files import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, ModelLoadFailed, ModelUnsupported, UnsupportedParameter
 
@@ -247,12 +249,83 @@ def test_a_tokenizer_file_that_transformers_cannot_read_is_named(tmp_path: Path)
 
 
 @pytest.mark.parametrize("auto_map", [{"AutoTokenizer": ["own.Tokenizer", None]}, ["own.Tokenizer", None]])
-def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, auto_map: Any) -> None:
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path, auto_map: Any) -> None:
     (tmp_path / "own.py").write_text("raise SystemExit('it ran')")
     (tmp_path / "vocab.json").write_text("{}")
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": auto_map}))
-    with pytest.raises(ModelUnsupported, match="never run"):
+    with pytest.raises(ModelUnsupported, match="--trust-remote-code"):
         TextModel.load(tmp_path)
+
+
+OWN_TOKENIZER = """
+from transformers import PreTrainedTokenizer
+
+class Tokenizer(PreTrainedTokenizer):
+    vocab_size = 26
+    def get_vocab(self): return {chr(97 + i): i for i in range(26)}
+    def _tokenize(self, text, **kwargs): return [c for c in text if c in self.get_vocab()]
+    def _convert_token_to_id(self, token): return self.get_vocab().get(token, 0)
+    def _convert_id_to_token(self, index): return chr(97 + index)
+    def convert_tokens_to_string(self, tokens): return "".join(tokens)
+"""
+
+
+@pytest.fixture
+def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where transformers copies code before it imports it."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+@pytest.mark.usefixtures("_own_modules")
+def test_code_that_comes_with_a_model_is_run_for_those_who_trust_it(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "own.py").write_text(OWN_TOKENIZER)
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}))
+    text = TextModel.load(model, trust_remote_code=True)
+    assert text.encode("abc", add_special=False) == [0, 1, 2]
+    assert text.decode([2, 1, 0]) == "cba"
+
+
+@pytest.mark.usefixtures("_own_modules")
+def test_code_of_a_model_that_tries_to_leave_fails_its_load(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("raise SystemExit('out')")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["own.Leaver", None]}}))
+    with pytest.raises(ModelLoadFailed, match="cannot read its tokenizer"):
+        TextModel.load(tmp_path, trust_remote_code=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja", "generation_config.json"]
+)
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(make_model: MakeModel, name: str) -> None:
+    path = make_model("byte_level")
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    with pytest.raises(ModelLoadFailed, match=f"{name} is no regular file"):
+        TextModel.load(path)
+
+
+def test_a_device_behind_a_link_is_no_file(make_model: MakeModel) -> None:
+    path = make_model("byte_level")
+    (path / "chat_template.jinja").symlink_to("/dev/zero")
+    with pytest.raises(ModelLoadFailed, match=r"chat_template\.jinja is no regular file"):
+        TextModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("tokenizer.json", TOKENIZER_LIMIT_BYTES), ("special_tokens_map.json", FILE_LIMIT_BYTES)]
+)
+def test_a_file_that_is_too_large_to_be_read_whole_is_refused(make_model: MakeModel, name: str, limit: int) -> None:
+    path = make_model("byte_level")
+    with (path / name).open("wb") as file:
+        file.truncate(limit + 1)
+    with pytest.raises(ModelLoadFailed, match=f"the limit is {limit}"):
+        TextModel.load(path)
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed(make_model: MakeModel) -> None:
@@ -260,6 +333,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(make_model: MakeModel) ->
     code = f"""
 import sys
 import mlx_sidecar.text.detokenizer, mlx_sidecar.text.stops, mlx_sidecar.text.templates
+from mlx_sidecar.text.files import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
 from mlx_sidecar.text.tokenizer import TextModel
 from pathlib import Path
 heavy = ("jinja2", "tokenizers", "transformers", "mlx", "mlx_lm", "numpy")

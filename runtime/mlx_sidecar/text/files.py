@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,10 @@ _CONTEXT_LENGTH = (
     "seq_length",
     "max_seq_len",
 )
+
+# What the front reads whole is bounded. Vocabularies in use are a tenth of this, configurations a hundredth.
+FILE_LIMIT_BYTES = 16 * 2**20
+TOKENIZER_LIMIT_BYTES = 256 * 2**20
 
 # tokenizer_config.json says 10^30 for "no limit"; above this a number there means nothing.
 _CONTEXT_LENGTH_LIMIT = 10**9
@@ -39,7 +44,7 @@ class ModelFiles:
 
     @classmethod
     def read(cls, path: Path, name: str) -> ModelFiles:
-        """Raises ModelLoadFailed naming the file that is not JSON, not an object or not text."""
+        """Raises ModelLoadFailed naming the file that is not JSON, not an object, not text, too large or no file."""
         if not path.is_dir():
             raise ModelLoadFailed(name, because="its directory does not exist")
         read = {file.stem: _object(file, name) for file in (path / each for each in _FILES)}
@@ -80,8 +85,24 @@ _FILES = (
 )
 
 
+def is_file(file: Path, limit_bytes: int, name: str) -> bool:
+    """Whether ``file`` is there; symbolic links are followed.
+
+    Raises ModelLoadFailed if it is a pipe or a device, whose reader might wait for ever, or above the limit.
+    """
+    try:
+        found = file.stat()
+    except OSError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelLoadFailed(name, because=f"{file.name} is no regular file")
+    if found.st_size > limit_bytes:
+        raise ModelLoadFailed(name, because=f"{file.name} has {found.st_size} bytes, the limit is {limit_bytes}")
+    return True
+
+
 def _object(file: Path, name: str) -> dict[str, Any]:
-    if not file.is_file():
+    if not is_file(file, FILE_LIMIT_BYTES, name):
         return {}
     try:
         value = json.loads(_text(file, name))
@@ -103,8 +124,9 @@ def _text(file: Path, name: str) -> str:
 
 def _templates(path: Path, name: str, tokenizer_config: Mapping[str, Any]) -> Mapping[str, str]:
     """Template files, else what tokenizer_config.json holds, else chat_template.json: the first that says anything."""
-    files = {file.stem: _text(file, name) for file in sorted(path.glob("additional_chat_templates/*.jinja"))}
-    if (default := path / "chat_template.jinja").is_file():
+    found = sorted(path.glob("additional_chat_templates/*.jinja"))
+    files = {file.stem: _text(file, name) for file in found if is_file(file, FILE_LIMIT_BYTES, name)}
+    if is_file(default := path / "chat_template.jinja", FILE_LIMIT_BYTES, name):
         files["default"] = _text(default, name)
     if files:
         return files

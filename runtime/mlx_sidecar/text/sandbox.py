@@ -1,22 +1,31 @@
 """The jinja2 environment that chat templates run in. Imports jinja2, so it is imported when the first chat is rendered.
 
 Templates come with models and are somebody else's code: the sandbox keeps them from everything but the values they are
-given. What they may call is what the Hugging Face stack gives them, since that is what they were written against.
+given, and counts what they do (``budget``). What they may call is what the Hugging Face stack gives them, since that is
+what they were written against.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
+from types import BuiltinMethodType, MethodType
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, nodes, pass_environment
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, LoopControlExtension
+from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
-from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.runtime import Context, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from jinja2.utils import Namespace, generate_lorem_ipsum
+from markupsafe import Markup
+
+from . import counting, guards
+from .budget import current
 
 
 class _Generation(Extension):
@@ -46,6 +55,9 @@ class _PlainNamespace(Namespace):
         _refuse_private(name)
         Namespace.__setitem__(self, name, value)
 
+    def __repr__(self) -> str:  # one namespace can hold another, and itself: printing them all might not end
+        return "<Namespace>"
+
 
 def _refuse_private(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
@@ -56,10 +68,12 @@ class _Dict:
     """``dict`` as templates may use it: to make one, and nothing else of the type."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
+        made: dict[Any, Any] = guards.weighed(dict(*args, **kwargs))
+        return made
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args)
+        made: dict[Any, Any] = guards.weighed(dict.fromkeys(*args))
+        return made
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -67,6 +81,7 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(pattern: str) -> str:
+    guards.check_slow(pattern)
     return datetime.now().strftime(pattern)
 
 
@@ -78,16 +93,117 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """Plain JSON; jinja2's own filter escapes for HTML and sorts keys."""
+    guards.check_json(value, indent, separators)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+@pass_environment
+def _join(environment: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
+    parts = value if attribute is None else map(make_attrgetter(environment, attribute), value)
+    return guards.joined(parts, d)
+
+
+@pass_environment
+def _sum(environment: Any, iterable: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+    parts = iterable if attribute is None else map(make_attrgetter(environment, attribute), iterable)
+    return guards.added(parts, start)
+
+
+def _lipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:  # noqa: A002  # jinja2's names
+    current().items(n * max)
+    return generate_lorem_ipsum(n, html, min, max)
+
+
+class _Bounded(SandboxedFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        guards.check_format_spec(format_spec)
+        return guards.made(super().format_field(value, format_spec))
+
+
+class _BoundedEscape(_Bounded, SandboxedEscapeFormatter):
+    pass
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Counts what templates do. Whatever runs in it needs a budget (``budget.spending``)."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        return super()._generate(counting.count(source, current()), *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        return guards.OPERATORS[operator](left, right)
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        current().tick()
+        name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
+        guards.check_method(name, owner, args, kwargs)
+        result = super().call(context, obj, *args, **kwargs)
+        if name == "fromkeys":
+            return guards.weighed(result)
+        return result if name == "get" else guards.made(result)  # what a dict hands out was there before
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if not isinstance(value, BuiltinMethodType | MethodType) or super().wrap_str_format(value) is None:
+            return None
+        template: Any = value.__self__
+        escapes = isinstance(template, Markup)
+        formatter = _BoundedEscape(self, escape=template.escape) if escapes else _Bounded(self)
+
+        def formatted(*args: Any, **kwargs: Any) -> str:
+            if value.__name__ == "format_map":
+                (kwargs,), args = args, ()
+            text: str = type(template)(formatter.vformat(template, args, kwargs))
+            return text
+
+        return formatted
+
+
+def _counted(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """``filter_`` that asks before and is charged after."""
+    check = guards.FILTERS.get(name)
+    passed = 1 if hasattr(filter_, "jinja_pass_arg") else 0
+    hands_on = name in guards.HANDED_ON
+
+    @wraps(filter_)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        current().tick()
+        if check is not None:
+            check(*args[passed:], **kwargs)
+        result = filter_(*args, **kwargs)
+        return result if hands_on else guards.made(result)
+
+    return counted
+
+
+def _weighing(filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """``map`` that gives no more in all than a list may hold: it can give one large thing for each small one."""
+
+    @wraps(filter_)
+    def weighing(*args: Any, **kwargs: Any) -> Any:
+        return guards.weighing(filter_(*args, **kwargs))
+
+    return weighing
+
+
 def environment() -> ImmutableSandboxedEnvironment:
-    """A fresh environment with all that chat templates expect."""
-    made = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension]
+    """A fresh environment with all that chat templates expect. Compile and render in it under a budget."""
+    made = _Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_Generation, LoopControlExtension],
+        optimized=False,  # it would compute constant expressions while compiling, and the ticks are constant
+        finalize=guards.text,
     )
-    made.filters["tojson"] = _tojson
+    made.filters |= {"tojson": _tojson, "join": _join, "sum": _sum, "string": guards.text}
+    made.filters["map"] = _weighing(made.filters["map"])
+    made.filters = {name: _counted(name, filter_) for name, filter_ in made.filters.items()} | counting.FILTERS
     made.globals.update(
-        raise_exception=_raise_exception, strftime_now=_strftime_now, dict=_Dict(), namespace=_PlainNamespace
+        raise_exception=_raise_exception,
+        strftime_now=_strftime_now,
+        dict=_Dict(),
+        namespace=_PlainNamespace,
+        lipsum=_lipsum,
     )
     return made

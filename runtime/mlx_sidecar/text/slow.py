@@ -1,7 +1,7 @@
 """Tokenizers of model directories without ``tokenizer.json``: the long way, through transformers.
 
 Imports transformers, which takes about a second, and only when such a model is loaded. Code that comes with a model is
-never run.
+run only if the sidecar was started with ``--trust-remote-code``.
 """
 
 from __future__ import annotations
@@ -9,39 +9,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_sidecar.text.files import ModelFiles
+from mlx_sidecar.text.files import TOKENIZER_LIMIT_BYTES, ModelFiles, is_file
 from mlx_sidecar.text.tokens import FastTokens, Tokens
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 # Any of these makes a tokenizer, given the code that knows it.
 _SOURCES = ("*.model", "*.tiktoken", "vocab.json", "vocab.txt", "tekken.json")
+# Of these transformers reads whichever it likes.
+_READ = frozenset({".jinja", ".json", ".model", ".py", ".tiktoken", ".txt"})
 
 
-def load_slow(files: ModelFiles) -> tuple[Tokens, dict[str, str]]:
+def load_slow(files: ModelFiles, *, trust_remote_code: bool = False) -> tuple[Tokens, dict[str, str]]:
     """The tokenizer and its named special tokens (name → text).
 
     Raises ModelLoadFailed if the directory has no tokenizer or transformers cannot read it, ModelUnsupported if it
-    needs code of its own.
+    needs code of its own and may not run it.
     """
-    if not any(next(files.path.glob(pattern), None) for pattern in _SOURCES):
+    own_code = _brings_code(files)
+    if own_code and not trust_remote_code:
+        because = "its tokenizer needs code from its own directory, which is run only under serve --trust-remote-code"
+        raise ModelUnsupported(files.name, because=because)
+    if not own_code and not any(next(files.path.glob(pattern), None) for pattern in _SOURCES):
         raise ModelLoadFailed(files.name, because="it has no tokenizer.json and no other tokenizer file")
-    mapped = files.tokenizer_config.get("auto_map")
-    if isinstance(mapped, list) or (isinstance(mapped, dict) and "AutoTokenizer" in mapped):
-        raise ModelUnsupported(
-            files.name, because="its tokenizer needs code from its own directory, which is never run"
-        )
-    tokenizer = _from_transformers(files)
+    for file in files.path.iterdir():
+        if file.suffix in _READ:
+            is_file(file, TOKENIZER_LIMIT_BYTES, files.name)
+    tokenizer = _from_transformers(files, own_code)
     special_tokens = {name: str(text) for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return (SlowTokens(tokenizer) if backend is None else FastTokens(backend)), special_tokens
 
 
-def _from_transformers(files: ModelFiles) -> Any:
+def _brings_code(files: ModelFiles) -> bool:
+    mapped = files.tokenizer_config.get("auto_map")
+    return isinstance(mapped, list) or (isinstance(mapped, dict) and "AutoTokenizer" in mapped)
+
+
+def _from_transformers(files: ModelFiles, run_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(files.path, trust_remote_code=False, local_files_only=True)
-    except Exception as failed:  # each tokenizer class raises what it likes for a file it cannot read
+        return AutoTokenizer.from_pretrained(files.path, trust_remote_code=run_code, local_files_only=True)
+    # Each tokenizer class raises what it likes for a file it cannot read, and code of a model may try to leave.
+    except (Exception, SystemExit) as failed:
         raise ModelLoadFailed(files.name, because=f"transformers cannot read its tokenizer: {failed}") from failed
 
 

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlx_sidecar.text.budget import BRIEF, TEXT_LIMIT_CHARACTERS, WHOLE, Budget, OverBudget, TooLong, spending
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-# A template can loop over what it made; this is the point at which it must be at fault. 16 Mi characters are four
-# times what a context of a million tokens holds.
-RENDERED_LIMIT_CHARACTERS = 16 * 1024 * 1024
+RENDERED_LIMIT_CHARACTERS = TEXT_LIMIT_CHARACTERS
+SOURCE_LIMIT_CHARACTERS = 1024 * 1024
+
+_MESSAGE_LIMIT = 1000  # characters of what a template says in an error
 
 # Names under which hosts pass what a model thought. Templates read the first, or (gpt-oss) the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -37,19 +39,28 @@ class ChatTemplates:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         template_args: Mapping[str, Any] | None = None,
+        *,
+        brief: bool = False,
     ) -> str:
         """The chat as text, special tokens written out.
 
         ``template_args`` are variables for the template and win over special tokens; ``documents`` is one of them.
-        Raises InvalidParams naming ``messages`` for whatever the template objects to, naming ``template_args`` for a
-        name that is taken; UnsupportedParameter if no template fits or the template itself is broken.
+        ``brief``: a few milliseconds' worth of work at most.
+
+        Raises InvalidParams naming ``messages`` for whatever the template objects to, and for one that runs or makes
+        too much (``budget.WHOLE``), naming ``template_args`` for a name that is taken; UnsupportedParameter if no
+        template fits or the template itself is broken; TooLong if ``brief`` is not enough: nothing is wrong then.
         """
         if not messages:
             raise InvalidParams.field("messages", "at least one message is needed")
-        template = self._template("tool_use" if tools is not None and "tool_use" in self._sources else "default")
+        name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
+        if brief and name not in self._compiled:
+            raise TooLong("its template is not compiled yet")
+        template = self._template(name)
         variables = {"documents": None, **self._special_tokens, **_without_ours(template_args or {})}
         variables |= {"messages": [_message(each) for each in messages], "tools": tools}
-        return _render(template, {**variables, "add_generation_prompt": add_generation_prompt})
+        budget = Budget(BRIEF, brief=True) if brief else Budget(WHOLE)
+        return _render(template, {**variables, "add_generation_prompt": add_generation_prompt}, budget)
 
     def _template(self, name: str) -> Template:
         if name not in self._sources:
@@ -66,11 +77,23 @@ def _compile(source: str) -> Template:
 
     from mlx_sidecar.text.sandbox import environment
 
+    if len(source) > SOURCE_LIMIT_CHARACTERS:
+        because = f"the model's chat template has more than {SOURCE_LIMIT_CHARACTERS} characters"
+        raise UnsupportedParameter("messages", because=because)
     try:
-        return environment().from_string(source)
+        with spending(Budget(WHOLE)):
+            return environment().from_string(source)
     except TemplateSyntaxError as broken:
-        because = f"the model's chat template is broken in line {broken.lineno}: {broken.message}"
+        because = f"the model's chat template is broken in line {broken.lineno}: {_cut(broken.message)}"
         raise UnsupportedParameter("messages", because=because) from broken
+    # A number of thousands of digits, brackets in a thousand brackets, or more of anything than Python compiles.
+    except (OverBudget, ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as failed:
+        because = f"the model's chat template cannot be compiled: {type(failed).__name__}: {_cut(str(failed))}"
+        raise UnsupportedParameter("messages", because=because) from failed
+
+
+def _cut(message: str | None) -> str:
+    return (message or "")[:_MESSAGE_LIMIT]
 
 
 def _without_ours(template_args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -89,16 +112,22 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"thinking": reasoning, **plain, "reasoning_content": reasoning}
 
 
-def _render(template: Template, variables: Mapping[str, Any]) -> str:
+def _render(template: Template, variables: Mapping[str, Any], budget: Budget) -> str:
     from jinja2 import TemplateError
 
     try:
-        return "".join(_bounded(template.generate(variables)))
+        with spending(budget):
+            # Not ``template.generate``, which rewrites tracebacks that nobody sees.
+            return "".join(_bounded(template.root_render_func(template.new_context(dict(variables)))))
     except TemplateError as refused:
-        raise InvalidParams.field("messages", refused.message or type(refused).__name__, "template_error") from refused
+        message = _cut(refused.message) or type(refused).__name__
+        raise InvalidParams.field("messages", message, "template_error") from refused
+    except OverBudget as stopped:
+        message = f"the model's chat template was stopped: {stopped}"
+        raise InvalidParams.field("messages", message, "template_error") from stopped
     # The template is foreign code that met values it was not written for: these are what that raises.
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError) as failed:
-        message = f"the model's chat template failed: {type(failed).__name__}: {failed}"
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as failed:
+        message = f"the model's chat template failed: {type(failed).__name__}: {_cut(str(failed))}"
         raise InvalidParams.field("messages", message, "template_error") from failed
 
 

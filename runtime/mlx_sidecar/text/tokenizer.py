@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
-from mlx_sidecar.text.files import ModelFiles
+from mlx_sidecar.text.files import TOKENIZER_LIMIT_BYTES, ModelFiles, is_file
 from mlx_sidecar.text.special import complete
 from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.token_texts import TokenTexts
@@ -49,21 +49,23 @@ class TextModel:
     _detokenizers: Detokenizers
 
     @classmethod
-    def load(cls, path: Path, name: str | None = None) -> TextModel:
+    def load(cls, path: Path, name: str | None = None, *, trust_remote_code: bool = False) -> TextModel:
         """Read a model directory. Blocks (0.3 s for a vocabulary of 128,000; 1–2 s more without ``tokenizer.json``).
 
-        ``name`` is what errors call the model. Raises ModelLoadFailed for files that are missing or broken,
-        ModelUnsupported for a tokenizer that needs code from its own directory.
+        ``name`` is what errors call the model. ``trust_remote_code``: run the code of a tokenizer that brings its own.
+
+        Raises ModelLoadFailed for files that are missing, broken or beyond their limits, ModelUnsupported for a
+        tokenizer that needs code from its own directory and may not run it.
         """
         files = ModelFiles.read(path, name or path.name)
-        if (path / "tokenizer.json").is_file():
+        if is_file(path / "tokenizer.json", TOKENIZER_LIMIT_BYTES, files.name):
             tokenizer = read_tokenizer(path / "tokenizer.json", files.name)
             special_tokens = complete(tokenizer, files)
             split = bool(files.tokenizer_config.get("split_special_tokens"))
             return cls._of(files, FastTokens(tokenizer, split), special_tokens)
         from mlx_sidecar.text.slow import load_slow
 
-        return cls._of(files, *load_slow(files))
+        return cls._of(files, *load_slow(files, trust_remote_code=trust_remote_code))
 
     @classmethod
     def _of(cls, files: ModelFiles, tokens: Tokens, special_tokens: Mapping[str, str]) -> TextModel:
@@ -115,6 +117,8 @@ class TextModel:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         template_args: Mapping[str, Any] | None = None,
+        *,
+        brief: bool = False,
     ) -> str:
         """A chat as the text this model was trained on; see ``ChatTemplates.render``, whose errors it raises.
 
@@ -122,7 +126,7 @@ class TextModel:
         """
         if self._chat is None:
             raise UnsupportedParameter("messages", because="the model has no chat template")
-        return self._chat.render(messages, tools, add_generation_prompt, template_args)
+        return self._chat.render(messages, tools, add_generation_prompt, template_args, brief=brief)
 
     def detokenizer(self, skip_special: bool = True) -> Detokenizer:
         """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``."""

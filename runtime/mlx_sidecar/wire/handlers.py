@@ -107,8 +107,8 @@ class Handlers:
 
     async def render(self, context: RequestContext, params: RenderParams) -> bytes:
         text = await self._catalog.text(params.model)
-        rendered = await off_loop(
-            chat_text, text, params.messages, params.tools, params.add_generation_prompt, params.template_args
+        rendered = await chat_text(
+            text, params.messages, params.tools, params.add_generation_prompt, params.template_args
         )
         tokens = await off_loop(text.encode, rendered, False)
         return await off_loop(object_json, {"text": rendered, "tokens": tokens})
