@@ -1,30 +1,49 @@
-"""The front's hold on the engine, with a puppet for an engine: it says what a test lets it say, and then dies."""
+"""The front's hold on the engine: what it does about messages, deaths and hangs."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
+import signal
+import struct
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
 from mlx_sidecar.config import Config
 from mlx_sidecar.engine.faults import fault_of
+from mlx_sidecar.link import attached, restarts
 from mlx_sidecar.link import supervisor as supervisor_module
-from mlx_sidecar.link.codec import Decoder, encode
-from mlx_sidecar.link.messages import Fault, Finished, Load, Ready, Refused, ToFront, Tokens
-from mlx_sidecar.link.process import EngineProcess, spawn
+from mlx_sidecar.link.messages import (
+    Cancel,
+    Dropped,
+    Evicted,
+    Fault,
+    Finished,
+    Load,
+    Loaded,
+    ModelCard,
+    Models,
+    QueryModels,
+    QueryStats,
+    Refused,
+    Sampling,
+    Submit,
+    Timing,
+    ToFront,
+    Tokens,
+    Unload,
+    Unloaded,
+)
+from mlx_sidecar.link.process import EngineProcess
 from mlx_sidecar.link.supervisor import Supervisor, error_from
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.error_data import DETAILS
-from mlx_sidecar_protocol.notifications import EngineState
+from tests.support.puppet import READY, Puppet, Stage, on_loop, stage
 
-READY = Ready(1, "fake", "fake", {}, "fast", "scripted", 0)
+CARD = ModelCard("m", "ready", "fake")
 REFUSAL = Fault("unsupported_parameter", "numerics cannot be honoured: no", {"name": "numerics", "because": "no"})
 SAMPLES: list[errors.RpcError] = [
     errors.InvalidParams([{"loc": ["messages", 0], "msg": "too odd", "type": "value_error"}]),
@@ -38,79 +57,30 @@ SAMPLES: list[errors.RpcError] = [
     errors.UnsupportedParameter("adapter", "no"),
     errors.Overloaded(queue=2, limit=1, retry_after_s=0.5),
     errors.OutOfMemory(need_bytes=2**40, have_bytes=0),
+    errors.EngineLost("its device does not compute"),
 ]
-
-
-class Puppet:
-    """An engine process that does nothing; ``say`` speaks for it, ``die`` ends it."""
-
-    def __init__(self) -> None:
-        self._link, ours = socket.socketpair()
-        self.process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        self.engine = EngineProcess(self.process, ours)
-
-    def say(self, *messages: ToFront) -> None:
-        self._link.sendall(b"".join(map(encode, messages)))
-
-    def die(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._link.close()
-
-    def close(self) -> None:
-        self.die()
-        assert self.process.stdin
-        self.process.stdin.close()
-
-
-class Sink:
-    """Hears of sequences."""
-
-    def __init__(self) -> None:
-        self.lost: list[errors.RpcError] = []
-
-    def on_tokens(self, message: Tokens) -> None: ...
-    def on_finished(self, message: Finished) -> None: ...
-    def on_engine_lost(self, error: errors.RpcError) -> None:
-        self.lost.append(error)
-
-
-class Bench:
-    """A supervisor, its sink, and the states it went through."""
-
-    def __init__(self) -> None:
-        self.states: list[tuple[EngineState, str | None]] = []
-        self.sink = Sink()
-        self.supervisor = Supervisor(Config(engine="fake"), self.sink, self._on_state)
-        self._changed = asyncio.Event()
-
-    def _on_state(self, state: EngineState, because: str | None) -> None:
-        self.states.append((state, because))
-        self._changed.set()
-
-    async def until(self, state: EngineState) -> None:
-        while self.supervisor.state != state:
-            self._changed.clear()
-            await self._changed.wait()
-
-
-@asynccontextmanager
-async def bench(puppet: Puppet) -> AsyncIterator[Bench]:
-    made = Bench()
-    await made.supervisor.start(puppet.engine)
-    try:
-        yield made
-    finally:
-        await made.supervisor.stop()
-        puppet.close()
-
-
-def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def load(supervisor: Supervisor) -> Load:
     return Load(supervisor.next_op(), "m", "fake")
+
+
+async def asked(call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task that has got as far as it can without an answer."""
+    task = asyncio.get_running_loop().create_task(call)
+    await asyncio.sleep(0)
+    return task
+
+
+def takes_work(made: Stage) -> bool:
+    return made.supervisor.takes_work
+
+
+async def all_die(made: Stage) -> None:
+    """Five engines in a row die without having done anything."""
+    for number in range(1, 6):
+        (await made.until_engine(number)).die()
+    await made.until_state("failed")
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=lambda error: error.kind)
@@ -122,36 +92,233 @@ def test_an_error_arrives_at_the_host_as_it_left_the_engine(error: errors.RpcErr
     DETAILS[type(error)].model_validate(details)
 
 
-def test_an_engine_that_dies_before_it_is_ready_answers_what_was_asked_of_it() -> None:
+def test_what_the_engine_says_of_sequences_and_models_goes_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        puppet = Puppet()
-        async with bench(puppet) as made:
-            asked = asyncio.create_task(made.supervisor.load(load(made.supervisor)))
-            await asyncio.sleep(0)
-            puppet.die()
-            with pytest.raises(errors.EngineLost, match="killed by signal 9"):
-                await asked
-            assert len(made.sink.lost) == 1
-            with pytest.raises(errors.EngineLost):  # during the back-off nothing is kept for the next engine
-                await made.supervisor.load(load(made.supervisor))
+        async with stage(monkeypatch) as made:
+            told: list[ToFront] = [Tokens(7, [1]), Dropped([7], [7], REFUSAL), Evicted("m")]
+            made.puppet.say(*told, READY)
+            await made.until_state("ready")
+            assert made.client.heard == [*told[:2], "m", "ready"]
 
     on_loop(test)
 
 
-def test_an_engine_that_refuses_its_configuration_is_not_tried_again_and_every_request_hears_why() -> None:
+def test_work_is_for_an_engine_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = Submit(7, "m", [1], Sampling(), 1, [])
+
     async def test() -> None:
-        puppet = Puppet()
-        async with bench(puppet) as made:
-            puppet.say(Refused(0, REFUSAL))
-            puppet.die()
-            await made.until("failed")
-            heard = []
-            for _ in range(2):
-                with pytest.raises(errors.UnsupportedParameter, match="numerics") as caught:
-                    await made.supervisor.stats()
-                heard.append(caught.value)
-            assert heard[0] is not heard[1]  # a shared one would keep the frames of every request that met it
+        async with stage(monkeypatch) as made:
+            assert not takes_work(made)
+            with pytest.raises(errors.EngineLost, match="being started"):
+                made.supervisor.send(submit)
+            made.puppet.say(READY)
+            await made.until_state("ready")
+            assert takes_work(made)
+            made.supervisor.send(submit)
+            assert await made.puppet.hear() == [submit]
+            made.puppet.die()
+            await made.until_state("lost")
+            assert not takes_work(made)
+            made.supervisor.tell(Cancel(7))
+            with pytest.raises(errors.EngineLost, match="SIGKILL"):
+                made.supervisor.send(submit)
+
+    on_loop(test)
+
+
+def test_a_message_whose_handling_fails_does_not_end_the_engine(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            made.puppet.say(Finished(7, "stop", True, Timing()), READY)
+            await made.until_state("ready")
+            assert made.supervisor.takes_work
+
+    on_loop(test)
+    assert "a bug in a handler" in caplog.text
+
+
+def test_calls_outlive_the_engine_and_the_next_one_answers_them_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            loading = await asked(made.supervisor.load(load(made.supervisor)))
+            unloading = await asked(made.supervisor.unload(Unload(made.supervisor.next_op(), "n")))
+            listing = await asked(made.supervisor.models())
+            await made.puppet.hear()
+            made.puppet.die()
+            await made.until_state("lost")
+            late = await asked(made.supervisor.models())
+            puppet = await made.until_engine(2)
+            again: list[Any] = []
+            while len(again) < 4:
+                again += await puppet.hear()
+            assert again == [Load(1, "m", "fake"), Unload(2, "n"), QueryModels(3), QueryModels(4)]
+            puppet.say(Models(4, []), Models(3, [CARD]), Unloaded(2, 5), Loaded(1, CARD, 0.5))
+            assert await loading == Loaded(1, CARD, 0.5)
+            assert await unloading == Unloaded(2, 5)
+            assert await listing == Models(3, [CARD])
+            assert await late == Models(4, [])
+
+    on_loop(test)
+
+
+def test_figures_of_an_engine_that_is_gone_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            figures = await asked(made.supervisor.stats())
+            assert await made.puppet.hear() == [QueryStats(1)]
+            made.puppet.die()
+            with pytest.raises(errors.EngineLost, match="killed by signal 9"):
+                await figures
+
+    on_loop(test)
+
+
+def test_a_load_that_ran_at_two_deaths_fails_and_does_not_count_as_a_crash_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            bad = await asked(made.supervisor.load(load(made.supervisor)))
+            good = await asked(made.supervisor.load(load(made.supervisor)))
+            for number in (1, 2):
+                puppet = await made.until_engine(number)
+                puppet.page.begin("load", [1], 10.0)
+                puppet.die()
+            with pytest.raises(errors.EngineLost, match="ended the engine twice: killed by signal 9"):
+                await bad
+            puppet = await made.until_engine(3)
+            assert await puppet.hear() == [Load(2, "m", "fake")]
+            assert made.client.heard == [(set(), "killed by signal 9 (SIGKILL)")] * 2
+            puppet.say(Loaded(2, CARD, 0.5))
+            assert await good == Loaded(2, CARD, 0.5)
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("kind", ["step", "message"])
+def test_the_client_hears_what_the_device_was_working_on(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            made.puppet.page.begin(kind, [3, 5], 10.0)
+            assert made.supervisor.page.ids == (3, 5)
+            made.puppet.die()
+            await made.until_engine(2)
+            assert made.client.heard == [({3, 5}, "killed by signal 9 (SIGKILL)")]
+            assert not made.supervisor.page.ids
+
+    on_loop(test)
+
+
+def test_the_answer_to_a_call_that_was_cancelled_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            call = await asked(made.supervisor.load(load(made.supervisor)))
+            call.cancel()
+            made.puppet.say(Refused(1, fault_of(errors.ModelNotFound("m"))), READY)
+            await made.until_state("ready")
+            assert call.cancelled()
+
+    on_loop(test)
+
+
+def test_an_engine_that_refuses_its_configuration_is_not_tried_again_and_every_request_hears_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            waiting = await asked(made.supervisor.load(load(made.supervisor)))
+            made.puppet.say(Refused(0, REFUSAL))
+            made.puppet.die()
+            await made.until_state("failed")
+            calls = [waiting, made.supervisor.load(load(made.supervisor), urgent=True), made.supervisor.stats()]
+            heard = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in heard} == {errors.UnsupportedParameter}
+            assert len(set(map(id, heard))) == 3  # a shared one would keep the frames of every request that met it
+            assert [type(told) for told in made.client.heard] == [errors.UnsupportedParameter]
             assert made.supervisor.restarts == 0
+
+    on_loop(test)
+
+
+def test_an_engine_whose_device_does_not_compute_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            made.puppet.say(Refused(0, fault_of(errors.EngineLost("cpu cannot multiply"))))
+            (await made.until_engine(2)).say(READY)
+            await made.until_state("ready")
+            assert made.client.heard == [(set(), "cpu cannot multiply"), "ready"]
+
+    on_loop(test)
+
+
+def test_engines_that_die_without_having_done_anything_are_given_up_and_everybody_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            waiting = await asked(made.supervisor.models())
+            await all_die(made)
+            because = r"5 times in a row, last: killed by signal 9 \(SIGKILL\); a load tries again, and so does any"
+            for call in (waiting, made.supervisor.models(), made.supervisor.stats()):
+                with pytest.raises(errors.EngineLost, match=because):
+                    await call
+            assert len(made.puppets) == 5
+            assert isinstance(made.client.heard[-1], errors.EngineLost)
+            assert made.states[-1] == ("failed", made.supervisor.reason)
+
+    on_loop(test)
+
+
+def test_a_load_wakes_what_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            await all_die(made)
+            waiting = await asked(made.supervisor.load(load(made.supervisor), urgent=True))
+            also = await asked(made.supervisor.models())  # an engine is being started: this one waits for it
+            puppet = await made.until_engine(6)
+            puppet.say(READY, Loaded(1, CARD, 0.5), Models(2, [CARD]))
+            assert await waiting == Loaded(1, CARD, 0.5)
+            assert await also == Models(2, [CARD])
+            assert (made.supervisor.state, made.supervisor.restarts, made.supervisor.reason) == ("ready", 5, None)
+
+    on_loop(test)
+
+
+def test_time_wakes_what_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            await all_die(made)
+            monkeypatch.setattr(restarts, "REST_S", 0.0)
+            waiting = await asked(made.supervisor.models())
+            (await made.until_engine(6)).die()  # a second chance is one more start
+            with pytest.raises(errors.EngineLost, match="6 times in a row"):
+                await waiting
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("fruit", [Tokens(7, [1]), Loaded(1, CARD, 0.5)], ids=["token", "load"])
+def test_engines_that_get_something_done_may_die_often(fruit: ToFront, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            for number in range(1, 8):
+                puppet = await made.until_engine(number)
+                puppet.say(fruit)
+                puppet.die()
+            await made.until_engine(8)
+
+    on_loop(test)
+
+
+def test_deaths_from_which_the_client_learns_are_no_crash_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            made.client.learns = True
+            for number in range(1, 8):
+                (await made.until_engine(number)).die()
+            await made.until_engine(8)
 
     on_loop(test)
 
@@ -159,53 +326,149 @@ def test_an_engine_that_refuses_its_configuration_is_not_tried_again_and_every_r
 def test_an_engine_that_cannot_be_spawned_is_tried_again_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [OSError("no more processes"), OSError("no more processes")]
 
-    def spawn_at_last(config: Config) -> EngineProcess:
-        if failures:
-            raise failures.pop()
-        return spawn(config)
-
     async def test() -> None:
-        puppet = Puppet()
-        async with bench(puppet) as made:
-            puppet.die()
-            await made.until("ready")
+        async with stage(monkeypatch) as made:
+
+            def spawn_at_last(config: Config) -> EngineProcess:
+                if failures:
+                    raise failures.pop()
+                return made.spawn(config)
+
+            monkeypatch.setattr(supervisor_module, "spawn", spawn_at_last)
+            made.puppet.die()
+            (await made.until_engine(2)).say(READY)
+            await made.until_state("ready")
             assert made.supervisor.restarts == 3
             assert [state for state, _ in made.states] == ["lost", "starting"] * 3 + ["ready"]
             assert "no more processes" in str(made.states[2][1])
             assert made.supervisor.reason is None
 
-    monkeypatch.setattr(supervisor_module, "spawn", spawn_at_last)
-    monkeypatch.setattr(supervisor_module, "_FIRST_BACKOFF_S", 0.001)
     on_loop(test)
 
 
-def test_the_answer_to_a_call_that_was_cancelled_is_nobodys() -> None:
+def test_a_stopped_engine_is_noticed_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        puppet = Puppet()
-        async with bench(puppet) as made:
-            asked = asyncio.create_task(made.supervisor.load(load(made.supervisor)))
-            await asyncio.sleep(0)
-            asked.cancel()
-            puppet.say(Refused(1, fault_of(errors.ModelNotFound("m"))), READY)
-            await made.until("ready")
-            assert asked.cancelled()
+        async with stage(monkeypatch, stall_after_s=0.1) as made:
+            made.puppet.say(READY)
+            await made.until_state("ready")
+            os.kill(made.puppet.process.pid, signal.SIGSTOP)
+            listing = await asked(made.supervisor.models())
+            puppet = await made.until_engine(2)
+            assert made.client.heard[-1] == (set(), "it has taken no message for 0.1 s")
+            puppet.say(Models(1, []))
+            assert await listing == Models(1, [])
 
     on_loop(test)
 
 
-def test_the_working_directory_is_not_searched_for_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("argparse", "hashlib", "platform"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the module that was meant')")
-    monkeypatch.chdir(tmp_path)
-    engine = spawn(Config(engine="fake"))
-    try:
-        decoder: Decoder[Ready] = Decoder(Ready)
-        messages: list[Ready] = []
-        while not messages:
-            data = engine.link.recv(1 << 16)
-            assert data, engine.exit_reason
-            messages = decoder.feed(data)
-    finally:
-        engine.link.close()
-        engine.kill()
-    assert messages[0].backend == "fake"
+def test_a_device_operation_that_outlasts_its_bound_is_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch, stall_after_s=0.1) as made:
+            made.puppet.say(READY)
+            await made.until_state("ready")
+            made.puppet.page.begin("step", [3], 0.2)
+            await made.until_engine(2)
+            assert made.client.heard[-1] == ({3}, "a device operation has outlasted its bound of 0.2 s")
+
+    on_loop(test)
+
+
+def test_engines_that_never_get_ready_are_given_up_as_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attached, "START_BOUND_S", 0.05)
+
+    async def test() -> None:
+        async with stage(monkeypatch, stall_after_s=0.1) as made:
+            with pytest.raises(errors.EngineStalled, match=r"it has not become ready within 0\.05 s"):
+                await made.supervisor.models()
+            assert isinstance(made.client.heard[-1], errors.EngineStalled)
+
+    on_loop(test)
+
+
+def test_a_process_that_is_gone_is_a_death_although_its_link_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch, stall_after_s=0.1) as made:
+            made.puppet.process.kill()
+            await made.until_engine(2)
+            assert made.client.heard == [(set(), "killed by signal 9 (SIGKILL)")]
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("said", [struct.pack("<I", 2**30 + 1), struct.pack("<I", 3) + b"abc"], ids=["size", "body"])
+def test_an_engine_that_says_what_cannot_be_read_is_ended(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            made.puppet.say_bytes(said)
+            await made.until_engine(2)
+            assert made.client.heard[0][1].startswith("it said what cannot be read: ")
+            assert made.puppets[0].process.wait() == -signal.SIGKILL
+
+    on_loop(test)
+
+
+class Undying:
+    """A process that has been killed and does not end, as one that is stuck in the system."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.returncode = None
+        self.ends = False
+
+    def poll(self) -> int | None:
+        return self._process.poll() if self.ends else None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        raise AssertionError("this would block the loop")
+
+
+def never_ending(puppet: Puppet) -> Undying:
+    """``puppet``, as far as the supervisor can see."""
+    process = Undying(puppet.process)
+    object.__setattr__(puppet.engine, "process", process)
+    return process
+
+
+def test_the_loop_turns_while_an_engine_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            process = never_ending(made.puppet)
+            made.puppet.die()
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert len(made.puppets) == 1
+            process.ends = True
+            await made.until_engine(2)
+
+    on_loop(test)
+
+
+def test_an_engine_that_does_not_end_is_left_behind_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attached, "END_BOUND_S", 0.05)
+
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            never_ending(made.puppet)
+            made.puppet.die()
+            await made.until_engine(2)
+            assert made.client.heard == [(set(), "it closed its link, and has not gone 0.05 s after SIGKILL")]
+
+    on_loop(test)
+
+
+def test_after_the_end_nothing_is_left_and_every_call_has_been_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            waiting = await asked(made.supervisor.models())
+            await made.supervisor.stop()
+            assert made.puppet.process.poll() == -signal.SIGKILL
+            for call in (waiting, made.supervisor.models(), made.supervisor.stats()):
+                with pytest.raises(errors.ShuttingDown):
+                    await call
+            assert made.states == [("stopped", None)]
+
+    on_loop(test)

@@ -92,6 +92,7 @@ def _command(config: Config, link_fd: int, page_fd: int) -> list[str]:
     command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
     command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]
     command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
+    command += ["--stall-after-s", str(config.stall_after_s)]
     if config.memory_limit_bytes is not None:
         command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
     if config.trace is not None:

@@ -192,7 +192,7 @@ class Supervisor:
         except Exception:
             # A bug of ours, and no reason to lose what else the engine is doing.
             log.exception("a message of the engine could not be taken in")
-            if isinstance(message, Progress | Reply | Refused):
+            if isinstance(message, Reply | Refused):
                 self._calls.settle(message.op, errors.InternalError())
 
     def _handle(self, engine: AttachedEngine, message: ToFront) -> None:
@@ -222,7 +222,7 @@ class Supervisor:
 
     def _refused(self, engine: AttachedEngine, fault: Fault) -> None:
         if error_from(fault).retryable:  # a device without room now may have it later
-            engine.condemn(fault.message)
+            engine.condemn(str(fault.details.get("because", fault.message)))
         else:
             self._refusal = fault
 

@@ -1,0 +1,116 @@
+"""The engine as a process: what it inherits, and how its end is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlx_sidecar.config import Config
+from mlx_sidecar.link.codec import Decoder
+from mlx_sidecar.link.environment import environment
+from mlx_sidecar.link.messages import Ready
+from mlx_sidecar.link.page import Page
+from mlx_sidecar.link.process import EngineProcess, spawn
+
+SECRETS = ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "NVIDIA_API_KEY", "MLX_HUB_TOKEN", "SSH_AUTH_SOCK")
+NEEDED = ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+NAMES = st.sampled_from([*SECRETS, *NEEDED]) | st.text(min_size=1)
+
+
+@given(st.dictionaries(NAMES, st.text()))
+def test_the_engine_is_told_what_it_needs_and_no_secret(of: dict[str, str]) -> None:
+    passed = environment(of)
+    assert passed.items() <= {**of, "PYTHONUNBUFFERED": "1"}.items()
+    assert not passed.keys() & set(SECRETS)
+    assert of.keys() & set(NEEDED) == passed.keys() & set(NEEDED)
+
+
+@contextmanager
+def running(config: Config) -> Iterator[tuple[EngineProcess, Ready]]:
+    """A real engine that takes work, and what it said."""
+    engine = spawn(config)
+    try:
+        decoder: Decoder[Ready] = Decoder(Ready)
+        messages: list[Ready] = []
+        while not messages:
+            data = engine.link.recv(1 << 16)
+            assert data, engine.exit_reason
+            messages = decoder.feed(data)
+        yield engine, messages[0]
+    finally:
+        engine.link.close()
+        engine.kill()
+        engine.process.wait()
+        engine.page.close()
+
+
+@LINUX
+def test_the_engine_process_inherits_two_descriptors_and_the_environment_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "secret")
+    ours, theirs = socket.socketpair()
+    os.set_inheritable(ours.fileno(), True)  # as a host may have left one of its own
+    with ours, theirs, running(Config(engine="fake")) as (_, ready):
+        proc = Path("/proc", str(ready.pid))
+        told = dict(entry.split("=", 1) for entry in (proc / "environ").read_text().split("\0") if entry)
+        assert told == environment(os.environ)
+        opened = {int(entry.name): str(entry.readlink()) for entry in (proc / "fd").iterdir()}
+        assert opened[0] == "/dev/null"
+        assert opened[1] == opened[2]
+        inherited = {fd: target.split(":")[0] for fd, target in opened.items() if fd > 2}
+        assert sorted(inherited.values()) == ["/memfd", "/memfd", "socket"]  # mmap keeps a copy of the page's
+        flags = [(proc / "fdinfo" / str(fd)).read_text().split("flags:")[1].split()[0] for fd in inherited]
+        assert all(int(flag, 8) & os.O_CLOEXEC for flag in flags)  # its own children get neither
+
+
+def test_an_engine_notes_on_the_page_it_was_given() -> None:
+    with running(Config(engine="fake")) as (engine, ready):
+        assert engine.page.read().taken == 0
+        assert ready.pid == engine.process.pid
+
+
+def test_an_engine_whose_front_is_gone_before_it_begins_leaves_by_itself() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno()), "--engine", "fake"]
+        path = os.pathsep.join(path for path in sys.path if path)
+        env = {**environment(os.environ), "PYTHONPATH": path}
+        done = subprocess.run([*command, "--parent", "0"], pass_fds=[theirs.fileno()], env=env, timeout=60)
+        assert done.returncode == 0
+
+
+def test_the_working_directory_is_not_searched_for_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("argparse", "hashlib", "platform"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the module that was meant')")
+    monkeypatch.chdir(tmp_path)
+    with running(Config(engine="fake")) as (_, ready):
+        assert ready.backend == "fake"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os; os._exit(70)", "exited with status 70"),
+        (f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})", "killed by signal 9 (SIGKILL)"),
+    ],
+)
+def test_an_end_is_told_in_words(code: str, said: str) -> None:
+    ours, theirs = socket.socketpair()
+    page = Page.create()
+    with ours, theirs, subprocess.Popen([sys.executable, "-Sc", code]) as process:
+        process.wait()
+        assert EngineProcess(process, ours, page).exit_reason == said
+    page.close()
