@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from mlx_sidecar.engine.fake_script import END, Script
 from mlx_sidecar.link.messages import (
     Cancel,
+    Dropped,
     EngineStats,
     Load,
     Loaded,
@@ -20,6 +22,7 @@ from mlx_sidecar.link.messages import (
     QueryStats,
     Sampling,
     Stop,
+    Tokens,
     Unload,
     Unloaded,
 )
@@ -133,6 +136,61 @@ def test_a_resumed_sequence_survives_its_crash_unless_it_is_poison(engine: Engin
     assert engine.generate("fake?crash_after=3", [1, 65, 65, 65], 8, emitted=3)
     engine.submit("fake?poison_after=3", [1, 65, 65, 65], 8, emitted=3)
     assert engine.at_end() == 70
+
+
+@pytest.mark.parametrize("option", ["crash_after", "raise_after", "hang_after"])
+def test_what_happens_before_the_first_token_happens_to_none_that_comes_again(
+    engine: EngineClient, option: str
+) -> None:
+    model = f"fake?{option}=0"
+    engine.load(model)
+    assert engine.generate(model, [1], 8, again=True)
+    assert engine.generate(model, [1, 65], 8, emitted=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        ("fake?crash_after=0", {}),
+        ("fake?poison_after=0", {"again": True}),
+        ("fake?poison_prompt=1&delay_ms=1", {"again": True, "emitted": 1}),
+        ("fake?poison_token=7&delay_ms=1", {"again": True}),
+    ],
+)
+def test_a_crash_before_the_first_token(engine: EngineClient, model: str, fields: dict[str, Any]) -> None:
+    engine.load(model)
+    engine.submit(model, [5, 7, 65], **fields)
+    assert engine.at_end() == 70
+    assert not any(isinstance(message, Tokens) for message in engine.seen)
+
+
+def test_a_poisonous_token_is_harmless_where_it_is_not(engine: EngineClient) -> None:
+    engine.load("fake?poison_token=7")
+    assert engine.generate("fake?poison_token=7", [5, 8], 8)
+
+
+def test_a_scripted_failure_of_a_step_drops_its_sequence_each_time_only_if_it_is_poison(engine: EngineClient) -> None:
+    for model, times in (("fake?raise_after=3", 1), ("fake?poison_raise=3", 2)):
+        engine.load(model)
+        seq = engine.submit(model, [1])
+        first = engine.wait(Dropped, lambda message, seq=seq: seq in message.seqs)  # type: ignore[misc]
+        assert (first.seqs, first.running, first.fault.kind) == ([seq], [seq], "internal_error")
+        again = engine.submit(model, [1, 65, 65, 65], 8, emitted=3, again=True)
+        if times == 1:
+            assert engine.finished(again).reason == "length"
+        else:
+            engine.wait(Dropped, lambda message, again=again: again in message.seqs)  # type: ignore[misc]
+
+
+def test_a_scripted_want_of_memory_is_survived(engine: EngineClient) -> None:
+    model = "fake?tokens=40&memory_rows=3&token_bytes=10"
+    engine.load(model)
+    seqs = [engine.submit(model, [1], 40) for _ in range(8)]
+    assert {engine.finished(seq).reason for seq in seqs} == {"length"}
+    engine.send(QueryStats(90))
+    stats = engine.reply(90)
+    assert isinstance(stats, EngineStats)
+    assert stats.counters["allocation_failures"] >= 1
 
 
 def test_a_hanging_engine_still_leaves_when_its_link_closes(engine: EngineClient) -> None:

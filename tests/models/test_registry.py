@@ -13,6 +13,7 @@ from mlx_sidecar.engine.fake_script import Script
 from mlx_sidecar.link.messages import (
     Cancel,
     EngineStats,
+    Evicted,
     Finished,
     Load,
     Loaded,
@@ -82,6 +83,20 @@ def test_the_least_recently_used_model_makes_room(engine: EngineClient) -> None:
     engine.generate(first, [1], 1)
     load(engine, "c")
     assert resident(engine) == ["a", "c"]
+
+
+def test_the_front_is_told_of_each_model_that_goes_unasked_and_of_no_other(engine: EngineClient) -> None:
+    first, second = load(engine, "a"), load(engine, "b", ttl_s=0.001)
+    while "b" in resident(engine):
+        pass
+    load(engine, "c")
+    load(engine, "d")
+    engine.send(Unload(90, BIG.format("c")))
+    engine.reply(90)
+    evicted = [message.model for message in engine.seen if isinstance(message, Evicted)]
+    assert evicted == [second, first]
+    order = [message for message in engine.seen if isinstance(message, Evicted | Loaded)]
+    assert isinstance(order[-1], Loaded), "before the model that took its room is there"
 
 
 def test_a_model_that_is_pinned_or_in_use_is_never_evicted(engine: EngineClient) -> None:

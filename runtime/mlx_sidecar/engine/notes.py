@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 
-from ..link.page import Page
+from ..link.page import Kind, Page
 
 
 class Notes:
@@ -18,6 +17,7 @@ class Notes:
         self._page = page
         self._in_flight = in_flight
         self._flying: dict[str, tuple[list[int], float]] = {}  # by model: sequences and bound of its newest step
+        self._named: list[int] | None = None  # what the page names, if that is sequences of steps alone
         self._taken = 0
 
     def begin_step(self, model: str, ids: list[int], bound_s: float) -> None:
@@ -26,20 +26,25 @@ class Notes:
         if not ids:
             ids, bound_s = flown, flown_s
         self._flying[model] = ids, bound_s
-        read = [] if flown == ids else [id_ for id_ in flown if id_ not in ids]
-        self._page.begin("step", self._ids() + read, bound_s)
+        named = self._ids()
+        if flown != ids:
+            named = named + [id_ for id_ in flown if id_ not in ids]
+        self._begin("step", named, bound_s)
 
     def begin_load(self, ops: list[int], bound_s: float) -> None:
-        self._page.begin("load", ops, bound_s)
+        self._begin("load", ops, bound_s)
 
     def begin_message(self, seq: int, bound_s: float) -> None:
-        self._page.begin("message", [seq, *self._ids()], bound_s)
+        self._begin("message", [seq, *self._ids()], bound_s)
 
     def end(self, now: float) -> None:
         """The operation is over, at ``now``. What is in flight still is noted as it was."""
-        self._flying = {model: flight for model, flight in self._flying.items() if self._in_flight(model)}
-        if self._flying and not self._page.shows("step", ids := self._ids()):
-            self._page.begin("step", ids, 0.0)
+        for model in [model for model in self._flying if not self._in_flight(model)]:
+            del self._flying[model]
+        if self._flying:
+            named = self._ids()
+            if named is not self._named and named != self._named:
+                self._begin("step", named, 0.0)
         self._page.end(now, in_flight=bool(self._flying))
 
     def note(self, *, taken: int = 0, models: int) -> None:
@@ -47,5 +52,12 @@ class Notes:
         self._taken += taken
         self._page.note(taken=self._taken, models=models)
 
+    def _begin(self, kind: Kind, ids: list[int], bound_s: float) -> None:
+        self._named = ids if kind == "step" else None
+        self._page.begin(kind, ids, bound_s)
+
     def _ids(self) -> list[int]:
-        return list(chain.from_iterable(ids for ids, _ in self._flying.values()))
+        flights = self._flying.values()
+        if len(flights) == 1:  # nearly always, and before every step
+            return next(iter(flights))[0]
+        return [id_ for ids, _ in flights for id_ in ids]
