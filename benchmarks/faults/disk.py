@@ -12,8 +12,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..serving.request import ContenderFailed
 from ..serving.sidecar import SERVE
-from .host import Host
+from .host import Host, Stuck
 from .report import Outcome, Report
 from .traffic import Traffic, answers_to, differing, under_load
 
@@ -59,8 +60,11 @@ def run(seed: int, quick: bool) -> Report:
 async def _run(seed: int, folder: Path, longest: int) -> Report:
     outcomes, broken = [], []
     for trouble in _troubles(folder):
-        traffic = Traffic(seed, "pocket", longest)
-        outcome, faults = await _under(trouble, traffic)
+        try:
+            outcome, faults = await _under(trouble, Traffic(seed, "pocket", longest))
+        except (ContenderFailed, Stuck) as failure:  # the others may do
+            broken.append(f"{trouble.fault}: {failure}")
+            continue
         outcomes.append(outcome)
         broken += [f"{trouble.fault}: {fault}" for fault in faults]
     return Report([], broken, tuple(outcomes))

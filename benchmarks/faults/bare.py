@@ -1,0 +1,74 @@
+"""The sidecar without what makes streams outlive their engine, for a comparison: see ``cost``.
+
+    python -P bare.py serve …          the front
+    python -P bare.py engine --fd …    its engine, started by that front
+
+In the engine nothing is noted on the shared page. In the front no bytes are counted for the journal, tokens clear
+nobody of an engine's death, and nobody looks whether the engine hangs, which without a page could not be told. Prompts
+and tokens are kept all the same: answers are made of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def main() -> None:
+    if sys.argv[1] == "engine":
+        _engine(sys.argv[1:])
+    else:
+        _front()
+
+
+def _engine(argv: list[str]) -> None:
+    from mlx_sidecar.engine import __main__ as engine
+    from mlx_sidecar.link.page import Page
+
+    for name in ("begin", "end", "note"):
+        setattr(Page, name, _nothing)
+    sys.argv = argv
+    engine.main()
+
+
+def _front() -> None:
+    from mlx_sidecar import cli
+    from mlx_sidecar.link import process
+    from mlx_sidecar.link.attached import AttachedEngine
+    from mlx_sidecar.streams.isolation import Isolation
+    from mlx_sidecar.streams.journal import Journal
+
+    left_out: list[tuple[object, str, object]] = [
+        (process, "_command", _bare(process._command)),
+        (AttachedEngine, "look", _nothing),
+        (Isolation, "progressed", _nothing),
+        (Journal, "holding", _unbounded),
+    ]
+    for owner, name, instead in left_out:
+        setattr(owner, name, instead)
+    cli.main(sys.argv[1:])
+
+
+def _bare(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """What starts an engine, with this module's in place of the real one's."""
+
+    def bare(*given: object) -> list[str]:
+        words = command(*given)
+        at = words.index("-m")
+        return [*words[:at], __file__, "engine", *words[at + 2 :]]
+
+    return bare
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """In place of what is left out; as an answer it says no."""
+
+
+@contextmanager
+def _unbounded(*_: object) -> Iterator[None]:
+    yield
+
+
+if __name__ == "__main__":
+    main()
