@@ -19,13 +19,15 @@ START_BOUND_S = 120.0  # until it takes work: a backend is imported, from a cold
 END_BOUND_S = 5.0  # after a SIGKILL; one that is still there then sits in the system and cannot be waited for
 _READ_BYTES = 16 * 1024  # some 600 events: after so many the loop looks at what else there is to do
 _LONGEST_NAP_S = 0.02
+_LONGEST_LOOK_S = 1.0
 
 
 class AttachedEngine(asyncio.BufferedProtocol):
     """Our end of the link, with the process and the page behind it.
 
     It is sent ``first`` as soon as it can be. ``receive`` gets what it says; ``closed`` is called once, when the link
-    is: by its death, or by ``condemn``.
+    is: by its death, or because it was condemned. From when it takes work nothing in it may stand still for longer
+    than ``stall_after_s``, or what its page allows.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class AttachedEngine(asyncio.BufferedProtocol):
         first: Callable[[], Iterable[ToEngine]],
         receive: Callable[[AttachedEngine, ToFront], None],
         closed: Callable[[AttachedEngine], None],
+        stall_after_s: float,
     ) -> None:
         self._engine = engine
+        self._stall_after_s = stall_after_s
         self._first = first
         self._receive = receive
         self._closed = closed
@@ -46,7 +50,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
         self._sent = 0
         self._attached_at = time.monotonic()
         self._because: str | None = None
-        self._ready = False
+        self._ready = self._gone = False
         self.stalled = False
         self.decoded = False  # a token
         self.loaded = False  # a model
@@ -93,22 +97,10 @@ class AttachedEngine(asyncio.BufferedProtocol):
             self._sent += 1
             self._transport.write(encode(message))
 
-    def became_ready(self, floor_s: float) -> None:
-        """It takes work: from here on nothing may stand still for longer than ``floor_s``, or what its page allows."""
+    def became_ready(self) -> None:
+        """It has said that it takes work."""
         self._ready = True
-        self._watchdog = Watchdog(floor_s)
-
-    def look(self, now: float) -> None:
-        """Condemn it if it hangs, or is gone although its link is open: a child of its own may hold that."""
-        if not self._open:
-            return
-        seen = self.page
-        due = self._sent if self._ready else seen.taken + 1  # before it is ready it owes us that message
-        if self._watchdog.look(seen, due, now):
-            self.stalled = True
-            self.condemn(self._stall(seen))
-        elif self._engine.ended:
-            self._close()
+        self._watchdog = Watchdog(self._stall_after_s)
 
     def condemn(self, because: str) -> None:
         """End it, for a reason that its exit status will not tell."""
@@ -133,6 +125,19 @@ class AttachedEngine(asyncio.BufferedProtocol):
         self._engine.page.close()
         return last
 
+    def _watch(self) -> None:
+        if not self._open:
+            return
+        seen = self.page
+        due = self._sent if self._ready else seen.taken + 1  # before it is ready it owes us that message
+        if self._watchdog.look(seen, due, time.monotonic()):
+            self.stalled = True
+            self.condemn(self._stall(seen))
+        elif self._gone:  # and its link is open: a child of its own holds that
+            self._close()
+        self._gone = self._engine.ended  # what it said last is read before the next look
+        asyncio.get_running_loop().call_later(min(_LONGEST_LOOK_S, self._stall_after_s / 8), self._watch)
+
     def _stall(self, seen: Snapshot) -> str:
         bound_s = f"{self._watchdog.bound_s:g} s"
         if seen.operating:
@@ -152,6 +157,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
         self._transport = transport
         for message in self._first():
             self.write(message)
+        self._watch()
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffer

@@ -48,8 +48,6 @@ __all__ = ["Client", "Supervisor", "error_from"]
 
 R = TypeVar("R", bound=Reply)
 
-_LONGEST_LOOK_S = 1.0
-
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +65,6 @@ class Supervisor:
         self._calls = Calls()
         self._restarts = Restarts()
         self._engine: AttachedEngine | None = None
-        self._watch: asyncio.Task[None] | None = None
         self._succession: asyncio.Task[None] | None = None
         self._refusal: Fault | None = None
         self._stalled = False  # what ended the last engine
@@ -78,17 +75,16 @@ class Supervisor:
 
     async def start(self, engine: EngineProcess) -> None:
         """Attach to ``engine``, and ask it what is still unanswered."""
-        self._engine = AttachedEngine(engine, lambda: self._calls.unanswered, self._receive, self._closed)
+        self._engine = AttachedEngine(
+            engine, lambda: self._calls.unanswered, self._receive, self._closed, self._config.stall_after_s
+        )
         await self._engine.attach()
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
 
     async def stop(self) -> None:
         """End the engine for good. Nothing of it is left when this returns, unless the system cannot end it."""
         self._enter("stopped", None)
-        for task in (self._watch, self._succession):
-            if task is not None:
-                task.cancel()
+        if self._succession is not None:
+            self._succession.cancel()
         self._calls.fail(errors.ShuttingDown)
         if (engine := self._engine) is not None:
             self._engine = self.ready = None
@@ -210,7 +206,7 @@ class Supervisor:
                 self._calls.progressed(message)
             case Ready():
                 self.ready = message
-                engine.became_ready(self._config.stall_after_s)
+                engine.became_ready()
                 self._client.on_engine_ready()
             case Refused(op=0):  # the engine cannot serve, and says why before it leaves
                 self._refused(engine, message.fault)
@@ -227,12 +223,6 @@ class Supervisor:
             self._refusal = fault
 
     # Death and succession.
-
-    async def _keep_watch(self) -> None:
-        while True:
-            await asyncio.sleep(min(_LONGEST_LOOK_S, self._config.stall_after_s / 8))
-            if self._engine is not None:
-                self._engine.look(time.monotonic())
 
     def _closed(self, engine: AttachedEngine) -> None:
         if engine is self._engine and self.state != "stopped":
@@ -254,9 +244,8 @@ class Supervisor:
 
     def _learnt_from(self, last: Snapshot, because: str) -> bool:
         """Tell those whose engine it was; whether its death showed what causes it."""
-        loading = last.ids if last.kind == "load" else ()
         running = last.ids if last.kind in ("step", "message") else ()
-        learnt = self._calls.survive(loading, because)
+        learnt = self._calls.survive(last.ids if last.kind == "load" else (), because)
         try:
             learnt |= self._client.on_engine_lost(frozenset(running), because)
         except Exception:
@@ -288,7 +277,10 @@ class Supervisor:
             self.reason = f"{last}; a load tries again, and so does any request after {REST_S:g} s"
         self._enter("failed", self.reason)
         self._calls.fail(self._away)
-        self._client.on_given_up(self._away())
+        try:
+            self._client.on_given_up(self._away())
+        except Exception:
+            log.exception("that engines were given up could not be taken in")  # a bug of ours
 
     def _away(self) -> errors.RpcError:
         """Why there is no engine to talk to; made anew for each request, since a raised error keeps its frames."""
