@@ -10,7 +10,7 @@ from .model import (
     Count,
     FirstFault,
     Measure,
-    Name,
+    ModelName,
     NullIs,
     OneError,
     Received,
@@ -76,7 +76,7 @@ class GenerateParams(Received):
     this version cannot honour is refused with ``unsupported_parameter``.
     """
 
-    model: Name
+    model: ModelName
     prompt: str | None = None
     messages: Annotated[list[Message], Field(min_length=1), FirstFault()] | None = None
     tools: list[dict[str, Any]] | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, LiteralString, TypeVar, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -146,17 +147,36 @@ class FirstFault:
         return cast(CoreSchema, {**schema, "fail_fast": True})
 
 
-StreamId = Annotated[str | int, OneError("string_or_integer", "must be a string or an integer")]
+Label = Annotated[str, StringConstraints(max_length=1024)]
+"""A name that is kept and repeated."""
+
+StreamId = Annotated[
+    Label | int, OneError("string_or_integer", "must be a string of at most 1024 characters or an integer")
+]
 """A name the host picks for a stream."""
 
-ProgressToken = Annotated[str | int, OneError("string_or_integer", "must be a string or an integer")]
+ProgressToken = Annotated[
+    Label | int, OneError("string_or_integer", "must be a string of at most 1024 characters or an integer")
+]
 """A name the host picks for the progress notifications of one request."""
 
-RequestId = Annotated[str | int | float, OneError("string_or_number", "must be a string or a number")]
+RequestId = Annotated[
+    Label | int | float, OneError("string_or_number", "must be a string of at most 1024 characters or a number")
+]
 """A JSON-RPC id. Some hosts turn whole numbers into floats."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
-"""A model's name, a path, a revision: not empty, and free of NUL, which no file system takes."""
+"""A path, a revision: not empty, and free of NUL, which no file system takes."""
+
+
+def _no_way_up(name: str) -> str:
+    if ".." in name.replace("\\", "/").split("/"):
+        raise PydanticCustomError("way_up", "may not lead upwards through ..")
+    return name
+
+
+ModelName = Annotated[Name, AfterValidator(_no_way_up)]
+"""A model's or adapter's name. It may be a path, of which the last word is not left to whoever composed it."""
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 

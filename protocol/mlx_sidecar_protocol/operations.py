@@ -12,7 +12,9 @@ from .generate import Message, TokenIds
 from .model import (
     Count,
     FirstFault,
+    Label,
     Measure,
+    ModelName,
     Name,
     NullIs,
     ProgressToken,
@@ -40,8 +42,8 @@ class EmptyResult(Sent):
 
 
 class ClientInfo(Received):
-    name: str
-    version: str | None = None
+    name: Label
+    version: Label | None = None
 
 
 class InitializeParams(Received):
@@ -49,7 +51,7 @@ class InitializeParams(Received):
 
     protocol_version: Annotated[int, Field(ge=1)]
     client: ClientInfo
-    process_id: Annotated[int, Field(ge=1)] | None = Field(
+    process_id: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
         default=None, description="the sidecar leaves when this process does"
     )
     capabilities: dict[str, Any] | None = None
@@ -124,10 +126,10 @@ class ModelCard(Sent):
 
 
 class LoadParams(Received):
-    model: Name
+    model: ModelName
     path: Name | None = Field(default=None, description="a local directory; without it the name is resolved")
     revision: Name | None = None
-    adapter: Name | None = None
+    adapter: ModelName | None = None
     pin: Annotated[bool, NullIs(False)] = Field(default=False, description="never evict it")
     ttl_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="unload after this long without use")
     dtype: Dtype | None = None
@@ -141,7 +143,7 @@ class LoadResult(ModelCard):
 
 
 class UnloadParams(Received):
-    model: Name
+    model: ModelName
     force: Annotated[bool, NullIs(False)] = Field(default=False, description="end its running streams as error")
 
 
@@ -157,7 +159,7 @@ class ModelsResult(Sent):
 
 
 class TokenizeParams(Received):
-    model: Name
+    model: ModelName
     text: str
     add_special: Annotated[bool, NullIs(True)] = Field(
         default=True, description="whether the tokenizer adds its own special tokens, as for a prompt"
@@ -172,7 +174,7 @@ class TokenizeResult(Sent):
 
 
 class DetokenizeParams(Received):
-    model: Name
+    model: ModelName
     tokens: TokenIds
 
 
@@ -183,7 +185,7 @@ class DetokenizeResult(Sent):
 class RenderParams(Received):
     """What ``generate`` would do with these messages, without doing it."""
 
-    model: Name
+    model: ModelName
     messages: Annotated[list[Message], Field(min_length=1), FirstFault()]
     tools: list[dict[str, Any]] | None = None
     template_args: dict[str, Any] | None = None

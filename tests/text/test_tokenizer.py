@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.text.files import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
+from mlx_sidecar.regular import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, ModelLoadFailed, ModelUnsupported, UnsupportedParameter
 
@@ -333,7 +333,6 @@ def test_nothing_heavy_is_imported_before_it_is_needed(make_model: MakeModel) ->
     code = f"""
 import sys
 import mlx_sidecar.text.detokenizer, mlx_sidecar.text.stops, mlx_sidecar.text.templates
-from mlx_sidecar.text.files import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
 from mlx_sidecar.text.tokenizer import TextModel
 from pathlib import Path
 heavy = ("jinja2", "tokenizers", "transformers", "mlx", "mlx_lm", "numpy")

@@ -28,11 +28,12 @@ _CACHE_SHARE = 16
 class MlxBackend:
     """Used by the step loop's thread only: mlx binds streams, and lazy arrays with them, to threads."""
 
-    def __init__(self, policy: Policy, limit_bytes: int) -> None:
+    def __init__(self, policy: Policy, limit_bytes: int, *, trust_remote_code: bool = False) -> None:
         """``limit_bytes`` is for weights and caches; freed buffers that mlx keeps for reuse come on top."""
         mx.set_cache_limit(limit_bytes // _CACHE_SHARE)
         self._policy = policy
         self._limit_bytes = limit_bytes
+        self._trust = trust_remote_code
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -53,12 +54,12 @@ class MlxBackend:
             raise EngineLost(f"{self.device} multiplies two small matrices wrongly")
 
     def estimate(self, load: Load) -> int:
-        return inspect(load.model, load.path).loaded_bytes(self._dtype(load))
+        return inspect(load.model, load.path, trust_remote_code=self._trust).loaded_bytes(self._dtype(load))
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
-        directory = inspect(load.model, load.path)
+        directory = inspect(load.model, load.path, trust_remote_code=self._trust)
         dtype = self._dtype(load)
-        weights = yield from load_steps(load, directory, dtype)
+        weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         try:
             cost, vocabulary, forward = probe(load.model, weights.model)
         except (ValueError, RuntimeError) as error:

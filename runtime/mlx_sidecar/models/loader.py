@@ -14,7 +14,7 @@ from ..engine import mlxlm
 from ..link.messages import Load
 from .policy import Dtype
 from .registry import LoadStep
-from .weights import Directory, warm_up
+from .weights import Directory, inspect_adapter, warm_up
 
 # What the step loop may be kept from decoding by one step of a load.
 READ_BYTES = 8 << 20
@@ -31,20 +31,27 @@ class Weights(NamedTuple):
     memory_bytes: int
 
 
-def load_steps(load: Load, directory: Directory, dtype: Dtype | None) -> Generator[LoadStep, None, Weights]:
+def load_steps(
+    load: Load, directory: Directory, dtype: Dtype | None, *, trust_remote_code: bool = False
+) -> Generator[LoadStep, None, Weights]:
     """Load ``directory``; ``dtype`` is what to compute in, None as stored.
+
+    ``trust_remote_code``: run the ``model_file`` that its config names.
 
     Raises ``ModelUnsupported`` for an architecture that mlx-lm does not know, ``ModelLoadFailed`` for weights that do
     not fit it, ``ModelNotFound`` for an adapter that is not there.
     """
     architecture = str(directory.config["model_type"])
-    _check_architecture(load.model, directory.config)
+    if not (trust_remote_code and directory.config.get("model_file") is not None):
+        _check_architecture(load.model, directory.config)
+    if load.adapter is not None:
+        inspect_adapter(load.model, load.adapter)
     total = directory.stored_bytes
     done = 0
     for count in warm_up(directory.files, READ_BYTES):
         done += count
         yield LoadStep("reading", done, total)
-    model = _build(load, directory)
+    model = _build(load, directory, trust_remote_code)
     parameters = mlxlm.get_total_parameters(model)
     stage = "building"
     if dtype is not None:
@@ -64,18 +71,18 @@ def _arrays(model: Any) -> list[mx.array]:
 def _check_architecture(model: str, config: dict[str, Any]) -> None:
     try:
         mlxlm.get_classes(config)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:  # a module beside the models, or nonsense for names
         raise ModelUnsupported(model, str(error)) from error
     except SystemExit as error:  # what mlx_lm.models.olmo does where its package is not installed
         because = f"{config['model_type']!r} needs a Python package that is not installed"
         raise ModelUnsupported(model, because) from error
 
 
-def _build(load: Load, directory: Directory) -> Any:
+def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Any:
     """The model with lazy weights: nothing is read yet."""
     try:
-        model, _ = mlxlm.load_model(directory.path, lazy=True)
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+        model, _ = mlxlm.load_model(directory.path, lazy=True, trust_remote_code=trust_remote_code)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError, ImportError) as error:
         raise ModelLoadFailed(load.model, f"{type(error).__name__}: {error}") from error
     if load.adapter is None:
         return model

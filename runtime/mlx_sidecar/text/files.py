@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlx_sidecar.regular import FILE_LIMIT_BYTES, is_file
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 # Where the length of the context stands, by age and habit of the architecture.
@@ -20,10 +20,6 @@ _CONTEXT_LENGTH = (
     "seq_length",
     "max_seq_len",
 )
-
-# What the front reads whole is bounded. Vocabularies in use are a tenth of this, configurations a hundredth.
-FILE_LIMIT_BYTES = 16 * 2**20
-TOKENIZER_LIMIT_BYTES = 256 * 2**20
 
 # tokenizer_config.json says 10^30 for "no limit"; above this a number there means nothing.
 _CONTEXT_LENGTH_LIMIT = 10**9
@@ -83,22 +79,6 @@ _FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-
-
-def is_file(file: Path, limit_bytes: int, name: str) -> bool:
-    """Whether ``file`` is there; symbolic links are followed.
-
-    Raises ModelLoadFailed if it is a pipe or a device, whose reader might wait for ever, or above the limit.
-    """
-    try:
-        found = file.stat()
-    except OSError:
-        return False
-    if not stat.S_ISREG(found.st_mode):
-        raise ModelLoadFailed(name, because=f"{file.name} is no regular file")
-    if found.st_size > limit_bytes:
-        raise ModelLoadFailed(name, because=f"{file.name} has {found.st_size} bytes, the limit is {limit_bytes}")
-    return True
 
 
 def _object(file: Path, name: str) -> dict[str, Any]:

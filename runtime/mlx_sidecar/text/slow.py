@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_sidecar.text.files import TOKENIZER_LIMIT_BYTES, ModelFiles, is_file
+from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
+from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.tokens import FastTokens, Tokens
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
-from mlx_sidecar.text.files import TOKENIZER_LIMIT_BYTES, ModelFiles, is_file
+from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.special import complete
 from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.token_texts import TokenTexts
