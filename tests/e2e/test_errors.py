@@ -180,11 +180,11 @@ def test_a_model_beyond_the_memory_limit_is_out_of_memory_with_numbers() -> None
         assert_error(error, -32005, "out_of_memory", need_bytes=2_000_000)
 
 
-def test_a_request_that_dies_with_the_engine_before_it_started_is_engine_lost() -> None:
+def test_a_request_that_ends_every_engine_before_it_started_is_refused_as_poison() -> None:
     with sidecar(*FAKE) as process:
-        error = process.error("generate", {"model": "fake?crash_after=0", "prompt": "x"})
-        assert_error(error, -32006, "engine_lost")
-        assert error["data"]["retryable"]
+        error = process.error("generate", {"model": "fake?poison_after=0", "prompt": "x"})
+        assert_error(error, -32006, "poison_request", because="exited with status 70")
+        assert not error["data"]["retryable"]
 
 
 def test_streams_that_do_not_exist_or_exist_twice_are_refused() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import Any
 
 import psutil
@@ -215,26 +213,6 @@ def test_a_host_that_stops_reading_loses_nothing_and_can_still_cancel_another_st
         result = process.result(id_)
         assert_whole(process.deltas("s"), result)
         assert process.result(other)["finish_reason"] == "cancelled"
-
-
-def test_an_engine_that_dies_ends_its_streams_as_engine_lost_and_is_started_again() -> None:
-    with sidecar(*FAKE) as process:
-        id_ = started(process, "s")
-        os.kill(process.call("stats")["engine"]["pid"], signal.SIGKILL)
-        result = process.result(id_)
-        assert result["finish_reason"] == "error"
-        assert (result["error"]["code"], result["error"]["data"]["kind"]) == (-32006, "engine_lost")
-        assert_whole(process.deltas("s"), result)
-        process.notification("engine/state", state="ready", restarts=1)
-        assert process.call("generate", {"model": "fake", "prompt": "x"})["finish_reason"] == "stop"
-
-
-def test_an_engine_without_autoload_must_be_told_to_load_again_after_a_crash() -> None:
-    with sidecar(*FAKE, "--no-autoload") as process:
-        process.call("load", {"model": "fake"})
-        os.kill(process.call("stats")["engine"]["pid"], signal.SIGKILL)
-        process.notification("engine/state", state="ready", restarts=1)
-        assert process.error("generate", {"model": "fake", "prompt": "x"})["data"]["kind"] == "model_not_loaded"
 
 
 def test_an_evicted_model_is_loaded_again_by_the_request_that_needs_it() -> None:
