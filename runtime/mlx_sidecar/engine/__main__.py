@@ -25,7 +25,6 @@ from .loop import Engine
 from .scheduler import Limits
 
 if TYPE_CHECKING:
-    from ..models.policy import Numerics
     from .fake import FakeBackend
     from .mlx_backend import MlxBackend
 
@@ -64,7 +63,7 @@ def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
     wanted_bytes: int | None = options.memory_limit_bytes
     trace = None if options.trace is None else Trace(options.trace)
     try:
-        backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options.numerics, wanted_bytes)
+        backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options, wanted_bytes)
         backend.prove()
     except RpcError as error:
         logging.error("the engine cannot serve: %s", error.message)
@@ -93,15 +92,15 @@ def _fake(wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
     return FakeBackend(), wanted_bytes or machine_limit_bytes()
 
 
-def _mlx(numerics: Numerics, wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
+def _mlx(options: argparse.Namespace, wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
     # The order matters: the BLAS is settled before anything imports mlx.
     from ..models.policy import settle
 
-    policy = settle(numerics)
+    policy = settle(options.numerics)
     from .mlx_backend import MlxBackend
 
     limit_bytes = wanted_bytes or policy.limit_bytes
-    return MlxBackend(policy, limit_bytes), limit_bytes
+    return MlxBackend(policy, limit_bytes, trust_remote_code=options.trust_remote_code), limit_bytes
 
 
 def _parser() -> argparse.ArgumentParser:
