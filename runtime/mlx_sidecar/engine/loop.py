@@ -33,7 +33,6 @@ from ..link.messages import (
 )
 from ..link.page import Page
 from ..models.registry import Backend, Registry
-from ..models.resident import Loading
 from ..observe.trace import Trace
 from .accounts import Accounts
 from .admission import Admission
@@ -137,8 +136,10 @@ class Engine:
         work: list[Work] = []
         whole = True
         if kind == "load":
-            assert self._models.loading is not None
-            told = self._load(self._models.loading, began)
+            loading = self._models.loading
+            assert loading is not None
+            self._notes.begin_load(loading.ops, self._bounds.unmeasured_s(loading.estimated_bytes))
+            told = self._models.advance(loading, began)
         else:
             work, told, whole = self._step(model, began, sharing)
         ended = self._clock()
@@ -147,10 +148,6 @@ class Engine:
         self._scheduler.charge(lane, ended - began)
         self._accounts.operated(lane, began, ended, work, whole=whole)
         return told
-
-    def _load(self, loading: Loading, now: float) -> list[ToFront]:
-        self._notes.begin_load(loading.ops, self._bounds.unmeasured_s(loading.estimated_bytes))
-        return self._models.advance(loading, now)
 
     def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[ToFront], bool]:
         """What was given to do, what there is to tell of this or of the step before, and whether its time is that of a
