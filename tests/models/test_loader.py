@@ -169,3 +169,28 @@ def test_an_adapter_that_is_absent_or_does_not_fit_is_refused(engine: EngineClie
     path = write_model(tmp_path / "m", "qwen3")
     assert refused(engine, path, str(tmp_path / "nowhere"))[0] == "model_not_found"
     assert refused(engine, path, str(write_adapter(tmp_path / "adapter", missing="scale")))[0] == "model_load_failed"
+
+
+@pytest.mark.parametrize("model_type", ["base", "cache", "switch_layers", "../qwen3", "llama.os"])
+def test_a_model_type_that_is_no_architecture_is_unsupported(
+    engine: EngineClient, tmp_path: Path, model_type: str
+) -> None:
+    path = write_model(tmp_path / "odd", "qwen3")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "model_type": model_type}))
+    assert refused(engine, path)[0] == "model_unsupported"
+
+
+def test_code_of_a_model_is_run_for_those_who_trust_it(engine: EngineClient, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "own", "qwen3")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "model_file": "own.py"}))
+    (path / "own.py").write_text("from mlx_lm.models.qwen3 import Model, ModelArgs\n")
+    kind, message = refused(engine, path)
+    assert kind == "model_unsupported"
+    assert "--trust-remote-code" in message
+    with ready_engine("--engine", "mlx", "--trust-remote-code") as trusting:
+        assert trusting.load("m", str(path)).card.state == "ready"
+        unload(trusting, "m")
+        (path / "own.py").write_text("raise SystemExit('out')")
+        assert refused(trusting, path)[0] == "model_load_failed"

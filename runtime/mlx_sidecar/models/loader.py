@@ -82,7 +82,8 @@ def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Any:
     """The model with lazy weights: nothing is read yet."""
     try:
         model, _ = mlxlm.load_model(directory.path, lazy=True, trust_remote_code=trust_remote_code)
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError, ImportError) as error:
+    # What mlx-lm raises for weights that do not fit, and what a model's own code may.
+    except (Exception, SystemExit) as error:
         raise ModelLoadFailed(load.model, f"{type(error).__name__}: {error}") from error
     if load.adapter is None:
         return model
