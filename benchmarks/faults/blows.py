@@ -41,7 +41,7 @@ async def strike(host: Host, signals: list[signal.Signals], source: random.Rando
         blows.noticed_s.append(lost.at_s - struck_s)
         since = lost.number + 1
     ready = await host.entered("ready", since)
-    blows.replaced_s = _replaced(host.states[: ready.number + 1])
+    blows.replaced_s = replaced(host.states[: ready.number + 1])
     return blows
 
 
@@ -56,7 +56,7 @@ async def _ready(host: Host, since: int, source: random.Random) -> int:
 async def _starting(host: Host, since: int, blows: Blows, source: random.Random) -> int:
     """The engine, somewhere between its start and the moment at which it would be ready."""
     await host.entered("starting", since)
-    measured = _replaced(host.states)
+    measured = replaced(host.states)
     await asyncio.sleep(source.uniform(0, statistics.median(measured) if measured else _FIRST_START_S))
     while (pid := host.engine_pid()) is None:
         await asyncio.sleep(_CHILD_EVERY_S)
@@ -64,7 +64,7 @@ async def _starting(host: Host, since: int, blows: Blows, source: random.Random)
     return pid
 
 
-def _replaced(states: list[State]) -> list[float]:
+def replaced(states: list[State]) -> list[float]:
     """From each loss to the next ready; a loss that another one follows has none."""
     found, lost_s = [], None
     for state in states:
