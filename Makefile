@@ -3,6 +3,7 @@
 # make check    lint, types and schemas only
 # make bench    benchmarks; writes docs/measurements.md
 # make bench-serving  under load, against peers, a quarter of an hour; writes docs/benchmarks.md and docs/plots
+# make faults   kills, hangs, full disks and worse under load, a quarter of an hour; writes docs/faults.md
 # make native   build the native part again
 # make schemas  write schemas/ from the protocol package
 # make clean    remove what was made
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 NATIVE_SOURCES := $(wildcard native/CMakeLists.txt native/src/* native/mlx_sidecar_native/*)
 
-.PHONY: demo test bench bench-serving native schemas check clean setup setup-dev setup-clients
+.PHONY: demo test bench bench-serving faults native schemas check clean setup setup-dev setup-clients
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -38,6 +39,9 @@ bench: setup-dev
 bench-serving: setup-dev
 	$(PIP) 'matplotlib>=3.10'
 	$(BIN)/python -m benchmarks.serving --write
+
+faults: setup-dev
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --write
 
 schemas: setup
 	$(BIN)/python -m mlx_sidecar_protocol.schema

@@ -98,7 +98,8 @@ async def _play(script: Script) -> tuple[Outcome, list[str]]:
     told = ", ".join(f"{count} {how}" for how, count in endings.most_common())
     words = f"{told}; {lost} engines lost, {stats['counters'].get('interruptions', 0)} interruptions"
     kept = len(answers) - len(host.promises.at_fault)
-    return Outcome(script.fault, max(lost, 1), _STREAMS, kept, _STREAMS, len(differ), words), faults
+    struck = len(script.poison) or _STREAMS
+    return Outcome(script.fault, struck, _STREAMS, kept, _STREAMS, len(differ), words), faults
 
 
 async def _answers(host: Host, script: Script, model: str) -> tuple[dict[int, Frame], Counter[str]]:
