@@ -16,7 +16,7 @@ import pytest
 
 from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar.wire.reader import CHUNK_BYTES, Reader
-from mlx_sidecar.wire.stdio import somebody_reads
+from mlx_sidecar.wire.stdio import has_ended, somebody_reads
 from mlx_sidecar.wire.writer import Writer, watch_readers
 
 SOON_S = 10.0  # a bound for what must happen, not a measurement
@@ -275,6 +275,14 @@ def test_it_is_noticed_whether_somebody_reads(pipe: tuple[int, int]) -> None:
         assert not somebody_reads(pipe[1])
 
     asyncio.run(main())
+
+
+def test_it_is_noticed_whether_input_has_ended(pipe: tuple[int, int], tmp_path: Path) -> None:
+    assert not has_ended(pipe[0])
+    os.close(pipe[1])
+    assert has_ended(pipe[0])
+    with (tmp_path / "empty").open("w+b") as file:  # of a file the system cannot tell
+        assert not has_ended(file.fileno())
 
 
 CLAIM = """

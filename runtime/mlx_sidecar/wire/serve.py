@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
 from ..config import Config
-from ..link.process import spawn
+from ..link.orphan import signal_with_parent
+from ..link.process import EngineProcess, spawn
 from .reader import Reader
-from .stdio import claim
+from .stdio import claim, has_ended, somebody_reads
 
 
 def serve(config: Config) -> NoReturn:
     """Serve the host on stdin and stdout, then leave the process."""
     parent = os.getppid()  # asked before anything that takes time: a parent that dies meanwhile is noticed
     wire_in, wire_out = claim()
+    if has_ended(wire_in) and not somebody_reads(wire_out):
+        os._exit(0)  # the host died before we were there
     reader = Reader(wire_in)
     reader.start()
     engine = spawn(config)  # it imports its backend while we import ours
+    _leave_with(parent, engine)
 
     # Looking through every installed package for pydantic plugins takes a tenth of our start-up, and there are none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -31,3 +36,16 @@ def serve(config: Config) -> NoReturn:
         sys.stderr.flush()
     # Not sys.exit: the reader may sit in a read, a download in a thread, and neither is worth waiting for.
     os._exit(status)
+
+
+def _leave_with(parent: int, engine: EngineProcess) -> None:
+    """While the rest is imported: leave as soon as the system tells that ``parent`` is gone. Then others watch."""
+
+    def look(*_: object) -> None:
+        if os.getppid() != parent:
+            engine.kill()
+            os._exit(1)
+
+    signal.signal(signal.SIGURG, look)
+    signal_with_parent(signal.SIGURG)
+    look()

@@ -70,8 +70,17 @@ def wait_until(fd: int, event: int) -> None:
     poll.poll()
 
 
+def has_ended(fd: int) -> bool:
+    """Whether nobody can write what would be read from ``fd``. False where the system cannot tell."""
+    return any(event & select.POLLHUP for _, event in _poll(fd))
+
+
 def somebody_reads(fd: int) -> bool:
     """Whether what is written to ``fd`` can still be read. True where the system cannot tell."""
+    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in _poll(fd))
+
+
+def _poll(fd: int) -> list[tuple[int, int]]:
     poll = select.poll()
     poll.register(fd, 0)
-    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    return poll.poll(0)
