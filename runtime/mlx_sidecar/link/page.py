@@ -29,7 +29,7 @@ _TRIES = 1000
 
 
 class Snapshot(NamedTuple):
-    """``operations`` were completed, the last at ``ended_s`` on the system's monotonic clock (0: none yet).
+    """``operations`` of the device were completed, the last at ``ended_s`` on the system's monotonic clock (0: none yet).
 
     ``taken`` messages of the front have reached the step loop. While ``operating``, the operation may take ``bound_s``.
     ``ids`` are what the device has been given and has not given back: numbers of sequences for a step or a message, of
@@ -89,8 +89,9 @@ class Page:
     def end(self, now: float, *, in_flight: bool = False) -> None:
         """It is done, at ``now``. ``in_flight``: the device has work of the same sequences still."""
         self._operating = False
-        self._operations += 1
-        self._ended_s = now
+        if self._kind != "message":  # the device had no part in that
+            self._operations += 1
+            self._ended_s = now
         if not in_flight:
             self._kind, self._ids = "", array("Q")
         self._write()
