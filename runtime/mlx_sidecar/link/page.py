@@ -29,7 +29,7 @@ _TRIES = 1000
 
 
 class Snapshot(NamedTuple):
-    """``operations`` of the device were completed, the last at ``ended_s`` on the system's monotonic clock (0: none yet).
+    """The device completed ``operations``, the last at ``ended_s`` on the system's monotonic clock (0: none yet).
 
     ``taken`` messages of the front have reached the step loop. While ``operating``, the operation may take ``bound_s``.
     ``ids`` are what the device has been given and has not given back: numbers of sequences for a step or a message, of
