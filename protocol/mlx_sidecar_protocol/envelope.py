@@ -70,6 +70,7 @@ class Ignored(NamedTuple):
 
 Message = Request | Notification | Response | Invalid | Ignored
 _WITH_ID = (Request, Invalid)
+_LONGEST_ID = 1024  # characters
 
 
 class Batch(NamedTuple):
@@ -172,6 +173,8 @@ def _message(value: Any) -> Message:
     is_request = "id" in value
     if id_ is not None and type(id_) is not int and type(id_) is not str and not isinstance(id_, float):
         return Invalid(None, InvalidRequest("id must be a string, a number or null"))
+    if type(id_) is str and len(id_) > _LONGEST_ID:  # kept while the request runs, and repeated
+        return Invalid(None, InvalidRequest(f"an id has at most {_LONGEST_ID} characters"))
     if "result" in value or "error" in value:
         if "method" not in value:
             return Response(id_, get("result"), get("error"))

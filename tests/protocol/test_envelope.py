@@ -262,3 +262,11 @@ def test_any_json_value_is_understood_or_refused(value: Any) -> None:
 def test_any_bytes_are_refused_or_are_json(frame: bytes) -> None:
     if not isinstance(parse(frame), Invalid):
         json.loads(frame.decode("utf-8"))
+
+
+def test_an_id_of_more_than_1024_characters_is_refused_and_not_repeated() -> None:
+    assert isinstance(parse(b'{"jsonrpc":"2.0","id":"%b","method":"ping"}' % (b"x" * 1024)), Request)
+    refused = parse(b'{"jsonrpc":"2.0","id":"%b","method":"ping"}' % (b"x" * 1025))
+    assert isinstance(refused, Invalid)
+    assert refused.id is None
+    assert "1024" in refused.error.message

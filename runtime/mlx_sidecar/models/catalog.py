@@ -222,7 +222,9 @@ class Catalog:
         """Read once for all who ask, whoever of them gives up meanwhile: to be awaited under a shield."""
         reading = self._texts.get(path)
         if reading is None:
-            reading = self._texts[path] = asyncio.ensure_future(_in_thread(None, _read_text, name, path))
+            reading = self._texts[path] = asyncio.ensure_future(
+                _in_thread(None, _read_text, name, path, self._config.trust_remote_code)
+            )
             reading.add_done_callback(partial(self._forget_failed, path))
         self._texts.move_to_end(path)
         while len(self._texts) > TEXTS:
@@ -234,8 +236,8 @@ class Catalog:
             del self._texts[path]
 
 
-def _read_text(name: str, path: str) -> TextModel:
-    return fake_text() if path == FAKE else TextModel.load(Path(path), name)
+def _read_text(name: str, path: str, trust_remote_code: bool) -> TextModel:
+    return fake_text() if path == FAKE else TextModel.load(Path(path), name, trust_remote_code=trust_remote_code)
 
 
 def _report_bytes(loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None, done: int, total: int) -> None:
