@@ -79,7 +79,7 @@ class ServerLimits(Sent):
     nesting: Count = Field(description="of arrays and objects")
     waiting_requests: Count | None = Field(default=None, description="above it, requests are refused as overloaded")
     journal_bytes: Count = Field(
-        description="for what is remembered of open requests so that they outlive the engine: four bytes for each token "
+        description="for what is remembered of open requests so that they outlive the engine: four bytes a token "
         "of their prompts and of the longest answers they ask for; above it, they are refused as out_of_memory"
     )
 
