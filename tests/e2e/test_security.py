@@ -170,3 +170,29 @@ def test_code_of_a_tokenizer_is_refused_without_the_option(tmp_path: Path) -> No
         assert error["data"]["kind"] == "model_unsupported"
         assert "--trust-remote-code" in error["message"]
     assert not (tmp_path / "ran").exists()
+
+
+OWN_TOKENIZER = """
+from transformers import PreTrainedTokenizer
+
+class Tokenizer(PreTrainedTokenizer):
+    vocab_size = 26
+    def get_vocab(self): return {chr(97 + i): i for i in range(26)}
+    def _tokenize(self, text, **kwargs): return [c for c in text if c in self.get_vocab()]
+    def _convert_token_to_id(self, token): return self.get_vocab().get(token, 0)
+    def _convert_id_to_token(self, index): return chr(97 + index)
+    def save_vocabulary(self, *args, **kwargs): return ()
+"""
+
+
+def test_code_of_a_tokenizer_is_run_under_the_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))  # where transformers copies it
+    model = copy_of_pocket(tmp_path / "own")
+    (model / "tokenizer.json").unlink()
+    (model / "own.py").write_text(OWN_TOKENIZER)
+    (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}))
+    with sidecar("--trust-remote-code") as process:
+        params = {"model": str(model), "text": "abc", "add_special": False}
+        assert process.call("tokenize", params)["tokens"] == [0, 1, 2]
+        answer = process.call("generate", {"model": str(model), "prompt": "abc", "max_tokens": 3, "ignore_eos": True})
+        assert answer["usage"]["completion_tokens"] == 3
