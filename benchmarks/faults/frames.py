@@ -9,10 +9,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
+
+from .damage import DAMAGES, LIMIT_BYTES
 
 Json = Any
-LIMIT_BYTES = 64 * 1024  # of a frame: the sidecar is started with it
+Framing = Literal["lines", "headers"]
 
 _CASES = Path(__file__).parents[2] / "tests" / "conformance" / "cases.jsonl"
 # Ends the session, or makes the fake engine die, hang, fail or take its time.
@@ -25,8 +27,6 @@ _ODD: list[Json] = [
     *("", "x", "0", "null", "\ud800", "\udfff x", "a\x00b", "ß" * 40, [], [None], [[]], {}, {"": None}, {"a": [1, {}]}),
     *([0] * 50, ["x"] * 20, {"id": 1, "method": "ping"}, [{"type": "text", "text": "x"}], [{"role": "user"}]),
 ]
-# No JSON can say these; they are written into the text.
-_ODD_NUMBERS = [b"NaN", b"-Infinity", b"1e999", b"01", b"+1", b".5", b"1.", b"0x10", b"1" * 400, b"-", b"1e", b"1_0"]
 
 
 def conformance() -> list[bytes]:
@@ -112,7 +112,7 @@ class Frames:
                 message = [message, *(self._message() for _ in range(pick.randint(0, 6)))]
             frame = json.dumps(message, ensure_ascii=pick.random() < 0.5).encode(errors="surrogatepass")
         for _ in range(pick.choice((0, 0, 0, 0, 1, 2))):
-            frame = pick.choice(_DAMAGES)(pick, frame)
+            frame = pick.choice(DAMAGES)(pick, frame)
         return frame
 
     def _message(self) -> Json:
@@ -187,92 +187,23 @@ class Frames:
         return [{"role": self._pick.choice(_ROLES), "content": self._text()} for _ in range(self._pick.randint(1, 3))]
 
 
-# What can happen to a text. Each takes and returns one.
+def request(id_: str, method: str, params: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": id_, "method": method, "params": params}).encode()
 
 
-def _flip(pick: Random, frame: bytes) -> bytes:
-    data = bytearray(frame)
-    for _ in range(pick.randint(1, 3)):
-        data[pick.randrange(len(data))] ^= 1 << pick.randrange(8)
-    return bytes(data)
-
-
-def _cut(pick: Random, frame: bytes) -> bytes:
-    return frame[: pick.randint(1, len(frame))]
-
-
-def _drop(pick: Random, frame: bytes) -> bytes:
-    at = pick.randrange(len(frame))
-    return frame[:at] + frame[at + pick.randint(1, 8) :] or b"0"
-
-
-def _repeat(pick: Random, frame: bytes) -> bytes:
-    at = pick.randrange(len(frame))
-    end = at + pick.randint(1, 40)
-    return frame[:end] + frame[at:]
-
-
-def _insert(pick: Random, frame: bytes) -> bytes:
-    odd = [
-        b"\xff",
-        b"\xc0\x80",
-        b"\xed\xa0\x80",
-        b"\xf0\x9f",
-        b"\xef\xbb\xbf",
-        b"\x00",
-        b"\r",
-        b"\n",
-        b"\\ud83d",
-        b"\\u12",
+def framed(framing: Framing, body: bytes, pick: Random | None = None) -> bytes:
+    """``body`` as it goes over the wire; with ``pick`` in any form that is allowed."""
+    if framing == "lines":
+        return body + (b"\n" if pick is None else pick.choice((b"\n", b"\n", b"\r\n", b"\n\n \n")))
+    usual = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    if pick is None or pick.random() < 0.5:
+        return usual
+    name = pick.choice((b"Content-Length", b"content-length", b"CONTENT-LENGTH", b"Content-Length "))
+    length = name + pick.choice((b":", b": ", b":\t  ")) + pick.choice((b"%d", b"00%d", b"%d  ")) % len(body)
+    lines = [
+        length,
+        *pick.sample((b"Content-Type: x/y; charset=utf-8", b"X-Other", b"a: b: c", length), pick.randint(0, 3)),
     ]
-    at = pick.randint(0, len(frame))
-    return frame[:at] + pick.choice(odd) + frame[at:]
-
-
-def _duplicate_member(pick: Random, frame: bytes) -> bytes:
-    name = pick.choice((b"id", b"method", b"params", b"jsonrpc", b"model"))
-    return frame.replace(b"{", b'{"%b": 5, ' % name, 1)
-
-
-def _odd_number(pick: Random, frame: bytes) -> bytes:
-    numbers = [at for at, byte in enumerate(frame) if 48 <= byte <= 57]
-    if not numbers:
-        return frame
-    at = pick.choice(numbers)
-    return frame[:at] + pick.choice(_ODD_NUMBERS) + frame[at + 1 :]
-
-
-def _nest(pick: Random, frame: bytes) -> bytes:
-    depth = pick.choice((2, 100, 127, 128, 129, 300, 5000))
-    begin, end = pick.choice(((b"[", b"]"), (b'{"a":', b"}")))
-    return begin * depth + frame + end * (depth - pick.randint(0, 1))
-
-
-def _grow(pick: Random, frame: bytes) -> bytes:
-    if pick.random() > 0.02:  # a large one costs as much as hundreds
-        return frame
-    return frame.replace(
-        b'"', b'"' + b"g" * pick.choice((4000, LIMIT_BYTES - 500, LIMIT_BYTES - len(frame), LIMIT_BYTES)), 1
-    )
-
-
-def _noise(pick: Random, frame: bytes) -> bytes:
-    return pick.randbytes(min(len(frame), pick.randint(1, 60)))
-
-
-_DAMAGES = (
-    _flip,
-    _flip,
-    _flip,
-    _cut,
-    _cut,
-    _drop,
-    _repeat,
-    _insert,
-    _insert,
-    _duplicate_member,
-    _odd_number,
-    _nest,
-    _grow,
-    _noise,
-)
+    pick.shuffle(lines)
+    end = pick.choice((b"\r\n", b"\n"))
+    return pick.choice((b"", b"\r\n", b"\n \n")) + end.join(lines) + end + end + body

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.faults import fuzz
-from benchmarks.faults.frames import Frames
+from benchmarks.faults.frames import Frames, Framing, framed
 from mlx_sidecar_protocol.framing import FrameDecoder
 from mlx_sidecar_protocol.model import Received
 from mlx_sidecar_protocol.registry import METHODS
 from tests.support.sidecar import Sidecar, sidecar
 from tests.support.strategies import JSON, attempts
 
-FRAMINGS: list[fuzz.Framing] = ["lines", "headers"]
+FRAMINGS: list[Framing] = ["lines", "headers"]
 SEEDS = st.integers(0, 2**32)
 NAMES = [name for name in METHODS if name not in ("exit", "shutdown")]
 
@@ -93,11 +93,11 @@ def test_well_formed_requests_have_ids_of_their_own_and_nothing_asks_the_sidecar
 
 
 @given(SEEDS, st.binary(min_size=1), st.sampled_from(FRAMINGS))
-def test_every_odd_form_of_a_frame_is_one_that_is_allowed(seed: int, body: bytes, framing: fuzz.Framing) -> None:
+def test_every_odd_form_of_a_frame_is_one_that_is_allowed(seed: int, body: bytes, framing: Framing) -> None:
     pick = Random(seed)
-    sent = fuzz.framed(framing, body, pick)
+    sent = framed(framing, body, pick)
     decoder = FrameDecoder(framing)
-    decoder.feed(fuzz.framed(framing, b"{}"))  # what comes first may be taken for a BOM
+    decoder.feed(framed(framing, b"{}"))  # what comes first may be taken for a BOM
     received = decoder.feed(sent)
     if framing == "headers":
         assert received == [body]
