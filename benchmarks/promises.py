@@ -37,6 +37,7 @@ class Promises:
         self.endings: Counter[str] = Counter()
         self.tokens = 0
         self.interruptions = 0
+        self.reads_late = False  # the host; then several losses may be told as one
         self.at_fault: set[int] = set()  # requests of which something in ``broken`` tells
         self._open: dict[int, _Open] = {}
         self._streams: dict[object, int] = {}
@@ -86,7 +87,7 @@ class Promises:
     def engine_lost(self) -> None:
         """The host was told so."""
         for request in self._open.values():
-            request.owed = request.going
+            request.owed = request.going and not self.reads_late
 
     def engine_ready(self) -> None:
         """A new engine takes work. What ended with the old one has been answered by now."""

@@ -61,6 +61,7 @@ async def _run(seed: int, quick: bool, folder: Path) -> Report:
     streams, times, stall_s = (8, 1, 2.0) if quick else (32, 5, 6.0)
     traffic = Traffic(seed, model, longest=60 if quick else 300)
     async with Host(*_EXACT) as host:
+        host.promises.reads_late = True
         await host.call("load", {"model": model})
         stall = _Stall(host, times, stall_s, random.Random(seed))
         answers = await under_load(host, traffic, streams, stall.run())
