@@ -21,7 +21,7 @@ class _Open:
     deltas: int = 0
     text: str = ""
     tokens: list[int] = field(default_factory=list)
-    going: bool = False  # a delta came since it was asked for or interrupted
+    going: bool = False  # of the engine there is, a delta came
     owed: bool = False  # a stream/interrupted: the engine was lost under it
 
 
@@ -39,6 +39,7 @@ class Promises:
         self.interruptions = 0
         self.reads_late = False  # the host; then several losses may be told as one
         self.at_fault: set[int] = set()  # requests of which something in ``broken`` tells
+        self._engine_lives = True
         self._open: dict[int, _Open] = {}
         self._streams: dict[object, int] = {}
 
@@ -80,17 +81,19 @@ class Promises:
             expected = f"{request.deltas} at {len(request.text)}"
             self._broke(id_, f"delta {params['seq']} at {params['offset']} where {expected} was due")
         request.deltas += 1
-        request.going = True
+        request.going |= self._engine_lives  # else it is text that was held back
         request.text += params["text"]
         request.tokens += params["tokens"]
 
     def engine_lost(self) -> None:
         """The host was told so."""
+        self._engine_lives = False
         for request in self._open.values():
             request.owed = request.going and not self.reads_late
 
     def engine_ready(self) -> None:
         """A new engine takes work. What ended with the old one has been answered by now."""
+        self._engine_lives = True
         for id_, request in self._open.items():
             if request.owed:
                 self._broke(id_, "the engine was lost under it, and no stream/interrupted said so")

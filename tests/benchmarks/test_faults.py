@@ -120,6 +120,15 @@ def test_a_stream_that_lost_its_engine_says_so_once_before_it_goes_on() -> None:
     assert promises.interruptions == 1
 
 
+def test_text_that_was_held_back_is_not_of_the_next_engine() -> None:
+    promises = interrupted_stream()
+    promises.interrupted({"stream": "s", "last_seq": 0})
+    promises.delta({"stream": "s", "seq": 1, "offset": 1, "text": "b", "tokens": [2]})
+    promises.engine_lost()
+    promises.engine_ready()
+    assert promises.broken == []
+
+
 def test_a_stream_that_says_nothing_of_a_lost_engine_breaks_its_promise() -> None:
     promises = interrupted_stream()
     promises.engine_ready()
