@@ -1,6 +1,7 @@
 """SIGABRT, SIGSEGV, SIGSTOP and SIGKILL of the engine at random moments under random load: priorities, deadlines and
 cancels too. A stopped engine is one that hangs: it is taken for hung after `--stall-after-s 1`, or, where nothing like
-what it does was measured yet, after six times that.
+what it does was measured yet, after six times that. While it starts, which may take long on a slow disk, it is not
+stopped here: the bound of a start is two minutes.
 """
 
 from __future__ import annotations
