@@ -122,6 +122,15 @@ def test_deaths_at_which_nobody_on_trial_runs_call_the_trial_off_and_are_forgott
     assert isolation.died({1, 2}) == NOTHING
 
 
+def test_who_ran_beside_one_that_has_ended_since_is_tried_and_not_blamed() -> None:
+    isolation = Isolation()
+    isolation.died({1, 2})
+    assert isolation.died({2}, gone=1) == NARROWED
+    assert on_trial(isolation, range(4)) == [2]
+    assert isolation.died({2}, gone=1) == NOTHING
+    assert isolation.died({2}) == Verdict([2], narrowed=True)
+
+
 def test_a_death_that_blames_starts_the_count_of_unexplained_ones_again() -> None:
     isolation = Isolation()
     for _ in range(2):

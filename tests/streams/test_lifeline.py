@@ -32,11 +32,12 @@ from mlx_sidecar.streams.stream import Stream
 from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar.wire.mailbox import Mailbox
-from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, OutOfMemory, PoisonRequest, RpcError
+from mlx_sidecar_protocol.errors import EngineLost, InternalError, ModelLoadFailed, OutOfMemory, PoisonRequest, RpcError
 
 FAKE = fake_text()
 LIMIT = 8  # tokens of an answer
 OOPS = Fault("internal_error", "internal error")
+GONE = Fault("model_not_loaded", "it is not loaded", {"model": "m"})
 
 
 def answer(seq: int) -> list[int]:
@@ -393,17 +394,75 @@ async def test_a_model_that_cannot_be_loaded_again_ends_its_streams_with_the_rea
 
 
 @staged
+async def test_a_model_that_cannot_be_loaded_again_for_a_bug_of_ours_keeps_nobody_waiting(stage: Stage) -> None:
+    stream, other = stage.open(), stage.open("other", model="n")
+    stage.die(1)
+    stage.takes_work = True
+    stage.lifeline.on_engine_ready()
+    await settled()
+    stage.models.asked["m"].set_exception(ZeroDivisionError())
+    stage.models.asked["n"].set_result(None)
+    await settled()
+    assert isinstance(error_of(stream), InternalError)
+    assert set(stage.has) == {other.seq}
+    assert stage.is_restored
+
+
+@staged
 async def test_a_model_that_was_evicted_before_a_stream_came_back_to_it_is_loaded_again(stage: Stage) -> None:
     stream = stage.open()
     stage.say(1)
     stage.die(1)
     await stage.revive()
     del stage.has[1]
-    gone = Fault("model_not_loaded", "it is not loaded", {"model": "m"})
-    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=gone))
+    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
     await stage.load()
     assert 1 in stage.has
     assert not stream.ended.done()
+
+
+@staged
+async def test_a_stream_that_is_about_to_end_is_not_placed_again_when_its_model_was_evicted(stage: Stage) -> None:
+    stream = stage.open()
+    stage.say(1)
+    stage.die(1)
+    await stage.revive()
+    stage.lifeline.end(stream, "cancelled")
+    del stage.has[1]
+    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
+    await stage.load()
+    assert stage.has == {}
+    assert (stream.ended.result().reason, error_of(stream)) == ("cancelled", None)
+
+
+@staged
+async def test_one_that_ran_beside_another_is_not_blamed_because_that_one_was_cancelled(stage: Stage) -> None:
+    poison, innocent = stage.open("poison"), stage.open("innocent")
+    stage.die(1, 2)
+    await stage.revive()
+    stage.lifeline.end(poison, "cancelled")
+    assert stage.die(1, 2)
+    assert poison.ended.result().reason == "cancelled"
+    assert not innocent.ended.done()
+    await stage.revive()
+    stage.say(2)
+    assert not stage.lifeline.isolating
+
+
+@staged
+async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_run(stage: Stage) -> None:
+    stage.open("set aside")
+    on_trial = stage.open("on trial")
+    for _ in range(2):
+        stage.die(1, 2)
+        await stage.revive()
+    stage.open("newcomer")
+    stage.lifeline.tell(Pause(1))
+    assert set(stage.has) == {1, 2}
+    stage.lifeline.tell(Resume(1))
+    stage.lifeline.end(on_trial, "cancelled")
+    stage.drop(1, 2)
+    assert set(stage.has) == {1}  # the newcomer waits until it has been tried
 
 
 @staged

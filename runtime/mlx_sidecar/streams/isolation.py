@@ -48,24 +48,26 @@ class Isolation:
         """Whether the stream may run now."""
         return not self._groups or id_ in self._groups[0]
 
-    def died(self, running: Collection[int]) -> Verdict:
+    def died(self, running: Collection[int], *, gone: int = 0) -> Verdict:
         """The engine was lost, or a step raised, while the device worked on these open streams.
 
+        ``gone``: and on so many that have ended since. They cannot be blamed, but nobody ran alone beside them.
         A paused one among them may be on trial now, where all would wait for it: its owner says ``set_aside`` again.
         """
         ran = set(running)
+        alone = len(ran) + gone == 1
         for id_ in ran:
             self._deaths[id_] = self._deaths.get(id_, 0) + 1
         if not self._groups:
             suspects = {id_ for id_ in ran if self._deaths[id_] >= DEATHS_OF_A_SUSPECT}
-            return self._blame(suspects, set(), alone=len(ran) == 1) if suspects else Verdict([], narrowed=False)
+            return self._blame(suspects, set(), alone=alone) if suspects else Verdict([], narrowed=False)
         suspects = self._groups[0] & ran
         if not suspects:
             return self._cannot_blame()
-        if len(suspects) == 1 < len(ran) and suspects == self._groups[0]:
+        if len(suspects) == 1 and not alone and suspects == self._groups[0]:
             return self._cannot_blame()  # it is tried alone already, and did not run alone
         group = self._groups.pop(0)
-        return self._blame(suspects, group - suspects, alone=len(ran) == 1)
+        return self._blame(suspects, group - suspects, alone=alone)
 
     def progressed(self, id_: int) -> bool:
         """A token of it arrived: it is cleared. True if streams that waited may run now."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
-from mlx_sidecar_protocol.errors import ModelNotLoaded, PoisonRequest, RpcError
+from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, PoisonRequest, RpcError
 from mlx_sidecar_protocol.generate import FinishReason
 
 from ..engine.queue import RANKS
@@ -98,7 +98,7 @@ class Lifeline:
                 yield
             finally:
                 self._streams.close(stream)
-                self._gone(stream)
+                self._make_way(stream)
 
     def end(self, stream: Stream, reason: Literal["cancelled", "deadline"]) -> None:
         """Have ``stream`` end: by its engine, which knows how far it is, or without one that has it or reacts."""
@@ -130,8 +130,12 @@ class Lifeline:
         if stream is None:
             return
         error = None if message.fault is None else error_from(message.fault)
-        if isinstance(error, ModelNotLoaded) and not message.started and self._comes_back(stream):
-            return
+        if isinstance(error, ModelNotLoaded) and not message.started:
+            if (reason := self._leaves_as(stream)) is not None:  # a cancel behind it found nothing to end
+                self._finish(stream, self._ending(stream, reason))
+                return
+            if self._comes_back(stream):
+                return
         # What an earlier engine did is not in the figures of this one.
         timing = stream.timing if stream.interruptions else message.timing
         started = message.started or stream.started
@@ -173,8 +177,11 @@ class Lifeline:
         for stream in streams:
             stream.placed = False
             if (reason := self._leaves_as(stream)) is not None:
-                self._finish(stream, self._ending(stream, reason))
-        verdict = self._isolation.died([seq for seq in running if self._streams.get(seq) is not None])
+                # Nobody is placed in its stead before it is known who may be.
+                self._streams.finish(stream, self._ending(stream, reason))
+                self._forget(stream)
+        there = [seq for seq in running if self._streams.get(seq) is not None]
+        verdict = self._isolation.died(there, gone=len(running) - len(there))
         for seq in verdict.poisoned:
             log.warning("a request ended the engine twice and is not tried again: %s", because)
             self.counters["poisoned"] += 1
@@ -214,13 +221,19 @@ class Lifeline:
             await self._models.restore(model)
         except RpcError as error:
             log.warning("%s is not loaded again: %s", model, error)
-            for stream in self._streams.running:
-                if stream.entry.model == model and not stream.placed:
-                    self._finish(stream, self._ending(stream, "error", error))
+            self._not_coming_back(model, error)
+        except Exception:
+            log.exception("%s is not loaded again", model)  # a bug of ours; nobody is to wait for it
+            self._not_coming_back(model, InternalError())
         finally:
             del self._fetching[model]
         self._engine.restored()
         self._place_all()
+
+    def _not_coming_back(self, model: str, error: RpcError) -> None:
+        for stream in self._streams.running:
+            if stream.entry.model == model and not stream.placed:
+                self._finish(stream, self._ending(stream, "error", error))
 
     def _comes_back(self, stream: Stream) -> bool:
         """The model of ``stream`` went before the stream came to it: it is loaded once more, not without end."""
@@ -239,12 +252,16 @@ class Lifeline:
 
     def _finish(self, stream: Stream, ending: Ending) -> None:
         self._streams.finish(stream, ending)
-        self._gone(stream)
+        self._make_way(stream)
 
-    def _gone(self, stream: Stream) -> None:
-        self._evictions.pop(stream.seq, None)
-        if self._isolation.ended(stream.seq):
+    def _make_way(self, stream: Stream) -> None:
+        if self._forget(stream):
             self._place_all()
+
+    def _forget(self, stream: Stream) -> bool:
+        """Whether streams that waited may run now."""
+        self._evictions.pop(stream.seq, None)
+        return self._isolation.ended(stream.seq)
 
     @staticmethod
     def _leaves_as(stream: Stream) -> FinishReason | None:
