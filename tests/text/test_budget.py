@@ -72,6 +72,9 @@ def test_what_cannot_be_compiled_is_refused_as_the_models_fault(source: str) -> 
             "[1, 2, 3]['a', 'b'][[1, 2], [3, 0]]",
         ),
         ("{{ [1, 2]|map('string')|list }}{{ [0, 1]|select|first }}", "['1', '2']1"),
+        ("{{ 7 // 2 }}{{ 7.5 // 2 }}{{ 6 is divisibleby 4 }}{{ 7 / 2 }}", "33.0False3.5"),
+        ("{{ 'é'.encode('UTF-8').decode() }}{{ 'é'.encode(errors='replace', encoding='ascii').decode() }}", "é?"),
+        ("{{ '%s-%s'|format(*[1, 2]) }}{{ 'a-b'.split(*['-']) }}{{ 'abc'|replace(*'ab') }}", "1-2['a', 'b']bbc"),
         ("{{ 2 ** 10 }}{{ 7 % 4 }}{{ 3 * 'ab' }}{{ 7 - 2 }}{{ 2 ** -1 }}", "10243ababab50.5"),
         (
             "{% set s = namespace(n=0) %}{% for x in [3, 4] if x is odd %}{% set s.n = s.n + x %}{% endfor %}{{ s.n }}",

@@ -11,12 +11,13 @@ from . import guards
 from .budget import Budget
 
 # Filters by names that a template can hardly write.
-TICK, CONCATENATED, MADE, WEIGHED = "tick ", "concatenated ", "made ", "weighed "
+TICK, CONCATENATED, MADE, WEIGHED, SPREAD = "tick ", "concatenated ", "made ", "weighed ", "spread "
 FILTERS = {
     TICK: guards.tick,
     CONCATENATED: guards.concatenated,
     MADE: guards.made,
     WEIGHED: guards.weighed,
+    SPREAD: guards.spread,
 }
 
 # What compiling costs grows with these; the largest template in use has a tenth.
@@ -50,6 +51,14 @@ class _Counting(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat, *args: Any) -> nodes.Expr:  # noqa: N802
         self.generic_visit(node)
         return _filter(nodes.Tuple(node.nodes, "load", lineno=node.lineno), CONCATENATED, node.lineno)
+
+    def _visit_called(self, node: nodes.Call | nodes.Filter | nodes.Test, *args: Any) -> nodes.Node:
+        self.generic_visit(node)
+        if node.dyn_args is not None:
+            node.dyn_args = _filter(node.dyn_args, SPREAD, node.lineno)
+        return node
+
+    visit_Call = visit_Filter = visit_Test = _visit_called  # noqa: N815
 
     def visit_Getitem(self, node: nodes.Getitem, *args: Any) -> nodes.Expr:  # noqa: N802
         self.generic_visit(node)

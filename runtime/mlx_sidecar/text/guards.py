@@ -20,6 +20,10 @@ _FORMAT_LIMIT = 16 * 1024  # characters of a format; nobody formats by a book
 _PERCENT_WIDTH = re.compile(r"[%)][-+ #]*(?:[0-9]*\.)?(?:[0-9]{5}|\*)")
 _SPEC_WIDTH = re.compile(r"[0-9]{5}")
 _TEXT = (str, bytes)
+# Encodings that take a time in proportion to the text, and make little more of a character than it is. Others are slow
+# beyond measure: a minute for the punycode of 20,000 different characters.
+_ENCODINGS = frozenset({"utf8", "utf16", "utf32", "ascii", "latin1"})
+_ON_ERRORS = frozenset({"strict", "ignore", "replace"})
 
 
 # What is made.
@@ -41,6 +45,12 @@ def weighed(value: Any) -> Any:
     """``value``, a list or the like that has just been made of values that may be anything."""
     current().weigh(value)
     return value
+
+
+def spread(values: Any) -> Any:
+    """What is handed to a call as ``*values``: it becomes a list first."""
+    _check_items(values)
+    return values
 
 
 def tick(characters: int) -> bool:
@@ -149,8 +159,24 @@ def modulo(left: Any, right: Any) -> Any:
     if isinstance(left, _TEXT):
         check_percent(left, right)
         return made(left % right)
-    current().tick()
+    _check_division(left, right)
     return left % right
+
+
+def floor_divide(left: Any, right: Any) -> Any:
+    _check_division(left, right)
+    return left // right
+
+
+def divisible(value: Any, by: Any) -> bool:
+    """The test ``divisibleby``."""
+    return bool(modulo(value, by) == 0)
+
+
+def _check_division(left: Any, right: Any) -> None:
+    """Numbers can be written in hexadecimal, of any length, and to divide them is quadratic."""
+    both = isinstance(left, int) and isinstance(right, int)
+    _check_bits(current(), left.bit_length() + right.bit_length() if both else 0)
 
 
 def check_percent(template: Any, values: Any) -> None:
@@ -226,6 +252,14 @@ def _check_short(value: Any, *_: Any) -> None:
     check_slow(value)
 
 
+def _check_encoding(value: Any, *how: Any) -> None:
+    """``how``: encoding and what to do about errors, one, both or none of them."""
+    for word in how:
+        if str(word).lower().replace("-", "").replace("_", "") not in _ENCODINGS | _ON_ERRORS:
+            current().refuse(f"to encode other than as {', '.join(sorted(_ENCODINGS))}")
+    current().text(len(value))
+
+
 def _refuse(*_: Any) -> None:
     current().refuse("a method that is not for templates")
 
@@ -236,6 +270,7 @@ METHODS: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("split", "rsplit", "splitlines"), _check_split),
     **dict.fromkeys(("striptags", "unescape"), _check_short),
     **dict.fromkeys(("translate", "maketrans", "to_bytes", "from_bytes"), _refuse),
+    **dict.fromkeys(("encode", "decode"), _check_encoding),
     "expandtabs": _check_tabs,
     "replace": check_replace,
     "join": _check_join,
@@ -338,5 +373,5 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "**": power,
     "%": modulo,
     "/": operator.truediv,
-    "//": operator.floordiv,
+    "//": floor_divide,
 }

@@ -127,7 +127,7 @@ class _BoundedEscape(_Bounded, SandboxedEscapeFormatter):
 class _Environment(ImmutableSandboxedEnvironment):
     """Counts what templates do. Whatever runs in it needs a budget (``budget.spending``)."""
 
-    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%", "//"})
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         return super()._generate(counting.count(source, current()), *args, **kwargs)
@@ -199,6 +199,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     made.filters |= {"tojson": _tojson, "join": _join, "sum": _sum, "string": guards.text}
     made.filters["map"] = _weighing(made.filters["map"])
     made.filters = {name: _counted(name, filter_) for name, filter_ in made.filters.items()} | counting.FILTERS
+    made.tests["divisibleby"] = guards.divisible
     made.globals.update(
         raise_exception=_raise_exception,
         strftime_now=_strftime_now,
