@@ -73,10 +73,25 @@ def test_a_message_or_a_load_leaves_what_is_in_flight_as_it_was(device: Device) 
     assert (device.page.read().kind, device.page.read().ids) == ("message", (7, 1))
     device.notes.end(6.0)
     assert device.after() == ("step", False, (1,))
+    assert device.page.read().operations == 1, "the device had no part in it"
     device.notes.begin_load([9], 10.0)
     assert (device.page.read().kind, device.page.read().ids) == ("load", (9,))
     device.notes.end(7.0)
     assert device.after() == ("step", False, (1,))
+
+
+def test_a_step_that_waits_for_one_that_may_take_longer_may_take_as_long(device: Device) -> None:
+    device.step("a", 1, 2, flies=True, bound_s=60.0)
+    assert device.step("a", 1, flies=True, bound_s=10.0).bound_s == 60.0
+    assert device.step("a", 1, flies=True, bound_s=10.0).bound_s == 10.0
+
+
+def test_a_step_whose_sequences_have_ended_is_forgotten(device: Device) -> None:
+    device.step("a", 1, flies=True)
+    device.flying.clear()
+    device.notes.note(models=1)
+    assert device.after() == ("", False, ())
+    assert device.page.read().operations == 1
 
 
 def test_every_message_counts_once_it_was_dealt_with(device: Device) -> None:

@@ -19,7 +19,8 @@ IDS = st.lists(st.integers(0, 2**64 - 1), max_size=600)
 NOTES = st.lists(
     st.one_of(
         st.tuples(st.just("begin"), st.sampled_from(["step", "load", "message"]), IDS, st.floats(0, 1e9)),
-        st.tuples(st.just("end"), st.floats(0, 1e9), st.booleans()),
+        st.tuples(st.just("end"), st.floats(0, 1e9), IDS),
+        st.tuples(st.just("landed")),
         st.tuples(st.just("note"), st.integers(0, 2**63), st.integers(0, 2**31)),
     )
 )
@@ -55,11 +56,14 @@ def test_the_front_reads_what_the_engine_noted_last(notes: list[tuple[Any, ...]]
                 expected = expected._replace(kind=kind, ids=shown, bound_s=bound_s, operating=True)
             elif what == "end":
                 now, in_flight = how
-                engine.end(now, in_flight=in_flight)
+                engine.end(now, in_flight)
                 if expected.kind != "message":
                     expected = expected._replace(ended_s=now, operations=expected.operations + 1)
-                expected = expected._replace(operating=False)
-                expected = expected if in_flight else expected._replace(kind="", ids=())
+                kind, flying = "step" if in_flight else "", tuple(in_flight[:247])
+                expected = expected._replace(operating=False, kind=kind, ids=flying)
+            elif what == "landed":
+                engine.landed()
+                expected = expected._replace(kind="", ids=())
             else:
                 taken, models = how
                 engine.note(taken=taken, models=models)

@@ -11,6 +11,7 @@ from mlx_sidecar.link.watchdog import LONGEST_LOOK_S, Watchdog
 FLOOR_S = 10.0
 PAUSES = st.floats(0.01, 1e6)
 BUSY = [Snapshot(taken=1, operating=True, bound_s=25.0, kind="step", ids=(3,)), Snapshot(taken=1)]
+BUSY += [Snapshot(taken=2, kind="step", ids=(3,))]  # between two operations
 
 
 @given(st.lists(st.tuples(PAUSES, st.integers(0, 3), st.booleans())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..link.page import Kind, Page
+from ..link.page import Page
 
 
 class Notes:
@@ -17,7 +17,6 @@ class Notes:
         self._page = page
         self._in_flight = in_flight
         self._flying: dict[str, tuple[list[int], float]] = {}  # by model: sequences and bound of its newest step
-        self._named: list[int] | None = None  # what the page names, if that is sequences of steps alone
         self._taken = 0
 
     def begin_step(self, model: str, ids: list[int], bound_s: float) -> None:
@@ -29,32 +28,32 @@ class Notes:
         named = self._ids()
         if flown != ids:
             named = named + [id_ for id_ in flown if id_ not in ids]
-        self._begin("step", named, bound_s)
+        self._page.begin("step", named, max(bound_s, flown_s))  # it may wait for the one before
 
     def begin_load(self, ops: list[int], bound_s: float) -> None:
-        self._begin("load", ops, bound_s)
+        self._page.begin("load", ops, bound_s)
 
     def begin_message(self, seq: int, bound_s: float) -> None:
-        self._begin("message", [seq, *self._ids()], bound_s)
+        self._page.begin("message", [seq, *self._ids()], bound_s)
 
     def end(self, now: float) -> None:
         """The operation is over, at ``now``. What is in flight still is noted as it was."""
-        for model in [model for model in self._flying if not self._in_flight(model)]:
-            del self._flying[model]
-        if self._flying:
-            named = self._ids()
-            if named is not self._named and named != self._named:
-                self._begin("step", named, 0.0)
-        self._page.end(now, in_flight=bool(self._flying))
+        self._land()
+        self._page.end(now, self._ids())
 
     def note(self, *, taken: int = 0, models: int) -> None:
         """``taken`` more messages have been dealt with; ``models`` are resident."""
+        if self._flying:
+            self._land()
+            if not self._flying:  # its sequences have ended
+                self._page.landed()
         self._taken += taken
         self._page.note(taken=self._taken, models=models)
 
-    def _begin(self, kind: Kind, ids: list[int], bound_s: float) -> None:
-        self._named = ids if kind == "step" else None
-        self._page.begin(kind, ids, bound_s)
+    def _land(self) -> None:
+        """Forget the steps that are no longer in flight."""
+        for model in [model for model in self._flying if not self._in_flight(model)]:
+            del self._flying[model]
 
     def _ids(self) -> list[int]:
         flights = self._flying.values()

@@ -140,7 +140,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
 
     def _stall(self, seen: Snapshot) -> str:
         bound_s = f"{self._watchdog.bound_s:g} s"
-        if seen.operating:
+        if seen.operating or seen.ids:
             return f"a device operation has outlasted its bound of {bound_s}"
         return f"it has taken no message for {bound_s}" if self._ready else f"it has not become ready within {bound_s}"
 

@@ -86,25 +86,32 @@ class Page:
         self._operating = True
         self._write()
 
-    def end(self, now: float, *, in_flight: bool = False) -> None:
-        """It is done, at ``now``. ``in_flight``: the device has work of the same sequences still."""
+    def end(self, now: float, in_flight: Sequence[int] = ()) -> None:
+        """It is done, at ``now``; of the sequences ``in_flight`` the device has a step still."""
         self._operating = False
         if self._kind != "message":  # the device had no part in that
             self._operations += 1
             self._ended_s = now
-        if not in_flight:
-            self._kind, self._ids = "", array("Q")
+        self._flies(in_flight)
         self._write()
 
     def shows(self, kind: Kind, ids: Sequence[int]) -> bool:
         """Whether this is what was noted last."""
         return self._kind == kind and self._ids == array("Q", ids[:_MOST_IDS])
 
+    def landed(self) -> None:
+        """Nothing is in flight any more, although no operation has come to read it."""
+        self._flies(())
+        self._write()
+
     def note(self, *, taken: int, models: int) -> None:
         """``taken`` messages, in all, have reached the loop; ``models`` are resident."""
         if taken != self._taken or models != self._models:
             self._taken, self._models = taken, models
             self._write()
+
+    def _flies(self, ids: Sequence[int]) -> None:
+        self._kind, self._ids = "step" if ids else "", array("Q", ids[:_MOST_IDS])
 
     def _write(self) -> None:
         version = self._version = self._version + 1

@@ -39,7 +39,7 @@ class Watchdog:
         """Whether the engine hangs, as of ``now``. ``sent`` is how many messages it has been sent in all."""
         awake_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LONGEST_LOOK_S)
         self._looked_at = now
-        busy = seen.operating or seen.taken < sent
+        busy = seen.operating or seen.ids or seen.taken < sent  # what is in flight is waiting to be read
         self._still_s = self._still_s + awake_s if busy and seen == self._seen else 0.0
         self._seen = seen
         self._bound_s = seen.bound_s if seen.operating else self._floor_s
