@@ -375,6 +375,30 @@ def test_a_row_that_cannot_be_kept_does_no_harm_to_those_who_come_later(
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_what_cannot_be_given_back_fails_the_next_step_and_nothing_before(
+    new_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch, neighbours: int
+) -> None:
+    batch = new_batch()
+    [expected] = run(batch, sequence([1, 2, 3]))
+    driver = Driver(batch)
+    others = [sequence(prompt(30, salt)) for salt in range(neighbours)]
+    gone = sequence(prompt(30))
+    driver.add(gone, *others)
+    driver.step()
+    driver.end(gone, keep=True)
+    assert batch.kept_bytes > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(mx, "async_eval", broken)
+        batch.release()
+    if others:
+        with pytest.raises(StepFailed) as failed:
+            driver.step()
+        assert failed.value.running == []
+    assert batch.due_s(0.0) == float("inf")
+    assert run(batch, sequence([1, 2, 3])) == [expected]
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -35,10 +35,11 @@ class _Flight(NamedTuple):
 
 
 class _Broken(NamedTuple):
-    """What opening or closing the row of ``sequence`` raised: the next step fails with it."""
+    """What opening or closing the row of ``sequence`` raised, or giving back what was kept: the next step fails with
+    it."""
 
     error: Exception
-    sequence: Sequence
+    sequence: Sequence | None
 
 
 class MlxBatch:
@@ -65,7 +66,12 @@ class MlxBatch:
         return self._forward.kept_bytes
 
     def release(self) -> None:
-        self._forward.release()
+        try:
+            self._forward.release()
+        except Exception as error:  # noqa: BLE001 - the next step fails with it
+            self._broken = self._broken or _Broken(error, None)
+            if not self._sequences:
+                self._reset_broken()
 
     def open(self, sequence: Sequence) -> None:
         self._sequences[sequence.id] = sequence
@@ -96,9 +102,13 @@ class MlxBatch:
         sequence.known = sequence.in_flight = 0
         if not self._sequences:
             self._flight = None
-            if self._broken is not None:
-                log.error("the row of sequence %d is broken", self._broken.sequence.id, exc_info=self._broken.error)
-                self._reset()
+            self._reset_broken()
+
+    def _reset_broken(self) -> None:
+        """Start anew if anything is broken: nobody is there who would ask for the step that fails."""
+        if self._broken is not None:
+            log.error("the batch is broken", exc_info=self._broken.error)
+            self._reset()
 
     def _close(self, sequence: Sequence, *, keep: bool) -> None:
         history = sequence.tokens + sequence.generated
@@ -181,7 +191,8 @@ class MlxBatch:
         running = [given.sequence for given in work]
         running += [other for other in self._sequences.values() if other.in_flight and other not in running]
         if self._broken is not None:
-            running = [self._broken.sequence] if self._broken.sequence.id in self._sequences else []
+            opened = self._broken.sequence
+            running = [opened] if opened is not None and opened.id in self._sequences else []
         typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory()))
         if typed is None:
             log.error("a step failed, and %d sequences with it", len(self._sequences), exc_info=error)
