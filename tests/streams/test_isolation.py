@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlx_sidecar.streams.isolation import UNEXPLAINED_DEATHS, Isolation, Verdict
+from mlx_sidecar.streams.isolation import DEATHS_BY_FORCE, UNEXPLAINED_DEATHS, Isolation, Verdict
 
 NOTHING = Verdict([], narrowed=False)
 NARROWED = Verdict([], narrowed=True)
@@ -125,10 +125,16 @@ def test_deaths_at_which_nobody_on_trial_runs_call_the_trial_off_and_are_forgott
 def test_who_ran_beside_one_that_has_ended_since_is_tried_and_not_blamed() -> None:
     isolation = Isolation()
     isolation.died({1, 2})
-    assert isolation.died({2}, gone=1) == NARROWED
+    assert isolation.died({2}, beside=1) == NARROWED
     assert on_trial(isolation, range(4)) == [2]
-    assert isolation.died({2}, gone=1) == NOTHING
+    assert isolation.died({2}, beside=1) == NOTHING
     assert isolation.died({2}) == Verdict([2], narrowed=True)
+
+
+def test_who_is_killed_by_others_is_poison_at_the_fifth_death_without_a_token_and_not_before() -> None:
+    isolation = Isolation()
+    verdicts = [isolation.died({1}, forced=True) for _ in range(DEATHS_BY_FORCE)]
+    assert verdicts == [NOTHING, NARROWED, NOTHING, NOTHING, Verdict([1], narrowed=True)]
 
 
 def test_a_death_that_blames_starts_the_count_of_unexplained_ones_again() -> None:

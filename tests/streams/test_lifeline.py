@@ -25,6 +25,7 @@ from mlx_sidecar.link.messages import (
     Timing,
     Tokens,
 )
+from mlx_sidecar.streams.isolation import DEATHS_BY_FORCE
 from mlx_sidecar.streams.journal import TOKEN_BYTES, Journal
 from mlx_sidecar.streams.lifeline import Lifeline
 from mlx_sidecar.streams.registry import Streams
@@ -82,7 +83,7 @@ class Stage:
         self.models = Models()
         self.lifeline.attach(self, self.models)
         self.takes_work = True
-        self.given_up = False
+        self.given_up = self.forced = False
         self.is_restored = True
         self.has: dict[int, Submit] = {}  # what the engine has
         self.told: list[Cancel | Pause | Resume] = []
@@ -122,7 +123,7 @@ class Stage:
     def die(self, *running: int) -> bool:
         self.has.clear()
         self.takes_work = self.is_restored = False
-        return self.lifeline.on_engine_lost(frozenset(running), "test")
+        return self.lifeline.on_engine_lost(frozenset(running), "test", forced=self.forced)
 
     def drop(self, *running: int) -> None:
         """A step with ``running`` failed; it took all that the engine has."""
@@ -307,17 +308,41 @@ def test_a_cancel_takes_effect_although_the_engine_does_not_react() -> None:
 
 
 @staged
-async def test_one_that_ran_at_two_deaths_without_a_token_between_is_poison(stage: Stage) -> None:
-    guilty, other = stage.open("guilty"), stage.open("other")
-    stage.say(2)
+async def test_one_that_was_alone_at_two_deaths_without_a_token_between_is_poison(stage: Stage) -> None:
+    guilty = stage.open()
     assert not stage.die(1)
     await stage.revive()
     assert stage.die(1)
     assert isinstance(error_of(guilty), PoisonRequest)
+    assert stage.lifeline.counters["poisoned"] == 1
+
+
+@staged
+async def test_a_suspect_that_others_were_placed_beside_is_tried_alone_before_it_is_poison(stage: Stage) -> None:
+    guilty, other = stage.open("guilty"), stage.open("other")
+    stage.say(2)
+    for _ in range(2):
+        stage.die(1)
+        await stage.revive()
+    assert not guilty.ended.done()
+    assert set(stage.has) == {1}
+    stage.die(1)
+    assert isinstance(error_of(guilty), PoisonRequest)
     await stage.revive()
     stage.say(*[2] * LIMIT)
     assert other.ended.result().reason == "length"
-    assert stage.lifeline.counters["poisoned"] == 1
+
+
+@staged
+async def test_who_is_alone_when_others_kill_engines_is_not_soon_taken_for_poison(stage: Stage) -> None:
+    stage.forced = True
+    stream = stage.open()
+    for _ in range(DEATHS_BY_FORCE - 1):
+        stage.die(1)
+        await stage.revive()
+    assert not stream.ended.done()
+    stage.die(1)
+    assert isinstance(error_of(stream), PoisonRequest)
 
 
 @staged

@@ -87,7 +87,7 @@ class Listener:
         self.heard.append("ready")
         self.supervisor.restored()
 
-    def on_engine_lost(self, running: frozenset[int], because: str) -> bool:
+    def on_engine_lost(self, running: frozenset[int], because: str, *, forced: bool) -> bool:
         self.heard.append((set(running), because))
         return self.learns
 

@@ -71,6 +71,11 @@ class AttachedEngine(asyncio.BufferedProtocol):
         return self._because or self._engine.exit_reason
 
     @property
+    def forced(self) -> bool:
+        """Whether others ended it, it seems, and not what it was doing."""
+        return self._because is None and self._engine.forced
+
+    @property
     def page(self) -> Snapshot:
         return self._engine.page.read()
 

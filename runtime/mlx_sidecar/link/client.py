@@ -20,8 +20,11 @@ class Client(Protocol):
     def on_engine_ready(self) -> None:
         """A new engine takes work. ``Supervisor.restored`` is to be called once it holds what it should."""
 
-    def on_engine_lost(self, running: frozenset[int], because: str) -> bool:
-        """All sequences are gone; ``running`` are those it worked on. Returns whether that told who causes it."""
+    def on_engine_lost(self, running: frozenset[int], because: str, *, forced: bool) -> bool:
+        """All sequences are gone; ``running`` are those it worked on. ``forced``: others have killed it, it seems.
+
+        Returns whether that told who causes it.
+        """
         ...
 
     def on_given_up(self, error: RpcError) -> None:

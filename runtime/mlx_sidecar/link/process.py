@@ -14,6 +14,8 @@ from ..config import Config
 from .environment import environment
 from .page import Page
 
+_FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
+
 
 @dataclass(frozen=True)
 class EngineProcess:
@@ -40,6 +42,11 @@ class EngineProcess:
         if code >= 0:
             return f"exited with status {code}"
         return f"killed by signal {-code}{_named(-code)}"
+
+    @property
+    def forced(self) -> bool:
+        """Whether it ended by a signal that comes from others: somebody, or the kernel for want of memory."""
+        return self.process.poll() in _FROM_OTHERS
 
     def kill(self) -> None:
         """Have it end, and what it has started, without waiting for that."""

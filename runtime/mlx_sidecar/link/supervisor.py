@@ -239,15 +239,15 @@ class Supervisor:
             self._give_up()
             return
         self._enter("lost", self.reason)
-        life = Life.FRUITFUL if self._learnt_from(last, self.reason) else engine.life
+        life = Life.FRUITFUL if self._learnt_from(last, self.reason, forced=engine.forced) else engine.life
         await self._succeed(self._restarts.died(life, time.monotonic()))
 
-    def _learnt_from(self, last: Snapshot, because: str) -> bool:
+    def _learnt_from(self, last: Snapshot, because: str, *, forced: bool) -> bool:
         """Tell those whose engine it was; whether its death showed what causes it."""
         running = last.ids if last.kind in ("step", "message") else ()
         learnt = self._calls.survive(last.ids if last.kind == "load" else (), because)
         try:
-            learnt |= self._client.on_engine_lost(frozenset(running), because)
+            learnt |= self._client.on_engine_lost(frozenset(running), because, forced=forced)
         except Exception:
             log.exception("the loss of the engine could not be taken in")  # a bug of ours; the next one starts anyway
         return learnt

@@ -17,6 +17,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 DEATHS_OF_A_SUSPECT = 2
+# Somebody who kills engines at random may well hit one stream twice before its first token.
+DEATHS_BY_FORCE = 5
 # So many deaths in a row at which nobody on trial ran: they come from somewhere else, and the trial is called off.
 UNEXPLAINED_DEATHS = 3
 
@@ -48,16 +50,18 @@ class Isolation:
         """Whether the stream may run now."""
         return not self._groups or id_ in self._groups[0]
 
-    def died(self, running: Collection[int], *, gone: int = 0) -> Verdict:
+    def died(self, running: Collection[int], *, beside: int = 0, forced: bool = False) -> Verdict:
         """The engine was lost, or a step raised, while the device worked on these open streams.
 
-        ``gone``: and on so many that have ended since. They cannot be blamed, but nobody ran alone beside them.
+        ``beside``: so many more may have caused it that cannot be blamed; nobody ran alone beside them. ``forced``: the
+        engine was killed by others, who may have had reasons of their own: it takes more such deaths to be poison.
         A paused one among them may be on trial now, where all would wait for it: its owner says ``set_aside`` again.
         """
         ran = set(running)
-        alone = len(ran) + gone == 1
         for id_ in ran:
             self._deaths[id_] = self._deaths.get(id_, 0) + 1
+        alone = len(ran) == 1 and not beside
+        alone = alone and (not forced or self._deaths[min(ran)] >= DEATHS_BY_FORCE)
         if not self._groups:
             suspects = {id_ for id_ in ran if self._deaths[id_] >= DEATHS_OF_A_SUSPECT}
             return self._blame(suspects, set(), alone=alone) if suspects else Verdict([], narrowed=False)
@@ -65,7 +69,7 @@ class Isolation:
         if not suspects:
             return self._cannot_blame()
         if len(suspects) == 1 and not alone and suspects == self._groups[0]:
-            return self._cannot_blame()  # it is tried alone already, and did not run alone
+            return self._cannot_blame()  # it is tried alone already, and this does not convict it
         group = self._groups.pop(0)
         return self._blame(suspects, group - suspects, alone=alone)
 

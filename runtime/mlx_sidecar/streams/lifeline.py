@@ -144,18 +144,21 @@ class Lifeline:
     def on_dropped(self, message: Dropped) -> None:
         """A step failed: the engine lives, what it had of these sequences does not."""
         dropped = [stream for seq in message.seqs if (stream := self._streams.get(seq)) is not None]
-        self._interrupted(dropped, message.running, f"a step failed: {message.fault.message}")
+        had = len(message.running)
+        self._interrupted(dropped, message.running, f"a step failed: {message.fault.message}", had=had)
         self._place_all()
 
     def on_evicted(self, model: str) -> None:
         self._models.evicted(model)
 
-    def on_engine_lost(self, running: frozenset[int], because: str) -> bool:
+    def on_engine_lost(self, running: frozenset[int], because: str, *, forced: bool) -> bool:
         placed = [stream for stream in self._streams.running if stream.placed]
         needed = {stream.entry.model for stream in placed}
         for model in sorted(self._models.engine_lost(), key=lambda model: model not in needed):
             self._fetch(model)
-        return self._interrupted(placed, running, because)
+        # Whoever else it had may be the cause: the device works ahead, and the page names what it was given last.
+        had = len({stream.seq for stream in placed} | running)
+        return self._interrupted(placed, running, because, had=had, forced=forced)
 
     def on_engine_ready(self) -> None:
         """A new engine takes work. What was loaded is being loaded there, the models of waiting streams first."""
@@ -169,9 +172,12 @@ class Lifeline:
 
     # How it is done.
 
-    def _interrupted(self, streams: list[Stream], running: Collection[int], because: str) -> bool:
+    def _interrupted(
+        self, streams: list[Stream], running: Collection[int], because: str, *, had: int, forced: bool = False
+    ) -> bool:
         """``streams`` have lost what the engine had of them while it worked on ``running``.
 
+        ``had`` in all may have caused it: ``running``, and whoever cannot be named any more or was about to run.
         Returns whether that told us anything of who is to blame.
         """
         for stream in streams:
@@ -181,7 +187,7 @@ class Lifeline:
                 self._streams.finish(stream, self._ending(stream, reason))
                 self._forget(stream)
         there = [seq for seq in running if self._streams.get(seq) is not None]
-        verdict = self._isolation.died(there, gone=len(running) - len(there))
+        verdict = self._isolation.died(there, beside=had - len(there), forced=forced)
         for seq in verdict.poisoned:
             log.warning("a request ended the engine twice and is not tried again: %s", because)
             self.counters["poisoned"] += 1
