@@ -128,7 +128,13 @@ class Catalog:
     async def unload(self, name: str, *, force: bool) -> int:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
         await self._come_back(name)
-        answer = await self._engine.unload(Unload(self._engine.next_op(), name, force))
+        try:
+            answer = await self._engine.unload(Unload(self._engine.next_op(), name, force))
+        except ModelNotLoaded:
+            if name not in self._coming_back:
+                raise
+            # The engine was lost before it had done so, and the next one was asked before it had the model.
+            return await self.unload(name, force=force)
         card = self._card(name)
         if card is not None:
             self._texts.pop(card.path, None)
@@ -179,24 +185,32 @@ class Catalog:
         # Weights in the engine and tokenizer in a thread of ours, at the same time.
         reading = self._reading(params.model, path)
         loaded = await self._engine.load(message, report)
+        before = self._known.get(params.model)
+        # Before its text is there: an engine that is lost meanwhile is lost with this model.
+        self._remember(params, path, loaded.card)
         try:
             text = await asyncio.shield(reading)
         except RpcError:
-            await self._drop(params.model)
+            if before is None or before.card is None:
+                await self._drop(params.model, before)
             raise
-        self._known[params.model] = _Known(params, path, loaded.card)
+        return loaded.card, text, loaded.load_s
+
+    def _remember(self, params: LoadParams, path: str, card: ModelCard) -> None:
+        self._known[params.model] = _Known(params, path, card)
         self._known.move_to_end(params.model)
         while len(self._known) > NAMES:
             self._known.popitem(last=False)
-        return loaded.card, text, loaded.load_s
 
-    async def _drop(self, name: str) -> None:
-        """Weights without a tokenizer serve nobody; a model that was resident before goes on serving."""
-        if self._card(name) is None:
-            try:
-                await self._engine.unload(Unload(self._engine.next_op(), name))
-            except RpcError as error:
-                log.info("%s was not unloaded: %s", name, error)
+    async def _drop(self, name: str, before: _Known | None) -> None:
+        """Weights without a tokenizer serve nobody. ``before`` is what was known of the model."""
+        self._known.pop(name, None)
+        if before is not None:
+            self._known[name] = before
+        try:
+            await self._engine.unload(Unload(self._engine.next_op(), name))
+        except RpcError as error:
+            log.info("%s was not unloaded: %s", name, error)
 
     async def _directory(
         self, params: LoadParams, on_progress: OnProgress | None = None, *, download: bool = False
