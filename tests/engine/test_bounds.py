@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.bounds import FACTOR, UNMEASURED_S, Bounds
+from mlx_sidecar.engine.bounds import FACTOR, RESTED_S, UNMEASURED_S, Bounds
 from mlx_sidecar.engine.pace import TRIALS, Pace
+from tests.engine.inline import Inline
 
 seconds = st.floats(1e-6, 1e4)
 sizes = st.integers(0, 1 << 40)
@@ -47,3 +48,18 @@ def test_a_step_is_expected_to_take_what_its_parts_took_and_nothing_is_expected_
     assert expected_s is not None
     assert expected_s <= 1.01 * (decode_s + tokens * token_s)
     assert rows == 0 or expected_s >= 0.99 * decode_s
+
+
+def test_a_step_of_a_model_that_has_rested_for_long_may_take_as_long_as_its_first() -> None:
+    inline, model = Inline(1 << 30), "fake?memory_bytes=100000000"
+    inline.load(model)
+    bounds = []
+    for seq, pause_s in enumerate((0.0, RESTED_S / 2, 2 * RESTED_S)):
+        inline.now += pause_s
+        inline.submit(seq, model)
+        while not inline.tokens(seq):
+            inline.turn()
+        bounds.append(inline.page.read().bound_s)
+        inline.settle()
+    assert bounds == [UNMEASURED_S + 1.0, Bounds.stall_after_s, UNMEASURED_S + 1.0]
+    inline.close()

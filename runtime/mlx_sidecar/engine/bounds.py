@@ -12,6 +12,8 @@ FACTOR = 20.0
 # Where nothing was measured a kernel may have to be compiled and weights to be read, from a slow disk at worst.
 UNMEASURED_S = 60.0
 SLOWEST_BYTES_PER_S = 100e6
+# The memory of a model that rested for so long may have been paged out: its first step is like one of a new model.
+RESTED_S = 60.0
 # Who lowers the floor, for a test, does not want to wait a minute for the rest either.
 UNMEASURED_FLOORS = 6.0
 

@@ -37,7 +37,7 @@ from ..observe.trace import Trace
 from .accounts import Accounts
 from .admission import Admission
 from .batch import StepFailed, Work
-from .bounds import Bounds
+from .bounds import RESTED_S, Bounds
 from .faults import fault_of
 from .inbox import Inbox
 from .notes import Notes
@@ -161,7 +161,8 @@ class Engine:
             if given.sequence.started_s is None:
                 given.sequence.started_s = began
         overlapped = batch.in_flight
-        expected_s = self._scheduler.expected_s(model, work)
+        rested, resident.stepped_s = began - resident.stepped_s > RESTED_S, began
+        expected_s = None if rested else self._scheduler.expected_s(model, work)
         bound_s = self._bounds.step_s(expected_s, resident.loaded.card.memory_bytes)
         self._notes.begin_step(model, [given.sequence.id for given in work], bound_s)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -54,13 +55,14 @@ class Backend(Protocol):
 
 @dataclass
 class Resident:
-    """A model that is ready. ``last_used_s`` is of the engine's clock."""
+    """A model that is ready. ``last_used_s``, and ``stepped_s`` of its last step, are of the engine's clock."""
 
     load: Load
     loaded: LoadedModel
     pinned: bool
     ttl_s: float | None
     last_used_s: float
+    stepped_s: float = -inf
 
     @property
     def expires_s(self) -> float:
