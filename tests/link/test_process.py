@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,16 @@ def running(config: Config) -> Iterator[tuple[EngineProcess, Ready]]:
         engine.kill()
         engine.process.wait()
         engine.page.close()
+
+
+@LINUX
+def test_an_engine_whose_temporary_folder_cannot_be_used_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with running(Config(engine="fake")) as (_, ready):
+        entries = Path("/proc", str(ready.pid), "environ").read_text().split("\0")
+        [folder] = [entry.removeprefix("TMPDIR=") for entry in entries if entry.startswith("TMPDIR=")]
+        assert Path(folder).is_dir()
 
 
 @LINUX

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -86,12 +87,20 @@ def spawn(config: Config) -> EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno(), page.fd],
-                env=environment(os.environ),
+                env=_environment(),
                 # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
                 start_new_session=True,
             )
         on_failure.pop_all()
     return EngineProcess(process, ours, page)
+
+
+def _environment() -> dict[str, str]:
+    passed = environment(os.environ)
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        if name in passed:
+            passed[name] = tempfile.gettempdir()  # one that can be used: mlx compiles there, and raises where it cannot
+    return passed
 
 
 def _command(config: Config, link_fd: int, page_fd: int) -> list[str]:
