@@ -191,12 +191,12 @@ class EngineStalled(RpcError):
 
 
 class PoisonRequest(RpcError):
-    """The request was what the device worked on when the engine was lost, twice, without a token in between."""
+    """The device was working on this request when engines were lost, without a token of it in between."""
 
     code, kind = -32006, "poison_request"
 
     def __init__(self, because: str) -> None:
-        super().__init__(f"the request ended the engine twice: {because}", because=because)
+        super().__init__(f"one engine after the other was lost with this request: {because}", because=because)
 
 
 class UnknownStream(RpcError):

@@ -175,22 +175,25 @@ def test_figures_of_an_engine_that_is_gone_are_not_waited_for(monkeypatch: pytes
     on_loop(test)
 
 
-def test_a_load_that_ran_at_two_deaths_fails_and_does_not_count_as_a_crash_loop(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("number", "deaths"), [(signal.SIGABRT, 2), (signal.SIGKILL, 5)])
+def test_a_load_that_ran_at_several_deaths_fails_and_does_not_count_as_a_crash_loop(
+    number: signal.Signals, deaths: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    words = f"killed by signal {int(number)} ({number.name})"
+
     async def test() -> None:
         async with stage(monkeypatch) as made:
             bad = await asked(made.supervisor.load(load(made.supervisor)))
             good = await asked(made.supervisor.load(load(made.supervisor)))
-            for number in (1, 2):
-                puppet = await made.until_engine(number)
+            for engine in range(1, deaths + 1):
+                puppet = await made.until_engine(engine)
                 puppet.page.begin("load", [1], 10.0)
-                puppet.die()
-            with pytest.raises(errors.EngineLost, match="ended the engine twice: killed by signal 9"):
+                puppet.die(number)
+            with pytest.raises(errors.EngineLost, match=f"lost {deaths} times while loading it: killed by"):
                 await bad
-            puppet = await made.until_engine(3)
+            puppet = await made.until_engine(deaths + 1)
             assert await puppet.hear() == [Load(2, "m", "fake")]
-            assert made.client.heard == [(set(), "killed by signal 9 (SIGKILL)")] * 2
+            assert made.client.heard == [(set(), words)] * deaths
             puppet.say(Loaded(2, CARD, 0.5))
             assert await good == Loaded(2, CARD, 0.5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
@@ -52,8 +53,8 @@ class Puppet:
             messages = self._decoder.feed(data)
         return messages
 
-    def die(self) -> None:
-        self.process.kill()
+    def die(self, number: int = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
         self.process.wait()
         self._link.close()
 

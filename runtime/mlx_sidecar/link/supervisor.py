@@ -245,7 +245,7 @@ class Supervisor:
     def _learnt_from(self, last: Snapshot, because: str, *, forced: bool) -> bool:
         """Tell those whose engine it was; whether its death showed what causes it."""
         running = last.ids if last.kind in ("step", "message") else ()
-        learnt = self._calls.survive(last.ids if last.kind == "load" else (), because)
+        learnt = self._calls.survive(last.ids if last.kind == "load" else (), because, forced=forced)
         try:
             learnt |= self._client.on_engine_lost(frozenset(running), because, forced=forced)
         except Exception:

@@ -189,7 +189,7 @@ class Lifeline:
         there = [seq for seq in running if self._streams.get(seq) is not None]
         verdict = self._isolation.died(there, beside=had - len(there), forced=forced)
         for seq in verdict.poisoned:
-            log.warning("a request ended the engine twice and is not tried again: %s", because)
+            log.warning("a request is not tried again, for engines were lost with it: %s", because)
             self.counters["poisoned"] += 1
             if (guilty := self._streams.get(seq)) is not None:
                 self._finish(guilty, self._ending(guilty, "error", PoisonRequest(because)))
