@@ -13,8 +13,11 @@ FOR_EVER = [
     "{% macro f(n) %}{% if n %}{% call m() %}{{ f(n - 1) }}{% endcall %}{% endif %}{% endmacro %}{{ f(40) }}",
     "{% set y %}{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}{% endset %}",
     "{{ range(99999)|map('string')" + "|map('list')|map('join')" * 30 + "|list|length }}",
+    "{{ range(99999)|select('in', [none] * 1000)|list }}",
+    "{% set ns = namespace() %}{% set ns.a = ns %}{{ ([ns] * 99999)|rejectattr('" + "a." * 500 + "a')|list }}",
 ]
 
+_DEEP = "{% set ns = namespace(x=range(99999)|list) %}{% for a in range(250) %}{% set ns.x = [ns.x] %}{% endfor %}"
 _TWICE = "{%% set ns = namespace(x=%s) %%}{%% for a in range(99999) %%}{%% set ns.x = %s %%}{%% endfor %%}{{ ns.x }}"
 
 # Stopped before they make what they would make.
@@ -69,6 +72,8 @@ TOO_MUCH = [
     "{{ [1, 2, 3]|slice(1000000000)|list }}",
     "{{ ([[1] * 1000] * 10000)|sum(start=[]) }}",
     "{{ messages|tojson(indent=1000000000) }}",
+    _DEEP + "{{ ns.x|tojson(indent=8) }}",
+    _DEEP + "{{ ns.x|tojson(indent=0) }}",
     "{{ messages|tojson(separators=('x' * 10000000, 'y')) }}",
     "{{ (1).to_bytes(1000000000, 'big') }}",
     "{{ ('a' * 1000000).translate({97: 'b' * 1000000}) }}",

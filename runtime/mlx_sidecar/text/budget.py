@@ -107,6 +107,10 @@ class Budget:
         """
         return self._measure(value)[0]
 
+    def depth(self, value: Any) -> int:
+        """How many lists lie in one another in ``value``."""
+        return self._measure(value)[1]
+
     def weigh_sum(self, both: Any, left: Any, right: Any) -> None:
         """``both`` has been made of the elements of two lists."""
         (one, deep), (other, deeper) = self._measure(left), self._measure(right)

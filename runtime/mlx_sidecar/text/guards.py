@@ -288,8 +288,9 @@ def check_method(method: str, owner: Any, args: tuple[Any, ...], kwargs: dict[st
 
 def check_slow(value: Any, *args: Any, **kwargs: Any) -> None:
     """Filters for web pages that take their time: for short texts only."""
-    limit = 64 * 1024
-    if current().weigh(value) > limit or sum(map(_weight, (*args, *kwargs.values()))) > 1024:
+    limit, weight = 64 * 1024, current().weigh(value)
+    current().tick(min(weight, limit) * 512)
+    if weight > limit or sum(map(_weight, (*args, *kwargs.values()))) > 1024:
         current().refuse(f"a filter that takes its time, of more than {limit} characters")
 
 
@@ -361,8 +362,14 @@ def check_json(value: Any, indent: Any, separators: Any) -> None:
     space += sum(map(len, separators)) if isinstance(separators, list | tuple) else 0
     if space > 100:
         budget.refuse("to indent by more than 100 characters")
-    if space > 8:
-        budget.text(budget.weigh(value) * space)  # times the depth, which only hosts make large
+    if indent is not None:
+        # Each line is indented by its depth, and by Python's slow encoder handed on from depth to depth.
+        levels = budget.weigh(value) // 8 * budget.depth(value)
+        if levels > 2**24 or levels * space > 2**26:
+            budget.refuse("to indent so many lines so deep")
+        budget.tick(4 * levels)
+    elif space > 8:
+        budget.text(budget.weigh(value) * space)
     budget.tick()
 
 

@@ -132,6 +132,10 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         return super()._generate(counting.count(source, current()), *args, **kwargs)
 
+    def getitem(self, obj: Any, argument: Any) -> Any:  # also for each part of an attribute that a filter looks up
+        current().tick()
+        return super().getitem(obj, argument)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         return guards.OPERATORS[operator](left, right)
 
@@ -177,6 +181,17 @@ def _counted(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
+def _ticking(test: Callable[..., bool]) -> Callable[..., bool]:
+    """``test`` that ticks: ``select`` and its like hand on only what passes."""
+
+    @wraps(test)
+    def ticking(*args: Any, **kwargs: Any) -> bool:
+        current().tick()
+        return test(*args, **kwargs)
+
+    return ticking
+
+
 def _weighing(filter_: Callable[..., Any]) -> Callable[..., Any]:
     """``map`` that gives no more in all than a list may hold: it can give one large thing for each small one."""
 
@@ -200,6 +215,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     made.filters["map"] = _weighing(made.filters["map"])
     made.filters = {name: _counted(name, filter_) for name, filter_ in made.filters.items()} | counting.FILTERS
     made.tests["divisibleby"] = guards.divisible
+    made.tests = {name: _ticking(test) for name, test in made.tests.items()}
     made.globals.update(
         raise_exception=_raise_exception,
         strftime_now=_strftime_now,
