@@ -214,8 +214,8 @@ def environment() -> ImmutableSandboxedEnvironment:
     made.filters |= {"tojson": _tojson, "join": _join, "sum": _sum, "string": guards.text}
     made.filters["map"] = _weighing(made.filters["map"])
     made.filters = {name: _counted(name, filter_) for name, filter_ in made.filters.items()} | counting.FILTERS
-    made.tests["divisibleby"] = guards.divisible
-    made.tests = {name: _ticking(test) for name, test in made.tests.items()}
+    tests: dict[str, Any] = {**made.tests, "divisibleby": guards.divisible}
+    made.tests = {name: _ticking(test) for name, test in tests.items()}
     made.globals.update(
         raise_exception=_raise_exception,
         strftime_now=_strftime_now,
