@@ -168,6 +168,21 @@ async def test_an_unload_that_outlives_its_engine_unloads_what_the_next_one_has_
     assert desk.resident == set()
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_model_is_leaving_while_it_is_unloaded_by_force(force: bool) -> None:
+    @catalogued
+    async def test(catalog: Catalog, desk: Desk) -> None:
+        await load(catalog, desk)
+        unloading = asyncio.create_task(catalog.unload("m", force=force))
+        await settled()
+        assert catalog.is_leaving("m") == force
+        await desk.answers()
+        await unloading
+        assert not catalog.is_leaving("m")
+
+    test()
+
+
 @catalogued
 async def test_unloading_what_is_not_loaded_is_refused(catalog: Catalog, desk: Desk) -> None:
     unloading = asyncio.create_task(catalog.unload("m", force=False))

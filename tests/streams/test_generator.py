@@ -32,7 +32,14 @@ from mlx_sidecar.wire.answer import Answer
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.generate import Generator
 from mlx_sidecar.wire.mailbox import Mailbox
-from mlx_sidecar_protocol.errors import Cancelled, DuplicateStream, EngineLost, InvalidParams, UnknownStream
+from mlx_sidecar_protocol.errors import (
+    Cancelled,
+    DuplicateStream,
+    EngineLost,
+    InvalidParams,
+    ModelNotLoaded,
+    UnknownStream,
+)
 from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
@@ -46,6 +53,7 @@ class Shelf:
         self._card = ModelCard("fake", "ready", "fake", context_length=100_000, vocabulary=vocabulary)
         self._text = text or fake_text()
         self._evicted = evicted
+        self.leaving = False
 
     async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
         if self._evicted:
@@ -58,6 +66,9 @@ class Shelf:
 
     def holds(self, name: str) -> bool:
         return True
+
+    def is_leaving(self, name: str) -> bool:
+        return self.leaving
 
     def engine_lost(self) -> list[str]:
         return []
@@ -283,6 +294,29 @@ def test_a_stream_for_which_there_was_no_engine_is_not_remembered_as_one_that_ru
             await generation(Shelf(), desk, RequestContext(1), stream="s")
         with pytest.raises(UnknownStream):
             desk.streams.find("s")
+
+    asyncio.run(test())
+
+
+def test_what_was_generated_before_and_needed_no_prefill_again_is_no_part_of_the_prompt() -> None:
+    async def test() -> None:
+        desk = Desk()
+        running = generation(Shelf(), desk, RequestContext(1), prompt="four")
+        await desk.heard.wait()
+        desk.lifeline.on_tokens(Tokens(1, [65] * 9))
+        desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=12))
+        usage = (await running)().to_plain()["usage"]
+        assert usage == {"prompt_tokens": 4, "cached_tokens": 4, "completion_tokens": 9}
+
+    asyncio.run(test())
+
+
+def test_a_request_whose_model_is_unloaded_by_force_does_not_bring_it_back() -> None:
+    async def test() -> None:
+        shelf = Shelf()
+        shelf.leaving = True
+        with pytest.raises(ModelNotLoaded):
+            await generation(shelf, Desk(GONE), RequestContext(1))
 
     asyncio.run(test())
 

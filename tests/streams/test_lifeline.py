@@ -33,7 +33,15 @@ from mlx_sidecar.streams.stream import Stream
 from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar.wire.mailbox import Mailbox
-from mlx_sidecar_protocol.errors import EngineLost, InternalError, ModelLoadFailed, OutOfMemory, PoisonRequest, RpcError
+from mlx_sidecar_protocol.errors import (
+    EngineLost,
+    InternalError,
+    ModelLoadFailed,
+    ModelNotLoaded,
+    OutOfMemory,
+    PoisonRequest,
+    RpcError,
+)
 
 FAKE = fake_text()
 LIMIT = 8  # tokens of an answer
@@ -51,6 +59,7 @@ class Models:
 
     def __init__(self) -> None:
         self.resident = {"m", "n"}
+        self.leaving: set[str] = set()
         self.asked: dict[str, asyncio.Future[None]] = {}
 
     def holds(self, name: str) -> bool:
@@ -58,6 +67,9 @@ class Models:
 
     def evicted(self, name: str) -> None:
         self.resident.discard(name)
+
+    def is_leaving(self, name: str) -> bool:
+        return name in self.leaving
 
     def engine_lost(self) -> list[str]:
         lost, self.resident = sorted(self.resident), set()
@@ -444,6 +456,19 @@ async def test_a_model_that_was_evicted_before_a_stream_came_back_to_it_is_loade
     await stage.load()
     assert 1 in stage.has
     assert not stream.ended.done()
+
+
+@staged
+async def test_a_model_that_is_unloaded_by_force_is_not_loaded_again_for_a_stream_that_had_begun(stage: Stage) -> None:
+    stream = stage.open()
+    stage.say(1)
+    stage.die(1)
+    await stage.revive()
+    stage.models.leaving.add("m")
+    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
+    assert isinstance(error_of(stream), ModelNotLoaded)
+    await settled()
+    assert stage.models.asked == {}
 
 
 @staged

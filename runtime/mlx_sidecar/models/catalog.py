@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from mlx_sidecar_protocol.errors import ModelNotFound, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ..config import Config
-from ..link.messages import Load, ModelCard, Progress, Unload
+from ..link.messages import Load, ModelCard, Progress, Unload, Unloaded
 from ..link.supervisor import Supervisor
 from ..text.fake import fake_text
 from ..text.tokenizer import TextModel
@@ -53,6 +53,7 @@ class Catalog:
         self._texts: OrderedDict[str, asyncio.Future[TextModel]] = OrderedDict()  # by directory
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of the names in use right now
         self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
+        self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
 
     def engine_lost(self) -> list[str]:
@@ -81,6 +82,10 @@ class Catalog:
     def holds(self, name: str) -> bool:
         """Whether the engine has it, as far as we know."""
         return self._card(name) is not None
+
+    def is_leaving(self, name: str) -> bool:
+        """Whether it is being unloaded by force: its streams end, and it does not come back for them."""
+        return name in self._leaving
 
     def evicted(self, name: str) -> None:
         """The engine no longer holds ``name``."""
@@ -129,7 +134,7 @@ class Catalog:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
         await self._come_back(name)
         try:
-            answer = await self._engine.unload(Unload(self._engine.next_op(), name, force))
+            answer = await self._dropped(name, force=force)
         except ModelNotLoaded:
             if name not in self._coming_back:
                 raise
@@ -140,6 +145,13 @@ class Catalog:
             self._texts.pop(card.path, None)
         self.evicted(name)
         return answer.freed_bytes
+
+    async def _dropped(self, name: str, *, force: bool) -> Unloaded:
+        self._leaving += Counter({name: int(force)})
+        try:
+            return await self._engine.unload(Unload(self._engine.next_op(), name, force))
+        finally:
+            self._leaving -= Counter({name: int(force)})
 
     async def _come_back(self, name: str) -> None:
         """If an engine was lost with ``name``: wait until the next one has it, or cannot."""

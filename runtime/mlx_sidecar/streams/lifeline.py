@@ -46,6 +46,7 @@ class Models(Protocol):
     """The catalog, as far as streams need it."""
 
     def holds(self, name: str) -> bool: ...
+    def is_leaving(self, name: str) -> bool: ...
     def engine_lost(self) -> list[str]: ...
     def evicted(self, name: str) -> None: ...
     async def restore(self, name: str) -> None: ...
@@ -243,9 +244,11 @@ class Lifeline:
 
     def _comes_back(self, stream: Stream) -> bool:
         """The model of ``stream`` went before the stream came to it: it is loaded once more, not without end."""
-        self._models.evicted(stream.entry.model)
+        model = stream.entry.model
+        self._models.evicted(model)
         self._evictions[stream.seq] += 1
-        if not stream.interruptions or self._evictions[stream.seq] > _MOST_EVICTIONS:
+        too_often = self._evictions[stream.seq] > _MOST_EVICTIONS
+        if too_often or not stream.interruptions or self._models.is_leaving(model):
             return False
         stream.placed = False
         self._place(stream)

@@ -47,7 +47,8 @@ class Answer:
             error=_error_object(self.ending.error or InternalError()) if reason == "error" else None,
             usage=Usage(
                 prompt_tokens=self.prompt_tokens,
-                cached_tokens=self.ending.cached_tokens,
+                # Of a stream that was interrupted, what was generated before may have been cached as well.
+                cached_tokens=min(self.ending.cached_tokens, self.prompt_tokens),
                 completion_tokens=stream.transcript.published[1] if stream else 0,
             ),
             timing=self._timing(stream.first_token_at if stream else None),

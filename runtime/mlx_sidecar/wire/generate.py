@@ -69,7 +69,8 @@ class Generator:
         job = _Job(context, params)
         with self._streams.claim(params.stream, context.cancel):
             ending = await self._attempt(job)
-            if ending.error is not None and ending.error.kind == ModelNotLoaded.kind and not ending.started:
+            gone = isinstance(ending.error, ModelNotLoaded) and not ending.started
+            if gone and not self._catalog.is_leaving(params.model):
                 # Evicted since we looked; once is bad luck, twice is an answer.
                 self._catalog.evicted(params.model)
                 ending = await self._attempt(job)
