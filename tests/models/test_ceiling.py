@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.models.ceiling import LASTS_S, Ceiling
+from mlx_sidecar.models.ceiling import LASTS_S, LONGEST_S, Ceiling
 
 
 def test_a_ceiling_is_lifted_by_itself() -> None:
@@ -39,3 +39,13 @@ def test_memory_that_does_not_come_back_is_tried_half_as_often_each_time_and_ane
         ceiling.lift(ceiling.until_s)
         now += lasted[-1] + pause_s
     assert lasted == [LASTS_S, 2 * LASTS_S, 4 * LASTS_S, 8 * LASTS_S, LASTS_S]
+
+
+def test_no_ceiling_lasts_longer_than_a_quarter_of_an_hour() -> None:
+    ceiling, now = Ceiling(), 0.0
+    for _ in range(20):
+        ceiling.lower(1000, 100, now)
+        assert ceiling.until_s - now <= LONGEST_S
+        now = ceiling.until_s
+        ceiling.lift(now)
+    assert LONGEST_S == 900.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import inf
 
 LASTS_S = 30.0
+LONGEST_S = 900.0  # a guard that stays is worse than a long prefill that is begun again
 
 
 class Ceiling:
@@ -26,7 +27,7 @@ class Ceiling:
             # A failure soon after it was lifted: the memory is still not there. To find that out costs everybody their
             # caches, so it is tried half as often each time, and a prompt of any length gets through in between.
             again = now < self._lifted_s + self._lasts_s
-            self._lasts_s = 2 * self._lasts_s if again else LASTS_S
+            self._lasts_s = min(LONGEST_S, 2 * self._lasts_s) if again else LASTS_S
         else:
             limit_bytes = min(limit_bytes, self.limit_bytes)
         self.limit_bytes = limit_bytes
