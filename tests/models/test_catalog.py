@@ -16,7 +16,7 @@ from mlx_sidecar.models import catalog as catalog_module
 from mlx_sidecar.models.catalog import Catalog
 from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.text.tokenizer import TextModel
-from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotLoaded, RpcError
+from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 
@@ -181,6 +181,23 @@ def test_a_model_is_leaving_while_it_is_unloaded_by_force(force: bool) -> None:
         assert not catalog.is_leaving("m")
 
     test()
+
+
+def test_a_load_that_ends_engines_is_not_tried_once_for_each_request_that_waits_for_it() -> None:
+    async def test() -> None:
+        desk = Desk()
+        catalog = Catalog(Config(engine="fake"), cast(Supervisor, desk))
+        waiting = [asyncio.create_task(catalog.ready("m")) for _ in range(4)]
+        await desk.answers(EngineLost("loading it ended the engine twice"))
+        for request in waiting:
+            with pytest.raises(EngineLost, match="ended the engine twice"):
+                await request
+        assert len(desk.asked) == 1
+        later = asyncio.create_task(catalog.ready("m"))
+        await desk.answers()
+        assert (await later)[0].model == "m"
+
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 @catalogued

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from mlx_sidecar_protocol.errors import ModelNotFound, ModelNotLoaded, RpcError
+from mlx_sidecar_protocol.errors import EngineLost, ModelNotFound, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ..config import Config
@@ -43,6 +43,12 @@ class _Known:
     card: ModelCard | None
 
 
+class _Lock(asyncio.Lock):
+    """Of one name."""
+
+    lost_because: str | None = None  # why the engine was lost with a load that others were waiting for
+
+
 class Catalog:
     """One per front. Loading a model that is already being loaded waits for that load."""
 
@@ -51,7 +57,7 @@ class Catalog:
         self._engine = engine
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._texts: OrderedDict[str, asyncio.Future[TextModel]] = OrderedDict()  # by directory
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # of the names in use right now
+        self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()  # of the names in use right now
         self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
         self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
@@ -110,12 +116,25 @@ class Catalog:
         if card is None:
             if not self._config.autoload:
                 raise ModelNotLoaded(name)
-            async with self._lock(name):
+            lock = self._lock(name)
+            if not lock.locked():
+                lock.lost_because = None  # it did not wait, so it may try
+            async with lock:
                 card = self._card(name)  # whoever held the lock may have brought it
                 if card is None:
-                    how = self._how(name)
-                    return await self._load(how, await self._directory(how))
+                    return await self._load_for_all(name, lock)
         return card, await self._text(name, card.path), 0.0
+
+    async def _load_for_all(self, name: str, lock: _Lock) -> tuple[ModelCard, TextModel, float]:
+        """Load ``name`` for all who wait for ``lock``. A load that ends engines is not tried once for each of them."""
+        if lock.lost_because is not None:
+            raise EngineLost(lock.lost_because)
+        how = self._how(name)
+        try:
+            return await self._load(how, await self._directory(how))
+        except EngineLost as error:
+            lock.lost_because = str(error.details["because"])
+            raise
 
     async def load(
         self, params: LoadParams, on_progress: OnProgress | None = None
@@ -178,8 +197,8 @@ class Catalog:
             kept |= {"path": before.path, "revision": before.revision}
         return params.model_copy(update=kept)
 
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+    def _lock(self, name: str) -> _Lock:
+        return self._locks.setdefault(name, _Lock())
 
     async def _load(
         self, params: LoadParams, path: str, on_progress: OnProgress | None = None
