@@ -36,6 +36,7 @@ from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import (
     EngineLost,
     InternalError,
+    ModelInUse,
     ModelLoadFailed,
     ModelNotLoaded,
     OutOfMemory,
@@ -513,6 +514,20 @@ async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_r
     stage.lifeline.end(on_trial, "cancelled")
     stage.drop(1, 2)
     assert set(stage.has) == {1}  # the newcomer waits until it has been tried
+
+
+@staged
+async def test_a_model_whose_streams_wait_for_an_engine_is_in_use_and_with_force_they_end(stage: Stage) -> None:
+    stream, other = stage.open(), stage.open("other", model="n")
+    stage.say(1)
+    stage.lifeline.unloading("n", force=False)  # the engine has its streams, and will say so
+    stage.die(1)
+    with pytest.raises(ModelInUse) as refused:
+        stage.lifeline.unloading("m", force=False)
+    assert refused.value.details == {"model": "m", "streams": 1}
+    stage.lifeline.unloading("m", force=True)
+    assert isinstance(error_of(stream), ModelNotLoaded)
+    assert not other.ended.done()
 
 
 @staged

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
-from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, PoisonRequest, RpcError
+from mlx_sidecar_protocol.errors import InternalError, ModelInUse, ModelNotLoaded, PoisonRequest, RpcError
 from mlx_sidecar_protocol.generate import FinishReason
 
 from ..engine.queue import RANKS
@@ -110,6 +110,18 @@ class Lifeline:
             self._finish(stream, self._ending(stream, reason))
             return
         self.tell(Cancel(stream.seq, reason))
+
+    def unloading(self, model: str, *, force: bool) -> None:
+        """``model`` is about to go: streams that no engine has, and none can ask, are in its way, or end with ``force``.
+
+        Raises ModelInUse.
+        """
+        using = [stream for stream in self._streams.running if stream.entry.model == model]
+        held = [stream for stream in using if not stream.placed]
+        if held and not force:
+            raise ModelInUse(model, len(using))
+        for stream in held:
+            self._finish(stream, self._ending(stream, "error", ModelNotLoaded(model)))
 
     def tell(self, message: Cancel | Pause | Resume) -> None:
         """What becomes of a sequence, to the engine if there is one. A cancel takes effect whether it reacts or not."""

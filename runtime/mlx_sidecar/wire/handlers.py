@@ -87,6 +87,7 @@ class Handlers:
         return LoadResult(**_card(card).model_dump(), load_s=load_s)
 
     async def unload(self, context: RequestContext, params: UnloadParams) -> UnloadResult:
+        self._lifeline.unloading(params.model, force=params.force)
         return UnloadResult(freed_bytes=await self._catalog.unload(params.model, force=params.force))
 
     async def models(self, context: RequestContext, params: NoParams) -> ModelsResult:
