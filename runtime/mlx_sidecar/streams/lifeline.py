@@ -112,7 +112,7 @@ class Lifeline:
         self.tell(Cancel(stream.seq, reason))
 
     def unloading(self, model: str, *, force: bool) -> None:
-        """``model`` is about to go: streams that no engine has, and none can ask, are in its way, or end with ``force``.
+        """``model`` is about to go: streams that no engine has are in its way, or end with ``force``.
 
         Raises ModelInUse.
         """
