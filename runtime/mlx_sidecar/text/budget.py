@@ -26,14 +26,14 @@ DEPTH_LIMIT = 256
 # Of generators that are alive: each may be read by the next, and that overflows the stack as well.
 LAZY_LIMIT = 64
 
-_ELEMENT = 8  # what being in a list weighs
+ELEMENT = 8  # what being in a list weighs, in characters
 _REMEMBERED_CHARACTERS = 1024  # what a remembered weight is charged as: it keeps its list alive
 _CONTAINERS = (list, tuple, dict, set, KeysView, ValuesView, ItemsView)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``characters`` counts all that is made, not what is alive: eight for an element of a list."""
+    """``characters`` counts all that is made, not what is alive: ``ELEMENT`` for an element of a list."""
 
     seconds: float
     ticks: int
@@ -86,7 +86,7 @@ class Budget:
         """A list of this length is about to be made."""
         if count > LIST_LIMIT:
             self.refuse(f"a list of more than {LIST_LIMIT} elements")
-        self.tick(8 * count)
+        self.tick(ELEMENT * count)
 
     def work(self, steps: int) -> None:
         """So many steps of the processor are about to be made in one piece."""
@@ -119,15 +119,15 @@ class Budget:
     def _measure(self, value: Any) -> tuple[int, int]:
         """Weight, and how many lists lie in one another."""
         if isinstance(value, str | bytes):
-            return len(value) + _ELEMENT, 0
+            return len(value) + ELEMENT, 0
         if not isinstance(value, _CONTAINERS):
-            return _ELEMENT if not isinstance(value, int) else _ELEMENT + value.bit_length() // 3, 0
+            return ELEMENT if not isinstance(value, int) else ELEMENT + value.bit_length() // 3, 0
         if (known := self._weights.get(id(value))) is not None:
             return known[1:]
         self.tick()
         parts = list(chain(value.keys(), value.values()) if isinstance(value, dict) else value)
         measured = [self._measure(part) for part in parts]
-        weight = _ELEMENT + sum(weight for weight, _ in measured)
+        weight = ELEMENT + sum(weight for weight, _ in measured)
         depth = 1 + max((depth for _, depth in measured), default=0)
         self.fits(weight)
         if depth > DEPTH_LIMIT:

@@ -7,17 +7,17 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from . import guards
 from .budget import Budget
+from .guards import values
 
 # Filters by names that a template can hardly write.
 TICK, CONCATENATED, MADE, WEIGHED, SPREAD = "tick ", "concatenated ", "made ", "weighed ", "spread "
 FILTERS = {
-    TICK: guards.tick,
-    CONCATENATED: guards.concatenated,
-    MADE: guards.made,
-    WEIGHED: guards.weighed,
-    SPREAD: guards.spread,
+    TICK: values.tick,
+    CONCATENATED: values.concatenated,
+    MADE: values.made,
+    WEIGHED: values.weighed,
+    SPREAD: values.spread,
 }
 
 # What compiling costs grows with these; the largest template in use has a tenth.

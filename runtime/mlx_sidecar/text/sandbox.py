@@ -24,8 +24,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatt
 from jinja2.utils import Namespace, generate_lorem_ipsum
 from markupsafe import Markup
 
-from . import counting, guards
+from . import counting
 from .budget import current
+from .guards import filters, formats, methods, operators, values
 
 
 class _Generation(Extension):
@@ -68,12 +69,10 @@ class _Dict:
     """``dict`` as templates may use it: to make one, and nothing else of the type."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        made: dict[Any, Any] = guards.weighed(dict(*args, **kwargs))
-        return made
+        return values.weighed(dict(*args, **kwargs))
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        made: dict[Any, Any] = guards.weighed(dict.fromkeys(*args))
-        return made
+        return values.weighed(dict.fromkeys(*args))
 
 
 def _raise_exception(message: str) -> NoReturn:
@@ -81,7 +80,7 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _strftime_now(pattern: str) -> str:
-    guards.check_slow(pattern)
+    methods.check_slow(pattern)
     return datetime.now().strftime(pattern)
 
 
@@ -93,20 +92,22 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """Plain JSON; jinja2's own filter escapes for HTML and sorts keys."""
-    guards.check_json(value, indent, separators)
+    filters.check_json(value, indent, separators)
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 @pass_environment
 def _join(environment: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
-    parts = value if attribute is None else map(make_attrgetter(environment, attribute), value)
-    return guards.joined(parts, d)
+    return filters.joined(_parts(environment, value, attribute), d)
 
 
 @pass_environment
 def _sum(environment: Any, iterable: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
-    parts = iterable if attribute is None else map(make_attrgetter(environment, attribute), iterable)
-    return guards.added(parts, start)
+    return filters.added(_parts(environment, iterable, attribute), start)
+
+
+def _parts(environment: Any, items: Any, attribute: str | int | None) -> Any:
+    return items if attribute is None else map(make_attrgetter(environment, attribute), items)
 
 
 def _lipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:  # noqa: A002  # jinja2's names
@@ -116,8 +117,8 @@ def _lipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str
 
 class _Bounded(SandboxedFormatter):
     def format_field(self, value: Any, format_spec: str) -> Any:
-        guards.check_format_spec(format_spec)
-        return guards.made(super().format_field(value, format_spec))
+        formats.check_format_spec(format_spec)
+        return values.made(super().format_field(value, format_spec))
 
 
 class _BoundedEscape(_Bounded, SandboxedEscapeFormatter):
@@ -127,7 +128,7 @@ class _BoundedEscape(_Bounded, SandboxedEscapeFormatter):
 class _Environment(ImmutableSandboxedEnvironment):
     """Counts what templates do. Whatever runs in it needs a budget (``budget.spending``)."""
 
-    intercepted_binops = frozenset({"+", "-", "*", "**", "%", "//"})
+    intercepted_binops = frozenset(operators.OPERATORS)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         return super()._generate(counting.count(source, current()), *args, **kwargs)
@@ -137,16 +138,16 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        return guards.OPERATORS[operator](left, right)
+        return operators.OPERATORS[operator](left, right)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         current().tick()
         name, owner = getattr(obj, "__name__", ""), getattr(obj, "__self__", None)
-        guards.check_method(name, owner, args, kwargs)
+        methods.check_method(name, owner, args, kwargs)
         result = super().call(context, obj, *args, **kwargs)
         if name == "fromkeys":
-            return guards.weighed(result)
-        return result if name == "get" else guards.made(result)  # what a dict hands out was there before
+            return values.weighed(result)
+        return result if name == "get" else values.made(result)  # what a dict hands out was there before
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if not isinstance(value, BuiltinMethodType | MethodType) or super().wrap_str_format(value) is None:
@@ -166,9 +167,9 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _counted(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     """``filter_`` that asks before and is charged after."""
-    check = guards.FILTERS.get(name)
+    check = filters.FILTERS.get(name)
     passed = 1 if hasattr(filter_, "jinja_pass_arg") else 0
-    hands_on = name in guards.HANDED_ON
+    hands_on = name in filters.HANDED_ON
 
     @wraps(filter_)
     def counted(*args: Any, **kwargs: Any) -> Any:
@@ -176,7 +177,7 @@ def _counted(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
         if check is not None:
             check(*args[passed:], **kwargs)
         result = filter_(*args, **kwargs)
-        return result if hands_on else guards.made(result)
+        return result if hands_on else values.made(result)
 
     return counted
 
@@ -197,7 +198,7 @@ def _weighing(filter_: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(filter_)
     def weighing(*args: Any, **kwargs: Any) -> Any:
-        return guards.weighing(filter_(*args, **kwargs))
+        return filters.weighing(filter_(*args, **kwargs))
 
     return weighing
 
@@ -209,12 +210,12 @@ def environment() -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         extensions=[_Generation, LoopControlExtension],
         optimized=False,  # it would compute constant expressions while compiling, and the ticks are constant
-        finalize=guards.text,
+        finalize=values.text,
     )
-    made.filters |= {"tojson": _tojson, "join": _join, "sum": _sum, "string": guards.text}
+    made.filters |= {"tojson": _tojson, "join": _join, "sum": _sum, "string": values.text}
     made.filters["map"] = _weighing(made.filters["map"])
     made.filters = {name: _counted(name, filter_) for name, filter_ in made.filters.items()} | counting.FILTERS
-    tests: dict[str, Any] = {**made.tests, "divisibleby": guards.divisible}
+    tests: dict[str, Any] = {**made.tests, "divisibleby": operators.divisible}
     made.tests = {name: _ticking(test) for name, test in tests.items()}
     made.globals.update(
         raise_exception=_raise_exception,
