@@ -59,8 +59,9 @@ def test_the_front_reads_what_the_engine_noted_last(notes: list[tuple[Any, ...]]
                 engine.end(now, in_flight)
                 if expected.kind != "message":
                     expected = expected._replace(ended_s=now, operations=expected.operations + 1)
-                kind, flying = "step" if in_flight else "", tuple(in_flight[:247])
-                expected = expected._replace(operating=False, kind=kind, ids=flying)
+                expected = expected._replace(
+                    operating=False, kind="step" if in_flight else "", ids=tuple(in_flight[:247])
+                )
             elif what == "landed":
                 engine.landed()
                 expected = expected._replace(kind="", ids=())

@@ -96,7 +96,7 @@ def initialize(params: InitializeParams) -> InitializeResult:
         server=ServerInfo(name="test", version="0"),
         instance="test",
         capabilities=ServerCapabilities(methods=[], generate_parameters=[], autoload=False),
-        limits=ServerLimits(frame_bytes=1, header_bytes=1, batch=1, nesting=1),
+        limits=ServerLimits(frame_bytes=1, header_bytes=1, batch=1, nesting=1, journal_bytes=1),
     )
 
 
