@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -71,6 +72,7 @@ def test_the_states_of_the_engine_are_told_in_order() -> None:
         process.notification("engine/state", state="ready", restarts=1)
         states = [frame["params"] for frame in process.frames if frame.get("method") == "engine/state"]
         assert [state["state"] for state in states][-3:] == ["lost", "starting", "ready"]
+        assert all(one["state"] != next_["state"] for one, next_ in pairwise(states))
         assert "SIGKILL" in states[-3]["because"]
         health = process.call("stats")["health"]
         assert (health["status"], health["restarts"], health["ready"]) == ("ok", 1, False)  # no model is loaded

@@ -52,6 +52,7 @@ class _Front:
         self._config = config
         self._parent = parent
         self._instance = uuid.uuid4().hex
+        self._state_told = False
         self._limits = Limits(
             frame_bytes=config.frame_limit_bytes, batch=config.batch_limit, nesting=config.nesting_limit
         )
@@ -120,8 +121,9 @@ class _Front:
 
     def _initialize(self, params: InitializeParams) -> InitializeResult:
         logs.to_host(lambda record: self._notify("log", record))
-        # Behind the answer: what the engine is doing now. Later changes follow by themselves.
-        asyncio.get_running_loop().call_soon(lambda: self._tell_engine_state(self._engine.state, self._engine.reason))
+        # Behind the answer: what the engine is doing now. Later changes follow by themselves, or have come first.
+        self._state_told = False
+        asyncio.get_running_loop().call_soon(self._tell_first_state)
         ready = self._engine.ready
         return InitializeResult(
             protocol_version=negotiate(params.protocol_version),
@@ -148,7 +150,12 @@ class _Front:
         if self._session.initialized or self._engine.restarts or state in ("lost", "failed"):
             self._tell_engine_state(state, because)
 
+    def _tell_first_state(self) -> None:
+        if not self._state_told:
+            self._tell_engine_state(self._engine.state, self._engine.reason)
+
     def _tell_engine_state(self, state: EngineState, because: str | None) -> None:
+        self._state_told = True
         ready = self._engine.ready
         self._notify(
             "engine/state",
