@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..serving.request import ContenderFailed
 from ..serving.sidecar import SERVE
-from .host import Host, Stuck
+from .host import Host, Stuck, within
 from .report import Outcome, Report
 from .traffic import Traffic, answers_to, differing, under_load
 
@@ -84,7 +84,7 @@ async def _under(trouble: Trouble, traffic: Traffic) -> tuple[Outcome, list[str]
 
 async def _one_kill(host: Host) -> None:
     ready = await host.entered("ready")
-    await host.next_delta("1")
+    await within("delta", host.next_delta())
     assert ready.pid is not None
     os.kill(ready.pid, signal.SIGKILL)
     await host.entered("ready", len(host.states))

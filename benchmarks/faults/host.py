@@ -136,8 +136,8 @@ class Host:
         """The result of another method. Raises ContenderFailed if it is an error."""
         return await within(f"an answer to {method}", self._connection.call(method, params))
 
-    def next_delta(self, stream: object) -> asyncio.Future[float]:
-        """When the next delta of ``stream`` will have been read, on the monotonic clock."""
+    def next_delta(self, stream: object = None) -> asyncio.Future[float]:
+        """When the next delta of ``stream``, or of any, will have been read, on the monotonic clock."""
         return self._first_deltas.setdefault(stream, asyncio.get_running_loop().create_future())
 
     def read(self, going_on: bool) -> None:
@@ -182,8 +182,9 @@ class Host:
             self.heard_s = at_s
             self.promises.delta(params)
             self._acknowledge(params)
-            if (awaited := self._first_deltas.pop(params["stream"], None)) is not None:
-                awaited.set_result(at_s)
+            for stream in (params["stream"], None):
+                if (awaited := self._first_deltas.pop(stream, None)) is not None:
+                    awaited.set_result(at_s)
         elif method == "stream/interrupted":
             self.promises.interrupted(params)
             self.interrupted.set()
