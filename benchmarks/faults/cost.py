@@ -59,19 +59,25 @@ async def _compared(model: Path, prompts: Prompts, streams: int, answer: int, ro
     async with Sidecar(model) as ours, _Bare(model) as peer:
         speeds: dict[Sidecar, list[float]] = {ours: [], peer: []}
         works: dict[Sidecar, list[float]] = {ours: [], peer: []}
+        processes = {ours: await _processes(ours), peer: await _processes(peer)}
         for number in range(-1, rounds):
             requests = [prompts.request(_PROMPT, answer) for _ in range(streams)]
             for sidecar in (ours, peer) if number % 2 else (peer, ours):
-                before_s = _worked_s(sidecar)
+                before_s = _worked_s(processes[sidecar])
                 run = await burst(sidecar, requests)
                 if number >= 0:  # the first is to warm up
                     speeds[sidecar].append(run.tokens_per_s)
-                    works[sidecar].append((_worked_s(sidecar) - before_s) / run.tokens)
+                    works[sidecar].append((_worked_s(processes[sidecar]) - before_s) / run.tokens)
     return ratio(speeds[ours], speeds[peer]), ratio(works[ours], works[peer])
 
 
-def _worked_s(sidecar: Sidecar) -> float:
-    """Processor time of front and engine so far."""
-    front = psutil.Process(sidecar.connection.pid)
-    times = [process.cpu_times() for process in (front, *front.children())]
+async def _processes(sidecar: Sidecar) -> list[psutil.Process]:
+    """Front and engine."""
+    engine = (await sidecar.connection.call("stats", {}))["engine"]["pid"]
+    return [psutil.Process(sidecar.connection.pid), psutil.Process(engine)]
+
+
+def _worked_s(processes: list[psutil.Process]) -> float:
+    """Processor time of all so far."""
+    times = [process.cpu_times() for process in processes]
     return sum(each.user + each.system for each in times)
