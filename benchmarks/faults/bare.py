@@ -41,11 +41,12 @@ def _front() -> None:
 
     left_out: list[tuple[object, str, object]] = [
         (process, "_command", _bare(process._command)),
-        (AttachedEngine, "look", _nothing),
+        (AttachedEngine, "_watch", _nothing),
         (Isolation, "progressed", _nothing),
         (Journal, "holding", _unbounded),
     ]
     for owner, name, instead in left_out:
+        assert hasattr(owner, name), f"{name} has another name now: nothing would be left out"
         setattr(owner, name, instead)
     cli.main(sys.argv[1:])
 
