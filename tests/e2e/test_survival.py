@@ -168,6 +168,16 @@ def test_a_cancel_takes_effect_in_an_engine_that_is_stopped() -> None:
         assert process.result(running)["finish_reason"] == "cancelled"
 
 
+def test_an_engine_that_is_stopped_is_not_called_ready() -> None:
+    with sidecar(*FAKE, "--stall-after-s", "60") as process:
+        process.initialize()
+        process.call("load", {"model": "fake"})
+        assert process.call("stats")["health"]["ready"]
+        os.kill(engine_pid(process), signal.SIGSTOP)
+        health = process.call("stats")["health"]
+        assert (health["status"], health["ready"]) == ("degraded", False)
+
+
 @pytest.mark.parametrize("way", ["stopped", "hung"])
 def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(way: str) -> None:
     model = STEADY if way == "stopped" else STEADY + "&hang_after=20"

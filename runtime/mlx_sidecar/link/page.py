@@ -95,10 +95,6 @@ class Page:
         self._flies(in_flight)
         self._write()
 
-    def shows(self, kind: Kind, ids: Sequence[int]) -> bool:
-        """Whether this is what was noted last."""
-        return self._kind == kind and self._ids == array("Q", ids[:_MOST_IDS])
-
     def landed(self) -> None:
         """Nothing is in flight any more, although no operation has come to read it."""
         self._flies(())

@@ -157,16 +157,6 @@ class Supervisor:
         """What the engine noted last; an empty page where there is no engine."""
         return Snapshot() if self._engine is None else self._engine.page
 
-    @property
-    def still_s(self) -> float:
-        """For how long nothing has moved in the engine although it has something to do."""
-        return 0.0 if self._engine is None else self._engine.watchdog.still_s
-
-    @property
-    def seems_stuck(self) -> bool:
-        """Whether half the time is over after which the engine is taken for hung."""
-        return self._engine is not None and self.still_s > self._engine.watchdog.bound_s / 2
-
     # From the engine.
 
     async def _call(self, message: Control, reply: type[R], on_progress: OnProgress | None = None) -> R:

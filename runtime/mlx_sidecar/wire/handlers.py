@@ -167,15 +167,15 @@ class Handlers:
             because = f"the engine has not answered for {_STATS_WAIT_S} s: one device operation takes that long"
             return None, self._health("degraded", because)
         if self._lifeline.isolating:
-            return answer, self._health("degraded", "it is being found out which request ends the engine")
-        return answer, self._health("ok", engine.reason)
+            return answer, self._health("degraded", "it is being found out which request ends the engine", answers=True)
+        return answer, self._health("ok", engine.reason, answers=True)
 
-    def _health(self, status: HealthStatus, reason: str | None) -> Health:
+    def _health(self, status: HealthStatus, reason: str | None, *, answers: bool = False) -> Health:
         """``status`` beside what the engine's page says, which can be read whatever the engine does."""
         engine, page = self._engine, self._engine.page
         return Health(
             status=status,
-            ready=status in ("ok", "degraded") and engine.takes_work and page.models > 0,
+            ready=answers and engine.takes_work and page.models > 0,
             restarts=engine.restarts,
             last_device_operation_s=time.monotonic() - page.ended_s if page.operations else None,
             reason=reason,
