@@ -86,6 +86,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     """Decode from ``tokens``. ``emitted`` counts those at their end that were generated before (a restart's replay).
 
     A replay keeps the number it had. ``again``: an engine had accepted it before, so no queue is too long for it.
+    ``warm``: compute the prompt and pin it in the cache; the one token that comes of it is nobody's. ``explain``: tell in
+    ``Finished`` where the prompt left the nearest known one.
     """
 
     seq: int
@@ -98,6 +100,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     priority: Priority = "normal"
     deadline_s: float | None = None  # from now
     again: bool = False
+    warm: bool = False
+    explain: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -128,11 +132,54 @@ class QueryStats(msgspec.Struct, frozen=True, tag=True):
     op: int
 
 
+class QueryCache(msgspec.Struct, frozen=True, tag=True):
+    op: int
+
+
+class ClearCache(msgspec.Struct, frozen=True, tag=True):
+    """Forget the blocks of ``model``, or of all models, pinned ones too; those on disk as well unless told otherwise."""
+
+    op: int
+    model: str | None = None
+    disk: bool = True
+
+
+class ExportCache(msgspec.Struct, frozen=True, tag=True):
+    """Write what is known of ``tokens``, from the first on, to the file ``path``."""
+
+    op: int
+    model: str
+    tokens: list[int]
+    path: str
+
+
+class ImportCache(msgspec.Struct, frozen=True, tag=True):
+    """Take in a file that ``ExportCache`` wrote, here or elsewhere."""
+
+    op: int
+    model: str
+    path: str
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Leave at once. A closed link means the same."""
 
 
-ToEngine = Load | Unload | Submit | Cancel | Pause | Resume | QueryModels | QueryStats | Stop
+ToEngine = (
+    Load
+    | Unload
+    | Submit
+    | Cancel
+    | Pause
+    | Resume
+    | QueryModels
+    | QueryStats
+    | QueryCache
+    | ClearCache
+    | ExportCache
+    | ImportCache
+    | Stop
+)
 
 
 # Engine to front.
@@ -183,6 +230,54 @@ class EngineStats(msgspec.Struct, frozen=True, tag=True):
     last_device_operation_s: float | None  # age; None before the first
 
 
+class CachedModel(msgspec.Struct, frozen=True):
+    """What is cached of a model. ``identity`` names weights, adapter, arithmetic and geometry; ``because`` says why the
+    model's caches cannot be kept, "" where they can."""
+
+    model: str
+    identity: str
+    because: str = ""
+
+
+class CacheFigures(msgspec.Struct, frozen=True, tag=True):
+    """Sizes in bytes; counters are totals since the engine started. ``disk_state`` is "off", "on" or "failed".
+
+    ``nodes`` are the blocks that the index knows in either tier, ``ram_blocks`` and ``disk_blocks`` those in each.
+    """
+
+    op: int
+    block_tokens: int
+    ram_limit_bytes: int
+    ram_bytes: int
+    pinned_bytes: int
+    ram_blocks: int
+    nodes: int
+    index_bytes: int
+    disk_state: str
+    disk_because: str  # with "failed"
+    disk_path: str
+    disk_limit_bytes: int
+    disk_bytes: int
+    disk_blocks: int
+    disk_files: int
+    counters: dict[str, int]
+    models: list[CachedModel]
+
+
+class CacheCleared(msgspec.Struct, frozen=True, tag=True):
+    op: int
+    ram_bytes: int
+    disk_bytes: int
+
+
+class CacheMoved(msgspec.Struct, frozen=True, tag=True):
+    """An export or import is done: ``tokens`` of a conversation, ``nbytes`` of a file."""
+
+    op: int
+    tokens: int
+    nbytes: int
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """The answer to an ``op`` that cannot be done."""
 
@@ -216,14 +311,33 @@ class Timing(msgspec.Struct, frozen=True):
     decode_s: float = 0.0
 
 
+class Nearest(msgspec.Struct, frozen=True):
+    """The known prompt that has most tokens in common with one: the first ``common``.
+
+    ``tokens`` are its own, from number ``start`` to some way behind ``common``; none where it goes no further.
+    """
+
+    common: int
+    start: int
+    tokens: list[int]
+
+
 class Finished(msgspec.Struct, frozen=True, tag=True):
-    """Last message of a sequence, after its last ``Tokens``. ``started`` is false if it never reached the device."""
+    """Last message of a sequence, after its last ``Tokens``. ``started`` is false if it never reached the device.
+
+    ``cached_tokens`` of its tokens needed no prefill, ``cached_disk`` of these came from disk. ``uncacheable`` says why
+    nothing of this model can be cached, "" where it can. ``pinned`` tokens stay for a ``warm`` one.
+    """
 
     seq: int
     reason: FinishReason
     started: bool
     timing: Timing
     cached_tokens: int = 0
+    cached_disk: int = 0
+    uncacheable: str = ""
+    pinned: int = 0
+    nearest: Nearest | None = None  # where it was asked for
     fault: Fault | None = None  # with reason "error"
 
 
@@ -245,4 +359,19 @@ class Evicted(msgspec.Struct, frozen=True, tag=True):
     model: str
 
 
-ToFront = Ready | Progress | Loaded | Unloaded | Models | EngineStats | Refused | Tokens | Finished | Dropped | Evicted
+ToFront = (
+    Ready
+    | Progress
+    | Loaded
+    | Unloaded
+    | Models
+    | EngineStats
+    | CacheFigures
+    | CacheCleared
+    | CacheMoved
+    | Refused
+    | Tokens
+    | Finished
+    | Dropped
+    | Evicted
+)

@@ -1,0 +1,38 @@
+"""What is cached of a run of tokens: keys and values of each layer, and the state of layers that have no keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+BLOCK = 64
+"""Tokens of a block: the unit that has a name, is shared, and is found again."""
+
+
+class Span(NamedTuple):
+    """Entries of layers that see equally far and have one shape, for the tokens from ``first`` to the extent's end.
+
+    ``data`` [members, heads, tokens, size], evaluated: a member is the keys or the values of a layer.
+    """
+
+    first: int
+    data: mx.array
+
+
+class Extent(NamedTuple):
+    """Tokens ``start`` to ``stop`` of a prompt; ``start`` is where a block begins, ``stop`` may lie within one.
+
+    ``marks`` are the states after token ``stop`` of layers whose state is not one of tokens (recurrent ones): None for
+    an array that a layer does not use, and empty where there are no such layers or nobody looked at ``stop``.
+    """
+
+    start: int
+    stop: int
+    spans: tuple[Span, ...]
+    marks: tuple[mx.array | None, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        arrays = [*(span.data for span in self.spans), *(mark for mark in self.marks if mark is not None)]
+        return sum(array.nbytes for array in arrays)
