@@ -1,4 +1,4 @@
-"""The layout of rows by itself, and kept rows: bookkeeping, without a model."""
+"""The layout of rows by itself: bookkeeping, without a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mlx_sidecar.engine.flat.layout import Layout
 from mlx_sidecar.engine.flat.plan import Blank, Drop, Move, Op, Resize
-from mlx_sidecar.engine.kept import LEAST_TOKENS, MOST_KEPT, Kept, Shelf, common_prefix
 from mlx_sidecar.models.budget import WINDOW_SLACK
 
 WINDOW = 40
@@ -189,60 +188,3 @@ def test_a_row_that_grows_out_of_its_slot_moves_alone() -> None:
     layout.prepare([(0, 256)])
     layout.plan([(0, 256)])
     assert stepped(layout, [0, 1])[0] == [Resize(384, [], 1), Move(256, 0, 0, 256, 384, 0)]
-
-
-tokens = st.lists(st.integers(0, 2), max_size=40)
-
-
-@given(tokens, tokens, st.lists(st.integers(0, 9), max_size=1500))
-def test_the_common_prefix_is_as_long_as_can_be(one: list[int], other: list[int], shared: list[int]) -> None:
-    one, other = shared + one, shared + other
-    length = common_prefix(one, other)
-    assert one[:length] == other[:length]
-    assert length in (len(one), len(other)) or one[length] != other[length]
-
-
-def shelf(*, cuts: bool = True) -> Shelf[str]:
-    return Shelf(lambda kept, count: cuts or count == len(kept.tokens))
-
-
-def test_the_kept_row_that_saves_most_is_found_and_one_token_is_left() -> None:
-    kept = shelf()
-    kept.put(Kept(list(range(30)), "short", 1))
-    kept.put(Kept([*range(40), 0], "long", 1))
-    assert kept.find(list(range(50))) == ("long", 40)
-    assert kept.find(list(range(20))) == ("long", 19)
-    assert kept.find(list(range(LEAST_TOKENS))) is None
-    assert kept.find([7, *range(30)]) is None
-
-
-def test_a_row_that_cannot_be_cut_serves_only_what_goes_on_from_it() -> None:
-    kept = shelf(cuts=False)
-    kept.put(Kept(list(range(30)), "short", 1))
-    kept.put(Kept(list(range(40)), "long", 1))
-    assert kept.find(list(range(50))) == ("long", 40)
-    assert kept.find(list(range(40))) == ("short", 30)
-    assert kept.find(list(range(30))) is None
-
-
-def test_what_another_serves_for_is_not_kept_twice() -> None:
-    kept = shelf()
-    kept.put(Kept(list(range(30)), "short", 10))
-    kept.put(Kept(list(range(40)), "long", 20))
-    assert kept.nbytes == 20
-    assert not kept.wants(list(range(35)))
-    assert not kept.wants([9] * (LEAST_TOKENS - 1))
-    assert kept.wants([9] * LEAST_TOKENS)
-
-
-def test_the_least_recently_used_goes_first() -> None:
-    kept = shelf()
-    for i in range(MOST_KEPT):
-        kept.put(Kept([i] * 20, str(i), 1))
-    assert kept.find([0] * 30) == ("0", 20)
-    kept.put(Kept([100] * 20, "new", 1))
-    assert kept.nbytes == MOST_KEPT
-    assert kept.find([1] * 30) is None
-    assert kept.find([0] * 30) == ("0", 20)
-    kept.clear()
-    assert kept.find([0] * 30) is None

@@ -5,6 +5,7 @@ The reference BLAS of mlx's wheel is in force here: no element of a product depe
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_sidecar.cache.prefixes import Prefixes
+from mlx_sidecar.cache.store import Store
 from mlx_sidecar.engine import geometry, mlxlm
 from mlx_sidecar.engine.flat.forward import FlatForward
 from mlx_sidecar.engine.forward import Forward, Part
@@ -54,7 +57,7 @@ def load(models: Path, kind: str) -> Any:
 
 
 def logits_alone(forward: Forward, prompt: list[int]) -> mx.array:
-    forward.open(0, prompt)
+    forward.open(0, len(prompt))
     rows = []
     for token in prompt:
         rows.append(forward.run([Part(0, 1, True)], mx.array([token])))
@@ -85,10 +88,12 @@ def merged(random_models: Path, request: pytest.FixtureRequest) -> Subject:
 
 @dataclass
 class Driver:
-    """Runs rows through a forward, in the way a batch does, and hands out their logits."""
+    """Runs rows through a forward, in the way a batch does, and hands out their logits. ``cache``: what rows leave and
+    others begin with."""
 
     forward: Forward
     length: int
+    cache: Prefixes
     prompts: dict[int, int] = field(default_factory=dict)  # by row
     held: dict[int, int] = field(default_factory=dict)
     rows: int = 0
@@ -96,13 +101,17 @@ class Driver:
     def open(self, prompt: int) -> int:
         self.rows += 1
         self.prompts[self.rows] = prompt
-        self.held[self.rows] = self.forward.open(self.rows, PROMPTS[prompt][: self.length])
-        assert self.held[self.rows] < self.length
+        hit = self.cache.find(array("i", PROMPTS[prompt][: self.length]))
+        self.forward.open(self.rows, self.length, hit)
+        self.held[self.rows] = hit.count
+        assert hit.count < self.length
         return self.rows
 
     def close(self, row: int, keep: bool) -> None:
-        tokens = PROMPTS[self.prompts.pop(row)][: self.held.pop(row)]
-        self.forward.close(row, tokens if keep else None)
+        tokens = array("i", PROMPTS[self.prompts.pop(row)][: self.held.pop(row)])
+        if keep and not self.forward.uncacheable and (start := self.cache.lacks(tokens, len(tokens))) < len(tokens):
+            self.cache.put(tokens, self.forward.capture(row, start, len(tokens)))
+        self.forward.close(row)
 
     def step(self, counts: dict[int, int]) -> Iterator[tuple[int, int, mx.array]]:
         """Yields (prompt, position, logits) of the parts that sample: every other one with several tokens does not."""
@@ -135,6 +144,10 @@ class Driver:
         self.forward.release()
 
 
+def driver_of(subject: Subject, length: int) -> Driver:
+    return Driver(subject.forward, length, Prefixes(Store(1 << 30), "model", subject.forward.needs))
+
+
 def assert_same_state(one: mx.array, other: mx.array) -> None:
     assert mx.argmax(one).item() == mx.argmax(other).item()
     assert geometry._close(one, other)
@@ -143,7 +156,7 @@ def assert_same_state(one: mx.array, other: mx.array) -> None:
 @settings(max_examples=25)
 @given(actions=Actions)
 def test_logits_of_a_row_are_the_same_bits_whatever_runs_beside_it(flat: Subject, actions: list[Any]) -> None:
-    for prompt, position, logits in Driver(flat.forward, LENGTH).play(actions):
+    for prompt, position, logits in driver_of(flat, LENGTH).play(actions):
         assert mx.array_equal(logits, flat.alone[prompt][position])
     assert flat.forward.kept_bytes == 0
 
@@ -157,7 +170,7 @@ def test_logits_of_a_row_are_those_of_the_models_own_caches(flat: Subject) -> No
 @settings(max_examples=12)
 @given(actions=Actions)
 def test_merged_rows_have_the_logits_of_the_models_own_caches(merged: Subject, actions: list[Any]) -> None:
-    for prompt, position, logits in Driver(merged.forward, 64).play(actions):
+    for prompt, position, logits in driver_of(merged, 64).play(actions):
         assert geometry._close(logits, merged.own[prompt][position])
     assert merged.forward.kept_bytes == 0
 
@@ -165,7 +178,7 @@ def test_merged_rows_have_the_logits_of_the_models_own_caches(merged: Subject, a
 def test_a_step_can_be_built_on_tokens_that_are_not_computed_yet(flat: Subject) -> None:
     def decode(*, lazily: bool) -> list[mx.array]:
         for row in (0, 1):
-            flat.forward.open(row, PROMPTS[row][:9])
+            flat.forward.open(row, 9)
         logits = flat.forward.run([Part(0, 9, True), Part(1, 5, True)], mx.array(PROMPTS[0][:9] + PROMPTS[1][:5]))
         steps = []
         for _ in range(6):
@@ -184,7 +197,7 @@ def test_a_step_can_be_built_on_tokens_that_are_not_computed_yet(flat: Subject) 
 def test_rows_may_lie_in_another_order_in_layers_with_a_window(flat: Subject) -> None:
     # The first is given the larger room where all tokens are stored; where a window is, both have the same.
     for row, expected in ((0, 400), (1, 260)):
-        flat.forward.open(row, [0] * expected)
+        flat.forward.open(row, expected)
         flat.forward.run([Part(row, 40, False)], mx.array(PROMPTS[row][:40]))
     logits = flat.forward.run([Part(0, 1, True), Part(1, 1, True)], mx.array([PROMPTS[0][40], PROMPTS[1][40]]))
     for row in (0, 1):
@@ -193,7 +206,7 @@ def test_rows_may_lie_in_another_order_in_layers_with_a_window(flat: Subject) ->
 
 
 def test_a_part_that_samples_nothing_gives_no_logits_and_is_computed_with_the_state(flat: Subject) -> None:
-    flat.forward.open(0, PROMPTS[0])
+    flat.forward.open(0, LENGTH)
     logits = flat.forward.run([Part(0, 20, False)], mx.array(PROMPTS[0][:20]))
     assert logits.shape == (0, 300)
     assert flat.forward.state
@@ -203,18 +216,16 @@ def test_a_part_that_samples_nothing_gives_no_logits_and_is_computed_with_the_st
     flat.forward.close(0)
 
 
-def test_what_a_row_kept_is_found_by_all_who_start_the_same_until_it_is_released(flat: Subject) -> None:
-    driver = Driver(flat.forward, LENGTH)
+def test_what_a_row_leaves_is_found_by_all_who_start_the_same_until_it_is_forgotten(flat: Subject) -> None:
+    driver = driver_of(flat, LENGTH)
     row = driver.open(0)
     list(driver.step({row: 200}))
     driver.close(row, keep=True)
-    assert flat.forward.kept_bytes > 0
     rows = [driver.open(0), driver.open(0)]
     assert [driver.held[row] for row in rows] == [200, 200]
     for prompt, position, logits in driver.step(dict.fromkeys(rows, 1)):
         assert mx.array_equal(logits, flat.alone[prompt][position])
-    flat.forward.release()
-    assert flat.forward.kept_bytes == 0
+    driver.cache.clear()
     rows.append(driver.open(0))
     assert driver.held[rows[-1]] == 0
     for row in rows:
@@ -234,7 +245,7 @@ def addresses(forward: Forward) -> list[int]:
 
 def test_a_step_writes_into_the_pools_in_place(llama: FlatForward) -> None:
     for row in range(3):
-        llama.open(row, [1, 2, 3])
+        llama.open(row, 3)
     parts = [Part(row, 1, True) for row in range(3)]
     seen = []
     for _ in range(4):
@@ -246,12 +257,12 @@ def test_a_step_writes_into_the_pools_in_place(llama: FlatForward) -> None:
 def test_a_row_does_not_see_what_the_one_before_it_left_in_its_slot(llama: FlatForward) -> None:
     long, prompt = PROMPTS
     for row, tokens in ((0, long), (1, long)):
-        llama.open(row, tokens[:100])
+        llama.open(row, 100)
         mx.eval(llama.run([Part(row, 100, True)], mx.array(tokens[:100])), llama.state)
     for array in llama.state:
         array[1, :, :100] = mx.nan
     llama.close(1)
-    llama.open(2, prompt[:5])
+    llama.open(2, 5)
     llama.run([Part(2, 5, True)], mx.array(prompt[:5]))
     logits = llama.run([Part(0, 1, True), Part(2, 1, True)], mx.array([1, 2]))
     assert not mx.any(mx.isnan(logits)).item()
@@ -263,7 +274,7 @@ def test_when_the_last_row_goes_its_memory_goes_with_it(random_models: Path) -> 
         mx.synchronize()
         before = mx.get_active_memory()
         for row in range(3):
-            forward.open(row, PROMPTS[0])
+            forward.open(row, LENGTH)
             mx.eval(forward.run([Part(row, 300, True)], mx.array(PROMPTS[0][:300])), forward.state)
         mx.eval(forward.run([Part(row, 1, True) for row in range(2)], mx.array([1, 2])), forward.state)
         mx.eval(forward.run([Part(2, 300, False)], mx.array(PROMPTS[0][:300])), forward.state)
@@ -304,7 +315,7 @@ def test_models_that_mind_their_own_masks_run_merged_the_others_flat(name: str) 
     own = [model(mx.array([prompt[:100]]), cache=mlxlm.make_prompt_cache(model))[0] for prompt in PROMPTS]
     forward = probe(name, model).forward
     assert isinstance(forward, kind)
-    driver = Driver(forward, 100)
+    driver = driver_of(Subject(forward, own), 100)
     rows = [driver.open(0), driver.open(1)]
     for counts in ([50, 3], [1, 60], [1, 1], [1, 1], [20, 1]):
         for prompt, position, logits in driver.step(dict(zip(rows, counts, strict=True))):

@@ -114,8 +114,10 @@ def test_warming_up_reads_every_byte_in_bounded_chunks(
     root = tmp_path_factory.mktemp("warm")
     files = tuple(root / str(number) for number in range(len(sizes)))
     for file, size in zip(files, sizes, strict=True):
-        file.write_bytes(bytes(size))
-    counts = list(warm_up(files, chunk))
+        file.write_bytes(os.urandom(size))
+    read = bytearray()
+    counts = list(warm_up(files, chunk, read.extend))
+    assert read == b"".join(file.read_bytes() for file in files)
     assert sum(counts) == sum(sizes)
     assert all(0 < count <= chunk for count in counts)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import mlx.core as mx
+if TYPE_CHECKING:  # the loop knows extents, and serves the fake engine as well
+    import mlx.core as mx
 
 BLOCK = 64
 """Tokens of a block: the unit that has a name, is shared, and is found again."""

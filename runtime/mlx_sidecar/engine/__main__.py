@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mlx_sidecar_protocol.errors import RpcError
 
+from ..cache.caching import Caching
+from ..cache.store import Store
 from ..link.codec import encode
 from ..link.messages import Ready, Refused
 from ..link.orphan import die_with
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 FAILED_STATUS = 1
 REFUSED_STATUS = 78  # EX_CONFIG: starting again would not help
+CACHE_SHARE = 4  # of what the engine may use: it is the first to go where more is needed
 
 
 def main() -> NoReturn:
@@ -63,13 +66,23 @@ def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
     wanted_bytes: int | None = options.memory_limit_bytes
     trace = None if options.trace is None else Trace(options.trace)
     try:
-        backend, limit_bytes = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options, wanted_bytes)
+        backend, limit_bytes, caching = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options, wanted_bytes)
         backend.prove()
     except RpcError as error:
         logging.error("the engine cannot serve: %s", error.message)
         link.sendall(encode(Refused(0, fault_of(error))))
         os._exit(REFUSED_STATUS)
-    engine = Engine(link, inbox, backend, Limits(), limit_bytes, trace, page=page, stall_after_s=options.stall_after_s)
+    engine = Engine(
+        link,
+        inbox,
+        backend,
+        Limits(),
+        limit_bytes,
+        trace,
+        caching=caching,
+        page=page,
+        stall_after_s=options.stall_after_s,
+    )
     link.sendall(
         encode(
             Ready(
@@ -86,13 +99,16 @@ def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
     return engine
 
 
-def _fake(wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
+Device = tuple["FakeBackend | MlxBackend", int, Caching | None]  # what it may use, in bytes, and what caches for it
+
+
+def _fake(wanted_bytes: int | None) -> Device:
     from .fake import FakeBackend
 
-    return FakeBackend(), wanted_bytes or machine_limit_bytes()
+    return FakeBackend(), wanted_bytes or machine_limit_bytes(), None
 
 
-def _mlx(options: argparse.Namespace, wanted_bytes: int | None) -> tuple[FakeBackend | MlxBackend, int]:
+def _mlx(options: argparse.Namespace, wanted_bytes: int | None) -> Device:
     # The order matters: the BLAS is settled before anything imports mlx.
     from ..models.policy import settle
 
@@ -100,7 +116,10 @@ def _mlx(options: argparse.Namespace, wanted_bytes: int | None) -> tuple[FakeBac
     from .mlx_backend import MlxBackend
 
     limit_bytes = wanted_bytes or policy.limit_bytes
-    return MlxBackend(policy, limit_bytes, trust_remote_code=options.trust_remote_code), limit_bytes
+    cached_bytes = limit_bytes // CACHE_SHARE if options.cache_limit_bytes is None else options.cache_limit_bytes
+    caching = Caching(Store(min(cached_bytes, limit_bytes)))
+    backend = MlxBackend(policy, limit_bytes, caching, trust_remote_code=options.trust_remote_code)
+    return backend, limit_bytes, caching
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=("mlx", "fake"), default="mlx")
     parser.add_argument("--numerics", choices=("fast", "exact"), default="fast")
     parser.add_argument("--memory-limit-bytes", type=int)
+    parser.add_argument("--cache-limit-bytes", type=int, help="of prompts in memory; 0 switches the cache off")
     parser.add_argument("--trace", type=Path, help="a file to append a time line to")
     parser.add_argument("--stall-after-s", type=float, default=10.0, help="no bound on the page is lower")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the Python code a model directory brings")

@@ -13,6 +13,7 @@ from mlx_sidecar_protocol.errors import OutOfMemory
 from ..models.registry import Registry
 from .accounts import Accounts
 from .batch import StepFailed
+from .reuse import Reuse
 from .scheduler import Scheduler
 from .sequence import Sequence
 
@@ -25,10 +26,11 @@ LEAST_LESS = 0.25
 class Admission:
     """Moves sequences between the queue and the batches, within the memory that the registry counts."""
 
-    def __init__(self, scheduler: Scheduler, models: Registry, accounts: Accounts) -> None:
+    def __init__(self, scheduler: Scheduler, models: Registry, accounts: Accounts, reuse: Reuse) -> None:
         self._scheduler = scheduler
         self._models = models
         self._accounts = accounts
+        self._reuse = reuse
 
     def check(self, sequence: Sequence) -> None:
         """Raise ``OutOfMemory``, with the numbers, if ``sequence`` could not start even if it were alone."""
@@ -46,6 +48,8 @@ class Admission:
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:
+            if self._reuse.holds_back(candidate, now):
+                continue
             if self._make_room(candidate, now):
                 self._give_place(candidate, now)
             elif self._scheduler.running:

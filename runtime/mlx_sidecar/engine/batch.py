@@ -69,8 +69,10 @@ class Batch(Protocol):
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take its place away; no event of it follows. ``keep`` what was computed for whoever asks next, where memory
-        allows it."""
+        """Take its place away; no event of it follows. ``keep`` what was computed, for whoever asks next."""
+
+    def share(self, sequence: Sequence, tokens: int) -> None:
+        """Others wait for the first ``tokens`` of ``sequence``, and will go on there."""
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
@@ -92,8 +94,8 @@ class Batch(Protocol):
 
     @property
     def kept_bytes(self) -> int:
-        """What is held for whoever asks next; ``release`` gives it back."""
+        """Memory of sequences that have left, which the next ones may have; ``release`` gives it back."""
         ...
 
     def release(self) -> None:
-        """Drop what was kept."""
+        """Give back what is kept."""

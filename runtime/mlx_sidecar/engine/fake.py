@@ -73,6 +73,9 @@ class FakeBatch:
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         self._runs.pop(sequence.id, None)
 
+    def share(self, sequence: Sequence, tokens: int) -> None:
+        """A prompt takes its scripted time, whatever others have of it."""
+
     def release(self) -> None:
         """Nothing is ever kept."""
 
@@ -175,7 +178,8 @@ class FakeBackend:
             memory_bytes=script.memory_bytes,
             policy=self.policy,
         )
-        return LoadedModel(card, FakeBatch(script), SequenceCost((LayerCost(token_bytes=script.token_bytes),)))
+        cost = SequenceCost((LayerCost(token_bytes=script.token_bytes),))
+        return LoadedModel(card, FakeBatch(script), cost, uncacheable="a fake model has no keys and values")
 
     def reclaim(self) -> None:
         """Nothing was taken."""

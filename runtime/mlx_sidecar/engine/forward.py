@@ -6,6 +6,10 @@ from typing import NamedTuple, Protocol
 
 import mlx.core as mx
 
+from ..cache.extent import Extent
+from ..cache.hits import Needs
+from ..cache.prefixes import NOTHING, Hit
+
 
 class Part(NamedTuple):
     """``tokens`` consecutive tokens of one row. If ``samples``, the logits after the last of them are wanted."""
@@ -18,16 +22,28 @@ class Part(NamedTuple):
 class Forward(Protocol):
     """Rows of cache, numbered by the caller. Nothing is evaluated here but what is said to be."""
 
-    def open(self, row: int, tokens: list[int]) -> int:
-        """Make an empty row, or one that starts with what was kept of the same tokens; returns how many it holds.
+    needs: Needs
+    """What of an extent a row must be given to go on with it."""
+    uncacheable: str
+    """Why nothing of a row can be captured; "" where it can."""
 
-        At least one of ``tokens`` is left to be taken in: a row must produce logits.
+    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
+        """Make a row for ``expected`` tokens that begins with what ``hit`` holds."""
+
+    def branch(self, row: int, position: int) -> None:
+        """Others will want to go on at ``position``, which the row has yet to come to: a forward that cannot go on
+        everywhere sees to it that it can be gone on from there."""
+
+    def close(self, row: int) -> None:
+        """Forget a row."""
+
+    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
+        """Copies of what there is of tokens ``start`` to ``stop`` of a row, which holds them, for others to begin with.
+
+        ``start`` is where a block begins. Called after each step that goes beyond the end of a block, or nothing is
+        promised but what is left of it.
         """
         ...
-
-    def close(self, row: int, keep: list[int] | None = None) -> None:
-        """Forget a row. With ``keep``, exactly the tokens it holds, it stays for ``open`` to find, until there are too
-        many of its kind or ``release`` is called."""
 
     def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
         """One pass. ``tokens`` [all parts' tokens], int32, part by part, may be unevaluated.
@@ -43,10 +59,12 @@ class Forward(Protocol):
         ...
 
     @property
-    def kept_bytes(self) -> int: ...
+    def kept_bytes(self) -> int:
+        """Memory of rows that were closed, which the next ones may have."""
+        ...
 
     def release(self) -> None:
-        """Forget all that was kept."""
+        """Give it back."""
 
     def reset(self) -> None:
         """Forget everything: after a failure nobody knows what the arrays hold."""

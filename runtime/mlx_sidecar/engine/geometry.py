@@ -13,8 +13,9 @@ from mlx_sidecar_protocol.errors import ModelUnsupported
 from ..models.budget import LayerCost, SequenceCost
 from .flat.forward import FlatForward
 from .forward import Forward, Part
-from .merged import MergedForward, leaves
+from .merged import MergedForward
 from .mlxlm import KVCache, RotatingKVCache, make_prompt_cache
+from .shelving import leaves
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _tried(forward: FlatForward | MergedForward, alone: dict[int, mx.array]) -> 
 def _agrees(forward: Forward, alone: dict[int, mx.array]) -> bool:
     held = dict.fromkeys(_ROWS, 0)
     for row, tokens in _ROWS.items():
-        forward.open(row, tokens)
+        forward.open(row, len(tokens))
     agree = True
     for parts in _STEPS:
         tokens = [token for part in parts for token in _ROWS[part.row][held[part.row] :][: part.tokens]]

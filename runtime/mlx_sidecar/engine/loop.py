@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
+from ..cache.caching import Caching
 from ..link.codec import encode
 from ..link.messages import (
     Cancel,
@@ -42,6 +43,7 @@ from .faults import fault_of
 from .inbox import Inbox
 from .notes import Notes
 from .outcomes import Outcomes
+from .reuse import Reuse
 from .scheduler import Limits, Scheduler
 from .sequence import sequence_of, tokens_left
 
@@ -66,6 +68,7 @@ class Engine:
         limit_bytes: int,
         trace: Trace | None = None,
         *,
+        caching: Caching | None = None,
         page: Page | None = None,
         stall_after_s: float = Bounds.stall_after_s,
         clock: Callable[[], float] = time.monotonic,
@@ -85,9 +88,11 @@ class Engine:
             self._scheduler.streams,
             lambda: self._scheduler.reserved_bytes,
             lambda model: self._send([Evicted(model)]),
+            caching,
         )
         self._tidy_at_s = float("inf")
-        self._admission = Admission(self._scheduler, self._models, self._accounts)
+        self._reuse = Reuse(self._scheduler, self._models, caching)
+        self._admission = Admission(self._scheduler, self._models, self._accounts, self._reuse)
         self._outcomes = Outcomes(self._scheduler, self._models, self._admission, self._accounts)
         self._bounds = Bounds(stall_after_s)
         self._notes = Notes(page or Page.create(), self._models.in_flight)
@@ -101,6 +106,7 @@ class Engine:
         now = self._clock()
         self._end_late(now)
         self._models.expire(now)
+        self._reuse.serve(now)
         self._admit(now)
         lanes = self._lanes(now)
         due = [lane for lane, due_s in lanes.items() if due_s <= now]
@@ -230,13 +236,15 @@ class Engine:
         resident = self._models.resident(submit.model)
         resident.last_used_s = now
         self._accounts.metrics.count("requests")
-        card, _, cost = resident.loaded
+        card, cost = resident.loaded.card, resident.loaded.cost
         limit = tokens_left(submit, card.context_length, card.vocabulary)
         sequence = sequence_of(submit, limit, cost, now)
         if sequence.limit <= 0:  # it had generated all it may before the restart
             return [Finished(submit.seq, "length", False, sequence.timing(now))]
         self._admission.check(sequence)
+        self._reuse.check(sequence)
         self._scheduler.enqueue(sequence, now)
+        self._reuse.arrived(sequence)
         return []
 
     def _cancel(self, cancel: Cancel, now: float) -> list[ToFront]:
@@ -249,10 +257,7 @@ class Engine:
         sequence = self._scheduler.find(message.seq)
         if sequence is None:  # it has just finished
             return
-        if isinstance(message, Pause):
-            self._scheduler.pause(sequence, now)
-        else:
-            self._scheduler.resume(sequence, now)
+        self._reuse.flow(sequence, isinstance(message, Pause), now)
 
     def _unload(self, unload: Unload, now: float) -> list[ToFront]:
         ended: list[ToFront] = []

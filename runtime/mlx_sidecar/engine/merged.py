@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..cache.extent import BLOCK, Extent
+from ..cache.prefixes import NOTHING, Hit
 from .flat.head import Head
 from .forward import Part
-from .kept import Kept, Shelf
-from .mlxlm import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
+from .mlxlm import ArraysCache, make_prompt_cache
+from .shelving import Shelving, leaves
 
 
 @dataclass(slots=True)
 class _Row:
-    """``caches`` has one for each layer, none while the row is in the batch; the row holds ``length`` tokens."""
+    """``caches`` has one for each layer, none while the row is in the batch; the row holds ``length`` tokens.
+
+    ``taken`` are extents up to positions where a row can go on, from token ``start`` on; ``branches`` are to be such.
+    """
 
     caches: list[Any]
-    length: int
+    length: int = 0
+    start: int = 0
+    branches: set[int] = field(default_factory=set)
+    taken: list[Extent] = field(default_factory=list)
 
 
 class MergedForward:
@@ -37,32 +43,31 @@ class MergedForward:
         self._model = model
         self._batchable = batchable
         self._head = Head(model)
+        self._shelving = Shelving(model)
+        self.needs = self._shelving.needs
+        self.uncacheable = self._shelving.because
         self.reset()
 
     def reset(self) -> None:
         self._rows: dict[int, _Row] = {}
         self._batch: list[Any] = []  # merged caches, one for each layer
         self._members: list[int | None] = []  # the rows of the batch in its order; None where one was closed
-        self._shelf: Shelf[_Row] = Shelf(lambda kept, count: _can_cut(kept.row, count))
         self._touched: list[Any] = []
 
     def restore(self) -> None:
         """Leave the model as it was; nothing runs afterwards."""
         self._head.restore()
 
-    def open(self, row: int, tokens: list[int]) -> int:
-        found = self._shelf.find(tokens)
-        if found is None:
-            self._rows[row] = _Row(make_prompt_cache(self._model), 0)
-            return 0
-        kept, count = found
-        # The arrays are shared until one of the two writes to them.
-        self._rows[row] = _cut(copy.deepcopy(kept), count)
-        return count
+    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
+        caches = make_prompt_cache(self._model)
+        if hit.count:
+            self._shelving.restore(caches, hit)
+        self._rows[row] = _Row(caches, hit.count, hit.count // BLOCK * BLOCK)
 
-    def close(self, row: int, keep: list[int] | None = None) -> None:
-        if keep and self._shelf.wants(keep):
-            self._keep(row, keep)
+    def branch(self, row: int, position: int) -> None:
+        self._rows[row].branches.add(position)
+
+    def close(self, row: int) -> None:
         if row in self._members:
             self._members[self._members.index(row)] = None
         del self._rows[row]
@@ -70,21 +75,24 @@ class MergedForward:
             self._regroup([])
             self._touched = []
 
-    def _keep(self, row: int, tokens: list[int]) -> None:
+    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
         own = self._rows[row]
-        if row in self._members:
-            own = _Row(self._extract(row), own.length)
-        if _can_cut(own, len(tokens)):
-            _cut(own, len(tokens))
-            mx.async_eval(_arrays(own.caches))
-            self._shelf.put(Kept(list(tokens), own, sum(cache.nbytes for cache in own.caches)))
+        extents, own.taken = own.taken, []
+        start = extents[-1].stop // BLOCK * BLOCK if extents else start
+        if start < stop:
+            caches = self._extract(row) if row in self._members else own.caches
+            extents.append(self._shelving.take(caches, own.length, start, stop))
+        own.start = stop // BLOCK * BLOCK
+        for extent in extents:
+            mx.async_eval([span.data for span in extent.spans], [mark for mark in extent.marks if mark is not None])
+        return extents
 
     @property
     def kept_bytes(self) -> int:
-        return self._shelf.nbytes
+        return 0
 
     def release(self) -> None:
-        self._shelf.clear()
+        """Rows that were closed leave nothing."""
 
     @property
     def state(self) -> list[mx.array]:
@@ -118,9 +126,16 @@ class MergedForward:
         return ready if len(ready) > 1 or any(parts[i].row in self._members for i in ready) else []
 
     def _pass_alone(self, part: Part, tokens: mx.array) -> mx.array:
-        caches = self._rows[part.row].caches
-        self._touched += caches
-        return self._head.run(lambda x: x[:, -1:], tokens, caches)[:, 0]
+        own = self._rows[part.row]
+        self._touched += own.caches
+        begin, end = own.length, own.length + part.tokens
+        for stop in [*self._shelving.stops(begin, end, own.branches, ends=part.samples), end]:
+            logits = self._head.run(lambda x: x[:, -1:], tokens[:, begin - own.length : stop - own.length], own.caches)
+            if stop < end:
+                own.taken.append(self._shelving.take(own.caches, stop, own.start, stop))
+                own.start = stop
+            begin = stop
+        return logits[:, 0]
 
     def _pass_batch(self, tokens: mx.array) -> mx.array:
         self._touched += self._batch
@@ -159,34 +174,6 @@ class MergedForward:
                 # Else the row's state would hold on to that of the whole batch.
                 cache.cache = [array if array is None else mx.contiguous(array) for array in cache.cache]
         return caches
-
-
-def leaves(caches: Iterable[Any]) -> Iterator[Any]:
-    """The caches themselves: some layers hold a list of them."""
-    for cache in caches:
-        if hasattr(cache, "caches"):
-            yield from leaves(cache.caches)
-        else:
-            yield cache
-
-
-def _can_cut(row: _Row, count: int) -> bool:
-    """Whether the row can go back to its first ``count`` tokens. Recurrent state cannot, nor a window that has moved
-    on."""
-    if count == row.length:
-        return True
-    return all(
-        type(cache) in (KVCache, QuantizedKVCache) or (type(cache) is RotatingKVCache and cache.offset < cache.max_size)
-        for cache in leaves(row.caches)
-    )
-
-
-def _cut(row: _Row, count: int) -> _Row:
-    if count < row.length:
-        for cache in leaves(row.caches):
-            cache.trim(row.length - count)
-        row.length = count
-    return row
 
 
 def _arrays(caches: list[Any]) -> list[mx.array]:

@@ -12,12 +12,15 @@ import mlx.core as mx
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from .. import __version__
+from ..cache.caching import Caching
+from ..cache.identity import identity
 from ..link.messages import Load, ModelCard
-from ..models.loader import load_steps
+from ..models.loader import Weights, load_steps
 from ..models.policy import Dtype, Policy
 from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
+from .forward import Forward
 from .geometry import probe
 from .mlx_batch import MlxBatch
 
@@ -28,11 +31,15 @@ _CACHE_SHARE = 16
 class MlxBackend:
     """Used by the step loop's thread only: mlx binds streams, and lazy arrays with them, to threads."""
 
-    def __init__(self, policy: Policy, limit_bytes: int, *, trust_remote_code: bool = False) -> None:
-        """``limit_bytes`` is for weights and caches; freed buffers that mlx keeps for reuse come on top."""
+    def __init__(
+        self, policy: Policy, limit_bytes: int, caching: Caching | None = None, *, trust_remote_code: bool = False
+    ) -> None:
+        """``limit_bytes`` is for weights and caches; freed buffers that mlx keeps for reuse come on top. What is
+        computed of prompts goes to ``caching``."""
         mx.set_cache_limit(limit_bytes // _CACHE_SHARE)
         self._policy = policy
         self._limit_bytes = limit_bytes
+        self._caching = caching
         self._trust = trust_remote_code
         self.name = policy.backend
         self.device = policy.device
@@ -77,7 +84,17 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
         )
-        return LoadedModel(card, MlxBatch(forward, vocabulary, self._limit_bytes), cost)
+        prefixes = None
+        if self._caching is not None and not forward.uncacheable:
+            prefixes = self._caching.prefixes(self._identity(weights, forward), forward.needs)
+        batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes)
+        return LoadedModel(card, batch, cost, prefixes, forward.uncacheable)
+
+    def _identity(self, weights: Weights, forward: Forward) -> str:
+        """Under another policy, or another version of mlx, the last bits of keys and values may be others."""
+        arithmetic = (self.name, self._policy.products, self._policy.numerics, weights.dtype)
+        versions = (self.versions["mlx"], self.versions["mlx_lm"])
+        return identity(weights.fingerprint, *arithmetic, *versions, type(forward).__name__)
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other

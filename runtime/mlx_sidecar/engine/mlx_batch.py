@@ -9,6 +9,8 @@ import mlx.core as mx
 
 from mlx_sidecar_protocol.errors import InternalError
 
+from ..cache.extent import BLOCK
+from ..cache.prefixes import NOTHING, Prefixes
 from ..link.messages import FinishReason, TokenLogprob
 from ..models.budget import out_of_memory
 from .batch import Event, StepFailed, Work
@@ -46,9 +48,13 @@ class MlxBatch:
     """Rows of one model. Where a step only decodes, the next one is started before it is read: its tokens go from one
     to the next on the device, and the device does not wait for Python."""
 
-    def __init__(self, forward: Forward, vocabulary: int, limit_bytes: int) -> None:
-        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it."""
+    def __init__(
+        self, forward: Forward, vocabulary: int, limit_bytes: int, prefixes: Prefixes | None = None
+    ) -> None:
+        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it. Rows begin with what
+        ``prefixes`` has of them, and what is computed goes there."""
         self._forward = forward
+        self._prefixes = prefixes
         self._vocabulary = vocabulary
         self._sampler = Sampler(vocabulary)
         self._limit_bytes = limit_bytes
@@ -81,12 +87,18 @@ class MlxBatch:
             self._broken = self._broken or _Broken(error, sequence)
 
     def _open(self, sequence: Sequence) -> None:
-        history = sequence.tokens + sequence.generated
-        sequence.known = self._forward.open(sequence.id, history)
+        history = sequence.history()
+        hit = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
+        self._forward.open(sequence.id, len(history), hit)
+        if self._prefixes is not None:
+            self._forward.branch(sequence.id, self._prefixes.branch(history))
+        sequence.known = hit.count
+        sequence.captured = hit.count // BLOCK * BLOCK
         if sequence.started_s is None:
-            sequence.cached_tokens = sequence.known
+            sequence.cached_tokens, sequence.cached_disk = hit.count, hit.disk
         prompt = len(sequence.tokens) - sequence.emitted
-        self._sampler.open(sequence.id, sequence.sampling, history[:prompt], history[prompt:])
+        answer = sequence.tokens[prompt:] + sequence.generated
+        self._sampler.open(sequence.id, sequence.sampling, sequence.tokens[:prompt], answer)
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         if self._sequences.pop(sequence.id, None) is None:
@@ -111,9 +123,35 @@ class MlxBatch:
             self._reset()
 
     def _close(self, sequence: Sequence, *, keep: bool) -> None:
-        history = sequence.tokens + sequence.generated
-        self._forward.close(sequence.id, history[: sequence.known] if keep else None)
+        if keep:
+            self._capture(sequence, min(sequence.known, len(sequence.history())))
+        self._forward.close(sequence.id)
         self._sampler.close(sequence.id)
+
+    def _capture(self, sequence: Sequence, stop: int) -> None:
+        """Put the first ``stop`` tokens of a row into the prefix cache, as far as they are not there."""
+        prefixes, start = self._prefixes, sequence.captured
+        if prefixes is None or stop <= start:
+            return
+        history = sequence.history()
+        if not prefixes.needs.marks:  # where somebody else has computed the same, nothing need be copied
+            start = max(start, prefixes.lacks(history, stop))
+        if start < stop:
+            prefixes.put(history, self._forward.capture(sequence.id, start, stop))
+        sequence.captured = stop // BLOCK * BLOCK
+
+    def _capture_blocks(self, work: list[Work]) -> None:
+        """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
+        if self._prefixes is None:
+            return
+        for sequence, tokens in work:
+            stop = min(sequence.known, len(sequence.history())) // BLOCK * BLOCK
+            if stop > sequence.captured and (tokens > 1 or self._prefixes.needs.fades):
+                self._capture(sequence, stop)
+
+    def share(self, sequence: Sequence, tokens: int) -> None:
+        if sequence.id in self._sequences and self._broken is None:
+            self._forward.branch(sequence.id, tokens)
 
     def due_s(self, now: float) -> float:
         runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
@@ -138,6 +176,7 @@ class MlxBatch:
         overlaps = all(given.tokens == 1 for given in work)
         assert overlaps or before is None
         self._flight = self._launch(work, before)
+        self._capture_blocks(work)
         return self._read(before) if overlaps else self._read_flight()
 
     def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
@@ -181,6 +220,7 @@ class MlxBatch:
     def _event(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Event:
         sequence.in_flight -= 1
         if token in sequence.stop_tokens:  # it ends the sequence and is not part of it
+            sequence.stopped_by = token
             return Event(sequence, [], "stop")
         sequence.generated.append(token)
         reason: FinishReason | None = "length" if len(sequence.generated) >= sequence.limit else None

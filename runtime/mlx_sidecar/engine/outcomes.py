@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from mlx_sidecar_protocol.errors import OutOfMemory
 
 from ..link.messages import Dropped, Fault, Finished, FinishReason, ToFront, Tokens
@@ -38,16 +40,28 @@ class Outcomes:
         return messages
 
     def retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
-        """The end of ``sequence``, wherever it is. What a prefill that was broken off has done is kept."""
+        """The end of ``sequence``, wherever it is. What was computed of it is kept."""
         resident = self._models.resident(sequence.model)
-        broken_off = reason != "error" and sequence.first_token_s is None
-        keep = broken_off and self._models.room_bytes(alone=False) >= sequence.need_bytes
-        resident.loaded.batch.close(sequence, keep=keep)
+        loaded = resident.loaded
+        loaded.batch.close(sequence, keep=reason != "error")
+        if sequence.warm and loaded.prefixes is not None and reason in ("length", "stop"):
+            sequence.pinned = loaded.prefixes.pin(array("i", sequence.tokens))
         resident.last_used_s = now
         self._scheduler.retire(sequence, now)
         self._accounts.ended(sequence, reason, now)
         started = sequence.started_s is not None
-        return Finished(sequence.id, reason, started, sequence.timing(now), sequence.cached_tokens, fault)
+        return Finished(
+            sequence.id,
+            reason,
+            started,
+            sequence.timing(now),
+            sequence.cached_tokens,
+            sequence.cached_disk,
+            loaded.uncacheable,
+            sequence.pinned,
+            sequence.nearest,
+            fault,
+        )
 
     def failed(self, model: str, failure: StepFailed, now: float) -> list[ToFront]:
         """A step of ``model`` failed. For want of memory its sequences wait, and the front hears nothing of it, unless

@@ -82,6 +82,10 @@ class Scheduler:
         """Those of ``model``, in whatever state."""
         return [ticket.sequence for ticket in self._holders() if ticket.sequence.model == model]
 
+    def running_on(self, model: str) -> list[Sequence]:
+        """Those of ``model`` that have a place, in order of admission."""
+        return [ticket.sequence for ticket in self._running.get(model, {}).values()]
+
     def streams(self, model: str) -> int:
         return len(self._tickets.get(model, ()))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
-from ..link.messages import Priority, Sampling, Submit, Timing
+from ..link.messages import Nearest, Priority, Sampling, Submit, Timing
 from ..models.budget import SequenceCost
 
 # Caches grow by so many tokens at a time.
@@ -20,6 +21,8 @@ class Sequence:
     ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed. The cache holds its first
     ``known`` tokens; ``in_flight`` counts the token that the device has been told to sample and nobody has read yet.
     ``admitted_s`` is when it was last given a place, ``started_s`` when a first step took in some of its tokens.
+    The first ``captured`` tokens are in the prefix cache, of which ``cached_tokens``, from disk ``cached_disk`` of them,
+    were given to it.
     """
 
     id: int
@@ -38,13 +41,27 @@ class Sequence:
     first_token_s: float | None = None
     last_token_s: float | None = None
     generated: list[int] = field(default_factory=list)
+    stopped_by: int | None = None  # the token that ended it, and is no part of it
     known: int = 0
     in_flight: int = 0
+    captured: int = 0
     cached_tokens: int = 0
-    paused: bool = False  # the host has no window left: it keeps its cache and does not decode
+    cached_disk: int = 0
+    fetched: set[int] = field(default_factory=set)  # extents that were brought from disk for it
+    warm: bool = False  # its prompt is to be pinned in the prefix cache
+    explain: bool = False
+    nearest: Nearest | None = None
+    pinned: int = 0
+    windowless: bool = False  # the host has no window left: it keeps its cache and does not decode
+    held: bool = False  # it waits for what others compute of its prompt, or the disk holds of it
+    paused: bool = False  # it wants no place, for one of these reasons
     parked: bool = False  # preempted with its cache kept
     again: bool = False  # an engine before this one, or a batch that failed, had it already
     short: bool = False  # it waits for memory, and that has been counted
+    _history: array[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._history = array("i", self.tokens)
 
     @property
     def total(self) -> int:
@@ -72,6 +89,14 @@ class Sequence:
         the whole context, and which few answers come near."""
         room = -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
         return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
+
+    def history(self) -> array[int]:
+        """Prompt and answer so far, and the token that ended it. Not to be changed."""
+        answered = len(self._history) - len(self.tokens)
+        self._history.extend(self.generated[answered:])
+        if self.stopped_by is not None and len(self._history) == len(self.tokens) + len(self.generated):
+            self._history.append(self.stopped_by)
+        return self._history
 
     def upcoming(self, count: int) -> list[int]:
         """The next ``count`` tokens for the model to take in; shorter by the one that is still in flight."""
@@ -102,6 +127,8 @@ def sequence_of(submit: Submit, limit: int, cost: SequenceCost, now: float) -> S
         priority=submit.priority,
         deadline_s=float("inf") if submit.deadline_s is None else now + submit.deadline_s,
         again=submit.again,
+        warm=submit.warm,
+        explain=submit.explain,
     )
 
 

@@ -132,6 +132,10 @@ class SequenceCost:
             )
         return cls(tuple(merged.values()))
 
+    def all_bytes(self, tokens: int) -> int:
+        """Bytes of ``tokens`` where a window leaves none of them behind, and nothing is rounded up."""
+        return sum(layer.fixed_bytes + layer.token_bytes * tokens for layer in self.layers)
+
     def bytes_for(self, tokens: int) -> int:
         """Bytes of cache a sequence that has grown to ``tokens`` holds."""
         return sum(layer.bytes_for(tokens) for layer in self.layers)

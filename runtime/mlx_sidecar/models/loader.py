@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
+import xxhash
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUnsupported
@@ -22,13 +24,14 @@ EVAL_BYTES = 64 << 20
 
 
 class Weights(NamedTuple):
-    """A model whose weights are all in memory."""
+    """A model whose weights are all in memory. ``fingerprint`` is of what was read: config, weights, adapter, code."""
 
     model: Any
     architecture: str
     parameters: int
     dtype: str
     memory_bytes: int
+    fingerprint: str
 
 
 def load_steps(
@@ -48,9 +51,12 @@ def load_steps(
         inspect_adapter(load.model, load.adapter)
     total = directory.stored_bytes
     done = 0
-    for count in warm_up(directory.files, READ_BYTES):
+    read = xxhash.xxh3_128()
+    for count in warm_up(directory.files, READ_BYTES, read.update):
         done += count
         yield LoadStep("reading", done, total)
+    for file in _small_files(directory, load.adapter):
+        read.update(file.read_bytes())
     model = _build(load, directory, trust_remote_code)
     parameters = mlxlm.get_total_parameters(model)
     stage = "building"
@@ -61,7 +67,23 @@ def load_steps(
         yield LoadStep(stage, done, total)
     arrays = _arrays(model)
     computed = next((str(a.dtype) for a in arrays if mx.issubdtype(a.dtype, mx.floating)), "")
-    return Weights(model, architecture, parameters, computed.removeprefix("mlx.core."), sum(a.nbytes for a in arrays))
+    return Weights(
+        model,
+        architecture,
+        parameters,
+        computed.removeprefix("mlx.core."),
+        sum(a.nbytes for a in arrays),
+        read.hexdigest(),
+    )
+
+
+def _small_files(directory: Directory, adapter: str | None) -> Iterator[Path]:
+    """What a model's numbers depend on besides its weights."""
+    yield directory.path / "config.json"
+    if (code := directory.config.get("model_file")) is not None:
+        yield directory.path / code
+    if adapter is not None:
+        yield from (Path(adapter) / name for name in ("adapter_config.json", "adapters.safetensors"))
 
 
 def _arrays(model: Any) -> list[mx.array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from math import inf
 
 from mlx_sidecar_protocol.errors import (
     InvalidParams,
@@ -14,6 +15,7 @@ from mlx_sidecar_protocol.errors import (
     RpcError,
 )
 
+from ..cache.caching import Caching
 from ..engine.batch import Batch
 from ..engine.faults import fault_of
 from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
@@ -42,8 +44,10 @@ class Registry:
         streams: Callable[[str], int],
         reserved_bytes: Callable[[], int],
         evicted: Callable[[str], None] = lambda _: None,
+        caching: Caching | None = None,
     ) -> None:
         self._backend = backend
+        self._caching = caching
         self._limit_bytes = limit_bytes
         self._metrics = metrics
         self._streams = streams
@@ -92,22 +96,28 @@ class Registry:
 
     @property
     def kept_bytes(self) -> int:
-        """Caches that batches keep and nobody uses now."""
-        return sum(resident.loaded.batch.kept_bytes for resident in self._residents.values())
+        """What is cached of prompts, and what batches keep: nobody uses it now."""
+        cached_bytes = 0 if self._caching is None else self._caching.store.used_bytes
+        return cached_bytes + sum(resident.loaded.batch.kept_bytes for resident in self._residents.values())
 
     def most_bytes(self, model: str) -> int:
         """What a sequence of ``model`` could have if everything else went that may go."""
         held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
-        return max(0, self._limit_bytes - sum(held))
+        pinned_bytes = 0 if self._caching is None else self._caching.store.pinned_bytes
+        return max(0, self._limit_bytes - pinned_bytes - sum(held))
 
-    def release_kept(self) -> int:
-        """Give back what is kept; how many bytes that was."""
-        kept_bytes = self.kept_bytes
-        if kept_bytes:
-            self._metrics.count("kept_released")
+    def release_kept(self, need_bytes: float = inf) -> int:
+        """Give back ``need_bytes`` of what is kept, as far as there is so much: first what batches keep, then what is
+        cached of prompts and was not used for longest. How many bytes that was."""
+        before = self.kept_bytes
         for resident in self._residents.values():
             resident.loaded.batch.release()
-        return kept_bytes
+        if self._caching is not None:
+            self._caching.store.release(need_bytes - (before - self.kept_bytes))
+        freed_bytes = before - self.kept_bytes
+        if freed_bytes:
+            self._metrics.count("kept_released")
+        return freed_bytes
 
     def release_idle(self, need_bytes: int) -> int:
         """Evict idle models until ``need_bytes`` have come free, as far as there are any; how many bytes that was."""
@@ -188,8 +198,8 @@ class Registry:
         A load is not held up by a ceiling, nor a sequence that is ``alone``. Raises ``OutOfMemory`` and evicts nothing
         if that could not be enough.
         """
-        if self.room_bytes(alone=alone) < need_bytes:
-            self.release_kept()
+        if (lacking_bytes := need_bytes - self.room_bytes(alone=alone)) > 0:
+            self.release_kept(lacking_bytes)
         idle = self._idle()
         evictable = sum(self._residents[name].loaded.card.memory_bytes for name in idle)
         room = self.room_bytes(alone=alone)
@@ -263,6 +273,8 @@ class Registry:
         return freed
 
     def _free(self, model: str) -> int:
-        held = self._residents.pop(model).loaded.card.memory_bytes
+        card, _, _, prefixes, _ = self._residents.pop(model).loaded
+        if prefixes is not None and self._caching is not None:
+            self._caching.leave(prefixes)
         self._backend.reclaim()
-        return held
+        return card.memory_bytes

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from ..engine.batch import Batch
 from ..link.messages import Load, ModelCard
 from .budget import SequenceCost
+
+if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
+    from ..cache.prefixes import Prefixes
 
 
 class LoadStep(NamedTuple):
@@ -24,11 +27,14 @@ class LoadStep(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """What a backend makes of a directory."""
+    """What a backend makes of a directory. ``prefixes`` is what is cached of it; where there is none, ``uncacheable``
+    may say why there cannot be."""
 
     card: ModelCard
     batch: Batch
     cost: SequenceCost
+    prefixes: Prefixes | None = None
+    uncacheable: str = ""
 
 
 class Backend(Protocol):

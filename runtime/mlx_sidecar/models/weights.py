@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
@@ -233,13 +233,14 @@ def _read_json(model: str, file: Path, limit_bytes: int = FILE_LIMIT_BYTES) -> d
     return value
 
 
-def warm_up(files: tuple[Path, ...], chunk_bytes: int) -> Iterator[int]:
-    """Read ``files`` into the page cache, ``chunk_bytes`` at a time; the size of each chunk read.
+def warm_up(files: tuple[Path, ...], chunk_bytes: int, read: Callable[[memoryview], object]) -> Iterator[int]:
+    """Read ``files`` into the page cache, ``chunk_bytes`` at a time; the size of each chunk, which ``read`` is given.
 
     One hint for a whole file is ignored by the kernel, so they are really read.
     """
-    buffer = bytearray(chunk_bytes)
+    buffer = memoryview(bytearray(chunk_bytes))
     for file in files:
         with file.open("rb", buffering=0) as stream:
             while count := os.readv(stream.fileno(), [buffer]):
+                read(buffer[:count])
                 yield count

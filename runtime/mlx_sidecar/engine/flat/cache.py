@@ -81,6 +81,10 @@ class LayerCache(AttendingKeys):
         start = whole.keys.shape[2] - chunk.keep
         self.pools.fill(chunk.capacity, chunk.slot, Pair(whole.keys[:, :, start:], whole.values[:, :, start:]))
 
+    def spilled(self, chunk: Chunk) -> Pair:
+        """Of a chunk of the last step for which its slot was too small: its entries, and before them those it sees."""
+        return self._spilled[chunk.start]
+
     def _part(self, chunk: Chunk, stop: int) -> Pair:
         """The row's entries up to ``stop``, from the first that the chunk sees."""
         window = self._now.window

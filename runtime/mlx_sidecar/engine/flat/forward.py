@@ -7,21 +7,22 @@ is replaced: see ``LayerCache``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from ...cache.extent import Extent, Span
+from ...cache.hits import Needs
+from ...cache.prefixes import NOTHING, Hit
 from ..forward import Part
-from ..kept import Kept, Shelf
 from .cache import LayerCache
 from .head import Head
 from .layout import Layout
-from .plan import Op
-from .pools import Pair, Shape
+from .plan import Chunk, Op
+from .pools import Shape
 from .step import Step
-
 
 class _Kind(NamedTuple):
     """Layers that see equally far, by their numbers."""
@@ -30,15 +31,17 @@ class _Kind(NamedTuple):
     layers: list[int]
 
 
-class _Row(NamedTuple):
-    """A kept row: the position of its first entry in each kind of layer, and its entries in each layer."""
+class _Group(NamedTuple):
+    """What lies in one span of an extent: keys (0) or values (1) of layers of a kind that have one shape."""
 
-    bases: list[int]
-    pairs: list[Pair]
+    kind: int
+    members: list[tuple[int, int]]  # layer, and which of the two
 
 
 class FlatForward:
     """``Forward`` for a model whose caches are all ``KVCache`` or ``RotatingKVCache`` with nothing kept in front."""
+
+    uncacheable = ""
 
     def __init__(self, model: Any, caches: list[Any]) -> None:
         """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
@@ -50,6 +53,9 @@ class FlatForward:
         self._shapes = [_shape(cache) for cache in caches]
         self._windows = [getattr(cache, "max_size", 0) for cache in caches]
         self.reset()
+        self._groups = list(self._grouped())
+        windows = [self._kinds[group.kind].layout.window for group in self._groups]
+        self.needs = Needs(tuple(window - 1 if window else None for window in windows))
 
     def reset(self) -> None:
         windows = self._windows
@@ -59,34 +65,43 @@ class FlatForward:
             _Kind(Layout(window), [i for i, other in enumerate(windows) if other == window])
             for window in sorted(set(windows), key=windows.count, reverse=True)
         ]
-        self._shelf: Shelf[_Row] = Shelf(self._usable)
+        self._chunks: dict[int, list[Chunk]] = {}  # of the last step, by row: one for each kind
         self._touched: list[mx.array] = []
 
     def restore(self) -> None:
         """Leave the model as it was; nothing runs afterwards."""
         self._head.restore()
 
-    def open(self, row: int, tokens: list[int]) -> int:
-        found = self._shelf.find(tokens)
-        if found is None:
-            for kind in self._kinds:
-                kind.layout.open(row, len(tokens) + 1)
-            return 0
-        kept, count = found
-        for kind, base in zip(self._kinds, kept.bases, strict=True):
-            kind.layout.open(row, len(tokens) + 1, base, count)
-            self._apply(kind, kind.layout.prepare([]))
-            place = kind.layout[row]
+    def _grouped(self) -> Iterator[_Group]:
+        for number, kind in enumerate(self._kinds):
+            members: dict[tuple[int, int, mx.Dtype], list[tuple[int, int]]] = {}
             for layer in kind.layers:
-                keys, values = kept.pairs[layer]
-                pair = Pair(keys[:, :, : place.held], values[:, :, : place.held])
-                self._caches[layer].pools.fill(place.capacity, place.slot, pair)
-        mx.async_eval(self._arrays(range(len(self._caches))))
-        return count
+                shape = self._shapes[layer]
+                for part, size in enumerate((shape.key, shape.value)):
+                    members.setdefault((shape.heads, size, shape.dtype), []).append((layer, part))
+            yield from (_Group(number, alike) for alike in members.values())
 
-    def close(self, row: int, keep: list[int] | None = None) -> None:
-        if keep and self._shelf.wants(keep):
-            self._keep(row, keep)
+    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
+        for kind in self._kinds:
+            base = max(0, hit.count - kind.layout.window + 1) if kind.layout.window else 0
+            kind.layout.open(row, expected + 1, base, hit.count)
+        if not hit.count:
+            return
+        for kind in self._kinds:
+            self._apply(kind, kind.layout.prepare([]))
+        for span, group in enumerate(self._groups):
+            place = self._kinds[group.kind].layout[row]
+            for start, data in hit.entries(span, place.base):
+                for member, (layer, part) in enumerate(group.members):
+                    pools = self._caches[layer].pools
+                    pools.put(part, place.capacity, place.slot, start - place.base, data[member])
+        mx.async_eval(self._arrays(range(len(self._caches))))
+
+    def branch(self, row: int, position: int) -> None:
+        """A row can be gone on from wherever its entries are."""
+
+    def close(self, row: int) -> None:
+        self._chunks.pop(row, None)
         for kind in self._kinds:
             kind.layout.close(row)
             if not kind.layout.rows:  # no step may follow in which the pools would go
@@ -95,39 +110,33 @@ class FlatForward:
                 for layer in kind.layers:
                     self._caches[layer].rest()
 
-    def _keep(self, row: int, tokens: list[int]) -> None:
-        bases = [kind.layout[row].base for kind in self._kinds]
-        if not self._reaches(bases, len(tokens)):
-            return
-        pairs: dict[int, Pair] = {}
-        for kind in self._kinds:
-            place = kind.layout[row]
-            for layer in kind.layers:
-                pairs[layer] = self._caches[layer].pools.cut(place.capacity, place.slot, len(tokens) - place.base)
-        kept = _Row(bases, [pairs[i] for i in range(len(pairs))])
-        arrays = [array for pair in kept.pairs for array in pair]
+    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
+        spans = tuple(self._span(row, group, start, stop) for group in self._groups)
         # Before the next step writes to the pools.
-        mx.async_eval(arrays)
-        self._shelf.put(Kept(list(tokens), kept, sum(array.nbytes for array in arrays)))
+        mx.async_eval([span.data for span in spans])
+        return [Extent(start, stop, spans)]
 
-    def _usable(self, kept: Kept[_Row], count: int) -> bool:
-        return self._reaches(kept.row.bases, count)
-
-    def _reaches(self, bases: list[int], count: int) -> bool:
-        """Whether all that the token after the first ``count`` sees is there, where entries start at ``bases``."""
-        return all(
-            base == 0 or count - base >= kind.layout.window - 1 for kind, base in zip(self._kinds, bases, strict=True)
-        )
+    def _span(self, row: int, group: _Group, start: int, stop: int) -> Span:
+        """A copy of what is there of the row's tokens ``start`` to ``stop``: where a layer has a window, the last."""
+        place = self._kinds[group.kind].layout[row]
+        chunk = self._chunks[row][group.kind] if row in self._chunks else None
+        if chunk is not None and chunk.spills:  # the slot has the end of it only
+            caches = [self._caches[layer].spilled(chunk) for layer, _ in group.members]
+            base = place.length - caches[0].keys.shape[2]
+            entries = [pair[part][0] for pair, (_, part) in zip(caches, group.members, strict=True)]
+        else:
+            base = place.base
+            entries = [self._caches[layer].pools.get(part, place.capacity, place.slot) for layer, part in group.members]
+        first = min(max(start, base), stop)
+        return Span(first, mx.stack([each[:, first - base : stop - base] for each in entries]))
 
     @property
     def kept_bytes(self) -> int:
-        """Kept rows, and the slots that nobody is in."""
+        """The slots that nobody is in."""
         token_bytes = [shape.token_bytes for shape in self._shapes]
-        slack = (kind.layout.slack * sum(token_bytes[layer] for layer in kind.layers) for kind in self._kinds)
-        return self._shelf.nbytes + sum(slack)
+        return sum(kind.layout.slack * sum(token_bytes[layer] for layer in kind.layers) for kind in self._kinds)
 
     def release(self) -> None:
-        self._shelf.clear()
         for kind in self._kinds:
             kind.layout.tighten()
             self._apply(kind, kind.layout.prepare([]))
@@ -163,8 +172,11 @@ class FlatForward:
         starts = [first[row].length for row, _ in lengths]
         order: list[int] = []
         offset = None
+        self._chunks = {row: [] for row, count in lengths if count > 1}
         for kind in self._kinds:
             plan = kind.layout.plan(lengths)
+            for row, chunk in zip(self._chunks, plan.chunks, strict=True):
+                self._chunks[row].append(chunk)
             if offset is None:
                 order = plan.order + [i for i, part in enumerate(parts) if part.tokens > 1]
                 offset = mx.array([at for i in order for at in range(starts[i], starts[i] + parts[i].tokens)])

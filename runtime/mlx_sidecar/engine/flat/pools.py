@@ -80,7 +80,11 @@ class Pools:
         self.keys[capacity][slot, :, :count] = pair.keys[0]
         self.values[capacity][slot, :, :count] = pair.values[0]
 
-    def cut(self, capacity: int, slot: int, stop: int) -> Pair:
-        """A copy of a row's entries [0, stop)."""
-        keys, values = (pools[capacity][slot : slot + 1, :, :stop] for pools in (self.keys, self.values))
-        return Pair(mx.contiguous(keys), mx.contiguous(values))
+    def get(self, part: int, capacity: int, slot: int) -> mx.array:
+        """Keys (0) or values (1) of a slot, [heads, capacity, size]; not evaluated."""
+        return (self.keys, self.values)[part][capacity][slot]
+
+    def put(self, part: int, capacity: int, slot: int, start: int, data: mx.array) -> None:
+        """Write keys (0) or values (1) [heads, tokens, size] into a slot, from entry ``start`` on; lazily."""
+        pool = (self.keys, self.values)[part][capacity]
+        pool[slot, :, start : start + data.shape[1]] = data
