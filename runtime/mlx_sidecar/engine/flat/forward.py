@@ -20,6 +20,7 @@ from ..forward import Part
 from .cache import LayerCache
 from .head import Head
 from .layout import Layout
+from .memory import memory
 from .plan import Chunk, Op
 from .pools import Shape
 from .step import Step
@@ -89,9 +90,12 @@ class FlatForward:
             return
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare([]))
+        # Memory that is written to must not be read any more: the slot may have been somebody's a moment ago.
+        mx.synchronize()
         for span, group in enumerate(self._groups):
             place = self._kinds[group.kind].layout[row]
-            for start, data in hit.entries(span, place.base):
+            for start, entries in hit.entries(span, place.base):
+                data = memory(entries)
                 for member, (layer, part) in enumerate(group.members):
                     pools = self._caches[layer].pools
                     pools.put(part, place.capacity, place.slot, start - place.base, data[member])

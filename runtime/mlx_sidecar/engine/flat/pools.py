@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
+from numpy.typing import NDArray
 
+from .memory import memory
 from .plan import Blank, Drop, Move, Op, Resize
 
 
@@ -84,7 +86,11 @@ class Pools:
         """Keys (0) or values (1) of a slot, [heads, capacity, size]; not evaluated."""
         return (self.keys, self.values)[part][capacity][slot]
 
-    def put(self, part: int, capacity: int, slot: int, start: int, data: mx.array) -> None:
-        """Write keys (0) or values (1) [heads, tokens, size] into a slot, from entry ``start`` on; lazily."""
+    def put(self, part: int, capacity: int, slot: int, start: int, data: NDArray[Any] | mx.array) -> None:
+        """Write keys (0) or values (1) [heads, tokens, size] into a slot, from entry ``start`` on.
+
+        ``data`` is of mlx, and then this is lazy; or it is memory, and then so is the pool.
+        """
         pool = (self.keys, self.values)[part][capacity]
-        pool[slot, :, start : start + data.shape[1]] = data
+        target = pool if isinstance(data, mx.array) else memory(pool)
+        target[slot, :, start : start + data.shape[1]] = data
