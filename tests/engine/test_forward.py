@@ -103,8 +103,8 @@ class Driver:
         self.prompts[self.rows] = prompt
         hit = self.cache.find(array("i", PROMPTS[prompt][: self.length]))
         self.forward.open(self.rows, self.length, hit)
-        self.held[self.rows] = hit.count
-        assert hit.count < self.length
+        self.held[self.rows] = hit.length
+        assert hit.length < self.length
         return self.rows
 
     def close(self, row: int, keep: bool) -> None:
@@ -259,8 +259,8 @@ def test_a_row_does_not_see_what_the_one_before_it_left_in_its_slot(llama: FlatF
     for row, tokens in ((0, long), (1, long)):
         llama.open(row, 100)
         mx.eval(llama.run([Part(row, 100, True)], mx.array(tokens[:100])), llama.state)
-    for array in llama.state:
-        array[1, :, :100] = mx.nan
+    for pool in llama.state:
+        pool[1, :, :100] = mx.nan
     llama.close(1)
     llama.open(2, 5)
     llama.run([Part(2, 5, True)], mx.array(prompt[:5]))

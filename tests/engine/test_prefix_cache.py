@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, EngineStats, QueryStats, Submit
+from mlx_sidecar.link.messages import Cancel, EngineStats, QueryStats, Sampling, Submit
 from tests.support.engine_process import EngineClient, ready_engine
 
 KINDS = ["qwen3", "sliding", "mamba", "lfm2", "qwen3_5"]
@@ -86,9 +86,9 @@ def test_when_the_one_that_computes_is_cancelled_another_goes_on_with_what_it_ha
 ) -> None:
     prompt = words(1500, seed=3)
     before = computed(engine)
-    first, second, third = (engine.submit(model, prompt + [n], 5) for n in range(3))
+    first, second, third = (engine.submit(model, [*prompt, n], 5) for n in range(3))
     engine.send(Cancel(first))
-    expected = [forgetful.generate(model, prompt + [n], 5) for n in (1, 2)]
+    expected = [forgetful.generate(model, [*prompt, n], 5) for n in (1, 2)]
     assert [engine.tokens(second), engine.tokens(third)] == expected
     assert computed(engine) - before <= 2 * 1500 + 3 * SLACK
 
@@ -116,8 +116,6 @@ def test_a_prompt_is_pinned_and_stays_whatever_comes(start: Callable[..., Engine
     engine.load("qwen3", str(random_models / "qwen3"))
     pinned = words(200, seed=6)
     warm = engine.number()
-    from mlx_sidecar.link.messages import Sampling
-
     engine.send(Submit(warm, "qwen3", pinned, Sampling(), 1, [], warm=True))
     assert engine.finished(warm).pinned == 200
     for seed in range(7, 20):
@@ -129,8 +127,6 @@ def test_a_pin_for_which_there_is_no_room_is_refused(start: Callable[..., Engine
     engine = start("--cache-limit-bytes", "300000")
     engine.load("qwen3", str(random_models / "qwen3"))
     warm = engine.number()
-    from mlx_sidecar.link.messages import Sampling
-
     engine.send(Submit(warm, "qwen3", words(3000, seed=6), Sampling(), 1, [], warm=True))
     fault = engine.finished(warm).fault
     assert fault is not None

@@ -1,8 +1,13 @@
-"""The cache as the engine sees it: one store for all models, and the prefixes of each."""
+"""The cache as the engine sees it: one store for all models, the prefixes of each, and what is on disk of them."""
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
+
+from .extent import Extent
 from .hits import Needs
+from .ondisk import OnDisk
 from .prefixes import Prefixes
 from .store import Store
 
@@ -10,17 +15,21 @@ from .store import Store
 class Caching:
     """Used by the step loop only."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, disk: OnDisk) -> None:
         self.store = store
+        self.disk = disk
+        store.superseded = disk.superseded
         self._models: dict[str, Prefixes] = {}
         self._users: dict[str, int] = {}
+        self._unwritten: deque[tuple[Prefixes, array[int], Extent]] = deque()
 
     def prefixes(self, identity: str, needs: Needs) -> Prefixes | None:
         """Those of a model that has been loaded; models of one identity share them. None if the cache is off."""
         if not self.store.enabled:
             return None
         if identity not in self._models:
-            self._models[identity] = Prefixes(self.store, identity, needs)
+            self._models[identity] = Prefixes(self.store, identity, needs, self._stored)
+            self.disk.attach(self._models[identity])
         self._users[identity] = self._users.get(identity, 0) + 1
         return self._models[identity]
 
@@ -29,4 +38,20 @@ class Caching:
         self._users[prefixes.identity] -= 1
         if not self._users[prefixes.identity]:
             del self._users[prefixes.identity]
+            self.write()
+            self.disk.detach(prefixes)
             self._models.pop(prefixes.identity).close()
+
+    def clear(self, prefixes: Prefixes | None) -> int:
+        """Forget what is in memory of one model, or of all; how many bytes that was."""
+        self._unwritten.clear()
+        return sum(each.clear() for each in ([prefixes] if prefixes else list(self._models.values())))
+
+    def _stored(self, prefixes: Prefixes, tokens: array[int], extent: Extent) -> None:
+        if self.disk.on:
+            self._unwritten.append((prefixes, tokens, extent))
+
+    def write(self) -> None:
+        """Hand what is new over to the disk. What has just been asked of the device is waited for: call it later."""
+        while self._unwritten:
+            self.disk.keep(*self._unwritten.popleft())

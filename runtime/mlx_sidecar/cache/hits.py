@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .extent import BLOCK
+from .extent import BLOCK, Extent
 
 # What fewer tokens save is not worth a copy.
 LEAST_TOKENS = 16
+
+
+class SpanShape(NamedTuple):
+    """What a span holds for each token: ``members`` times ``heads`` rows of ``size`` numbers."""
+
+    members: int
+    heads: int
+    size: int
+    dtype: str
 
 
 class Needs(NamedTuple):
     """What a model needs to go on at a position.
 
     ``sees``, for each span of an extent: how many entries before the position, None for all. ``marks``: also the states
-    of layers that keep nothing else, which are there only where somebody marked them.
+    of layers that keep nothing else, which are there only where somebody marked them. ``shapes`` are of the spans, and
+    ``states`` of the marks, with their types.
     """
 
     sees: tuple[int | None, ...]
     marks: bool = False
+    shapes: tuple[SpanShape, ...] = ()
+    states: tuple[tuple[tuple[int, ...], str] | None, ...] = ()
+
+    def fit(self, extent: Extent) -> bool:
+        """Whether ``extent``, which came from a file, is one of this model's."""
+        spans = [(*span.data.shape, str(span.data.dtype)) for span in extent.spans]
+        wanted = [
+            (shape.members, shape.heads, extent.stop - span.first, shape.size, shape.dtype)
+            for shape, span in zip(self.shapes, extent.spans, strict=False)
+        ]
+        marks = tuple(None if mark is None else (tuple(mark.shape), str(mark.dtype)) for mark in extent.marks)
+        return len(extent.spans) == len(self.shapes) and spans == wanted and marks in ((), self.states)
 
     @property
     def fades(self) -> bool:
@@ -38,6 +60,15 @@ class Piece(NamedTuple):
     stop: int
     firsts: tuple[int, ...]
     marked: bool = False
+
+
+def joined(blocks: Iterable[Piece]) -> list[Piece]:
+    """Blocks that follow each other, those of one extent as one piece."""
+    pieces: list[Piece] = []
+    for block in blocks:
+        same = pieces and pieces[-1].number == block.number
+        pieces.append(block._replace(start=pieces.pop().start) if same else block)
+    return pieces
 
 
 def usable(pieces: list[Piece], needs: Needs, most: int) -> int:

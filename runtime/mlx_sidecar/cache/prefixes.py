@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..link.messages import Nearest
 from .extent import BLOCK, Extent
-from .hits import Needs, Piece, usable
+from .hits import Needs, Piece, joined, usable
 from .store import Found, Store
 
 if TYPE_CHECKING:
@@ -34,24 +34,27 @@ class Segment(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """The first ``count`` tokens of a prompt need not be computed. ``disk`` of them were fetched for it from disk."""
+    """The first ``length`` tokens of a prompt need not be computed. ``disk`` of them were fetched for it from disk."""
 
-    count: int = 0
+    length: int = 0
     segments: tuple[Segment, ...] = ()
     marks: tuple[mx.array | None, ...] = ()
     disk: int = 0
 
     def entries(self, span: int, start: int) -> list[tuple[int, mx.array]]:
         """What there is of a span from token ``start`` on: where each part begins, and the part."""
-        parts = ((max(start, segment.start, segment.extent.spans[span].first), segment.part(span, start))
-                 for segment in self.segments)
+        parts = (
+            (max(start, segment.start, segment.extent.spans[span].first), segment.part(span, start))
+            for segment in self.segments
+        )
         return [(begin, part) for begin, part in parts if part is not None]
 
 
 NOTHING = Hit()
 
-Stored = Callable[[array, Extent, int, int], None]  # type: ignore[type-arg]
-"""Told of each extent that is new: the tokens it is of, itself, its number, its last block."""
+
+Stored = Callable[["Prefixes", "array[int]", Extent], None]
+"""Told of each extent that is new, and of the tokens that it belongs to."""
 
 
 class Prefixes:
@@ -90,8 +93,11 @@ class Prefixes:
         pieces = [piece for piece in pieces if piece.start < count]
         segments = tuple(Segment(self.store[piece.number], piece.start, min(piece.stop, count)) for piece in pieces)
         marks = segments[-1].extent.marks if segments and self.needs.marks else ()
-        disk = sum(segment.stop - segment.start for segment, piece in zip(segments, pieces, strict=True)
-                   if piece.number in fetched)
+        disk = sum(
+            segment.stop - segment.start
+            for segment, piece in zip(segments, pieces, strict=True)
+            if piece.number in fetched
+        )
         counters = self.store.counters
         counters["lookups"] += 1
         counters["hits"] += count > 0
@@ -116,7 +122,7 @@ class Prefixes:
                 continue
             kept = self.store.put(self.root, tokens, extent, exact=self.needs.marks)
             if kept is not None and self._stored is not None:
-                self._stored(tokens, extent, *kept)
+                self._stored(self, tokens, extent)
 
     def reach(self, tokens: array[int]) -> int:
         """How many tokens ``find`` would give now."""
@@ -127,22 +133,14 @@ class Prefixes:
         return self.store.index.find(self.root, tokens, False).common // BLOCK * BLOCK
 
     def _pieces(self, found: list[Found]) -> list[Piece]:
-        pieces: list[Piece] = []
-        for block in found:
-            if block.ram < 0:
-                break
-            extent = self.store[block.ram]
-            piece = Piece(
-                block.ram,
-                block.start,
-                min(block.stop, extent.stop),
-                tuple(span.first for span in extent.spans),
-                bool(extent.marks) and block.stop == extent.stop,
-            )
-            if pieces and pieces[-1].number == block.ram:
-                piece = piece._replace(start=pieces.pop().start)
-            pieces.append(piece)
-        return pieces
+        return joined(self.piece(block) for block in takewhile(lambda block: block.ram >= 0, found))
+
+    def piece(self, block: Found) -> Piece:
+        """What is in memory of a block."""
+        extent = self.store[block.ram]
+        firsts = tuple(span.first for span in extent.spans)
+        marked = bool(extent.marks) and block.stop == extent.stop
+        return Piece(block.ram, block.start, min(block.stop, extent.stop), firsts, marked)
 
     # For hosts.
 
@@ -171,7 +169,7 @@ class Prefixes:
             last = next(iter(index.children(match.nodes[-1])), match.nodes[-1])
         start = max(0, match.common - _BEFORE)
         known = [] if last < 0 else index.path(last)
-        while 0 <= last and len(known) < match.common + _BEHIND and (following := index.children(last)):
+        while last >= 0 and len(known) < match.common + _BEHIND and (following := index.children(last)):
             last = following[0]
             known += index.tokens(last)
         return Nearest(match.common, start, known[start : match.common + _BEHIND])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -59,6 +59,8 @@ class Store:
         self.pinned_bytes = 0  # of extents that pins hold, wholly or in part
         self._numbers = count()
         self._kept: dict[int, _Kept] = {}
+        self.superseded: Callable[[list[int]], None] = lambda _: None
+        """Told of blocks on disk that longer ones in memory took the place of."""
 
     @property
     def enabled(self) -> bool:
@@ -71,8 +73,9 @@ class Store:
         """What is known of ``tokens``, block by block from the first on; the last may be known in part."""
         return list(_found(self.index.find(root, tokens, touch)))
 
-    def put(self, root: int, tokens: array[int], extent: Extent, *, exact: bool) -> tuple[int, int] | None:
-        """Keep ``extent`` of ``tokens``: its number, and the last of its blocks.
+    def put(self, root: int, tokens: array[int], extent: Extent, *, exact: bool) -> int | None:
+        """Keep ``extent`` of ``tokens``; its number. ``exact``: where it stops counts, so what stops elsewhere does not
+        serve for it.
 
         None where it is not kept: everything in it is there already, there is no room for it, or what comes before it
         has gone.
@@ -85,14 +88,19 @@ class Store:
             inserted = self.index.insert(root, tokens, extent.start, extent.stop, number, False, exact)
         except ValueError:  # nobody could find it without what comes before
             return None
-        for superseded in inserted.ram:
-            self._lose(superseded)
+        self.give_up(inserted.ram)
+        self.superseded(inserted.disk)
         if not inserted.count:
             return None
         self._kept[number] = _Kept(extent, inserted.count, nbytes)
         self.used_bytes += nbytes
         self.counters["stored_blocks"] += inserted.count
-        return number, inserted.last
+        return number
+
+    def give_up(self, numbers: Iterable[int]) -> None:
+        """Blocks in these extents are found there no more."""
+        for number in numbers:
+            self._lose(number)
 
     def make_room(self, nbytes: int) -> bool:
         """Evict until ``nbytes`` more may be kept; False if what is held does not allow it."""
@@ -110,8 +118,7 @@ class Store:
     def clear(self, root: int) -> int:
         """Forget what is in memory of one tree; how many bytes that was."""
         before = self.used_bytes
-        for number in self.index.clear(root, False):
-            self._lose(number)
+        self.give_up(self.index.clear(root, False))
         return before - self.used_bytes
 
     def hold(self, nodes: list[int], numbers: Iterable[int]) -> None:

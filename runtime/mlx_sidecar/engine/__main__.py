@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mlx_sidecar_protocol.errors import RpcError
 
 from ..cache.caching import Caching
+from ..cache.ondisk import OnDisk
 from ..cache.store import Store
 from ..link.codec import encode
 from ..link.messages import Ready, Refused
@@ -66,7 +67,8 @@ def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
     wanted_bytes: int | None = options.memory_limit_bytes
     trace = None if options.trace is None else Trace(options.trace)
     try:
-        backend, limit_bytes, caching = _fake(wanted_bytes) if options.engine == "fake" else _mlx(options, wanted_bytes)
+        fake = options.engine == "fake"
+        backend, limit_bytes, caching = _fake(wanted_bytes) if fake else _mlx(options, wanted_bytes, inbox)
         backend.prove()
     except RpcError as error:
         logging.error("the engine cannot serve: %s", error.message)
@@ -108,16 +110,18 @@ def _fake(wanted_bytes: int | None) -> Device:
     return FakeBackend(), wanted_bytes or machine_limit_bytes(), None
 
 
-def _mlx(options: argparse.Namespace, wanted_bytes: int | None) -> Device:
+def _mlx(options: argparse.Namespace, wanted_bytes: int | None, inbox: Inbox) -> Device:
     # The order matters: the BLAS is settled before anything imports mlx.
     from ..models.policy import settle
 
     policy = settle(options.numerics)
+    from ..cache.disk_tier import DiskTier
     from .mlx_backend import MlxBackend
 
     limit_bytes = wanted_bytes or policy.limit_bytes
     cached_bytes = limit_bytes // CACHE_SHARE if options.cache_limit_bytes is None else options.cache_limit_bytes
-    caching = Caching(Store(min(cached_bytes, limit_bytes)))
+    on_disk = options.cache_dir, options.cache_disk_limit_bytes
+    caching = Caching(Store(min(cached_bytes, limit_bytes)), OnDisk(DiskTier(*on_disk, inbox.put), *on_disk))
     backend = MlxBackend(policy, limit_bytes, caching, trust_remote_code=options.trust_remote_code)
     return backend, limit_bytes, caching
 
@@ -131,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--numerics", choices=("fast", "exact"), default="fast")
     parser.add_argument("--memory-limit-bytes", type=int)
     parser.add_argument("--cache-limit-bytes", type=int, help="of prompts in memory; 0 switches the cache off")
+    parser.add_argument("--cache-dir", type=Path, help="where cached prompts are kept on disk; without it, nowhere")
+    parser.add_argument("--cache-disk-limit-bytes", type=int, default=1 << 34, help="of what is kept on disk")
     parser.add_argument("--trace", type=Path, help="a file to append a time line to")
     parser.add_argument("--stall-after-s", type=float, default=10.0, help="no bound on the page is lower")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the Python code a model directory brings")

@@ -1,4 +1,4 @@
-"""The engine's ear: what the front says, as messages for the step loop."""
+"""The engine's ear: what the front says, and the disk, as messages for the step loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import threading
 from queue import Empty, SimpleQueue
 
+from ..cache.disk_results import Result
 from ..link.codec import Decoder
 from ..link.messages import Stop, ToEngine
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 class Inbox:
     """Only the reader thread receives and decodes, only the step loop takes; the queue between them is the boundary.
 
+    What the disk tier's thread has to say comes the same way.
+
     A message is immutable and has one owner at a time, so the queue's own lock is the only one. ``take`` wakes as soon
     as a message is there, so a waiting loop hears a cancel at once.
 
@@ -29,15 +32,19 @@ class Inbox:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._decoder: Decoder[ToEngine] = Decoder(ToEngine)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._queue: SimpleQueue[ToEngine] = SimpleQueue()
+        self._queue: SimpleQueue[ToEngine | Result] = SimpleQueue()
 
     def start(self) -> None:
         """Begin to listen, on a daemon thread that ends with the process."""
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
 
-    def take(self, timeout_s: float) -> list[ToEngine]:
+    def put(self, result: Result) -> None:
+        """What the disk tier's thread has to tell the loop."""
+        self._queue.put(result)
+
+    def take(self, timeout_s: float) -> list[ToEngine | Result]:
         """All that has arrived, in order; if that is nothing, wait up to ``timeout_s`` for a first message."""
-        messages: list[ToEngine] = []
+        messages: list[ToEngine | Result] = []
         try:
             if timeout_s > 0:
                 messages.append(self._queue.get(timeout=min(timeout_s, _LONGEST_WAIT_S)))

@@ -11,16 +11,21 @@ from typing import NoReturn
 from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
 from ..cache.caching import Caching
+from ..cache.disk_results import Result
 from ..link.codec import encode
 from ..link.messages import (
     Cancel,
+    ClearCache,
     EngineStats,
     Evicted,
+    ExportCache,
     Finished,
+    ImportCache,
     Load,
     Loaded,
     Models,
     Pause,
+    QueryCache,
     QueryModels,
     QueryStats,
     Refused,
@@ -116,6 +121,9 @@ class Engine:
             self._keep_to_budget()
         self._notes.note(models=self._models.count)
         for message in self._inbox.take(0.0 if lane else self._idle_s(lanes, now)):
+            if isinstance(message, Result):
+                self._send(self._reuse.told(message, self._clock()))
+                continue
             self._receive(message)
             self._notes.note(taken=1, models=self._models.count)
 
@@ -214,6 +222,8 @@ class Engine:
                     self._send([Models(message.op, self._models.cards(now))])
                 case QueryStats():
                     self._send([self._stats(message.op, now)])
+                case QueryCache() | ClearCache() | ExportCache() | ImportCache():
+                    self._send(self._reuse.desk.ask(message))
         except RpcError as error:
             self._accounts.metrics.count("refused")
             self._send([_refusal(message, error)])
@@ -244,7 +254,7 @@ class Engine:
         self._admission.check(sequence)
         self._reuse.check(sequence)
         self._scheduler.enqueue(sequence, now)
-        self._reuse.arrived(sequence)
+        self._reuse.arrived(sequence, now)
         return []
 
     def _cancel(self, cancel: Cancel, now: float) -> list[ToFront]:
@@ -301,5 +311,5 @@ class Engine:
 def _refusal(message: ToEngine, error: RpcError) -> ToFront:
     if isinstance(message, Submit):
         return Finished(message.seq, "error", False, Timing(), fault=fault_of(error))
-    assert isinstance(message, Load | Unload)
+    assert isinstance(message, Load | Unload | ClearCache | ExportCache | ImportCache)
     return Refused(message.op, fault_of(error))

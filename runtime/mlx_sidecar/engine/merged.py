@@ -60,9 +60,9 @@ class MergedForward:
 
     def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
         caches = make_prompt_cache(self._model)
-        if hit.count:
+        if hit.length:
             self._shelving.restore(caches, hit)
-        self._rows[row] = _Row(caches, hit.count, hit.count // BLOCK * BLOCK)
+        self._rows[row] = _Row(caches, hit.length, hit.length // BLOCK * BLOCK)
 
     def branch(self, row: int, position: int) -> None:
         self._rows[row].branches.add(position)

@@ -48,9 +48,7 @@ class MlxBatch:
     """Rows of one model. Where a step only decodes, the next one is started before it is read: its tokens go from one
     to the next on the device, and the device does not wait for Python."""
 
-    def __init__(
-        self, forward: Forward, vocabulary: int, limit_bytes: int, prefixes: Prefixes | None = None
-    ) -> None:
+    def __init__(self, forward: Forward, vocabulary: int, limit_bytes: int, prefixes: Prefixes | None = None) -> None:
         """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it. Rows begin with what
         ``prefixes`` has of them, and what is computed goes there."""
         self._forward = forward
@@ -92,10 +90,10 @@ class MlxBatch:
         self._forward.open(sequence.id, len(history), hit)
         if self._prefixes is not None:
             self._forward.branch(sequence.id, self._prefixes.branch(history))
-        sequence.known = hit.count
-        sequence.captured = hit.count // BLOCK * BLOCK
+        sequence.known = hit.length
+        sequence.captured = hit.length // BLOCK * BLOCK
         if sequence.started_s is None:
-            sequence.cached_tokens, sequence.cached_disk = hit.count, hit.disk
+            sequence.cached_tokens, sequence.cached_disk = hit.length, hit.disk
         prompt = len(sequence.tokens) - sequence.emitted
         answer = sequence.tokens[prompt:] + sequence.generated
         self._sampler.open(sequence.id, sequence.sampling, sequence.tokens[:prompt], answer)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from mlx_sidecar_protocol.errors import OutOfMemory, UnsupportedParameter
 
 from ..cache.caching import Caching
+from ..cache.disk_results import Cleared, Exported, Imported, Result
+from ..link.messages import ToFront
 from ..models.registry import Registry
+from .desk import Desk
 from .scheduler import Scheduler
 from .sequence import Sequence
 from .sharing import Sharing
@@ -18,7 +21,10 @@ class Reuse:
         self._scheduler = scheduler
         self._models = models
         self._caching = caching
+        self.desk = Desk(models, caching)
         self._sharing = Sharing(scheduler, models)
+        self._unscanned: list[Sequence] = []  # wait until it is known what the disk has of their model
+        self._reading: dict[int, Sequence] = {}
 
     def check(self, sequence: Sequence) -> None:
         """Raise what is against pinning the prompt of ``sequence``, if that is asked: ``UnsupportedParameter`` for a
@@ -33,11 +39,39 @@ class Reuse:
         if need_bytes > have_bytes and loaded.prefixes.pinned(sequence.history()) < len(sequence.tokens):
             raise OutOfMemory(need_bytes=need_bytes, have_bytes=have_bytes)
 
-    def arrived(self, sequence: Sequence) -> None:
+    def arrived(self, sequence: Sequence, now: float) -> None:
         """``sequence`` is in the queue."""
         prefixes = self._models.resident(sequence.model).loaded.prefixes
-        if sequence.explain and prefixes is not None:
-            sequence.nearest = prefixes.nearest(sequence.history())
+        if self._caching is None or prefixes is None:
+            return
+        if not self._caching.disk.ready(prefixes):
+            self._unscanned.append(sequence)
+            self._hold(sequence, now)
+            return
+        tokens = sequence.history()
+        if sequence.explain:
+            sequence.nearest = prefixes.nearest(tokens)
+        if self._caching.disk.read(sequence.id, prefixes, tokens):
+            self._reading[sequence.id] = sequence
+            self._hold(sequence, now)
+        else:
+            self._caching.disk.touch(prefixes, tokens)
+
+    def told(self, result: Result, now: float) -> list[ToFront]:
+        """What the disk tier has to say; what the front is to hear of it."""
+        assert self._caching is not None
+        if isinstance(result, Cleared | Exported | Imported):
+            return self.desk.told(result)
+        read = self._caching.disk.taken_in(result)
+        if read is None:
+            return []
+        key, numbers = read
+        if self.desk.knows(key):
+            return self.desk.fetched(key)
+        if (sequence := self._reading.pop(key, None)) is not None and self._waits(sequence):
+            sequence.fetched = numbers
+            self._let_go(sequence, now)
+        return []
 
     def holds_back(self, candidate: Sequence, now: float) -> bool:
         """Whether ``candidate``, for whom there is a place, is set aside instead: it will have less to compute soon."""
@@ -50,8 +84,22 @@ class Reuse:
 
     def serve(self, now: float) -> None:
         """Let those go on who have waited long enough."""
+        if self._caching is None:
+            return
+        self._caching.write()
         for sequence in self._sharing.served():
             self._let_go(sequence, now)
+        for key, sequence in list(self._reading.items()):
+            if not self._waits(sequence):  # it has ended meanwhile
+                del self._reading[key]
+                self._caching.disk.cancel(key)
+        waiting, self._unscanned = self._unscanned, []
+        for sequence in filter(self._waits, waiting):
+            self._let_go(sequence, now)
+            self.arrived(sequence, now)
+
+    def _waits(self, sequence: Sequence) -> bool:
+        return self._scheduler.find(sequence.id) is sequence
 
     def flow(self, sequence: Sequence, windowless: bool, now: float) -> None:
         """The host of ``sequence`` has no window left, or has one again."""

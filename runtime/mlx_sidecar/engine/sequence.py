@@ -21,8 +21,8 @@ class Sequence:
     ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed. The cache holds its first
     ``known`` tokens; ``in_flight`` counts the token that the device has been told to sample and nobody has read yet.
     ``admitted_s`` is when it was last given a place, ``started_s`` when a first step took in some of its tokens.
-    The first ``captured`` tokens are in the prefix cache, of which ``cached_tokens``, from disk ``cached_disk`` of them,
-    were given to it.
+    Its first ``captured`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which
+    ``cached_disk`` had been brought from disk.
     """
 
     id: int

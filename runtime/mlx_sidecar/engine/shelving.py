@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..cache.extent import BLOCK, Extent, Span
-from ..cache.hits import Needs
+from ..cache.hits import Needs, SpanShape
 from ..cache.prefixes import Hit
 from .mlxlm import ArraysCache, KVCache, RotatingKVCache, make_prompt_cache
 
@@ -19,7 +19,7 @@ _LEAST_BLOCK_BYTES = 1 << 20
 
 
 class Shelving:
-    """How the caches of one model are taken apart and put together. ``because`` says why they cannot be, "" if they can.
+    """How the caches of a model are taken apart and put together. ``because`` says why they cannot be, "" if they can.
 
     Keys and values of layers that see equally far and have one shape share a span. A ``RotatingKVCache`` must be given
     as many entries as it has room for; an ``ArraysCache`` can go on only where its arrays were put aside: it is marked.
@@ -33,11 +33,16 @@ class Shelving:
         self.because = next(filter(None, map(_objection, self._leaves)), "")
         self._groups: list[list[tuple[int, int]]] = []
         sees: list[int | None] = []
+        shapes: tuple[SpanShape, ...] = ()
         if not self.because:
             groups = self._grouped()
             self._groups, sees = list(groups.values()), [window for window, *_ in groups]
+            shapes = tuple(SpanShape(len(of_it), *key[1:3], str(key[3])) for key, of_it in groups.items())
         marked = [leaf for leaf in self._leaves if type(leaf) is ArraysCache]
-        self.needs = Needs(tuple(sees), marks=bool(marked))
+        states = tuple(
+            None if array is None else (tuple(array.shape), str(array.dtype)) for leaf in marked for array in leaf.cache
+        )
+        self.needs = Needs(tuple(sees), bool(marked), shapes, states)
         self._spacing = self._blocks_between(sum(leaf.nbytes for leaf in marked)) * BLOCK
 
     def _grouped(self) -> dict[tuple[int | None, int, int, mx.Dtype], list[tuple[int, int]]]:
@@ -48,11 +53,12 @@ class Shelving:
                 continue
             window = leaf.max_size if type(leaf) is RotatingKVCache else None
             for part, entries in enumerate((leaf.keys, leaf.values)):
-                groups.setdefault((window, entries.shape[1], entries.shape[3], entries.dtype), []).append((number, part))
+                key = window, entries.shape[1], entries.shape[3], entries.dtype
+                groups.setdefault(key, []).append((number, part))
         return groups
 
     def _blocks_between(self, mark_bytes: int) -> int:
-        token_bytes = sum(
+        token_bytes: int = sum(
             leaf.nbytes // leaf.keys.shape[2] for leaf in self._leaves if type(leaf) in (KVCache, RotatingKVCache)
         )
         return max(1, min(_MOST_BLOCKS, mark_bytes // max(token_bytes * BLOCK, _LEAST_BLOCK_BYTES)))
@@ -71,19 +77,20 @@ class Shelving:
     def take(self, caches: list[Any], length: int, start: int, stop: int) -> Extent:
         """Tokens ``start`` to ``stop`` of caches that hold ``length``, as far as they hold them; lazily."""
         found = list(leaves(caches))
-        spans = tuple(_span([_entries(found[leaf], part) for leaf, part in group], length, start, stop)
-                      for group in self._groups)
-        marks = tuple(mark for leaf in found if type(leaf) is ArraysCache for mark in leaf.cache) if stop == length else ()
-        return Extent(start, stop, spans, marks)
+        spans = tuple(
+            _span([_entries(found[leaf], part) for leaf, part in group], length, start, stop) for group in self._groups
+        )
+        states = (state for leaf in found if type(leaf) is ArraysCache for state in leaf.cache)
+        return Extent(start, stop, spans, tuple(states) if stop == length else ())
 
     def restore(self, caches: list[Any], hit: Hit) -> None:
         """Let new ``caches`` hold what is in ``hit``; lazily."""
         found = list(leaves(caches))
         for span, (group, sees) in enumerate(zip(self._groups, self.needs.sees, strict=True)):
-            first = 0 if sees is None else max(0, hit.count - sees)
+            first = 0 if sees is None else max(0, hit.length - sees)
             data = mx.concatenate([part for _, part in hit.entries(span, first)], axis=2)
             for member, (leaf, part) in enumerate(group):
-                _give(found[leaf], part, data[member : member + 1], hit.count)
+                _give(found[leaf], part, data[member : member + 1], hit.length)
         marks = iter(hit.marks)
         for leaf in found:
             if type(leaf) is ArraysCache:
@@ -112,7 +119,7 @@ def _entries(leaf: Any, part: int) -> mx.array:
     """Keys (0) or values (1) [heads, tokens, size], in the order of tokens, up to the newest."""
     entries: mx.array = (leaf.keys, leaf.values)[part]
     if type(leaf) is RotatingKVCache:
-        entries = leaf._temporal_order(entries)  # noqa: SLF001 - there is no other door
+        entries = leaf._temporal_order(entries)  # there is no other door
         return entries[0, :, -min(leaf.offset, entries.shape[2]) :]
     return entries[0, :, : leaf.offset]
 
@@ -131,4 +138,4 @@ def _give(leaf: Any, part: int, entries: mx.array, offset: int) -> None:
         leaf.values = entries
     leaf.offset = offset
     if type(leaf) is RotatingKVCache:
-        leaf._idx = entries.shape[2]  # noqa: SLF001
+        leaf._idx = entries.shape[2]

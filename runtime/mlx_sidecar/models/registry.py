@@ -94,6 +94,10 @@ class Registry:
         """Those of all resident models."""
         return ((name, resident.loaded.batch) for name, resident in self._residents.items())
 
+    def loaded(self) -> Iterator[tuple[str, LoadedModel]]:
+        """All resident models."""
+        return ((name, resident.loaded) for name, resident in self._residents.items())
+
     @property
     def kept_bytes(self) -> int:
         """What is cached of prompts, and what batches keep: nobody uses it now."""

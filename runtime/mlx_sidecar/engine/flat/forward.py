@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from ...cache.extent import Extent, Span
-from ...cache.hits import Needs
+from ...cache.hits import Needs, SpanShape
 from ...cache.prefixes import NOTHING, Hit
 from ..forward import Part
 from .cache import LayerCache
@@ -24,6 +24,7 @@ from .memory import memory
 from .plan import Chunk, Op
 from .pools import Shape
 from .step import Step
+
 
 class _Kind(NamedTuple):
     """Layers that see equally far, by their numbers."""
@@ -56,7 +57,8 @@ class FlatForward:
         self.reset()
         self._groups = list(self._grouped())
         windows = [self._kinds[group.kind].layout.window for group in self._groups]
-        self.needs = Needs(tuple(window - 1 if window else None for window in windows))
+        shapes = tuple(self._span_shape(group) for group in self._groups)
+        self.needs = Needs(tuple(window - 1 if window else None for window in windows), shapes=shapes)
 
     def reset(self) -> None:
         windows = self._windows
@@ -82,11 +84,16 @@ class FlatForward:
                     members.setdefault((shape.heads, size, shape.dtype), []).append((layer, part))
             yield from (_Group(number, alike) for alike in members.values())
 
+    def _span_shape(self, group: _Group) -> SpanShape:
+        layer, part = group.members[0]
+        shape = self._shapes[layer]
+        return SpanShape(len(group.members), shape.heads, (shape.key, shape.value)[part], str(shape.dtype))
+
     def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
         for kind in self._kinds:
-            base = max(0, hit.count - kind.layout.window + 1) if kind.layout.window else 0
-            kind.layout.open(row, expected + 1, base, hit.count)
-        if not hit.count:
+            base = max(0, hit.length - kind.layout.window + 1) if kind.layout.window else 0
+            kind.layout.open(row, expected + 1, base, hit.length)
+        if not hit.length:
             return
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare([]))

@@ -12,9 +12,9 @@ _KNOWN = (mx.float32, mx.float16)  # numpy has no bfloat16
 
 
 def memory(array: mx.array) -> NDArray[Any] | mx.array:
-    """``array`` itself, or on a CPU what it lies in: written to, it changes, so nobody else may hold it by another name.
+    """``array`` itself, or on a CPU the memory that it lies in, once it is computed.
 
-    Waits until it is computed.
+    To write there is to change the array, and all that mlx made of it without copying.
     """
     if mx.default_device().type != mx.DeviceType.cpu or array.dtype not in _KNOWN:
         return array

@@ -1,0 +1,1 @@
+"""What the prefix cache saves, what it costs, and whether it is ever wrong."""

@@ -1,0 +1,176 @@
+"""Time to the first token over pipes: a prompt that nobody has seen, the same again from memory, and from disk after a
+restart, beside the cost of merely copying, or reading, as many bytes.
+
+``restored`` is what is not the pass over the last token: the request's first token less that of a request of three
+tokens at the same depth of context cannot be had, so the pass itself is measured by a stream that decodes there.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlx_sidecar import pocket
+from mlx_sidecar.host import Host
+
+from ..measure import Row
+from ..serving.models import make
+
+LENGTHS = (1024, 4096, 16384)
+WARM_ROUNDS = 7
+RESTARTS = 3
+DECODED = 4
+# Keys and values of a token in float32, and how many tokens a prompt may have.
+SIZES = {"pocket": (4 * 2 * 2 * 32 * 4, 8192), "16M": (8 * 2 * 3 * 64 * 4, 32768), "100M": (14 * 2 * 6 * 64 * 4, 32768)}
+PUBLISHED = {1024: 27, 4096: 27, 16384: 93}  # factors from disk, of a system that keeps keys and values there
+
+
+@dataclass
+class Figures:
+    """Seconds. ``ram``, ``disk`` and ``dropped`` (from disk, with nothing in the page cache) are medians."""
+
+    model: str
+    tokens: int
+    cold: float
+    ram: float
+    step: float  # of a stream that decodes after as many tokens
+    copy: float
+    disk: float = 0.0
+    dropped: float = 0.0
+    read: float = 0.0
+    read_dropped: float = 0.0
+
+    @property
+    def row(self) -> Row:
+        restored = max(0.0, self.ram - self.step)
+        return Row(
+            f"{self.model}, {self.tokens} tokens",
+            f"cold {self.cold:.2f} s; memory {_ms(self.ram)} ({self.cold / self.ram:.0f}×), of which a decode step is "
+            f"{_ms(self.step)}: the rest is {restored / self.copy:.1f}× copying ({_ms(self.copy)}); "
+            f"disk after a restart {_ms(self.disk)} ({self.cold / self.disk:.0f}×, "
+            f"{self.disk / self.read:.1f}× reading); "
+            f"with an empty page cache {_ms(self.dropped)} ({self.cold / self.dropped:.0f}×, "
+            f"{self.dropped / self.read_dropped:.1f}× reading)",
+            f"disk ≥ {2 * PUBLISHED[self.tokens]}×, ≤ 2× reading; memory ≤ 2× copying",
+        )
+
+
+def run(models: tuple[str, ...] = tuple(SIZES), lengths: tuple[int, ...] = LENGTHS) -> list[Figures]:
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            token_bytes, context = SIZES[model]
+            path = pocket.PATH if model == "pocket" else make(model, Path(folder))
+            for length in lengths:
+                if length < context:
+                    cache = Path(folder, f"cache-{model}-{length}")
+                    figures.append(_measured(model, path, length, token_bytes, cache))
+    return figures
+
+
+def _measured(model: str, path: Path, length: int, token_bytes: int, cache: Path) -> Figures:
+    draw = random.Random(length)
+    tokens = [draw.randrange(2000) for _ in range(length)]
+    with _host(path, cache) as host:
+        cold, _ = _first_token(host, path, tokens)
+        ram = statistics.median(_first_token(host, path, tokens)[0] for _ in range(WARM_ROUNDS))
+        step = _step(host, path, tokens)
+        _until_written(host)
+    found = Figures(model, length, cold, ram, step, _copying(length * token_bytes))
+    found.disk, found.read = _restarted(path, cache, tokens, dropped=False)
+    found.dropped, found.read_dropped = _restarted(path, cache, tokens, dropped=True)
+    return found
+
+
+def _host(path: Path, cache: Path) -> Any:
+    return _Loaded(path, "--cache-dir", str(cache), "--cache-disk-limit-bytes", str(1 << 36))
+
+
+class _Loaded(Host):
+    """A host whose model is there, and has computed something."""
+
+    def __init__(self, path: Path, *options: str) -> None:
+        super().__init__(*options)
+        self._path = path
+
+    def __enter__(self) -> _Loaded:
+        super().__enter__()
+        self.call("load", {"model": str(self._path)})
+        self.call("generate", {"model": str(self._path), "tokens": [1, 2, 3], "max_tokens": 4, "ignore_eos": True})
+        return self
+
+
+def _first_token(host: Host, path: Path, tokens: list[int]) -> tuple[float, dict[str, Any]]:
+    params = {"model": str(path), "tokens": tokens, "max_tokens": 1, "ignore_eos": True}
+    result = host.call("generate", params)
+    return result["timing"]["first_token_s"], result["usage"]
+
+
+def _step(host: Host, path: Path, tokens: list[int]) -> float:
+    """A step of a stream that decodes at this depth."""
+    params = {"model": str(path), "tokens": tokens, "max_tokens": 1 + DECODED, "ignore_eos": True}
+    return float(statistics.median(host.call("generate", params)["timing"]["decode_s"] / DECODED for _ in range(3)))
+
+
+def _until_written(host: Host) -> None:
+    """The cache writes behind: until nothing more comes."""
+    before = -1
+    while (written := host.call("cache/stats")["disk"]["used_bytes"]) != before:
+        before = written
+        time.sleep(1.0)
+
+
+def _restarted(path: Path, cache: Path, tokens: list[int], *, dropped: bool) -> tuple[float, float]:
+    """Medians: a first token after a restart, and reading the same files into fresh memory."""
+    ours, reading = [], []
+    files = list(cache.rglob("*.safetensors"))
+    for _ in range(RESTARTS):
+        if dropped:
+            _drop(files)
+        reading.append(_reading(files))
+        with _host(path, cache) as host:
+            if dropped:
+                _drop(files)
+            seconds, usage = _first_token(host, path, tokens)
+            assert usage["cached_by_tier"]["disk"] == len(tokens) - 1, usage
+            ours.append(seconds)
+    return statistics.median(ours), statistics.median(reading)
+
+
+def _drop(files: list[Path]) -> None:
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _reading(files: list[Path]) -> float:
+    began = time.perf_counter()
+    for file in files:
+        file.read_bytes()
+    return time.perf_counter() - began
+
+
+def _copying(nbytes: int) -> float:
+    source = np.ones(nbytes, np.uint8)
+    return statistics.median(_timed_copies(source))
+
+
+def _timed_copies(source: np.ndarray[Any, Any]) -> Iterator[float]:
+    for _ in range(WARM_ROUNDS):
+        began = time.perf_counter()
+        source.copy()
+        yield time.perf_counter() - began
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"

@@ -1,0 +1,45 @@
+"""Files that a host names: a whole conversation in one, to be taken elsewhere."""
+
+from __future__ import annotations
+
+import stat
+from array import array
+from pathlib import Path
+
+from .disk_format import Reader, pack, write_file
+from .disk_header import Damaged, Foreign
+from .disk_results import Exported, Imported
+from .extent import Extent
+
+
+def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[int]) -> Exported:
+    """Let ``path`` be what was computed of ``tokens``; a file that is there is replaced, anything else is not."""
+    try:
+        _check_target(path)
+        packed = pack(identity, None, extent, tokens)
+        write_file(path, packed)
+    except OSError as error:
+        return Exported(key, path, 0, error.strerror or str(error))
+    except (Damaged, Foreign) as error:
+        return Exported(key, path, 0, str(error))
+    return Exported(key, path, packed.header.nbytes)
+
+
+def _check_target(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise Foreign("what is there is no regular file")
+
+
+def imported(key: int, path: Path, identity: str, limit_bytes: float) -> Imported:
+    """What ``path`` holds, if it was computed by ``identity`` from the first token on, and is small enough."""
+    try:
+        header, extent = Reader().read_whole(path, identity, limit_bytes)
+    except OSError as error:
+        return Imported(key, path, array("i"), None, because=error.strerror or str(error))
+    except (Damaged, Foreign, MemoryError, RuntimeError) as error:  # mlx has no memory: a RuntimeError
+        return Imported(key, path, array("i"), None, because=str(error))
+    return Imported(key, path, header.tokens, extent, header.nbytes)

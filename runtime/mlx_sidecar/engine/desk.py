@@ -1,0 +1,177 @@
+"""What hosts ask of the prefix cache itself: figures, forgetting, and conversations in files."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlx_sidecar_protocol.errors import InvalidParams, OutOfMemory, RpcError, UnsupportedParameter
+
+from ..cache.caching import Caching
+from ..cache.disk_results import Cleared, Exported, Imported
+from ..cache.extent import BLOCK
+from ..cache.prefixes import Prefixes
+from ..link.messages import (
+    CacheCleared,
+    CachedModel,
+    CacheFigures,
+    CacheMoved,
+    ClearCache,
+    ExportCache,
+    ImportCache,
+    QueryCache,
+    Refused,
+    ToFront,
+)
+from ..models.registry import LoadedModel, Registry
+from .faults import fault_of
+
+Asked = QueryCache | ClearCache | ExportCache | ImportCache
+
+
+class Desk:
+    """Answers at once, or when the disk tier has done its part: its key there is the request's ``op``, negative."""
+
+    def __init__(self, models: Registry, caching: Caching | None) -> None:
+        self._models = models
+        self._caching = caching
+        self._answers: dict[int, Callable[[Any], ToFront]] = {}  # what follows from what the tier says
+        self._exports: dict[int, ExportCache] = {}  # those for which something is read first
+
+    def ask(self, message: Asked) -> list[ToFront]:
+        """Raises ``ModelNotLoaded``, ``UnsupportedParameter`` for a model of which nothing can be cached, and
+        ``InvalidParams`` for a conversation of which nothing is."""
+        match message:
+            case QueryCache():
+                return [figures(message.op, self._models, self._caching)]
+            case ClearCache():
+                return self._clear(message)
+            case ExportCache():
+                self._export(message)
+            case ImportCache():
+                self._import(message)
+        return []
+
+    def knows(self, key: int) -> bool:
+        """Whether it was this desk that had something read."""
+        return key in self._exports
+
+    def fetched(self, key: int) -> list[ToFront]:
+        """What an export had to read is there."""
+        message = self._exports.pop(key)
+        try:
+            self._write(message)
+        except RpcError as error:
+            return [Refused(message.op, fault_of(error))]
+        return []
+
+    def told(self, result: Cleared | Exported | Imported) -> list[ToFront]:
+        """The disk tier has done what it was asked."""
+        return [self._answers.pop(result.key)(result)]
+
+    def _of(self, model: str) -> tuple[Caching, Prefixes]:
+        loaded = self._models.resident(model).loaded
+        if self._caching is None or loaded.prefixes is None:
+            raise UnsupportedParameter("model", loaded.uncacheable or "the cache is switched off")
+        return self._caching, loaded.prefixes
+
+    def _clear(self, message: ClearCache) -> list[ToFront]:
+        if self._caching is None:
+            return [CacheCleared(message.op, 0, 0)]
+        caching, prefixes = (self._caching, None) if message.model is None else self._of(message.model)
+        ram_bytes = caching.clear(prefixes)
+        if not (message.disk and caching.disk.on):
+            return [CacheCleared(message.op, ram_bytes, 0)]
+
+        def cleared(result: Cleared) -> ToFront:
+            caching.disk.cleared(result.identity)
+            return CacheCleared(message.op, ram_bytes, result.nbytes)
+
+        self._answers[-message.op] = cleared
+        caching.disk.tier.clear(-message.op, None if prefixes is None else prefixes.identity)
+        return []
+
+    def _export(self, message: ExportCache) -> None:
+        caching, prefixes = self._of(message.model)
+        if caching.disk.read(-message.op, prefixes, array("i", [*message.tokens, 0])):
+            self._exports[-message.op] = message
+        else:
+            self._write(message)
+
+    def _write(self, message: ExportCache) -> None:
+        from ..cache.assembly import conversation  # it brings mlx, which an engine with a cache has
+
+        caching, prefixes = self._of(message.model)
+        tokens = array("i", message.tokens)
+        extent = conversation(prefixes, tokens)
+        if extent is None:
+            raise InvalidParams.field("tokens", "nothing of it is cached: generate from it, or cache/warm it, first")
+
+        def exported(result: Exported) -> ToFront:
+            return _outcome(message.op, extent.stop, result)
+
+        self._answers[-message.op] = exported
+        caching.disk.tier.export(-message.op, Path(message.path), prefixes.identity, extent, tokens)
+
+    def _import(self, message: ImportCache) -> None:
+        caching, prefixes = self._of(message.model)
+
+        def imported(result: Imported) -> ToFront:
+            extent = result.extent
+            if extent is None:
+                return _outcome(message.op, 0, result)
+            if not prefixes.needs.fit(extent):
+                return _outcome(message.op, 0, result._replace(because="it does not hold what it says it holds"))
+            if not caching.store.make_room(extent.nbytes):
+                have_bytes = caching.store.limit_bytes - caching.store.pinned_bytes
+                return Refused(message.op, fault_of(OutOfMemory(need_bytes=extent.nbytes, have_bytes=have_bytes)))
+            prefixes.put(result.tokens, [extent])
+            return _outcome(message.op, extent.stop, result)
+
+        self._answers[-message.op] = imported
+        caching.disk.tier.import_(-message.op, Path(message.path), prefixes.identity, caching.store.limit_bytes)
+
+
+def _outcome(op: int, tokens: int, result: Exported | Imported) -> ToFront:
+    if result.because:
+        return Refused(op, fault_of(InvalidParams.field("path", result.because)))
+    return CacheMoved(op, tokens, result.nbytes)
+
+
+def figures(op: int, models: Registry, caching: Caching | None) -> CacheFigures:
+    """What there is in the cache. Without one, nothing."""
+    cards = [
+        CachedModel(name, "" if loaded.prefixes is None else loaded.prefixes.identity, _objection(loaded))
+        for name, loaded in models.loaded()
+    ]
+    if caching is None:
+        return CacheFigures(op, BLOCK, 0, 0, 0, 0, 0, 0, "off", "", "", 0, 0, 0, 0, {}, cards)
+    store, index, ondisk = caching.store, caching.store.index, caching.disk
+    disk = ondisk.tier.figures
+    return CacheFigures(
+        op,
+        block_tokens=BLOCK,
+        ram_limit_bytes=store.limit_bytes,
+        ram_bytes=store.used_bytes,
+        pinned_bytes=store.pinned_bytes,
+        ram_blocks=index.ram_blocks,
+        nodes=index.nodes,
+        index_bytes=index.nbytes,
+        disk_state=disk.state,
+        disk_because=disk.because,
+        disk_path="" if ondisk.directory is None else str(ondisk.directory),
+        disk_limit_bytes=ondisk.limit_bytes,
+        disk_bytes=disk.used_bytes,
+        disk_blocks=index.disk_blocks,
+        disk_files=disk.files,
+        counters={**store.counters, **disk.counters},
+        models=cards,
+    )
+
+
+def _objection(loaded: LoadedModel) -> str:
+    if loaded.prefixes is not None:
+        return ""
+    return loaded.uncacheable or "the cache is switched off"
