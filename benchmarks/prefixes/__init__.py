@@ -1,1 +1,14 @@
-"""What the prefix cache saves, what it costs, and whether it is ever wrong."""
+"""What the prefix cache saves, what it costs, and whether it is ever wrong: ``python -m benchmarks.prefixes``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..measure import Row
+
+PARTS = ("first_token", "chats", "damage", "kills")
+
+
+def run(*parts: str) -> list[Row]:
+    """The rows of ``parts``, each a module here, or of all."""
+    return [row for part in parts or PARTS for row in import_module(f"{__name__}.{part}").run()]

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "blas_loader.hpp"
+#include "prefix_module.hpp"
 
 namespace py = pybind11;
 
@@ -41,4 +42,5 @@ PYBIND11_MODULE(_native, module) {
     module.def("load_blas", &load_blas, py::arg("shim"), py::arg("openblas"), py::arg("invariant"));
     module.def("loaded_blas", &loaded_blas);
     module.def("blas_threads", &mlx_sidecar::blas_threads);
+    mlx_sidecar::bind_prefix_index(module);
 }

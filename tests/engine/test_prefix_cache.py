@@ -143,3 +143,13 @@ def test_where_a_prompt_left_the_nearest_known_one_is_told(engine: EngineClient,
     assert nearest.common == 150
     assert nearest.tokens == known[nearest.start : nearest.start + len(nearest.tokens)]
     assert nearest.start < 150 < nearest.start + len(nearest.tokens)
+
+
+def test_where_two_prompts_were_seen_to_part_the_third_goes_on(
+    engine: EngineClient, forgetful: EngineClient, model: str
+) -> None:
+    trunk = words(200, seed=20)
+    prompts = [trunk + words(300, seed=30 + n) for n in range(3)]
+    ends = [engine.finished(engine.submit(model, prompt, 1)) for prompt in prompts]
+    assert ends[2].cached_tokens >= 192
+    assert engine.generate(model, prompts[2], 8) == forgetful.generate(model, prompts[2], 8)

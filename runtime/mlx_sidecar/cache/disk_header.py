@@ -191,7 +191,10 @@ def decoded(raw: bytes, file_bytes: int) -> Header:
 
 
 def _own(metadata: msgspec.Raw | None) -> _Metadata:
-    version = _versioned.decode(metadata).version if metadata else ""
+    try:
+        version = _versioned.decode(metadata or b"{}").version
+    except msgspec.ValidationError:
+        version = ""
     if metadata is None or not version:
         raise Foreign("it is a safetensors file of somebody else")
     if version != VERSION:

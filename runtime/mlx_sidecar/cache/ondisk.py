@@ -177,7 +177,7 @@ class OnDisk:
         if prefixes is None:
             return
         for entry in entries:
-            if entry.path in self._numbers:
+            if entry.path in self._numbers or self._serves(prefixes, entry):
                 continue
             number = self._next
             try:
@@ -193,6 +193,13 @@ class OnDisk:
                 self._next += 1
                 self._files[number] = _File(entry, identity, inserted.last, inserted.count)
                 self._numbers[entry.path] = number
+
+    def _serves(self, prefixes: Prefixes, entry: Entry) -> bool:
+        """Whether another file does already what ``entry`` could: else it would take the place of one with marks."""
+        if entry.marked or not prefixes.needs.marks:
+            return False
+        found = self._found(prefixes, entry.tokens)
+        return bool(found) and found[-1].stop == entry.stop and found[-1].disk >= 0
 
     def superseded(self, numbers: Iterable[int]) -> None:
         """Blocks were replaced by longer ones: files in which nothing is found any more may go."""

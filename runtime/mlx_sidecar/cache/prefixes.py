@@ -107,18 +107,14 @@ class Prefixes:
 
     def lacks(self, tokens: array[int], stop: int) -> int:
         """From which block on something of the first ``stop`` tokens is not in memory; ``stop`` if all is."""
-        found = self.store.find(self.root, tokens[:stop])
-        held = list(takewhile(lambda block: block.ram >= 0, found))
+        held = self._held(tokens[:stop])
         covered = held[-1].stop if held else 0
-        if covered < stop:
-            return covered // BLOCK * BLOCK
-        goes_on = not self.needs.marks or usable(self._pieces(held), self.needs, stop) == stop
-        return stop if goes_on else (stop - 1) // BLOCK * BLOCK
+        return stop if covered >= stop else covered // BLOCK * BLOCK
 
     def put(self, tokens: array[int], extents: Iterable[Extent]) -> None:
         """Keep what was computed of ``tokens``, as far as it is not there."""
         for extent in extents:
-            if self.lacks(tokens, extent.stop) == extent.stop:
+            if self._serves(tokens, extent):
                 continue
             kept = self.store.put(self.root, tokens, extent, exact=self.needs.marks)
             if kept is not None and self._stored is not None:
@@ -127,6 +123,17 @@ class Prefixes:
     def reach(self, tokens: array[int]) -> int:
         """How many tokens ``find`` would give now."""
         return usable(self._pieces(self.store.find(self.root, tokens, touch=False)), self.needs, len(tokens) - 1)
+
+    def _serves(self, tokens: array[int], extent: Extent) -> bool:
+        """Whether what is in memory can do all that ``extent`` can."""
+        held = self._held(tokens[: extent.stop])
+        if not held or held[-1].stop < extent.stop:
+            return False
+        return not extent.marks or usable(self._pieces(held), self.needs, extent.stop) == extent.stop
+
+    def _held(self, tokens: array[int]) -> list[Found]:
+        """The blocks of ``tokens`` that are in memory, from the first on without a gap."""
+        return list(takewhile(lambda block: block.ram >= 0, self.store.find(self.root, tokens)))
 
     def branch(self, tokens: array[int]) -> int:
         """Where ``tokens`` leave the nearest known prompt, to the block: others will leave it there as well."""
@@ -146,8 +153,7 @@ class Prefixes:
 
     def pin(self, tokens: array[int]) -> int:
         """Keep the blocks of ``tokens`` whatever else is to be kept; how many tokens that is. Once is enough."""
-        found = self.store.find(self.root, tokens)
-        held = list(takewhile(lambda block: block.ram >= 0, found))
+        held = self._held(tokens)
         pinned = held[-1].stop if held else 0
         key = tokens[:pinned].tobytes()
         if key not in self._pins:

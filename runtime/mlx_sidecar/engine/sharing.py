@@ -16,7 +16,7 @@ _PIECE = 512
 
 
 class _Wait(NamedTuple):
-    """``follower`` waits until the first ``tokens`` of ``leader``, which it has in common with it, are in the cache."""
+    """``follower`` waits until the first ``tokens`` of ``leader`` are in the cache."""
 
     follower: Sequence
     leader: Sequence
@@ -43,10 +43,11 @@ class Sharing:
         tokens = candidate.history()
         reach = loaded.prefixes.reach(tokens)
         for leader in leaders:
-            shared = min(common_prefix(tokens, leader.history()), len(tokens) - 1) // BLOCK * BLOCK
-            if shared >= max(reach, leader.captured) + BLOCK:
-                loaded.batch.share(leader, shared)
-                self._waits.append(_Wait(candidate, leader, shared))
+            common = min(common_prefix(tokens, leader.history()), len(tokens) - 1)
+            until = _last_block(common, leader, within=not loaded.prefixes.needs.marks)
+            if min(common, until) >= max(reach, leader.captured) + BLOCK:
+                loaded.batch.share(leader, until)
+                self._waits.append(_Wait(candidate, leader, until))
                 return True
         return False
 
@@ -60,6 +61,13 @@ class Sharing:
 
     def _computes(self, leader: Sequence) -> bool:
         return _prefills(leader) and leader in self._scheduler.running_on(leader.model)
+
+
+def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
+    """The end of the last block of ``leader`` from which others can go on after ``common`` tokens, ``within`` one or only
+    behind one. The end of its prompt is not to be had before its answer is there, unless a block ends with it."""
+    end = -(-common // BLOCK) * BLOCK
+    return end if within and end <= len(leader.tokens) else common // BLOCK * BLOCK
 
 
 def _leads(other: Sequence, candidate: Sequence) -> bool:

@@ -1,0 +1,94 @@
+"""A batch with a prefix cache and a disk tier, without the loop around it: what waits for the disk really waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from mlx_sidecar.cache.caching import Caching
+from mlx_sidecar.cache.disk_results import Result
+from mlx_sidecar.cache.disk_tier import DiskTier
+from mlx_sidecar.cache.identity import identity
+from mlx_sidecar.cache.ondisk import OnDisk
+from mlx_sidecar.cache.store import Store
+from mlx_sidecar.engine import mlxlm
+from mlx_sidecar.engine.batch import Work
+from mlx_sidecar.engine.geometry import Geometry, probe
+from mlx_sidecar.engine.mlx_batch import MlxBatch
+from mlx_sidecar.engine.sequence import Sequence
+from mlx_sidecar.link.messages import Sampling
+from mlx_sidecar.models.budget import SequenceCost
+
+LIMIT_BYTES = 1 << 32
+CHUNK = 128
+
+
+class Said(NamedTuple):
+    """An answer, and how much of its prompt came from memory and disk together, and from disk."""
+
+    tokens: list[int]
+    cached: int
+    disk: int
+
+
+class Rig:
+    """One model and one life of an engine. ``directory``: where its cache is on disk."""
+
+    def __init__(self, geometry: Geometry, directory: Path | None, made_by: str = "a model") -> None:
+        self._results: SimpleQueue[Result] = SimpleQueue()
+        self.tier = DiskTier(directory, LIMIT_BYTES, self._results.put)
+        self.caching = Caching(Store(LIMIT_BYTES), OnDisk(self.tier, directory, LIMIT_BYTES))
+        self.prefixes = self.caching.prefixes(identity(made_by), geometry.forward.needs)
+        self._batch = MlxBatch(geometry.forward, geometry.vocabulary, LIMIT_BYTES, self.prefixes)
+        self._numbers = count(1)
+        self._settle()
+
+    def generate(self, prompt: list[int], limit: int) -> Said:
+        sequence = Sequence(next(self._numbers), "m", prompt, 0, Sampling(), [], limit, SequenceCost(), 0.0)
+        if self.prefixes is not None and self.caching.disk.read(sequence.id, self.prefixes, sequence.history()):
+            for _, numbers in self._settle():
+                sequence.fetched = numbers
+        self._batch.open(sequence)
+        while not sequence.spent or self._batch.in_flight:
+            due = 0 if sequence.spent or (self._batch.in_flight and sequence.pending > 1) else sequence.pending
+            self._batch.step([Work(sequence, min(due, CHUNK))] if due else [], 0.0)
+        self._batch.close(sequence, keep=True)
+        return Said(sequence.generated, sequence.cached_tokens, sequence.cached_disk)
+
+    def write(self) -> None:
+        """Until all is on disk."""
+        self.caching.write()
+        self._settle()
+
+    def close(self) -> None:
+        self.tier.close()
+
+    def _settle(self) -> list[tuple[int, set[int]]]:
+        """What the disk has to say; the reads that have ended."""
+        self.tier.drain()
+        reads = []
+        while True:
+            try:
+                read = self.caching.disk.taken_in(self._results.get_nowait())
+            except Empty:
+                return reads
+            if read is not None:
+                reads.append(read)
+
+
+@contextmanager
+def rig(geometry: Geometry, directory: Path | None, made_by: str = "a model") -> Iterator[Rig]:
+    made = Rig(geometry, directory, made_by)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def load(path: Path) -> Geometry:
+    """The model in ``path``."""
+    return probe(path.name, mlxlm.load_model(path)[0])
