@@ -1,4 +1,7 @@
-"""``make bench``: every benchmark, one after the other, printed and written to docs/measurements.md."""
+"""``make bench``: every benchmark, one after the other, printed and written to docs/measurements.md.
+
+``python -m benchmarks.run NAME …`` runs those named, and writes their sections only.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ TITLES = {
     "products": "Products of our own, and what exact numerics cost",
     "sampling": "Sampling",
     "generate": "Generation",
+    "prefixes": "The prefix cache",
+    "prefix_index": "Finding a known prefix",
     "memory": "Memory",
 }
 
@@ -31,16 +36,22 @@ peer that was measured in turns in the same run; the machine is shared, so secon
 
 
 def main(names: list[str]) -> None:
-    parts = [HEAD, f"{machine()}; commit {_commit()}.\n"]
+    page = ROOT / "docs" / "measurements.md"
+    sections = {} if not names else _sections(page.read_text())
     for name in names or TITLES:
         module = import_module(f"benchmarks.{name}")
         rows = table(module.run())
         print(f"\n{TITLES[name]}\n{rows}", flush=True)
-        parts.append(
-            f"## {TITLES[name]}\n\n`python -m benchmarks.{name}`: {_first_paragraph(module.__doc__)}\n\n{rows}\n"
-        )
-    if not names:
-        (ROOT / "docs" / "measurements.md").write_text("\n".join(parts))
+        what = f"`python -m benchmarks.{name}`: {_first_paragraph(module.__doc__)}"
+        sections[TITLES[name]] = f"{what}\n\nCommit {_commit()}.\n\n{rows}\n{getattr(module, 'PICTURE', '')}"
+    parts = [f"{HEAD}\n{machine()}.\n"]
+    parts += [f"## {title}\n\n{sections[title]}" for title in TITLES.values() if title in sections]
+    page.write_text("\n".join(parts))
+
+
+def _sections(text: str) -> dict[str, str]:
+    """What stands under each title of the page."""
+    return {title: body.lstrip("\n") for title, _, body in (part.partition("\n") for part in text.split("\n## ")[1:])}
 
 
 def _first_paragraph(text: str | None) -> str:

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from ..measure import Row
 
+PICTURE = "\n![First tokens cold and warm](plots/prefixes.png)\n"
 PARTS = ("first_token", "chats", "damage", "kills")
 
 

@@ -1,8 +1,7 @@
-"""Time to the first token over pipes: a prompt that nobody has seen, the same again from memory, and from disk after a
-restart, beside the cost of merely copying, or reading, as many bytes.
+"""Time to the first token over pipes: of a prompt that nobody has seen, of the same again from memory, and from disk after
+a restart, beside the cost of merely copying as many bytes to fresh memory, or reading the files that hold them.
 
-``restored`` is what is not the pass over the last token: the request's first token less that of a request of three
-tokens at the same depth of context cannot be had, so the pass itself is measured by a stream that decodes there.
+    python -m benchmarks.prefixes first_token
 """
 
 from __future__ import annotations
@@ -64,7 +63,17 @@ class Figures:
         )
 
 
-def run(models: tuple[str, ...] = tuple(SIZES), lengths: tuple[int, ...] = LENGTHS) -> list[Figures]:
+def run() -> list[Row]:
+    """Draws docs/plots/prefixes.png as well."""
+    from .plot import draw
+
+    figures = measured()
+    draw(figures)
+    return [found.row for found in figures]
+
+
+def measured(models: tuple[str, ...] = tuple(SIZES), lengths: tuple[int, ...] = LENGTHS) -> list[Figures]:
+    """Of each model, at each length that its context allows."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
