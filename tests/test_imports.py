@@ -42,7 +42,7 @@ def test_native_code_knows_neither_protocol_nor_runtime() -> None:
 
 
 # Who may import mlx: what runs in the engine process.
-ENGINE_FILES = {"engine", *(f"models/{name}.py" for name in ("loader", "policy", "weights", "blas", "budget"))}
+ENGINE_FILES = {"engine", "cache", *(f"models/{name}.py" for name in ("loader", "policy", "weights", "blas", "budget"))}
 
 
 @pytest.mark.parametrize("library", ["mlx", "mlx_lm", "transformers"])

@@ -28,7 +28,7 @@ Damage = Callable[[random.Random, Path, list[Path]], None]
 
 def flip(draw: random.Random, file: Path, _: list[Path]) -> None:
     data = bytearray(file.read_bytes())
-    for _ in range(draw.choice([1, 1, 1, 8, 200])):
+    for _times in range(draw.choice([1, 1, 1, 8, 200])):
         data[draw.randrange(len(data))] ^= draw.randrange(1, 256)
     file.write_bytes(data)
 
@@ -67,7 +67,7 @@ def swap(draw: random.Random, file: Path, files: list[Path]) -> None:
     other.write_bytes(one)
 
 
-def remove(draw: random.Random, file: Path, _: list[Path]) -> None:
+def remove(_draw: random.Random, file: Path, _: list[Path]) -> None:
     file.unlink()
 
 
@@ -95,8 +95,8 @@ def run(rounds: int = ROUNDS) -> list[Row]:
             rows.append(
                 Row(
                     f"damage to the disk tier, {kind}: {outcome.rounds} times one to three files",
-                    f"{outcome.wrong} answers with a wrong token, 0 crashes; {outcome.noticed['disk_damaged']} files "
-                    f"found damaged, {outcome.disk_tokens / outcome.rounds:.0f} tokens an answer came from disk all the same",
+                    f"{outcome.wrong} answers with a wrong token; {outcome.noticed['disk_damaged']} files found "
+                    f"damaged, {outcome.disk_tokens / outcome.rounds:.0f} tokens an answer came from disk all the same",
                     "0",
                 )
             )

@@ -1,5 +1,5 @@
-"""Time to the first token over pipes: of a prompt that nobody has seen, of the same again from memory, and from disk after
-a restart, beside the cost of merely copying as many bytes to fresh memory, or reading the files that hold them.
+"""Time to the first token over pipes: of a prompt that nobody has seen, of the same again from memory, and from disk
+after a restart, beside the cost of merely copying as many bytes to fresh memory, or reading the files that hold them.
 
     python -m benchmarks.prefixes first_token
 """
@@ -131,11 +131,9 @@ def _step(host: Host, path: Path, tokens: list[int]) -> float:
 
 
 def _until_written(host: Host) -> None:
-    """The cache writes behind: until nothing more comes."""
-    before = -1
-    while (written := host.call("cache/stats")["disk"]["used_bytes"]) != before:
-        before = written
-        time.sleep(1.0)
+    """The cache writes behind."""
+    while host.call("cache/stats")["disk"]["pending_bytes"]:
+        time.sleep(0.1)
 
 
 def _restarted(path: Path, cache: Path, tokens: list[int], *, dropped: bool) -> tuple[float, float]:

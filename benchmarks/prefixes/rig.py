@@ -70,7 +70,7 @@ class Rig:
     def _settle(self) -> list[tuple[int, set[int]]]:
         """What the disk has to say; the reads that have ended."""
         self.tier.drain()
-        reads = []
+        reads: list[tuple[int, set[int]]] = []
         while True:
             try:
                 read = self.caching.disk.taken_in(self._results.get_nowait())

@@ -43,7 +43,8 @@ class Match:
         """Payloads of `nodes` on disk."""
     @property
     def tail(self) -> int:
-        """The child of the last of `nodes` (or of the root) that matches furthest, but not entirely; -1 for none."""
+        """The block that matches further than the last of `nodes`, but not entirely: its child (or the root's), or where
+        it is a leaf a sibling; -1 for none."""
     @property
     def common(self) -> int:
         """Tokens of `nodes` together, and those that the prompt and `tail` have in common."""

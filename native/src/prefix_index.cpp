@@ -35,11 +35,12 @@ Match PrefixIndex::find(std::int64_t root, Tokens tokens, bool touch) {
         const Tokens rest = tokens.part(match.common, block_);
         const Neighbours beside = siblings_.around(nodes_[at].child, rest);
         at = siblings_.longest_prefix(nodes_[at].child, rest, beside);
-        if (at == no_node) {
-            find_tail(rest, beside, touch, match);
+        if (at != no_node) step(at, touch, match);
+        const std::size_t matched = at == no_node ? 0 : nodes_[at].count;
+        if (matched < rest.count) {  // a leaf or nothing: another may go further, though not to its own end
+            find_tail(rest, beside, matched, touch, match);
             break;
         }
-        step(at, touch, match);
     }
     return match;
 }
@@ -51,14 +52,14 @@ void PrefixIndex::step(NodeId to, bool touch, Match &match) {
     if (touch) mark(to);
 }
 
-void PrefixIndex::find_tail(Tokens rest, Neighbours beside, bool touch, Match &match) {
-    std::size_t longest = 0;
+void PrefixIndex::find_tail(Tokens rest, Neighbours beside, std::size_t matched, bool touch, Match &match) {
+    std::size_t longest = matched;
     for (const NodeId id : {beside.below, beside.above}) {
         const std::size_t shared = id == no_node ? 0 : in_common(rest, nodes_.tokens(id));
         if (shared > longest) std::tie(longest, match.tail) = std::pair(shared, id);
     }
-    if (longest == 0) return;
-    match.common += longest;
+    if (longest == matched) return;
+    match.common += longest - matched;
     for (const Tier tier : {ram, disk}) match.tail_payload[tier] = nodes_[match.tail].payload[tier];
     if (touch) mark(match.tail);
 }

@@ -73,7 +73,7 @@ private:
 
     NodeId end_of(NodeId root, Tokens tokens) const;
     void step(NodeId to, bool touch, Match &match);
-    void find_tail(Tokens rest, Neighbours beside, bool touch, Match &match);
+    void find_tail(Tokens rest, Neighbours beside, std::size_t matched, bool touch, Match &match);
     NodeId make(NodeId parent, Tokens tokens, bool exact, Inserted &inserted);
     void supersede(NodeId parent, Tokens tokens, Inserted &inserted);
     std::vector<NodeId> below(NodeId root) const;

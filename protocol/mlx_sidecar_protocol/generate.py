@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
@@ -69,12 +69,8 @@ class Message(Received):
         return self.model_dump(exclude_unset=True)
 
 
-class GenerateParams(Received):
-    """Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
-
-    Without ``temperature`` the answer is greedy. A parameter that is known here and that the model, the backend or
-    this version cannot honour is refused with ``unsupported_parameter``.
-    """
+class Prompted(Received):
+    """A prompt for a model: exactly one of ``prompt``, ``messages`` and ``tokens``."""
 
     model: ModelName
     prompt: str | None = None
@@ -82,6 +78,40 @@ class GenerateParams(Received):
     tools: list[dict[str, Any]] | None = None
     template_args: dict[str, Any] | None = None
     tokens: Annotated[list[TokenId], Field(min_length=1), FirstFault()] | None = None
+
+    @property
+    def source(self) -> Literal["prompt", "messages", "tokens"]:
+        """Which of the three it is."""
+        return "tokens" if self.tokens is not None else "messages" if self.messages is not None else "prompt"
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if faults := {**self._prompt_faults(), **self._company_faults()}:
+            raise refuse_fields(type(self), "fields_disagree", faults)
+        return self
+
+    def _prompt_faults(self) -> dict[str, str]:
+        given = [name for name in _PROMPTS if getattr(self, name) is not None]
+        if not given:
+            return {"prompt": "one of prompt, messages and tokens is needed"}
+        return dict.fromkeys(given[1:], f"exactly one of prompt, messages and tokens: {given[0]} is there")
+
+    def _company_faults(self) -> dict[str, str]:
+        """Fields that would be ignored without the field they belong to."""
+        if self.messages is not None:
+            return {}
+        return dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+
+    def _present(self, names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if getattr(self, name) is not None]
+
+
+class GenerateParams(Prompted):
+    """Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
+
+    Without ``temperature`` the answer is greedy. A parameter that is known here and that the model, the backend or
+    this version cannot honour is refused with ``unsupported_parameter``.
+    """
 
     stream: StreamId | None = Field(default=None, description="turns deltas on, under this name")
     window: Annotated[int, Field(ge=1)] | None = Field(default=None, description="deltas that may go unacknowledged")
@@ -120,32 +150,17 @@ class GenerateParams(Received):
     deadline_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="from the arrival of the request; then it ends with what there is"
     )
-
-    @model_validator(mode="after")
-    def _fields_agree(self) -> GenerateParams:
-        if faults := {**self._prompt_faults(), **self._company_faults()}:
-            raise refuse_fields(GenerateParams, "fields_disagree", faults)
-        return self
-
-    def _prompt_faults(self) -> dict[str, str]:
-        given = [name for name in _PROMPTS if getattr(self, name) is not None]
-        if not given:
-            return {"prompt": "one of prompt, messages and tokens is needed"}
-        return dict.fromkeys(given[1:], f"exactly one of prompt, messages and tokens: {given[0]} is there")
+    explain_cache: Annotated[bool, NullIs(False)] = Field(
+        default=False, description="tell where the prompt left the nearest one that is known"
+    )
 
     def _company_faults(self) -> dict[str, str]:
-        """Fields that would be ignored without the field they belong to."""
-        faults: dict[str, str] = {}
-        if self.messages is None:
-            faults |= dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+        faults = super()._company_faults()
         if self.stream is None:
             faults |= dict.fromkeys(self._present(_ONLY_WITH_STREAM), "only goes with stream")
             if not self.echo_text:
                 faults["echo_text"] = "false only goes with stream: the text would be lost"
         return faults
-
-    def _present(self, names: tuple[str, ...]) -> list[str]:
-        return [name for name in names if getattr(self, name) is not None]
 
     @property
     def token_bias(self) -> dict[int, float]:
@@ -167,12 +182,55 @@ class Logprob(TokenLogprob):
     top: list[TokenLogprob]
 
 
+class CachedByTier(Sent):
+    """Tokens that were in memory, and those that were read from disk for this request."""
+
+    ram: Count
+    disk: Count
+
+
 class Usage(Sent):
-    """Tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill."""
+    """Tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of its tiers."""
 
     prompt_tokens: Count
     cached_tokens: Count
+    cached_by_tier: CachedByTier
     completion_tokens: Count
+    uncached_because: str | None = Field(
+        default=None, description="why nothing of this model can be cached; absent where it can"
+    )
+
+
+class PromptPlace(Sent):
+    """A place in what the host gave: ``path`` leads to it, e.g. ``["messages", 2, "content"]``.
+
+    ``template`` is text that the model's template adds, or the end of what was given; then ``path`` may be empty.
+    """
+
+    field: Literal["prompt", "messages", "tools", "template_args", "tokens", "template"]
+    path: list[str | int]
+    message: Count | None = Field(default=None, description="number of the message, with messages")
+    role: str | None = Field(default=None, description="of that message")
+
+
+class CacheExplanation(Sent):
+    """Where the prompt first left the nearest one that is known, in memory or on disk.
+
+    ``because``: ``uncacheable`` (nothing of this model can be cached), ``nothing_known`` (not even the first token),
+    ``all_known``, ``new_text`` (the known one ended there), or the two went on differently: ``date`` (they differ in
+    digits of what looks like a date or a time), ``key_order`` (the same JSON keys in another order), ``changed_text``.
+    """
+
+    prompt_tokens: Count
+    known_tokens: Count = Field(
+        description="in common with the nearest known prompt: the number of the first that differs"
+    )
+    because: Literal["uncacheable", "nothing_known", "all_known", "new_text", "date", "key_order", "changed_text"]
+    where: PromptPlace | None = Field(default=None, description="absent if the whole prompt was known")
+    text_before: str | None = None
+    text_here: str | None = Field(default=None, description="how this prompt goes on there")
+    text_known: str | None = Field(default=None, description="how the known one went on; absent if it ended there")
+    summary: str = Field(description="the same as a sentence")
 
 
 class Timing(Sent):
@@ -218,3 +276,4 @@ class GenerateResult(Sent):
     timing: Timing
     last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
     seed: Count
+    cache: CacheExplanation | None = Field(default=None, description="with explain_cache")

@@ -62,12 +62,20 @@ class ServerInfo(Sent):
     version: str
 
 
+class CacheTiers(Sent):
+    """Which tiers of the prefix cache are switched on."""
+
+    ram: bool
+    disk: bool
+
+
 class ServerCapabilities(Sent):
     """What this server does, so that a host need not find out by trial."""
 
     methods: list[str]
     generate_parameters: list[str] = Field(description="the parameters of generate that are honoured")
     autoload: bool = Field(description="whether an operation loads its model by itself")
+    cache: CacheTiers
 
 
 class ServerLimits(Sent):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from . import cache as c
 from . import errors as e
 from . import generate as g
 from . import notifications as n
@@ -131,6 +132,41 @@ _TABLE = (
         o.EmptyResult,
         (*ANY_REQUEST, e.UnknownStream, e.UnsupportedParameter),
         "Say how far a stream with a window was read.",
+    ),
+    _request(
+        "cache/stats",
+        o.NoParams,
+        c.CacheStatsResult,
+        _WORK,
+        "What the prefix cache holds, and what it has been used for.",
+    ),
+    _request(
+        "cache/clear",
+        c.CacheClearParams,
+        c.CacheClearResult,
+        (*_WORK, e.ModelNotLoaded, e.UnsupportedParameter),
+        "Forget what is cached of a model or of all, pins included.",
+    ),
+    _request(
+        "cache/warm",
+        c.CacheWarmParams,
+        c.CacheWarmResult,
+        (*_ON_A_MODEL, e.ContextTooLong, e.UnsupportedParameter, e.Overloaded, e.PoisonRequest),
+        "Compute a prefix and keep it.",
+    ),
+    _request(
+        "cache/export",
+        c.CacheExportParams,
+        c.CacheFileResult,
+        (*_ON_A_MODEL, e.UnsupportedParameter),
+        "Write what is cached of a conversation to a file.",
+    ),
+    _request(
+        "cache/import",
+        c.CacheImportParams,
+        c.CacheFileResult,
+        (*_ON_A_MODEL, e.UnsupportedParameter),
+        "Take in what cache/export wrote.",
     ),
     _request("stats", o.NoParams, o.StatsResult, ANY_REQUEST, "Counters, latencies, health, memory."),
     _request("rpc.discover", o.NoParams, o.DiscoverResult, ANY_REQUEST, "This table as an OpenRPC document."),

@@ -41,6 +41,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
 def _seconds(text: str) -> float:
     number = float(text)
     if not (isfinite(number) and number > 0):
@@ -134,6 +141,7 @@ def _add_serve(commands: _Commands) -> None:
         default=Config.journal_limit_bytes,
         help="for what is remembered of open requests, so that they outlive the engine: 4 bytes a token",
     )
+    _add_cache_options(serve)
     serve.add_argument(
         "--stall-after-s",
         type=_seconds,
@@ -155,6 +163,27 @@ def _add_serve(commands: _Commands) -> None:
         help="write a time line of device operations and requests, for Perfetto or chrome://tracing",
     )
     _add_engine_options(serve)
+
+
+def _add_cache_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--cache-limit-bytes",
+        type=_not_negative,
+        help="for prompts that are cached in memory (default: a quarter of what the engine may use; 0: no cache)",
+    )
+    serve.add_argument(
+        "--cache-dir",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="cache prompts on disk as well; without DIR in the user's cache directory",
+    )
+    serve.add_argument(
+        "--cache-disk-limit-bytes",
+        type=_positive,
+        default=Config.cache_disk_limit_bytes,
+        help="for what is cached on disk (default: 16 GiB)",
+    )
 
 
 def _add_chat(commands: _Commands) -> None:
@@ -216,16 +245,30 @@ def _sampling(args: argparse.Namespace) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     if args.command == "serve":
         from .wire.serve import serve
 
         options = {name: value for name, value in vars(args).items() if name != "command"}
+        if args.cache_dir is not None:
+            if args.cache_limit_bytes == 0:
+                parser.error("argument --cache-dir: what is on disk is read into memory; --cache-limit-bytes is 0")
+            options["cache_dir"] = _cache_dir(args.cache_dir)
         serve(Config(**options))
     try:
         sys.exit(_as_a_host(args))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _cache_dir(text: str) -> str:
+    """An absolute path; of "" the default."""
+    if not text:
+        from platformdirs import user_cache_path
+
+        return str(user_cache_path("mlx-sidecar") / "prefixes")
+    return str(Path(text).expanduser().absolute())
 
 
 def _as_a_host(args: argparse.Namespace) -> int:

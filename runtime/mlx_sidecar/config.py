@@ -27,4 +27,12 @@ class Config:
     trace: str | None = None  # a file for the engine's time line
     journal_limit_bytes: int = 256 * 2**20  # for what is remembered of open requests, to start them again
     stall_after_s: float = 10.0  # least time after which a device operation that does not end is taken for a hang
+    cache_limit_bytes: int | None = None  # of prompts in memory; None: a quarter of what the engine may use; 0: off
+    cache_dir: str | None = None  # where they are kept on disk; None: nowhere
+    cache_disk_limit_bytes: int = 16 * 2**30
     trust_remote_code: bool = False  # run the Python code that a model directory brings
+
+    @property
+    def caches(self) -> bool:
+        """Whether prompts are cached at all."""
+        return self.engine == "mlx" and self.cache_limit_bytes != 0

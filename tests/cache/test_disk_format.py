@@ -257,6 +257,15 @@ def test_a_header_that_lies_with_the_right_digest_is_seen_through(tmp_path: Path
         Reader().read(file, EVER)
 
 
+def test_an_array_that_is_not_aligned_for_its_type_is_not_made(tmp_path: Path) -> None:
+    byte = mx.array([7], dtype=mx.uint8)
+    file = stored(tmp_path / "file", Extent(0, 100, extent(0, 100).spans, (byte,)))
+    resealed(file, b"[3200,3201]", b"[0,1]")
+    resealed(file, b"[0,3200]", b"[1,3201]")
+    with pytest.raises(Damaged):
+        Reader().read(file, EVER)
+
+
 def test_a_file_of_another_version_is_foreign(tmp_path: Path) -> None:
     file = stored(tmp_path / "file", extent(0, 100))
     resealed(file, VERSION.encode(), b"mlx-sidecar prefix 2")

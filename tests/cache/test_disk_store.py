@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -77,6 +76,18 @@ def test_a_scan_afresh_tells_everything_again(store: DiskStore) -> None:
     assert not found(store)
     assert [path for path, _ in store.scan(IDENTITY, afresh=True).found] == paths
     assert not found(store)
+
+
+def test_what_comes_into_a_folder_where_nothing_happened_for_long_is_found(store: DiskStore) -> None:
+    (first,) = chain(store, prompt(BLOCK))
+    other = again(store)
+    age(first.parent, 1000)
+    assert found(other) == [first]
+    assert not found(other)
+    (second,) = chain(store, prompt(BLOCK, seed=1))
+    assert found(other) == [second]
+    second.unlink()
+    assert other.scan(IDENTITY).gone == (second,)
 
 
 def test_files_are_found_in_the_order_of_their_tokens(store: DiskStore) -> None:
@@ -214,74 +225,11 @@ def test_whatever_happens_to_files_what_is_found_and_read_is_what_was_written(
         read = later.read(path)
         assert (read is not None) == (path in intact)
         assert read is None or same(read, extent(start, start + BLOCK, seed=start))
-    assert sorted(path for path in paths if path.exists()) == sorted(intact)
+    left = {path for path in paths if path.exists()} - set(intact)
+    assert len(left) <= later.counters["disk_foreign"]  # a byte in the name of the version is enough
 
 
-# Room.
-
-
-def nbytes_of_one(store: DiskStore) -> int:
-    path = write(store, prompt(BLOCK), extent(0, BLOCK))
-    nbytes = path.stat().st_size
-    store.clear(None)
-    return nbytes
-
-
-def test_the_limit_is_kept_and_the_least_recently_used_goes_first(store: DiskStore) -> None:
-    size = nbytes_of_one(store)
-    bounded = again(store, limit_bytes=10 * size)
-    paths = []
-    for seed in range(10):
-        paths += chain(bounded, prompt(BLOCK, seed))
-        age(paths[-1], 100 - seed)
-    bounded.touch([paths[0]])
-    paths += chain(bounded, prompt(BLOCK, 10))
-    assert bounded.room.used_bytes <= bounded.limit_bytes
-    assert bounded.deleted == [paths[1], paths[2]]  # the second for the slack
-    assert [path.exists() for path in paths] == [True, False, False, *[True] * 8]
-    assert bounded.counters["disk_evicted"] == 2
-
-
-def test_of_a_chain_that_is_used_as_one_the_end_goes_first(store: DiskStore) -> None:
-    size = nbytes_of_one(store)
-    bounded = again(store, limit_bytes=int(8.5 * size))
-    trunk = chain(bounded, prompt(8 * BLOCK))
-    bounded.touch(trunk)
-    chain(bounded, prompt(BLOCK, seed=1))
-    kept = [path.exists() for path in trunk]
-    assert kept == sorted(kept, reverse=True)
-    assert 0 < sum(kept) < 8
-
-
-def test_a_write_does_not_evict_what_it_follows(store: DiskStore) -> None:
-    size = nbytes_of_one(store)
-    bounded = again(store, limit_bytes=int(4.5 * size))
-    tokens = prompt(3 * BLOCK)
-    trunk = chain(bounded, tokens[: 2 * BLOCK])
-    others = chain(bounded, prompt(2 * BLOCK, seed=1))
-    for path in trunk:
-        age(path, 1000)
-    written = bounded.write(
-        IDENTITY, parent(tokens, 2 * BLOCK), extent(2 * BLOCK, 3 * BLOCK), tokens[2 * BLOCK :], trunk
-    )
-    assert written is not None
-    stamps = {path.stat().st_mtime_ns for path in [*trunk, written[0]]}
-    assert len(stamps) == 1
-    assert not all(path.exists() for path in others)
-
-
-def test_room_is_made_for_what_other_processes_wrote(store: DiskStore) -> None:
-    size = nbytes_of_one(store)
-    stores = [again(store, limit_bytes=40 * size) for _ in range(4)]
-    for seed in range(100):
-        chain(stores[seed % 4], prompt(BLOCK, seed))
-        assert again(store).room.used_bytes <= 40 * size
-
-
-def test_what_is_larger_than_the_limit_is_not_written(store: DiskStore) -> None:
-    bounded = again(store, limit_bytes=100)
-    assert bounded.write(IDENTITY, None, extent(0, 9), prompt(9)) is None
-    assert not bounded.room.survey()
+# Writing.
 
 
 def test_the_same_is_not_written_twice(store: DiskStore) -> None:
@@ -301,7 +249,9 @@ def test_states_of_layers_replace_a_file_that_lacks_them_and_not_the_other_way(s
     plain, marked = extent(0, BLOCK), extent(0, BLOCK, marks=[(3,)])
     path = write(store, tokens, plain)
     assert write(store, tokens, marked) == path
-    assert write(store, tokens, plain) == path
+    written = store.write(IDENTITY, None, plain, tokens)
+    assert written is not None
+    assert written[1].marks
     assert same(store.read(path), marked)
     assert store.room.used_bytes == path.stat().st_size
     assert store.room.files == 1
@@ -314,17 +264,6 @@ def test_a_damaged_file_is_written_anew(store: DiskStore) -> None:
     assert write(store, tokens, extent(0, BLOCK)) == path
     assert same(store.read(path), extent(0, BLOCK))
     assert not store.deleted
-
-
-def test_what_an_interrupted_write_left_goes_when_it_is_old(store: DiskStore) -> None:
-    folder = write(store, prompt(9), extent(0, 9)).parent
-    old, fresh = folder / ".old.tmp", folder / ".fresh.tmp"
-    for path in (old, fresh):
-        path.write_bytes(b"x")
-    age(old, 2 * 3600)
-    again(store)
-    assert not old.exists()
-    assert fresh.exists()
 
 
 def test_clearing_frees_one_identity_or_all(store: DiskStore) -> None:
@@ -342,25 +281,3 @@ def test_a_directory_that_cannot_be_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskFailed):
         DiskStore(tmp_path / "file" / "prefixes", EVER)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["write", "touch", "vanish"]), st.integers(0, 9)), max_size=30))
-def test_the_order_of_eviction_is_that_of_use(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
-) -> None:
-    store = DiskStore(tmp_path_factory.mktemp("prefixes"), EVER)
-    used: dict[Path, None] = {}
-    for clock, (step, seed) in enumerate(steps):
-        path = chain(store, prompt(BLOCK, seed))[0]
-        if step == "vanish":
-            path.unlink()
-        used.pop(path, None)
-        if step != "vanish":
-            store.touch([path], now_ns=clock * 10**9)
-            used[path] = None
-    size = max((file.nbytes for file in store.room.survey()), default=1)
-    bounded = again(store, limit_bytes=4 * size)
-    bounded.room.make(size)
-    assert [path.exists() for path in used] == sorted(path.exists() for path in used)
-    assert all(before.stat().st_mtime < after.stat().st_mtime for before, after in pairwise(filter(Path.exists, used)))
-    assert bounded.room.used_bytes + size <= bounded.limit_bytes

@@ -4,108 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TypeVar
 
 import mlx.core as mx
 import pytest
 
-from mlx_sidecar.cache.disk_results import (
-    Cleared,
-    Deleted,
-    Exported,
-    Failed,
-    Fetched,
-    Imported,
-    Result,
-    Scanned,
-    Written,
-)
-from mlx_sidecar.cache.disk_tier import DiskTier
+from mlx_sidecar.cache.disk_results import Cleared, Deleted, Failed, Fetched, Scanned, Written
 from mlx_sidecar.cache.extent import BLOCK, Extent
-from tests.support.extents import EVER, IDENTITY, OTHER, extent, prompt, same
-
-Told = TypeVar("Told", bound=Result)
-
-
-class Loop:
-    """Where a step loop would be: asks the tier, and takes what it says. It can be slow to take it: ``hold``."""
-
-    def __init__(self, directory: Path | None, limit_bytes: int = EVER, pending_limit_bytes: int = EVER) -> None:
-        self._told: SimpleQueue[Result] = SimpleQueue()
-        self._door = threading.Condition()
-        self._passes = float("inf")
-        self._stands = False
-        self.tier = DiskTier(directory, limit_bytes, self._post, pending_limit_bytes)
-
-    def _post(self, result: Result) -> None:
-        with self._door:
-            self._stands = True
-            self._door.notify_all()
-            self._door.wait_for(lambda: self._passes)
-            self._passes -= 1
-            self._stands = False
-            self._told.put(result)
-
-    def everything(self) -> list[Result]:
-        """What was told by the time all is done, and not taken before."""
-        self.tier.drain()
-        return [self._told.get() for _ in range(self._told.qsize())]
-
-    def told(self, kind: type[Told]) -> list[Told]:
-        """All of a kind; the rest is forgotten."""
-        return [result for result in self.everything() if isinstance(result, kind)]
-
-    def hold(self) -> None:
-        """Let the tier do something, and not get rid of what it has to say of it until told to ``go_on``."""
-        with self._door:
-            self._passes = 0
-            self.tier.clear(0, OTHER)
-            self._door.wait_for(lambda: self._stands)
-
-    def take_one(self) -> None:
-        """Hear what the tier had to say; then it is held again with the next."""
-        with self._door:
-            self._passes = 1
-            self._door.notify_all()
-            self._door.wait_for(lambda: self._stands and not self._passes)
-
-    def go_on(self) -> None:
-        with self._door:
-            self._passes = float("inf")
-            self._door.notify_all()
-
-    def written(self, tokens: array[int], blocks: int = 1) -> list[Path]:
-        """Write all of ``tokens``, so many blocks to a file."""
-        step = blocks * BLOCK
-        for start in range(0, len(tokens), step):
-            assert self.tier.write(IDENTITY, extent(start, min(start + step, len(tokens)), seed=start), tokens)
-        return [written.entry.path for written in self.told(Written)]
-
-    def read(self, paths: list[Path]) -> list[Extent | None]:
-        self.tier.read(1, paths)
-        return [fetched.extent for fetched in self.told(Fetched)]
-
-
-Start = Callable[..., Loop]
+from tests.support.disk_loop import Start, loops
+from tests.support.extents import IDENTITY, OTHER, extent, prompt, same
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    loops: list[Loop] = []
-
-    def started(directory: Path | None = tmp_path / "prefixes", **limits: int) -> Loop:
-        loops.append(Loop(directory, **limits))
-        return loops[-1]
-
-    yield started
-    for loop in loops:
-        loop.go_on()
-        loop.tier.close()
+    with loops(tmp_path / "prefixes") as start:
+        yield start
 
 
 def test_what_is_written_is_found_and_read_after_a_restart(start: Start) -> None:
@@ -301,70 +216,6 @@ def test_what_is_used_outlives_what_is_not(start: Start) -> None:
     bounded.written(prompt(BLOCK, seed=9))
     assert paths[0].exists()
     assert not paths[1].exists()
-
-
-# Files that hosts name.
-
-
-def test_a_conversation_is_exported_and_imported_even_without_a_directory(start: Start, tmp_path: Path) -> None:
-    loop = start(directory=None)
-    made, tokens, file = extent(0, 200, dtype=mx.bfloat16, marks=[(2,)]), prompt(200), tmp_path / "talk.safetensors"
-    file.write_text("an older one")
-    loop.tier.export(1, file, IDENTITY, made, array("i", [*tokens, 0]))
-    assert loop.told(Exported) == [Exported(1, file, file.stat().st_size)]
-    loop.tier.import_(2, file, IDENTITY, EVER)
-    (imported,) = loop.told(Imported)
-    assert imported.tokens == tokens
-    assert same(imported.extent, made)
-    assert imported.nbytes == file.stat().st_size
-    assert loop.tier.figures.state == "off"
-    assert not loop.tier.write(IDENTITY, made, tokens)
-    loop.tier.scan(IDENTITY)
-    assert loop.told(Scanned) == [Scanned(IDENTITY, (), (), done=True)]
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_an_export_says_why_it_cannot_be(start: Start, tmp_path: Path) -> None:
-    loop = start(directory=None)
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "folder").mkdir()
-    for name in ("link", "folder", "missing/file"):
-        loop.tier.export(1, tmp_path / name, IDENTITY, extent(0, 9), prompt(9))
-    loop.tier.export(1, tmp_path / "odd", IDENTITY, Extent(0, 1, (), (mx.array(1j),)), prompt(1))
-    becauses = [result.because for result in loop.told(Exported)]
-    assert becauses[:2] == ["what is there is no regular file"] * 2
-    assert becauses[2] == "No such file or directory"
-    assert "complex64" in becauses[3]
-    assert {path.name for path in tmp_path.iterdir()} == {"link", "folder"}
-
-
-def test_an_import_says_why_it_cannot_be(start: Start, tmp_path: Path) -> None:
-    loop = start()
-    tokens = prompt(2 * BLOCK)
-    first, second = loop.written(tokens)
-    (tmp_path / "cut").write_bytes(first.read_bytes()[:-1])
-    mx.save_safetensors(str(tmp_path / "model.safetensors"), {"weight": mx.ones((2, 2))})
-    asked: list[tuple[Path, str, int]] = [
-        (tmp_path / "missing", IDENTITY, EVER),
-        (tmp_path, IDENTITY, EVER),
-        (tmp_path / "cut", IDENTITY, EVER),
-        (tmp_path / "model.safetensors", IDENTITY, EVER),
-        (first, OTHER, EVER),
-        (first, IDENTITY, 100),
-        (second, IDENTITY, EVER),
-    ]
-    for key, (path, identity, limit_bytes) in enumerate(asked):
-        loop.tier.import_(key, path, identity, limit_bytes)
-    results = loop.told(Imported)
-    assert all(result.extent is None for result in results)
-    for result, word in zip(
-        results,
-        ["No such file", "regular", "fit together", "somebody else", "other weights", "limit is 100", "token 64"],
-        strict=True,
-    ):
-        assert word in result.because
-    assert first.exists()
-    assert loop.tier.figures.state == "on"
 
 
 # When the disk fails.

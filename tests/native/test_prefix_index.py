@@ -85,6 +85,13 @@ def test_a_tail_that_is_known_as_part_of_a_block_is_not_made(tree: Tree) -> None
     assert tree.index.nodes == 2
 
 
+def test_beside_a_leaf_that_matches_entirely_one_that_goes_further_is_found_as_well(tree: Tree) -> None:
+    tree.put(range(6), 1, exact=True)
+    tree.put(range(8), 2, exact=True)
+    match = tree.find([0, 1, 2, 3, 4, 5, 6, 9])
+    assert (match.ends, match.common, match.ram, match.tail_ram) == ([4, 6], 7, [1, 1], 2)
+
+
 def test_an_exact_end_takes_the_place_of_what_was_there_unless_it_is_held(tree: Tree) -> None:
     tree.put(range(8), 1)
     inserted = tree.put(range(8), 2, exact=True)

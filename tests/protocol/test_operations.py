@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import mlx_sidecar_protocol
-from mlx_sidecar_protocol import generate, notifications, operations
+from mlx_sidecar_protocol import cache, generate, notifications, operations
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import GenerateParams, Message, TokenLogprob
+from mlx_sidecar_protocol.generate import GenerateParams, Message, Prompted, TokenLogprob
 from mlx_sidecar_protocol.model import NullIs, Received, Sent
 from mlx_sidecar_protocol.operations import (
     CancelRequestParams,
@@ -81,9 +81,10 @@ def test_null_in_an_optional_field_is_the_same_as_leaving_it_out(model: type[Rec
     required = {
         "model": "m", "protocol_version": 1, "client": {"name": "c"}, "id": 1, "stream": 1, "seq": 0, "text": "",
         "type": "text", "role": "user", "name": "n", "tokens": [], "messages": [{"role": "user"}],
+        "path": "/file",
     }  # fmt: skip
     given_fields = {name: required[name] for name, field in model.model_fields.items() if field.is_required()}
-    if model is GenerateParams:
+    if issubclass(model, Prompted):
         given_fields["prompt"] = ""
     nulls = {name: None for name in model.model_fields if name not in given_fields}
     assert model.parse({**given_fields, **nulls}) == model.parse(given_fields)
@@ -298,7 +299,7 @@ def test_every_parameter_and_result_belongs_to_a_method() -> None:
     used = {model.__name__ for spec in METHODS.values() for model in (spec.params, spec.result) if model}
     declared = {
         name
-        for module in (operations, generate, notifications)
+        for module in (operations, generate, cache, notifications)
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, BaseModel) and name.endswith(("Params", "Result"))
     }

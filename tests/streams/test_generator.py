@@ -304,9 +304,14 @@ def test_what_was_generated_before_and_needed_no_prefill_again_is_no_part_of_the
         running = generation(Shelf(), desk, RequestContext(1), prompt="four")
         await desk.heard.wait()
         desk.lifeline.on_tokens(Tokens(1, [65] * 9))
-        desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=12))
+        desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=12, cached_disk=3))
         usage = (await running)().to_plain()["usage"]
-        assert usage == {"prompt_tokens": 4, "cached_tokens": 4, "completion_tokens": 9}
+        assert usage == {
+            "prompt_tokens": 4,
+            "cached_tokens": 4,
+            "cached_by_tier": {"ram": 1, "disk": 3},
+            "completion_tokens": 9,
+        }
 
     asyncio.run(test())
 

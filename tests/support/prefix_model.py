@@ -61,12 +61,12 @@ class PrefixModel:
         whole = sorted((path for path in matching if len(path) % self.block == 0), key=len)
         at = whole[-1] if whole else ()
         leaves = [path for path in matching if len(path) > len(at)]
-        if leaves:
-            return [*whole, max(leaves, key=len)], [], len(max(leaves, key=len))
+        nodes = [*whole, max(leaves, key=len)] if leaves else whole
+        end = len(nodes[-1]) if nodes else 0
         furthest = max((in_common(tokens, child) for child in self.children(root, at)), default=0)
-        if furthest <= len(at):
-            return whole, [], len(at)
-        return whole, [c for c in self.children(root, at) if in_common(tokens, c) == furthest], furthest
+        if furthest <= end:
+            return nodes, [], end
+        return nodes, [c for c in self.children(root, at) if in_common(tokens, c) == furthest], furthest
 
     def tick(self) -> None:
         self.clock += 1

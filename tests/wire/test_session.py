@@ -26,6 +26,7 @@ from mlx_sidecar.wire.writer import Writer
 from mlx_sidecar_protocol.errors import ModelNotLoaded
 from mlx_sidecar_protocol.limits import Limits
 from mlx_sidecar_protocol.operations import (
+    CacheTiers,
     InitializeParams,
     InitializeResult,
     NoParams,
@@ -95,7 +96,9 @@ def initialize(params: InitializeParams) -> InitializeResult:
         protocol_version=1,
         server=ServerInfo(name="test", version="0"),
         instance="test",
-        capabilities=ServerCapabilities(methods=[], generate_parameters=[], autoload=False),
+        capabilities=ServerCapabilities(
+            methods=[], generate_parameters=[], autoload=False, cache=CacheTiers(ram=False, disk=False)
+        ),
         limits=ServerLimits(frame_bytes=1, header_bytes=1, batch=1, nesting=1, journal_bytes=1),
     )
 

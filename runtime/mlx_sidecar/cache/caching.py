@@ -51,6 +51,11 @@ class Caching:
         if self.disk.on:
             self._unwritten.append((prefixes, tokens, extent))
 
+    @property
+    def unwritten_bytes(self) -> int:
+        """What has not been handed over to the disk yet."""
+        return sum(extent.nbytes for _, _, extent in self._unwritten)
+
     def write(self) -> None:
         """Hand what is new over to the disk. What has just been asked of the device is waited for: call it later."""
         while self._unwritten:

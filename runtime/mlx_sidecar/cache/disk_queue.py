@@ -34,7 +34,7 @@ class Queue:
     def __init__(self, pending_limit_bytes: int) -> None:
         self.writes_dropped = 0
         self._pending_limit_bytes = pending_limit_bytes
-        self._pending_bytes = 0
+        self.pending_bytes = 0  # read by anybody: a number is taken whole
         self._reads: dict[int, deque[Path]] = {}
         self._others: deque[Job] = deque()
         self._writes: deque[_Write] = deque()
@@ -66,10 +66,10 @@ class Queue:
     def write(self, job: Job, identity: str, nbytes: int) -> bool:
         """False, and the write is dropped, if those that wait have too many bytes already."""
         with self._changed:
-            if self._pending_bytes + nbytes > self._pending_limit_bytes:
+            if self.pending_bytes + nbytes > self._pending_limit_bytes:
                 self.writes_dropped += 1
                 return False
-            self._pending_bytes += nbytes
+            self.pending_bytes += nbytes
             self._writes.append(_Write(job, identity, nbytes))
             self._changed.notify_all()
             return True
@@ -78,7 +78,7 @@ class Queue:
         """Forget the writes of ``identity``, or all, that have not begun."""
         with self._changed:
             kept = deque(write for write in self._writes if identity not in (None, write.identity))
-            self._pending_bytes -= sum(write.nbytes for write in self._writes) - sum(write.nbytes for write in kept)
+            self.pending_bytes -= sum(write.nbytes for write in self._writes) - sum(write.nbytes for write in kept)
             self._writes = kept
 
     def wait(self) -> None:
@@ -98,7 +98,7 @@ class Queue:
         """What to do next; the last job is done, and nothing of it is in memory. None when nothing will ever come."""
         with self._changed:
             self._busy = False
-            self._pending_bytes -= self._writing_bytes
+            self.pending_bytes -= self._writing_bytes
             self._writing_bytes = 0
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._reads or self._others or self._writes or self._closed)

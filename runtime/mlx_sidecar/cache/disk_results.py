@@ -100,10 +100,14 @@ Result = Scanned | Fetched | Written | Deleted | Cleared | Exported | Imported |
 
 
 class Figures(NamedTuple):
-    """``used_bytes`` and ``files`` of all identities, as last looked up; counters are totals since the start."""
+    """``used_bytes`` and ``files`` of all identities, as last looked up, ``pending_bytes`` are still to be written.
+
+    Counters are totals since the start.
+    """
 
     state: Literal["off", "on", "failed"]
     because: str
     used_bytes: int
     files: int
     counters: dict[str, int]
+    pending_bytes: int = 0

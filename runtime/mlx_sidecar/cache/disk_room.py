@@ -82,12 +82,15 @@ class Room:
         return nbytes
 
     def _walk(self) -> Iterator[Kept]:
-        for folder in self.folders():
-            for path, status in regular(folder):
-                if name := parsed(path.name):
-                    yield Kept(status.st_mtime_ns, -name.start, status.st_size, path)
-                elif path.name.endswith(TEMPORARY) and time.time() - status.st_mtime > _ABANDONED_S:
-                    path.unlink(missing_ok=True)
+        for path in (folder / name for folder in self.folders() for name in regular(folder)):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if name := parsed(path.name):
+                yield Kept(status.st_mtime_ns, -name.start, status.st_size, path)
+            elif path.name.endswith(TEMPORARY) and time.time() - status.st_mtime > _ABANDONED_S:
+                path.unlink(missing_ok=True)
 
     def folders(self) -> list[Path]:
         """Of each identity there is one."""
@@ -102,18 +105,12 @@ class Room:
             return []
 
 
-def regular(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """The regular files in ``folder``; none if it is gone, or no folder. Symbolic links are no files to us."""
+def regular(folder: Path) -> list[str]:
+    """The names of regular files in ``folder``; none if it is gone, or no folder. Symbolic links are no files to us."""
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            return
+            return []
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+            return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
     except FileNotFoundError:
-        return
-    for name in names:
-        path = folder / name
-        try:
-            yield path, path.lstat()
-        except FileNotFoundError:
-            continue
+        return []

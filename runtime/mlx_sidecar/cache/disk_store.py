@@ -31,6 +31,8 @@ COUNTERS = (
     "disk_unwritten",
 )
 
+# A folder that was changed so recently may change again without showing it: clocks of file systems tick that slowly.
+_SETTLED_NS = 3 * 10**9
 
 _Content = TypeVar("_Content")
 
@@ -59,6 +61,7 @@ class DiskStore:
         self._reader = Reader()
         self._told: dict[str, set[str]] = {}
         self._foreign: set[Path] = set()
+        self._looked: dict[str, int] = {}
         with _failing():
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.room.survey()
@@ -72,13 +75,28 @@ class DiskStore:
         ``found`` is gone through.
         """
         folder = self.directory / identity
+        if not afresh and self._is_as_before(folder):
+            return Scan((), iter(()))
         with _failing():
-            present = {path.name: name for path, _ in regular(folder) if (name := parsed(path.name))}
+            present = {text: name for text in regular(folder) if (name := parsed(text))}
         told = self._told.setdefault(identity, set())
         gone = set() if afresh else told - present.keys()
         told -= told if afresh else gone
         new = sorted((name, text) for text, name in present.items() if text not in told)
         return Scan(tuple(folder / name for name in gone), self._found(folder, told, [text for _, text in new]))
+
+    def _is_as_before(self, folder: Path) -> bool:
+        """Whether no file came or went since the last scan: then names need not be listed, which may be many."""
+        with _failing():
+            try:
+                changed_ns = folder.lstat().st_mtime_ns
+            except FileNotFoundError:
+                return False
+        if self._looked.get(folder.name) == changed_ns:
+            return True
+        if changed_ns < time.time_ns() - _SETTLED_NS:
+            self._looked[folder.name] = changed_ns
+        return False
 
     def _found(self, folder: Path, told: set[str], names: list[str]) -> Iterator[tuple[Path, Header]]:
         for name in names:
@@ -142,19 +160,21 @@ class DiskStore:
         path = self.directory / identity / str(packed.header.file_name)
         now_ns = time.time_ns()
         self.touch(before, now_ns)  # first, or room would be made by evicting them
-        if not self._is_there(path, packed.header):
+        header = self._at_least(path, packed.header)
+        if header is None:
             with _failing():
                 if not self._put(path, packed):
                     return None
         self._told.setdefault(identity, set()).add(path.name)
         self.deleted = [deleted for deleted in self.deleted if deleted != path]  # what was there was damaged
         self.touch([path], now_ns)
-        return path, packed.header
+        return path, header or packed.header
 
-    def _is_there(self, path: Path, header: Header) -> bool:
-        """Whether there is a file that can do all that one of ``header`` could."""
+    def _at_least(self, path: Path, header: Header) -> Header | None:
+        """Of the file that is there, if it can do all that one of ``header`` could."""
         there = self._header(path)
-        return there is not None and len(there.marks) >= len(header.marks) and there.firsts <= header.firsts
+        enough = there is not None and len(there.marks) >= len(header.marks) and there.firsts <= header.firsts
+        return there if enough else None
 
     def _put(self, path: Path, packed: Packed) -> bool:
         nbytes = packed.header.nbytes
@@ -194,7 +214,8 @@ class DiskStore:
         with _failing():
             for folder in self.room.folders() if identity is None else [self.directory / identity]:
                 self._told.pop(folder.name, None)
-                freed += sum(self.room.remove(path) for path, _ in regular(folder) if parsed(path.name))
+                self._looked.pop(folder.name, None)
+                freed += sum(self.room.remove(folder / name) for name in regular(folder) if parsed(name))
         return freed
 
 

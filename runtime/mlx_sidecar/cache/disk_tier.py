@@ -97,7 +97,7 @@ class DiskTier:
         """As they were after the last job; from any thread."""
         figures = self._worker.figures
         counters = {**figures.counters, "writes_dropped": self._queue.writes_dropped}
-        return figures._replace(counters=counters)
+        return figures._replace(counters=counters, pending_bytes=self._queue.pending_bytes)
 
     def drain(self) -> None:
         """Wait until all that was asked for is done."""

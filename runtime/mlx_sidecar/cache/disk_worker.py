@@ -15,7 +15,7 @@ from .disk_header import Header
 from .disk_names import Namer
 from .disk_queue import Queue, Read
 from .disk_results import Cleared, Deleted, Failed, Fetched, Figures, Result, Scanned, Written
-from .disk_store import DiskFailed, DiskStore
+from .disk_store import COUNTERS, DiskFailed, DiskStore
 from .extent import BLOCK, Extent
 
 # Headers that are read before a waiting read has its turn again.
@@ -38,7 +38,7 @@ class Worker:
         self._state: Literal["off", "on", "failed"] = "on" if directory else "off"
         self._because = ""
         # Replaced as a whole: whoever reads it from another thread sees one moment of it.
-        self.figures = Figures(self._state, "", 0, 0, {})
+        self.figures = Figures(self._state, "", 0, 0, dict.fromkeys(COUNTERS, 0))
 
     def open(self) -> None:
         """Make the directory, and see what it holds. Raises DiskFailed, as every job may."""
@@ -93,7 +93,7 @@ class Worker:
             self._post(Scanned(identity, entries, (), done=done))
 
     def write(self, identity: str, extent: Extent, tokens: array[int], before: Sequence[Path]) -> None:
-        if self._store is None:
+        if self._store is None:  # failed since it was asked for
             return
         parent = self._namer.names(identity, tokens)[extent.start // BLOCK - 1] if extent.start else None
         written = self._store.write(identity, parent, extent, tokens[extent.start :], before)
@@ -138,7 +138,6 @@ class Worker:
         self.settle()
         self._store = None
         self._state, self._because = "failed", because
-        self._queue.drop_writes(None)
         self._post(Failed(because))
 
     def _of(self, identity: str) -> Chains:

@@ -147,7 +147,7 @@ def figures(op: int, models: Registry, caching: Caching | None) -> CacheFigures:
         for name, loaded in models.loaded()
     ]
     if caching is None:
-        return CacheFigures(op, BLOCK, 0, 0, 0, 0, 0, 0, "off", "", "", 0, 0, 0, 0, {}, cards)
+        return CacheFigures(op, BLOCK, 0, 0, 0, 0, 0, 0, "off", "", "", 0, 0, 0, 0, 0, {}, cards)
     store, index, ondisk = caching.store, caching.store.index, caching.disk
     disk = ondisk.tier.figures
     return CacheFigures(
@@ -166,6 +166,7 @@ def figures(op: int, models: Registry, caching: Caching | None) -> CacheFigures:
         disk_bytes=disk.used_bytes,
         disk_blocks=index.disk_blocks,
         disk_files=disk.files,
+        disk_pending_bytes=disk.pending_bytes + caching.unwritten_bytes,
         counters={**store.counters, **disk.counters},
         models=cards,
     )

@@ -64,7 +64,7 @@ class Sharing:
 
 
 def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
-    """The end of the last block of ``leader`` from which others can go on after ``common`` tokens, ``within`` one or only
+    """The end of the block of ``leader`` from which others can go on after ``common`` tokens: ``within`` it, or only
     behind one. The end of its prompt is not to be had before its answer is there, unless a block ends with it."""
     end = -(-common // BLOCK) * BLOCK
     return end if within and end <= len(leader.tokens) else common // BLOCK * BLOCK

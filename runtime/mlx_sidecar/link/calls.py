@@ -9,10 +9,27 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import EngineLost, RpcError
 
-from .messages import EngineStats, Load, Loaded, Models, Progress, QueryModels, QueryStats, Unload, Unloaded
+from .messages import (
+    CacheCleared,
+    CacheFigures,
+    CacheMoved,
+    ClearCache,
+    EngineStats,
+    ExportCache,
+    ImportCache,
+    Load,
+    Loaded,
+    Models,
+    Progress,
+    QueryCache,
+    QueryModels,
+    QueryStats,
+    Unload,
+    Unloaded,
+)
 
-Control = Load | Unload | QueryModels | QueryStats
-Reply = Loaded | Unloaded | Models | EngineStats
+Control = Load | Unload | QueryModels | QueryStats | QueryCache | ClearCache | ExportCache | ImportCache
+Reply = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved
 OnProgress = Callable[[Progress], None]
 
 _MOST_DEATHS = 2  # under one load
@@ -70,8 +87,9 @@ class Calls:
         """
         found = False
         for op, call in list(self._calls.items()):
-            if isinstance(call.message, QueryStats):
-                self.settle(op, EngineLost(because))  # they were the figures of an engine that is gone
+            if isinstance(call.message, QueryStats | QueryCache | ExportCache | ImportCache):
+                # Figures of an engine that is gone; conversations that it had, or is to have, in its memory.
+                self.settle(op, EngineLost(because))
             elif isinstance(call.message, Load) and op in loading:
                 call.deaths += 1
                 if call.deaths >= (_MOST_KILLS if forced else _MOST_DEATHS):

@@ -86,8 +86,8 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     """Decode from ``tokens``. ``emitted`` counts those at their end that were generated before (a restart's replay).
 
     A replay keeps the number it had. ``again``: an engine had accepted it before, so no queue is too long for it.
-    ``warm``: compute the prompt and pin it in the cache; the one token that comes of it is nobody's. ``explain``: tell in
-    ``Finished`` where the prompt left the nearest known one.
+    ``warm``: compute the prompt and pin it in the cache; the one token that comes of it is nobody's. ``explain``: tell
+    in ``Finished`` where the prompt left the nearest known one.
     """
 
     seq: int
@@ -137,7 +137,7 @@ class QueryCache(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClearCache(msgspec.Struct, frozen=True, tag=True):
-    """Forget the blocks of ``model``, or of all models, pinned ones too; those on disk as well unless told otherwise."""
+    """Forget the blocks of ``model``, or of all models, pinned ones too, and those on disk unless told otherwise."""
 
     op: int
     model: str | None = None
@@ -253,13 +253,14 @@ class CacheFigures(msgspec.Struct, frozen=True, tag=True):
     ram_blocks: int
     nodes: int
     index_bytes: int
-    disk_state: str
+    disk_state: Literal["off", "on", "failed"]
     disk_because: str  # with "failed"
     disk_path: str
     disk_limit_bytes: int
     disk_bytes: int
     disk_blocks: int
     disk_files: int
+    disk_pending_bytes: int  # still to be written
     counters: dict[str, int]
     models: list[CachedModel]
 

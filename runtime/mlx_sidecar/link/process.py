@@ -111,6 +111,10 @@ def _command(config: Config, link_fd: int, page_fd: int) -> list[str]:
     command += ["--stall-after-s", str(config.stall_after_s)]
     if config.memory_limit_bytes is not None:
         command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
+    if config.cache_limit_bytes is not None:
+        command += ["--cache-limit-bytes", str(config.cache_limit_bytes)]
+    if config.cache_dir is not None:
+        command += ["--cache-dir", config.cache_dir, "--cache-disk-limit-bytes", str(config.cache_disk_limit_bytes)]
     if config.trace is not None:
         command += ["--trace", config.trace]
     if config.trust_remote_code:

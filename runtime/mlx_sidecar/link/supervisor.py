@@ -18,17 +18,24 @@ from .calls import Calls, Control, OnProgress, Reply
 from .client import Client
 from .faults import error_from
 from .messages import (
+    CacheCleared,
+    CacheFigures,
+    CacheMoved,
     Cancel,
+    ClearCache,
     Dropped,
     EngineStats,
     Evicted,
+    ExportCache,
     Fault,
     Finished,
+    ImportCache,
     Load,
     Loaded,
     Models,
     Pause,
     Progress,
+    QueryCache,
     QueryModels,
     QueryStats,
     Ready,
@@ -126,6 +133,22 @@ class Supervisor:
         if self._engine is None:
             raise self._away()
         return await self._call(QueryStats(self.next_op()), EngineStats)
+
+    async def cache(self) -> CacheFigures:
+        """What the engine that there is has cached. Raises EngineLost if there is none, or it is lost meanwhile."""
+        if self._engine is None:
+            raise self._away()
+        return await self._call(QueryCache(self.next_op()), CacheFigures)
+
+    async def clear_cache(self, message: ClearCache) -> CacheCleared:
+        """Raises what the engine answers."""
+        self.wake()
+        return await self._call(message, CacheCleared)
+
+    async def move_cache(self, message: ExportCache | ImportCache) -> CacheMoved:
+        """Raises what the engine answers, and EngineLost if it is lost meanwhile."""
+        self.wake()
+        return await self._call(message, CacheMoved)
 
     def next_op(self) -> int:
         return next(self._ops)

@@ -40,6 +40,11 @@ class Entry:
         return self._submit.priority
 
     @property
+    def prompt(self) -> array[int]:
+        """Its tokens; not to be changed."""
+        return self._prompt
+
+    @property
     def most_bytes(self) -> int:
         """What prompt and answer may come to."""
         return TOKEN_BYTES * (len(self._prompt) + self._submit.max_tokens)

@@ -152,7 +152,18 @@ class Lifeline:
         # What an earlier engine did is not in the figures of this one.
         timing = stream.timing if stream.interruptions else message.timing
         started = message.started or stream.started
-        self._finish(stream, Ending(message.reason, started, timing, message.cached_tokens, error))
+        ending = Ending(
+            message.reason,
+            started,
+            timing,
+            message.cached_tokens,
+            error,
+            message.cached_disk,
+            message.uncacheable,
+            message.pinned,
+            message.nearest,
+        )
+        self._finish(stream, ending)
 
     def on_dropped(self, message: Dropped) -> None:
         """A step failed: the engine lives, what it had of these sequences does not."""

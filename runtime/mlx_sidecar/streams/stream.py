@@ -14,7 +14,7 @@ from mlx_sidecar_protocol.generate import FinishReason
 from mlx_sidecar_protocol.model import StreamId
 from mlx_sidecar_protocol.notifications import StreamDelta, StreamInterrupted
 
-from ..link.messages import Submit, Timing, TokenLogprob
+from ..link.messages import Nearest, Submit, Timing, TokenLogprob
 from .journal import Entry
 from .logprobs import Logprobs, WithLogprobs
 from .transcript import CHUNK, Transcript
@@ -32,13 +32,20 @@ class StopMatcher(Protocol):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a stream ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done."""
+    """How a stream ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done.
+
+    The rest is what the engine says of the prefix cache; see ``Finished``.
+    """
 
     reason: FinishReason
     started: bool
     timing: Timing
     cached_tokens: int = 0
     error: RpcError | None = None
+    cached_disk: int = 0
+    uncacheable: str = ""
+    pinned: int = 0
+    nearest: Nearest | None = None
 
 
 class Stream:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from mlx_sidecar_protocol.envelope import Encodable
 from mlx_sidecar_protocol.errors import InternalError, RpcError
-from mlx_sidecar_protocol.generate import ErrorData, ErrorObject, GenerateParams, GenerateResult, Timing, Usage
+from mlx_sidecar_protocol.generate import (
+    CachedByTier,
+    CacheExplanation,
+    ErrorData,
+    ErrorObject,
+    GenerateParams,
+    GenerateResult,
+    Timing,
+    Usage,
+)
 
 from ..link import messages as link
 from ..streams.logprobs import WithLogprobs
@@ -30,6 +39,7 @@ class Answer:
     stream: Stream | None
     ending: Ending
     logprobs: bytes | None = None
+    explanation: CacheExplanation | None = None
 
     def __call__(self) -> Encodable:
         result = self._result()
@@ -45,15 +55,23 @@ class Answer:
             finish_reason=reason,
             stop_match=stream.stop_match if stream else None,
             error=_error_object(self.ending.error or InternalError()) if reason == "error" else None,
-            usage=Usage(
-                prompt_tokens=self.prompt_tokens,
-                # Of a stream that was interrupted, what was generated before may have been cached as well.
-                cached_tokens=min(self.ending.cached_tokens, self.prompt_tokens),
-                completion_tokens=stream.transcript.published[1] if stream else 0,
-            ),
+            usage=self._usage(stream.transcript.published[1] if stream else 0),
             timing=self._timing(stream.first_token_at if stream else None),
             last_seq=stream.last_seq if stream else None,
             seed=self.seed,
+            cache=self.explanation,
+        )
+
+    def _usage(self, completion_tokens: int) -> Usage:
+        # Of a stream that was interrupted, what was generated before may have been cached as well.
+        cached = min(self.ending.cached_tokens, self.prompt_tokens)
+        disk = min(self.ending.cached_disk, cached)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=cached,
+            cached_by_tier=CachedByTier(ram=cached - disk, disk=disk),
+            completion_tokens=completion_tokens,
+            uncached_because=self.ending.uncacheable or None,
         )
 
     def _timing(self, first: float | None) -> Timing:

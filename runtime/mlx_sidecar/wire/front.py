@@ -15,7 +15,13 @@ from mlx_sidecar_protocol.lifecycle import negotiate
 from mlx_sidecar_protocol.limits import Limits
 from mlx_sidecar_protocol.model import Received, Sent
 from mlx_sidecar_protocol.notifications import EngineState, EngineStateParams
-from mlx_sidecar_protocol.operations import InitializeParams, InitializeResult, ServerCapabilities, ServerLimits
+from mlx_sidecar_protocol.operations import (
+    CacheTiers,
+    InitializeParams,
+    InitializeResult,
+    ServerCapabilities,
+    ServerLimits,
+)
 from mlx_sidecar_protocol.registry import METHODS
 
 from ..config import Config
@@ -27,6 +33,7 @@ from ..observe import logs
 from ..streams.journal import Journal
 from ..streams.lifeline import Lifeline
 from ..streams.registry import Streams
+from .cache import CacheHandlers
 from .dispatcher import Method
 from .generate import Generator
 from .handlers import SERVER, Handlers
@@ -95,6 +102,7 @@ class _Front:
         handlers = Handlers(
             self._instance, self._catalog, self._streams, self._lifeline, self._journal, self._engine, self._notify
         )
+        caching = CacheHandlers(self._catalog, self._streams, self._lifeline, self._engine)
         tasks: dict[str, Callable[..., Any]] = {
             "generate": Generator(self._catalog, self._streams, self._lifeline),
             "load": handlers.load,
@@ -104,6 +112,11 @@ class _Front:
             "detokenize": handlers.detokenize,
             "render": handlers.render,
             "stats": handlers.stats,
+            "cache/stats": caching.stats,
+            "cache/clear": caching.clear,
+            "cache/warm": caching.warm,
+            "cache/export": caching.export,
+            "cache/import": caching.import_,
         }
         quick: dict[str, Callable[..., Any]] = {
             "stream/cancel": handlers.stream_cancel,
@@ -134,6 +147,7 @@ class _Front:
                 methods=[name for name, spec in METHODS.items() if spec.direction == "host-to-sidecar"],
                 generate_parameters=list(GenerateParams.model_fields),
                 autoload=self._config.autoload,
+                cache=CacheTiers(ram=self._config.caches, disk=self._config.cache_dir is not None),
             ),
             limits=ServerLimits(
                 frame_bytes=self._limits.frame_bytes,

@@ -23,7 +23,7 @@ from ..text.tokenizer import TextModel
 from .answer import Answer, encoded_logprobs, never_begun
 from .context import RequestContext
 from .offload import off_loop
-from .prompt import prompt_tokens
+from .prompt import check_vocabulary, explained, prompt_tokens
 
 _COLDEST = 1e-30  # below it nothing but the likeliest token is ever drawn, and float32 ends
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
@@ -49,6 +49,7 @@ class _Job:
     arrived: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
     load_s: float = 0.0
+    text: TextModel | None = None
     stream: Stream | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +78,7 @@ class Generator:
             _raise_what_never_started(job, ending)
             # While the name is taken: deltas of another stream must not come before this one's answer.
             logprobs = await encoded_logprobs(params, job.stream)
+            explanation = await explained(params, job.text, job.stream, ending) if params.explain_cache else None
         return Answer(
             params=params,
             seed=job.seed,
@@ -86,6 +88,7 @@ class Generator:
             stream=job.stream,
             ending=ending,
             logprobs=logprobs,
+            explanation=explanation,
         )
 
     async def _attempt(self, job: _Job) -> Ending:
@@ -107,6 +110,9 @@ class Generator:
         # A load that another request began has taken longer than this one has waited.
         job.load_s = min(load_s, time.monotonic() - job.arrived)
         tokens = await prompt_tokens(text, params, card.vocabulary)
+        check_vocabulary("stop_tokens", params.stop_tokens or (), card.vocabulary)
+        check_vocabulary("logit_bias", params.token_bias, card.vocabulary)
+        job.text = text
         job.prompt_tokens = len(tokens)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
@@ -163,6 +169,7 @@ def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
         stop_tokens=sorted(stops),
         priority=params.priority,
         deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
+        explain=params.explain_cache,
     )
 
 

@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Any
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import GenerateParams, Message
+from mlx_sidecar_protocol.generate import CacheExplanation, Message, Prompted
 
+from ..streams.stream import Ending, Stream
 from ..text.budget import TooLong
 from ..text.tokenizer import TextModel
 from .large import SLICE
@@ -20,30 +21,29 @@ from .offload import off_loop
 _LONG_CHATS = ThreadPoolExecutor(2, thread_name_prefix="chat")
 
 
-async def prompt_tokens(text: TextModel, params: GenerateParams, vocabulary: int) -> list[int]:
+async def prompt_tokens(
+    text: TextModel, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
+) -> list[int]:
     """The prompt as tokens, whichever of the three ways it was given.
 
     Raises InvalidParams if it has none, or for an id at or beyond ``vocabulary`` wherever ids are given.
     """
-    source, tokens = await _tokens(text, params)
+    tokens = await _tokens(text, params, add_generation_prompt)
     if not tokens:
-        raise InvalidParams.field(source, "it has no tokens: there is nothing to continue", "empty_prompt")
+        raise InvalidParams.field(params.source, "it has no tokens: there is nothing to continue", "empty_prompt")
     # A tokenizer may know more tokens than its model, so a prompt of text is looked at like one of tokens.
-    await off_loop(_check_vocabulary, source, tokens, vocabulary)
-    _check_vocabulary("stop_tokens", params.stop_tokens or (), vocabulary)
-    _check_vocabulary("logit_bias", params.token_bias, vocabulary)
+    await off_loop(check_vocabulary, params.source, tokens, vocabulary)
     return tokens
 
 
-async def _tokens(text: TextModel, params: GenerateParams) -> tuple[str, list[int]]:
-    """The prompt, and the name of the parameter that it came under."""
+async def _tokens(text: TextModel, params: Prompted, add_generation_prompt: bool) -> list[int]:
     if params.tokens is not None:
-        return "tokens", params.tokens
+        return params.tokens
     if params.messages is not None:
-        rendered = await chat_text(text, params.messages, params.tools, True, params.template_args)
-        return "messages", await off_loop(text.encode, rendered, False)
+        how = (params.messages, params.tools, add_generation_prompt, params.template_args)
+        return await off_loop(text.encode, await chat_text(text, *how), False)
     assert params.prompt is not None
-    return "prompt", await off_loop(text.encode, params.prompt, True)
+    return await off_loop(text.encode, params.prompt, True)
 
 
 async def chat_text(
@@ -76,10 +76,24 @@ def _render(
     return text.render(plain, tools, add_generation_prompt, template_args or {}, brief=brief)
 
 
-def _check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
+def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
     """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong."""
     ids = iter(tokens)
     # Slice by slice: over a million ids at once the interpreter would be held for long.
     worst = max((max(part) for part in iter(lambda: list(islice(ids, SLICE)), [])), default=0)
     if worst >= size:
         raise InvalidParams.field(name, f"token {worst} is outside the vocabulary of {size}", "unknown_token")
+
+
+async def explained(
+    params: Prompted, text: TextModel | None, stream: Stream | None, ending: Ending
+) -> CacheExplanation | None:
+    """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
+    from ..text.explain import Given, explain
+
+    if text is None or stream is None:
+        return None
+    messages = [message.for_template() for message in params.messages or ()]
+    given = Given(params.source, messages, params.tools, params.template_args)
+    tokens = stream.entry.prompt.tolist()
+    return await off_loop(explain, text, given, tokens, ending.nearest, ending.uncacheable)

@@ -1,0 +1,101 @@
+"""Which part of a rendered chat comes from which field of what the host gave.
+
+The chat is rendered once more with marks around every text in it. If that, without the marks, is the chat again, the
+marks tell exactly; a template that looks at texts may render something else, and then texts are looked for in order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mlx_sidecar_protocol.errors import RpcError
+
+Path = tuple[str | int, ...]
+Render = Callable[[Any, Any, Any], str]
+
+# Templates compare these with words of their own; they are never where prompts differ without differing elsewhere.
+_LEFT_ALONE = ("role", "type")
+# Code points that no text should have: what is marked is between the last two, by number.
+_BEGIN, _NUMBERED, _END = "\ue0a0", "\ue0a1", "\ue0a2"
+_ESCAPED = {mark: json.dumps(mark)[1:-1] for mark in (_BEGIN, _NUMBERED, _END)}  # as a template's tojson may write them
+_MARK = re.compile(
+    f"(?:{_BEGIN}|{re.escape(_ESCAPED[_BEGIN])})(\\d+)(?:{_NUMBERED}|{re.escape(_ESCAPED[_NUMBERED])})"
+    f"|(?:{_END}|{re.escape(_ESCAPED[_END])})"
+)
+
+
+class Region(NamedTuple):
+    """Characters ``start`` to ``stop`` of the chat are those of the field that ``path`` leads to."""
+
+    start: int
+    stop: int
+    path: Path
+
+
+def regions(
+    rendered: str,
+    render: Render,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    template_args: Mapping[str, Any] | None,
+) -> list[Region]:
+    """Of the chat ``rendered``, in order, as far as they can be found. ``render`` makes a chat of the three."""
+    given = {"messages": messages, "tools": tools, "template_args": template_args}
+    texts: list[tuple[Path, str]] = []
+    marked = {name: _marked(value, (name,), texts) for name, value in given.items()}
+    if any(mark in rendered for mark in (_BEGIN, _NUMBERED, _END)):
+        return list(_looked_for(rendered, texts))
+    try:
+        with_marks = render(marked["messages"], marked["tools"], marked["template_args"])
+    except RpcError:  # the template objects to a text with marks in it
+        return list(_looked_for(rendered, texts))
+    plain, found = _unmarked(with_marks, texts)
+    return found if plain == rendered else list(_looked_for(rendered, texts))
+
+
+def _marked(value: Any, path: Path, texts: list[tuple[Path, str]]) -> Any:
+    """``value`` with marks around all its texts, which are noted in ``texts``; what is white around them stays so."""
+    if isinstance(value, Mapping):
+        return {key: _marked(each, (*path, str(key)), texts) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(each, (*path, number), texts) for number, each in enumerate(value)]
+    if not isinstance(value, str) or not value.strip() or path[-1] in _LEFT_ALONE:
+        return value
+    core = value.strip()
+    texts.append((path, core))
+    before, _, after = value.partition(core)
+    return f"{before}{_BEGIN}{len(texts) - 1}{_NUMBERED}{core}{_END}{after}"
+
+
+def _unmarked(with_marks: str, texts: list[tuple[Path, str]]) -> tuple[str, list[Region]]:
+    parts: list[str] = []
+    found: list[Region] = []
+    open_: list[tuple[int, int]] = []
+    length = at = 0
+    for mark in _MARK.finditer(with_marks):
+        parts.append(with_marks[at : mark.start()])
+        length += len(parts[-1])
+        at = mark.end()
+        if mark[1] is not None:
+            open_.append((int(mark[1]), length))
+        elif open_:
+            number, start = open_.pop()
+            if number < len(texts):
+                found.append(Region(start, length, texts[number][0]))
+    parts.append(with_marks[at:])
+    return "".join(parts), sorted(found)
+
+
+def _looked_for(rendered: str, texts: list[tuple[Path, str]]) -> Iterator[Region]:
+    """Tools first, as templates have them; then each text behind the one before it, as it is or as JSON writes it."""
+    at = 0
+    for path, text in sorted(texts, key=lambda each: each[0][0] == "messages"):
+        for form in dict.fromkeys((text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])):
+            start = rendered.find(form, at)
+            if start >= 0:
+                at = start + len(form)
+                yield Region(start, at, path)
+                break

@@ -1,0 +1,130 @@
+"""The operations of the prefix cache."""
+
+from __future__ import annotations
+
+from mlx_sidecar_protocol import cache as c
+from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, InternalError, InvalidParams, ModelNotLoaded
+from mlx_sidecar_protocol.operations import NoParams
+
+from ..link import messages as link
+from ..link.supervisor import Supervisor
+from ..models.catalog import Catalog
+from ..streams.lifeline import Lifeline
+from ..streams.registry import Streams
+from ..streams.stream import Ending, Stream
+from ..text.stops import StopMatcher
+from ..text.tokenizer import TextModel
+from .context import RequestContext
+from .prompt import prompt_tokens
+
+
+class CacheHandlers:
+    """One per front."""
+
+    def __init__(self, catalog: Catalog, streams: Streams, lifeline: Lifeline, engine: Supervisor) -> None:
+        self._catalog = catalog
+        self._streams = streams
+        self._lifeline = lifeline
+        self._engine = engine
+
+    async def stats(self, context: RequestContext, params: NoParams) -> c.CacheStatsResult:
+        return _stats(await self._engine.cache())
+
+    async def clear(self, context: RequestContext, params: c.CacheClearParams) -> c.CacheClearResult:
+        message = link.ClearCache(self._engine.next_op(), params.model, params.disk)
+        cleared = await self._engine.clear_cache(message)
+        return c.CacheClearResult(ram_bytes=cleared.ram_bytes, disk_bytes=cleared.disk_bytes)
+
+    async def warm(self, context: RequestContext, params: c.CacheWarmParams) -> c.CacheWarmResult:
+        card, text, tokens = await self._prompt(params)
+        if len(tokens) >= card.context_length:
+            raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
+        ending = await self._warmed(context, params, text, tokens)
+        if isinstance(ending.error, ModelNotLoaded) and not self._catalog.is_leaving(params.model):
+            self._catalog.evicted(params.model)  # since we looked; once is bad luck, twice is an answer
+            await self._catalog.ready(params.model)
+            ending = await self._warmed(context, params, text, tokens)
+        if ending.reason == "error":
+            raise ending.error or InternalError()
+        if ending.reason == "cancelled":
+            raise Cancelled
+        return c.CacheWarmResult(
+            tokens=len(tokens),
+            cached_tokens=min(ending.cached_tokens, len(tokens)),
+            pinned_tokens=ending.pinned,
+            prefill_s=ending.timing.prefill_s,
+        )
+
+    async def _warmed(
+        self, context: RequestContext, params: c.CacheWarmParams, text: TextModel, tokens: list[int]
+    ) -> Ending:
+        """A stream that nobody hears, and whose one token is nobody's: its prompt is what counts."""
+        submit = link.Submit(
+            self._streams.next_number(),
+            params.model,
+            tokens,
+            link.Sampling(),
+            1,
+            [],
+            priority=params.priority,
+            warm=True,
+        )
+        stream = Stream(submit, None, text.detokenizer(), StopMatcher([]))
+        with self._lifeline.carrying(stream):
+            context.on_cancel(lambda: self._lifeline.end(stream, "cancelled"))
+            return await stream.ended
+
+    async def export(self, context: RequestContext, params: c.CacheExportParams) -> c.CacheFileResult:
+        _, _, tokens = await self._prompt(params)
+        message = link.ExportCache(self._engine.next_op(), params.model, tokens, params.path)
+        try:
+            moved = await self._engine.move_cache(message)
+        except InvalidParams as error:  # the engine knows tokens only, not what they came as
+            first = error.details["errors"][0]
+            if first["loc"] != ["tokens"]:
+                raise
+            raise InvalidParams.field(params.source, first["msg"], "nothing_cached") from error
+        return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
+
+    async def import_(self, context: RequestContext, params: c.CacheImportParams) -> c.CacheFileResult:
+        await self._catalog.ready(params.model)
+        moved = await self._engine.move_cache(link.ImportCache(self._engine.next_op(), params.model, params.path))
+        return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
+
+    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, TextModel, list[int]]:
+        card, text, _ = await self._catalog.ready(params.model)
+        opens = params.add_generation_prompt
+        return card, text, await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
+
+
+def _stats(figures: link.CacheFigures) -> c.CacheStatsResult:
+    return c.CacheStatsResult(
+        block_tokens=figures.block_tokens,
+        ram=c.MemoryTier(
+            limit_bytes=figures.ram_limit_bytes,
+            used_bytes=figures.ram_bytes,
+            pinned_bytes=figures.pinned_bytes,
+            blocks=figures.ram_blocks,
+        ),
+        disk=c.DiskTier(
+            state=figures.disk_state,
+            because=figures.disk_because or None,
+            path=figures.disk_path or None,
+            limit_bytes=figures.disk_limit_bytes if figures.disk_path else None,
+            used_bytes=figures.disk_bytes,
+            pending_bytes=figures.disk_pending_bytes,
+            blocks=figures.disk_blocks,
+            files=figures.disk_files,
+        ),
+        index=c.PrefixIndex(nodes=figures.nodes, nbytes=figures.index_bytes),
+        counters=figures.counters,
+        models=[
+            c.CachedModel(
+                model=model.model,
+                cacheable=not model.because,
+                identity=model.identity or None,
+                because=model.because or None,
+            )
+            for model in figures.models
+        ],
+    )
