@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from mlx_sidecar.cache.caching import Caching
-from mlx_sidecar.cache.disk_results import Result
-from mlx_sidecar.cache.disk_tier import DiskTier
+from mlx_sidecar.cache.disk.results import Result
+from mlx_sidecar.cache.disk.tier import DiskTier
 from mlx_sidecar.cache.identity import identity
 from mlx_sidecar.cache.ondisk import OnDisk
 from mlx_sidecar.cache.store import Store

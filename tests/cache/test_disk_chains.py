@@ -8,11 +8,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.cache.disk_chains import Chains
-from mlx_sidecar.cache.disk_format import pack
-from mlx_sidecar.cache.disk_header import Header
-from mlx_sidecar.cache.disk_names import FileName, Namer, from_little, little, names, parsed
-from mlx_sidecar.cache.disk_results import Entry
+from mlx_sidecar.cache.disk.chains import Chains
+from mlx_sidecar.cache.disk.format import pack
+from mlx_sidecar.cache.disk.header import Header
+from mlx_sidecar.cache.disk.names import FileName, Namer, from_little, little, names, parsed
+from mlx_sidecar.cache.disk.results import Entry
 from mlx_sidecar.cache.extent import BLOCK, Extent
 from tests.support.extents import IDENTITY, OTHER, prompt
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_sidecar.cache.disk_results import Exported, Imported, Scanned
+from mlx_sidecar.cache.disk.results import Exported, Imported, Scanned
 from mlx_sidecar.cache.extent import BLOCK, Extent
 from tests.support.disk_loop import Start, loops
 from tests.support.extents import EVER, IDENTITY, OTHER, extent, prompt, same

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from mlx_sidecar.cache.disk_format import Packed, Reader, pack, read_header, write_file
-from mlx_sidecar.cache.disk_header import VERSION, Damaged, Foreign
+from mlx_sidecar.cache.disk.format import Packed, Reader, pack, read_header, write_file
+from mlx_sidecar.cache.disk.header import VERSION, Damaged, Foreign
 from mlx_sidecar.cache.extent import BLOCK, Extent, Span
 from tests.support.extents import EVER, IDENTITY, extent, parent, prompt, same
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.cache.disk_store import DiskStore
+from mlx_sidecar.cache.disk.store import DiskStore
 from tests.support.disk_process import check
 from tests.support.extents import EVER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlx_sidecar.cache.disk_queue import Queue, Read
+from mlx_sidecar.cache.disk.queue import Queue, Read
 from tests.support.extents import EVER, IDENTITY, OTHER
 
 A, B = Path("a"), Path("b")

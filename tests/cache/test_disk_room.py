@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.cache.disk_store import DiskStore
+from mlx_sidecar.cache.disk.store import DiskStore
 from mlx_sidecar.cache.extent import BLOCK
 from tests.support.extents import EVER, IDENTITY, chain, extent, parent, prompt, write
 

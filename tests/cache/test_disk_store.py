@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.cache.disk_store import DiskFailed, DiskStore
+from mlx_sidecar.cache.disk.store import DiskFailed, DiskStore
 from mlx_sidecar.cache.extent import BLOCK
 from tests.support.extents import EVER, IDENTITY, OTHER, chain, extent, parent, prompt, same, write
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_sidecar.cache.disk_results import Cleared, Deleted, Failed, Fetched, Scanned, Written
+from mlx_sidecar.cache.disk.results import Cleared, Deleted, Failed, Fetched, Scanned, Written
 from mlx_sidecar.cache.extent import BLOCK, Extent
 from tests.support.disk_loop import Start, loops
 from tests.support.extents import IDENTITY, OTHER, extent, prompt, same

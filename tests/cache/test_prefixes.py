@@ -1,5 +1,5 @@
-"""The prefixes of a model over the store: whatever was put in, evicted and pinned, a prompt is given what was computed of
-exactly its own tokens. An entry here is a number that all tokens up to its own have gone into."""
+"""The prefixes of a model over the store: whatever was put in, evicted and pinned, a prompt is given what was computed
+of exactly its own tokens. An entry here is a number that all tokens up to its own have gone into."""
 
 from __future__ import annotations
 

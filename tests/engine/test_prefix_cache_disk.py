@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -196,7 +195,7 @@ def test_a_full_disk_switches_the_tier_off_and_generation_goes_on(tmp_path: Path
 
 def test_the_bound_on_disk_is_kept_and_what_was_used_last_stays(tmp_path: Path, random_models: Path) -> None:
     limit = 600_000
-    prompts = [[random.Random(seed).randrange(300)] + PROMPT[: 300 + seed] for seed in range(8)]
+    prompts = [[random.Random(seed).randrange(300), *PROMPT[: 300 + seed]] for seed in range(8)]
     with engine_on(tmp_path, random_models, "qwen3", more=("--cache-disk-limit-bytes", str(limit))) as engine:
         blocks = 0
         for prompt in prompts:
@@ -214,7 +213,7 @@ def test_the_directory_is_its_owners_only(tmp_path: Path, random_models: Path) -
     with engine_on(directory, random_models, "qwen3") as engine:
         engine.generate("qwen3", PROMPT, 1)
         written(engine)
-    modes = {os.stat(path).st_mode & 0o077 for path in [directory, *directory.rglob("*")]}
+    modes = {path.stat().st_mode & 0o077 for path in [directory, *directory.rglob("*")]}
     assert modes == {0}
 
 

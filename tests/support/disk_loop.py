@@ -10,8 +10,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from mlx_sidecar.cache.disk_results import Fetched, Result, Written
-from mlx_sidecar.cache.disk_tier import DiskTier
+from mlx_sidecar.cache.disk.results import Fetched, Result, Written
+from mlx_sidecar.cache.disk.tier import DiskTier
 from mlx_sidecar.cache.extent import BLOCK, Extent
 from tests.support.extents import EVER, IDENTITY, OTHER, extent
 

@@ -9,9 +9,9 @@ from array import array
 from itertools import count
 from pathlib import Path
 
-from mlx_sidecar.cache.disk_results import Result
-from mlx_sidecar.cache.disk_store import DiskStore
-from mlx_sidecar.cache.disk_tier import DiskTier
+from mlx_sidecar.cache.disk.results import Result
+from mlx_sidecar.cache.disk.store import DiskStore
+from mlx_sidecar.cache.disk.tier import DiskTier
 from mlx_sidecar.cache.extent import BLOCK, Extent
 from tests.support.extents import IDENTITY, extent, prompt, same
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_sidecar.cache.disk_names import names
-from mlx_sidecar.cache.disk_store import DiskStore
+from mlx_sidecar.cache.disk.names import names
+from mlx_sidecar.cache.disk.store import DiskStore
 from mlx_sidecar.cache.extent import BLOCK, Extent, Span
 
 IDENTITY = "0123456789abcdef0123456789abcdef"

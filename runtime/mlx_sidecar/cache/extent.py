@@ -10,6 +10,15 @@ if TYPE_CHECKING:  # the loop knows extents, and serves the fake engine as well
 BLOCK = 64
 """Tokens of a block: the unit that has a name, is shared, and is found again."""
 
+EXTENT_BYTES = 4 << 20
+"""An extent of several blocks has no more: one is read back while the interpreter is held, a millisecond a megabyte."""
+
+
+def runs(start: int, stop: int, token_bytes: int) -> list[tuple[int, int]]:
+    """Tokens ``start``, where a block begins, to ``stop`` as the runs of blocks that make an extent each."""
+    most = max(1, EXTENT_BYTES // max(1, token_bytes * BLOCK)) * BLOCK
+    return [(begin, min(begin + most, stop)) for begin in range(start, stop, most)]
+
 
 class Span(NamedTuple):
     """Entries of layers that see equally far and have one shape, for the tokens from ``first`` to the extent's end.

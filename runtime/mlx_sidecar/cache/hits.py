@@ -20,6 +20,11 @@ class SpanShape(NamedTuple):
     dtype: str
 
 
+def _width(dtype: str) -> int:
+    """Bytes of a number of a type such as ``mlx.core.bfloat16``."""
+    return int("".join(filter(str.isdigit, dtype.rpartition(".")[2])) or 8) // 8
+
+
 class Needs(NamedTuple):
     """What a model needs to go on at a position.
 
@@ -42,6 +47,11 @@ class Needs(NamedTuple):
         ]
         marks = tuple(None if mark is None else (tuple(mark.shape), str(mark.dtype)) for mark in extent.marks)
         return len(extent.spans) == len(self.shapes) and spans == wanted and marks in ((), self.states)
+
+    @property
+    def token_bytes(self) -> int:
+        """What a token takes in all spans together."""
+        return sum(shape.members * shape.heads * shape.size * _width(shape.dtype) for shape in self.shapes)
 
     @property
     def fades(self) -> bool:

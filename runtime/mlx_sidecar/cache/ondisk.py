@@ -9,14 +9,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .disk_results import Deleted, Entry, Fetched, Result, Scanned, Written
+from .disk.results import Deleted, Entry, Fetched, Result, Scanned, Written
 from .extent import Extent
 from .hits import Piece, joined, usable
 from .prefixes import Prefixes
 from .store import Found
 
 if TYPE_CHECKING:  # it brings mlx
-    from .disk_tier import DiskTier
+    from .disk.tier import DiskTier
 
 
 @dataclass(slots=True)
@@ -177,7 +177,10 @@ class OnDisk:
         if prefixes is None:
             return
         for entry in entries:
-            if entry.path in self._numbers or self._serves(prefixes, entry):
+            if (known := self._numbers.get(entry.path)) is not None:
+                self._files[known].entry = entry  # it may hold more than it did
+                continue
+            if self._serves(prefixes, entry):
                 continue
             number = self._next
             try:

@@ -115,7 +115,7 @@ def _mlx(options: argparse.Namespace, wanted_bytes: int | None, inbox: Inbox) ->
     from ..models.policy import settle
 
     policy = settle(options.numerics)
-    from ..cache.disk_tier import DiskTier
+    from ..cache.disk.tier import DiskTier
     from .mlx_backend import MlxBackend
 
     limit_bytes = wanted_bytes or policy.limit_bytes

@@ -10,7 +10,7 @@ from typing import Any
 from mlx_sidecar_protocol.errors import InvalidParams, OutOfMemory, RpcError, UnsupportedParameter
 
 from ..cache.caching import Caching
-from ..cache.disk_results import Cleared, Exported, Imported
+from ..cache.disk.results import Cleared, Exported, Imported
 from ..cache.extent import BLOCK
 from ..cache.prefixes import Prefixes
 from ..link.messages import (

@@ -8,7 +8,7 @@ import socket
 import threading
 from queue import Empty, SimpleQueue
 
-from ..cache.disk_results import Result
+from ..cache.disk.results import Result
 from ..link.codec import Decoder
 from ..link.messages import Stop, ToEngine
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
 from ..cache.caching import Caching
-from ..cache.disk_results import Result
+from ..cache.disk.results import Result
 from ..link.codec import encode
 from ..link.messages import (
     Cancel,

@@ -81,7 +81,7 @@ class MergedForward:
         start = extents[-1].stop // BLOCK * BLOCK if extents else start
         if start < stop:
             caches = self._extract(row) if row in self._members else own.caches
-            extents.append(self._shelving.take(caches, own.length, start, stop))
+            extents += self._shelving.take(caches, own.length, start, stop)
         own.start = stop // BLOCK * BLOCK
         for extent in extents:
             mx.async_eval([span.data for span in extent.spans], [mark for mark in extent.marks if mark is not None])
@@ -132,7 +132,7 @@ class MergedForward:
         for stop in [*self._shelving.stops(begin, end, own.branches, ends=part.samples), end]:
             logits = self._head.run(lambda x: x[:, -1:], tokens[:, begin - own.length : stop - own.length], own.caches)
             if stop < end:
-                own.taken.append(self._shelving.take(own.caches, stop, own.start, stop))
+                own.taken += self._shelving.take(own.caches, stop, own.start, stop)
                 own.start = stop
             begin = stop
         return logits[:, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlx_sidecar_protocol.errors import OutOfMemory, UnsupportedParameter
 
 from ..cache.caching import Caching
-from ..cache.disk_results import Cleared, Exported, Imported, Result
+from ..cache.disk.results import Cleared, Exported, Imported, Result
 from ..link.messages import ToFront
 from ..models.registry import Registry
 from .desk import Desk

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..cache.extent import BLOCK, Extent, Span
+from ..cache.extent import BLOCK, Extent, Span, runs
 from ..cache.hits import Needs, SpanShape
 from ..cache.prefixes import Hit
 from .mlxlm import ArraysCache, KVCache, RotatingKVCache, make_prompt_cache
@@ -74,8 +74,11 @@ class Shelving:
             stops.add((end - 1) // BLOCK * BLOCK)
         return sorted(stop for stop in stops if begin < stop < end)
 
-    def take(self, caches: list[Any], length: int, start: int, stop: int) -> Extent:
+    def take(self, caches: list[Any], length: int, start: int, stop: int) -> list[Extent]:
         """Tokens ``start`` to ``stop`` of caches that hold ``length``, as far as they hold them; lazily."""
+        return [self._take(caches, length, *run) for run in runs(start, stop, self.needs.token_bytes)]
+
+    def _take(self, caches: list[Any], length: int, start: int, stop: int) -> Extent:
         found = list(leaves(caches))
         spans = tuple(
             _span([_entries(found[leaf], part) for leaf, part in group], length, start, stop) for group in self._groups

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from ...cache.extent import Extent, Span
+from ...cache.extent import Extent, Span, runs
 from ...cache.hits import Needs, SpanShape
 from ...cache.prefixes import NOTHING, Hit
 from ..forward import Part
@@ -122,10 +122,13 @@ class FlatForward:
                     self._caches[layer].rest()
 
     def capture(self, row: int, start: int, stop: int) -> list[Extent]:
-        spans = tuple(self._span(row, group, start, stop) for group in self._groups)
+        extents = [
+            Extent(begin, end, tuple(self._span(row, group, begin, end) for group in self._groups))
+            for begin, end in runs(start, stop, self.needs.token_bytes)
+        ]
         # Before the next step writes to the pools.
-        mx.async_eval([span.data for span in spans])
-        return [Extent(start, stop, spans)]
+        mx.async_eval([span.data for extent in extents for span in extent.spans])
+        return extents
 
     def _span(self, row: int, group: _Group, start: int, stop: int) -> Span:
         """A copy of what is there of the row's tokens ``start`` to ``stop``: where a layer has a window, the last."""

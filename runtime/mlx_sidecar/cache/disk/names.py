@@ -8,7 +8,7 @@ from array import array
 from hashlib import blake2b
 from typing import NamedTuple
 
-from .extent import BLOCK
+from ..extent import BLOCK
 
 NAME_BYTES = 16
 IDENTITY = re.compile(r"[0-9a-f]{1,64}")

@@ -6,7 +6,7 @@ from array import array
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .extent import Extent
+from ..extent import Extent
 
 
 class Entry(NamedTuple):

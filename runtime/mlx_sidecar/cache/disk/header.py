@@ -16,9 +16,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 import xxhash
 
-from .disk_arrays import KINDS
-from .disk_names import IDENTITY, NAME_BYTES, FileName, from_little, little, names
-from .extent import BLOCK
+from ..extent import BLOCK
+from .arrays import KINDS
+from .names import IDENTITY, NAME_BYTES, FileName, from_little, little, names
 
 VERSION = "mlx-sidecar prefix 1"
 # Tokens are the most of a header. A million of them take 5.4 MB; a file of the tier has a few hundred.

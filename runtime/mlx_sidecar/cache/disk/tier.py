@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from .disk_files import exported, imported
-from .disk_queue import Queue, Read
-from .disk_results import Figures, Result
-from .disk_store import DiskFailed
-from .disk_worker import Worker
-from .extent import Extent
+from ..extent import Extent
+from .files import exported, imported
+from .queue import Queue, Read
+from .results import Figures, Result
+from .store import DiskFailed
+from .worker import Worker
 
 # What waits to be written is memory that the cache in RAM has perhaps given up already.
 PENDING_LIMIT_BYTES = 512 << 20

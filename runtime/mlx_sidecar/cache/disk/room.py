@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .disk_format import TEMPORARY
-from .disk_names import IDENTITY, parsed
+from .format import TEMPORARY
+from .names import IDENTITY, parsed
 
 # Below the limit by this share, so that room is not made for every single write.
 _SLACK = 1 / 12

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .disk_header import Header
-from .disk_results import Entry
-from .extent import BLOCK
+from ..extent import BLOCK
+from .header import Header
+from .results import Entry
 
 # Of what is taken at once: each entry has all tokens of its prompt, and prompts may be long.
 _MOST_ENTRIES, _MOST_TOKENS = 256, 1 << 22

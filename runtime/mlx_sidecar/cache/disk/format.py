@@ -17,9 +17,9 @@ import numpy as np
 import xxhash
 from typing_extensions import Buffer
 
-from .disk_arrays import KINDS, content, from_content, kind_name
-from .disk_header import Damaged, Described, Foreign, Header, Tensor, decoded, encoded, length
-from .extent import Extent, Span
+from ..extent import Extent, Span
+from .arrays import KINDS, content, from_content, kind_name
+from .header import Damaged, Described, Foreign, Header, Tensor, decoded, encoded, length
 
 TEMPORARY = ".tmp"
 # Most headers are read at once with this much.

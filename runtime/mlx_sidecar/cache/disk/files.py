@@ -6,10 +6,10 @@ import stat
 from array import array
 from pathlib import Path
 
-from .disk_format import Reader, pack, write_file
-from .disk_header import Damaged, Foreign
-from .disk_results import Exported, Imported
-from .extent import Extent
+from ..extent import Extent
+from .format import Reader, pack, write_file
+from .header import Damaged, Foreign
+from .results import Exported, Imported
 
 
 def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[int]) -> Exported:

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from .disk_format import Packed, Reader, pack, read_header, write_file
-from .disk_header import Damaged, Foreign, Header
-from .disk_names import parsed
-from .disk_room import Room, regular
-from .extent import Extent
+from ..extent import Extent
+from .format import Packed, Reader, pack, read_header, write_file
+from .header import Damaged, Foreign, Header
+from .names import parsed
+from .room import Room, regular
 
 COUNTERS = (
     "disk_reads",

@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from .disk_chains import Chains, entry
-from .disk_header import Header
-from .disk_names import Namer
-from .disk_queue import Queue, Read
-from .disk_results import Cleared, Deleted, Failed, Fetched, Figures, Result, Scanned, Written
-from .disk_store import COUNTERS, DiskFailed, DiskStore
-from .extent import BLOCK, Extent
+from ..extent import BLOCK, Extent
+from .chains import Chains, entry
+from .header import Header
+from .names import Namer
+from .queue import Queue, Read
+from .results import Cleared, Deleted, Failed, Fetched, Figures, Result, Scanned, Written
+from .store import COUNTERS, DiskFailed, DiskStore
 
 # Headers that are read before a waiting read has its turn again.
 _SCAN_HEADERS = 64
