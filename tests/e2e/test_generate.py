@@ -72,7 +72,13 @@ def test_a_streamed_answer_without_echo_leaves_the_text_to_the_deltas() -> None:
 def test_usage_and_seed_tell_what_happened() -> None:
     with sidecar(*FAKE) as process:
         result = process.call("generate", {"model": "fake?tokens=12", "prompt": "four", "seed": 99})
-        assert result["usage"] == {"prompt_tokens": 4, "cached_tokens": 0, "completion_tokens": 12}
+        assert result["usage"] == {
+            "prompt_tokens": 4,
+            "cached_tokens": 0,
+            "cached_by_tier": {"ram": 0, "disk": 0},
+            "completion_tokens": 12,
+            "uncached_because": "a fake model has no keys and values",
+        }
         assert result["seed"] == 99
         unseeded = process.call("generate", {"model": "fake?tokens=12", "prompt": "four"})
         again = process.call("generate", {"model": "fake?tokens=12", "prompt": "four", "seed": unseeded["seed"]})

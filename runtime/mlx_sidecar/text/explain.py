@@ -82,7 +82,8 @@ def explain(
     before = text.decode(tokens[max(0, common - _LOOKED_AT) : common])
     here, there = text.decode(tokens[common : common + _LOOKED_AT]), text.decode(other[:_LOOKED_AT])
     because = _because(before, here, there) if other else "new_text"
-    where = _place(text, given, tokens, common, ended=not other)
+    # Two tokens that differ may begin alike.
+    where = _place(text, given, tokens, common, _same(here, there), ended=not other)
     return CacheExplanation(
         prompt_tokens=len(tokens),
         known_tokens=common,
@@ -112,7 +113,10 @@ def _dated(text: str, at: int) -> bool:
     return any(match.start() <= at <= match.end() for match in _DATE.finditer(text, max(0, at - 40), at + 40))
 
 
-def _place(text: Decodes, given: Given, tokens: Sequence[int], common: int, *, ended: bool) -> PromptPlace:
+def _place(
+    text: Decodes, given: Given, tokens: Sequence[int], common: int, further: int, *, ended: bool
+) -> PromptPlace:
+    """Where in what was ``given`` token ``common`` is, and the character that is ``further`` on."""
     if given.source != "messages":
         path: Path = ("prompt",) if given.source == "prompt" else ("tokens", common)
         return PromptPlace(field=given.source, path=list(path))
@@ -122,7 +126,7 @@ def _place(text: Decodes, given: Given, tokens: Sequence[int], common: int, *, e
         return text.render(messages, tools, True, template_args)
 
     found = regions(rendered, render, given.messages, given.tools, given.template_args)
-    path = _path(found, _same(text.decode(tokens[:common]), rendered), ended=ended)
+    path = _path(found, _same(text.decode(tokens[:common]), rendered) + further, ended=ended)
     if not path:
         return PromptPlace(field="template", path=[])
     field: Any = path[0]
@@ -146,6 +150,9 @@ def _path(found: list[Region], at: int, *, ended: bool) -> Path:
     behind = min((region for region in found if region.start > at), key=lambda region: region.start, default=None)
     if ended:
         return () if behind is None else behind.path
+    tools_begin = behind is not None and behind.path[0] == "tools" and (before is None or before.path[0] != "tools")
+    if tools_begin:  # where the known one went on without them, or with others
+        return ("tools",)
     if before is not None and before.stop == at:
         return before.path
     if before is None or behind is None:

@@ -16,8 +16,8 @@ from mlx_sidecar_protocol.errors import RpcError
 Path = tuple[str | int, ...]
 Render = Callable[[Any, Any, Any], str]
 
-# Templates compare these with words of their own; they are never where prompts differ without differing elsewhere.
-_LEFT_ALONE = ("role", "type")
+# Templates compare these with words of their own. A type is tried with marks first: in the schema of a tool it is text.
+_LEFT_ALONE = (("role",), ("role", "type"))
 # Code points that no text should have: what is marked is between the last two, by number.
 _BEGIN, _NUMBERED, _END = "\ue0a0", "\ue0a1", "\ue0a2"
 _ESCAPED = {mark: json.dumps(mark)[1:-1] for mark in (_BEGIN, _NUMBERED, _END)}  # as a template's tojson may write them
@@ -45,24 +45,31 @@ def regions(
     """Of the chat ``rendered``, in order, as far as they can be found. ``render`` makes a chat of the three."""
     given = {"messages": messages, "tools": tools, "template_args": template_args}
     texts: list[tuple[Path, str]] = []
-    marked = {name: _marked(value, (name,), texts) for name, value in given.items()}
-    if any(mark in rendered for mark in (_BEGIN, _NUMBERED, _END)):
-        return list(_looked_for(rendered, texts))
-    try:
-        with_marks = render(marked["messages"], marked["tools"], marked["template_args"])
-    except RpcError:  # the template objects to a text with marks in it
-        return list(_looked_for(rendered, texts))
-    plain, found = _unmarked(with_marks, texts)
-    return found if plain == rendered else list(_looked_for(rendered, texts))
+    for alone in _LEFT_ALONE:
+        texts.clear()
+        marked = {name: _marked(value, (name,), alone, texts) for name, value in given.items()}
+        if any(mark in rendered for mark in (_BEGIN, _NUMBERED, _END)):
+            break
+        try:
+            with_marks = render(marked["messages"], marked["tools"], marked["template_args"])
+        except RpcError:  # the template objects to a text with marks in it
+            continue
+        plain, found = _unmarked(with_marks, texts)
+        if plain == rendered:
+            return found
+    return list(_looked_for(rendered, texts))
 
 
-def _marked(value: Any, path: Path, texts: list[tuple[Path, str]]) -> Any:
-    """``value`` with marks around all its texts, which are noted in ``texts``; what is white around them stays so."""
+def _marked(value: Any, path: Path, alone: tuple[str, ...], texts: list[tuple[Path, str]]) -> Any:
+    """``value`` with marks around all its texts but those in fields to leave ``alone``; they are noted in ``texts``.
+
+    What is white around a text stays around the marks.
+    """
     if isinstance(value, Mapping):
-        return {key: _marked(each, (*path, str(key)), texts) for key, each in value.items()}
+        return {key: _marked(each, (*path, str(key)), alone, texts) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_marked(each, (*path, number), texts) for number, each in enumerate(value)]
-    if not isinstance(value, str) or not value.strip() or path[-1] in _LEFT_ALONE:
+        return [_marked(each, (*path, number), alone, texts) for number, each in enumerate(value)]
+    if not isinstance(value, str) or not value.strip() or path[-1] in alone:
         return value
     core = value.strip()
     texts.append((path, core))
