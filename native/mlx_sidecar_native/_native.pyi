@@ -43,8 +43,10 @@ class Match:
         """Payloads of `nodes` on disk."""
     @property
     def tail(self) -> int:
-        """The block that matches further than the last of `nodes`, but not entirely: its child (or the root's), or where
-        it is a leaf a sibling; -1 for none."""
+        """What matches further than the last of `nodes`, but not entirely; -1 for none.
+
+        It is a child of that one, or of the root, or where that one is a leaf a sibling.
+        """
     @property
     def common(self) -> int:
         """Tokens of `nodes` together, and those that the prompt and `tail` have in common."""

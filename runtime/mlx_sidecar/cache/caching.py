@@ -42,10 +42,15 @@ class Caching:
             self.disk.detach(prefixes)
             self._models.pop(prefixes.identity).close()
 
+    def has(self, prefixes: Prefixes) -> bool:
+        """Whether its model is still there."""
+        return self._models.get(prefixes.identity) is prefixes
+
     def clear(self, prefixes: Prefixes | None) -> int:
-        """Forget what is in memory of one model, or of all; how many bytes that was."""
-        self._unwritten.clear()
-        return sum(each.clear() for each in ([prefixes] if prefixes else list(self._models.values())))
+        """Forget what is in memory of one model, or of all, and write nothing of it; how many bytes that was."""
+        cleared = list(self._models.values()) if prefixes is None else [prefixes]
+        self._unwritten = deque(each for each in self._unwritten if each[0] not in cleared)
+        return sum(each.clear() for each in cleared)
 
     def _stored(self, prefixes: Prefixes, tokens: array[int], extent: Extent) -> None:
         if self.disk.on:

@@ -7,16 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlx_sidecar_protocol.errors import InvalidParams, OutOfMemory, RpcError, UnsupportedParameter
+from mlx_sidecar_protocol.errors import InvalidParams, ModelNotLoaded, OutOfMemory, RpcError, UnsupportedParameter
 
 from ..cache.caching import Caching
 from ..cache.disk.results import Cleared, Exported, Imported
-from ..cache.extent import BLOCK
 from ..cache.prefixes import Prefixes
 from ..link.messages import (
     CacheCleared,
-    CachedModel,
-    CacheFigures,
     CacheMoved,
     ClearCache,
     ExportCache,
@@ -25,8 +22,9 @@ from ..link.messages import (
     Refused,
     ToFront,
 )
-from ..models.registry import LoadedModel, Registry
+from ..models.registry import Registry
 from .faults import fault_of
+from .figures import cache_figures
 
 Asked = QueryCache | ClearCache | ExportCache | ImportCache
 
@@ -45,7 +43,7 @@ class Desk:
         ``InvalidParams`` for a conversation of which nothing is."""
         match message:
             case QueryCache():
-                return [figures(message.op, self._models, self._caching)]
+                return [cache_figures(message.op, self._models, self._caching)]
             case ClearCache():
                 return self._clear(message)
             case ExportCache():
@@ -122,6 +120,8 @@ class Desk:
             extent = result.extent
             if extent is None:
                 return _outcome(message.op, 0, result)
+            if not caching.has(prefixes):  # its model went meanwhile
+                return Refused(message.op, fault_of(ModelNotLoaded(message.model)))
             if not prefixes.needs.fit(extent):
                 return _outcome(message.op, 0, result._replace(because="it does not hold what it says it holds"))
             if not caching.store.make_room(extent.nbytes):
@@ -138,41 +138,3 @@ def _outcome(op: int, tokens: int, result: Exported | Imported) -> ToFront:
     if result.because:
         return Refused(op, fault_of(InvalidParams.field("path", result.because)))
     return CacheMoved(op, tokens, result.nbytes)
-
-
-def figures(op: int, models: Registry, caching: Caching | None) -> CacheFigures:
-    """What there is in the cache. Without one, nothing."""
-    cards = [
-        CachedModel(name, "" if loaded.prefixes is None else loaded.prefixes.identity, _objection(loaded))
-        for name, loaded in models.loaded()
-    ]
-    if caching is None:
-        return CacheFigures(op, BLOCK, 0, 0, 0, 0, 0, 0, "off", "", "", 0, 0, 0, 0, 0, {}, cards)
-    store, index, ondisk = caching.store, caching.store.index, caching.disk
-    disk = ondisk.tier.figures
-    return CacheFigures(
-        op,
-        block_tokens=BLOCK,
-        ram_limit_bytes=store.limit_bytes,
-        ram_bytes=store.used_bytes,
-        pinned_bytes=store.pinned_bytes,
-        ram_blocks=index.ram_blocks,
-        nodes=index.nodes,
-        index_bytes=index.nbytes,
-        disk_state=disk.state,
-        disk_because=disk.because,
-        disk_path="" if ondisk.directory is None else str(ondisk.directory),
-        disk_limit_bytes=ondisk.limit_bytes,
-        disk_bytes=disk.used_bytes,
-        disk_blocks=index.disk_blocks,
-        disk_files=disk.files,
-        disk_pending_bytes=disk.pending_bytes + caching.unwritten_bytes,
-        counters={**store.counters, **disk.counters},
-        models=cards,
-    )
-
-
-def _objection(loaded: LoadedModel) -> str:
-    if loaded.prefixes is not None:
-        return ""
-    return loaded.uncacheable or "the cache is switched off"

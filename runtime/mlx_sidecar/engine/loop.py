@@ -16,7 +16,6 @@ from ..link.codec import encode
 from ..link.messages import (
     Cancel,
     ClearCache,
-    EngineStats,
     Evicted,
     ExportCache,
     Finished,
@@ -45,6 +44,7 @@ from .admission import Admission
 from .batch import StepFailed, Work
 from .bounds import RESTED_S, Bounds
 from .faults import fault_of
+from .figures import engine_figures
 from .inbox import Inbox
 from .notes import Notes
 from .outcomes import Outcomes
@@ -221,7 +221,8 @@ class Engine:
                 case QueryModels():
                     self._send([Models(message.op, self._models.cards(now))])
                 case QueryStats():
-                    self._send([self._stats(message.op, now)])
+                    gauges = self._backend.gauges()
+                    self._send([engine_figures(message.op, now, self._accounts, self._scheduler, self._models, gauges)])
                 case QueryCache() | ClearCache() | ExportCache() | ImportCache():
                     self._send(self._reuse.desk.ask(message))
         except RpcError as error:
@@ -277,30 +278,6 @@ class Engine:
             ended += [self._outcomes.retire(sequence, "error", now, fault) for sequence in sequences]
         freed, refused = self._models.unload(unload.model, unload.force)
         return [*ended, *refused, Unloaded(unload.op, freed)]
-
-    def _stats(self, op: int, now: float) -> EngineStats:
-        accounts, scheduler = self._accounts, self._scheduler
-        gauges = {
-            "running": scheduler.running,
-            "waiting": scheduler.waiting,
-            "parked": scheduler.parked,
-            "batch_rows": accounts.batch_rows,
-            "reserved_bytes": scheduler.reserved_bytes,
-            "kept_bytes": self._models.kept_bytes,
-            "free_bytes": self._models.free_bytes,
-            "device_s": accounts.device_s,
-            **self._backend.gauges(),
-        }
-        if (ceiling_bytes := self._models.ceiling.limit_bytes) is not None:
-            gauges["ceiling_bytes"] = ceiling_bytes
-        last = accounts.last_operation_s
-        return EngineStats(
-            op,
-            dict(accounts.metrics.counters),
-            {name: float(value) for name, value in gauges.items()},
-            accounts.metrics.histograms,
-            None if last is None else now - last,
-        )
 
     def _send(self, messages: list[ToFront]) -> None:
         # Blocking is right: the front reads whatever its host does, and a link that is gone ends this process.

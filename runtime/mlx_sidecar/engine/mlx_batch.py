@@ -143,9 +143,8 @@ class MlxBatch:
         if self._prefixes is None:
             return
         for sequence, tokens in work:
-            stop = min(sequence.known, len(sequence.history())) // BLOCK * BLOCK
-            if stop > sequence.captured and (tokens > 1 or self._prefixes.needs.fades):
-                self._capture(sequence, stop)
+            if tokens > 1 or self._prefixes.needs.fades:
+                self._capture(sequence, min(sequence.known, len(sequence.history())) // BLOCK * BLOCK)
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         if sequence.id in self._sequences and self._broken is None:
