@@ -97,6 +97,9 @@ class CacheWarmParams(Prefix):
     """A prefix to compute and to pin."""
 
     priority: Annotated[Priority, NullIs("normal")] = "normal"
+    deadline_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="from the arrival of the request; then it is answered with deadline_passed"
+    )
 
 
 class CacheWarmResult(Sent):

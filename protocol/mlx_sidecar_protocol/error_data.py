@@ -98,6 +98,7 @@ DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.UnsupportedParameter: ParameterFault,
     errors.Overloaded: QueueFull,
     errors.OutOfMemory: MemoryShort,
+    errors.DeadlinePassed: NoDetails,
     errors.EngineLost: EngineFault,
     errors.EngineStalled: EngineFault,
     errors.PoisonRequest: EngineFault,

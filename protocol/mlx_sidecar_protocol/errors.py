@@ -176,6 +176,15 @@ class OutOfMemory(RpcError):
         )
 
 
+class DeadlinePassed(RpcError):
+    """Only for a request that has no result without its end; a generation beyond its deadline is a result."""
+
+    code, kind, retryable = -32005, "deadline_passed", True
+
+    def __init__(self) -> None:
+        super().__init__("it was not done by its deadline")
+
+
 class EngineLost(RpcError):
     code, kind, retryable = -32006, "engine_lost", True
 
@@ -221,9 +230,9 @@ class DuplicateId(RpcError):
 
 
 class Cancelled(RpcError):
-    """Only for a request that had not started; a cancelled generation is a result."""
+    """For a request that leaves no result; a generation that was cancelled when it had started is one."""
 
     code, kind = -32800, "cancelled"
 
     def __init__(self) -> None:
-        super().__init__("cancelled before it started")
+        super().__init__("cancelled")

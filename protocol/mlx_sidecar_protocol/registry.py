@@ -151,7 +151,7 @@ _TABLE = (
         "cache/warm",
         c.CacheWarmParams,
         c.CacheWarmResult,
-        (*_ON_A_MODEL, e.ContextTooLong, e.UnsupportedParameter, e.Overloaded, e.PoisonRequest),
+        (*_ON_A_MODEL, e.ContextTooLong, e.UnsupportedParameter, e.Overloaded, e.DeadlinePassed, e.PoisonRequest),
         "Compute a prefix and keep it.",
     ),
     _request(

@@ -21,8 +21,10 @@ _LEFT_ALONE = (("role",), ("role", "type"))
 # Code points that no text should have: what is marked is between the last two, by number.
 _BEGIN, _NUMBERED, _END = "\ue0a0", "\ue0a1", "\ue0a2"
 _ESCAPED = {mark: json.dumps(mark)[1:-1] for mark in (_BEGIN, _NUMBERED, _END)}  # as a template's tojson may write them
+# Looking for texts that a template left out goes through the rest of the chat each time.
+_SEARCHED_CHARACTERS = 1 << 28
 _MARK = re.compile(
-    f"(?:{_BEGIN}|{re.escape(_ESCAPED[_BEGIN])})(\\d+)(?:{_NUMBERED}|{re.escape(_ESCAPED[_NUMBERED])})"
+    f"(?:{_BEGIN}|{re.escape(_ESCAPED[_BEGIN])})([0-9]{{1,9}})(?:{_NUMBERED}|{re.escape(_ESCAPED[_NUMBERED])})"
     f"|(?:{_END}|{re.escape(_ESCAPED[_END])})"
 )
 
@@ -48,7 +50,7 @@ def regions(
     for alone in _LEFT_ALONE:
         texts.clear()
         marked = {name: _marked(value, (name,), alone, texts) for name, value in given.items()}
-        if any(mark in rendered for mark in (_BEGIN, _NUMBERED, _END)):
+        if _MARK.search(rendered):
             break
         try:
             with_marks = render(marked["messages"], marked["tools"], marked["template_args"])
@@ -98,10 +100,13 @@ def _unmarked(with_marks: str, texts: list[tuple[Path, str]]) -> tuple[str, list
 
 def _looked_for(rendered: str, texts: list[tuple[Path, str]]) -> Iterator[Region]:
     """Tools first, as templates have them; then each text behind the one before it, as it is or as JSON writes it."""
-    at = 0
+    at, left = 0, _SEARCHED_CHARACTERS
     for path, text in sorted(texts, key=lambda each: each[0][0] == "messages"):
         for form in dict.fromkeys((text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])):
             start = rendered.find(form, at)
+            left -= (len(rendered) if start < 0 else start) - at
+            if left < 0:
+                return
             if start >= 0:
                 at = start + len(form)
                 yield Region(start, at, path)

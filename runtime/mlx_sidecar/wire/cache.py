@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from mlx_sidecar_protocol import cache as c
-from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, InternalError, InvalidParams, ModelNotLoaded
+from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, DeadlinePassed, InternalError, InvalidParams
 from mlx_sidecar_protocol.operations import NoParams
 
 from ..link import messages as link
@@ -11,10 +13,11 @@ from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog
 from ..streams.lifeline import Lifeline
 from ..streams.registry import Streams
-from ..streams.stream import Ending, Stream
+from ..streams.stream import Stream
 from ..text.stops import StopMatcher
 from ..text.tokenizer import TextModel
 from .context import RequestContext
+from .course import Course
 from .prompt import prompt_tokens
 
 
@@ -36,43 +39,47 @@ class CacheHandlers:
         return c.CacheClearResult(ram_bytes=cleared.ram_bytes, disk_bytes=cleared.disk_bytes)
 
     async def warm(self, context: RequestContext, params: c.CacheWarmParams) -> c.CacheWarmResult:
-        card, text, tokens = await self._prompt(params)
-        if len(tokens) >= card.context_length:
-            raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
-        ending = await self._warmed(context, params, text, tokens)
-        if isinstance(ending.error, ModelNotLoaded) and not self._catalog.is_leaving(params.model):
-            self._catalog.evicted(params.model)  # since we looked; once is bad luck, twice is an answer
-            await self._catalog.ready(params.model)
-            ending = await self._warmed(context, params, text, tokens)
+        arrived = time.monotonic()
+        deadline = arrived + (params.deadline_s or float("inf"))
+        stream: Stream | None = None
+
+        async def prepare() -> Stream:
+            nonlocal stream
+            stream = await self._unheard(params, deadline)
+            return stream
+
+        ending = await Course(self._catalog, self._lifeline, context, params.model, deadline).run(prepare)
+        if stream is None or ending is None or ending.reason == "deadline":
+            raise DeadlinePassed
         if ending.reason == "error":
             raise ending.error or InternalError()
         if ending.reason == "cancelled":
             raise Cancelled
+        tokens = len(stream.entry.prompt)
         return c.CacheWarmResult(
-            tokens=len(tokens),
-            cached_tokens=min(ending.cached_tokens, len(tokens)),
+            tokens=tokens,
+            cached_tokens=min(ending.cached_tokens, tokens),
             pinned_tokens=ending.pinned,
             prefill_s=ending.timing.prefill_s,
         )
 
-    async def _warmed(
-        self, context: RequestContext, params: c.CacheWarmParams, text: TextModel, tokens: list[int]
-    ) -> Ending:
+    async def _unheard(self, params: c.CacheWarmParams, deadline: float) -> Stream:
         """A stream that nobody hears, and whose one token is nobody's: its prompt is what counts."""
+        card, text, tokens = await self._prompt(params)
+        if len(tokens) >= card.context_length:
+            raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
         submit = link.Submit(
-            self._streams.next_number(),
-            params.model,
-            tokens,
-            link.Sampling(),
-            1,
-            [],
+            seq=self._streams.next_number(),
+            model=params.model,
+            tokens=tokens,
+            sampling=link.Sampling(),
+            max_tokens=1,
+            stop_tokens=[],
             priority=params.priority,
+            deadline_s=None if params.deadline_s is None else deadline - time.monotonic(),
             warm=True,
         )
-        stream = Stream(submit, None, text.detokenizer(), StopMatcher([]))
-        with self._lifeline.carrying(stream):
-            context.on_cancel(lambda: self._lifeline.end(stream, "cancelled"))
-            return await stream.ended
+        return Stream(submit, None, text.detokenizer(), StopMatcher([]))
 
     async def export(self, context: RequestContext, params: c.CacheExportParams) -> c.CacheFileResult:
         _, _, tokens = await self._prompt(params)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from dataclasses import dataclass, field
 
-import anyio
-
-from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, ModelNotLoaded
+from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
 from mlx_sidecar_protocol.generate import GenerateParams
 
 from ..link.messages import ModelCard, Sampling, Submit
@@ -22,6 +19,7 @@ from ..text.stops import StopMatcher
 from ..text.tokenizer import TextModel
 from .answer import Answer, encoded_logprobs, never_begun
 from .context import RequestContext
+from .course import Course
 from .offload import off_loop
 from .prompt import check_vocabulary, explained, prompt_tokens
 
@@ -69,12 +67,10 @@ class Generator:
     async def __call__(self, context: RequestContext, params: GenerateParams) -> Answer:
         job = _Job(context, params)
         with self._streams.claim(params.stream, context.cancel):
-            ending = await self._attempt(job)
-            gone = isinstance(ending.error, ModelNotLoaded) and not ending.started
-            if gone and not self._catalog.is_leaving(params.model):
-                # Evicted since we looked; once is bad luck, twice is an answer.
-                self._catalog.evicted(params.model)
-                ending = await self._attempt(job)
+            course = Course(self._catalog, self._lifeline, context, params.model, job.deadline)
+            ending = await course.run(lambda: self._prepare(job))
+            if ending is None:
+                job.stream, ending = None, never_begun(job.arrived)
             _raise_what_never_started(job, ending)
             # While the name is taken: deltas of another stream must not come before this one's answer.
             logprobs = await encoded_logprobs(params, job.stream)
@@ -91,21 +87,9 @@ class Generator:
             explanation=explanation,
         )
 
-    async def _attempt(self, job: _Job) -> Ending:
-        job.stream = None
-        with anyio.CancelScope(deadline=job.deadline) as scope:
-            job.context.on_cancel(scope.cancel)
-            job.stream = await self._prepare(job)
-        if job.context.cancelled:
-            raise Cancelled
-        if scope.cancelled_caught or job.stream is None or time.monotonic() >= job.deadline:
-            job.stream = None
-            return never_begun(job.arrived)
-        return await self._run(job, job.stream)
-
     async def _prepare(self, job: _Job) -> Stream:
         """The stream to run: from here on the prompt is in its journal only."""
-        params = job.params
+        params, job.stream = job.params, None
         card, text, load_s = await self._catalog.ready(params.model)
         # A load that another request began has taken longer than this one has waited.
         job.load_s = min(load_s, time.monotonic() - job.arrived)
@@ -118,18 +102,8 @@ class Generator:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
         stops = await off_loop(StopMatcher, params.stop or [])
         prepared = Prepared(card, text, tokens, stops)
-        return _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
-
-    async def _run(self, job: _Job, stream: Stream) -> Ending:
-        with self._lifeline.carrying(stream):
-            if stream.id is not None:
-                job.context.answer_after(stream)
-            job.context.on_cancel(lambda: self._lifeline.end(stream, "cancelled"))
-            overdue = asyncio.get_running_loop().call_at(job.deadline, self._lifeline.end, stream, "deadline")
-            try:
-                return await stream.ended
-            finally:
-                overdue.cancel()
+        job.stream = _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
+        return job.stream
 
 
 def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -89,11 +90,16 @@ async def explained(
     params: Prompted, text: TextModel | None, stream: Stream | None, ending: Ending
 ) -> CacheExplanation | None:
     """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
-    from ..text.explain import Given, explain
-
     if text is None or stream is None:
         return None
+    # It renders with the whole budget, so however small the chat is: not here.
+    what = (text, params, stream.entry.prompt, ending)
+    return await asyncio.get_running_loop().run_in_executor(_LONG_CHATS, _explained, *what)
+
+
+def _explained(text: TextModel, params: Prompted, prompt: array[int], ending: Ending) -> CacheExplanation:
+    from ..text.explain import Given, explain
+
     messages = [message.for_template() for message in params.messages or ()]
     given = Given(params.source, messages, params.tools, params.template_args)
-    tokens = stream.entry.prompt.tolist()
-    return await off_loop(explain, text, given, tokens, ending.nearest, ending.uncacheable)
+    return explain(text, given, prompt.tolist(), ending.nearest, ending.uncacheable)
