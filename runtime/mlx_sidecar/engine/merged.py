@@ -129,13 +129,15 @@ class MergedForward:
         own = self._rows[part.row]
         self._touched += own.caches
         begin, end = own.length, own.length + part.tokens
-        for stop in [*self._shelving.stops(begin, end, own.branches, ends=part.samples), end]:
-            logits = self._head.run(lambda x: x[:, -1:], tokens[:, begin - own.length : stop - own.length], own.caches)
-            if stop < end:
-                own.taken += self._shelving.take(own.caches, stop, own.start, stop)
-                own.start = stop
-            begin = stop
-        return logits[:, 0]
+        for stop in self._shelving.stops(begin, end, own.branches, ends=part.samples):
+            self._pass(own, tokens[:, begin - own.length : stop - own.length])
+            own.taken += self._shelving.take(own.caches, stop, own.start, stop)
+            own.start = begin = stop
+        return self._pass(own, tokens[:, begin - own.length :])
+
+    def _pass(self, own: _Row, tokens: mx.array) -> mx.array:
+        """``tokens`` [1, tokens]; logits after the last of them, [1, vocabulary]."""
+        return self._head.run(lambda x: x[:, -1:], tokens, own.caches)[:, 0]
 
     def _pass_batch(self, tokens: mx.array) -> mx.array:
         self._touched += self._batch

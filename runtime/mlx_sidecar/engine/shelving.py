@@ -52,7 +52,8 @@ class Shelving:
             if type(leaf) is ArraysCache:
                 continue
             window = leaf.max_size if type(leaf) is RotatingKVCache else None
-            for part, entries in enumerate((leaf.keys, leaf.values)):
+            both: Any = leaf.keys, leaf.values
+            for part, entries in enumerate(both):
                 key = window, entries.shape[1], entries.shape[3], entries.dtype
                 groups.setdefault(key, []).append((number, part))
         return groups
