@@ -40,7 +40,7 @@ def _front() -> None:
     from mlx_sidecar.streams.journal import Journal
 
     left_out: list[tuple[object, str, object]] = [
-        (process, "_command", _bare(process._command)),
+        (process, "engine_command", _bare(process.engine_command)),
         (AttachedEngine, "_watch", _nothing),
         (Isolation, "progressed", _nothing),
         (Journal, "holding", _unbounded),

@@ -92,6 +92,12 @@ class Prefix(Prompted):
         description="with messages: whether the template opens an answer; turns that follow do not have it",
     )
 
+    def _company_faults(self) -> dict[str, str]:
+        faults = super()._company_faults()
+        if self.messages is None and self.add_generation_prompt:
+            faults["add_generation_prompt"] = "only goes with messages"
+        return faults
+
 
 class CacheWarmParams(Prefix):
     """A prefix to compute and to pin."""

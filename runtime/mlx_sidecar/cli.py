@@ -252,6 +252,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         options = {name: value for name, value in vars(args).items() if name != "command"}
         if args.cache_dir is not None:
+            if args.engine == "fake":
+                parser.error("argument --cache-dir: the fake engine caches nothing")
             if args.cache_limit_bytes == 0:
                 parser.error("argument --cache-dir: what is on disk is read into memory; --cache-limit-bytes is 0")
             options["cache_dir"] = _cache_dir(args.cache_dir)

@@ -36,3 +36,8 @@ class Config:
     def caches(self) -> bool:
         """Whether prompts are cached at all."""
         return self.engine == "mlx" and self.cache_limit_bytes != 0
+
+    @property
+    def caches_on_disk(self) -> bool:
+        """Whether they are kept on disk as well."""
+        return self.caches and self.cache_dir is not None

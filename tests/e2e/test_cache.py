@@ -108,6 +108,12 @@ def test_a_warm_up_can_be_cancelled(process: Sidecar) -> None:
     assert process.call("ping") == {}
 
 
+def test_a_warm_up_beyond_its_deadline_is_told_so(process: Sidecar) -> None:
+    process.call("load", {"model": "pocket"})
+    late = process.error("cache/warm", {"model": "pocket", "tokens": [5, 6, 7] * 2500, "deadline_s": 1e-6})
+    assert (late["data"]["kind"], late["data"]["retryable"]) == ("deadline_passed", True)
+
+
 def test_the_host_is_told_which_tiers_there_are(tmp_path: Path) -> None:
     for options, tiers in (
         ((), {"ram": True, "disk": False}),
@@ -128,8 +134,9 @@ def test_a_fake_model_caches_nothing_and_says_so() -> None:
         assert process.error("cache/warm", {"model": "fake", "prompt": "x"})["data"]["kind"] == "unsupported_parameter"
 
 
-def test_a_disk_without_a_cache_in_memory_is_refused_on_the_command_line() -> None:
-    command = [sys.executable, "-m", "mlx_sidecar", "serve", "--cache-dir", "x", "--cache-limit-bytes", "0"]
+@pytest.mark.parametrize("other", [("--cache-limit-bytes", "0"), ("--engine", "fake")])
+def test_a_disk_without_a_cache_in_memory_is_refused_on_the_command_line(other: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "mlx_sidecar", "serve", "--cache-dir", "x", *other]
     ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert ended.returncode == 2
     assert "--cache-dir" in ended.stderr

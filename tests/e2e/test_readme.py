@@ -24,9 +24,9 @@ def example(language: str, word: str) -> str:
     return str(block)
 
 
-def run(command: list[str], folder: Path = ROOT) -> str:
+def run(command: list[str], folder: Path = ROOT, **more: str) -> str:
     """Its output; ``mlx-sidecar`` is found as it would be in an environment where it is installed."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, **more, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -42,7 +42,13 @@ def test_the_shell_example_prints_an_answer() -> None:
 
 
 def test_the_python_example_streams_an_answer() -> None:
-    assert "engine" in run([sys.executable, "-c", example("python", "Popen")])
+    assert "engine" in run([sys.executable, "-c", example("python", "stream/delta")])
+
+
+def test_the_example_of_the_prefix_cache_names_what_changed(tmp_path: Path) -> None:
+    output = run([sys.executable, "-c", example("python", "explain_cache")], XDG_CACHE_HOME=str(tmp_path))
+    assert "a date or a time differs" in output
+    assert list(tmp_path.rglob("mlx-sidecar/prefixes"))
 
 
 @pytest.mark.skipif(

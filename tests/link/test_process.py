@@ -21,7 +21,7 @@ from mlx_sidecar.link.codec import Decoder
 from mlx_sidecar.link.environment import environment
 from mlx_sidecar.link.messages import Ready
 from mlx_sidecar.link.page import Page
-from mlx_sidecar.link.process import EngineProcess, spawn
+from mlx_sidecar.link.process import EngineProcess, engine_command, spawn
 
 SECRETS = ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "NVIDIA_API_KEY", "MLX_HUB_TOKEN", "SSH_AUTH_SOCK")
 NEEDED = ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE")
@@ -85,6 +85,16 @@ def test_the_engine_process_inherits_two_descriptors_and_the_environment_it_need
         assert sorted(inherited.values()) == ["/memfd", "/memfd", "socket"]  # mmap keeps a copy of the page's
         flags = [(proc / "fdinfo" / str(fd)).read_text().split("flags:")[1].split()[0] for fd in inherited]
         assert all(int(flag, 8) & os.O_CLOEXEC for flag in flags)  # its own children get neither
+
+
+def test_the_engine_is_told_of_the_cache_what_was_set(tmp_path: Path) -> None:
+    def told(config: Config) -> list[str]:
+        command = engine_command(config, 3, 4)
+        return [part for part in command if part.startswith("--cache")]
+
+    assert told(Config()) == []
+    assert told(Config(cache_limit_bytes=0)) == ["--cache-limit-bytes"]
+    assert told(Config(cache_dir=str(tmp_path))) == ["--cache-dir", "--cache-disk-limit-bytes"]
 
 
 def test_an_engine_notes_on_the_page_it_was_given() -> None:

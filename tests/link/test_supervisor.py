@@ -17,15 +17,20 @@ from mlx_sidecar.engine.faults import fault_of
 from mlx_sidecar.link import attached, restarts
 from mlx_sidecar.link import supervisor as supervisor_module
 from mlx_sidecar.link.messages import (
+    CacheCleared,
     Cancel,
+    ClearCache,
     Dropped,
     Evicted,
+    ExportCache,
     Fault,
     Finished,
+    ImportCache,
     Load,
     Loaded,
     ModelCard,
     Models,
+    QueryCache,
     QueryModels,
     QueryStats,
     Refused,
@@ -171,6 +176,44 @@ def test_figures_of_an_engine_that_is_gone_are_not_waited_for(monkeypatch: pytes
             made.puppet.die()
             with pytest.raises(errors.EngineLost, match="killed by signal 9"):
                 await figures
+
+    on_loop(test)
+
+
+def test_what_was_asked_of_the_cache_of_an_engine_that_is_gone_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            export = ExportCache(made.supervisor.next_op(), "m", [1], "/x")
+            taken = ImportCache(made.supervisor.next_op(), "m", "/x")
+            calls = [await asked(made.supervisor.move_cache(message)) for message in (export, taken)]
+            calls.append(await asked(made.supervisor.cache()))
+            heard: list[Any] = []
+            while len(heard) < 3:
+                heard += await made.puppet.hear()
+            assert heard == [export, taken, QueryCache(3)]
+            made.puppet.die()
+            for call in calls:
+                with pytest.raises(errors.EngineLost, match="killed by signal 9"):
+                    await call
+
+    on_loop(test)
+
+
+def test_a_cache_is_cleared_by_the_next_engine_if_the_first_is_lost_before_it_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            message = ClearCache(made.supervisor.next_op(), "m")
+            clearing = await asked(made.supervisor.clear_cache(message))
+            assert await made.puppet.hear() == [message]
+            made.puppet.die()
+            puppet = await made.until_engine(2)
+            assert await puppet.hear() == [message]
+            puppet.say(CacheCleared(message.op, 5, 7))
+            assert await clearing == CacheCleared(message.op, 5, 7)
 
     on_loop(test)
 

@@ -48,6 +48,7 @@ ERRORS = [
     errors.UnsupportedParameter("window", "not in this version"),
     errors.Overloaded(queue=9, limit=8, retry_after_s=0.5),
     errors.OutOfMemory(need_bytes=10, have_bytes=5),
+    errors.DeadlinePassed(),
     errors.EngineLost("killed"),
     errors.EngineStalled("an operation took too long"),
     errors.PoisonRequest("this request ended the engine twice"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
+from collections.abc import Sequence
 from typing import Any, cast
 
 import anyio
@@ -13,13 +15,14 @@ from mlx_sidecar.link.messages import (
     Cancel,
     Finished,
     ModelCard,
+    Nearest,
     Submit,
     Timing,
     TokenLogprob,
     Tokens,
 )
 from mlx_sidecar.models.catalog import Catalog
-from mlx_sidecar.text.fake import fake_text
+from mlx_sidecar.text.fake import ByteTokens, fake_text
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.wire.answer import Answer
 from mlx_sidecar.wire.context import RequestContext
@@ -261,5 +264,77 @@ def test_loading_takes_no_longer_than_the_request_waited() -> None:
         desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
         timing = (await running)().to_plain()["timing"]
         assert timing["load_s"] <= timing["first_token_s"]
+
+    asyncio.run(test())
+
+
+class Watched(ByteTokens):
+    """A tokenizer that notes which threads decode with it."""
+
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+
+    def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
+        self.threads.add(threading.current_thread())
+        return super().decode(tokens, skip_special)
+
+
+async def explained(desk: Desk, shelf: Shelf, nearest: Nearest | None, **params: Any) -> dict[str, Any]:
+    """What a request for "four" is told, whose engine says that this was the nearest known prompt."""
+    running = generation(shelf, desk, RequestContext(1), prompt="four", **params)
+    await desk.heard.wait()
+    desk.lifeline.on_tokens(Tokens(1, [65]))
+    desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), nearest=nearest))
+    return (await running)().to_plain()
+
+
+def test_where_a_prompt_left_the_known_one_is_told_to_who_asked() -> None:
+    async def test() -> None:
+        nearest = Nearest(2, 0, list(b"foam"))
+        desk = Desk()
+        told = (await explained(desk, Shelf(), nearest, explain_cache=True))["cache"]
+        assert desk.sent[0].explain
+        assert (told["known_tokens"], told["because"]) == (2, "changed_text")
+        assert (told["text_before"], told["text_here"], told["text_known"]) == ("fo", "ur", "am")
+        assert told["where"] == {"field": "prompt", "path": ["prompt"]}
+        assert "cache" not in await explained(Desk(), Shelf(), nearest)
+
+    asyncio.run(test())
+
+
+def test_however_small_a_prompt_is_it_is_not_explained_where_others_are_served() -> None:
+    async def test() -> None:
+        watched = Watched()
+        shelf = Shelf(text=dataclasses.replace(fake_text(), _tokens=watched))
+        await explained(Desk(), shelf, Nearest(2, 0, list(b"foam")), explain_cache=True)
+        assert watched.threads
+        assert threading.current_thread() not in watched.threads
+
+    asyncio.run(test())
+
+
+def test_a_request_that_never_came_to_an_engine_is_not_explained() -> None:
+    async def test() -> None:
+        shelf = Shelf(evicted=True)
+        result = (await generation(shelf, Desk(), RequestContext(1), deadline_s=0.1, explain_cache=True))().to_plain()
+        assert (result["finish_reason"], "cache" in result) == ("deadline", False)
+
+    asyncio.run(test())
+
+
+def test_a_stream_that_went_on_elsewhere_is_explained_by_its_last_engine() -> None:
+    async def test() -> None:
+        desk = Desk()
+        running = generation(Shelf(), desk, RequestContext(1), prompt="four", explain_cache=True)
+        await desk.heard.wait()
+        desk.lifeline.on_tokens(Tokens(1, [65]))
+        desk.lifeline.on_engine_lost(frozenset({1}), "test", forced=True)
+        desk.lifeline.on_engine_ready()
+        assert desk.sent[1].tokens == [*b"four", 65]
+        whole = Nearest(5, 0, [*b"four", 65])  # the token that came of it is no part of the prompt
+        desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=4, cached_disk=4, nearest=whole))
+        result = (await running)().to_plain()
+        assert (result["cache"]["known_tokens"], result["cache"]["because"]) == (4, "all_known")
+        assert result["usage"]["cached_by_tier"] == {"ram": 0, "disk": 4}
 
     asyncio.run(test())

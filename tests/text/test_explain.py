@@ -173,3 +173,58 @@ def test_the_regions_of_a_chat_are_its_texts(text: TextModel, contents: list[str
         if content.strip():
             assert by_path["messages", number, "content"] == content.strip()
     assert found == sorted(found)
+
+
+def plain(messages: Any, tools: Any, template_args: Any) -> str:
+    return "".join(message["content"].strip() for message in messages)
+
+
+@pytest.mark.parametrize("mark", ["\ue0a0{}\ue0a1", "\\ue0a0{}\\ue0a1", "\ue0a2", "\\ue0a2"])
+@pytest.mark.parametrize("number", ["0", "7", "1" * 5000])
+def test_a_text_that_holds_marks_is_a_text_like_any_other(mark: str, number: str) -> None:
+    contents = ["one", mark.format(number), "three"]
+    messages = [{"role": "user", "content": content} for content in contents]
+    rendered = plain(messages, None, None)
+    found = regions(rendered, plain, messages, None, None)
+    assert [rendered[region.start : region.stop] for region in found] == contents
+
+
+def test_texts_that_a_template_leaves_out_are_not_looked_for_without_end() -> None:
+    def other(messages: Any, tools: Any, template_args: Any) -> str:
+        return "another chat"
+
+    messages = [{"role": "user", "content": f"left out {number}"} for number in range(2000)]
+    messages.append({"role": "user", "content": "-"})
+    assert regions("-" * 2**20 + "!", other, messages, None, None) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "known"),
+    [("Maybe we", "Maybe you"), ("v1.2 of it", "v1.3 of it"), ("pi is 3.14", "pi is 3.15"), ("Satellite", "Saturated")],
+)
+def test_what_is_no_date_is_not_called_one(text: TextModel, here: str, known: str) -> None:
+    assert (
+        told(text, chat({"role": "user", "content": here}), chat({"role": "user", "content": known}))[0]
+        == "changed_text"
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "known"),
+    [
+        ("on Monday", "on Tuesday"),
+        ("at 10:45 now", "at 10:46 now"),
+        ("5 March 2026", "5 April 2026"),
+        ("1.2.2026", "1.3.2026"),
+    ],
+)
+def test_dates_and_times_are_known_as_such(text: TextModel, here: str, known: str) -> None:
+    assert told(text, chat({"role": "user", "content": here}), chat({"role": "user", "content": known}))[0] == "date"
+
+
+def test_a_key_that_is_new_is_no_other_order(text: TextModel) -> None:
+    here, known = '{"a": 1, "x": 2, "b": 3}', '{"a": 1, "b": 3}'
+    assert (
+        told(text, chat({"role": "user", "content": here}), chat({"role": "user", "content": known}))[0]
+        == "changed_text"
+    )

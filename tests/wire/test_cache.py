@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Sequence
+import dataclasses
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
 
-from mlx_sidecar import pocket
 from mlx_sidecar.link import messages as link
 from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar.models.catalog import Catalog
-from mlx_sidecar.text.fake import ByteTokens, fake_text
-from mlx_sidecar.text.tokenizer import TextModel
+from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.wire.cache import CacheHandlers
 from mlx_sidecar.wire.context import RequestContext
-from mlx_sidecar.wire.prompt import explained
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.cache import CacheExportParams, CacheImportParams, CacheWarmParams, CacheWarmResult
-from mlx_sidecar_protocol.generate import CacheExplanation, GenerateParams
 from mlx_sidecar_protocol.operations import NoParams
 from tests.support.desk import GONE, Desk, Shelf, SlowTokens
 
@@ -70,9 +66,7 @@ def test_a_warm_up_computes_its_prompt_and_tells_what_is_pinned() -> None:
         desk = Desk()
         running = warming(Shelf(), desk, priority="low")
         await desk.heard.wait()
-        assert desk.sent == [
-            link.Submit(1, "fake", list(b"four"), link.Sampling(), 1, [], priority="low", warm=True)
-        ]
+        assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Sampling(), 1, [], priority="low", warm=True)]
         desk.lifeline.on_tokens(link.Tokens(1, [65]))
         desk.lifeline.on_finished(DONE)
         assert (await running).to_plain() == {"tokens": 4, "cached_tokens": 2, "pinned_tokens": 4, "prefill_s": 0.5}
@@ -130,7 +124,7 @@ def test_a_cancelled_warm_up_is_answered_at_once(phase: str) -> None:
 def test_the_deadline_of_a_warm_up_counts_whatever_it_waits_for(phase: str) -> None:
     async def test() -> None:
         slow = SlowTokens()
-        text = TextModel(**{**vars_of(fake_text()), "_tokens": slow}) if phase == "tokenising" else None
+        text = dataclasses.replace(fake_text(), _tokens=slow) if phase == "tokenising" else None
         desk = Desk(GONE if phase == "loading again" else None)
         running = warming(Shelf(text=text, evicted=phase == "loading"), desk, prompt="x" * 5000, deadline_s=0.3)
         with pytest.raises(errors.DeadlinePassed):
@@ -221,14 +215,3 @@ def test_figures_leave_out_what_there_is_not() -> None:
         }
 
     run(test)
-
-
-class Watched(ByteTokens):
-    """A tokenizer that notes which threads decode with it."""
-
-    def __init__(self) -> None:
-        self.threads: set[threading.Thread] = set()
-
-    def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
-        self.threads.add(threading.current_thread())
-        return super().decode(tokens, skip_special)

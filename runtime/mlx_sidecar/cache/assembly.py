@@ -16,8 +16,9 @@ def conversation(prefixes: Prefixes, tokens: array[int]) -> Extent | None:
     if not hit.length:
         return None
     spans = tuple(_span(hit, number, sees) for number, sees in enumerate(prefixes.needs.sees))
-    mx.eval([span.data for span in spans])
-    return Extent(0, hit.length, spans, hit.marks)
+    extent = Extent(0, hit.length, spans, hit.marks)
+    settle(extent)
+    return extent
 
 
 def _span(hit: Hit, number: int, sees: int | None) -> Span:

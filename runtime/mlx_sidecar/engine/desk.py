@@ -11,6 +11,7 @@ from mlx_sidecar_protocol.errors import InvalidParams, ModelNotLoaded, OutOfMemo
 
 from ..cache.caching import Caching
 from ..cache.disk.results import Cleared, Exported, Imported
+from ..cache.hits import LEAST_TOKENS
 from ..cache.prefixes import Prefixes
 from ..link.messages import (
     CacheCleared,
@@ -37,6 +38,7 @@ class Desk:
         self._caching = caching
         self._answers: dict[int, Callable[[Any], ToFront]] = {}  # what follows from what the tier says
         self._exports: dict[int, ExportCache] = {}  # those for which something is read first
+        self._unscanned: list[ExportCache] = []  # those that wait until it is known what the disk has
 
     def ask(self, message: Asked) -> list[ToFront]:
         """Raises ``ModelNotLoaded``, ``UnsupportedParameter`` for a model of which nothing can be cached, and
@@ -51,6 +53,17 @@ class Desk:
             case ImportCache():
                 self._import(message)
         return []
+
+    def serve(self) -> list[ToFront]:
+        """Go on with exports that had to wait until it was known what the disk has."""
+        waiting, self._unscanned = self._unscanned, []
+        refused: list[ToFront] = []
+        for message in waiting:
+            try:
+                self._export(message)
+            except RpcError as error:
+                refused.append(Refused(message.op, fault_of(error)))
+        return refused
 
     def knows(self, key: int) -> bool:
         """Whether it was this desk that had something read."""
@@ -72,7 +85,7 @@ class Desk:
     def _of(self, model: str) -> tuple[Caching, Prefixes]:
         loaded = self._models.resident(model).loaded
         if self._caching is None or loaded.prefixes is None:
-            raise UnsupportedParameter("model", loaded.uncacheable or "the cache is switched off")
+            raise UnsupportedParameter("model", loaded.uncacheable)
         return self._caching, loaded.prefixes
 
     def _clear(self, message: ClearCache) -> list[ToFront]:
@@ -80,11 +93,14 @@ class Desk:
             return [CacheCleared(message.op, 0, 0)]
         caching, prefixes = (self._caching, None) if message.model is None else self._of(message.model)
         ram_bytes = caching.clear(prefixes)
-        if not (message.disk and caching.disk.on):
+        if not message.disk or caching.disk.directory is None:
             return [CacheCleared(message.op, ram_bytes, 0)]
 
         def cleared(result: Cleared) -> ToFront:
             caching.disk.cleared(result.identity)
+            if result.because:
+                because = f"the disk has failed, and files may be left in {caching.disk.directory}: {result.because}"
+                return Refused(message.op, fault_of(UnsupportedParameter("disk", because)))
             return CacheCleared(message.op, ram_bytes, result.nbytes)
 
         self._answers[-message.op] = cleared
@@ -93,7 +109,9 @@ class Desk:
 
     def _export(self, message: ExportCache) -> None:
         caching, prefixes = self._of(message.model)
-        if caching.disk.read(-message.op, prefixes, array("i", [*message.tokens, 0])):
+        if not caching.disk.ready(prefixes):
+            self._unscanned.append(message)
+        elif caching.disk.read(-message.op, prefixes, array("i", [*message.tokens, 0])):
             self._exports[-message.op] = message
         else:
             self._write(message)
@@ -105,7 +123,9 @@ class Desk:
         tokens = array("i", message.tokens)
         extent = conversation(prefixes, tokens)
         if extent is None:
-            raise InvalidParams.field("tokens", "nothing of it is cached: generate from it, or cache/warm it, first")
+            raise InvalidParams.field(
+                "tokens", f"nothing of it is cached; of less than {LEAST_TOKENS} tokens nothing is"
+            )
 
         def exported(result: Exported) -> ToFront:
             return _outcome(message.op, extent.stop, result)

@@ -70,6 +70,4 @@ def cache_figures(op: int, models: Registry, caching: Caching | None) -> CacheFi
 
 
 def _objection(loaded: LoadedModel) -> str:
-    if loaded.prefixes is not None:
-        return ""
-    return loaded.uncacheable or "the cache is switched off"
+    return "" if loaded.prefixes is not None else loaded.uncacheable

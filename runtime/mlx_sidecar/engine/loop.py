@@ -111,7 +111,7 @@ class Engine:
         now = self._clock()
         self._end_late(now)
         self._models.expire(now)
-        self._reuse.serve(now)
+        self._send(self._reuse.serve(now))
         self._admit(now)
         lanes = self._lanes(now)
         due = [lane for lane, due_s in lanes.items() if due_s <= now]

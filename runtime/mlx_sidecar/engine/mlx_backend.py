@@ -87,8 +87,9 @@ class MlxBackend:
         prefixes = None
         if self._caching is not None and not forward.uncacheable:
             prefixes = self._caching.prefixes(self._identity(weights, forward), forward.needs)
+        because = "" if prefixes is not None else forward.uncacheable or "the cache is switched off"
         batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes)
-        return LoadedModel(card, batch, cost, prefixes, forward.uncacheable)
+        return LoadedModel(card, batch, cost, prefixes, because)
 
     def _identity(self, weights: Weights, forward: Forward) -> str:
         """Under another policy, or another version of mlx, the last bits of keys and values may be others."""

@@ -33,7 +33,7 @@ class Reuse:
             return
         loaded = self._models.resident(sequence.model).loaded
         if self._caching is None or loaded.prefixes is None:
-            raise UnsupportedParameter("model", loaded.uncacheable or "the cache is switched off")
+            raise UnsupportedParameter("model", loaded.uncacheable)
         store = self._caching.store
         need_bytes, have_bytes = sequence.cost.all_bytes(len(sequence.tokens)), store.limit_bytes - store.pinned_bytes
         if need_bytes > have_bytes and loaded.prefixes.pinned(sequence.history()) < len(sequence.tokens):
@@ -82,10 +82,10 @@ class Reuse:
         self._hold(candidate, now)
         return True
 
-    def serve(self, now: float) -> None:
-        """Let those go on who have waited long enough."""
+    def serve(self, now: float) -> list[ToFront]:
+        """Let those go on who have waited long enough; what the front is to hear of it."""
         if self._caching is None:
-            return
+            return []
         self._caching.write()
         for sequence in self._sharing.served():
             self._let_go(sequence, now)
@@ -97,6 +97,7 @@ class Reuse:
         for sequence in filter(self._waits, waiting):
             self._let_go(sequence, now)
             self.arrived(sequence, now)
+        return self.desk.serve()
 
     def _waits(self, sequence: Sequence) -> bool:
         return self._scheduler.find(sequence.id) is sequence

@@ -83,7 +83,7 @@ def spawn(config: Config) -> EngineProcess:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             process = subprocess.Popen(
-                _command(config, theirs.fileno(), page.fd),
+                engine_command(config, theirs.fileno(), page.fd),
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno(), page.fd],
@@ -103,7 +103,8 @@ def _environment() -> dict[str, str]:
     return passed
 
 
-def _command(config: Config, link_fd: int, page_fd: int) -> list[str]:
+def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:
+    """What starts an engine as ``config`` says; only what was set is passed, so that its defaults are the engine's."""
     # -P: the host's working directory is not searched for modules, whatever it holds.
     command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
     command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]

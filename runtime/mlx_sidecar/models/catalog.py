@@ -172,6 +172,12 @@ class Catalog:
         finally:
             self._leaving -= Counter({name: int(force)})
 
+    async def came_back(self, name: str) -> bool:
+        """Whether an engine was lost with ``name``; then the next one has it now, or cannot."""
+        lost = name in self._coming_back
+        await self._come_back(name)
+        return lost
+
     async def _come_back(self, name: str) -> None:
         """If an engine was lost with ``name``: wait until the next one has it, or cannot."""
         while (back := self._coming_back.get(name)) is not None:

@@ -17,11 +17,14 @@ Because = Literal["uncacheable", "nothing_known", "all_known", "new_text", "date
 _SHOWN_BEFORE, _SHOWN = 16, 24
 _LOOKED_AT = 64
 
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
-_DAYS = "Mon|Tue|Wed|Thu|Fri|Sat|Sun"
+_MONTHS = (
+    r"\b(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)\b"
+)
+_DAYS = r"\b(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\b"
 _DATE = re.compile(
-    rf"\d{{1,4}}[-/.:]\d{{1,2}}(?:[-/.:T ]\d{{1,4}})*|(?:{_MONTHS})[a-z]*\.? \d{{1,4}}(?:,? \d{{4}})?"
-    rf"|\d{{1,2}}\.? (?:{_MONTHS})[a-z]*\.?(?: \d{{4}})?|(?:{_DAYS})[a-z]*|(?:{_MONTHS})[a-z]*|\b(?:19|20)\d\d\b"
+    rf"\d{{1,4}}[-/:]\d{{1,2}}(?:[-/.:T ]\d{{1,4}})*|\d{{1,2}}\.\d{{1,2}}\.(?:\d{{2,4}})?"
+    rf"|{_MONTHS}\.?(?: \d{{1,4}}(?:,? \d{{4}})?)?|\d{{1,2}}\.? {_MONTHS}\.?(?: \d{{4}})?|{_DAYS}|\b(?:19|20)\d\d\b"
 )
 _KEY = re.compile(r'"([^"\\\s]{1,64})"\s*:')
 
@@ -98,12 +101,12 @@ def explain(
 
 
 def _because(before: str, here: str, there: str) -> Because:
-    at = len(before)
+    at = len(before) + _same(here, there)
     if _dated(before + here, at) and _dated(before + there, at):
         return "date"
     ours, theirs = _KEY.findall(before + here), _KEY.findall(before + there)
     first = next((n for n, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
-    if first is not None and (ours[first] in theirs[first:] or theirs[first] in ours[first:]):
+    if first is not None and (ours[first] in theirs[first:] and theirs[first] in ours[first:]):
         return "key_order"
     return "changed_text"
 

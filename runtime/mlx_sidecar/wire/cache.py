@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mlx_sidecar_protocol import cache as c
-from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong, DeadlinePassed, InternalError, InvalidParams
+from mlx_sidecar_protocol.errors import (
+    Cancelled,
+    ContextTooLong,
+    DeadlinePassed,
+    InternalError,
+    InvalidParams,
+    ModelNotLoaded,
+)
 from mlx_sidecar_protocol.operations import NoParams
 
 from ..link import messages as link
@@ -34,8 +42,16 @@ class CacheHandlers:
         return _stats(await self._engine.cache())
 
     async def clear(self, context: RequestContext, params: c.CacheClearParams) -> c.CacheClearResult:
-        message = link.ClearCache(self._engine.next_op(), params.model, params.disk)
-        cleared = await self._engine.clear_cache(message)
+        name = params.model
+        if name is not None:
+            await self._catalog.came_back(name)
+        try:
+            cleared = await self._engine.clear_cache(link.ClearCache(self._engine.next_op(), name, params.disk))
+        except ModelNotLoaded:
+            if name is None or not await self._catalog.came_back(name):
+                raise
+            # The engine was lost before it had done so, and the next one was asked before it had the model.
+            return await self.clear(context, params)
         return c.CacheClearResult(ram_bytes=cleared.ram_bytes, disk_bytes=cleared.disk_bytes)
 
     async def warm(self, context: RequestContext, params: c.CacheWarmParams) -> c.CacheWarmResult:
@@ -83,9 +99,8 @@ class CacheHandlers:
 
     async def export(self, context: RequestContext, params: c.CacheExportParams) -> c.CacheFileResult:
         _, _, tokens = await self._prompt(params)
-        message = link.ExportCache(self._engine.next_op(), params.model, tokens, params.path)
         try:
-            moved = await self._engine.move_cache(message)
+            moved = await self._moved(lambda op: link.ExportCache(op, params.model, tokens, params.path))
         except InvalidParams as error:  # the engine knows tokens only, not what they came as
             first = error.details["errors"][0]
             if first["loc"] != ["tokens"]:
@@ -95,8 +110,17 @@ class CacheHandlers:
 
     async def import_(self, context: RequestContext, params: c.CacheImportParams) -> c.CacheFileResult:
         await self._catalog.ready(params.model)
-        moved = await self._engine.move_cache(link.ImportCache(self._engine.next_op(), params.model, params.path))
+        moved = await self._moved(lambda op: link.ImportCache(op, params.model, params.path))
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
+
+    async def _moved(self, make: Callable[[int], link.ExportCache | link.ImportCache]) -> link.CacheMoved:
+        message = make(self._engine.next_op())
+        try:
+            return await self._engine.move_cache(message)
+        except ModelNotLoaded:  # evicted since we looked; once is bad luck, twice is an answer
+            self._catalog.evicted(message.model)
+            await self._catalog.ready(message.model)
+            return await self._engine.move_cache(make(self._engine.next_op()))
 
     async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, TextModel, list[int]]:
         card, text, _ = await self._catalog.ready(params.model)

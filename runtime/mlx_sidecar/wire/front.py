@@ -147,7 +147,7 @@ class _Front:
                 methods=[name for name, spec in METHODS.items() if spec.direction == "host-to-sidecar"],
                 generate_parameters=list(GenerateParams.model_fields),
                 autoload=self._config.autoload,
-                cache=CacheTiers(ram=self._config.caches, disk=self._config.caches and self._config.cache_dir is not None),
+                cache=CacheTiers(ram=self._config.caches, disk=self._config.caches_on_disk),
             ),
             limits=ServerLimits(
                 frame_bytes=self._limits.frame_bytes,

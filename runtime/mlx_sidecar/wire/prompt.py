@@ -90,7 +90,7 @@ async def explained(
     params: Prompted, text: TextModel | None, stream: Stream | None, ending: Ending
 ) -> CacheExplanation | None:
     """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
-    if text is None or stream is None:
+    if text is None or stream is None or not (ending.nearest or ending.uncacheable):
         return None
     # It renders with the whole budget, so however small the chat is: not here.
     what = (text, params, stream.entry.prompt, ending)

@@ -20,8 +20,8 @@ def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[
         write_file(path, packed)
     except OSError as error:
         return Exported(key, path, 0, error.strerror or str(error))
-    except (Damaged, Foreign) as error:
-        return Exported(key, path, 0, str(error))
+    except (Damaged, Foreign, MemoryError, RuntimeError) as error:  # mlx has no memory: a RuntimeError
+        return Exported(key, path, 0, str(error) or "there is no memory for it")
     return Exported(key, path, packed.header.nbytes)
 
 
@@ -41,5 +41,5 @@ def imported(key: int, path: Path, identity: str, limit_bytes: float) -> Importe
     except OSError as error:
         return Imported(key, path, array("i"), None, because=error.strerror or str(error))
     except (Damaged, Foreign, MemoryError, RuntimeError) as error:  # mlx has no memory: a RuntimeError
-        return Imported(key, path, array("i"), None, because=str(error))
+        return Imported(key, path, array("i"), None, because=str(error) or "there is no memory for it")
     return Imported(key, path, header.tokens, extent, header.nbytes)

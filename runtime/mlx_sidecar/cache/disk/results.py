@@ -60,11 +60,15 @@ class Deleted(NamedTuple):
 
 
 class Cleared(NamedTuple):
-    """Nothing of ``identity`` (None: of anybody) that was written before is left; so many bytes were freed."""
+    """Nothing of ``identity`` (None: of anybody) that was written before is left; so many bytes were freed.
+
+    ``because`` says why not all of it could be deleted; "" where it was.
+    """
 
     key: int
     identity: str | None
     nbytes: int
+    because: str = ""
 
 
 class Exported(NamedTuple):

@@ -109,13 +109,16 @@ class Worker:
             self._store.touch(paths)
 
     def clear(self, key: int, identity: str | None) -> None:
-        freed = 0
+        freed, because = 0, self._because
         try:
             freed = self._store.clear(identity) if self._store else 0
+        except DiskFailed as failed:
+            because = str(failed)
+            raise
         finally:
             for known in [*self._chains] if identity is None else [identity]:
                 self._chains.pop(known, None)
-            self._post(Cleared(key, identity, freed))
+            self._post(Cleared(key, identity, freed, because))
 
     def settle(self) -> None:
         """After every job: tell which files are no more, and how things stand."""
