@@ -240,7 +240,7 @@ def test_a_disk_that_cannot_be_used_is_told_once_and_everything_is_a_miss(
     assert loop.everything() == [
         Fetched(1, tmp_path / "a", None, 0),
         Scanned(IDENTITY, (), (), done=True),
-        Cleared(2, None, 0),
+        Cleared(2, None, 0, "Not a directory"),
     ]
 
 

@@ -52,6 +52,8 @@ class OnDisk:
         self._numbers: dict[Path, int] = {}
         self._next = 0
         self._reads: dict[int, _Read] = {}
+        self._looking: set[str] = set()
+        self._clearing: set[str] = set()
 
     @property
     def on(self) -> bool:
@@ -61,7 +63,13 @@ class OnDisk:
     def attach(self, prefixes: Prefixes) -> None:
         """Find the files of a model that has been loaded."""
         self._models[prefixes.identity] = prefixes
+        self._looking.add(prefixes.identity)
         self.tier.scan(prefixes.identity, afresh=True)
+
+    def _look(self, identity: str) -> None:
+        if identity not in self._looking:  # one scan at a time
+            self._looking.add(identity)
+            self.tier.scan(identity)
 
     def detach(self, prefixes: Prefixes) -> None:
         """A model is gone, and its blocks with it."""
@@ -90,7 +98,9 @@ class OnDisk:
 
         ``taken_in`` tells when it is there.
         """
-        self.tier.scan(prefixes.identity)  # what others have written meanwhile is for those who come later
+        if not self.on or prefixes.identity in self._clearing:
+            return False
+        self._look(prefixes.identity)  # what others have written meanwhile is for those who come later
         found = self._found(prefixes, tokens)
         most = len(tokens) - 1
         reach = usable(self._pieces(prefixes, found), prefixes.needs, most)
@@ -121,6 +131,7 @@ class OnDisk:
                 self._forget(result.gone)
                 if result.done:
                     self._scanned.add(result.identity)
+                    self._looking.discard(result.identity)
             case Written():
                 self._add(result.identity, [result.entry])
             case Deleted():
@@ -135,7 +146,8 @@ class OnDisk:
             return None
         number = self._numbers.get(result.path)
         prefixes = self._models.get(read.identity)
-        if result.extent is not None and number is not None and prefixes is not None:
+        cleared = read.identity in self._clearing
+        if result.extent is not None and number is not None and prefixes is not None and not cleared:
             kept = self._promote(prefixes, self._files[number].entry, result.extent)
             read.fetched |= set() if kept is None else {kept}
         if result.left:
@@ -148,10 +160,18 @@ class OnDisk:
         if not prefixes.needs.fit(extent):  # a file that lies about what made it
             self._forget([entry.path])
             return None
+        if prefixes.serves(entry.tokens, extent):
+            return None
         return prefixes.store.put(prefixes.root, entry.tokens, extent, exact=prefixes.needs.marks)
 
+    def clear(self, key: int, identity: str | None) -> None:
+        """Delete what is on disk of ``identity``, or of all: ``Cleared``. What is being read of it is not wanted."""
+        self._clearing |= set(self._models) if identity is None else {identity}
+        self.tier.clear(key, identity)
+
     def cleared(self, identity: str | None) -> None:
-        """Nothing is left on disk of ``identity``, or of anybody."""
+        """That is done."""
+        self._clearing -= set(self._clearing) if identity is None else {identity}
         for prefixes in self._models.values():
             if identity in (None, prefixes.identity):
                 for number in prefixes.store.index.clear(prefixes.root, True):

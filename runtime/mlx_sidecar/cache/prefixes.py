@@ -111,10 +111,11 @@ class Prefixes:
         covered = held[-1].stop if held else 0
         return stop if covered >= stop else covered // BLOCK * BLOCK
 
-    def put(self, tokens: array[int], extents: Iterable[Extent]) -> None:
-        """Keep what was computed of ``tokens``, as far as it is not there."""
+    def put(self, tokens: array[int], extents: list[Extent]) -> None:
+        """Keep what was computed of ``tokens``, as far as it is not there; ``extents`` are in order."""
+        covered = self.lacks(tokens, extents[-1].stop) if extents and not self.needs.marks else 0
         for extent in extents:
-            if self._serves(tokens, extent):
+            if extent.stop <= covered or (self.needs.marks and self.serves(tokens, extent)):
                 continue
             kept = self.store.put(self.root, tokens, extent, exact=self.needs.marks)
             if kept is not None and self._stored is not None:
@@ -124,7 +125,7 @@ class Prefixes:
         """How many tokens ``find`` would give now."""
         return usable(self._pieces(self.store.find(self.root, tokens, touch=False)), self.needs, len(tokens) - 1)
 
-    def _serves(self, tokens: array[int], extent: Extent) -> bool:
+    def serves(self, tokens: array[int], extent: Extent) -> bool:
         """Whether what is in memory can do all that ``extent`` can."""
         held = self._held(tokens[: extent.stop])
         if not held or held[-1].stop < extent.stop:

@@ -104,6 +104,8 @@ class Store:
 
     def make_room(self, nbytes: int) -> bool:
         """Evict until ``nbytes`` more may be kept; False if what is held does not allow it."""
+        if nbytes + self.pinned_bytes > self.limit_bytes:
+            return False
         self.release(self.used_bytes + nbytes - self.limit_bytes)
         return self.used_bytes + nbytes <= self.limit_bytes
 

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlx_sidecar_protocol.errors import InvalidParams, ModelNotLoaded, OutOfMemory, RpcError, UnsupportedParameter
+from mlx_sidecar_protocol.errors import (
+    InternalError,
+    InvalidParams,
+    ModelNotLoaded,
+    OutOfMemory,
+    RpcError,
+    UnsupportedParameter,
+)
 
 from ..cache.caching import Caching
 from ..cache.disk.results import Cleared, Exported, Imported
@@ -23,6 +30,7 @@ from ..link.messages import (
     Refused,
     ToFront,
 )
+from ..models.budget import out_of_memory
 from ..models.registry import Registry
 from .faults import fault_of
 from .figures import cache_figures
@@ -104,7 +112,7 @@ class Desk:
             return CacheCleared(message.op, ram_bytes, result.nbytes)
 
         self._answers[-message.op] = cleared
-        caching.disk.tier.clear(-message.op, None if prefixes is None else prefixes.identity)
+        caching.disk.clear(-message.op, None if prefixes is None else prefixes.identity)
         return []
 
     def _export(self, message: ExportCache) -> None:
@@ -121,7 +129,10 @@ class Desk:
 
         caching, prefixes = self._of(message.model)
         tokens = array("i", message.tokens)
-        extent = conversation(prefixes, tokens)
+        try:
+            extent = conversation(prefixes, tokens)
+        except (RuntimeError, MemoryError) as error:
+            raise out_of_memory(error, self._models.free_bytes) or InternalError() from error
         if extent is None:
             raise InvalidParams.field(
                 "tokens", f"nothing of it is cached; of less than {LEAST_TOKENS} tokens nothing is"

@@ -26,6 +26,8 @@ class Forward(Protocol):
     """What of an extent a row must be given to go on with it."""
     uncacheable: str
     """Why nothing of a row can be captured; "" where it can."""
+    captured: bool
+    """Whether anybody will: set by whoever does."""
 
     def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
         """Make a row for ``expected`` tokens that begins with what ``hit`` holds."""

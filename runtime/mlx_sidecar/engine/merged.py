@@ -46,6 +46,7 @@ class MergedForward:
         self._shelving = Shelving(model)
         self.needs = self._shelving.needs
         self.uncacheable = self._shelving.because
+        self.captured = False
         self.reset()
 
     def reset(self) -> None:
@@ -83,8 +84,7 @@ class MergedForward:
             caches = self._extract(row) if row in self._members else own.caches
             extents += self._shelving.take(caches, own.length, start, stop)
         own.start = stop // BLOCK * BLOCK
-        for extent in extents:
-            mx.async_eval([span.data for span in extent.spans], [mark for mark in extent.marks if mark is not None])
+        mx.async_eval(_arrays_of(extents))
         return extents
 
     @property
@@ -129,9 +129,13 @@ class MergedForward:
         own = self._rows[part.row]
         self._touched += own.caches
         begin, end = own.length, own.length + part.tokens
-        for stop in self._shelving.stops(begin, end, own.branches, ends=part.samples):
+        stops = self._shelving.stops(begin, end, own.branches, ends=part.samples) if self.captured else []
+        for stop in stops:
             self._pass(own, tokens[:, begin - own.length : stop - own.length])
-            own.taken += self._shelving.take(own.caches, stop, own.start, stop)
+            taken = self._shelving.take(own.caches, stop, own.start, stop)
+            # Else the next pass could not write in place, and copied all keys and values for each of these.
+            mx.eval(_arrays_of(taken), _arrays(own.caches))
+            own.taken += taken
             own.start = begin = stop
         return self._pass(own, tokens[:, begin - own.length :])
 
@@ -176,6 +180,11 @@ class MergedForward:
                 # Else the row's state would hold on to that of the whole batch.
                 cache.cache = [array if array is None else mx.contiguous(array) for array in cache.cache]
         return caches
+
+
+def _arrays_of(extents: list[Extent]) -> list[mx.array]:
+    spans = [span.data for extent in extents for span in extent.spans]
+    return spans + [mark for extent in extents for mark in extent.marks if mark is not None]
 
 
 def _arrays(caches: list[Any]) -> list[mx.array]:

@@ -53,6 +53,7 @@ class MlxBatch:
         ``prefixes`` has of them, and what is computed goes there."""
         self._forward = forward
         self._prefixes = prefixes
+        forward.captured = prefixes is not None
         self._vocabulary = vocabulary
         self._sampler = Sampler(vocabulary)
         self._limit_bytes = limit_bytes

@@ -95,6 +95,10 @@ class Reuse:
                 self._caching.disk.cancel(key)
         waiting, self._unscanned = self._unscanned, []
         for sequence in filter(self._waits, waiting):
+            prefixes = self._models.resident(sequence.model).loaded.prefixes
+            if prefixes is not None and not self._caching.disk.ready(prefixes):
+                self._unscanned.append(sequence)
+                continue
             self._let_go(sequence, now)
             self.arrived(sequence, now)
         return self.desk.serve()

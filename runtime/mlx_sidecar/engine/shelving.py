@@ -85,7 +85,9 @@ class Shelving:
             _span([_entries(found[leaf], part) for leaf, part in group], length, start, stop) for group in self._groups
         )
         states = (state for leaf in found if type(leaf) is ArraysCache for state in leaf.cache)
-        return Extent(start, stop, spans, tuple(states) if stop == length else ())
+        # Some are views of all that a pass has computed.
+        marks = tuple(None if state is None else mx.contiguous(state) for state in states) if stop == length else ()
+        return Extent(start, stop, spans, marks)
 
     def restore(self, caches: list[Any], hit: Hit) -> None:
         """Let new ``caches`` hold what is in ``hit``; lazily."""
@@ -112,7 +114,11 @@ def leaves(caches: Iterable[Any]) -> Iterator[Any]:
 
 def _objection(leaf: Any) -> str:
     """Why a cache cannot be taken apart; "" if it can."""
-    if type(leaf) in (KVCache, ArraysCache):
+    if type(leaf) is ArraysCache:
+        return ""
+    if type(leaf) in (KVCache, RotatingKVCache) and leaf.keys is None:
+        return "a layer makes no use of its cache"
+    if type(leaf) is KVCache:
         return ""
     if type(leaf) is RotatingKVCache:
         return "it keeps the first tokens of a prompt in a window that moves on" if leaf.keep else ""

@@ -202,10 +202,11 @@ class Registry:
         A load is not held up by a ceiling, nor a sequence that is ``alone``. Raises ``OutOfMemory`` and evicts nothing
         if that could not be enough.
         """
-        if (lacking_bytes := need_bytes - self.room_bytes(alone=alone)) > 0:
-            self.release_kept(lacking_bytes)
         idle = self._idle()
         evictable = sum(self._residents[name].loaded.card.memory_bytes for name in idle)
+        lacking_bytes = need_bytes - self.room_bytes(alone=alone)
+        if 0 < lacking_bytes <= evictable + self.kept_bytes:  # else what is kept would go in vain
+            self.release_kept(lacking_bytes)
         room = self.room_bytes(alone=alone)
         if need_bytes > room + evictable:
             raise OutOfMemory(need_bytes=need_bytes, have_bytes=max(0, room + evictable))

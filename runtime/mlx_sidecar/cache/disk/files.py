@@ -11,6 +11,9 @@ from .format import Reader, pack, write_file
 from .header import Damaged, Foreign
 from .results import Exported, Imported
 
+# Where mlx has no memory for an array it raises RuntimeError, and for shapes beyond its numbers what it likes.
+UNREADABLE = (Damaged, Foreign, ArithmeticError, MemoryError, RuntimeError, ValueError)
+
 
 def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[int]) -> Exported:
     """Let ``path`` be what was computed of ``tokens``; a file that is there is replaced, anything else is not."""
@@ -20,7 +23,7 @@ def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[
         write_file(path, packed)
     except OSError as error:
         return Exported(key, path, 0, error.strerror or str(error))
-    except (Damaged, Foreign, MemoryError, RuntimeError) as error:  # mlx has no memory: a RuntimeError
+    except UNREADABLE as error:
         return Exported(key, path, 0, str(error) or "there is no memory for it")
     return Exported(key, path, packed.header.nbytes)
 
@@ -40,6 +43,6 @@ def imported(key: int, path: Path, identity: str, limit_bytes: float) -> Importe
         header, extent = Reader().read_whole(path, identity, limit_bytes)
     except OSError as error:
         return Imported(key, path, array("i"), None, because=error.strerror or str(error))
-    except (Damaged, Foreign, MemoryError, RuntimeError) as error:  # mlx has no memory: a RuntimeError
+    except UNREADABLE as error:
         return Imported(key, path, array("i"), None, because=str(error) or "there is no memory for it")
     return Imported(key, path, header.tokens, extent, header.nbytes)

@@ -29,6 +29,7 @@ _NO_DIGEST = "0" * 32
 _MOST_AXES = 8
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+_Extent = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # mlx keeps them in 32 bits
 
 
 class Damaged(Exception):
@@ -110,7 +111,7 @@ class _Metadata(msgspec.Struct):
 
 class _TensorInfo(msgspec.Struct, forbid_unknown_fields=True):
     dtype: str
-    shape: Annotated[list[_Count], msgspec.Meta(max_length=_MOST_AXES)]
+    shape: Annotated[list[_Extent], msgspec.Meta(max_length=_MOST_AXES)]
     data_offsets: tuple[_Count, _Count]
 
 

@@ -126,7 +126,7 @@ class DiskStore:
             found = read()
             _check_place(path, found[0])
             return found
-        except FileNotFoundError:
+        except (FileNotFoundError, MemoryError, RuntimeError):  # gone, or mlx has no memory for it now
             return None
         except Damaged:
             self.counters["disk_damaged"] += 1

@@ -109,9 +109,9 @@ class Worker:
             self._store.touch(paths)
 
     def clear(self, key: int, identity: str | None) -> None:
-        freed, because = 0, self._because
+        freed, because = 0, "it failed"
         try:
-            freed = self._store.clear(identity) if self._store else 0
+            freed, because = (self._store.clear(identity) if self._store else 0), self._because
         except DiskFailed as failed:
             because = str(failed)
             raise
@@ -141,6 +141,7 @@ class Worker:
         self.settle()
         self._store = None
         self._state, self._because = "failed", because
+        self.settle()  # whoever hears of it looks
         self._post(Failed(because))
 
     def _of(self, identity: str) -> Chains:

@@ -44,6 +44,7 @@ class FlatForward:
     """``Forward`` for a model whose caches are all ``KVCache`` or ``RotatingKVCache`` with nothing kept in front."""
 
     uncacheable = ""
+    captured = False
 
     def __init__(self, model: Any, caches: list[Any]) -> None:
         """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
@@ -135,14 +136,19 @@ class FlatForward:
         place = self._kinds[group.kind].layout[row]
         chunk = self._chunks[row][group.kind] if row in self._chunks else None
         if chunk is not None and chunk.spills:  # the slot has the end of it only
-            caches = [self._caches[layer].spilled(chunk) for layer, _ in group.members]
-            base = place.length - caches[0].keys.shape[2]
-            entries = [pair[part][0] for pair, (_, part) in zip(caches, group.members, strict=True)]
+            pairs = [self._caches[layer].spilled(chunk) for layer, _ in group.members]
+            base = place.length - pairs[0].keys.shape[2]
+            first = min(max(start, base), stop)
+            entries = [
+                pair[part][0, :, first - base : stop - base]
+                for pair, (_, part) in zip(pairs, group.members, strict=True)
+            ]
         else:
-            base = place.base
-            entries = [self._caches[layer].pools.get(part, place.capacity, place.slot) for layer, part in group.members]
-        first = min(max(start, base), stop)
-        return Span(first, mx.stack([each[:, first - base : stop - base] for each in entries]))
+            first = min(max(start, place.base), stop)
+            where = place.capacity, place.slot, first - place.base, stop - place.base
+            entries = [self._caches[layer].pools.get(part, *where) for layer, part in group.members]
+        # A stack of one would be another view of the pool.
+        return Span(first, mx.stack(entries) if len(entries) > 1 else (entries[0] * 1)[None])
 
     @property
     def kept_bytes(self) -> int:

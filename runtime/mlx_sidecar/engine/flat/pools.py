@@ -82,9 +82,9 @@ class Pools:
         self.keys[capacity][slot, :, :count] = pair.keys[0]
         self.values[capacity][slot, :, :count] = pair.values[0]
 
-    def get(self, part: int, capacity: int, slot: int) -> mx.array:
-        """Keys (0) or values (1) of a slot, [heads, capacity, size]; not evaluated."""
-        return (self.keys, self.values)[part][capacity][slot]
+    def get(self, part: int, capacity: int, slot: int, start: int, stop: int) -> mx.array:
+        """Keys (0) or values (1) of entries ``start`` to ``stop`` of a slot, [heads, tokens, size], as a view."""
+        return (self.keys, self.values)[part][capacity][slot, :, start:stop]
 
     def put(self, part: int, capacity: int, slot: int, start: int, data: NDArray[Any] | mx.array) -> None:
         """Write keys (0) or values (1) [heads, tokens, size] into a slot, from entry ``start`` on.
