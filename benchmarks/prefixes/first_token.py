@@ -39,7 +39,8 @@ RESTARTS = 3
 DECODED = 4
 # Keys and values of a token in float32, and how many tokens a prompt may have.
 SIZES = {"pocket": (4 * 2 * 2 * 32 * 4, 8192), "16M": (8 * 2 * 3 * 64 * 4, 32768), "100M": (14 * 2 * 6 * 64 * 4, 32768)}
-PUBLISHED = {1024: 27, 4096: 27, 16384: 93}  # factors from disk, of a system that keeps keys and values there
+# What a published cache of keys and values on disk reports for 4k and 16k tokens; we want twice that.
+PUBLISHED = {1024: 27, 4096: 27, 16384: 93}
 
 
 @dataclass

@@ -23,7 +23,7 @@ KIND = "qwen3"
 
 @dataclass
 class Outcome:
-    """``files`` were found after the kills, ``disk_tokens`` read of them."""
+    """``disk_tokens`` were read of what the kills had left, ``damaged`` files found among it."""
 
     answers: int = 0
     wrong: int = 0
