@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from mlx_sidecar.host import Host
 
 from ..measure import Row
 from ..serving.models import make
+from .figures import Figures
+from .plot import draw
 
 _READ = """
 import pathlib, sys, time
@@ -39,44 +40,10 @@ RESTARTS = 3
 DECODED = 4
 # Keys and values of a token in float32, and how many tokens a prompt may have.
 SIZES = {"pocket": (4 * 2 * 2 * 32 * 4, 8192), "16M": (8 * 2 * 3 * 64 * 4, 32768), "100M": (14 * 2 * 6 * 64 * 4, 32768)}
-# What a published cache of keys and values on disk reports for 4k and 16k tokens; we want twice that.
-PUBLISHED = {1024: 27, 4096: 27, 16384: 93}
-
-
-@dataclass
-class Figures:
-    """Seconds. ``ram``, ``disk`` and ``dropped`` (from disk, with nothing in the page cache) are medians."""
-
-    model: str
-    tokens: int
-    cold: float
-    ram: float
-    step: float  # of a stream that decodes after as many tokens
-    copy: float
-    disk: float = 0.0
-    dropped: float = 0.0
-    read: float = 0.0
-    read_dropped: float = 0.0
-
-    @property
-    def row(self) -> Row:
-        restored = max(0.0, self.ram - self.step)
-        return Row(
-            f"{self.model}, {self.tokens} tokens",
-            f"cold {self.cold:.2f} s; memory {_ms(self.ram)} ({self.cold / self.ram:.0f}×), of which a decode step is "
-            f"{_ms(self.step)}: the rest is {restored / self.copy:.1f}× copying ({_ms(self.copy)}); "
-            f"disk after a restart {_ms(self.disk)} ({self.cold / self.disk:.0f}×, "
-            f"{self.disk / self.read:.1f}× reading); "
-            f"with an empty page cache {_ms(self.dropped)} ({self.cold / self.dropped:.0f}×, "
-            f"{self.dropped / self.read_dropped:.1f}× reading)",
-            f"disk ≥ {2 * PUBLISHED[self.tokens]}×, ≤ 2× reading; memory ≤ 2× copying",
-        )
 
 
 def run() -> list[Row]:
     """Draws docs/plots/prefixes.png as well."""
-    from .plot import draw
-
     figures = measured()
     draw(figures)
     return [found.row for found in figures]
@@ -186,7 +153,3 @@ def _timed_copies(source: np.ndarray[Any, Any]) -> Iterator[float]:
         began = time.perf_counter()
         source.copy()
         yield time.perf_counter() - began
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"

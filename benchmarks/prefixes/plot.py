@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .first_token import Figures
+from .figures import Figures
 
 FILE = Path(__file__).parents[2] / "docs" / "plots" / "prefixes.png"
 LINES = {"cold": "C3", "dropped": "C1", "disk": "C0", "ram": "C2", "copy": "0.6"}

@@ -181,7 +181,6 @@ def _add_cache_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--cache-disk-limit-bytes",
         type=_positive,
-        default=Config.cache_disk_limit_bytes,
         help="for what is cached on disk (default: 16 GiB)",
     )
 
@@ -250,18 +249,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command == "serve":
         from .wire.serve import serve
 
+        _refuse_what_would_be_ignored(parser, args)
         options = {name: value for name, value in vars(args).items() if name != "command"}
         if args.cache_dir is not None:
-            if args.engine == "fake":
-                parser.error("argument --cache-dir: the fake engine caches nothing")
-            if args.cache_limit_bytes == 0:
-                parser.error("argument --cache-dir: what is on disk is read into memory; --cache-limit-bytes is 0")
             options["cache_dir"] = _cache_dir(args.cache_dir)
+        if args.cache_disk_limit_bytes is None:
+            del options["cache_disk_limit_bytes"]
         serve(Config(**options))
     try:
         sys.exit(_as_a_host(args))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _refuse_what_would_be_ignored(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    for name in ("cache_dir", "cache_limit_bytes", "cache_disk_limit_bytes"):
+        if args.engine == "fake" and getattr(args, name) is not None:
+            parser.error(f"argument --{name.replace('_', '-')}: the fake engine caches nothing")
+    if args.cache_dir is not None and args.cache_limit_bytes == 0:
+        parser.error("argument --cache-dir: what is on disk is read into memory; --cache-limit-bytes is 0")
+    if args.cache_disk_limit_bytes is not None and args.cache_dir is None:
+        parser.error("argument --cache-disk-limit-bytes: nothing is cached on disk without --cache-dir")
 
 
 def _cache_dir(text: str) -> str:

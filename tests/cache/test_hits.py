@@ -45,9 +45,9 @@ def test_what_is_usable_is_the_furthest_position_from_which_all_that_is_seen_is_
     pieces = data.draw(pieces_of_a_prompt(len(sees)))
     end = pieces[-1].stop if pieces else 0
     most = data.draw(st.integers(0, end + 10))
-    positions = range(LEAST_TOKENS, min(end, most) + 1)
-    if not needs.marks:  # within a block only the end of what is asked for, or of what is there, is tried
-        positions = [p for p in positions if p % BLOCK == 0 or p == min(end, most)]  # type: ignore[assignment]
+    furthest = min(end, most)
+    # Within a block only the end of what is asked for, or of what is there, is tried.
+    positions = [p for p in range(LEAST_TOKENS, furthest + 1) if needs.marks or p % BLOCK == 0 or p == furthest]
     expected = max((p for p in positions if can_go_on(pieces, needs, p)), default=0)
     assert usable(pieces, needs, most) == expected
 

@@ -170,11 +170,11 @@ def test_a_sequence_that_pauses_goes_on_with_the_same_tokens(batch_of_kind: Make
     driver.add(other, paused)
     while len(paused.generated) < 5:
         driver.step()
-    paused.paused = True
+    paused.aside.add("window")
     for _ in range(6):
         driver.step()
     assert 5 <= len(paused.generated) <= 6
-    paused.paused = False
+    paused.aside.clear()
     driver.drain()
     assert paused.generated == alone
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -21,9 +23,11 @@ from mlx_sidecar.link.messages import (
     ImportCache,
     QueryCache,
     ToEngine,
+    ToFront,
 )
-from tests.support.engine_process import EngineClient, ready_engine
+from tests.support.engine_process import EngineClient, engine_process, ready_engine
 
+M = TypeVar("M", bound=ToFront)
 KINDS = ["qwen3", "sliding", "mamba", "lfm2", "qwen3_5"]
 PROMPT = [random.Random(1).randrange(300) for _ in range(400)]
 
@@ -54,10 +58,17 @@ def written(engine: EngineClient) -> CacheFigures:
     return until(engine, lambda found: found.disk_pending_bytes == 0 and found.disk_blocks == found.ram_blocks > 0)
 
 
-def asked(engine: EngineClient, make: Callable[[int], ToEngine]) -> object:
+def asked(engine: EngineClient, make: Callable[[int], ToEngine], kind: type[M]) -> M:
+    """The answer to what ``make`` makes of a number."""
     op = engine.number()
     engine.send(make(op))
-    return engine.wait(object, lambda message: getattr(message, "op", None) == op)  # type: ignore[type-var]
+    answer = engine.reply(op)
+    assert isinstance(answer, kind), answer
+    return answer
+
+
+def _has_blocks(count: int, found: CacheFigures) -> bool:
+    return found.ram_blocks == count
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,13 +125,11 @@ def test_a_conversation_goes_to_a_file_and_back(tmp_path: Path, random_models: P
         with engine_on(tmp_path / "one", random_models, kind) as engine:
             answer = engine.generate(kind, PROMPT, 8)
             whole = [*PROMPT, *answer[:-1]]
-            moved = asked(engine, lambda op, whole=whole, kind=kind: ExportCache(op, kind, whole, file))  # type: ignore[misc]
-            assert isinstance(moved, CacheMoved), moved
+            moved = asked(engine, partial(ExportCache, model=kind, tokens=whole, path=file), CacheMoved)
             assert moved.tokens == len(whole)
         with ready_engine("--numerics", "exact") as engine:
             engine.load(kind, str(random_models / kind))
-            taken = asked(engine, lambda op, kind=kind: ImportCache(op, kind, file))  # type: ignore[misc]
-            assert isinstance(taken, CacheMoved), taken
+            taken = asked(engine, partial(ImportCache, model=kind, path=file), CacheMoved)
             assert (taken.tokens, taken.nbytes) == (moved.tokens, moved.nbytes)
             assert engine.finished(engine.submit(kind, [*PROMPT, *answer, 5], 1)).cached_tokens == len(whole)
 
@@ -131,7 +140,7 @@ def test_a_file_of_other_weights_is_refused_by_name(tmp_path: Path, random_model
         for kind in ("qwen3", "llama"):
             engine.load(kind, str(random_models / kind))
         engine.generate("qwen3", PROMPT, 1)
-        asked(engine, lambda op: ExportCache(op, "qwen3", PROMPT, file))
+        asked(engine, lambda op: ExportCache(op, "qwen3", PROMPT, file), CacheMoved)
         for path in (file, str(tmp_path / "nothing"), str(tmp_path)):
             op = engine.number()
             engine.send(ImportCache(op, "llama", path))
@@ -144,8 +153,7 @@ def test_what_is_cleared_is_gone_from_memory_and_disk(tmp_path: Path, random_mod
     with engine_on(tmp_path, random_models, "qwen3") as engine:
         engine.generate("qwen3", PROMPT, 8)
         before = written(engine)
-        cleared = asked(engine, lambda op: ClearCache(op, "qwen3"))
-        assert isinstance(cleared, CacheCleared), cleared
+        cleared = asked(engine, lambda op: ClearCache(op, "qwen3"), CacheCleared)
         assert (cleared.ram_bytes, cleared.disk_bytes) == (before.ram_bytes, before.disk_bytes)
         after = figures(engine)
         assert (after.ram_bytes, after.disk_bytes, after.nodes) == (0, 0, 0)
@@ -183,14 +191,31 @@ def test_a_full_disk_switches_the_tier_off_and_generation_goes_on(tmp_path: Path
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "sys.argv[0] = 'engine'; runpy.run_module('mlx_sidecar.engine', run_name='__main__')",
     )
-    from tests.support.engine_process import engine_process
-
     with engine_process("--cache-dir", str(tmp_path), program=program) as engine:
         engine.load("qwen3", str(random_models / "qwen3"))
         assert len(engine.generate("qwen3", PROMPT, 8)) == 8
         until(engine, lambda found: found.disk_state == "failed")
         assert not list(tmp_path.rglob("*.tmp"))
         assert len(engine.generate("qwen3", PROMPT[:100], 8)) == 8
+
+
+def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path, random_models: Path) -> None:
+    with engine_on(tmp_path, random_models, "qwen3") as engine:
+        expected = engine.generate("qwen3", PROMPT, 8)
+        written(engine)
+    program = (
+        "-c",
+        "import os, runpy, sys, threading; import mlx_sidecar.engine.reuse as reuse; reuse.DISK_PATIENCE_S = 0.2; "
+        "os.preadv = lambda *_: threading.Event().wait(); "  # what reads the contents of a file, and nothing else here
+        "sys.argv[0] = 'engine'; runpy.run_module('mlx_sidecar.engine', run_name='__main__')",
+    )
+    with engine_process("--numerics", "exact", "--cache-dir", str(tmp_path), program=program) as engine:
+        engine.load("qwen3", str(random_models / "qwen3"))
+        until(engine, lambda found: found.disk_blocks > 1)
+        for _ in range(2):
+            waits = engine.submit("qwen3", PROMPT, 8)
+            assert engine.finished(waits).cached_disk == 0
+            assert engine.tokens(waits) == expected
 
 
 def test_the_bound_on_disk_is_kept_and_what_was_used_last_stays(tmp_path: Path, random_models: Path) -> None:
@@ -201,7 +226,7 @@ def test_the_bound_on_disk_is_kept_and_what_was_used_last_stays(tmp_path: Path, 
         for prompt in prompts:
             engine.generate("qwen3", prompt, 1)
             blocks += -(-len(prompt) // 64)
-            until(engine, lambda found, blocks=blocks: found.ram_blocks == blocks)  # type: ignore[misc]
+            until(engine, partial(_has_blocks, blocks))
         until(engine, lambda found: found.counters["disk_evicted"] > 0 and found.disk_pending_bytes == 0)
     assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= limit
     with engine_on(tmp_path, random_models, "qwen3") as engine:

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 from mlx_sidecar.link.codec import Decoder, encode
 from mlx_sidecar.link.messages import (
+    CacheCleared,
+    CacheFigures,
+    CacheMoved,
     EngineStats,
     Finished,
     Load,
@@ -77,7 +80,7 @@ class EngineClient:
 
     def reply(self, op: int) -> ToFront:
         """What ends control request ``op``."""
-        replies = Loaded | Unloaded | Models | EngineStats | Refused
+        replies = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved | Refused
         return self.wait(replies, lambda message: message.op == op)  # type: ignore[arg-type]  # a union is not a type[M]
 
     def refusal(self, op: int) -> Refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ from mlx_sidecar_protocol.generate import CacheExplanation
 TEMPLATES = Path(__file__).parent / "templates"
 SYSTEM = {"role": "system", "content": "You help with code. Today is 2026-11-27. Be brief."}
 USER = {"role": "user", "content": "What does this function do?"}
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "type": "function",
         "function": {
@@ -89,9 +89,9 @@ def test_a_word_that_changed_is_named_with_the_message_it_is_in(text: TextModel)
 
 
 def test_keys_of_a_tool_in_another_order_are_named(text: TextModel) -> None:
-    parameters = TOOLS[0]["function"]["parameters"]  # type: ignore[index]
+    parameters = TOOLS[0]["function"]["parameters"]
     turned = {**parameters, "properties": dict(reversed(parameters["properties"].items()))}
-    tools = [{**TOOLS[0], "function": {**TOOLS[0]["function"], "parameters": turned}}]  # type: ignore[dict-item]
+    tools = [{**TOOLS[0], "function": {**TOOLS[0]["function"], "parameters": turned}}]
     because, path = told(text, chat(SYSTEM, USER, tools=tools), chat(SYSTEM, USER, tools=TOOLS))
     assert because == "key_order"
     assert path[:3] == ["tools", 0, "function"]
@@ -102,7 +102,7 @@ def test_tools_that_were_not_there_before_are_named(text: TextModel) -> None:
 
 
 def test_a_description_that_changed_is_named_by_its_path(text: TextModel) -> None:
-    function = {**TOOLS[0]["function"], "description": "Reads one file."}  # type: ignore[dict-item]
+    function = {**TOOLS[0]["function"], "description": "Reads one file."}
     tools = [{**TOOLS[0], "function": function}]
     path = ["tools", 0, "function", "description"]
     assert told(text, chat(SYSTEM, USER, tools=tools), chat(SYSTEM, USER, tools=TOOLS)) == ("changed_text", path)
@@ -118,12 +118,13 @@ def test_a_chat_that_grows_says_which_message_is_new(text: TextModel) -> None:
 
 def test_a_prompt_that_is_text_or_tokens_has_no_fields_within(text: TextModel) -> None:
     tokens, known = text.encode("one two three"), text.encode("one two four")
-    for source, path in (("prompt", ["prompt"]), ("tokens", ["tokens", 2])):
+    sources: list[Literal["prompt", "tokens"]] = ["prompt", "tokens"]
+    for source in sources:
         common = next(n for n, (a, b) in enumerate(zip(tokens, known, strict=False)) if a != b)
-        found = explain(text, Given(source), tokens, Nearest(common, 0, known), "")  # type: ignore[arg-type]
+        found = explain(text, Given(source), tokens, Nearest(common, 0, known), "")
         assert found.where is not None
         assert found.where.field == source
-        assert found.where.path[0] == path[0]
+        assert found.where.path == ([source] if source == "prompt" else [source, common])
 
 
 def test_what_cannot_have_a_place_has_none(text: TextModel) -> None:

@@ -21,11 +21,10 @@ if TYPE_CHECKING:  # it brings mlx
 
 @dataclass(slots=True)
 class _File:
-    """``last`` is the block that it ends with; ``blocks`` of its own are found in it."""
+    """``blocks`` are found in it: those of its own that no other file had before."""
 
     entry: Entry
     identity: str
-    last: int
     blocks: int
 
 
@@ -34,7 +33,6 @@ class _Read:
     """``fetched`` are the numbers that its extents have in memory."""
 
     identity: str
-    left: int
     fetched: set[int] = field(default_factory=set)
 
 
@@ -54,6 +52,7 @@ class OnDisk:
         self._reads: dict[int, _Read] = {}
         self._looking: set[str] = set()
         self._clearing: set[str] = set()
+        self.hangs = False  # it was waited for in vain, and has not been heard since
 
     @property
     def on(self) -> bool:
@@ -81,7 +80,7 @@ class OnDisk:
 
     def ready(self, prefixes: Prefixes) -> bool:
         """Whether it is known what there is of the model."""
-        return prefixes.identity in self._scanned or not self.on
+        return prefixes.identity in self._scanned or self.hangs or not self.on
 
     def keep(self, prefixes: Prefixes, tokens: array[int], extent: Extent) -> None:
         """Write ``extent``, which is new in memory, some time."""
@@ -98,7 +97,7 @@ class OnDisk:
 
         ``taken_in`` tells when it is there.
         """
-        if not self.on or prefixes.identity in self._clearing:
+        if not self.on or self.hangs or prefixes.identity in self._clearing:
             return False
         self._look(prefixes.identity)  # what others have written meanwhile is for those who come later
         found = self._found(prefixes, tokens)
@@ -108,7 +107,7 @@ class OnDisk:
             return False
         numbers = dict.fromkeys(block.disk for block in found if block.start < reach and block.ram < 0)
         paths = [self._files[number].entry.path for number in numbers]
-        self._reads[key] = _Read(prefixes.identity, len(paths))
+        self._reads[key] = _Read(prefixes.identity)
         self.tier.read(key, paths)
         return True
 
@@ -125,6 +124,7 @@ class OnDisk:
 
     def taken_in(self, result: Result) -> tuple[int, set[int]] | None:
         """What the tier has to tell. Where that ends a read: its key, and the numbers of what was read."""
+        self.hangs = False
         match result:
             case Scanned():
                 self._add(result.identity, result.entries)
@@ -214,7 +214,7 @@ class OnDisk:
             prefixes.store.give_up(inserted.ram)
             if inserted.count:
                 self._next += 1
-                self._files[number] = _File(entry, identity, inserted.last, inserted.count)
+                self._files[number] = _File(entry, identity, inserted.count)
                 self._numbers[entry.path] = number
 
     def _serves(self, prefixes: Prefixes, entry: Entry) -> bool:

@@ -44,7 +44,7 @@ def cache_figures(op: int, models: Registry, caching: Caching | None) -> CacheFi
         for name, loaded in models.loaded()
     ]
     if caching is None:
-        return CacheFigures(op, BLOCK, 0, 0, 0, 0, 0, 0, "off", "", "", 0, 0, 0, 0, 0, {}, cards)
+        return CacheFigures(op, BLOCK, cards)
     store, index, ondisk = caching.store, caching.store.index, caching.disk
     disk = ondisk.tier.figures
     return CacheFigures(

@@ -137,7 +137,8 @@ class Engine:
     def _idle_s(self, lanes: dict[Lane, float], now: float) -> float:
         """How long nothing can be done unless the front says something."""
         self._accounts.idle()
-        events = [self._models.next_expiry_s, self._scheduler.next_event_s(), *lanes.values()]
+        reuse_s = self._reuse.next_event_s()
+        events = [self._models.next_expiry_s, self._scheduler.next_event_s(), reuse_s, *lanes.values()]
         if self._tidy_at_s <= now:
             self._backend.reclaim()
             self._tidy_at_s = float("inf")
@@ -268,7 +269,10 @@ class Engine:
         sequence = self._scheduler.find(message.seq)
         if sequence is None:  # it has just finished
             return
-        self._reuse.flow(sequence, isinstance(message, Pause), now)
+        if isinstance(message, Pause):
+            self._scheduler.pause(sequence, now)
+        else:
+            self._scheduler.resume(sequence, now)
 
     def _unload(self, unload: Unload, now: float) -> list[ToFront]:
         ended: list[ToFront] = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from math import inf
+
 from mlx_sidecar_protocol.errors import OutOfMemory, UnsupportedParameter
 
 from ..cache.caching import Caching
@@ -12,6 +15,12 @@ from .desk import Desk
 from .scheduler import Scheduler
 from .sequence import Sequence
 from .sharing import Sharing
+
+log = logging.getLogger(__name__)
+
+# A disk that fails says so; one that hangs (a network's) says nothing. Nobody waits longer for it than this, from its
+# arrival, and nobody at all while it hangs: on a disk that works, most prompts are there in less than a second.
+DISK_PATIENCE_S = 10.0
 
 
 class Reuse:
@@ -89,10 +98,17 @@ class Reuse:
         self._caching.write()
         for sequence in self._sharing.served():
             self._let_go(sequence, now)
+        if self.next_event_s() <= now:
+            log.warning("the disk has not answered for %s s: prompts are computed without it", DISK_PATIENCE_S)
+            self._caching.disk.hangs = True
         for key, sequence in list(self._reading.items()):
-            if not self._waits(sequence):  # it has ended meanwhile
-                del self._reading[key]
-                self._caching.disk.cancel(key)
+            waits = self._waits(sequence)  # or it has ended meanwhile
+            if waits and not self._caching.disk.hangs:
+                continue
+            del self._reading[key]
+            self._caching.disk.cancel(key)
+            if waits:
+                self._let_go(sequence, now)
         waiting, self._unscanned = self._unscanned, []
         for sequence in filter(self._waits, waiting):
             prefixes = self._models.resident(sequence.model).loaded.prefixes
@@ -106,21 +122,13 @@ class Reuse:
     def _waits(self, sequence: Sequence) -> bool:
         return self._scheduler.find(sequence.id) is sequence
 
-    def flow(self, sequence: Sequence, windowless: bool, now: float) -> None:
-        """The host of ``sequence`` has no window left, or has one again."""
-        sequence.windowless = windowless
-        self._settle(sequence, now)
+    def next_event_s(self) -> float:
+        """When the disk will have been waited for long enough, infinite if nobody waits."""
+        waiting = [*self._reading.values(), *self._unscanned]
+        return min((sequence.arrived_s for sequence in waiting), default=inf) + DISK_PATIENCE_S
 
     def _hold(self, sequence: Sequence, now: float) -> None:
-        sequence.held = True
-        self._settle(sequence, now)
+        self._scheduler.pause(sequence, now, "blocks")
 
     def _let_go(self, sequence: Sequence, now: float) -> None:
-        sequence.held = False
-        self._settle(sequence, now)
-
-    def _settle(self, sequence: Sequence, now: float) -> None:
-        if sequence.windowless or sequence.held:
-            self._scheduler.pause(sequence, now)
-        else:
-            self._scheduler.resume(sequence, now)
+        self._scheduler.resume(sequence, now, "blocks")

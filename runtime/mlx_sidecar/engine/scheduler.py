@@ -22,7 +22,7 @@ from mlx_sidecar_protocol.errors import Overloaded
 from .batch import Work
 from .planner import Planner
 from .queue import RANKS, Lines, Ticket
-from .sequence import Sequence
+from .sequence import Aside, Sequence
 from .turns import Lane, Turns
 
 
@@ -154,24 +154,30 @@ class Scheduler:
             sequence.parked = False
             del self._parked[sequence.id]
 
-    def pause(self, sequence: Sequence, now: float) -> None:
-        """Neither plan nor admit ``sequence`` until ``resume``: it has no place, but keeps its memory. Idempotent."""
-        if sequence.paused:
+    def pause(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+        """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
+        place, but keeps its memory. Idempotent."""
+        was_paused = sequence.paused
+        sequence.aside.add(why)
+        if was_paused:
             return
         ticket = self._ticket(sequence)
         if self._runs(sequence):
             self._leave_place(ticket, now)
         else:
             self._lines.leave(ticket)
-        sequence.paused = True
         ticket.paused_s = now
 
-    def resume(self, sequence: Sequence, now: float) -> None:
-        """Let a paused ``sequence`` wait for a place, as if no time had passed. Idempotent."""
-        if sequence.paused:
-            sequence.paused = False
+    def resume(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+        """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
+        which is a wait like any other. Idempotent."""
+        if why not in sequence.aside:
+            return
+        sequence.aside.remove(why)
+        if not sequence.paused:
             ticket = self._ticket(sequence)
-            ticket.waits_since_s += now - ticket.paused_s
+            if why == "window":
+                ticket.waits_since_s += now - ticket.paused_s
             self._lines.join(ticket)
 
     def retire(self, sequence: Sequence, now: float) -> None:

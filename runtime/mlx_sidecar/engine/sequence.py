@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
 from ..link.messages import Nearest, Priority, Sampling, Submit, Timing
 from ..models.budget import SequenceCost
+
+# The host has no window left; or others compute, or the disk is asked for, blocks that it begins with.
+Aside = Literal["window", "blocks"]
 
 # Caches grow by so many tokens at a time.
 ROOM_TOKENS = 256
@@ -52,9 +56,7 @@ class Sequence:
     explain: bool = False
     nearest: Nearest | None = None
     pinned: int = 0
-    windowless: bool = False  # the host has no window left: it keeps its cache and does not decode
-    held: bool = False  # it waits for what others compute of its prompt, or the disk holds of it
-    paused: bool = False  # it wants no place, for one of these reasons
+    aside: set[Aside] = field(default_factory=set)  # why it wants no place
     parked: bool = False  # preempted with its cache kept
     again: bool = False  # an engine before this one, or a batch that failed, had it already
     short: bool = False  # it waits for memory, and that has been counted
@@ -72,6 +74,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that the model has not taken in: one while it decodes, more while it prefills."""
         return self.total - self.known
+
+    @property
+    def paused(self) -> bool:
+        """Whether it wants no place: it keeps what cache it has."""
+        return bool(self.aside)
 
     @property
     def idle(self) -> bool:

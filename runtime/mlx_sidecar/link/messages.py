@@ -247,22 +247,22 @@ class CacheFigures(msgspec.Struct, frozen=True, tag=True):
 
     op: int
     block_tokens: int
-    ram_limit_bytes: int
-    ram_bytes: int
-    pinned_bytes: int
-    ram_blocks: int
-    nodes: int
-    index_bytes: int
-    disk_state: Literal["off", "on", "failed"]
-    disk_because: str  # with "failed"
-    disk_path: str
-    disk_limit_bytes: int
-    disk_bytes: int
-    disk_blocks: int
-    disk_files: int
-    disk_pending_bytes: int  # still to be written
-    counters: dict[str, int]
     models: list[CachedModel]
+    ram_limit_bytes: int = 0
+    ram_bytes: int = 0
+    pinned_bytes: int = 0
+    ram_blocks: int = 0
+    nodes: int = 0
+    index_bytes: int = 0
+    disk_state: Literal["off", "on", "failed"] = "off"
+    disk_because: str = ""  # with "failed"
+    disk_path: str = ""
+    disk_limit_bytes: int = 0
+    disk_bytes: int = 0
+    disk_blocks: int = 0
+    disk_files: int = 0
+    disk_pending_bytes: int = 0  # still to be written
+    counters: dict[str, int] = {}
 
 
 class CacheCleared(msgspec.Struct, frozen=True, tag=True):
