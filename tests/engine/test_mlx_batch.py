@@ -270,7 +270,7 @@ def test_a_failing_step_takes_all_caches_names_who_ran_and_leaves_a_batch_as_goo
     batch = new_batch()
     [expected] = run(batch, sequence([1, 2, 3]))
     driver = Driver(batch)
-    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6], paused=True)
+    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6], aside={"window"})
     driver.add(bad, neighbour, paused)
     with monkeypatch.context() as patch:
         patch.setattr(Sampler, "sample", failing("a bug"))
