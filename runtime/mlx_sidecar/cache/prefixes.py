@@ -163,9 +163,9 @@ class Prefixes:
             self._pins[key] = pin
         return pinned
 
-    def pinned(self, tokens: array[int]) -> int:
-        """How many of ``tokens`` a pin of just these keeps."""
-        return len(tokens) if tokens.tobytes() in self._pins else 0
+    def has_pin(self, tokens: array[int]) -> bool:
+        """Whether just these ``tokens`` are pinned, all of them."""
+        return tokens.tobytes() in self._pins
 
     def nearest(self, tokens: array[int]) -> Nearest:
         """The known prompt that has most in common with ``tokens``, in either tier."""

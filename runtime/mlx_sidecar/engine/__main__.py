@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from mlx_sidecar_protocol.errors import RpcError
 
@@ -85,20 +85,20 @@ def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
         page=page,
         stall_after_s=options.stall_after_s,
     )
-    link.sendall(
-        encode(
-            Ready(
-                pid=os.getpid(),
-                backend=backend.name,
-                device=backend.device,
-                versions=backend.versions,
-                numerics=options.numerics,
-                policy=backend.policy,
-                memory_limit_bytes=limit_bytes,
-            )
-        )
-    )
+    link.sendall(encode(_ready(backend, options.numerics, limit_bytes)))
     return engine
+
+
+def _ready(backend: FakeBackend | MlxBackend, numerics: Literal["fast", "exact"], limit_bytes: int) -> Ready:
+    return Ready(
+        pid=os.getpid(),
+        backend=backend.name,
+        device=backend.device,
+        versions=backend.versions,
+        numerics=numerics,
+        policy=backend.policy,
+        memory_limit_bytes=limit_bytes,
+    )
 
 
 Device = tuple["FakeBackend | MlxBackend", int, Caching | None]  # what it may use, in bytes, and what caches for it

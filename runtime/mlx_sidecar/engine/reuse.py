@@ -45,7 +45,7 @@ class Reuse:
             raise UnsupportedParameter("model", loaded.uncacheable)
         store = self._caching.store
         need_bytes, have_bytes = sequence.cost.all_bytes(len(sequence.tokens)), store.limit_bytes - store.pinned_bytes
-        if need_bytes > have_bytes and loaded.prefixes.pinned(sequence.history()) < len(sequence.tokens):
+        if need_bytes > have_bytes and not loaded.prefixes.has_pin(sequence.history()):
             raise OutOfMemory(need_bytes=need_bytes, have_bytes=have_bytes)
 
     def arrived(self, sequence: Sequence, now: float) -> None:

@@ -49,14 +49,7 @@ def load_steps(
         _check_architecture(load.model, directory.config)
     if load.adapter is not None:
         inspect_adapter(load.model, load.adapter)
-    total = directory.stored_bytes
-    done = 0
-    read = xxhash.xxh3_128()
-    for count in warm_up(directory.files, READ_BYTES, read.update):
-        done += count
-        yield LoadStep("reading", done, total)
-    for file in _small_files(directory, load.adapter):
-        read.update(file.read_bytes())
+    fingerprint = yield from _read(directory, load.adapter)
     model = _build(load, directory, trust_remote_code)
     parameters = mlxlm.get_total_parameters(model)
     stage = "building"
@@ -73,8 +66,20 @@ def load_steps(
         parameters,
         computed.removeprefix("mlx.core."),
         sum(a.nbytes for a in arrays),
-        read.hexdigest(),
+        fingerprint,
     )
+
+
+def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None, str]:
+    """Bring ``directory`` into the page cache; what it holds, as one name."""
+    read = xxhash.xxh3_128()
+    done, total = 0, directory.stored_bytes
+    for count in warm_up(directory.files, READ_BYTES, read.update):
+        done += count
+        yield LoadStep("reading", done, total)
+    for file in _small_files(directory, adapter):
+        read.update(file.read_bytes())
+    return read.hexdigest()
 
 
 def _small_files(directory: Directory, adapter: str | None) -> Iterator[Path]:
