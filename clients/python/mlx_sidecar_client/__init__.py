@@ -1,0 +1,29 @@
+"""Client of mlx-sidecar: spawns it, speaks with it, and starts another one should it die. No MLX in your process."""
+
+__version__ = "0.1.0"
+
+from mlx_sidecar_protocol.errors import RpcError
+from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.notifications import EngineStateParams, ProgressParams, StreamDelta
+
+from .errors import SidecarClosed, SidecarLost, UnknownError
+from .executable import ExecutableNotFound
+from .sidecar import Sidecar
+from .stream import Stream
+from .sync import SyncSidecar, SyncStream
+
+__all__ = [
+    "EngineStateParams",
+    "ExecutableNotFound",
+    "GenerateResult",
+    "ProgressParams",
+    "RpcError",
+    "Sidecar",
+    "SidecarClosed",
+    "SidecarLost",
+    "Stream",
+    "StreamDelta",
+    "SyncSidecar",
+    "SyncStream",
+    "UnknownError",
+]

@@ -1,0 +1,73 @@
+"""A request on its way: deltas that nobody has taken yet, and its one answer."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import anyio
+
+from mlx_sidecar_protocol.envelope import Response
+
+from .errors import SidecarLost, from_wire
+
+
+class Call:
+    """What the connection knows of one request. Used in the event loop's thread alone."""
+
+    def __init__(self, id_: int, stream: str | None) -> None:
+        self.id = id_
+        self.stream = stream
+        self.deltas: deque[dict[str, Any]] = deque()
+        self._outcome: Response | SidecarLost | None = None
+        self._news: anyio.Event | None = None  # there while somebody waits
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more will come."""
+        return self._outcome is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its sidecar ended before the answer."""
+        return isinstance(self._outcome, SidecarLost)
+
+    def add_delta(self, params: dict[str, Any]) -> None:
+        self.deltas.append(params)
+        self._tell()
+
+    def settle(self, outcome: Response | SidecarLost) -> None:
+        self._outcome = outcome
+        self._tell()
+
+    async def wait_for_news(self) -> None:
+        """Return when there is a delta, or the end."""
+        if not self.deltas and self._outcome is None:
+            self._news = anyio.Event()
+            await self._news.wait()
+
+    async def answer(self) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+            RpcError: The answer is an error.
+            SidecarLost: There is none, and there will be none.
+        """
+        while self._outcome is None:
+            self.deltas.clear()
+            await self.wait_for_news()
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """The result of a settled call; raises like ``answer``."""
+        if isinstance(self._outcome, SidecarLost):
+            raise self._outcome.anew()
+        assert self._outcome is not None
+        if self._outcome.error is not None:
+            raise from_wire(self._outcome.error)
+        return dict(self._outcome.result)
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None

@@ -1,0 +1,50 @@
+"""What the sidecar says without being asked, but for deltas: to the log, and to whom it concerns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from mlx_sidecar_protocol.notifications import EngineStateParams, LogParams, ProgressParams
+
+from .parameters import OnEngineState, OnProgress
+
+News = TypeVar("News")
+
+log = logging.getLogger("mlx_sidecar")
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Notices:
+    """Takes notifications apart. Those that this client does not know are ignored: the sidecar is newer."""
+
+    def __init__(self, on_engine_state: OnEngineState | None) -> None:
+        self._on_engine_state = on_engine_state
+        self.progress: dict[str | int, OnProgress] = {}
+        self.engine: EngineStateParams | None = None
+
+    def take(self, method: str, params: dict[str, Any]) -> None:
+        """One notification. What a host's callback raises is logged: the conversation must go on."""
+        if method == "log":
+            self._log(LogParams.model_validate(params, extra="ignore"))
+        elif method == "engine/state":
+            self.engine = EngineStateParams.model_validate(params, extra="ignore")
+            _tell(self._on_engine_state, self.engine)
+        elif method == "progress":
+            _tell(self.progress.get(params["token"]), ProgressParams.model_validate(params, extra="ignore"))
+        elif method == "stream/interrupted":
+            log.info("stream %s lost its engine and goes on with the next one: %s", params["stream"], params["because"])
+
+    def _log(self, said: LogParams) -> None:
+        logger = log if said.logger is None else log.getChild(said.logger)
+        logger.log(_LEVELS[said.level], "%s", said.message)
+
+
+def _tell(callback: Callable[[News], None] | None, news: News) -> None:
+    if callback is not None:
+        try:
+            callback(news)
+        except Exception:
+            log.exception("a callback of the host failed")

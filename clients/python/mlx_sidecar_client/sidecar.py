@@ -1,0 +1,245 @@
+"""The sidecar as an asynchronous program sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import anyio
+from anyio.abc import TaskGroup
+
+from mlx_sidecar_protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
+from mlx_sidecar_protocol.model import Sent
+from mlx_sidecar_protocol.notifications import EngineStateParams
+from mlx_sidecar_protocol.operations import (
+    DetokenizeResult,
+    DiscoverResult,
+    InitializeResult,
+    LoadResult,
+    ModelsResult,
+    RenderResult,
+    StatsResult,
+    TokenizeResult,
+    UnloadResult,
+)
+
+from .connection import Connection
+from .errors import SidecarClosed, SidecarLost
+from .executable import find_command
+from .notices import Notices
+from .parameters import (
+    GenerateOptions,
+    LoadOptions,
+    OnProgress,
+    PrefixOptions,
+    RenderOptions,
+    SpawnOptions,
+    WarmOptions,
+)
+from .stream import Stream
+from .supervisor import Supervisor
+
+Result = TypeVar("Result", bound=Sent)
+
+DEFAULT_WINDOW = 64  # deltas that a stream may be ahead of who reads it; ``benchmarks/clients`` sees no cost beyond 32
+
+# Asking them twice is as good as asking once; a stream decides for itself.
+_IDEMPOTENT = frozenset(
+    {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "rpc.discover"}
+)
+
+
+class Sidecar:
+    """A running sidecar, and another one should it die. Made by ``spawn``, alive in its ``async with`` block.
+
+    Every method raises the ``RpcError`` of its kind for an error that the sidecar answers, and ``SidecarLost`` if the
+    process ends before the answer and the request cannot be sent again. Cancelling a call cancels its request.
+    """
+
+    def __init__(self, words: Sequence[str], options: SpawnOptions) -> None:
+        self._words = words
+        self._cwd, self._env = options.get("cwd"), options.get("env")
+        self._respawn = options.get("respawn", True)
+        self._window = options.get("window", DEFAULT_WINDOW)
+        self._notices = Notices(options.get("on_engine_state"))
+        self._progress_tokens = count(1)
+        self._tasks: TaskGroup
+        self._supervisor: Supervisor | None = None
+
+    @classmethod
+    def spawn(cls, **options: Unpack[SpawnOptions]) -> Self:
+        """A sidecar that starts when its block is entered and is gone when the block is left.
+
+        Raises:
+            ExecutableNotFound: here, if there is none to run.
+            SidecarLost, OSError: on entering, if it does not come up.
+        """
+        command = find_command(options.get("command"), options.get("env"))
+        return cls([*command, "serve", "--framing", "lines", *options.get("options", ())], options)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._supervisor = Supervisor(self._tasks, self._start, respawn=self._respawn)
+        try:
+            await self._supervisor.start()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        supervisor, self._supervisor = self._supervisor, None
+        with anyio.CancelScope(shield=True):
+            if supervisor is not None:
+                await supervisor.close()
+        self._tasks.cancel_scope.cancel()
+        # What the block raised is not given to the group, which would wrap it in an ExceptionGroup.
+        await self._tasks.__aexit__(None, None, None)
+
+    async def _start(self) -> Connection:
+        return await Connection.start(self._words, self._notices.take, self._cwd, self._env)
+
+    # What it is.
+
+    @property
+    def engine(self) -> EngineStateParams | None:
+        """The last that was heard of the engine process."""
+        return self._notices.engine
+
+    async def server(self) -> InitializeResult:
+        """Version, capabilities and limits of the process there is now."""
+        initialized = (await self._connection()).initialized
+        assert initialized is not None
+        return initialized
+
+    async def process_id(self) -> int:
+        """Of the process there is now."""
+        return (await self._connection()).pid
+
+    # Generating.
+
+    def generate(self, model: str, **options: Unpack[GenerateOptions]) -> Stream:
+        """Continue a prompt, a chat or tokens: ``async for delta in …``, or ``await …`` for the whole result."""
+        return Stream(self._connection, {"model": model, **options}, self._window)
+
+    # Models.
+
+    async def load(
+        self, model: str, *, on_progress: OnProgress | None = None, **options: Unpack[LoadOptions]
+    ) -> LoadResult:
+        """Make a model resident. A sidecar that takes the place of this one loads it again."""
+        params: dict[str, Any] = {"model": model, **options}
+        token = next(self._progress_tokens)
+        if on_progress is not None:
+            self._notices.progress[token] = on_progress
+        try:
+            asked = params if on_progress is None else {**params, "progress": token}
+            result = await self._ask(LoadResult, "load", asked)
+        finally:
+            self._notices.progress.pop(token, None)
+        self._alive().loads[model] = params
+        return result
+
+    async def unload(self, model: str, *, force: bool = False) -> UnloadResult:
+        """Drop a model; with ``force`` its running streams end as ``error``."""
+        self._alive().loads.pop(model, None)
+        return await self._ask(UnloadResult, "unload", {"model": model, "force": force})
+
+    async def models(self) -> ModelsResult:
+        """The models that are resident or on their way."""
+        return await self._ask(ModelsResult, "models", {})
+
+    # Text.
+
+    async def tokenize(
+        self, model: str, text: str, *, add_special: bool = True, pieces: bool = False
+    ) -> TokenizeResult:
+        """Text to token ids."""
+        params = {"model": model, "text": text, "add_special": add_special, "pieces": pieces}
+        return await self._ask(TokenizeResult, "tokenize", params)
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> DetokenizeResult:
+        """Token ids to text."""
+        return await self._ask(DetokenizeResult, "detokenize", {"model": model, "tokens": tokens})
+
+    async def render(
+        self, model: str, messages: Sequence[Mapping[str, Any]], **options: Unpack[RenderOptions]
+    ) -> RenderResult:
+        """What a chat becomes under the model's template."""
+        return await self._ask(RenderResult, "render", {"model": model, "messages": messages, **options})
+
+    # The prefix cache.
+
+    async def cache_stats(self) -> CacheStatsResult:
+        """What the prefix cache holds, and what it has been used for."""
+        return await self._ask(CacheStatsResult, "cache/stats", {})
+
+    async def cache_clear(self, model: str | None = None, *, disk: bool = True) -> CacheClearResult:
+        """Forget what is cached of a model or of all."""
+        return await self._ask(CacheClearResult, "cache/clear", {"model": model, "disk": disk})
+
+    async def cache_warm(self, model: str, **options: Unpack[WarmOptions]) -> CacheWarmResult:
+        """Compute a prefix and keep it."""
+        return await self._ask(CacheWarmResult, "cache/warm", {"model": model, **options})
+
+    async def cache_export(
+        self, path: str | os.PathLike[str], model: str, **options: Unpack[PrefixOptions]
+    ) -> CacheFileResult:
+        """Write what is cached of a conversation to a file."""
+        return await self._ask(CacheFileResult, "cache/export", {"path": _absolute(path), "model": model, **options})
+
+    async def cache_import(self, path: str | os.PathLike[str], model: str) -> CacheFileResult:
+        """Take in what ``cache_export`` wrote."""
+        return await self._ask(CacheFileResult, "cache/import", {"path": _absolute(path), "model": model})
+
+    # The rest.
+
+    async def ping(self) -> None:
+        """Return when it has answered."""
+        await self.request("ping", {})
+
+    async def stats(self) -> StatsResult:
+        """Counters, latencies, health, memory."""
+        return await self._ask(StatsResult, "stats", {})
+
+    async def discover(self) -> DiscoverResult:
+        """The OpenRPC document of this sidecar."""
+        return await self._ask(DiscoverResult, "rpc.discover", {})
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Any method, its result as it came: for what this client has no words for yet."""
+        try:
+            return await self._send(method, params)
+        except SidecarLost:
+            if method not in _IDEMPOTENT:
+                raise
+        return await self._send(method, params)
+
+    async def _ask(self, result: type[Result], method: str, params: Mapping[str, Any]) -> Result:
+        return result.model_validate(await self.request(method, params), extra="ignore")
+
+    async def _send(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        connection = await self._connection()
+        call = connection.call(method, params)
+        try:
+            return await call.answer()
+        finally:
+            connection.cancel(call)
+
+    async def _connection(self) -> Connection:
+        return await self._alive().connection()
+
+    def _alive(self) -> Supervisor:
+        if self._supervisor is None:
+            raise SidecarClosed("use it within its block: async with Sidecar.spawn() as sidecar")
+        return self._supervisor
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return str(Path(path).absolute())

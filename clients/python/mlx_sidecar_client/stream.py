@@ -1,0 +1,186 @@
+"""A generation: its deltas as they come, and its result."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import anyio
+
+from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.notifications import StreamDelta
+
+from .call import Call
+from .errors import SidecarLost, from_wire
+
+
+class Wire(Protocol):
+    """What a stream needs of a connection."""
+
+    def call(self, method: str, params: Mapping[str, Any], *, stream: bool = False) -> Call: ...
+    def notify(self, method: str, params: Mapping[str, Any]) -> None: ...
+    def cancel(self, call: Call) -> None: ...
+
+
+class Stream:
+    """A ``generate`` that begins when it is first used, and ends when its block or its iterator is left.
+
+    ``async for delta in stream`` gives the deltas, and ``result`` is there afterwards; ``await stream`` gives the
+    result without deltas. In an ``async with`` block leaving the block cancels. Without one, so does dropping the
+    iterator, which CPython does when the loop is left, unless an exception's traceback still holds it.
+
+    Either way raises the ``RpcError`` of its kind if the generation was refused or broke off (then ``result`` has what
+    there was), and ``SidecarLost`` if the sidecar ended and text had been delivered.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Wire]], params: Mapping[str, Any], window: int | None = None
+    ) -> None:
+        self._connect = connect
+        self._params = params
+        self._window = window
+        self._wire: Wire | None = None
+        self._call: Call | None = None
+        self._ready: deque[StreamDelta] = deque()
+        self._texts: list[str] = []
+        self._tokens: list[int] = []
+        self._unacknowledged = 0
+        self._last_seq = 0
+        self._sent_again = False
+        self._is_over = False
+        self._result: GenerateResult | None = None
+        self._thread: int | None = None
+
+    @property
+    def result(self) -> GenerateResult:
+        """How it ended. Raises ``RuntimeError`` while it has not, and if it ended without a result."""
+        if self._result is None:
+            raise RuntimeError("there is no result: the stream has not ended, or was left, refused or lost")
+        return self._result
+
+    def cancel(self) -> None:
+        """Ask for its end. What was generated is still delivered, and the result says ``cancelled``."""
+        if self._call is None or self._wire is None:
+            self._is_over = True
+        else:
+            self._wire.cancel(self._call)
+
+    def leave(self) -> None:
+        """Cancel, and want nothing more of it: no delta, no result. Harmless when it has ended."""
+        if not self._is_over:
+            self.cancel()
+            self._is_over = True
+            self._ready.clear()
+
+    # Deltas.
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamDelta:
+        if not self._ready:
+            self._ready.extend(await self.take())
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+    async def take(self) -> list[StreamDelta]:
+        """All deltas that have come since, at least one; none at the end, and then there is a result."""
+        while not self._is_over:
+            call = self._call or await self._begin()
+            self._acknowledge()
+            await self._wait(call)
+            if call.is_lost and not self._texts and not self._sent_again:
+                self._call, self._sent_again = None, True
+            elif call.deltas:
+                return self._deliver(call)
+            else:
+                self._finish(call)
+        return []
+
+    async def _begin(self, *, stream: bool = True) -> Call:
+        self._thread = threading.get_ident()
+        self._wire = await self._connect()
+        window = {} if self._window is None or not stream else {"window": self._window}
+        self._call = self._wire.call("generate", {**window, **self._params}, stream=stream)
+        return self._call
+
+    async def _wait(self, call: Call) -> None:
+        try:
+            await call.wait_for_news()
+        except anyio.get_cancelled_exc_class():
+            self.leave()
+            raise
+
+    def _deliver(self, call: Call) -> list[StreamDelta]:
+        deltas = [StreamDelta.model_validate(params, extra="ignore") for params in call.deltas]
+        call.deltas.clear()
+        for delta in deltas:
+            self._texts.append(delta.text)
+            self._tokens += delta.tokens
+        self._unacknowledged += len(deltas)
+        self._last_seq = deltas[-1].seq
+        return deltas
+
+    def _acknowledge(self) -> None:
+        """Whoever asks for more has taken what there was."""
+        window = self._params.get("window", self._window)
+        if window is not None and 2 * self._unacknowledged >= window and self._wire and self._call:
+            self._wire.notify("stream/ack", {"stream": self._call.stream, "seq": self._last_seq})
+            self._unacknowledged = 0
+
+    def _finish(self, call: Call) -> None:
+        self._is_over = True
+        try:
+            self._settle(call.result())
+        except SidecarLost as lost:
+            raise lost.anew("".join(self._texts), self._tokens) from None
+
+    def _settle(self, result: Mapping[str, Any]) -> None:
+        self._result = GenerateResult.model_validate(result, extra="ignore")
+        if self._result.finish_reason == "error":
+            raise from_wire(result.get("error") or {})
+
+    # Without deltas, or without those that are left.
+
+    def __await__(self) -> Generator[Any, None, GenerateResult]:
+        return self.whole().__await__()
+
+    async def whole(self) -> GenerateResult:
+        """The result; what ``await stream`` gives."""
+        if self._call is not None or self._is_over:
+            while await self.take():
+                pass
+            return self.result
+        call = await self._begin(stream=False)
+        await self._wait(call)
+        if call.is_lost and not self._sent_again:
+            self._call, self._sent_again = None, True
+            return await self.whole()
+        self._finish(call)
+        return self.result
+
+    # The end of its block, or of its iterator.
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def __del__(self) -> None:
+        call = getattr(self, "_call", None)
+        if call is None or call.is_settled or self._is_over:
+            return
+        if threading.get_ident() == self._thread:
+            self.leave()
+        else:
+            warnings.warn(
+                f"a stream was dropped in another thread and runs on: {self!r}", ResourceWarning, stacklevel=1
+            )

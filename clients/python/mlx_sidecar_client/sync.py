@@ -1,0 +1,136 @@
+"""The sidecar as a program without an event loop sees it: the same, from a thread of its own behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from functools import partial, wraps
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.notifications import EngineStateParams, StreamDelta
+
+from .errors import SidecarClosed
+from .parameters import GenerateOptions, SpawnOptions
+from .sidecar import Sidecar
+from .stream import Stream
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _blocking(method: Callable[Concatenate[Sidecar, P], Awaitable[R]]) -> Callable[Concatenate[SyncSidecar, P], R]:
+    @wraps(method)
+    def blocking(self: SyncSidecar, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._portal().call(partial(method, self._sidecar, *args, **kwargs))
+
+    return blocking
+
+
+class SyncStream:
+    """A ``generate``: iterate over its deltas, or call ``wait`` for its result. Leaving its ``with`` block cancels it.
+
+    Without a block call ``leave`` where a loop ends early: one that is merely dropped runs until its window is full.
+    """
+
+    def __init__(self, portal: BlockingPortal, stream: Stream) -> None:
+        self._portal = portal
+        self._stream = stream
+        self._ready: deque[StreamDelta] = deque()
+
+    def __iter__(self) -> Iterator[StreamDelta]:
+        return self
+
+    def __next__(self) -> StreamDelta:
+        # One hop between threads for all that has come since, not one for each.
+        if not self._ready:
+            self._ready.extend(self._portal.call(self._stream.take))
+        if not self._ready:
+            raise StopIteration
+        return self._ready.popleft()
+
+    def wait(self) -> GenerateResult:
+        """The result, without the deltas that are left."""
+        return self._portal.call(self._stream.whole)
+
+    @property
+    def result(self) -> GenerateResult:
+        """How it ended. Raises ``RuntimeError`` while it has not, and if it ended without a result."""
+        return self._stream.result
+
+    def cancel(self) -> None:
+        """Ask for its end; what was generated is still delivered. Any thread may."""
+        self._portal.call(self._stream.cancel)
+
+    def leave(self) -> None:
+        """Cancel, and want nothing more of it."""
+        self._ready.clear()
+        self._portal.call(self._stream.leave)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.leave()
+
+
+class SyncSidecar:
+    """``Sidecar`` in a ``with`` block, for programs without an event loop. Threads may share it."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+        self._stack = ExitStack()
+        self._open_portal: BlockingPortal | None = None
+
+    @classmethod
+    def spawn(cls, **options: Unpack[SpawnOptions]) -> Self:
+        """See ``Sidecar.spawn``. Callbacks are called in the thread behind."""
+        return cls(Sidecar.spawn(**options))
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(portal.wrap_async_context_manager(self._sidecar))
+            self._stack = stack.pop_all()
+        self._open_portal = portal
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._open_portal = None
+        self._stack.__exit__(kind, value, tb)
+
+    @property
+    def engine(self) -> EngineStateParams | None:
+        """The last that was heard of the engine process."""
+        return self._sidecar.engine
+
+    def generate(self, model: str, **options: Unpack[GenerateOptions]) -> SyncStream:
+        """Continue a prompt, a chat or tokens: ``for delta in …``, or ``….wait()`` for the whole result."""
+        return SyncStream(self._portal(), self._sidecar.generate(model, **options))
+
+    server = _blocking(Sidecar.server)
+    process_id = _blocking(Sidecar.process_id)
+    load = _blocking(Sidecar.load)
+    unload = _blocking(Sidecar.unload)
+    models = _blocking(Sidecar.models)
+    tokenize = _blocking(Sidecar.tokenize)
+    detokenize = _blocking(Sidecar.detokenize)
+    render = _blocking(Sidecar.render)
+    cache_stats = _blocking(Sidecar.cache_stats)
+    cache_clear = _blocking(Sidecar.cache_clear)
+    cache_warm = _blocking(Sidecar.cache_warm)
+    cache_export = _blocking(Sidecar.cache_export)
+    cache_import = _blocking(Sidecar.cache_import)
+    ping = _blocking(Sidecar.ping)
+    stats = _blocking(Sidecar.stats)
+    discover = _blocking(Sidecar.discover)
+    request = _blocking(Sidecar.request)
+
+    def _portal(self) -> BlockingPortal:
+        if self._open_portal is None:
+            raise SidecarClosed("use it within its block: with SyncSidecar.spawn() as sidecar")
+        return self._open_portal
