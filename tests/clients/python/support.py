@@ -40,7 +40,7 @@ for request in map(json.loads, sys.stdin):
         text = text.replace('"ID"', json.dumps(request["id"]))
         text = text.replace('"STREAM"', json.dumps(request.get("params", {}).get("stream")))
         print(text, flush=True)
-        if "method" not in line:
+        if line.get("id") == "ID":
             break
 """
 _HELLO = {
