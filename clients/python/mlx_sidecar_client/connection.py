@@ -198,7 +198,7 @@ class Connection:
 
     def _take_notification(self, method: str, params: Any) -> None:
         if method == "stream/delta":
-            call = self._streams.get(params["stream"])
+            call = self._streams.get(params.get("stream")) if isinstance(params, dict) else None
             if call is not None:
                 call.add_delta(params)
         else:

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mlx_sidecar_protocol.notifications import EngineStateParams, LogParams, ProgressParams
+from pydantic import ValidationError
+
+from mlx_sidecar_protocol.notifications import EngineStateParams, LogParams, ProgressParams, StreamInterrupted
 
 from .parameters import OnEngineState, OnProgress
 
@@ -27,15 +29,23 @@ class Notices:
 
     def take(self, method: str, params: dict[str, Any]) -> None:
         """One notification. What a host's callback raises is logged: the conversation must go on."""
+        try:
+            self._take(method, params)
+        except ValidationError as error:
+            log.warning("a notification that this client does not understand: %s", error)
+
+    def _take(self, method: str, params: dict[str, Any]) -> None:
         if method == "log":
             self._log(LogParams.model_validate(params, extra="ignore"))
         elif method == "engine/state":
             self.engine = EngineStateParams.model_validate(params, extra="ignore")
             _tell(self._on_engine_state, self.engine)
         elif method == "progress":
-            _tell(self.progress.get(params["token"]), ProgressParams.model_validate(params, extra="ignore"))
+            report = ProgressParams.model_validate(params, extra="ignore")
+            _tell(self.progress.get(report.token), report)
         elif method == "stream/interrupted":
-            log.info("stream %s lost its engine and goes on with the next one: %s", params["stream"], params["because"])
+            pause = StreamInterrupted.model_validate(params, extra="ignore")
+            log.info("stream %s lost its engine and goes on with the next one: %s", pause.stream, pause.because)
 
     def _log(self, said: LogParams) -> None:
         logger = log if said.logger is None else log.getChild(said.logger)
