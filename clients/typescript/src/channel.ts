@@ -1,0 +1,79 @@
+interface Waiter<T> {
+  resolve(result: IteratorResult<T, undefined>): void;
+  reject(error: unknown): void;
+}
+
+/** What an iteration that is over gives: an error once, then nothing. */
+interface End {
+  error?: { reason: unknown } | undefined;
+}
+
+const DONE = { done: true, value: undefined } as const;
+
+/** Items from one who pushes to one who takes, in order. Holding back is for the two to agree upon. */
+export class Channel<T> {
+  // Two lists, as taking from the front of a long one is slow: what comes in, and what is being taken.
+  #incoming: T[] = [];
+  #ready: T[] = [];
+  #position = 0;
+  #waiters: Waiter<T>[] = [];
+  #end: End | undefined;
+  #taken = 0;
+
+  /** How many items have been handed out. */
+  get taken(): number {
+    return this.#taken;
+  }
+
+  push(item: T): void {
+    const waiter = this.#waiters.shift();
+    if (waiter === undefined) {
+      this.#incoming.push(item);
+      return;
+    }
+    this.#taken += 1;
+    waiter.resolve({ done: false, value: item });
+  }
+
+  /** Ends it after what it holds. */
+  finish(error?: End["error"]): void {
+    this.#end ??= { error };
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const { resolve, reject } of waiters) this.#over().then(resolve, reject);
+  }
+
+  /** Ends it now. */
+  stop(error?: End["error"]): void {
+    this.clear();
+    this.#end = { error };
+    this.finish();
+  }
+
+  /** Drops what it holds. */
+  clear(): void {
+    this.#incoming = [];
+    this.#ready = [];
+    this.#position = 0;
+  }
+
+  next(): Promise<IteratorResult<T, undefined>> {
+    if (this.#position === this.#ready.length) {
+      this.#ready = this.#incoming;
+      this.#incoming = [];
+      this.#position = 0;
+    }
+    if (this.#position < this.#ready.length) {
+      this.#taken += 1;
+      return Promise.resolve({ done: false, value: this.#ready[this.#position++] as T });
+    }
+    if (this.#end !== undefined) return this.#over();
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+  }
+
+  #over(): Promise<IteratorResult<T, undefined>> {
+    const error = this.#end?.error;
+    this.#end = {};
+    return error === undefined ? Promise.resolve(DONE) : Promise.reject(error.reason);
+  }
+}

@@ -1,0 +1,249 @@
+import "./disposal.js";
+import { Connection } from "./connection.js";
+import { SidecarLost } from "./errors.js";
+import { findCommand } from "./executable.js";
+import type * as protocol from "./generated.js";
+import { errorFrom } from "./kinds.js";
+import { Notices } from "./notices.js";
+import type { CallOptions, LoadOptions, SpawnOptions } from "./options.js";
+import { type Answer, Stream } from "./stream.js";
+import { Supervisor } from "./supervisor.js";
+
+const WINDOW = 64; // deltas; bench/deltas.mjs sees no gain beyond it
+
+// Asking them twice is as good as asking once. A stream decides for itself.
+const IDEMPOTENT = new Set<string>([
+  "ping", "models", "load", "generate", "tokenize", "detokenize", "render", "stats", "cache/stats", "rpc.discover",
+]);
+
+type Requests = protocol.Requests;
+type Params<Method extends keyof Requests> = Requests[Method]["params"];
+
+/** Parameters of a generation. Streams get their names from this client. */
+export type GenerateOptions = Omit<protocol.GenerateParams, "stream">;
+
+/**
+ * A running sidecar, and another one should it die.
+ *
+ * Every method fails with the `RpcError` of its kind for an error that the sidecar answers, with `SidecarLost` if the
+ * process ends before the answer and the request cannot be sent again, with `SidecarClosed` after `close`, and with the
+ * reason of the signal if that was aborted.
+ */
+export class Sidecar implements AsyncDisposable {
+  readonly cache = new Cache(this);
+  readonly #supervisor: Supervisor;
+  readonly #notices: Notices;
+  readonly #window: number | null;
+
+  private constructor(supervisor: Supervisor, notices: Notices, window: number | null) {
+    this.#supervisor = supervisor;
+    this.#notices = notices;
+    this.#window = window;
+  }
+
+  /**
+   * Starts one, and settles when it has answered.
+   *
+   * @throws ExecutableNotFound There is none to run.
+   * @throws SidecarLost It did not come up.
+   */
+  static async spawn(options: SpawnOptions = {}): Promise<Sidecar> {
+    const { args = [], cwd, env = process.env, window = WINDOW, respawn = true, signal } = options;
+    signal?.throwIfAborted();
+    const words = [...findCommand(options.command, env), "serve", "--framing", "lines", ...args];
+    const notices = new Notices(options);
+    const launch = {
+      words,
+      cwd,
+      env,
+      onNotification: (method: string, params: unknown) => notices.take(method, params),
+      onStderr: (message: string) => notices.log({ level: "warning", logger: "stderr", message }),
+    };
+    const warn = (message: string) => notices.log({ level: "warning", logger: "client", message });
+    const supervisor = new Supervisor(launch, respawn, warn);
+    supervisor.enter();
+    try {
+      await orAborted(supervisor.connection(), signal);
+    } catch (error) {
+      await supervisor.close();
+      throw error;
+    } finally {
+      supervisor.leave();
+    }
+    return new Sidecar(supervisor, notices, window);
+  }
+
+  /** Of the process there is now; undefined while there is none. */
+  get pid(): number | undefined {
+    return this.#supervisor.pid;
+  }
+
+  /** Version, capabilities and limits, as the process there is has said them. */
+  get server(): protocol.InitializeResult {
+    return this.#supervisor.initialized!;
+  }
+
+  /** The last that was heard of the engine process. */
+  get engine(): protocol.EngineStateParams | undefined {
+    return this.#notices.engine;
+  }
+
+  /** Continues a prompt, a chat or tokens. It begins at once; see {@link Stream}. */
+  generate(params: GenerateOptions, { signal }: CallOptions = {}): Stream {
+    if ("stream" in params) throw new TypeError("stream: the client gives streams their names");
+    const windowed = { window: this.#window, ...params };
+    return new Stream(this.#supervisor, windowed, signal);
+  }
+
+  /** The same in one piece, without deltas. */
+  async complete(params: GenerateOptions, options?: CallOptions): Promise<Answer> {
+    const result = await this.request("generate", params, options);
+    if (result.finish_reason !== "error") return result as Answer;
+    const error = errorFrom(result.error ?? { code: 0, message: "the generation broke off" });
+    error.result = result;
+    throw error;
+  }
+
+  /** Makes a model resident. A process that takes the place of this one loads it again. */
+  async load(params: Params<"load">, { signal, onProgress }: LoadOptions = {}): Promise<protocol.LoadResult> {
+    if (onProgress === undefined) return this.request("load", params, { signal });
+    const [progress, end] = this.#notices.expect(onProgress);
+    try {
+      return await this.request("load", { ...params, progress }, { signal });
+    } finally {
+      end();
+    }
+  }
+
+  /** Drops a model; with `force` its running streams end as `error`. */
+  unload(params: Params<"unload">, options?: CallOptions): Promise<protocol.UnloadResult> {
+    return this.request("unload", params, options);
+  }
+
+  /** The models that are resident or on their way. */
+  async models(options?: CallOptions): Promise<protocol.ModelCard[]> {
+    return (await this.request("models", {}, options)).models;
+  }
+
+  /** Text to token ids. */
+  tokenize(params: Params<"tokenize">, options?: CallOptions): Promise<protocol.TokenizeResult> {
+    return this.request("tokenize", params, options);
+  }
+
+  /** Token ids to text. */
+  async detokenize(params: Params<"detokenize">, options?: CallOptions): Promise<string> {
+    return (await this.request("detokenize", params, options)).text;
+  }
+
+  /** What a chat becomes under the model's template. */
+  render(params: Params<"render">, options?: CallOptions): Promise<protocol.RenderResult> {
+    return this.request("render", params, options);
+  }
+
+  /** Counters, latencies, health, memory. */
+  stats(options?: CallOptions): Promise<protocol.StatsResult> {
+    return this.request("stats", {}, options);
+  }
+
+  /** Settles when it has answered. */
+  async ping(options?: CallOptions): Promise<void> {
+    await this.request("ping", {}, options);
+  }
+
+  /** Any request of the protocol. Deltas of a stream that it begins go to `onNotification`. */
+  async request<Method extends keyof Requests>(
+    method: Method,
+    params: Params<Method>,
+    { signal }: CallOptions = {},
+  ): Promise<Requests[Method]["result"]> {
+    this.#supervisor.enter();
+    try {
+      const result = (await this.#send(method, params, signal)) as Requests[Method]["result"];
+      this.#remember(method, params);
+      return result;
+    } finally {
+      this.#supervisor.leave();
+    }
+  }
+
+  /** Ends the process, and what runs with it. Settles when it is gone; can be called again. */
+  close(): Promise<void> {
+    return this.#supervisor.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #send(method: string, params: object, signal: AbortSignal | undefined): Promise<unknown> {
+    for (let again = IDEMPOTENT.has(method); ; again = false) {
+      try {
+        const found = this.#supervisor.connection();
+        const connection = found instanceof Connection ? found : await orAborted(found, signal);
+        return await connection.request(method, params, signal);
+      } catch (error) {
+        if (!again || !(error instanceof SidecarLost)) throw error;
+      }
+    }
+  }
+
+  #remember(method: string, params: object): void {
+    const { loads } = this.#supervisor;
+    if (method === "load") {
+      const { progress: _, ...load } = params as protocol.LoadParams;
+      loads.set(load.model, load);
+    } else if (method === "unload") {
+      loads.delete((params as protocol.UnloadParams).model);
+    }
+  }
+}
+
+/** What the prefix cache can be asked for. */
+export class Cache {
+  readonly #sidecar: Pick<Sidecar, "request">;
+
+  /** @internal */
+  constructor(sidecar: Pick<Sidecar, "request">) {
+    this.#sidecar = sidecar;
+  }
+
+  /** What it holds, and what it has been used for. */
+  stats(options?: CallOptions): Promise<protocol.CacheStatsResult> {
+    return this.#sidecar.request("cache/stats", {}, options);
+  }
+
+  /** Forgets what is cached of a model or of all. */
+  clear(params: Params<"cache/clear"> = {}, options?: CallOptions): Promise<protocol.CacheClearResult> {
+    return this.#sidecar.request("cache/clear", params, options);
+  }
+
+  /** Computes a prefix and keeps it. */
+  warm(params: Params<"cache/warm">, options?: CallOptions): Promise<protocol.CacheWarmResult> {
+    return this.#sidecar.request("cache/warm", params, options);
+  }
+
+  /** Writes what is cached of a conversation to a file. */
+  export(params: Params<"cache/export">, options?: CallOptions): Promise<protocol.CacheFileResult> {
+    return this.#sidecar.request("cache/export", params, options);
+  }
+
+  /** Takes in what `export` wrote. */
+  import(params: Params<"cache/import">, options?: CallOptions): Promise<protocol.CacheFileResult> {
+    return this.#sidecar.request("cache/import", params, options);
+  }
+}
+
+async function orAborted<T>(value: T | Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return value;
+  signal.throwIfAborted();
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    signal.addEventListener("abort", abort);
+  });
+  try {
+    return await Promise.race([value, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}

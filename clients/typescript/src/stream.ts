@@ -1,0 +1,188 @@
+import "./disposal.js";
+import { Channel } from "./channel.js";
+import { Connection, type Receiver } from "./connection.js";
+import { SidecarLost } from "./errors.js";
+import type { GenerateParams, GenerateResult, StreamDelta } from "./generated.js";
+import { errorFrom, errorOf } from "./kinds.js";
+import type { Supervisor } from "./supervisor.js";
+
+/** How a generation ended, with its text: also where `echo_text: false` has saved sending it twice. */
+export type Answer = GenerateResult & { text: string; tokens: number[] };
+
+/**
+ * A generation. It begins when it is made; iterating it gives its deltas, and `result` is there afterwards.
+ *
+ * Leaving the iteration early cancels it, and so does the end of an `await using` block. What the iteration and
+ * `result` fail with: the `RpcError` of its kind if the generation was refused or broke off, `SidecarLost` if the
+ * process ended after deltas had been taken, and the reason of the signal if that was aborted.
+ */
+export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, AsyncDisposable {
+  readonly #supervisor: Supervisor;
+  readonly #params: GenerateParams;
+  readonly #signal: AbortSignal | undefined;
+  readonly #channel = new Channel<StreamDelta>();
+  readonly #receiver: Receiver;
+  readonly #result: Promise<Answer>;
+  #settle!: { resolve(answer: Answer): void; reject(error: unknown): void };
+
+  #connection: Connection | undefined; // that it runs on
+  #id = 0;
+  #text = "";
+  #tokens: number[] = [];
+  #lastSeq = -1;
+  #acknowledged = -1;
+  #isRead = false; // somebody iterates
+  #isAwaited = false; // somebody waits for the result
+  #isLeft = false; // nobody wants deltas any more
+  #isSentAgain = false;
+  #hasEnded = false;
+
+  /** @internal */
+  constructor(supervisor: Supervisor, params: GenerateParams, signal: AbortSignal | undefined) {
+    this.#supervisor = supervisor;
+    this.#params = params;
+    this.#signal = signal;
+    this.#result = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
+    this.#result.catch(() => {}); // a result that nobody looks at may fail unseen
+    this.#receiver = {
+      delta: (delta) => this.#take(delta),
+      result: (result) => this.#finish(result as GenerateResult),
+      fail: (error) => this.#lose(error),
+    };
+    supervisor.enter();
+    signal?.addEventListener("abort", this.#abort, { once: true });
+    if (signal?.aborted) this.#abort();
+    else void this.#begin();
+  }
+
+  /** Its name in notifications; undefined until it has been sent. */
+  get name(): string | undefined {
+    return this.#connection && Connection.streamOf(this.#id);
+  }
+
+  /** The text that has come until now. */
+  get text(): string {
+    return this.#text;
+  }
+
+  /** The tokens that have come until now. */
+  get tokens(): readonly number[] {
+    return this.#tokens;
+  }
+
+  /** How it ended. While nobody iterates, deltas do not wait for a reader; they are kept for one who may come yet. */
+  get result(): Promise<Answer> {
+    this.#isAwaited = true;
+    if (!this.#isRead) this.#acknowledge(this.#lastSeq);
+    return this.#result;
+  }
+
+  /** Ends it now: no more deltas, and `result` tells what there was. Waits for nothing; harmless after the end. */
+  cancel(): void {
+    if (this.#isLeft) return;
+    this.#isLeft = true;
+    this.#channel.stop();
+    if (this.#hasEnded) return;
+    if (this.#connection === undefined) this.#fail(errorOf("cancelled", "cancelled before it began", {}));
+    else this.#connection.cancel(this.#id);
+  }
+
+  next(): Promise<IteratorResult<StreamDelta, undefined>> {
+    this.#isRead = true;
+    if (this.#signal?.aborted) this.#abort();
+    this.#acknowledge(this.#channel.taken - 1); // whoever asks for more has taken what there was
+    return this.#channel.next();
+  }
+
+  async return(): Promise<IteratorResult<StreamDelta, undefined>> {
+    this.cancel();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    this.#isRead = true;
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cancel();
+  }
+
+  async #begin(): Promise<void> {
+    try {
+      const found = this.#supervisor.connection();
+      const connection = found instanceof Connection ? found : await found;
+      if (this.#hasEnded) return;
+      this.#id = connection.send("generate", this.#params, this.#receiver);
+      this.#connection = connection;
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #take(delta: StreamDelta): void {
+    this.#lastSeq = delta.seq;
+    this.#text += delta.text;
+    for (const token of delta.tokens) this.#tokens.push(token);
+    if (this.#isLeft) return;
+    this.#channel.push(delta);
+    if (this.#isAwaited && !this.#isRead) this.#acknowledge(delta.seq);
+  }
+
+  /** After every half of the window, so that the other half is on its way meanwhile. */
+  #acknowledge(seq: number): void {
+    const { window } = this.#params;
+    if (!window || this.#hasEnded || this.#connection === undefined || 2 * (seq - this.#acknowledged) < window) return;
+    this.#acknowledged = seq;
+    this.#connection.notify("stream/ack", { stream: Connection.streamOf(this.#id), seq });
+  }
+
+  #finish(result: GenerateResult): void {
+    const answer = { ...result, text: result.text ?? this.#text, tokens: result.tokens ?? this.#tokens };
+    if (result.finish_reason === "error") {
+      const error = errorFrom(result.error ?? { code: 0, message: "the generation broke off" });
+      error.result = answer;
+      this.#fail(error);
+    } else if (this.#end()) {
+      this.#settle.resolve(answer);
+      this.#channel.finish();
+    }
+  }
+
+  /** The process has ended, or the request was refused. What nobody has seen anything of can begin anew. */
+  #lose(error: Error): void {
+    if (!(error instanceof SidecarLost)) return this.#fail(error);
+    if (this.#isLeft || this.#isSentAgain || this.#channel.taken > 0) {
+      return this.#fail(error.anew(this.#text, this.#tokens));
+    }
+    this.#isSentAgain = true;
+    this.#connection = undefined;
+    [this.#text, this.#tokens, this.#lastSeq, this.#acknowledged] = ["", [], -1, -1];
+    this.#channel.clear();
+    void this.#begin();
+  }
+
+  #fail(reason: unknown): void {
+    if (!this.#end()) return;
+    this.#settle.reject(reason);
+    this.#channel.finish({ reason });
+  }
+
+  readonly #abort = (): void => {
+    if (this.#isLeft) return;
+    this.#isLeft = true;
+    const reason: unknown = this.#signal?.reason;
+    this.#channel.stop({ reason });
+    if (!this.#hasEnded) this.#connection?.cancel(this.#id);
+    this.#fail(reason);
+  };
+
+  /** Whether it had not ended before. */
+  #end(): boolean {
+    if (this.#hasEnded) return false;
+    this.#hasEnded = true;
+    this.#signal?.removeEventListener("abort", this.#abort);
+    this.#supervisor.leave();
+    return true;
+  }
+}

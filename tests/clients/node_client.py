@@ -1,0 +1,87 @@
+"""What the tests of the TypeScript client and of its examples share: Node, the built package, the sidecar."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "clients" / "typescript"
+SIDECAR = [sys.executable, "-m", "mlx_sidecar"]
+OLDEST_NODE = 20
+PATIENCE_S = 300.0  # far beyond what anything takes: a test that gets here has found a hang
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        assert "CI" not in os.environ, f"CI needs {name}"
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def node() -> str:
+    """Node as the client needs it."""
+    found = program("node")
+    version = subprocess.run([found, "--version"], capture_output=True, encoding="utf-8", check=True).stdout
+    if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
+        assert "CI" not in os.environ, f"CI needs Node {OLDEST_NODE}"
+        pytest.skip(f"Node {version.strip()} is older than {OLDEST_NODE}")
+    return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, in which a sidecar that is started runs the sources of this checkout."""
+    sources = os.pathsep.join([str(ROOT / "runtime"), str(ROOT / "protocol"), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": sources, "MLX_SIDECAR_TEST_COMMAND": json.dumps(SIDECAR), **more}
+
+
+def run(*command: str | Path, cwd: Path, **more: str) -> str:
+    """What it printed, after a check that it succeeded."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment(**more),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def need_modules() -> None:
+    """Skip where the packages that build the client are missing."""
+    program("npm")
+    if not (CLIENT / "node_modules" / "typescript").is_dir():
+        assert "CI" not in os.environ, "CI needs clients/typescript/node_modules"
+        pytest.skip("clients/typescript/node_modules is missing: npm ci --prefix clients/typescript")
+
+
+@cache
+def build() -> None:
+    """Compile the client as its sources are now."""
+    run(program("npm"), "run", "build", cwd=CLIENT)
+
+
+def install(directory: Path) -> None:
+    """Install the client in ``directory``, from the package that would be published, without any registry."""
+    npm = program("npm")
+    tarball = run(npm, "pack", "--silent", "--pack-destination", directory, cwd=CLIENT).split()[-1]
+    run(npm, "install", "--offline", "--no-audit", "--no-fund", "--no-save", directory / tarball, cwd=directory)
+
+
+def executable(directory: Path) -> Path:
+    """An ``mlx-sidecar`` that runs the sources of this checkout, and leaves in ``asked`` what it was asked."""
+    script = directory / "mlx-sidecar"
+    script.write_text(f'#!/bin/sh\ntee {directory / "asked"} | {" ".join(SIDECAR)} "$@"\n')
+    script.chmod(0o755)
+    return script

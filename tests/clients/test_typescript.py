@@ -1,0 +1,102 @@
+"""The TypeScript client: its own tests, its types, and its README as a newcomer follows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.clients.node_client import (
+    CLIENT,
+    ROOT,
+    SIDECAR,
+    build,
+    executable,
+    install,
+    need_modules,
+    node,
+    program,
+    run,
+)
+
+TESTS = sorted(path.name for path in (CLIENT / "test").glob("*.test.mjs"))
+
+
+@pytest.fixture(autouse=True)
+def built() -> None:
+    node()
+    need_modules()
+    build()
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_its_own_tests_pass(name: str) -> None:
+    run(node(), "--test", "--test-timeout", "120000", f"test/{name}", cwd=CLIENT)
+
+
+def test_there_are_tests() -> None:
+    assert len(TESTS) > 5
+
+
+def test_its_types_hold() -> None:
+    run(program("npm"), "run", "check", cwd=CLIENT)
+
+
+def test_its_generated_types_are_those_of_the_schemas() -> None:
+    run(program("npm"), "run", "types", "--", "--check", cwd=CLIENT)
+
+
+def test_it_passes_the_conformance_kit() -> None:
+    kit = ROOT / "clients" / "conformance" / "run.py"
+    run(SIDECAR[0], kit, "--sidecar", " ".join(SIDECAR), "--", node(), CLIENT / "conformance.mjs", cwd=ROOT)
+
+
+def test_its_benchmark_counts_the_same_deltas_whoever_reads_them() -> None:
+    figures = json.loads(run(node(), "bench/deltas.mjs", "--quick", cwd=CLIENT))
+    counts = {way["deltas"] for way in figures["replay"].values()}
+    assert len(counts) == 1
+    assert counts.pop() > 0
+
+
+def test_it_depends_on_nothing() -> None:
+    package = json.loads((CLIENT / "package.json").read_text())
+    assert not {"dependencies", "peerDependencies", "optionalDependencies"} & set(package)
+
+
+# The README.
+
+
+def blocks(language: str) -> list[str]:
+    text = (CLIENT / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory outside the repository with the client installed."""
+    need_modules()
+    build()
+    directory = tmp_path_factory.mktemp("newcomer")
+    (directory / "package.json").write_text('{"private": true, "type": "module"}')
+    install(directory)
+    executable(directory)
+    return directory
+
+
+def test_the_quick_start_streams_an_answer_outside_the_repository(elsewhere: Path) -> None:
+    (elsewhere / "ask.mjs").write_text(blocks("js")[0])
+    answer = run(node(), "ask.mjs", cwd=elsewhere, MLX_SIDECAR=str(elsewhere / "mlx-sidecar"))
+    assert "mlx-sidecar" in answer
+    assert answer.rstrip().endswith("stop")
+
+
+@pytest.mark.parametrize("number", range(len(blocks("ts"))))
+def test_the_examples_of_the_readme_compile(elsewhere: Path, number: int) -> None:
+    modules = CLIENT / "node_modules"
+    source = elsewhere / f"example{number}.ts"
+    source.write_text(blocks("ts")[number])
+    options = ["--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "--skipLibCheck", "false"]
+    lib = ["--lib", "es2023,esnext.disposable", "--types", "node", "--typeRoots", str(modules / "@types")]
+    run(node(), modules / "typescript" / "bin" / "tsc", *options, *lib, source.name, cwd=elsewhere)
