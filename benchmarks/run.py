@@ -25,6 +25,7 @@ TITLES = {
     "prefixes": "The prefix cache",
     "prefix_index": "Finding a known prefix",
     "memory": "Memory",
+    "clients": "Clients",
 }
 
 HEAD = """\

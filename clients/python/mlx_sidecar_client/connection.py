@@ -13,8 +13,9 @@ from typing import Any
 
 import anyio
 from anyio.abc import ByteReceiveStream, Process
+from pydantic_core import from_json
 
-from mlx_sidecar_protocol.envelope import Batch, Invalid, Message, Notification, Response, parse
+from mlx_sidecar_protocol.envelope import Invalid, Response, parse
 from mlx_sidecar_protocol.errors import FrameTooLarge
 from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault
 from mlx_sidecar_protocol.limits import Limits
@@ -178,23 +179,13 @@ class Connection:
         assert self._process.stdout is not None
         while chunk := await _receive(self._process.stdout):
             for frame in decoder.feed(chunk):
-                if isinstance(frame, FrameFault):
-                    log.error("the sidecar sent something that is no message: %s", frame.error)
+                message = _parsed(frame)
+                if message is None:
+                    log.error("the sidecar sent something that is no message: %.1000r", frame)
+                elif "method" in message:
+                    self._take_notification(message["method"], message.get("params"))
                 else:
-                    self._take(parse(frame, _INCOMING))
-
-    def _take(self, message: Message | Batch) -> None:
-        if isinstance(message, Notification):
-            self._take_notification(message.method, message.params)
-        elif isinstance(message, Response):
-            call = self._calls.pop(message.id, None)
-            if call is None:
-                log.error("an answer that belongs to no request: id %.100r, error %.1000r", message.id, message.error)
-                return
-            self._streams.pop(call.stream, None)
-            call.settle(message)
-        else:
-            log.error("the sidecar sent something that is no answer: %.1000r", message)
+                    self._take_answer(Response(message.get("id"), message.get("result"), message.get("error")))
 
     def _take_notification(self, method: str, params: Any) -> None:
         if method == "stream/delta":
@@ -203,6 +194,14 @@ class Connection:
                 call.add_delta(params)
         else:
             self._on_notification(method, params)
+
+    def _take_answer(self, answer: Response) -> None:
+        call = self._calls.pop(answer.id, None) if isinstance(answer.id, int) else None
+        if call is None:
+            log.error("an answer that belongs to no request: id %.100r, error %.1000r", answer.id, answer.error)
+            return
+        self._streams.pop(call.stream, None)
+        call.settle(answer)
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -253,3 +252,14 @@ async def _receive(stream: ByteReceiveStream) -> bytes:
         return bytes(await stream.receive(_CHUNK_BYTES))
     except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
         return b""
+
+
+def _parsed(frame: bytes | FrameFault) -> dict[str, Any] | None:
+    """The message, if it is one. Our own child is not asked for more than that."""
+    if isinstance(frame, FrameFault):
+        return None
+    try:
+        message = from_json(frame)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
