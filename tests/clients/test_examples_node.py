@@ -19,11 +19,10 @@ import pytest
 from tests.clients.node_client import (
     PATIENCE_S,
     ROOT,
-    build,
     environment,
     executable,
     install,
-    need_modules,
+    need_built,
     node,
     run,
 )
@@ -34,8 +33,7 @@ EXAMPLES = ROOT / "examples"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     node()
-    need_modules()
-    build()
+    need_built()
     directory = tmp_path_factory.mktemp("examples")
     for name in ("node", "vscode"):
         shutil.copytree(EXAMPLES / name, directory / name, ignore=shutil.ignore_patterns("node_modules"))

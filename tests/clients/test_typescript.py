@@ -10,12 +10,9 @@ import pytest
 
 from tests.clients.node_client import (
     CLIENT,
-    ROOT,
-    SIDECAR,
-    build,
     executable,
     install,
-    need_modules,
+    need_built,
     node,
     program,
     run,
@@ -27,8 +24,7 @@ TESTS = sorted(path.name for path in (CLIENT / "test").glob("*.test.mjs"))
 @pytest.fixture(autouse=True)
 def built() -> None:
     node()
-    need_modules()
-    build()
+    need_built()
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -46,11 +42,6 @@ def test_its_types_hold() -> None:
 
 def test_its_generated_types_are_those_of_the_schemas() -> None:
     run(program("npm"), "run", "types", "--", "--check", cwd=CLIENT)
-
-
-def test_it_passes_the_conformance_kit() -> None:
-    kit = ROOT / "clients" / "conformance" / "run.py"
-    run(SIDECAR[0], kit, "--sidecar", " ".join(SIDECAR), "--", node(), CLIENT / "conformance.mjs", cwd=ROOT)
 
 
 def test_its_benchmark_counts_the_same_deltas_whoever_reads_them() -> None:
@@ -76,8 +67,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory outside the repository with the client installed."""
-    need_modules()
-    build()
+    need_built()
     directory = tmp_path_factory.mktemp("newcomer")
     (directory / "package.json").write_text('{"private": true, "type": "module"}')
     install(directory)

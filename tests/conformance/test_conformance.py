@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 import pytest
 
+from mlx_sidecar_conformance.matching import contains_all
 from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault, encode_frame
-
-from .matching import contains_all
 
 HERE = Path(__file__).parent
 CASES = [json.loads(line) for line in (HERE / "cases.jsonl").read_bytes().splitlines()]

@@ -1,0 +1,1 @@
+"""The inside of the conformance kit. Needs nothing but the standard library."""

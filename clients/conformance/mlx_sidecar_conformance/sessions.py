@@ -1,0 +1,176 @@
+"""The golden sessions: what a host says, and what it waits for before it says more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Step = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """``steps`` are ``("say", frame)`` and ``("hear", pattern)``: read on until a frame fits."""
+
+    name: str
+    about: str
+    steps: list[Step]
+    options: list[str] = field(default_factory=list)
+    framing: str = "lines"
+
+
+def ask(id_: Any, method: str, **params: Any) -> Step:
+    return "say", {"jsonrpc": "2.0", "id": id_, "method": method, "params": params}
+
+
+def tell(method: str, **params: Any) -> Step:
+    return "say", {"jsonrpc": "2.0", "method": method, "params": params}
+
+
+def answer(id_: Any) -> Step:
+    return "hear", {"id": id_}
+
+
+def call(id_: Any, method: str, **params: Any) -> list[Step]:
+    return [ask(id_, method, **params), answer(id_)]
+
+
+def generate(id_: Any, model: str, **params: Any) -> Step:
+    return ask(id_, "generate", **{"model": f"fake?{model}", "prompt": "Hello", "seed": 7, **params})
+
+
+def delta(stream: Any) -> Step:
+    return "hear", {"method": "stream/delta", "params": {"stream": stream}}
+
+
+def refused(id_: Any, model: str, **params: Any) -> list[Step]:
+    return [generate(id_, model, **params), answer(id_)]
+
+
+def acknowledge(seq: int) -> list[Step]:
+    """Wait for a delta and acknowledge it."""
+    return [("hear", {"method": "stream/delta", "params": {"seq": seq}}), tell("stream/ack", stream="a", seq=seq)]
+
+
+HELLO = [
+    ask(1, "initialize", protocol_version=1, client={"name": "my-editor", "version": "1.2"}, process_id="OURS"),
+    answer(1),
+    tell("initialized"),
+    ("hear", {"method": "engine/state", "params": {"state": "ready"}}),
+]
+BYE = [*call(99, "shutdown"), tell("exit")]
+
+BATCH = [
+    {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+    {"jsonrpc": "2.0", "id": 2, "method": "tokenize", "params": {"model": "fake", "text": "abc"}},
+    {"jsonrpc": "2.0", "method": "initialized"},
+    "no request",
+    {"jsonrpc": "2.0", "id": 3, "method": "no/such"},
+]
+CHAT = [{"role": "user", "content": "How do I cancel a stream?"}]
+LONG = "delay_ms=2000"  # the first token comes after that, and the second one too late for us
+
+SESSIONS = [
+    Session(
+        "first-conversation",
+        "initialize, a chat that is streamed, shutdown, exit",
+        [*HELLO, generate(2, "text=Send it.", stream="a", prompt=None, messages=CHAT), answer(2), *BYE],
+    ),
+    Session("no-ceremony", "one request, one answer, and the end of input", [generate(1, "text=Hello to you.")]),
+    Session(
+        "cancel",
+        "in mid-stream by stream/cancel, and too late; before it had begun by $/cancelRequest",
+        [
+            *HELLO,
+            generate(2, f"text=ab&{LONG}", stream="a"),
+            delta("a"),
+            *call(3, "stream/cancel", stream="a"),
+            answer(2),
+            *call(4, "stream/cancel", stream="a"),
+            generate(5, "load_ms=100000", stream="b"),
+            tell("$/cancelRequest", id=5),
+            answer(5),
+            *BYE,
+        ],
+    ),
+    Session(
+        "errors",
+        "requests that are refused, one kind of error after the other",
+        [
+            *HELLO,
+            *call(2, "no/such"),
+            *refused(3, "", max_tokens=0),
+            *refused(4, "", no_such_parameter=True),
+            *refused(5, "context=4"),
+            *refused(6, "fail_load=model_not_found"),
+            *refused(7, "fail_load=model_load_failed"),
+            *refused(8, "no_such_option=1"),
+            *call(9, "unload", model="nobody"),
+            *call(10, "stream/cancel", stream="never there"),
+            generate(11, f"text=ab&{LONG}", stream="a"),
+            delta("a"),
+            *refused(12, "", stream="a"),
+            *call(13, "stream/ack", stream="a", seq=0),
+            ask(14, "shutdown", cancel=True),
+            answer(11),
+            answer(14),
+            *refused(15, ""),
+            tell("exit"),
+        ],
+    ),
+    Session(
+        "broken-off",
+        "a generation that fails in the middle ends in a result, with what there was",
+        [*HELLO, generate(2, "text=abcdef&fail_after=3", stream="a"), answer(2), *BYE],
+    ),
+    Session(
+        "load",
+        "a load with progress, the list of models, an unload",
+        [
+            *HELLO,
+            *call(2, "load", model="fake?load_ms=100", progress="p", pin=True),
+            *call(3, "models"),
+            *call(4, "unload", model="fake?load_ms=100"),
+            *BYE,
+        ],
+    ),
+    Session(
+        "engine-crash",
+        "the engine dies in mid-stream; the stream goes on where it was",
+        [*HELLO, generate(2, "text=abcdef&crash_after=3", stream="a"), answer(2), *BYE],
+    ),
+    Session(
+        "window",
+        "at most one delta is unacknowledged",
+        [
+            *HELLO,
+            generate(2, "text=ab&delay_ms=1000", stream="a", window=1),
+            *acknowledge(0),
+            *acknowledge(1),
+            answer(2),
+            *BYE,
+        ],
+    ),
+    Session(
+        "subscribe",
+        "what a stream said, again, after its end",
+        [
+            *HELLO,
+            generate(2, "text=abcdef", stream="a"),
+            answer(2),
+            *call(3, "stream/subscribe", stream="a"),
+            *BYE,
+        ],
+    ),
+    Session(
+        "batch",
+        "a batch has one array of answers; its bad elements spoil nothing",
+        [("say", BATCH), ("hear", {"$type": "array"})],
+    ),
+    Session(
+        "headers",
+        "the first conversation with Content-Length headers",
+        [*HELLO, *call(2, "ping"), generate(3, "text=Send it.", stream="a"), answer(3), *BYE],
+        framing="headers",
+    ),
+]
