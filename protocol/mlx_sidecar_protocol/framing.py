@@ -18,6 +18,7 @@ _SPACE = b" \t\r\n"
 # What nearly every host sends; anything else goes line by line.
 _USUAL_HEADER = re.compile(rb"Content-Length: ([0-9]{1,15})\r\n\r\n")
 _DIGITS = re.compile(rb"[0-9]+")
+_NAME = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")  # of a header: RFC 9110's token
 
 
 class FrameFault(NamedTuple):
@@ -205,6 +206,9 @@ class _Headers:
         self._header_bytes += len(line)
         if text:
             name, _, value = text.partition(b":")
+            if not _NAME.fullmatch(name.rstrip(_SPACE)):
+                # Taken for a header of another kind it would be lost without a word, and its sender would wait.
+                raise _Unusable(InvalidRequest("this is no header; Content-Length counts all bytes of a body"))
             if name.rstrip(_SPACE).lower() == b"content-length":
                 self._header.append(value.strip(_SPACE))
             return

@@ -1,6 +1,7 @@
 """Base classes of every message: what we receive is checked strictly, what we send never holds a null by accident.
 
-``Received`` models refuse unknown members and convert nothing (``"8"`` is not 8, ``true`` is not 1). ``Sent`` models
+``Received`` models refuse unknown members and convert nothing (``"8"`` is not 8, ``true`` is not 1) but what
+JSON writers of some languages cannot tell apart (``meant.py``). ``Sent`` models
 leave out optional members that have no value. Building a validator is put off until a model is first used, so that
 importing the whole contract stays cheap.
 """
@@ -20,9 +21,10 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema, from_json
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema, from_json
 
 from .errors import InvalidParams
+from .meant import as_meant
 
 _MAX_REPORTED_ERRORS = 16  # a list of a million wrong elements must not become an answer of a million errors
 
@@ -55,6 +57,10 @@ class Received(BaseModel):
             params = cls._by_name(params)
         try:
             return cls.model_validate(params)
+        except ValidationError as error:
+            meant = as_meant(params, [(entry["type"], entry["loc"]) for entry in _reported(error)])
+        try:
+            return cls.model_validate(meant)
         except ValidationError as error:
             raise invalid_params(error) from error
 
@@ -91,13 +97,16 @@ class Sent(BaseModel):
 
 def invalid_params(error: ValidationError) -> InvalidParams:
     """The wire error for a message that does not fit its model; the offending input itself is not repeated."""
-    reported = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_REPORTED_ERRORS]
     return InvalidParams(
         [
             {"loc": [part for part in entry["loc"] if part != "[key]"], "msg": entry["msg"], "type": entry["type"]}
-            for entry in reported
+            for entry in _reported(error)
         ]
     )
+
+
+def _reported(error: ValidationError) -> list[ErrorDetails]:
+    return error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_REPORTED_ERRORS]
 
 
 def refuse_fields(model: type[BaseModel], type_: LiteralString, faults: dict[str, str]) -> ValidationError:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
+import subprocess
+import sys
 
 import pytest
 
 from mlx_sidecar.observe import logs
 from mlx_sidecar_protocol.notifications import LogParams
+from tests.support.sidecar import ROOT, Sidecar
 
 
 def told(number: int, message: str, *args: object) -> list[LogParams]:
@@ -34,3 +39,23 @@ def test_a_level_of_a_librarys_own_is_the_nearest_below_it(number: int, level: s
 def test_a_line_that_cannot_be_formatted_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(logging.WARNING, "%d apples", "no") == []
     assert "Logging error" in capsys.readouterr().err
+
+
+def test_nobody_waits_for_a_host_that_never_reads_stderr() -> None:
+    read, write = os.pipe()
+    host = Sidecar("--engine", "fake", "--log-level", "debug", stderr=write)
+    os.close(write)
+    try:
+        for _ in range(2000):  # each is worth a line: more than any pipe holds
+            host.notify("initialized", {"unknown": "x" * 100})
+        assert host.call("ping") == {}
+        assert select.select([read], [], [], 0)[0], "nothing was logged at all"
+    finally:
+        host.close()
+        os.close(read)
+
+
+def test_a_line_longer_than_a_pipe_promises_to_take_at_once_is_written_whole() -> None:
+    script = "from mlx_sidecar.observe.stderr import say; say('é' * 4000 + 'end')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT / "runtime", check=True)
+    assert done.stderr.decode() == "é" * 4000 + "end"

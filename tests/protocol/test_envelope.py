@@ -98,11 +98,16 @@ def test_an_id_of_another_type_is_refused_without_one(id_: Any) -> None:
         {"params": "x"},
         {"params": False},
         {"result": {}},
-        {"error": None},
+        {"error": {}},
+        {"result": None, "error": {}},
     ],
 )
 def test_an_invalid_request_is_refused_under_its_id(members: dict[str, Any]) -> None:
     assert invalid_kind(request(**members)) == (1, "invalid_request")
+
+
+def test_a_result_and_an_error_that_are_null_do_not_spoil_a_request() -> None:
+    assert parse(request(params=None, result=None, error=None)) == Request(1, "m", None)
 
 
 @pytest.mark.parametrize("text", ["1", '"x"', "null", "true", "1.5", '{"foo":"boo"}', "[]"])

@@ -116,6 +116,13 @@ def test_a_header_without_length_or_with_two_is_fatal() -> None:
 
 
 @pytest.mark.parametrize("step", [1, None])
+@pytest.mark.parametrize("line", [b"[2]", b'{"a":1}', b'"}Content-Length: 3'])
+def test_a_line_that_is_no_header_is_fatal_and_not_taken_for_an_unknown_one(line: bytes, step: int | None) -> None:
+    data = b"Content-Length: 3\r\n\r\n[1]%b\nContent-Length: 3\r\n\r\n[3]" % line
+    assert decode(data, step=step) == [b"[1]", (InvalidRequest, True)]
+
+
+@pytest.mark.parametrize("step", [1, None])
 def test_an_endless_header_is_cut_off(step: int | None) -> None:
     assert decode(b"Content-Length: 5\r\nX: " + b"a" * 1000, step=step) == [(InvalidRequest, True)]
 

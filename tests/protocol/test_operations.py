@@ -210,7 +210,7 @@ def test_a_message_reaches_the_template_with_exactly_what_the_host_wrote() -> No
         ({"role": ""}, ["role"]),
         ({"role": "user", "content": 3}, ["content"]),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ["content"]),
-        ({"role": "user", "tool_calls": {}}, ["tool_calls"]),
+        ({"role": "user", "tool_calls": {"function": {}}}, ["tool_calls"]),
     ],
 )
 def test_a_bad_message_is_named_by_its_place(message: dict[str, Any], fault: list[str]) -> None:

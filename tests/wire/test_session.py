@@ -244,6 +244,24 @@ def test_a_handler_that_takes_cancelling_in_hand_answers_with_a_result() -> None
     serve(play)
 
 
+def test_a_fault_of_ours_between_two_messages_ends_the_process_and_what_runs_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("a fault of ours")
+
+    async def play(host: Host, gate: Gate) -> None:
+        host.request(1, "wait")
+        host.request(2, "ping")
+        await host.answers(1)
+        monkeypatch.setattr(Dispatcher, "call", fail)
+        host.request(3, "ping")
+
+    received, status = serve(play)
+    assert status == 1
+    assert [message["id"] for message in received] == [2, 1]
+
+
 def test_an_id_that_became_a_float_still_cancels_and_a_string_does_not() -> None:
     async def play(host: Host, gate: Gate) -> None:
         host.request(1, "wait")

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -21,6 +20,7 @@ from ..link.messages import Ready, Refused
 from ..link.orphan import die_with
 from ..link.page import Page
 from ..models.budget import machine_limit_bytes
+from ..observe.stderr import log_to_stderr
 from ..observe.trace import Trace
 from .faults import fault_of
 from .inbox import Inbox
@@ -45,7 +45,7 @@ def main() -> NoReturn:
     for fd in (options.fd, page.fd):
         # mlx runs a compiler as its child: what holds our end of the link would hide our death from the front.
         os.set_inheritable(fd, False)
-    logging.basicConfig(stream=sys.stderr, level=options.log_level.upper(), format="engine: %(levelname)s: %(message)s")
+    log_to_stderr(options.log_level, "engine: %(levelname)s: %(message)s")
     # Ctrl-C in a terminal reaches the whole process group; the front decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = socket.socket(fileno=options.fd)

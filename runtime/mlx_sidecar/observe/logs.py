@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 
 from mlx_sidecar_protocol.notifications import LogLevel, LogParams
 
+from .stderr import log_to_stderr, say
+
 
 def to_stderr(level: str) -> None:
     """Begin logging, before there is a host to tell."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="mlx-sidecar: %(levelname)s: %(name)s: %(message)s"
-    )
+    log_to_stderr(level, "mlx-sidecar: %(levelname)s: %(name)s: %(message)s")
 
 
 def to_host(send: Callable[[LogParams], None]) -> None:
@@ -30,8 +29,8 @@ class _HostHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             # Exceptions stay on this side: a traceback is for stderr, which a host shows nobody.
-            if record.exc_info and sys.stderr is not None:
-                sys.stderr.write(logging.Formatter().formatException(record.exc_info) + "\n")
+            if record.exc_info:
+                say(logging.Formatter().formatException(record.exc_info) + "\n")
             self._send(LogParams(level=_level(record.levelno), message=record.getMessage(), logger=record.name))
         except Exception:  # noqa: BLE001 - a line that cannot be formatted is no fault of what wrote it
             self.handleError(record)

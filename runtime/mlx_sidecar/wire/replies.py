@@ -47,13 +47,24 @@ def _encoded_late(id_: RequestId, make: Callable[[], Result]) -> bytes:
     return _encoded(id_, result)
 
 
+class Nowhere:
+    """For a notification, which is not answered. What its stream has still to say goes out: its name is free now."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def put(self, body: bytes | Late, after: Iterable[Source] = ()) -> None:
+        if sources := tuple(after):
+            self._mailbox.put(_nothing, sources)
+
+
 class BatchReply:
     """Collects the answers of one batch; the array goes out, in the order of the requests, when all are there."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
+        self._nowhere = Nowhere(mailbox)
         self._answers: list[bytes | Late | None] = []
-        self._sources: list[Source] = []
         self._open = 1  # answers to come, and one for the batch itself until all of it has been started
 
     def slot(self) -> Reply:
@@ -68,13 +79,13 @@ class BatchReply:
 
     def fill(self, index: int, body: bytes | Late, after: Iterable[Source]) -> None:
         self._answers[index] = body
-        self._sources += after
+        self._nowhere.put(body, after)  # now, not with the array: the next stream of this name may begin before that
         self._settle()
 
     def _settle(self) -> None:
         self._open -= 1
         if self._open == 0 and self._answers:  # a batch of notifications is not answered
-            self._mailbox.put(self._body, self._sources)
+            self._mailbox.put(self._body)
 
     def _body(self) -> bytes:
         made = [answer if isinstance(answer, bytes) else answer and answer() for answer in self._answers]
@@ -90,3 +101,7 @@ class _Slot:
 
     def put(self, body: bytes | Late, after: Iterable[Source] = ()) -> None:
         self._batch.fill(self._index, body, after)
+
+
+def _nothing() -> None:
+    return None

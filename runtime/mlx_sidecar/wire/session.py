@@ -38,9 +38,10 @@ from mlx_sidecar_protocol.operations import (
 
 from .context import RequestContext
 from .dispatcher import Dispatcher, Method, Outcome, Pending
-from .mailbox import Late, Mailbox, Source
+from .mailbox import Mailbox
+from .named import asyncio_named
 from .reader import Reader
-from .replies import BatchReply, Reply, body_of
+from .replies import BatchReply, Nowhere, Reply, body_of
 from .stdio import somebody_reads
 from .writer import Writer, watch_readers
 
@@ -101,6 +102,10 @@ class Session:
     async def run(self) -> int:
         """Serve until the host leaves, ``exit`` or ``end``. Returns the exit status; all has been written by then."""
         loop = asyncio.get_running_loop()
+        with asyncio_named():
+            return await self._serve(loop)
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> int:
         async with anyio.create_task_group() as self._tasks:
             self._writer.start(loop, self._on_broken)
             self._reader.attach(loop, self.receive, self._on_end_of_input)
@@ -136,10 +141,15 @@ class Session:
         if self._writer.frame is None:
             self._find_framing()
         self._writer.corked = True
-        for frame in frames:
-            if self._over.is_set():
-                break
-            self._handle(frame)
+        try:
+            for frame in frames:
+                if self._over.is_set():
+                    break
+                self._handle(frame)
+        except Exception:
+            # A fault of ours: what was asked here is never answered, and a host notices an end, but not a silence.
+            log.exception("a message could not be handled")
+            self.end(1)
         self._writer.corked = False
         self._writer.flush()
         if self._mailbox.waiting_bytes > _WAITING_LIMIT_BYTES:
@@ -205,7 +215,7 @@ class Session:
         context = RequestContext(None, is_notification=True)
         outcome = self._refusal(name) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
-            self._start(context, outcome, _Nowhere())
+            self._start(context, outcome, Nowhere(self._mailbox))
         elif isinstance(outcome, RpcError):
             log.info("notification %.100r failed: %s", name, outcome)
 
@@ -317,13 +327,6 @@ class Session:
 
     def _on_broken(self) -> None:
         self.end(0 if self._input_ended else 1, host_is_gone=True)
-
-
-class _Nowhere:
-    """The reply to a notification."""
-
-    def put(self, body: bytes | Late, after: Iterable[Source] = ()) -> None:
-        return None
 
 
 def _ping(_: RequestContext, __: NoParams) -> bytes:

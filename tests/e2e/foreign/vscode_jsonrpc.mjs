@@ -1,13 +1,12 @@
 // Drives a sidecar with vscode-jsonrpc, as an editor's extension would; prints what it saw as one JSON object.
-// Usage: node vscode_jsonrpc.mjs COMMAND ARGUMENT…
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../node/package.json", import.meta.url));
+const require = createRequire(new URL("../../node/package.json", import.meta.url));
 const rpc = require("vscode-jsonrpc/node");
 
-const [command, ...args] = process.argv.slice(2);
+const [command, ...args] = JSON.parse(process.env.SIDECAR_COMMAND);
 const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
 const ended = once(child, "exit");
 const connection = rpc.createMessageConnection(
@@ -25,13 +24,15 @@ connection.onNotification("stream/delta", (delta) => {
 connection.onError(([error]) => seen.errors.push(String(error)));
 connection.listen();
 
+// The result of a long generation that is cancelled after its first delta.
 // An undefined token would be sent as a second parameter: it must not be there at all.
-function generate(stream, model, ...token) {
-  return connection.sendRequest("generate", { model, prompt: "Hello", stream }, ...token);
-}
-
-function firstDelta(stream) {
-  return new Promise((resolve) => waiting.set(stream, resolve));
+async function cancelled(stream, cancel, ...token) {
+  const started = new Promise((resolve) => waiting.set(stream, resolve));
+  const params = { model: "fake?tokens=100000&delay_ms=5", prompt: "Hello", stream };
+  const answer = connection.sendRequest("generate", params, ...token);
+  await started;
+  await cancel();
+  return answer;
 }
 
 seen.initialize = await connection.sendRequest("initialize", {
@@ -42,20 +43,20 @@ seen.initialize = await connection.sendRequest("initialize", {
 });
 await connection.sendNotification("initialized", {});
 seen.ping = await connection.sendRequest("ping");
-seen.finished = await generate("finished", "fake?tokens=40");
+seen.finished = await connection.sendRequest("generate", {
+  model: "fake?tokens=40",
+  prompt: "Hello",
+  stream: "finished",
+});
+const text = JSON.parse(process.env.SIDECAR_TEXT);
+const { tokens } = await connection.sendRequest("tokenize", { model: "fake", text });
+seen.returned = await connection.sendRequest("detokenize", { model: "fake", tokens });
 
 const cancellation = new rpc.CancellationTokenSource();
-let started = firstDelta("token");
-const byToken = generate("token", "fake?tokens=100000&delay_ms=5", cancellation.token);
-await started;
-cancellation.cancel(); // sends $/cancelRequest
-seen.cancelled_by_id = await byToken;
-
-started = firstDelta("stream");
-const byStream = generate("stream", "fake?tokens=100000&delay_ms=5");
-await started;
-seen.cancel_answer = await connection.sendRequest("stream/cancel", { stream: "stream" });
-seen.cancelled_by_stream = await byStream;
+seen.cancelled_by_id = await cancelled("token", () => cancellation.cancel(), cancellation.token); // $/cancelRequest
+seen.cancelled_by_stream = await cancelled("stream", () =>
+  connection.sendRequest("stream/cancel", { stream: "stream" }),
+);
 
 seen.unknown_method = await connection.sendRequest("no/such").catch(({ code, data }) => ({ code, data }));
 seen.shutdown = await connection.sendRequest("shutdown");

@@ -1,5 +1,4 @@
 -- Drives a sidecar with Neovim's vim.lsp.rpc; prints what it saw as one JSON object.
--- Usage: SIDECAR_COMMAND='["COMMAND", "ARGUMENT", …]' nvim --headless --clean -c 'luafile neovim.lua'
 local rpc = require("vim.lsp.rpc")
 
 local PATIENCE_MS = 60000 -- far beyond what anything takes
@@ -71,32 +70,31 @@ local function call(method, params)
   return answer().result
 end
 
-local function generate(stream, model)
-  return ask("generate", { model = model, prompt = "Hello", stream = stream })
-end
-
-local function wait_for_delta(stream)
+-- The result of a long generation; `cancel` is called with its id after its first delta.
+local function cancelled(stream, cancel)
+  local model = "fake?tokens=100000&delay_ms=5"
+  local id, answer = ask("generate", { model = model, prompt = "Hello", stream = stream })
   wait_for("a delta of " .. stream, function()
     return seen.deltas[stream] ~= nil
   end)
+  cancel(id)
+  return answer().result
 end
 
 local function drive()
   seen.initialize = call("initialize", { protocol_version = 1, client = { name = "neovim" }, process_id = vim.fn.getpid() })
   client.notify("initialized", vim.empty_dict())
   seen.ping = call("ping", vim.empty_dict())
-  local _, finished = generate("finished", "fake?tokens=40")
-  seen.finished = finished().result
-
-  local id, by_id = generate("id", "fake?tokens=100000&delay_ms=5")
-  wait_for_delta("id")
-  client.notify("$/cancelRequest", { id = id })
-  seen.cancelled_by_id = by_id().result
-
-  local _, by_stream = generate("stream", "fake?tokens=100000&delay_ms=5")
-  wait_for_delta("stream")
-  seen.cancel_answer = call("stream/cancel", { stream = "stream" })
-  seen.cancelled_by_stream = by_stream().result
+  seen.finished = call("generate", { model = "fake?tokens=40", prompt = "Hello", stream = "finished" })
+  local text = vim.fn.json_decode(vim.env.SIDECAR_TEXT)
+  local tokens = call("tokenize", { model = "fake", text = text }).tokens
+  seen.returned = call("detokenize", { model = "fake", tokens = tokens })
+  seen.cancelled_by_id = cancelled("id", function(id)
+    client.notify("$/cancelRequest", { id = id })
+  end)
+  seen.cancelled_by_stream = cancelled("stream", function()
+    call("stream/cancel", { stream = "stream" })
+  end)
 
   local _, unknown = ask("no/such", vim.empty_dict())
   local error = unknown().error
