@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psutil
@@ -153,6 +154,21 @@ def test_cancel_ends_the_request_with_exactly_one_answer(how: str) -> None:
         process.call("stream/cancel", {"stream": result["stream"]})
         process.call("ping")
         assert sum(frame.get("id") == id_ for frame in process.frames) == 1
+
+
+def test_a_cancel_by_name_finds_a_request_that_came_in_the_same_write() -> None:
+    with sidecar(*FAKE) as process:
+        params = {"model": SLOW, "prompt": "x", "stream": "s"}
+        messages = [
+            {"jsonrpc": "2.0", "id": 1, "method": "generate", "params": params},
+            {"jsonrpc": "2.0", "id": 2, "method": "stream/cancel", "params": {"stream": "s"}},
+            {"jsonrpc": "2.0", "id": 3, "method": "generate", "params": {**params, "model": "fake?tokens=3"}},
+        ]
+        process.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        assert process.result(2) == {}
+        assert process.answer(1)["error"]["data"]["kind"] == "cancelled"
+        assert process.answer(3)["error"]["data"]["kind"] == "duplicate_stream"
+        assert process.call("generate", {**params, "model": "fake?tokens=3"})["finish_reason"] == "stop"
 
 
 def test_streams_run_side_by_side_and_keep_apart() -> None:

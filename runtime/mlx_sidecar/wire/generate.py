@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
 from mlx_sidecar_protocol.generate import GenerateParams
@@ -64,9 +67,15 @@ class Generator:
         self._streams = streams
         self._lifeline = lifeline
 
-    async def __call__(self, context: RequestContext, params: GenerateParams) -> Answer:
+    def __call__(self, context: RequestContext, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
+        name = ExitStack()
+        name.enter_context(self._streams.claim(params.stream, context.cancel))  # a cancel right behind must find it
+        context.on_cancel(_nothing)  # it runs then all the same, and gives the name back
+        return self._generate(context, params, name)
+
+    async def _generate(self, context: RequestContext, params: GenerateParams, name: ExitStack) -> Answer:
         job = _Job(context, params)
-        with self._streams.claim(params.stream, context.cancel):
+        with name:
             course = Course(self._catalog, self._lifeline, context, params.model, job.deadline)
             ending = await course.run(lambda: self._prepare(job))
             if ending is None:
@@ -155,3 +164,7 @@ def _raise_what_never_started(job: _Job, ending: Ending) -> None:
         raise ending.error
     if ending.reason == "cancelled":
         raise Cancelled
+
+
+def _nothing() -> None:
+    pass
