@@ -160,14 +160,14 @@ def test_a_cancel_by_name_finds_a_request_that_came_in_the_same_write() -> None:
     with sidecar(*FAKE) as process:
         params = {"model": SLOW, "prompt": "x", "stream": "s"}
         messages = [
-            {"jsonrpc": "2.0", "id": 1, "method": "generate", "params": params},
-            {"jsonrpc": "2.0", "id": 2, "method": "stream/cancel", "params": {"stream": "s"}},
-            {"jsonrpc": "2.0", "id": 3, "method": "generate", "params": {**params, "model": "fake?tokens=3"}},
+            {"jsonrpc": "2.0", "id": "first", "method": "generate", "params": params},
+            {"jsonrpc": "2.0", "id": "cancel", "method": "stream/cancel", "params": {"stream": "s"}},
+            {"jsonrpc": "2.0", "id": "second", "method": "generate", "params": params},
         ]
         process.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
-        assert process.result(2) == {}
-        assert process.answer(1)["error"]["data"]["kind"] == "cancelled"
-        assert process.answer(3)["error"]["data"]["kind"] == "duplicate_stream"
+        assert process.result("cancel") == {}
+        assert process.answer("first")["error"]["data"]["kind"] == "cancelled"
+        assert process.answer("second")["error"]["data"]["kind"] == "duplicate_stream"
         assert process.call("generate", {**params, "model": "fake?tokens=3"})["finish_reason"] == "stop"
 
 

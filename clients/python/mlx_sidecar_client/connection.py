@@ -241,9 +241,10 @@ class Connection:
             with anyio.move_on_after(_LAST_WORDS_S):
                 await self._process.wait()
             self.kill()
-            status = await self._process.wait()
+            await self._process.wait()
             await self._process.aclose()
-        self._end(status)
+        assert self._process.returncode is not None
+        self._end(self._process.returncode)
 
 
 async def _receive(stream: ByteReceiveStream) -> bytes:
