@@ -38,7 +38,9 @@ class MethodSpec:
 ANY_REQUEST = (e.InvalidParams, e.InternalError)
 """What every request may be answered."""
 
-_WORK = (*ANY_REQUEST, e.ShuttingDown, e.DuplicateId, e.Cancelled, e.EngineLost, e.EngineStalled)
+_AT_THE_DOOR = (*ANY_REQUEST, e.ShuttingDown)
+_TASK = (*_AT_THE_DOOR, e.DuplicateId, e.Overloaded, e.Cancelled)
+_WORK = (*_TASK, e.EngineLost, e.EngineStalled)
 _LOADING = (e.ModelNotFound, e.ModelLoadFailed, e.ModelUnsupported, e.OutOfMemory)
 _ON_A_MODEL = (*_WORK, *_LOADING, e.ModelNotLoaded)
 
@@ -62,13 +64,17 @@ _TABLE = (
         "initialize",
         o.InitializeParams,
         o.InitializeResult,
-        (*ANY_REQUEST, e.InvalidRequest),
+        (*_AT_THE_DOOR, e.InvalidRequest),
         "Agree on a version; optional, and then the first request and the only one of its kind.",
     ),
     _told("initialized", o.NoParams, "The host has read the answer to initialize."),
     _request("ping", o.NoParams, o.EmptyResult, ANY_REQUEST, "Answer at once."),
     _request(
-        "shutdown", o.ShutdownParams, o.EmptyResult, ANY_REQUEST, "Take no new work; answer when what runs has ended."
+        "shutdown",
+        o.ShutdownParams,
+        o.EmptyResult,
+        (*_AT_THE_DOOR, e.DuplicateId, e.Overloaded),
+        "Take no new work; answer when what runs has ended.",
     ),
     _told("exit", o.NoParams, "End the process: status 0 after shutdown, else 1."),
     _told("$/cancelRequest", o.CancelRequestParams, "Cancel a request by its id."),
@@ -95,7 +101,6 @@ _TABLE = (
             *_ON_A_MODEL,
             e.ContextTooLong,
             e.UnsupportedParameter,
-            e.Overloaded,
             e.PoisonRequest,
             e.DuplicateStream,
         ),
@@ -123,7 +128,7 @@ _TABLE = (
         "stream/subscribe",
         o.StreamSubscribeParams,
         o.StreamSubscribeResult,
-        (*ANY_REQUEST, e.UnknownStream),
+        (*_AT_THE_DOOR, e.UnknownStream),
         "One delta with all that was missed, then the live ones.",
     ),
     _request(
@@ -151,7 +156,7 @@ _TABLE = (
         "cache/warm",
         c.CacheWarmParams,
         c.CacheWarmResult,
-        (*_ON_A_MODEL, e.ContextTooLong, e.UnsupportedParameter, e.Overloaded, e.DeadlinePassed, e.PoisonRequest),
+        (*_ON_A_MODEL, e.ContextTooLong, e.UnsupportedParameter, e.DeadlinePassed, e.PoisonRequest),
         "Compute a prefix and keep it.",
     ),
     _request(
@@ -168,8 +173,8 @@ _TABLE = (
         (*_ON_A_MODEL, e.UnsupportedParameter),
         "Take in what cache/export wrote.",
     ),
-    _request("stats", o.NoParams, o.StatsResult, ANY_REQUEST, "Counters, latencies, health, memory."),
-    _request("rpc.discover", o.NoParams, o.DiscoverResult, ANY_REQUEST, "This table as an OpenRPC document."),
+    _request("stats", o.NoParams, o.StatsResult, _TASK, "Counters, latencies, health, memory."),
+    _request("rpc.discover", o.NoParams, o.DiscoverResult, _AT_THE_DOOR, "This table as an OpenRPC document."),
     _tells("stream/delta", n.StreamDelta, "New text of a stream."),
     _tells("stream/interrupted", n.StreamInterrupted, "A stream lost its engine and will go on."),
     _tells("progress", n.ProgressParams, "How far a load is."),

@@ -12,7 +12,7 @@ from .expected import METHODS, Asked, Message, Told
 PARKED = "fake?tokens=100000&context=200000&delay_ms=5"  # with a window of 1: minutes beyond its first delta
 _ENDS_ENGINES = ("crash", "poison", "hang", "raise")  # or the step that everybody shares
 _FAILS = ("fail_after", "raise")
-# What any request may be refused with, beside the errors that methods.json lists for it.
+# What a request may be refused with before its parameters are looked at.
 _AT_THE_DOOR = {"shutting_down", "duplicate_id", "cancelled"}
 
 StreamKey = tuple[type, Any]
@@ -118,8 +118,8 @@ class Facts:
 def _declared(method: str) -> set[str]:
     """A notification has no errors; sent with an id, it is answered like a request all the same."""
     entry = METHODS[method]
-    own = {"invalid_params", "not_initialized"} if entry["kind"] == "notification" else set()
-    return own | _AT_THE_DOOR | {error["kind"] for error in entry["errors"]}
+    own = {"invalid_params", "not_initialized", "shutting_down"} if entry["kind"] == "notification" else set()
+    return own | {error["kind"] for error in entry["errors"]}
 
 
 def _never(facts: Facts, asked: Asked) -> bool:
