@@ -11,6 +11,9 @@ import pytest
 
 from tests.clients.neovim.editor import PATIENCE_S, SIDECAR, Editor, says
 
+# Nothing of this depends on how an editor draws: the older one is enough.
+pytestmark = pytest.mark.parametrize("editor", ["system"], indirect=True)
+
 
 def test_a_missing_executable_is_told_once_with_what_to_install(editor: Editor) -> None:
     editor.lua("vim.env.MLX_SIDECAR = 'no-such-sidecar'")

@@ -11,6 +11,9 @@ from tests.clients.neovim.editor import Editor
 
 LIMITS = {"prefix_bytes": 1024, "suffix_bytes": 64}
 
+# Nothing of this depends on how an editor draws: the older one is enough.
+pytestmark = pytest.mark.parametrize("editor", ["system"], indirect=True)
+
 
 def around(editor: Editor, row: int, column: int, **limits: int) -> list[str]:
     """The text before and after a place, as it would be sent."""
