@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.programs import program
+
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "typescript"
 SIDECAR = [sys.executable, "-m", "mlx_sidecar"]
 OLDEST_NODE = 20
 PATIENCE_S = 300.0  # far beyond what anything takes: a test that gets here has found a hang
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        assert "CI" not in os.environ, f"CI needs {name}"
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def node() -> str:

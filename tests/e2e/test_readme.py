@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import program
 from tests.support.sidecar import PATIENCE_S, ROOT
 
 NODE = ROOT / "tests" / "node"
@@ -49,6 +50,19 @@ def test_the_example_of_the_prefix_cache_names_what_changed(tmp_path: Path) -> N
     output = run([sys.executable, "-c", example("python", "explain_cache")], XDG_CACHE_HOME=str(tmp_path))
     assert "a date or a time differs" in output
     assert list(tmp_path.rglob("mlx-sidecar/prefixes"))
+
+
+def test_the_example_of_the_python_client_streams_an_answer() -> None:
+    assert "engine" in run([sys.executable, "-c", example("python", "SyncSidecar")])
+
+
+def test_the_example_of_the_typescript_client_streams_an_answer() -> None:
+    node = program("node")
+    client = ROOT / "clients" / "typescript"
+    if not (client / "dist").is_dir():
+        assert "CI" not in os.environ, "CI needs clients/typescript/dist"
+        pytest.skip("clients/typescript/dist is missing: make setup-clients")
+    assert "engine" in run([node, "--input-type=module", "-e", example("js", 'from "mlx-sidecar"')], client)
 
 
 @pytest.mark.skipif(
