@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.frames import FrameChecker
+from tests.support.programs import program
 from tests.support.sidecar import ROOT
 
 KIT = ROOT / "clients" / "conformance"
@@ -52,9 +52,7 @@ FLAWS = [
 
 def need(programs: list[str]) -> None:
     for name in programs:
-        if shutil.which(name) is None:
-            assert "CI" not in os.environ, f"CI needs {name}"
-            pytest.skip(f"{name} is not installed")
+        program(name)
 
 
 def kit(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,9 +14,9 @@ from tests.clients.node_client import (
     install,
     need_built,
     node,
-    program,
     run,
 )
+from tests.support.programs import program
 
 TESTS = sorted(path.name for path in (CLIENT / "test").glob("*.test.mjs"))
 

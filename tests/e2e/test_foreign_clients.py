@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.frames import check
+from tests.support.programs import missing, program
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -26,19 +26,6 @@ SIDECAR = [sys.executable, "-m", "mlx_sidecar", "serve", "--engine", "fake"]
 PATIENCE_S = 120.0  # far beyond what anything takes: a test that gets here has found a hang
 # Beyond 64 KiB as tokens; characters of one to four bytes, a combining one, and what JSON and JavaScript escape.
 TEXT = '"Grüße" \\ 日本語\t🎉\u2028 e\u0301\n' * 600
-
-
-def missing(what: str) -> None:
-    """End the test: in CI everything is there."""
-    assert "CI" not in os.environ, f"CI needs {what}"
-    pytest.skip(f"{what} is not installed")
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        missing(name)
-    return str(found)
 
 
 def vim() -> list[str]:

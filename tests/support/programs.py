@@ -1,4 +1,4 @@
-"""Programs that tests need: not there is a reason to skip, and in CI a failure."""
+"""What tests need besides Python packages. Not there, it is a reason to skip, and in CI a failure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import shutil
 import pytest
 
 
+def missing(what: str) -> None:
+    """End the test: in CI everything is there."""
+    assert "CI" not in os.environ, f"CI needs {what}"
+    pytest.skip(f"{what} is not installed")
+
+
 def program(name: str) -> str:
-    """Its path. Skips the test that needs it where it is not installed; fails in CI."""
+    """Its path."""
     found = shutil.which(name)
     if found is None:
-        assert "CI" not in os.environ, f"CI needs {name}"
-        pytest.skip(f"{name} is not installed")
-    return found
+        missing(name)
+    return str(found)
