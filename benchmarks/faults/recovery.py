@@ -21,7 +21,8 @@ from ..serving.models import Prompts, make
 from .host import Host, State, within
 from .report import Report
 
-_PROMPT, _BEFORE, _ANSWER = 1024, 48, 160  # tokens; it is killed when a host has read about so many
+# Tokens, and in the middle deltas, which on a slow machine are of many tokens: after so many the engine is killed.
+_PROMPT, _BEFORE, _ANSWER = 1024, 8, 320
 _MORE_S = 0.3
 
 
