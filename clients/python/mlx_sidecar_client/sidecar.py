@@ -45,7 +45,7 @@ from .supervisor import Supervisor
 
 Result = TypeVar("Result", bound=Sent)
 
-DEFAULT_WINDOW = 64  # deltas that a stream may be ahead of who reads it; ``benchmarks/clients`` sees no cost beyond 32
+DEFAULT_WINDOW = 64  # deltas that a stream may be ahead of who reads it; the same in all our clients
 
 # Asking them twice is as good as asking once; a stream decides for itself.
 _IDEMPOTENT = frozenset(

@@ -17,7 +17,6 @@ from mlx_sidecar_client.parameters import (
     LoadOptions,
     PrefixOptions,
     RenderOptions,
-    SpawnOptions,
     WarmOptions,
 )
 from mlx_sidecar_client.sync import SyncSidecar
@@ -177,4 +176,3 @@ def test_keyword_arguments_are_the_parameters_of_the_contract() -> None:
     assert PrefixOptions.__annotations__.keys() == fields(CacheExportParams) - {"model", "path"}
     assert WarmOptions.__annotations__.keys() == fields(CacheWarmParams) - {"model"}
     assert RenderOptions.__annotations__.keys() == fields(RenderParams) - {"model", "messages"}
-    assert SpawnOptions.__annotations__.keys() >= {"command", "options", "respawn", "window"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.programs import missing
 from tests.support.sidecar import ROOT
 
 from .support import COMMAND, PATIENCE_S
@@ -21,6 +22,8 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE
 
 
 def run(code: str, cwd: Path) -> str:
+    if not Path(sys.executable).with_name("mlx-sidecar").exists():
+        missing("mlx-sidecar itself, not only its sources,")
     env = {"MLX_SIDECAR": str(Path(sys.executable).with_name("mlx-sidecar")), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -29,12 +32,6 @@ def run(code: str, cwd: Path) -> str:
     return done.stdout
 
 
-needs_installed = pytest.mark.skipif(
-    not Path(sys.executable).with_name("mlx-sidecar").exists(), reason="mlx-sidecar is not installed, only imported"
-)
-
-
-@needs_installed
 @pytest.mark.parametrize(
     ("number", "said"), [(0, "engine"), (1, ""), (2, "temperature: Input should be greater than or equal to 0")]
 )
