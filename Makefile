@@ -19,9 +19,14 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Some images set it. A test run starts a thousand processes, and each would compile all it imports: half as much again.
+export PYTHONDONTWRITEBYTECODE :=
+# The lock files name all there is to install. Compiling it would take longer than what is ever imported of it takes to
+# compile when it is.
+LOCKED := --no-deps --no-compile
 NATIVE_SOURCES := $(wildcard native/CMakeLists.txt native/src/* native/mlx_sidecar_native/*)
 
-.PHONY: demo test bench bench-serving faults native schemas wheels check clean setup setup-dev setup-clients
+.PHONY: demo test bench bench-serving faults native schemas wheels check mypy pyright clean setup setup-dev setup-clients
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -32,10 +37,14 @@ test: check setup-clients
 check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	$(MAKE) --no-print-directory -j2 mypy pyright
 	$(BIN)/python -m mlx_sidecar_protocol.schema --check
 	$(BIN)/python -m mlx_sidecar_protocol.compatibility
+
+mypy:
+	$(BIN)/mypy
+pyright:
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.run
@@ -75,12 +84,12 @@ $(VENV)/.made:
 
 $(VENV)/.locked: requirements-lock.txt $(VENV)/.made
 	@echo "installing what requirements-lock.txt names"
-	@$(PIP) -r requirements-lock.txt
+	@$(PIP) $(LOCKED) -r requirements-lock.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked
 	@echo "installing what requirements-dev-lock.txt names"
-	@$(PIP) -r requirements-dev-lock.txt
+	@$(PIP) $(LOCKED) -r requirements-dev-lock.txt
 	@touch $@
 
 # Installed for editing: edits to Python files need no reinstall. The import hook this brings costs 2 to 5 ms of the
