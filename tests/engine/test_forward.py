@@ -232,6 +232,22 @@ def test_what_a_row_leaves_is_found_by_all_who_start_the_same_until_it_is_forgot
         driver.close(row, keep=False)
 
 
+def test_a_row_begins_with_cached_tokens_in_the_only_slot_of_a_pool_that_another_had_filled(flat: Subject) -> None:
+    forward, cache = flat.forward, driver_of(flat, LENGTH).cache
+    tokens = array("i", PROMPTS[0][:64])
+    forward.open(0, 63)
+    forward.run([Part(0, 64, False)], mx.array(PROMPTS[0][:64]))
+    cache.put(tokens, forward.capture(0, 0, 64))
+    forward.open(1, LENGTH)
+    forward.run([Part(1, 2, False)], mx.array(PROMPTS[1][:2]))
+    forward.close(0)  # no step follows in which its pool would go
+    forward.open(2, 63, cache.find(tokens))
+    logits = forward.run([Part(2, 1, True)], mx.array(PROMPTS[0][63:64]))
+    assert mx.array_equal(logits[0], flat.alone[0][63])
+    for row in (1, 2):
+        forward.close(row)
+
+
 @pytest.fixture
 def llama(random_models: Path) -> FlatForward:
     forward = probe("llama", load(random_models, "llama")).forward

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
 from numpy.typing import NDArray
 
 from .memory import memory
@@ -89,8 +90,16 @@ class Pools:
     def put(self, part: int, capacity: int, slot: int, start: int, data: NDArray[Any] | mx.array) -> None:
         """Write keys (0) or values (1) [heads, tokens, size] into a slot, from entry ``start`` on.
 
-        ``data`` is of mlx, and then this is lazy; or it is memory, and then so is the pool.
+        ``data`` is of mlx, and then this is lazy; or it is memory, and then so is the pool: nothing that is not
+        evaluated may read it.
         """
-        pool = (self.keys, self.values)[part][capacity]
-        target = pool if isinstance(data, mx.array) else memory(pool)
-        target[slot, :, start : start + data.shape[1]] = data
+        pools, entries = (self.keys, self.values)[part], slice(start, start + data.shape[1])
+        if isinstance(data, mx.array):
+            pools[capacity][slot, :, entries] = data
+            return
+        target = memory(pools[capacity])
+        if isinstance(target, np.ndarray) and not target.flags.c_contiguous:
+            # What was assigned to a whole pool was not copied: a number is there once, with strides of 0.
+            pools[capacity] = mx.contiguous(pools[capacity])
+            target = memory(pools[capacity])
+        target[slot, :, entries] = data
