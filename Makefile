@@ -10,11 +10,11 @@
 # make wheels   the three Python distributions, into dist/
 #
 # Variables: PYTHON (which interpreter the virtual environment is made with), PYTEST (arguments for pytest), WORKERS (how
-# many tests run at once: 2).
+# many tests run at once: 3, for two cores, since many tests wait).
 
 PYTHON ?=
 PYTEST ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
