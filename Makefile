@@ -26,25 +26,30 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCKED := --no-deps --no-compile
 NATIVE_SOURCES := $(wildcard native/CMakeLists.txt native/src/* native/mlx_sidecar_native/*)
 
-.PHONY: demo test bench bench-serving faults native schemas wheels check mypy pyright clean setup setup-dev setup-clients
+.PHONY: demo test bench bench-serving faults native schemas wheels check lint mypy pyright contract clean setup setup-dev setup-clients
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
-test: check setup-clients
+test: setup-dev
+	$(MAKE) --no-print-directory -j2 check setup-clients
 	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
-check: setup-dev
+check: lint mypy pyright contract
+
+lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(MAKE) --no-print-directory -j2 mypy pyright
+
+mypy: setup-dev
+	$(BIN)/mypy
+
+pyright: setup-dev
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+contract: setup-dev
 	$(BIN)/python -m mlx_sidecar_protocol.schema --check
 	$(BIN)/python -m mlx_sidecar_protocol.compatibility
-
-mypy:
-	$(BIN)/mypy
-pyright:
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.run
@@ -74,7 +79,7 @@ clean:
 # Set-up in stamped steps, so that the second run only looks at dates.
 setup: $(VENV)/.native
 setup-dev: setup $(VENV)/.dev
-setup-clients: setup
+setup-clients: setup-dev
 	@tools/setup_clients.sh
 
 $(VENV)/.made:
@@ -87,7 +92,8 @@ $(VENV)/.locked: requirements-lock.txt $(VENV)/.made
 	@$(PIP) $(LOCKED) -r requirements-lock.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked
+# Behind the native part, for one pip at a time.
+$(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked | $(VENV)/.native
 	@echo "installing what requirements-dev-lock.txt names"
 	@$(PIP) $(LOCKED) -r requirements-dev-lock.txt
 	@touch $@
