@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_sidecar_conformance.normal import normal
 from tests.support.frames import FrameChecker
 from tests.support.programs import program
 from tests.support.sidecar import ROOT
@@ -157,6 +158,14 @@ def test_each_frame_of_a_golden_session_is_valid(file: Path) -> None:
             checker.sent_by_host(line["frame"])
         else:
             checker.sent_by_sidecar(line["frame"])
+
+
+def test_a_session_is_the_same_text_whether_the_engine_was_there_at_the_hello_or_not() -> None:
+    _, *lines, _ = map(json.loads, (KIT / "golden" / "window.jsonl").read_text(encoding="utf-8").splitlines())
+    early = json.loads(json.dumps(lines))
+    [hello] = [line["frame"]["result"] for line in early if "capabilities" in line["frame"].get("result", {})]
+    del hello["backend"]
+    assert json.dumps(list(normal(early))) == json.dumps(list(normal(lines)))
 
 
 def test_each_session_is_recorded() -> None:

@@ -24,7 +24,9 @@ def normal(lines: list[Line]) -> Iterator[Line]:
             if not is_ready:
                 continue  # only who says hello early enough hears that it starts
         if "capabilities" in frame.get("result", {}):
-            frame["result"]["backend"] = "fake"  # missing for the same reason
+            result = frame["result"]
+            result["backend"] = "fake"  # missing for the same reason, and in its place whether it was or not
+            result |= {later: result.pop(later) for later in ("capabilities", "limits")}
         for part in deltas.of(frame):
             yield _line(line, part)
 
