@@ -1,7 +1,7 @@
 """JSON-RPC over stdio, case by case, in both framings.
 
-A case has a process of its own where it ends one, or depends on what came before. The others come one after another to
-the same process, as from a host: so each is played after many of the others as well.
+A case has a process of its own where it ends one, depends on what came before, or is the first of its group: then it is
+what the framing is found from. The others come one after another to the same process, as from a host.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ RUNS = [
     for name, framing in FRAMINGS.items()
     if case["framing"] in ("both", name)
 ]
+FIRST = {case["id"] for case in {case["group"]: case for case in reversed(CASES)}.values()}
 SOON_S = 20.0
 STRETCH = 20  # what a case says of time is played so much slower: then a busy machine cannot hide what is told apart
 
@@ -67,11 +68,10 @@ def peer(
 
 
 def shares(case: dict[str, Any]) -> bool:
-    """Whether a case leaves a process as it found it, and asks for nothing that others may have changed."""
+    """Whether a case may come after others: it leaves a process as it found it, and asks for nothing they changed."""
     methods = ("initialize", "shutdown", "exit", "t.bump", "t.count")
-    return (
-        "raw" not in case and case.get("alive", True) and not any(f'"{name}"' in json.dumps(case) for name in methods)
-    )
+    lasts = "raw" not in case and case.get("alive", True) and case["id"] not in FIRST
+    return lasts and not any(f'"{name}"' in json.dumps(case) for name in methods)
 
 
 class Peer:
