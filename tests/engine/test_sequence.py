@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.faults import fault_of
+from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.engine.sequence import Sequence, tokens_left
 from mlx_sidecar.link.messages import Sampling, Submit, Timing
 from mlx_sidecar.models.budget import LayerCost, SequenceCost

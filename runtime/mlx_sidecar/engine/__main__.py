@@ -16,13 +16,13 @@ from ..cache.caching import Caching
 from ..cache.ondisk import OnDisk
 from ..cache.store import Store
 from ..link.codec import encode
+from ..link.faults import fault_of
 from ..link.messages import Ready, Refused
 from ..link.orphan import die_with
 from ..link.page import Page
 from ..models.budget import machine_limit_bytes
 from ..observe.stderr import log_to_stderr
 from ..observe.trace import Trace
-from .faults import fault_of
 from .inbox import Inbox
 from .loop import Engine
 from .scheduler import Limits

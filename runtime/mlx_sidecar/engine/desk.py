@@ -20,6 +20,7 @@ from ..cache.caching import Caching
 from ..cache.disk.results import Cleared, Exported, Imported
 from ..cache.hits import LEAST_TOKENS
 from ..cache.prefixes import Prefixes
+from ..link.faults import fault_of
 from ..link.messages import (
     CacheCleared,
     CacheMoved,
@@ -32,7 +33,6 @@ from ..link.messages import (
 )
 from ..models.budget import out_of_memory
 from ..models.registry import Registry
-from .faults import fault_of
 from .figures import cache_figures
 
 Asked = QueryCache | ClearCache | ExportCache | ImportCache

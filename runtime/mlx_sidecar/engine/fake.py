@@ -18,12 +18,12 @@ from math import log
 import mlx_sidecar_protocol.errors as errors
 
 from .. import __version__
+from ..link.faults import fault_of
 from ..link.messages import Fault, Load, ModelCard, TokenLogprob
 from ..models.budget import LayerCost, SequenceCost
 from ..models.registry import LoadedModel, LoadStep
 from .batch import Event, StepFailed, Work
 from .fake_script import END, VOCABULARY, Script
-from .faults import fault_of
 from .sequence import Sequence
 
 CRASH_STATUS = 70

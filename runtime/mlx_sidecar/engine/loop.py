@@ -13,6 +13,7 @@ from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 from ..cache.caching import Caching
 from ..cache.disk.results import Result
 from ..link.codec import encode
+from ..link.faults import fault_of
 from ..link.messages import (
     Cancel,
     ClearCache,
@@ -43,7 +44,6 @@ from .accounts import Accounts
 from .admission import Admission
 from .batch import StepFailed, Work
 from .bounds import RESTED_S, Bounds
-from .faults import fault_of
 from .figures import engine_figures
 from .inbox import Inbox
 from .notes import Notes

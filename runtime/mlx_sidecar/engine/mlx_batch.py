@@ -11,10 +11,10 @@ from mlx_sidecar_protocol.errors import InternalError
 
 from ..cache.extent import BLOCK
 from ..cache.prefixes import NOTHING, Prefixes
+from ..link.faults import fault_of
 from ..link.messages import FinishReason, TokenLogprob
 from ..models.budget import out_of_memory
 from .batch import Event, StepFailed, Work
-from .faults import fault_of
 from .forward import Forward, Part
 from .sampler import Sampled, Sampler
 from .sequence import Sequence

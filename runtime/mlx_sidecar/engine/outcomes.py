@@ -6,12 +6,12 @@ from array import array
 
 from mlx_sidecar_protocol.errors import OutOfMemory
 
+from ..link.faults import fault_of
 from ..link.messages import Dropped, Fault, Finished, FinishReason, ToFront, Tokens
 from ..models.registry import Registry
 from .accounts import Accounts
 from .admission import Admission
 from .batch import Event, StepFailed
-from .faults import fault_of
 from .scheduler import Scheduler
 from .sequence import Sequence
 

@@ -7,8 +7,6 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from .messages import ToEngine, ToFront
-
 _PREFIX = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()
 LONGEST_FRAME = 1 << 30  # bytes; nothing that is said is near it
@@ -19,7 +17,7 @@ class LinkCorrupt(Exception):
     """What came over the link is no frame. After it nothing of that link can be read."""
 
 
-def encode(message: ToEngine | ToFront) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """One frame, ready to send."""
     body = _encoder.encode(message)
     return _PREFIX.pack(len(body)) + body

@@ -1,4 +1,4 @@
-"""The one place where the front turns what crossed the link into an exception."""
+"""The one place where exceptions become what crosses a link, and exceptions again on its other side."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from mlx_sidecar_protocol import errors
 from .messages import Fault
 
 
+def fault_of(error: errors.RpcError) -> Fault:
+    """``error`` as numbers and names. Of ``InvalidParams`` the first field at fault travels, with its type."""
+    if isinstance(error, errors.InvalidParams):
+        first = error.details["errors"][0]
+        details = {"field": ".".join(map(str, first["loc"])), "type": first["type"]}
+        return Fault(error.kind, error.message, details)
+    return Fault(error.kind, error.message, error.details)
+
+
 def error_from(fault: Fault) -> errors.RpcError:
     """The wire error a fault names. Its class fixes code, kind and retryable; the fault brings message and details."""
     cls = _BY_KIND.get(fault.kind, errors.InternalError)
     if cls is errors.InvalidParams:  # hosts are promised a list of fields; the first of them crossed the link
         field = str(fault.details["field"])
-        return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "))
+        type_ = str(fault.details.get("type", "value_error"))
+        return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "), type_)
     error = cls.__new__(cls)
     errors.RpcError.__init__(error, fault.message, **fault.details)
     return error

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -17,10 +18,12 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelNotFound, ModelNotLoade
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ..config import Config
+from ..front.api.fake_text import FakeText
+from ..front.api.model_text import FolderText, ModelText
+from ..front.supervision.text_pool import TextPool
 from ..link.messages import Load, ModelCard, Progress, Unload, Unloaded
 from ..link.supervisor import Supervisor
-from ..text.fake import fake_text
-from ..text.tokenizer import TextModel
+from ..link.text_messages import ModelFolder
 from . import resolve
 
 log = logging.getLogger(__name__)
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 FAKE = "fake"  # where every name leads under --engine fake
 NAMES = 1024  # remembered with how they were loaded
 DOWNLOADS = 4  # at once; in threads of their own, so that a slow hub does not keep tokenizing waiting
-TEXTS = 8  # tokenizers kept; one of a 128k vocabulary takes tens of megabytes and a third of a second to read
+TEXTS = 8  # token tables kept; one of a 128k vocabulary takes two megabytes and half a second to make
 
 OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0: unknown)
 T = TypeVar("T")
@@ -52,11 +55,12 @@ class _Lock(asyncio.Lock):
 class Catalog:
     """One per front. Loading a model that is already being loaded waits for that load."""
 
-    def __init__(self, config: Config, engine: Supervisor) -> None:
+    def __init__(self, config: Config, engine: Supervisor, texts: TextPool) -> None:
         self._config = config
         self._engine = engine
+        self._pool = texts
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._texts: OrderedDict[str, asyncio.Future[TextModel]] = OrderedDict()  # by directory
+        self._texts: OrderedDict[str, asyncio.Future[ModelText]] = OrderedDict()  # by directory
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()  # of the names in use right now
         self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
         self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
@@ -98,7 +102,7 @@ class Catalog:
         if name in self._known:
             self._known[name].card = None
 
-    async def text(self, name: str) -> TextModel:
+    async def text(self, name: str) -> ModelText:
         """The text side of a model; its weights are not loaded for this.
 
         Raises:
@@ -109,7 +113,7 @@ class Catalog:
             raise ModelNotLoaded(name)
         return await self._text(name, await self._directory(self._how(name)))
 
-    async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
+    async def ready(self, name: str) -> tuple[ModelCard, ModelText, float]:
         """A model to generate with, loaded if need be, and the seconds that loading it cost."""
         await self._come_back(name)
         card = self._card(name)
@@ -125,7 +129,7 @@ class Catalog:
                     return await self._load_for_all(name, lock)
         return card, await self._text(name, card.path), 0.0
 
-    async def _load_for_all(self, name: str, lock: _Lock) -> tuple[ModelCard, TextModel, float]:
+    async def _load_for_all(self, name: str, lock: _Lock) -> tuple[ModelCard, ModelText, float]:
         """Load ``name`` for all who wait for ``lock``. A load that ends engines is not tried once for each of them."""
         if lock.lost_because is not None:
             raise EngineLost(lock.lost_because)
@@ -138,7 +142,7 @@ class Catalog:
 
     async def load(
         self, params: LoadParams, on_progress: OnProgress | None = None
-    ) -> tuple[ModelCard, TextModel, float]:
+    ) -> tuple[ModelCard, ModelText, float]:
         """Make a model resident, fetching it from the hub if need be. Loading a loaded model costs nothing.
 
         Where engines have been given up, it tries one more.
@@ -208,7 +212,7 @@ class Catalog:
 
     async def _load(
         self, params: LoadParams, path: str, on_progress: OnProgress | None = None
-    ) -> tuple[ModelCard, TextModel, float]:
+    ) -> tuple[ModelCard, ModelText, float]:
         message = Load(
             op=self._engine.next_op(),
             model=params.model,
@@ -266,29 +270,38 @@ class Catalog:
         on_bytes = partial(_report_bytes, asyncio.get_running_loop(), on_progress)
         return str(await _in_thread(self._downloads, resolve.download, name, revision, on_bytes))
 
-    async def _text(self, name: str, path: str) -> TextModel:
+    async def _text(self, name: str, path: str) -> ModelText:
         return await asyncio.shield(self._reading(name, path))
 
-    def _reading(self, name: str, path: str) -> asyncio.Future[TextModel]:
+    def _reading(self, name: str, path: str) -> asyncio.Future[ModelText]:
         """Read once for all who ask, whoever of them gives up meanwhile: to be awaited under a shield."""
         reading = self._texts.get(path)
         if reading is None:
-            reading = self._texts[path] = asyncio.ensure_future(
-                _in_thread(None, _read_text, name, path, self._config.trust_remote_code)
-            )
+            reading = self._texts[path] = asyncio.ensure_future(self._read_text(name, path))
             reading.add_done_callback(partial(self._forget_failed, path))
         self._texts.move_to_end(path)
         while len(self._texts) > TEXTS:
             self._texts.popitem(last=False)
         return reading
 
-    def _forget_failed(self, path: str, reading: asyncio.Future[TextModel]) -> None:
+    async def _read_text(self, name: str, path: str) -> ModelText:
+        if path == FAKE:
+            return FakeText()
+        edition = await _in_thread(None, _edition, Path(path))
+        return await FolderText.read(self._pool, ModelFolder(name, path, edition))
+
+    def _forget_failed(self, path: str, reading: asyncio.Future[ModelText]) -> None:
         if (reading.cancelled() or reading.exception() is not None) and self._texts.get(path) is reading:
             del self._texts[path]
 
 
-def _read_text(name: str, path: str, trust_remote_code: bool) -> TextModel:
-    return fake_text() if path == FAKE else TextModel.load(Path(path), name, trust_remote_code=trust_remote_code)
+def _edition(path: Path) -> str:
+    """Changes when a file of the directory does: where its files lie, their sizes, and when they were written."""
+    try:
+        files = sorted((each.name, (found := each.stat()).st_size, found.st_mtime_ns) for each in path.iterdir())
+    except OSError:  # its reader says why
+        return ""
+    return sha256(repr(files).encode()).hexdigest()
 
 
 def _report_bytes(loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None, done: int, total: int) -> None:

@@ -17,7 +17,7 @@ from mlx_sidecar_protocol.errors import (
 
 from ..cache.caching import Caching
 from ..engine.batch import Batch
-from ..engine.faults import fault_of
+from ..link.faults import fault_of
 from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
 from ..observe.metrics import Metrics
 from .budget import out_of_memory

@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, Protocol
 
 from mlx_sidecar_protocol.errors import InternalError, ModelInUse, ModelNotLoaded, PoisonRequest, RpcError
@@ -140,7 +141,7 @@ class Lifeline:
 
     def on_finished(self, message: Finished) -> None:
         stream = self._streams.get(message.seq)
-        if stream is None:
+        if stream is None or not self._streams.end_of_text(stream, partial(self.on_finished, message)):
             return
         error = None if message.fault is None else error_from(message.fault)
         if isinstance(error, ModelNotLoaded) and not message.started:
@@ -206,6 +207,8 @@ class Lifeline:
         """
         for stream in streams:
             stream.placed = False
+            if stream.late is not None:
+                stream.late.discard()
             if (reason := self._leaves_as(stream)) is not None:
                 # Nobody is placed in its stead before it is known who may be.
                 self._streams.finish(stream, self._ending(stream, reason))

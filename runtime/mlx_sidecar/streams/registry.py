@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from mlx_sidecar_protocol.errors import (
     DuplicateStream,
     InternalError,
     InvalidParams,
+    RpcError,
     UnknownStream,
     UnsupportedParameter,
 )
@@ -180,7 +182,22 @@ class Streams:
     def on_tokens(self, message: Tokens) -> None:
         """New tokens from the engine."""
         stream = self.get(message.seq)
-        if stream is None or stream.stop_match is not None:
+        if stream is None:
+            return
+        if stream.late is None:
+            self._take_in(stream, message)
+        else:
+            stream.late.push(message.tokens, partial(self._take_in, stream, message), partial(self._fail, stream))
+
+    def end_of_text(self, stream: Stream, then: Callable[[], None]) -> bool:
+        """Whether all text of ``stream`` is there; else ``then`` is called when it is."""
+        if stream.late is None or stream.late.has_ended:
+            return True
+        stream.late.end(then, partial(self._fail, stream))
+        return False
+
+    def _take_in(self, stream: Stream, message: Tokens) -> None:
+        if stream.ended.done() or stream.stop_match is not None:
             return  # decoded before the engine heard that we are done
         try:
             said = stream.push(message.tokens, message.logprobs)
@@ -208,8 +225,14 @@ class Streams:
             return
         self._announce_end(stream)
 
-    def _break_off(self, stream: Stream) -> None:
-        stream.break_off(Ending("error", True, stream.timing, error=InternalError()))
+    def _fail(self, stream: Stream, error: RpcError) -> None:
+        """The text of its tokens cannot be had."""
+        if not stream.ended.done():
+            self._tell(Cancel(stream.seq))
+            self._break_off(stream, error)
+
+    def _break_off(self, stream: Stream, error: RpcError | None = None) -> None:
+        stream.break_off(Ending("error", True, stream.timing, error=error or InternalError()))
         self._announce_end(stream)
 
     def _announce_end(self, stream: Stream) -> None:

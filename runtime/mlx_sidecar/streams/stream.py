@@ -14,6 +14,7 @@ from mlx_sidecar_protocol.generate import FinishReason
 from mlx_sidecar_protocol.model import StreamId
 from mlx_sidecar_protocol.notifications import StreamDelta, StreamInterrupted
 
+from ..front.output.late_text import LateText
 from ..link.messages import Nearest, Submit, Timing, TokenLogprob
 from .journal import Entry
 from .logprobs import Logprobs, WithLogprobs
@@ -83,6 +84,7 @@ class Stream:
         self.stop_match: str | None = None
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._detokenizer = detokenizer
+        self.late = detokenizer if isinstance(detokenizer, LateText) else None  # its text comes later than its tokens
         self._stops = stops
         # Where each delta began, by its number: characters and tokens before it.
         self._begins = (array("Q"), array("Q"))

@@ -64,6 +64,7 @@ class SlowTokens:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.size = len(tokenizer)
+        self.ids = range(self.size)
         self.special: frozenset[int] = frozenset(tokenizer.all_special_ids)
 
     def encode(self, text: str, add_special: bool) -> list[int]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlx_sidecar.text.decoding import ByteLevel, Pieces, family
+from mlx_sidecar.link.token_table import ByteLevel, Pieces, Strings, TokenTable, packed
+from mlx_sidecar.text.decoding import family
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 if TYPE_CHECKING:
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 
 class Tokens(Protocol):
-    """A tokenizer, whatever library it is of. Safe to use from several threads."""
+    """A tokenizer, whatever library it is of."""
 
     @property
     def size(self) -> int:
         """Number of token ids, added ones included."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """All token ids, in rising order."""
         ...
 
     @property
@@ -62,14 +68,16 @@ class FastTokens:
         self.special = frozenset(token for token, description in added.items() if description.special)
         self.family = family(_description(tokenizer))
 
+    @property
+    def ids(self) -> Sequence[int]:
+        return sorted(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
     def encode(self, text: str, add_special: bool) -> list[int]:
-        # A batch of one: `encode` would hold the GIL all the while, and with it the event loop. "Fast" leaves out
-        # offsets and strings, which for a megabyte take a tenth of a second to free, under the GIL again.
+        # "Fast" leaves out offsets and strings, which for a megabyte take a tenth of a second to free.
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
 
     def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
-        # A batch of one here too.
-        return self._tokenizer.decode_batch([tokens], skip_special_tokens=skip_special)[0]
+        return self._tokenizer.decode(tokens, skip_special_tokens=skip_special)
 
     def token(self, token: int) -> str | None:
         return self._tokenizer.id_to_token(token)
@@ -92,3 +100,13 @@ def read_tokenizer(file: Path, name: str) -> Tokenizer:
         return Tokenizer.from_file(str(file))
     except Exception as broken:  # the library raises bare Exception for all that can be wrong with it
         raise ModelLoadFailed(name, because=f"tokenizer.json cannot be read: {broken}") from broken
+
+
+def token_table(tokens: Tokens) -> TokenTable:
+    """All of a tokenizer that other processes need to make text of tokens."""
+    known = [(token, string) for token in tokens.ids if (string := tokens.token(token)) is not None]
+    texts = None if tokens.family is not None else Strings.of(tokens.decode([token], False) for token, _ in known)
+    strings = Strings.of(string for _, string in known)
+    return TokenTable(
+        packed(token for token, _ in known), strings, packed(sorted(tokens.special)), tokens.family, texts
+    )

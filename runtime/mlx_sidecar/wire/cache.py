@@ -16,14 +16,14 @@ from mlx_sidecar_protocol.errors import (
 )
 from mlx_sidecar_protocol.operations import NoParams
 
+from ..front.api.model_text import ModelText
+from ..front.output.stops import StopMatcher
 from ..link import messages as link
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog
 from ..streams.lifeline import Lifeline
 from ..streams.registry import Streams
 from ..streams.stream import Stream
-from ..text.stops import StopMatcher
-from ..text.tokenizer import TextModel
 from .context import RequestContext
 from .course import Course
 from .prompt import prompt_tokens
@@ -122,7 +122,7 @@ class CacheHandlers:
             await self._catalog.ready(message.model)
             return await self._engine.move_cache(make(self._engine.next_op()))
 
-    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, TextModel, list[int]]:
+    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, ModelText, list[int]]:
         card, text, _ = await self._catalog.ready(params.model)
         opens = params.add_generation_prompt
         return card, text, await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)

@@ -26,6 +26,7 @@ from mlx_sidecar_protocol.registry import METHODS
 
 from ..config import Config
 from ..engine.scheduler import Limits as QueueLimits
+from ..front.supervision.text_pool import TextPool
 from ..link.process import EngineProcess
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog
@@ -68,7 +69,8 @@ class _Front:
         self._journal = Journal(config.journal_limit_bytes)
         self._lifeline = Lifeline(self._streams, self._journal)
         self._engine = Supervisor(config, self._lifeline, self._on_engine_state)
-        self._catalog = Catalog(config, self._engine)
+        self._texts = TextPool(config)
+        self._catalog = Catalog(config, self._engine, self._texts)
         self._lifeline.attach(self._engine, self._catalog)
         self._session = Session(
             self._methods(),
@@ -84,6 +86,8 @@ class _Front:
     async def run(self, engine: EngineProcess) -> int:
         on_signals(self._session.end)
         await self._engine.start(engine)
+        if self._config.engine != "fake":
+            self._texts.start()
         status = 1
         try:
             async with anyio.create_task_group() as tasks:
@@ -91,6 +95,7 @@ class _Front:
                 status = await self._session.run()
                 tasks.cancel_scope.cancel()
         finally:
+            self._texts.stop()
             await self._engine.stop()
         return status
 

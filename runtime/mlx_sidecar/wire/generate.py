@@ -12,14 +12,14 @@ from typing import Any
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
 from mlx_sidecar_protocol.generate import GenerateParams
 
+from ..front.api.model_text import ModelText
+from ..front.output.stops import StopMatcher
 from ..link.messages import ModelCard, Sampling, Submit
 from ..models.catalog import Catalog
 from ..streams.lifeline import Lifeline
 from ..streams.logprobs import Logprobs
 from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
-from ..text.stops import StopMatcher
-from ..text.tokenizer import TextModel
 from .answer import Answer, encoded_logprobs, never_begun
 from .context import RequestContext
 from .course import Course
@@ -36,7 +36,7 @@ class Prepared:
     """A request whose model is there and whose prompt is tokens."""
 
     card: ModelCard
-    text: TextModel
+    text: ModelText
     tokens: list[int]
     stops: StopMatcher
 
@@ -50,7 +50,7 @@ class _Job:
     arrived: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
     load_s: float = 0.0
-    text: TextModel | None = None
+    text: ModelText | None = None
     stream: Stream | None = None
 
     def __post_init__(self) -> None:

@@ -41,6 +41,7 @@ from mlx_sidecar_protocol.operations import (
 
 from .. import __version__
 from ..engine.scheduler import Limits as QueueLimits
+from ..front.api.model_text import Chat
 from ..link import messages as link
 from ..link.supervisor import Supervisor
 from ..models.catalog import Catalog, OnProgress
@@ -50,7 +51,6 @@ from ..streams.registry import Streams
 from .context import RequestContext
 from .large import object_json
 from .offload import off_loop
-from .prompt import chat_text
 
 HealthStatus = Literal["ok", "starting", "degraded", "failed"]
 
@@ -96,22 +96,24 @@ class Handlers:
 
     async def detokenize(self, context: RequestContext, params: DetokenizeParams) -> DetokenizeResult:
         text = await self._catalog.text(params.model)
-        return DetokenizeResult(text=await off_loop(text.decode, params.tokens))
+        return DetokenizeResult(text=await text.decode(params.tokens))
 
     # TokenizeResult and RenderResult, as JSON: a text of a megabyte is some hundred thousand tokens.
 
     async def tokenize(self, context: RequestContext, params: TokenizeParams) -> bytes:
         text = await self._catalog.text(params.model)
-        tokens = await off_loop(text.encode, params.text, params.add_special)
-        pieces = await off_loop(text.pieces, tokens) if params.pieces else None
+        pieces: list[str] | None = None
+        if params.pieces:
+            tokens, pieces = await text.tokenize(params.text, params.add_special)
+        else:
+            tokens = await text.encode(params.text, params.add_special)
         return await off_loop(object_json, {"tokens": tokens, "count": len(tokens), "pieces": pieces})
 
     async def render(self, context: RequestContext, params: RenderParams) -> bytes:
         text = await self._catalog.text(params.model)
-        rendered = await chat_text(
-            text, params.messages, params.tools, params.add_generation_prompt, params.template_args
-        )
-        tokens = await off_loop(text.encode, rendered, False)
+        messages = [message.for_template() for message in params.messages]
+        chat = Chat(messages, params.tools, params.add_generation_prompt, params.template_args)
+        rendered, tokens = await text.render(chat)
         return await off_loop(object_json, {"text": rendered, "tokens": tokens})
 
     def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:

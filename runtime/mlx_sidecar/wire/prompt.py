@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from array import array
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from itertools import islice
-from typing import Any
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation, Message, Prompted
+from mlx_sidecar_protocol.generate import CacheExplanation, Prompted
 
+from ..front.api.model_text import Chat, ModelText
 from ..streams.stream import Ending, Stream
-from ..text.budget import TooLong
-from ..text.tokenizer import TextModel
 from .large import SLICE
 from .offload import off_loop
 
-# Chats whose templates take long wait for each other, and keep nobody from tokenizing.
-_LONG_CHATS = ThreadPoolExecutor(2, thread_name_prefix="chat")
-
 
 async def prompt_tokens(
-    text: TextModel, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
+    text: ModelText, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
 ) -> list[int]:
     """The prompt as tokens, whichever of the three ways it was given.
 
@@ -37,44 +29,18 @@ async def prompt_tokens(
     return tokens
 
 
-async def _tokens(text: TextModel, params: Prompted, add_generation_prompt: bool) -> list[int]:
+async def _tokens(text: ModelText, params: Prompted, add_generation_prompt: bool) -> list[int]:
     if params.tokens is not None:
         return params.tokens
     if params.messages is not None:
-        how = (params.messages, params.tools, add_generation_prompt, params.template_args)
-        return await off_loop(text.encode, await chat_text(text, *how), False)
+        return await text.chat_tokens(_chat(params, add_generation_prompt=add_generation_prompt))
     assert params.prompt is not None
-    return await off_loop(text.encode, params.prompt, True)
+    return await text.encode(params.prompt, True)
 
 
-async def chat_text(
-    text: TextModel,
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    add_generation_prompt: bool,
-    template_args: Mapping[str, Any] | None,
-) -> str:
-    """A chat under the model's template.
-
-    What a template does with a small chat may be much: it gets a little time here, else it starts again elsewhere.
-    """
-    try:
-        return await off_loop(_render, text, messages, tools, add_generation_prompt, template_args, True)
-    except TooLong:
-        again = (text, messages, tools, add_generation_prompt, template_args, False)
-        return await asyncio.get_running_loop().run_in_executor(_LONG_CHATS, _render, *again)
-
-
-def _render(
-    text: TextModel,
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    add_generation_prompt: bool,
-    template_args: Mapping[str, Any] | None,
-    brief: bool,
-) -> str:
-    plain = [message.for_template() for message in messages]
-    return text.render(plain, tools, add_generation_prompt, template_args or {}, brief=brief)
+def _chat(params: Prompted, *, add_generation_prompt: bool = True) -> Chat:
+    messages = [message.for_template() for message in params.messages or ()]
+    return Chat(messages, params.tools, add_generation_prompt, params.template_args)
 
 
 def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
@@ -87,19 +53,9 @@ def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
 
 
 async def explained(
-    params: Prompted, text: TextModel | None, stream: Stream | None, ending: Ending
+    params: Prompted, text: ModelText | None, stream: Stream | None, ending: Ending
 ) -> CacheExplanation | None:
     """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
     if text is None or stream is None or not (ending.nearest or ending.uncacheable):
         return None
-    # It renders with the whole budget, so however small the chat is: not here.
-    what = (text, params, stream.entry.prompt, ending)
-    return await asyncio.get_running_loop().run_in_executor(_LONG_CHATS, _explained, *what)
-
-
-def _explained(text: TextModel, params: Prompted, prompt: array[int], ending: Ending) -> CacheExplanation:
-    from ..text.explain import Given, explain
-
-    messages = [message.for_template() for message in params.messages or ()]
-    given = Given(params.source, messages, params.tools, params.template_args)
-    return explain(text, given, prompt.tolist(), ending.nearest, ending.uncacheable)
+    return await text.explain(params.source, _chat(params), stream.entry.prompt, ending.nearest, ending.uncacheable)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_sidecar.text.decoding import ByteLevel, Pieces, fallback_byte, replaced, token_bytes
-from mlx_sidecar.text.tokens import Tokens
+from ...link.token_table import ByteLevel, Pieces, TokenTable, fallback_byte, replaced, token_bytes
 
 
 class TokenTexts(dict[int, str]):
@@ -15,7 +14,7 @@ class TokenTexts(dict[int, str]):
 
     # Two threads may work out the same entry at once; both store the same.
 
-    def __init__(self, vocabulary: Tokens) -> None:
+    def __init__(self, vocabulary: TokenTable) -> None:
         self._vocabulary = vocabulary
 
     def __missing__(self, token: int) -> str:
@@ -32,4 +31,4 @@ class TokenTexts(dict[int, str]):
                 byte = fallback_byte(text) if byte_fallback else None
                 return text if byte is None else bytes([byte]).decode(errors="replace")
             case None:
-                return self._vocabulary.decode([token], False)
+                return self._vocabulary.text(token)

@@ -1,8 +1,8 @@
 """Text from tokens as they come: nothing is sent that a later token could change, and nothing is lost.
 
-For any token sequence the pieces joined equal ``TextModel.decode`` of the whole sequence. So generated text is what its
-tokens decode to by themselves, not what they would add to the prompt: a SentencePiece-like tokenizer drops the space
-that the first generated word carries, as it does for the first word of any text.
+For any token sequence the pieces joined equal what the tokenizer decodes the whole sequence to. So generated text is
+what its tokens decode to by themselves, not what they would add to the prompt: a SentencePiece-like tokenizer drops the
+space that the first generated word carries, as it does for the first word of any text.
 
 Held back are: a character whose bytes are not all there; with byte fallback (``<0x0A>``), a whole run of byte tokens,
 because one bad byte at its end turns all of it into U+FFFD. U+FFFD comes out only where bytes really are invalid.
@@ -14,8 +14,7 @@ import codecs
 from collections.abc import Iterable
 from typing import Protocol
 
-from mlx_sidecar.text.decoding import ByteLevel, Pieces, fallback_byte, replaced, token_bytes
-from mlx_sidecar.text.tokens import Tokens
+from ...link.token_table import ByteLevel, Pieces, TokenTable, fallback_byte, replaced, token_bytes
 
 
 class Detokenizer(Protocol):
@@ -37,13 +36,13 @@ class Detokenizer(Protocol):
 class Detokenizers:
     """Makes detokenizers for one tokenizer. What a token stands for is worked out once and shared by all of them."""
 
-    def __init__(self, vocabulary: Tokens) -> None:
+    def __init__(self, vocabulary: TokenTable) -> None:
         self._vocabulary = vocabulary
         self._byte_tables = {skip: _ByteTable(vocabulary, skip) for skip in (False, True)}
         self._piece_tables = {skip: _PieceTable(vocabulary, skip) for skip in (False, True)}
 
-    def new(self, skip_special: bool = True) -> Detokenizer:
-        """A detokenizer for one stream.
+    def new(self, skip_special: bool = True) -> Detokenizer | None:
+        """A detokenizer for one stream; None for a tokenizer of neither family, which only itself can decode.
 
         ``skip_special`` leaves out tokens that the tokenizer flags as special (end of turn and the like). Markers that
         are added but not special, such as ``<think>`` in many models, stay in the text.
@@ -54,13 +53,13 @@ class Detokenizers:
             case Pieces() as pieces:
                 return _PiecesDetokenizer(self._piece_tables[skip_special], pieces)
             case None:
-                return _WindowDetokenizer(self._vocabulary, skip_special)
+                return None
 
 
 class _Strings:
     """Token → its string; None for a token that gives no text."""
 
-    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+    def __init__(self, vocabulary: TokenTable, skip_special: bool) -> None:
         self._vocabulary = vocabulary
         self._skipped = vocabulary.special if skip_special else frozenset()
 
@@ -74,7 +73,7 @@ class _ByteTable(dict[int, tuple[bytes, str | None]]):
     Filled as tokens are met: the whole table of a large vocabulary would take 0.1 s.
     """
 
-    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+    def __init__(self, vocabulary: TokenTable, skip_special: bool) -> None:
         self._strings = _Strings(vocabulary, skip_special)
 
     def __missing__(self, token: int) -> tuple[bytes, str | None]:
@@ -90,7 +89,7 @@ class _ByteTable(dict[int, tuple[bytes, str | None]]):
 class _PieceTable(dict[int, str | int | None]):
     """Token → its text or its byte, filled as tokens are met. None: the token is passed over."""
 
-    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
+    def __init__(self, vocabulary: TokenTable, skip_special: bool) -> None:
         self.strings = _Strings(vocabulary, skip_special)
         family = vocabulary.family
         self._pieces = family if isinstance(family, Pieces) else Pieces(replace=())
@@ -177,63 +176,3 @@ class _PiecesDetokenizer:
         if text:
             self._strip_left = 0
         return text
-
-
-class _WindowDetokenizer:
-    """Any other tokenizer: decodes a short window with and without the new tokens; the difference is the new text.
-
-    ``finish`` gives what the decoder makes of all tokens beyond what was given out. Only if the decoder has by then
-    taken back some of that does it add no more than what the window holds.
-    """
-
-    # Tokens of context that a decoder may look back on, and tokens that may wait before we look less often: both bound
-    # the work for a token, so that the whole is linear in the number of tokens.
-    _LIMIT_TOKENS = 64
-
-    def __init__(self, vocabulary: Tokens, skip_special: bool) -> None:
-        self._vocabulary = vocabulary
-        self._skip_special = skip_special
-        self._strings = _Strings(vocabulary, skip_special)
-        self._in_run = False  # of byte tokens, which may still turn out not to be UTF-8
-        self._tokens: list[int] = []
-        self._start = 0  # the window begins here
-        self._read = 0  # the text of this many tokens has been given out
-        self._due = 0  # look again when there are this many tokens
-        self._given: list[str] = []
-
-    def push(self, token: int) -> str:
-        return self.push_many((token,))
-
-    def push_many(self, tokens: Iterable[int]) -> str:
-        for token in tokens:
-            self._tokens.append(token)
-            if (string := self._strings.of(token)) is not None:
-                self._in_run = fallback_byte(string) is not None
-        if len(self._tokens) < self._due:
-            return ""
-        before = self._decode(self._start, self._read)
-        text = self._decode(self._start, len(self._tokens))
-        if self._in_run or text.endswith("\ufffd") or not text.startswith(before):
-            waiting = len(self._tokens) - self._read
-            self._due = len(self._tokens) + (waiting if waiting > self._LIMIT_TOKENS else 1)
-            return ""
-        return self._give(text[len(before) :])
-
-    def finish(self) -> str:
-        whole, given = self._decode(0, len(self._tokens)), "".join(self._given)
-        if whole.startswith(given):
-            return whole[len(given) :]
-        before = self._decode(self._start, self._read)
-        return self._decode(self._start, len(self._tokens))[len(before) :]
-
-    def _give(self, text: str) -> str:
-        # The window keeps something visible at its start: decoders treat the first word of a text in their own way.
-        if text.strip() or self._read - self._start >= self._LIMIT_TOKENS:
-            self._start = self._read
-        self._read = len(self._tokens)
-        self._given.append(text)
-        return text
-
-    def _decode(self, start: int, end: int) -> str:
-        # Some decoders panic when there is nothing to decode.
-        return self._vocabulary.decode(self._tokens[start:end], self._skip_special) if start < end else ""

@@ -1,0 +1,86 @@
+"""The text side of the fake engine's models: a token is a byte of UTF-8, 256 ends a turn, chats are ChatML.
+
+Nothing here comes with a model, so no text process is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from mlx_sidecar_protocol.errors import InvalidParams
+from mlx_sidecar_protocol.generate import CacheExplanation
+
+from ...link.messages import Nearest
+from ...link.token_table import ByteLevel, Strings, TokenTable, packed, token_bytes
+from ..output.detokenizer import Detokenizer, Detokenizers
+from ..output.late_text import LateText
+from ..output.token_texts import TokenTexts
+from .model_text import Chat
+
+END = 256
+
+
+@cache
+def _table() -> TokenTable:
+    """Byte → the character that byte-level tokenizers write for it; the end-of-turn token stands for no text."""
+    strings = {data[0]: chr(code) for code in range(0x21, 0x144) if len(data := token_bytes(chr(code))) == 1}
+    return TokenTable(
+        packed(range(END + 1)), Strings.of([*(strings[byte] for byte in range(END)), ""]), packed([END]), ByteLevel()
+    )
+
+
+class FakeText:
+    """The ``ModelText`` of every model of the fake engine."""
+
+    vocabulary = END + 1
+    context_length = None
+    eos_tokens = frozenset({END})
+
+    def __init__(self) -> None:
+        self._detokenizers = Detokenizers(_table())
+        self.token_texts = TokenTexts(_table())
+
+    async def encode(self, text: str, add_special: bool = True) -> list[int]:
+        return list(text.encode())
+
+    async def tokenize(self, text: str, add_special: bool) -> tuple[list[int], list[str]]:
+        tokens = await self.encode(text, add_special)
+        return tokens, [_table().token(token) or "" for token in tokens]
+
+    async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
+        if (wrong := next((token for token in tokens if token < 0), None)) is not None:
+            raise InvalidParams.field("tokens", f"{wrong} is not a token id")
+        return bytes(token for token in tokens if token < END).decode(errors="replace")
+
+    async def chat_tokens(self, chat: Chat) -> list[int]:
+        return await self.encode(_chatml(chat))
+
+    async def render(self, chat: Chat) -> tuple[str, list[int]]:
+        text = _chatml(chat)
+        return text, await self.encode(text)
+
+    async def explain(
+        self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str
+    ) -> CacheExplanation:
+        """The fake engine caches nothing."""
+        summary = "Nothing of this model can be cached."
+        return CacheExplanation(prompt_tokens=len(tokens), known_tokens=0, because="uncacheable", summary=summary)
+
+    def detokenizer(self, skip_special: bool = True) -> Detokenizer | LateText:
+        made = self._detokenizers.new(skip_special)
+        assert made is not None
+        return made
+
+
+def _chatml(chat: Chat) -> str:
+    turns = "".join(f"<|{message['role']}|>{_said(message.get('content'))}\n" for message in chat.messages)
+    return turns + ("<|assistant|>" if chat.add_generation_prompt else "")
+
+
+def _said(content: Any) -> str:
+    """The text of a message, the parts of a list joined."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return content or ""

@@ -1,0 +1,179 @@
+"""The text side of a model, as the rest of the front sees it: figures, tokens, and questions to the text process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from pydantic_core import to_json
+
+from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
+from mlx_sidecar_protocol.generate import CacheExplanation
+
+from ...link.messages import Nearest
+from ...link.text_messages import (
+    Decode,
+    Decoded,
+    Encode,
+    Encoded,
+    Explained,
+    ExplainMiss,
+    ModelFolder,
+    ModelRead,
+    ReadModel,
+    RenderChat,
+    RenderedChat,
+)
+from ...link.token_table import packed, unpacked
+from ..output.detokenizer import Detokenizer, Detokenizers
+from ..output.late_text import LateText
+from ..output.token_texts import TokenTexts
+from ..supervision.text_pool import TextPool
+
+# Token ids are 32 bits wide in the tokenizers library.
+_TOKEN_LIMIT = 2**32
+
+
+class Chat(NamedTuple):
+    """What a chat template is given; each message as the host sent it."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    add_generation_prompt: bool = True
+    template_args: Mapping[str, Any] | None = None
+
+
+class ModelText(Protocol):
+    """Text in, tokens out and back, for one model directory.
+
+    ``vocabulary`` is the number of token ids the model knows; ``eos_tokens`` end a turn. ``token_texts`` maps any token
+    to what it says by itself. What a model's files are asked raises ModelUnsupported where they cannot be processed.
+    """
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def eos_tokens(self) -> frozenset[int]: ...
+    @property
+    def token_texts(self) -> Mapping[int, str]: ...
+
+    async def encode(self, text: str, add_special: bool = True) -> list[int]:
+        """Tokens of ``text``. ``add_special``: with what the tokenizer puts around a text (often a BOS at its start).
+
+        Special tokens written out in ``text`` become those tokens.
+        """
+        ...
+
+    async def tokenize(self, text: str, add_special: bool) -> tuple[list[int], list[str]]:
+        """``encode``, and the vocabulary's own string for each token (``Ġhello``, ``<0x0A>``); empty if it has none."""
+        ...
+
+    async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
+        """Text of ``tokens``; ids that stand for nothing give nothing.
+
+        Raises InvalidParams naming ``tokens`` for what is no token id at all.
+        """
+        ...
+
+    async def chat_tokens(self, chat: Chat) -> list[int]:
+        """A chat under the model's template as tokens.
+
+        Raises InvalidParams naming ``messages`` or ``template_args`` for what the template cannot make text of,
+        UnsupportedParameter naming ``messages`` if the model has no template for it.
+        """
+        ...
+
+    async def render(self, chat: Chat) -> tuple[str, list[int]]:
+        """A chat under the model's template as text, special tokens written out, and as tokens; raises the same."""
+        ...
+
+    async def explain(
+        self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str
+    ) -> CacheExplanation:
+        """Where a prompt of ``tokens`` left the ``nearest`` known one; ``chat`` is empty unless it came as one."""
+        ...
+
+    def detokenizer(self, skip_special: bool = True) -> Detokenizer | LateText:
+        """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``."""
+        ...
+
+
+class FolderText:
+    """The ``ModelText`` of a model directory, whose files are for a text process."""
+
+    def __init__(self, pool: TextPool, folder: ModelFolder, read: ModelRead) -> None:
+        self._pool = pool
+        self._folder = folder
+        self._table = read.table
+        self._has_chat_template = read.has_chat_template
+        self._detokenizers = Detokenizers(read.table)
+        self.vocabulary = read.vocabulary
+        self.context_length = read.context_length
+        self.eos_tokens = frozenset(read.eos_tokens)
+        self.token_texts = TokenTexts(read.table)
+
+    @classmethod
+    async def read(cls, pool: TextPool, folder: ModelFolder) -> FolderText:
+        """Have the files of ``folder`` read.
+
+        Raises ModelLoadFailed for files that are missing, broken or beyond their limits, ModelUnsupported for those
+        that cannot be processed or need code that may not be run.
+        """
+        return cls(pool, folder, await pool.ask(lambda op: ReadModel(op, folder), ModelRead))
+
+    async def encode(self, text: str, add_special: bool = True) -> list[int]:
+        return unpacked((await self._encoded(text, add_special, pieces=False)).tokens)
+
+    async def tokenize(self, text: str, add_special: bool) -> tuple[list[int], list[str]]:
+        encoded = await self._encoded(text, add_special, pieces=True)
+        return unpacked(encoded.tokens), encoded.pieces or []
+
+    async def _encoded(self, text: str, add_special: bool, *, pieces: bool) -> Encoded:
+        return await self._pool.ask(lambda op: Encode(op, self._folder, text, add_special, pieces), Encoded)
+
+    async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
+        for token in tokens:
+            if not 0 <= token < _TOKEN_LIMIT:
+                raise InvalidParams.field("tokens", f"{token} is not a token id")
+        return (await self._decode([tokens], skip_special=skip_special))[0]
+
+    async def chat_tokens(self, chat: Chat) -> list[int]:
+        return unpacked((await self._rendered(chat, want_text=False)).tokens)
+
+    async def render(self, chat: Chat) -> tuple[str, list[int]]:
+        rendered = await self._rendered(chat, want_text=True)
+        return rendered.text or "", unpacked(rendered.tokens)
+
+    async def _rendered(self, chat: Chat, *, want_text: bool) -> RenderedChat:
+        if not self._has_chat_template:
+            raise UnsupportedParameter("messages", because="the model has no chat template")
+        given = to_json(chat._asdict())
+        return await self._pool.ask(lambda op: RenderChat(op, self._folder, given, want_text), RenderedChat)
+
+    async def explain(
+        self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str
+    ) -> CacheExplanation:
+        given = to_json(
+            {
+                "source": source,
+                "messages": chat.messages,
+                "tools": chat.tools,
+                "template_args": chat.template_args,
+            }
+        )
+        prompt = packed(tokens)
+        explained = await self._pool.ask(
+            lambda op: ExplainMiss(op, self._folder, given, prompt, nearest, uncacheable), Explained
+        )
+        return CacheExplanation.model_validate_json(explained.explanation)
+
+    def detokenizer(self, skip_special: bool = True) -> Detokenizer | LateText:
+        decode = partial(self._decode, skip_special=skip_special)
+        return self._detokenizers.new(skip_special) or LateText(decode, self._table, skip_special)
+
+    async def _decode(self, runs: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
+        if not any(runs):
+            return ["" for _ in runs]
+        sent = [packed(run) for run in runs]
+        return (await self._pool.ask(lambda op: Decode(op, self._folder, sent, skip_special), Decoded)).texts

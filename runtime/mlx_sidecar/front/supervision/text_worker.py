@@ -1,0 +1,131 @@
+"""One text process that is attached to the event loop, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from ...config import Config
+from ...link.codec import Decoder, LinkCorrupt, encode
+from ...link.environment import environment
+from ...link.text_messages import FromText, TextReady, ToText
+from ...models.budget import machine_limit_bytes
+
+MEMORY_LIMIT_BYTES = 4 << 30  # of address space; the largest tokenizers in use take a tenth
+
+log = logging.getLogger(__name__)
+
+
+def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a text process; returns it and our end of its link. Does not wait for it.
+
+    It gets of our environment what the engine gets, and no descriptor but its link. To be called in a thread that
+    lives as long as the front: Linux ends the process with the thread that started it.
+
+    Raises OSError if the system gives no process or no descriptors.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                _command(config, theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=[theirs.fileno()],
+                env=environment(os.environ),
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+    return process, ours
+
+
+def _command(config: Config, link_fd: int) -> list[str]:
+    # -P: the host's working directory is not searched for modules, whatever it holds.
+    command = [sys.executable, "-P", "-m", "mlx_sidecar.text"]
+    memory_bytes = min(MEMORY_LIMIT_BYTES, max(MEMORY_LIMIT_BYTES // 4, machine_limit_bytes() // 4))
+    command += ["--fd", str(link_fd), "--parent", str(os.getpid()), "--log-level", config.log_level]
+    command += ["--memory-limit-bytes", str(memory_bytes)]
+    if config.trust_remote_code:
+        command.append("--trust-remote-code")
+    return command
+
+
+class TextWorker(asyncio.Protocol):
+    """It answers one request at a time, so a death is always that one's.
+
+    ``on_answer`` gets what it says; ``on_end`` is called once, when it is gone, with the reason in words.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        on_answer: Callable[[TextWorker, FromText], None],
+        on_end: Callable[[TextWorker, str], None],
+    ) -> None:
+        self._process = process
+        self._on_answer = on_answer
+        self._on_end = on_end
+        self._decoder: Decoder[FromText] = Decoder(FromText)  # type: ignore[arg-type]  # a union is not a type[T]
+        self._transport: asyncio.Transport | None = None
+        self._killed_because: str | None = None
+        self._burial: asyncio.Task[None] | None = None
+        self.ready = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._decoder.feed(data)
+        except (LinkCorrupt, ValueError) as error:  # what runs there may be a model's own code
+            self.kill(f"it said what cannot be read: {error}")
+            return
+        for message in messages:
+            self.ready |= isinstance(message, TextReady)
+            self._on_answer(self, message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._burial = asyncio.get_running_loop().create_task(self._bury())
+
+    def ask(self, message: ToText) -> None:
+        assert self._transport is not None
+        self._transport.write(encode(message))
+
+    def kill(self, because: str) -> None:
+        """End it; ``on_end`` follows."""
+        self._killed_because = self._killed_because or because
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it and wait for that: a killed process that waits for nothing is gone at once."""
+        self._process.kill()
+        self._process.wait()
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def _bury(self) -> None:
+        """Wait until it has ended, and tell. A process of gigabytes takes its time, so it is waited for elsewhere."""
+        self._process.kill()  # it has closed its link, so it is on its way out, or about to hang there
+        code = await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        self._on_end(self, self._killed_because or _ended_because(code))
+
+
+def _ended_because(code: int) -> str:
+    if code == -signal.SIGXCPU:
+        return "it did not come to an end"
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
+    return f"it left with status {code}"

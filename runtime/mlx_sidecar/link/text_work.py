@@ -1,0 +1,40 @@
+"""How long what is asked of a text process may take: both ends of its link keep to it."""
+
+from __future__ import annotations
+
+from .text_messages import Decode, Encode, ExplainMiss, ReadModel, RenderChat, ToText
+
+# Processor seconds. A slow machine takes a tenth of each for the largest there is in practice.
+READ_S = 20.0  # a tokenizer of 262,000 tokens takes 3
+REQUEST_S = 5.0  # a chat of a thousand messages takes 0.1
+EACH_MEGABYTE_S = 6.0  # tokenising takes 0.7
+# A process may also wait, for a disk or for a processor: this many times as long, on the clock.
+PATIENCE = 4.0
+
+
+def size_bytes(message: ToText) -> int:
+    """Of what was given, roughly."""
+    match message:
+        case ReadModel():
+            return 0
+        case Encode():
+            return len(message.text)
+        case Decode():
+            return sum(map(len, message.runs))
+        case RenderChat():
+            return len(message.chat)
+        case ExplainMiss():
+            return len(message.given) + len(message.tokens)
+
+
+def processor_bound_s(message: ToText, *, reads: bool) -> float:
+    """Seconds of processor time after which ``message`` is taken for one that does not end.
+
+    ``reads``: the files of the model have to be read for it.
+    """
+    return (READ_S if reads else 0.0) + REQUEST_S + EACH_MEGABYTE_S * size_bytes(message) / 1e6
+
+
+def clock_bound_s(message: ToText) -> float:
+    """The same on the clock, by which a process is ended that neither answers nor computes."""
+    return PATIENCE * processor_bound_s(message, reads=True)

@@ -1,0 +1,63 @@
+"""``python -m mlx_sidecar.text --fd N …``: a text process. The front starts it; nobody else should.
+
+It reads and runs what comes with models, which is not trusted. So it holds nothing of value and may be killed at any
+time: the front sends what was being asked to another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+from contextlib import suppress
+from typing import NoReturn
+
+from ..link.codec import Decoder, encode
+from ..link.orphan import die_with
+from ..link.text_messages import TextReady, ToText
+from ..observe.stderr import log_to_stderr
+from .limits import Limits
+from .server import TextServer
+
+_READ_BYTES = 1 << 18
+
+
+def main() -> NoReturn:
+    """Answer one request after the other until the link closes."""
+    options = _parser().parse_args()
+    if options.parent is not None:
+        die_with(options.parent)
+    os.set_inheritable(options.fd, False)
+    log_to_stderr(options.log_level, "text: %(levelname)s: %(message)s")
+    # Ctrl-C in a terminal reaches the whole process group; the front decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = socket.socket(fileno=options.fd)
+    limits = Limits(options.memory_limit_bytes)
+    limits.set()
+    with suppress(ConnectionError):  # the front is gone
+        _serve(link, TextServer(trust_remote_code=options.trust_remote_code), limits)
+    os._exit(0)  # not by sys.exit: libraries of models may have threads that do not end
+
+
+def _serve(link: socket.socket, server: TextServer, limits: Limits) -> None:
+    decoder: Decoder[ToText] = Decoder(ToText)  # type: ignore[arg-type]  # a union is not a type[T]
+    link.sendall(encode(TextReady(os.getpid())))
+    while data := link.recv(_READ_BYTES):
+        for message in decoder.feed(data):
+            limits.begin(message, reads=not server.holds(message.folder))
+            link.sendall(encode(server.answer(message)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mlx_sidecar.text", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="our end of the link, inherited")
+    parser.add_argument("--parent", type=int, help="the process to end with; none: only with the link")
+    parser.add_argument("--memory-limit-bytes", type=int, required=True, help="of address space")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the code a tokenizer brings")
+    parser.add_argument("--log-level", default="warning")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Answers the front's questions about texts, one after the other: what a text process does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from pathlib import Path
+
+from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcError
+
+from ..link.faults import fault_of
+from ..link.text_messages import (
+    Decode,
+    Decoded,
+    Encode,
+    Encoded,
+    Explained,
+    ExplainMiss,
+    ModelFolder,
+    ModelRead,
+    ReadModel,
+    RenderChat,
+    RenderedChat,
+    TextRefused,
+    TextReply,
+    ToText,
+)
+from ..link.token_table import packed, unpacked
+from .tokenizer import TextModel
+
+MODELS = 8  # kept; a tokenizer of a 128k vocabulary takes tens of megabytes and a third of a second to read
+
+log = logging.getLogger(__name__)
+
+
+class TextServer:
+    """Holds nothing but what can be read again. ``trust_remote_code``: run the code that tokenizers bring."""
+
+    def __init__(self, *, trust_remote_code: bool = False) -> None:
+        self._trust_remote_code = trust_remote_code
+        self._models: OrderedDict[ModelFolder, TextModel] = OrderedDict()
+
+    def answer(self, message: ToText) -> TextReply | TextRefused:
+        """What is asked, or why it cannot be done. Nothing that a model's files make libraries raise gets further."""
+        try:
+            return self._answer(message)
+        except RpcError as error:
+            return TextRefused(message.op, fault_of(error))
+        # A panic of the tokenizers library is a BaseException, and code of a model may try to leave.
+        except BaseException as failed:
+            self._models.pop(message.folder, None)  # what was in the middle of something is not used again
+            told = _told(failed, message.folder.name)
+            if isinstance(told, InternalError):
+                log.exception("%s: %s failed", message.folder.name, type(message).__name__)
+            return TextRefused(message.op, fault_of(told))
+
+    def _answer(self, message: ToText) -> TextReply:
+        match message:
+            case ReadModel():
+                return self._read(message)
+            case Encode():
+                return self._encode(message)
+            case Decode():
+                return self._decode(message)
+            case RenderChat():
+                return self._render(message)
+            case ExplainMiss():
+                return self._explain(message)
+
+    def holds(self, folder: ModelFolder) -> bool:
+        """Whether the files have been read."""
+        return folder in self._models
+
+    def _model(self, folder: ModelFolder) -> TextModel:
+        model = self._models.get(folder)
+        if model is None:
+            model = TextModel.load(Path(folder.path), folder.name, trust_remote_code=self._trust_remote_code)
+            self._models[folder] = model
+        self._models.move_to_end(folder)
+        while len(self._models) > MODELS:
+            self._models.popitem(last=False)
+        return model
+
+    def _read(self, message: ReadModel) -> ModelRead:
+        model = self._model(message.folder)
+        return ModelRead(
+            message.op,
+            vocabulary=model.vocabulary,
+            context_length=model.context_length,
+            eos_tokens=sorted(model.eos_tokens),
+            has_chat_template=model.has_chat_template,
+            table=model.table(),
+        )
+
+    def _encode(self, message: Encode) -> Encoded:
+        model = self._model(message.folder)
+        tokens = model.encode(message.text, message.add_special)
+        return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
+
+    def _decode(self, message: Decode) -> Decoded:
+        model = self._model(message.folder)
+        # Some decoders panic when there is nothing to decode.
+        texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
+        return Decoded(message.op, texts)
+
+    def _render(self, message: RenderChat) -> RenderedChat:
+        model = self._model(message.folder)
+        text = model.render(**json.loads(message.chat))
+        tokens = model.encode(text, add_special=False)
+        return RenderedChat(message.op, packed(tokens), text if message.want_text else None)
+
+    def _explain(self, message: ExplainMiss) -> Explained:
+        from .explain import Given, explain  # brings the contract's models, which nothing else here needs
+
+        model, given = self._model(message.folder), Given(**json.loads(message.given))
+        told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
+        return Explained(message.op, told.to_json_bytes())
+
+
+def _told(failed: BaseException, name: str) -> RpcError:
+    """What a host hears of ``failed``. Only what is the files' doing is told, not what may be a bug of ours."""
+    if type(failed).__name__ == "PanicException":
+        return ModelUnsupported(name, because=f"the tokenizers library failed: {str(failed)[:200]}")
+    if isinstance(failed, MemoryError | RecursionError | SystemExit):
+        return ModelUnsupported(name, because=f"its text cannot be processed: {type(failed).__name__}")
+    return InternalError()
