@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,15 +57,30 @@ def test_the_front_names_no_device_library(library: str) -> None:
     assert not guilty
 
 
-def test_the_engine_sees_neither_text_nor_json_rpc() -> None:
-    forbidden = ("mlx_sidecar.text", "mlx_sidecar.wire", "mlx_sidecar.streams", "jsonrpcserver", "jinja2", "tokenizers")
-    guilty = [
+def guilty_files(rooms: Iterable[str], forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What is imported in these rooms and should not be."""
+    return [
         (str(file.relative_to(RUNTIME)), name)
-        for file in (RUNTIME / "engine").rglob("*.py")
+        for room in rooms
+        for file in (RUNTIME / room).rglob("*.py")
         for name in imported(file)
         if name.startswith(forbidden)
     ]
-    assert not guilty
+
+
+def test_the_engine_sees_neither_text_nor_json_rpc() -> None:
+    fronts = ("mlx_sidecar.front", "mlx_sidecar.wire", "mlx_sidecar.streams")
+    assert not guilty_files(["engine", "cache"], ("mlx_sidecar.text", *fronts, "jsonrpcserver", "jinja2", "tokenizers"))
+
+
+def test_what_a_model_brings_is_interpreted_in_the_text_process_alone() -> None:
+    rooms = [room.name for room in RUNTIME.iterdir() if room.is_dir() and room.name not in ("text", "__pycache__")]
+    assert not guilty_files(rooms, ("mlx_sidecar.text", "tokenizers", "jinja2"))
+
+
+def test_the_text_process_knows_neither_the_wire_nor_the_engine() -> None:
+    others = ("front", "wire", "streams", "engine", "cache", "models")
+    assert not guilty_files(["text"], (*(f"mlx_sidecar.{room}" for room in others), "jsonrpcserver"))
 
 
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 from mlx_sidecar.engine.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.fake import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake_script import Script
-from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.engine.loop import Engine
 from mlx_sidecar.engine.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
+from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link.messages import (
     EngineStats,
     Finished,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.engine.sequence import Sequence, tokens_left
+from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link.messages import Sampling, Submit, Timing
 from mlx_sidecar.models.budget import LayerCost, SequenceCost
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams, OutOfMemory

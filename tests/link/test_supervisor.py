@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link import attached, restarts
 from mlx_sidecar.link import supervisor as supervisor_module
+from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link.messages import (
     CacheCleared,
     Cancel,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
 
 from mlx_sidecar.config import Config
+from mlx_sidecar.front.api.fake_text import FakeText
+from mlx_sidecar.front.api.model_text import ModelText
+from mlx_sidecar.front.supervision.text_pool import TextPool
 from mlx_sidecar.link.messages import Load, Loaded, ModelCard, Unload, Unloaded
 from mlx_sidecar.link.supervisor import Supervisor
-from mlx_sidecar.models import catalog as catalog_module
 from mlx_sidecar.models.catalog import Catalog
-from mlx_sidecar.text.fake import fake_text
-from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
@@ -66,6 +65,11 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+def catalog_for(desk: Desk, *, autoload: bool = True) -> Catalog:
+    config = Config(engine="fake", autoload=autoload)
+    return Catalog(config, cast(Supervisor, desk), TextPool(config))
+
+
 Test = Callable[[Catalog, Desk], Coroutine[Any, Any, None]]
 
 
@@ -73,7 +77,7 @@ def catalogued(test: Test) -> Callable[[], None]:
     def run() -> None:
         async def go() -> None:
             desk = Desk()
-            await test(Catalog(Config(engine="fake", autoload=False), cast(Supervisor, desk)), desk)
+            await test(catalog_for(desk, autoload=False), desk)
 
         asyncio.run(asyncio.wait_for(go(), 60))
 
@@ -103,16 +107,15 @@ async def test_a_model_is_restored_as_it_was(catalog: Catalog, desk: Desk) -> No
 
 
 def test_a_model_whose_engine_is_lost_while_its_tokenizer_is_read_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
-
-    def slowly(*_: object) -> TextModel:
-        assert go_on.wait(60)
-        return fake_text()
-
-    monkeypatch.setattr(catalog_module, "_read_text", slowly)
-
     @catalogued
     async def test(catalog: Catalog, desk: Desk) -> None:
+        go_on = asyncio.Event()
+
+        async def slowly(*_: object) -> ModelText:
+            await go_on.wait()
+            return FakeText()
+
+        monkeypatch.setattr(catalog, "_read_text", slowly)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
         assert catalog.engine_lost() == ["m"]
@@ -128,13 +131,12 @@ def test_a_model_whose_engine_is_lost_while_its_tokenizer_is_read_is_restored(mo
 
 
 def test_a_model_whose_tokenizer_cannot_be_read_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    def damaged(*_: object) -> TextModel:
+    async def damaged(*_: object) -> ModelText:
         raise ModelLoadFailed("m", "damaged")
-
-    monkeypatch.setattr(catalog_module, "_read_text", damaged)
 
     @catalogued
     async def test(catalog: Catalog, desk: Desk) -> None:
+        monkeypatch.setattr(catalog, "_read_text", damaged)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
         while len(desk.asked) < 2:
@@ -186,7 +188,7 @@ def test_a_model_is_leaving_while_it_is_unloaded_by_force(force: bool) -> None:
 def test_a_load_that_ends_engines_is_not_tried_once_for_each_request_that_waits_for_it() -> None:
     async def test() -> None:
         desk = Desk()
-        catalog = Catalog(Config(engine="fake"), cast(Supervisor, desk))
+        catalog = catalog_for(desk)
         waiting = [asyncio.create_task(catalog.ready("m")) for _ in range(4)]
         await desk.answers(EngineLost("loading it ended the engine twice"))
         for request in waiting:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import threading
-from collections.abc import Sequence
 from typing import Any, cast
 
 import anyio
 import pytest
 
+from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.link.messages import (
     Cancel,
     Finished,
@@ -22,8 +20,6 @@ from mlx_sidecar.link.messages import (
     Tokens,
 )
 from mlx_sidecar.models.catalog import Catalog
-from mlx_sidecar.text.fake import ByteTokens, fake_text
-from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.wire.answer import Answer
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.generate import Generator
@@ -36,7 +32,8 @@ from mlx_sidecar_protocol.errors import (
     UnknownStream,
 )
 from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
-from tests.support.desk import GONE, Desk, Shelf, SlowTokens
+from tests.support.desk import GONE, Desk, Shelf
+from tests.support.texts import SlowText
 
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
@@ -130,8 +127,8 @@ def test_the_engine_is_told_what_is_left_until_the_deadline() -> None:
 @pytest.mark.parametrize("phase", ["loading", "tokenising", "loading again", "the engine is deaf"])
 def test_a_deadline_ends_a_request_whatever_it_waits_for(phase: str, stream: str | None) -> None:
     async def test() -> GenerateResult:
-        slow = SlowTokens()
-        text = dataclasses.replace(fake_text(), _tokens=slow) if phase == "tokenising" else None
+        slow = SlowText()
+        text = slow if phase == "tokenising" else None
         shelf = Shelf(text=text, evicted=phase == "loading")
         desk = Desk(GONE if phase == "loading again" else None)
         params = {"prompt": "x" * 5000, "deadline_s": 0.3, "seed": 3, "stream": stream}
@@ -252,7 +249,7 @@ def test_loading_takes_no_longer_than_the_request_waited() -> None:
     class Joined(Shelf):
         """Its load was begun by a request before."""
 
-        async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
+        async def ready(self, name: str) -> tuple[ModelCard, ModelText, float]:
             card, text, _ = await super().ready(name)
             return card, text, 1000.0
 
@@ -266,17 +263,6 @@ def test_loading_takes_no_longer_than_the_request_waited() -> None:
         assert timing["load_s"] <= timing["first_token_s"]
 
     asyncio.run(test())
-
-
-class Watched(ByteTokens):
-    """A tokenizer that notes which threads decode with it."""
-
-    def __init__(self) -> None:
-        self.threads: set[threading.Thread] = set()
-
-    def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
-        self.threads.add(threading.current_thread())
-        return super().decode(tokens, skip_special)
 
 
 async def explained(desk: Desk, shelf: Shelf, nearest: Nearest | None, **params: Any) -> dict[str, Any]:
@@ -298,17 +284,6 @@ def test_where_a_prompt_left_the_known_one_is_told_to_who_asked() -> None:
         assert (told["text_before"], told["text_here"], told["text_known"]) == ("fo", "ur", "am")
         assert told["where"] == {"field": "prompt", "path": ["prompt"]}
         assert "cache" not in await explained(Desk(), Shelf(), nearest)
-
-    asyncio.run(test())
-
-
-def test_however_small_a_prompt_is_it_is_not_explained_where_others_are_served() -> None:
-    async def test() -> None:
-        watched = Watched()
-        shelf = Shelf(text=dataclasses.replace(fake_text(), _tokens=watched))
-        await explained(Desk(), shelf, Nearest(2, 0, list(b"foam")), explain_cache=True)
-        assert watched.threads
-        assert threading.current_thread() not in watched.threads
 
     asyncio.run(test())
 

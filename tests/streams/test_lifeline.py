@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_sidecar.front.api.fake_text import FakeText
+from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.link.messages import (
     Cancel,
     Dropped,
@@ -30,8 +32,6 @@ from mlx_sidecar.streams.journal import TOKEN_BYTES, Journal
 from mlx_sidecar.streams.lifeline import Lifeline
 from mlx_sidecar.streams.registry import Streams
 from mlx_sidecar.streams.stream import Stream
-from mlx_sidecar.text.fake import fake_text
-from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import (
     EngineLost,
@@ -44,7 +44,7 @@ from mlx_sidecar_protocol.errors import (
     RpcError,
 )
 
-FAKE = fake_text()
+FAKE = FakeText()
 LIMIT = 8  # tokens of an answer
 OOPS = Fault("internal_error", "internal error")
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "m"})

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.link.messages import Cancel, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.streams.stream import Ending, Stream
-from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar_protocol.errors import UnknownStream
 from tests.support.streams import Bench, on_loop
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
+from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.link.messages import Cancel, Fault, Finished, ModelCard, Pause, Resume, Submit, Timing
 from mlx_sidecar.streams.journal import Journal
 from mlx_sidecar.streams.lifeline import Lifeline
 from mlx_sidecar.streams.registry import Streams
-from mlx_sidecar.text.fake import ByteTokens, fake_text
-from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.wire.mailbox import Mailbox
+from tests.support.texts import ExplainingText
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
 
@@ -19,14 +18,14 @@ GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
 class Shelf:
     """A catalog of one model. ``loading`` is set when asking for it begins to take for ever: once it was evicted."""
 
-    def __init__(self, vocabulary: int = 257, text: TextModel | None = None, *, evicted: bool = False) -> None:
+    def __init__(self, vocabulary: int = 257, text: ModelText | None = None, *, evicted: bool = False) -> None:
         self.loading = asyncio.Event()
         self._card = ModelCard("fake", "ready", "fake", context_length=100_000, vocabulary=vocabulary)
-        self._text = text or fake_text()
+        self._text = text or ExplainingText()
         self._evicted = evicted
         self.leaving = False
 
-    async def ready(self, name: str) -> tuple[ModelCard, TextModel, float]:
+    async def ready(self, name: str) -> tuple[ModelCard, ModelText, float]:
         if self._evicted:
             self.loading.set()
             await asyncio.Event().wait()
@@ -75,14 +74,3 @@ class Desk:
     def tell(self, message: Cancel | Pause | Resume) -> None:
         """The engine has gone deaf."""
         self.told.append(message)
-
-
-class SlowTokens(ByteTokens):
-    """A tokenizer that takes as long as a test wants."""
-
-    def __init__(self) -> None:
-        self.go_on = threading.Event()
-
-    def encode(self, text: str, add_special: bool) -> list[int]:
-        self.go_on.wait()
-        return super().encode(text, add_special)

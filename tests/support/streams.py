@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from mlx_sidecar.front.api.fake_text import FakeText
+from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.link.messages import Cancel, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.streams.registry import Streams
 from mlx_sidecar.streams.stream import Ending, Stream
-from mlx_sidecar.text.fake import fake_text
-from mlx_sidecar.text.stops import StopMatcher
 from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import EngineLost
 
-FAKE = fake_text()
+FAKE = FakeText()
 
 
 class Bench:

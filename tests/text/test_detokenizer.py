@@ -10,16 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from mlx_sidecar.text.decoding import ByteLevel, Pieces, family, token_bytes
-from mlx_sidecar.text.detokenizer import Detokenizers
+from mlx_sidecar.link.token_table import ByteLevel, Pieces, token_bytes
+from mlx_sidecar.text.decoding import family
 from mlx_sidecar.text.tokenizer import TextModel
-from mlx_sidecar.text.tokens import FastTokens
+from mlx_sidecar.text.tokens import FastTokens, token_table
+from tests.support.texts import detokenizer as detokenizer_for
+from tests.support.texts import detokenizer_of
 
 EMOJI = ["👩‍👩‍👧‍👦", "🇩🇪", "e\u0301", "ñ", "한국어", "עברית", "🏳️‍🌈", "\u200d", "ﷺ", "\U0010ffff"]
 
 
 def streamed(model: TextModel, tokens: Sequence[int], skip_special: bool) -> list[str]:
-    detokenizer = model.detokenizer(skip_special)
+    detokenizer = detokenizer_for(model, skip_special)
     return [*map(detokenizer.push, tokens), detokenizer.finish()]
 
 
@@ -61,7 +63,7 @@ def test_any_text_comes_back_without_a_broken_character(model: TextModel, text: 
 @given(data=st.data(), skip_special=st.booleans())
 def test_it_does_not_matter_how_tokens_are_grouped(model: TextModel, data: st.DataObject, skip_special: bool) -> None:
     groups = data.draw(st.lists(tokens_of(model), max_size=6))
-    detokenizer = model.detokenizer(skip_special)
+    detokenizer = detokenizer_for(model, skip_special)
     text = "".join(map(detokenizer.push_many, groups)) + detokenizer.finish()
     assert text == model.decode([token for group in groups for token in group], skip_special)
 
@@ -97,7 +99,7 @@ def test_all_bytes_one_after_another(bytes_model: TextModel) -> None:
 
 
 def test_a_character_in_several_tokens_comes_out_with_the_last(bytes_model: TextModel) -> None:
-    detokenizer = bytes_model.detokenizer()
+    detokenizer = detokenizer_for(bytes_model)
     first, *rest = bytes_as_tokens(bytes_model, "😀".encode())
     assert detokenizer.push(first) == ""
     assert [detokenizer.push(token) for token in rest[:-1]] == ["", ""]
@@ -106,7 +108,7 @@ def test_a_character_in_several_tokens_comes_out_with_the_last(bytes_model: Text
 
 def test_an_unfinished_character_at_the_end_becomes_a_replacement(make_model: Callable[..., Path]) -> None:
     model = TextModel.load(make_model("byte_level"))
-    detokenizer = model.detokenizer()
+    detokenizer = detokenizer_for(model)
     assert detokenizer.push_many(bytes_as_tokens(model, "a😀".encode()[:-1])) == "a"
     assert detokenizer.finish() == "\ufffd"
 
@@ -174,7 +176,8 @@ STRINGS = [
 def test_decoders_put_together_in_other_ways_agree_as_well(decoder: decoders.Decoder, tokens: list[int]) -> None:
     tokenizer = Tokenizer(models.WordLevel({text: token for token, text in enumerate(STRINGS)}, "."))
     tokenizer.decoder = decoder
-    detokenizer = Detokenizers(FastTokens(tokenizer)).new()
+    fast = FastTokens(tokenizer)
+    detokenizer = detokenizer_of(token_table(fast), fast.decode)
     pieces = [*map(detokenizer.push, tokens), detokenizer.finish()]
     assert "".join(pieces) == tokenizer.decode(tokens)
 
@@ -198,7 +201,7 @@ def test_a_decoder_of_neither_family_is_left_to_the_tokenizer(decoder: dict[str,
 class _Counting:
     """A tokenizer whose every token decodes to itself, and which counts how many it is asked to decode."""
 
-    size, special, family = 2**16, frozenset[int](), None
+    size, ids, special, family = 1, range(1), frozenset[int](), None
 
     def __init__(self, text: str) -> None:
         self.text, self.decoded = text, 0
@@ -220,7 +223,8 @@ class _Counting:
 @pytest.mark.parametrize(("text", "per_token"), [("ab ", 4), (" ", 150), ("", 150), ("\ufffd", 10)])
 def test_the_general_path_decodes_a_bounded_number_of_tokens_for_each(text: str, per_token: int) -> None:
     tokenizer = _Counting(text)
-    detokenizer = Detokenizers(tokenizer).new()
+    detokenizer = detokenizer_of(token_table(tokenizer), tokenizer.decode)
+    tokenizer.decoded = 0
     out = "".join(detokenizer.push(0) for _ in range(4000)) + detokenizer.finish()
     assert out == text * 4000
     assert tokenizer.decoded < 4000 * per_token

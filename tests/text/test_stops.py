@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.text.stops import StopMatcher
+from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar_protocol.errors import InvalidParams
 
 

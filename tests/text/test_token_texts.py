@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from mlx_sidecar.front.output.token_texts import TokenTexts
+from mlx_sidecar.link.token_table import ByteLevel, Pieces
 from mlx_sidecar.models import resolve
-from mlx_sidecar.text.decoding import ByteLevel, Pieces
-from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokenizer import TextModel
+from mlx_sidecar.text.tokens import token_table
 
 SENTENCEPIECE = Pieces(replace=(("▁", " "),), byte_fallback=True, strip=(" ", 1))
 
@@ -22,6 +23,7 @@ class Vocabulary:
 
     def __init__(self, family: ByteLevel | Pieces | None, strings: Mapping[int, str]) -> None:
         self.family = family
+        self.ids = sorted(strings)
         self._strings = strings
 
     def encode(self, text: str, add_special: bool) -> list[int]:
@@ -51,14 +53,15 @@ class Vocabulary:
     ],
 )
 def test_a_token_says_what_it_would_within_a_text(family: ByteLevel | Pieces | None, string: str, text: str) -> None:
-    assert TokenTexts(Vocabulary(family, {3: string}))[3] == text
+    assert TokenTexts(token_table(Vocabulary(family, {3: string})))[3] == text
 
 
 def test_an_id_that_stands_for_nothing_says_nothing() -> None:
-    assert TokenTexts(Vocabulary(ByteLevel(), {}))[7] == ""
+    assert TokenTexts(token_table(Vocabulary(ByteLevel(), {})))[7] == ""
 
 
 def test_the_tokens_of_an_ascii_text_say_it_together() -> None:
     pocket = TextModel.load(resolve.local(resolve.POCKET, None, None))
     text = "How do I cancel a stream?\n\tWith stream/cancel, or $/cancelRequest."
-    assert "".join(pocket.token_texts[token] for token in pocket.encode(text, False)) == text
+    texts = TokenTexts(pocket.table())
+    assert "".join(texts[token] for token in pocket.encode(text, False)) == text

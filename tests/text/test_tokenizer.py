@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.regular import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, ModelLoadFailed, ModelUnsupported, UnsupportedParameter
+from tests.support.texts import detokenizer_of
 
 Reference = Callable[[Path], Any]
 MakeModel = Callable[..., Path]
@@ -235,7 +236,7 @@ def test_a_tokenizer_written_in_python_serves_too(tmp_path: Path, reference: Ref
     ours, theirs = TextModel.load(tmp_path), reference(tmp_path)
     assert_equal(ours, theirs, "ab aab")
     tokens = ours.encode("ab b aab ab")
-    detokenizer = ours.detokenizer(skip_special=False)
+    detokenizer = detokenizer_of(ours.table(), ours.decode, skip_special=False)
     assert "".join(map(detokenizer.push, tokens)) + detokenizer.finish() == ours.decode(tokens)
     assert ours.decode([99]) == ""
 
@@ -332,7 +333,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(make_model: MakeModel) ->
     path = make_model("byte_level", {"chat_template": "{{ messages[0].content }}"})
     code = f"""
 import sys
-import mlx_sidecar.text.detokenizer, mlx_sidecar.text.stops, mlx_sidecar.text.templates
+import mlx_sidecar.text.server, mlx_sidecar.text.templates
 from mlx_sidecar.text.tokenizer import TextModel
 from pathlib import Path
 heavy = ("jinja2", "tokenizers", "transformers", "mlx", "mlx_lm", "numpy")

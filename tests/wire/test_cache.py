@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -12,13 +11,13 @@ import pytest
 from mlx_sidecar.link import messages as link
 from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar.models.catalog import Catalog
-from mlx_sidecar.text.fake import fake_text
 from mlx_sidecar.wire.cache import CacheHandlers
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.cache import CacheExportParams, CacheImportParams, CacheWarmParams, CacheWarmResult
 from mlx_sidecar_protocol.operations import NoParams
-from tests.support.desk import GONE, Desk, Shelf, SlowTokens
+from tests.support.desk import GONE, Desk, Shelf
+from tests.support.texts import SlowText
 
 DONE = link.Finished(1, "length", True, link.Timing(0.1, 0.5, 0.0), cached_tokens=2, pinned=4)
 
@@ -123,8 +122,8 @@ def test_a_cancelled_warm_up_is_answered_at_once(phase: str) -> None:
 @pytest.mark.parametrize("phase", ["loading", "tokenising", "loading again", "the engine is deaf"])
 def test_the_deadline_of_a_warm_up_counts_whatever_it_waits_for(phase: str) -> None:
     async def test() -> None:
-        slow = SlowTokens()
-        text = dataclasses.replace(fake_text(), _tokens=slow) if phase == "tokenising" else None
+        slow = SlowText()
+        text = slow if phase == "tokenising" else None
         desk = Desk(GONE if phase == "loading again" else None)
         running = warming(Shelf(text=text, evicted=phase == "loading"), desk, prompt="x" * 5000, deadline_s=0.3)
         with pytest.raises(errors.DeadlinePassed):

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.models import resolve
-from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.wire.large import SLICE, object_json
 from mlx_sidecar.wire.offload import off_loop
 from mlx_sidecar_protocol.generate import Message
@@ -22,41 +17,6 @@ from tests.support.sidecar import sidecar
 
 TEXT = "How do I cancel a stream? Send stream/cancel with its name. " * 5000
 TURNS = 100  # of the loop: far more than it could take if the work held the interpreter, far less than it takes
-
-
-@cache
-def pocket() -> TextModel:
-    return TextModel.load(resolve.local(resolve.POCKET, None, None))
-
-
-@pytest.fixture(autouse=True)
-def threads_take_turns_as_in_the_front() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    yield
-    sys.setswitchinterval(before)
-
-
-async def turns_during(work: Callable[..., Any], *args: Any) -> int:
-    """How often the event loop comes around while ``work`` runs."""
-    running = asyncio.ensure_future(off_loop(work, *args))
-    turns = 0
-    while not running.done():
-        await asyncio.sleep(0)
-        turns += 1
-    await running
-    return turns
-
-
-@pytest.mark.parametrize("work", ["encode", "decode", "render"])
-def test_the_event_loop_goes_round_while_a_long_text_is_worked_on(work: str) -> None:
-    text = pocket()
-    work_of: dict[str, tuple[Any, ...]] = {
-        "encode": (text.encode, TEXT, True),
-        "decode": (text.decode, list(range(5, 2000)) * 200),
-        "render": (text.render, [{"role": "user", "content": TEXT}]),
-    }
-    assert asyncio.run(turns_during(*work_of[work])) > TURNS
 
 
 @pytest.mark.parametrize("method", ["tokenize", "render", "generate"])

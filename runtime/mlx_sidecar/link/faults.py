@@ -6,13 +6,15 @@ from mlx_sidecar_protocol import errors
 
 from .messages import Fault
 
+_USUAL_TYPE = "value_error"
+
 
 def fault_of(error: errors.RpcError) -> Fault:
     """``error`` as numbers and names. Of ``InvalidParams`` the first field at fault travels, with its type."""
     if isinstance(error, errors.InvalidParams):
         first = error.details["errors"][0]
-        details = {"field": ".".join(map(str, first["loc"])), "type": first["type"]}
-        return Fault(error.kind, error.message, details)
+        type_ = {} if first["type"] == _USUAL_TYPE else {"type": first["type"]}
+        return Fault(error.kind, error.message, {"field": ".".join(map(str, first["loc"])), **type_})
     return Fault(error.kind, error.message, error.details)
 
 
@@ -21,7 +23,7 @@ def error_from(fault: Fault) -> errors.RpcError:
     cls = _BY_KIND.get(fault.kind, errors.InternalError)
     if cls is errors.InvalidParams:  # hosts are promised a list of fields; the first of them crossed the link
         field = str(fault.details["field"])
-        type_ = str(fault.details.get("type", "value_error"))
+        type_ = str(fault.details.get("type", _USUAL_TYPE))
         return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "), type_)
     error = cls.__new__(cls)
     errors.RpcError.__init__(error, fault.message, **fault.details)

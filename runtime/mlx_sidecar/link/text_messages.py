@@ -33,7 +33,7 @@ class ReadModel(msgspec.Struct, frozen=True, tag=True):
 
 
 class Encode(msgspec.Struct, frozen=True, tag=True):
-    """``text`` as tokens. ``add_special``: with what the tokenizer adds around a text; ``pieces``: and their strings."""
+    """``text`` as tokens, ``add_special``: with what the tokenizer puts around it, ``pieces``: with their strings."""
 
     op: int
     folder: ModelFolder

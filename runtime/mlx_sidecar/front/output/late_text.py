@@ -29,7 +29,7 @@ class LateText:
 
     def __init__(self, decode: Decode, table: TokenTable, skip_special: bool) -> None:
         self._decode = decode
-        self._window = _Window(table, skip_special)
+        self._window = Window(table, skip_special)
         self._queue: deque[tuple[list[int] | None, Callable[[], None]]] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._text = ""  # of the tokens that are being taken in
@@ -74,7 +74,7 @@ class LateText:
             while self._queue:
                 tokens, then = self._queue[0]
                 if tokens is None:
-                    self._tail = self._window.rest(await self._decode(self._window.to_the_end()))
+                    self._tail = await self._rest()
                 else:
                     self._text = self._window.taken_in(tokens, await self._decode(self._window.with_new(tokens)))
                 self._queue.popleft()
@@ -86,8 +86,13 @@ class LateText:
             if self._draining is asyncio.current_task():
                 self._draining = None
 
+    async def _rest(self) -> str:
+        (whole,) = await self._decode(self._window.all_tokens())
+        rest = self._window.beyond_what_was_given(whole)
+        return self._window.end(await self._decode(self._window.last_tokens())) if rest is None else rest
 
-class _Window:
+
+class Window:
     """The tokens so far, and how much of their text was given out. Pure: decoding is for others."""
 
     def __init__(self, table: TokenTable, skip_special: bool) -> None:
@@ -121,18 +126,23 @@ class _Window:
             return ""
         return self._give(text[len(before) :])
 
-    def to_the_end(self) -> list[list[int]]:
-        """The runs to decode for ``rest``."""
-        return [self._tokens, self._tokens[self._start : self._read], self._tokens[self._start :]]
+    def all_tokens(self) -> list[list[int]]:
+        """The run to decode for ``beyond_what_was_given``."""
+        return [self._tokens]
 
-    def rest(self, texts: list[str]) -> str:
-        """What the decoder makes of all tokens beyond what was given out.
-
-        Only if the decoder has by then taken back some of that, no more than what the window holds.
-        """
-        whole, before, window = texts
+    def beyond_what_was_given(self, whole: str) -> str | None:
+        """What the decoder makes of all tokens beyond what was given out; None if it has taken back some of that."""
         given = "".join(self._given)
-        return whole[len(given) :] if whole.startswith(given) else window[len(before) :]
+        return whole[len(given) :] if whole.startswith(given) else None
+
+    def last_tokens(self) -> list[list[int]]:
+        """The runs to decode for ``end``."""
+        return [self._tokens[self._start : self._read], self._tokens[self._start :]]
+
+    def end(self, texts: list[str]) -> str:
+        """What the window holds beyond what was given out."""
+        before, window = texts
+        return window[len(before) :]
 
     def _give(self, text: str) -> str:
         # The window keeps something visible at its start: decoders treat the first word of a text in their own way.

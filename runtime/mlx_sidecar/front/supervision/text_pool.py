@@ -24,6 +24,7 @@ HELP_AFTER_S = 0.2  # that a request waits while all processes are busy: then on
 IDLE_S = 30.0  # after which a process beyond the first is ended
 START_BOUND_S = 120.0
 STARTS = 5  # in a row that came to nothing: then there is no text process to be had
+AGAIN_AFTER_S = 0.1
 DEATHS = 2  # of processes that one request ended: then its model is refused
 REFUSALS = 256  # remembered
 
@@ -206,7 +207,8 @@ class TextPool:
         self._end_of_work(seat)
         if not worker.ready:
             self._start_failed(because)
-        elif job is not None:
+            return
+        if job is not None:
             self._lost(job, because)
         self._dispatch()
 
@@ -232,6 +234,8 @@ class TextPool:
         if self._failed_starts >= STARTS:
             self._failed_starts = 0  # the next request may try again
             self._fail_waiting(lambda: EngineLost(f"no process for texts can be started: {because}"))
+        else:
+            asyncio.get_running_loop().call_later(AGAIN_AFTER_S, self._look_again)
 
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
         waiting, self._waiting = self._waiting, deque()

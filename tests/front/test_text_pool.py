@@ -1,0 +1,226 @@
+"""Text processes die, hang and come back; each request is answered all the same, and a model gets two tries."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlx_sidecar import pocket
+from mlx_sidecar.config import Config
+from mlx_sidecar.front.api.model_text import Chat, FolderText
+from mlx_sidecar.front.supervision import text_pool as text_pool_module
+from mlx_sidecar.front.supervision.text_pool import PROCESSES, STARTS, TextPool
+from mlx_sidecar.link.text_messages import ModelFolder
+from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown
+from tests.support import mortal_text
+from tests.support.pockets import pocket_with
+
+POCKET = ModelFolder("pocket", str(pocket.PATH), "1")
+PATIENCE_S = 120.0
+
+
+@asynccontextmanager
+async def pooled(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TextPool]:
+    """A pool whose processes do what the texts say that they are asked about."""
+    monkeypatch.setattr(text_pool_module, "spawn", mortal_text.spawn)
+    pool = TextPool(Config())
+    try:
+        yield pool
+    finally:
+        pool.stop()
+
+
+def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_S))
+
+
+async def until_there(file: Path) -> None:
+    while not file.exists():
+        await asyncio.sleep(0.01)
+
+
+def test_a_model_is_read_encoded_decoded_and_rendered_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            tokens = await text.encode("Hello there")
+            assert await text.decode(tokens) == "Hello there"
+            detokenizer = text.detokenizer()
+            assert detokenizer.push_many(tokens) + detokenizer.finish() == "Hello there"
+            rendered, chat_tokens = await text.render(Chat([{"role": "user", "content": "Hi"}]))
+            assert "Hi" in rendered
+            assert await text.chat_tokens(Chat([{"role": "user", "content": "Hi"}])) == chat_tokens
+            assert len(pool.pids) == 1
+
+    on_loop(test)
+
+
+def test_a_request_whose_process_died_is_answered_by_another_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            before = pool.pids
+            assert (
+                await text.decode(await text.encode(f"die-once {tmp_path / 'died'}")) == f"die-once {tmp_path / 'died'}"
+            )
+            assert pool.pids != before
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGSEGV", "SIGKILL", "SIGXCPU"])
+def test_a_model_that_ends_two_processes_is_refused_by_name_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            innocent = await FolderText.read(pool, POCKET)
+            guilty = await FolderText.read(pool, ModelFolder("guilty", str(pocket.PATH), "2"))
+            answers = [
+                innocent.encode("Hello"),
+                guilty.encode(f"die {name}"),
+                guilty.encode("Hello"),
+                innocent.encode("x"),
+            ]
+            one, refused, _, other = await asyncio.gather(*answers, return_exceptions=True)
+            assert isinstance(refused, ModelUnsupported)
+            assert refused.details["model"] == "guilty"
+            assert "2 processes" in refused.details["because"]
+            assert (one, other) == (await innocent.encode("Hello"), await innocent.encode("x"))
+            pids = pool.pids
+            with pytest.raises(ModelUnsupported):
+                await guilty.encode("Hello")
+            assert pool.pids == pids
+
+    on_loop(test)
+
+
+def test_a_process_that_is_killed_while_it_has_nothing_to_do_costs_nobody_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            for _ in range(3):
+                os.kill(pool.pids[0], signal.SIGKILL)
+                assert await text.encode("Hello")
+
+    on_loop(test)
+
+
+def test_a_model_whose_request_hangs_keeps_no_other_model_waiting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            innocent = await FolderText.read(pool, POCKET)
+            guilty = await FolderText.read(pool, ModelFolder("guilty", f"{pocket.PATH}/.", "2"))
+            hanging = [asyncio.ensure_future(guilty.encode(f"hang {tmp_path / str(n)}")) for n in range(PROCESSES)]
+            await until_there(tmp_path / "0")
+            assert await innocent.encode("Hello")
+            assert len(pool.pids) <= PROCESSES
+            pool.stop()
+            for answer in await asyncio.gather(*hanging, return_exceptions=True):
+                assert isinstance(answer, ShuttingDown)
+
+    on_loop(test)
+
+
+def test_a_request_that_is_cancelled_while_it_waits_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            waiting = asyncio.ensure_future(text.encode("die SIGKILL"))
+            await asyncio.sleep(0)
+            hanging = asyncio.ensure_future(text.encode("Hello"))
+            waiting.cancel()
+            assert await hanging
+
+    on_loop(test)
+
+
+def test_where_no_process_can_be_started_requests_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = 0
+
+    def spawn(_: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        nonlocal starts
+        starts += 1
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return subprocess.Popen(["false"]), ours
+
+    async def test() -> None:
+        monkeypatch.setattr(text_pool_module, "spawn", spawn)
+        with pytest.raises(EngineLost, match="no process for texts can be started"):
+            await FolderText.read(TextPool(Config()), POCKET)
+        assert starts == STARTS
+
+    on_loop(test)
+
+
+def test_a_system_without_processes_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spawn(_: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        raise OSError("no more processes")
+
+    async def test() -> None:
+        monkeypatch.setattr(text_pool_module, "spawn", spawn)
+        with pytest.raises(EngineLost, match="no more processes"):
+            await FolderText.read(TextPool(Config()), POCKET)
+
+    on_loop(test)
+
+
+PANICS: dict[str, dict[str, Any]] = {
+    "an empty chunk": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+    "a replacement of nothing": {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}},
+    "an unknown special token": {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "none", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("what", PANICS)
+def test_a_tokenizer_that_makes_its_library_panic_is_an_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", **PANICS[what])), "1")
+
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            with pytest.raises((ModelUnsupported, ModelLoadFailed)) as refused:
+                await (await FolderText.read(pool, folder)).encode("hi")
+            assert refused.value.details["model"] == "guilty"
+            assert await (await FolderText.read(pool, POCKET)).encode("hi")
+
+    on_loop(test)
+
+
+def test_what_a_template_refuses_keeps_the_type_of_its_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = pocket_with(tmp_path / "m", {"chat_template.jinja": "{{ raise_exception('not so') }}"})
+
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, ModelFolder("m", str(folder), "1"))
+            with pytest.raises(InvalidParams) as refused:
+                await text.render(Chat([{"role": "user", "content": "Hi"}]))
+            assert refused.value.details["errors"] == [{"loc": ["messages"], "msg": "not so", "type": "template_error"}]
+
+    on_loop(test)

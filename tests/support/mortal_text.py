@@ -1,0 +1,48 @@
+"""A text process that does what the text it is asked about says: ``die`` of a signal, ``hang``, or else its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mlx_sidecar.config import Config
+from mlx_sidecar.link.text_messages import Encode, TextRefused, TextReply, ToText
+from mlx_sidecar.text import __main__ as text_process
+from mlx_sidecar.text.server import TextServer
+
+
+class _Mortal(TextServer):
+    def answer(self, message: ToText) -> TextReply | TextRefused:
+        if isinstance(message, Encode):
+            match message.text.split():
+                case ["die", name]:
+                    os.kill(os.getpid(), getattr(signal, name))
+                case ["die-once", file] if not Path(file).exists():
+                    Path(file).touch()
+                    os.abort()
+                case ["hang", file]:
+                    Path(file).touch()
+                    time.sleep(3600)
+        return super().answer(message)
+
+
+def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start one, as the front starts text processes."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", "tests.support.mortal_text", "--fd", str(theirs.fileno())]
+        command += ["--parent", str(os.getpid()), "--memory-limit-bytes", str(4 << 30), "--log-level", "critical"]
+        environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+        root = Path(__file__).parents[2]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=root, env=environment)
+    return process, ours
+
+
+if __name__ == "__main__":
+    text_process.TextServer = _Mortal  # type: ignore[misc]  # a name of another module, for this process alone
+    text_process.main()

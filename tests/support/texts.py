@@ -1,0 +1,78 @@
+"""Texts of models without a text process: what it does and what the front makes of it, in the process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from mlx_sidecar.front.api.fake_text import FakeText
+from mlx_sidecar.front.output.detokenizer import Detokenizer, Detokenizers
+from mlx_sidecar.front.output.late_text import Window
+from mlx_sidecar.link.messages import Nearest
+from mlx_sidecar.link.token_table import TokenTable
+from mlx_sidecar.text.explain import Given, explain
+from mlx_sidecar.text.tokenizer import TextModel
+from mlx_sidecar_protocol.generate import CacheExplanation
+
+Decode = Callable[[Sequence[int], bool], str]
+
+
+class WindowDetokenizer:
+    """``LateText`` with a decoder that answers at once."""
+
+    def __init__(self, decode: Decode, table: TokenTable, skip_special: bool) -> None:
+        self._decode = decode
+        self._skip_special = skip_special
+        self._window = Window(table, skip_special)
+
+    def push(self, token: int) -> str:
+        return self.push_many([token])
+
+    def push_many(self, tokens: Iterable[int]) -> str:
+        new = list(tokens)
+        return self._window.taken_in(new, self._decoded(self._window.with_new(new)))
+
+    def finish(self) -> str:
+        rest = self._window.beyond_what_was_given(*self._decoded(self._window.all_tokens()))
+        return self._window.end(self._decoded(self._window.last_tokens())) if rest is None else rest
+
+    def _decoded(self, runs: list[list[int]]) -> list[str]:
+        return [self._decode(run, self._skip_special) if run else "" for run in runs]
+
+
+def detokenizer_of(table: TokenTable, decode: Decode, skip_special: bool = True) -> Detokenizer:
+    """What a stream of a model with this ``table`` gets, whatever the tokenizer's family."""
+    return Detokenizers(table).new(skip_special) or WindowDetokenizer(decode, table, skip_special)
+
+
+def detokenizer(model: TextModel, skip_special: bool = True) -> Detokenizer:
+    return detokenizer_of(model.table(), model.decode, skip_special)
+
+
+class ExplainingText(FakeText):
+    """The fake engine's text, for prompts of which an engine with a cache tells something."""
+
+    async def explain(
+        self, source: str, chat: object, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str
+    ) -> CacheExplanation:
+        return explain(_Bytes(), Given("prompt"), list(tokens), nearest, uncacheable)
+
+
+class _Bytes:
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(token for token in tokens if token < 256).decode(errors="replace")
+
+    def render(self, *_: object) -> str:
+        raise NotImplementedError
+
+
+class SlowText(FakeText):
+    """A tokenizer that takes as long as a test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def encode(self, text: str, add_special: bool = True) -> list[int]:
+        await self.go_on.wait()
+        return await super().encode(text, add_special)
