@@ -17,7 +17,7 @@ from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
 from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.special import complete
-from mlx_sidecar.text.templates import ChatTemplates
+from mlx_sidecar.text.templates import ChatTemplates, Rendered
 from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
@@ -118,16 +118,14 @@ class TextModel:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         template_args: Mapping[str, Any] | None = None,
-        *,
-        brief: bool = False,
-    ) -> str:
+    ) -> Rendered:
         """A chat as the text this model was trained on; see ``ChatTemplates.render``, whose errors it raises.
 
         Raises UnsupportedParameter naming ``messages`` if the model has no chat template.
         """
         if self._chat is None:
             raise UnsupportedParameter("messages", because="the model has no chat template")
-        return self._chat.render(messages, tools, add_generation_prompt, template_args, brief=brief)
+        return self._chat.render(messages, tools, add_generation_prompt, template_args)
 
     def detokenizer(self, skip_special: bool = True) -> Detokenizer:
         """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``."""

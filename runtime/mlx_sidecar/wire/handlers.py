@@ -111,8 +111,9 @@ class Handlers:
         rendered = await chat_text(
             text, params.messages, params.tools, params.add_generation_prompt, params.template_args
         )
-        tokens = await off_loop(text.encode, rendered, False)
-        return await off_loop(object_json, {"text": rendered, "tokens": tokens})
+        tokens = await off_loop(text.encode, rendered.text, False)
+        warnings = [each._asdict() for each in rendered.warnings] or None
+        return await off_loop(object_json, {"text": rendered.text, "tokens": tokens, "warnings": warnings})
 
     def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:
         self._streams.cancel(params.stream)

@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation, Message, Prompted
+from mlx_sidecar_protocol.generate import CacheExplanation, Message, Prompted, ResultWarning
 
 from ..streams.stream import Ending, Stream
-from ..text.budget import TooLong
+from ..text.left_out import RenderWarning
+from ..text.templates import Rendered
 from ..text.tokenizer import TextModel
 from .large import SLICE
 from .offload import off_loop
 
-# Chats whose templates take long wait for each other, and keep nobody from tokenizing.
-_LONG_CHATS = ThreadPoolExecutor(2, thread_name_prefix="chat")
+
+class Prompt(NamedTuple):
+    """A prompt as tokens, and what of it the chat template left out."""
+
+    tokens: list[int]
+    warnings: Sequence[RenderWarning] = ()
 
 
 async def prompt_tokens(
     text: TextModel, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
-) -> list[int]:
+) -> Prompt:
     """The prompt as tokens, whichever of the three ways it was given.
 
     Raises InvalidParams if it has none, or for an id at or beyond ``vocabulary`` wherever ids are given.
     """
-    tokens = await _tokens(text, params, add_generation_prompt)
-    if not tokens:
+    prompt = await _prompt(text, params, add_generation_prompt)
+    if not prompt.tokens:
         raise InvalidParams.field(params.source, "it has no tokens: there is nothing to continue", "empty_prompt")
     # A tokenizer may know more tokens than its model, so a prompt of text is looked at like one of tokens.
-    await off_loop(check_vocabulary, params.source, tokens, vocabulary)
-    return tokens
+    await off_loop(check_vocabulary, params.source, prompt.tokens, vocabulary)
+    return prompt
 
 
-async def _tokens(text: TextModel, params: Prompted, add_generation_prompt: bool) -> list[int]:
+async def _prompt(text: TextModel, params: Prompted, add_generation_prompt: bool) -> Prompt:
     if params.tokens is not None:
-        return params.tokens
+        return Prompt(params.tokens)
     if params.messages is not None:
         how = (params.messages, params.tools, add_generation_prompt, params.template_args)
-        return await off_loop(text.encode, await chat_text(text, *how), False)
+        rendered = await chat_text(text, *how)
+        return Prompt(await off_loop(text.encode, rendered.text, False), rendered.warnings)
     assert params.prompt is not None
-    return await off_loop(text.encode, params.prompt, True)
+    return Prompt(await off_loop(text.encode, params.prompt, True))
 
 
 async def chat_text(
@@ -53,28 +57,15 @@ async def chat_text(
     tools: Sequence[Mapping[str, Any]] | None,
     add_generation_prompt: bool,
     template_args: Mapping[str, Any] | None,
-) -> str:
-    """A chat under the model's template.
-
-    What a template does with a small chat may be much: it gets a little time here, else it starts again elsewhere.
-    """
-    try:
-        return await off_loop(_render, text, messages, tools, add_generation_prompt, template_args, True)
-    except TooLong:
-        again = (text, messages, tools, add_generation_prompt, template_args, False)
-        return await asyncio.get_running_loop().run_in_executor(_LONG_CHATS, _render, *again)
-
-
-def _render(
-    text: TextModel,
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]] | None,
-    add_generation_prompt: bool,
-    template_args: Mapping[str, Any] | None,
-    brief: bool,
-) -> str:
+) -> Rendered:
+    """A chat under the model's template."""
     plain = [message.for_template() for message in messages]
-    return text.render(plain, tools, add_generation_prompt, template_args or {}, brief=brief)
+    return await off_loop(text.render, plain, tools, add_generation_prompt, template_args or {})
+
+
+def result_warnings(warnings: Sequence[RenderWarning]) -> list[ResultWarning] | None:
+    """As results carry them: absent where there is nothing to tell."""
+    return [ResultWarning(kind=each.kind, message=each.message) for each in warnings] or None
 
 
 def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
@@ -92,9 +83,7 @@ async def explained(
     """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
     if text is None or stream is None or not (ending.nearest or ending.uncacheable):
         return None
-    # It renders with the whole budget, so however small the chat is: not here.
-    what = (text, params, stream.entry.prompt, ending)
-    return await asyncio.get_running_loop().run_in_executor(_LONG_CHATS, _explained, *what)
+    return await off_loop(_explained, text, params, stream.entry.prompt, ending)
 
 
 def _explained(text: TextModel, params: Prompted, prompt: array[int], ending: Ending) -> CacheExplanation:
