@@ -260,6 +260,17 @@ class ErrorObject(Sent):
     data: ErrorData
 
 
+class ResultWarning(Sent):
+    """Something that was not refused and yet has to be told.
+
+    Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
+    template does not write them), ``role_unknown`` (it writes the message as one of any other role).
+    """
+
+    kind: str
+    message: str
+
+
 class GenerateResult(Sent):
     """The end of a generation. Written after the last delta; nothing of the stream follows."""
 
@@ -277,3 +288,4 @@ class GenerateResult(Sent):
     last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
     seed: Count
     cache: CacheExplanation | None = Field(default=None, description="with explain_cache")
+    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there is nothing to tell")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .generate import Message, TokenIds
+from .generate import Message, ResultWarning, TokenIds
 from .model import (
     Count,
     FirstFault,
@@ -203,6 +203,7 @@ class RenderParams(Received):
 class RenderResult(Sent):
     text: str
     tokens: list[TokenId]
+    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there is nothing to tell")
 
 
 # Streams.

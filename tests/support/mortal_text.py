@@ -44,5 +44,5 @@ def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
 
 
 if __name__ == "__main__":
-    text_process.TextServer = _Mortal  # type: ignore[misc]  # a name of another module, for this process alone
+    vars(text_process)["TextServer"] = _Mortal
     text_process.main()

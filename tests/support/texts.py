@@ -11,6 +11,7 @@ from mlx_sidecar.front.output.late_text import Window
 from mlx_sidecar.link.messages import Nearest
 from mlx_sidecar.link.token_table import TokenTable
 from mlx_sidecar.text.explain import Given, explain
+from mlx_sidecar.text.templates import Rendered
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.generate import CacheExplanation
 
@@ -62,7 +63,7 @@ class _Bytes:
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(token for token in tokens if token < 256).decode(errors="replace")
 
-    def render(self, *_: object) -> str:
+    def render(self, *_: object) -> Rendered:
         raise NotImplementedError
 
 

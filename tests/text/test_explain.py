@@ -43,7 +43,7 @@ def text() -> TextModel:
 
 
 def tokens_of(text: TextModel, given_: Given) -> list[int]:
-    return text.encode(text.render(given_.messages, given_.tools, True, given_.template_args), add_special=False)
+    return text.encode(text.render(given_.messages, given_.tools, True, given_.template_args).text, add_special=False)
 
 
 def chat(*messages: dict[str, Any], tools: Any = None) -> Given:
@@ -110,7 +110,7 @@ def test_a_description_that_changed_is_named_by_its_path(text: TextModel) -> Non
 
 def test_a_chat_that_grows_says_which_message_is_new(text: TextModel) -> None:
     answer = {"role": "assistant", "content": "It reads."}
-    before = text.encode(text.render([SYSTEM, USER, answer], None, False), add_special=False)
+    before = text.encode(text.render([SYSTEM, USER, answer], None, False).text, add_special=False)
     found = compared(text, chat(SYSTEM, USER, answer, {"role": "user", "content": "And then?"}), before)
     assert found.where is not None
     assert (found.because, found.where.path, found.text_known) == ("new_text", ["messages", 3, "content"], None)
@@ -164,7 +164,7 @@ def test_the_regions_of_a_chat_are_its_texts(text: TextModel, contents: list[str
     messages = [{"role": "user", "content": content} for content in contents]
 
     def render(messages: Any, tools: Any, template_args: Any) -> str:
-        return text.render(messages, tools, True, template_args)
+        return text.render(messages, tools, True, template_args).text
 
     given_tools = TOOLS if tools else None
     rendered = render(messages, given_tools, None)

@@ -85,13 +85,26 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
+def is_plain(messages: list[dict[str, Any]]) -> bool:
+    """Whether all contents are strings and all arguments objects."""
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    return all(isinstance(message.get("content"), str) for message in messages) and all(
+        isinstance(call["function"]["arguments"], dict) for call in calls
+    )
+
+
 class Pair(NamedTuple):
     ours: TextModel
     theirs: Any
 
     def check(self, messages: Any, tools: Any = None, prompt: bool = True, **arguments: Any) -> str | None:
-        """Both give the same text and tokens, or both refuse for the same reason. Returns the text."""
-        expected, refusal = self._theirs(messages, tools, prompt, arguments)
+        """Both give the same text and tokens for messages in the template's shape, or both refuse for the same reason.
+
+        Where messages are plain, transformers is asked with them as they are. Returns the text.
+        """
+        asked = messages if is_plain(messages) and self._theirs(messages, tools, prompt, arguments)[1] is None else None
+        asked = self.shaped(messages, tools) if asked is None else asked
+        expected, refusal = self._theirs(asked, tools, prompt, arguments)
         if refusal is not None:
             with pytest.raises(InvalidParams) as refused:
                 self.ours.render(messages, tools, prompt, arguments)
@@ -99,13 +112,18 @@ class Pair(NamedTuple):
             assert refusal.removesuffix(" while calling a Python object") in refused.value.message
             assert refused.value.data["errors"][0]["loc"] == ["messages"]
             return None
-        text = self.ours.render(messages, tools, prompt, arguments)
+        text = self.ours.render(messages, tools, prompt, arguments).text
         assert text == expected
         theirs = self.theirs.apply_chat_template(
-            messages, tools=tools, return_dict=False, add_generation_prompt=prompt, **arguments
+            asked, tools=tools, return_dict=False, add_generation_prompt=prompt, **arguments
         )
         assert self.ours.encode(text, add_special=False) == theirs
         return text
+
+    def shaped(self, messages: Any, tools: Any) -> Any:
+        assert self.ours._chat is not None
+        named = "tool_use" if tools is not None and "tool_use" in self.ours._chat._sources else "default"
+        return self.ours._chat._template(named).shapes.shaped(messages)
 
     def _theirs(self, messages: Any, tools: Any, prompt: bool, arguments: Any) -> tuple[str, str | None]:
         """(text, None), or ("", why it was refused)."""
@@ -277,7 +295,7 @@ def test_a_broken_template_is_the_models_fault_and_spoils_only_chats(
 def test_several_templates_without_a_default_say_which_there_are(make_model: Callable[..., Path]) -> None:
     named = [{"name": "rag", "template": "r"}, {"name": "tool_use", "template": "t"}]
     model = TextModel.load(make_model("byte_level", {"chat_template": named}))
-    assert model.render([USER], TOOLS) == "t"
+    assert model.render([USER], TOOLS).text == "t"
     with pytest.raises(UnsupportedParameter, match=r"rag, tool_use"):
         model.render([USER])
 
@@ -318,7 +336,7 @@ def test_a_template_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(templates, "_compile", counted)
     chat = ChatTemplates({"default": "x", "tool_use": "y"}, {})
-    assert [chat.render([USER], tools) for tools in (None, TOOLS, None, TOOLS)] == ["x", "y", "x", "y"]
+    assert [chat.render([USER], tools).text for tools in (None, TOOLS, None, TOOLS)] == ["x", "y", "x", "y"]
     assert made == ["x", "y"]
 
 
@@ -346,4 +364,4 @@ def test_the_file_that_transformers_reads_wins(
 def test_chat_template_json_serves_where_there_is_nothing_else(make_model: Callable[..., Path]) -> None:
     path = make_model("byte_level")
     (path / "chat_template.json").write_text('{"chat_template": "json"}')
-    assert TextModel.load(path).render([USER]) == "json"
+    assert TextModel.load(path).render([USER]).text == "json"

@@ -993,6 +993,10 @@ export interface GenerateResult {
   last_seq?: number;
   seed: number;
   cache?: CacheExplanation;
+  /**
+   * absent if there is nothing to tell
+   */
+  warnings?: ResultWarning[];
 }
 /**
  * with finish_reason error
@@ -1095,6 +1099,16 @@ export interface PromptPlace {
    */
   role?: string;
 }
+/**
+ * Something that was not refused and yet has to be told.
+ *
+ * Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
+ * template does not write them), ``role_unknown`` (it writes the message as one of any other role).
+ */
+export interface ResultWarning {
+  kind: string;
+  message: string;
+}
 export interface TokenizeResult {
   tokens: number[];
   count: number;
@@ -1106,6 +1120,10 @@ export interface DetokenizeResult {
 export interface RenderResult {
   text: string;
   tokens: number[];
+  /**
+   * absent if there is nothing to tell
+   */
+  warnings?: ResultWarning[];
 }
 /**
  * Where the stream stood. ``finish_reason`` is there once it has ended.

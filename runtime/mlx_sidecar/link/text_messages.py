@@ -108,10 +108,18 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
     texts: list[str]
 
 
+class TextWarning(msgspec.Struct, frozen=True):
+    """What was not refused and yet has to be told, as in the contract's results."""
+
+    kind: str
+    message: str
+
+
 class RenderedChat(msgspec.Struct, frozen=True, tag=True):
     op: int
     tokens: bytes
     text: str | None = None
+    warnings: list[TextWarning] = []
 
 
 class Explained(msgspec.Struct, frozen=True, tag=True):

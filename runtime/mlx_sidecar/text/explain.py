@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from mlx_sidecar_protocol.generate import CacheExplanation, PromptPlace
 
 from .regions import Path, Region, regions
+from .templates import Rendered
 
 Because = Literal["uncacheable", "nothing_known", "all_known", "new_text", "date", "key_order", "changed_text"]
 
@@ -58,7 +59,7 @@ class Decodes(Protocol):
         tools: Sequence[Mapping[str, Any]] | None,
         add_generation_prompt: bool,
         template_args: Mapping[str, Any] | None,
-    ) -> str: ...
+    ) -> Rendered: ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _place(
     rendered = text.decode(tokens)
 
     def render(messages: Any, tools: Any, template_args: Any) -> str:
-        return text.render(messages, tools, True, template_args)
+        return text.render(messages, tools, True, template_args).text
 
     found = regions(rendered, render, given.messages, given.tools, given.template_args)
     path = _path(found, _same(text.decode(tokens[:common]), rendered) + further, ended=ended)

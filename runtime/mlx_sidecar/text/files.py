@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ _CONTEXT_LENGTH = (
 
 # tokenizer_config.json says 10^30 for "no limit"; above this a number there means nothing.
 _CONTEXT_LENGTH_LIMIT = 10**9
+
+# A model has one chat template or a handful, of some kilobytes each.
+TEMPLATES_LIMIT = 64
+TEMPLATES_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +109,26 @@ def _text(file: Path, name: str) -> str:
 
 def _templates(path: Path, name: str, tokenizer_config: Mapping[str, Any]) -> Mapping[str, str]:
     """Template files, else what tokenizer_config.json holds, else chat_template.json: the first that says anything."""
-    found = sorted(path.glob("additional_chat_templates/*.jinja"))
-    files = {file.stem: _text(file, name) for file in found if is_file(file, FILE_LIMIT_BYTES, name)}
-    if is_file(default := path / "chat_template.jinja", FILE_LIMIT_BYTES, name):
-        files["default"] = _text(default, name)
-    if files:
-        return files
+    if files := _template_files(path, name):
+        return {stem: _text(file, name) for stem, file in files.items()}
     in_config = tokenizer_config.get("chat_template")
     if in_config is None:
         in_config = _object(path / "chat_template.json", name).get("chat_template")
     return _named(in_config, name)
+
+
+def _template_files(path: Path, name: str) -> dict[str, Path]:
+    """Template files by the name of their template. How many and how large they are is looked at before any is read."""
+    found = islice(path.glob("additional_chat_templates/*.jinja"), TEMPLATES_LIMIT + 1)
+    files = {file.stem: file for file in sorted(found) if is_file(file, FILE_LIMIT_BYTES, name)}
+    if is_file(default := path / "chat_template.jinja", FILE_LIMIT_BYTES, name):
+        files["default"] = default
+    if len(files) > TEMPLATES_LIMIT:
+        raise ModelLoadFailed(name, because=f"it has more than {TEMPLATES_LIMIT} chat templates")
+    if (size := sum(file.stat().st_size for file in files.values())) > TEMPLATES_LIMIT_BYTES:
+        because = f"its chat templates have {size} bytes, the limit is {TEMPLATES_LIMIT_BYTES}"
+        raise ModelLoadFailed(name, because=because)
+    return files
 
 
 def _named(templates: Any, name: str) -> Mapping[str, str]:
@@ -124,6 +139,8 @@ def _named(templates: Any, name: str) -> Mapping[str, str]:
         return {"default": templates}
     if isinstance(templates, list) and all(isinstance(each, dict) for each in templates):
         templates = {each.get("name"): each.get("template") for each in templates}
+    if isinstance(templates, dict | list) and len(templates) > TEMPLATES_LIMIT:
+        raise ModelLoadFailed(name, because=f"it has more than {TEMPLATES_LIMIT} chat templates")
     if isinstance(templates, dict) and all(isinstance(text, str) for pair in templates.items() for text in pair):
         return templates
     raise ModelLoadFailed(name, because="chat_template is neither a string nor a list of {name, template}")

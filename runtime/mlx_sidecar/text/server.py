@@ -24,6 +24,7 @@ from ..link.text_messages import (
     RenderedChat,
     TextRefused,
     TextReply,
+    TextWarning,
     ToText,
 )
 from ..link.token_table import packed, unpacked
@@ -106,9 +107,10 @@ class TextServer:
 
     def _render(self, message: RenderChat) -> RenderedChat:
         model = self._model(message.folder)
-        text = model.render(**json.loads(message.chat))
-        tokens = model.encode(text, add_special=False)
-        return RenderedChat(message.op, packed(tokens), text if message.want_text else None)
+        rendered = model.render(**json.loads(message.chat))
+        tokens = packed(model.encode(rendered.text, add_special=False))
+        warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
+        return RenderedChat(message.op, tokens, rendered.text if message.want_text else None, warnings)
 
     def _explain(self, message: ExplainMiss) -> Explained:
         from .explain import Given, explain  # brings the contract's models, which nothing else here needs

@@ -1,75 +1,115 @@
-"""Chat templates: from messages and tools to the text a model was trained on, equal to transformers' rendering."""
+"""Chat templates: from messages and tools to the text a model was trained on, equal to transformers' rendering.
+
+Messages are brought into the shape that the template reads first (``message_shapes``), and what the template leaves out
+of its text all the same is told (``left_out``). Runs where a template may do harm: nothing here bounds its time.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlx_sidecar.text.budget import BRIEF, TEXT_LIMIT_CHARACTERS, WHOLE, Budget, OverBudget, TooLong, spending
+from mlx_sidecar.text.left_out import RenderWarning, left_out
+from mlx_sidecar.text.message_shapes import Message, MessageShapes
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-RENDERED_LIMIT_CHARACTERS = TEXT_LIMIT_CHARACTERS
+# Sixteen times what a context of a million tokens holds.
+RENDERED_LIMIT_CHARACTERS = 64 * 1024 * 1024
 SOURCE_LIMIT_CHARACTERS = 1024 * 1024
 
-_MESSAGE_LIMIT = 1000  # characters of what a template says in an error
+_REASON_LIMIT_CHARACTERS = 1000  # of what a template says in an error
 
 # Names under which hosts pass what a model thought. Templates read the first, or (gpt-oss) the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 _OURS = ("messages", "tools", "add_generation_prompt")
 
+Tools = Sequence[Mapping[str, Any]]
+
+
+class Rendered(NamedTuple):
+    """A chat as text, and what of it the template left out."""
+
+    text: str
+    warnings: tuple[RenderWarning, ...] = ()
+
 
 class ChatTemplates:
-    """The named chat templates of one model. Compiled when first used, once; safe to use from several threads."""
+    """The named chat templates of one model. Each is compiled and probed when it is first used."""
 
     def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
         """``sources``: name → jinja2 text, at least one. ``special_tokens``: bos_token and the like, for templates."""
         self._sources = dict(sources)
         self._special_tokens = dict(special_tokens)
-        self._compiled: dict[str, Template] = {}
-        self._lock = threading.Lock()
+        self._used: dict[str, ChatTemplate] = {}
 
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Tools | None = None,
         add_generation_prompt: bool = True,
         template_args: Mapping[str, Any] | None = None,
-        *,
-        brief: bool = False,
-    ) -> str:
+    ) -> Rendered:
         """The chat as text, special tokens written out.
 
         ``template_args`` are variables for the template and win over special tokens; ``documents`` is one of them.
-        ``brief``: a few milliseconds' worth of work at most.
 
-        Raises InvalidParams naming ``messages`` for whatever the template objects to, and for one that runs or makes
-        too much (``budget.WHOLE``), naming ``template_args`` for a name that is taken; UnsupportedParameter if no
-        template fits or the template itself is broken; TooLong if ``brief`` is not enough: nothing is wrong then.
+        Raises InvalidParams naming ``messages`` for whatever the template objects to, and for a text that is too long,
+        naming ``template_args`` for a name that is taken; UnsupportedParameter if no template fits or the template
+        itself is broken.
         """
         if not messages:
             raise InvalidParams.field("messages", "at least one message is needed")
         name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
-        if brief and name not in self._compiled:
-            raise TooLong("its template is not compiled yet")
-        template = self._template(name)
-        variables = {"documents": None, **self._special_tokens, **_without_ours(template_args or {})}
-        variables |= {"messages": [_message(each) for each in messages], "tools": tools}
-        budget = Budget(BRIEF, brief=True) if brief else Budget(WHOLE)
-        return _render(template, {**variables, "add_generation_prompt": add_generation_prompt}, budget)
+        return self._template(name).render(messages, tools, add_generation_prompt, template_args or {})
 
-    def _template(self, name: str) -> Template:
+    def _template(self, name: str) -> ChatTemplate:
         if name not in self._sources:
             names = ", ".join(sorted(self._sources))
             raise UnsupportedParameter("messages", because=f"the model's chat templates ({names}) have no default")
-        with self._lock:
-            if name not in self._compiled:
-                self._compiled[name] = _compile(self._sources[name])
-            return self._compiled[name]
+        if name not in self._used:
+            self._used[name] = ChatTemplate(self._sources[name], self._special_tokens)
+        return self._used[name]
+
+
+class ChatTemplate:
+    """One compiled template, and the shape of messages that it reads."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """Raises UnsupportedParameter for a source that is broken or too long."""
+        self._template = _compile(source)
+        self._special_tokens = special_tokens
+        self.shapes = MessageShapes(lambda messages, tools: self.render_as_is(messages, tools, False, {}))
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Tools | None,
+        add_generation_prompt: bool,
+        template_args: Mapping[str, Any],
+    ) -> Rendered:
+        """``messages`` brought into shape, as text; what the text leaves out is in the warnings."""
+        shaped = [_with_reasoning(message) for message in self.shapes.shaped(messages)]
+        render = partial(
+            self.render_as_is, add_generation_prompt=add_generation_prompt, template_args=_without_ours(template_args)
+        )
+        text = render(shaped, tools)
+        return Rendered(text, (*left_out(text, render, shaped, tools), *self.shapes.unknown_roles(messages)))
+
+    def render_as_is(
+        self,
+        messages: Sequence[Message],
+        tools: Tools | None,
+        add_generation_prompt: bool,
+        template_args: Mapping[str, Any],
+    ) -> str:
+        """The template's text of exactly these messages. Raises InvalidParams naming ``messages``."""
+        variables = {"documents": None, **self._special_tokens, **template_args, "messages": messages, "tools": tools}
+        return _render(self._template, {**variables, "add_generation_prompt": add_generation_prompt})
 
 
 def _compile(source: str) -> Template:
@@ -81,19 +121,18 @@ def _compile(source: str) -> Template:
         because = f"the model's chat template has more than {SOURCE_LIMIT_CHARACTERS} characters"
         raise UnsupportedParameter("messages", because=because)
     try:
-        with spending(Budget(WHOLE)):
-            return environment().from_string(source)
+        return environment().from_string(source)
     except TemplateSyntaxError as broken:
         because = f"the model's chat template is broken in line {broken.lineno}: {_cut(broken.message)}"
         raise UnsupportedParameter("messages", because=because) from broken
     # A number of thousands of digits, brackets in a thousand brackets, or more of anything than Python compiles.
-    except (OverBudget, ValueError, SyntaxError, RecursionError, MemoryError, OverflowError) as failed:
+    except Exception as failed:
         because = f"the model's chat template cannot be compiled: {type(failed).__name__}: {_cut(str(failed))}"
         raise UnsupportedParameter("messages", because=because) from failed
 
 
-def _cut(message: str | None) -> str:
-    return (message or "")[:_MESSAGE_LIMIT]
+def _cut(reason: str | None) -> str:
+    return (reason or "")[:_REASON_LIMIT_CHARACTERS]
 
 
 def _without_ours(template_args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,30 +142,25 @@ def _without_ours(template_args: Mapping[str, Any]) -> Mapping[str, Any]:
     return template_args
 
 
-def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """One message as templates expect it: members that are null left out, reasoning under the names they read."""
-    plain = {name: value for name, value in message.items() if value is not None}
-    reasoning = next((plain[name] for name in _REASONING if name in plain), None)
+def _with_reasoning(message: Message) -> Message:
+    """``message`` with its reasoning under the names that templates read."""
+    reasoning = next((message[name] for name in _REASONING if message.get(name) is not None), None)
     if reasoning is None:
-        return plain
-    return {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+        return message
+    return {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
-def _render(template: Template, variables: Mapping[str, Any], budget: Budget) -> str:
+def _render(template: Template, variables: Mapping[str, Any]) -> str:
     from jinja2 import TemplateError
 
     try:
-        with spending(budget):
-            # Not ``template.generate``, which rewrites tracebacks that nobody sees.
-            return "".join(_bounded(template.root_render_func(template.new_context(dict(variables)))))
+        # Not ``template.generate``, which rewrites tracebacks that are never shown.
+        return "".join(_bounded(template.root_render_func(template.new_context(dict(variables)))))
     except TemplateError as refused:
         message = _cut(refused.message) or type(refused).__name__
         raise InvalidParams.field("messages", message, "template_error") from refused
-    except OverBudget as stopped:
-        message = f"the model's chat template was stopped: {stopped}"
-        raise InvalidParams.field("messages", message, "template_error") from stopped
-    # The template is foreign code that met values it was not written for: these are what that raises.
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as failed:
+    # The template is foreign code that met values it was not written for: whatever it raises is its refusal.
+    except Exception as failed:
         message = f"the model's chat template failed: {type(failed).__name__}: {_cut(str(failed))}"
         raise InvalidParams.field("messages", message, "template_error") from failed
 

@@ -17,7 +17,7 @@ from mlx_sidecar.link.token_table import TokenTable
 from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.special import complete
-from mlx_sidecar.text.templates import ChatTemplates
+from mlx_sidecar.text.templates import ChatTemplates, Rendered
 from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer, token_table
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
@@ -112,16 +112,14 @@ class TextModel:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         template_args: Mapping[str, Any] | None = None,
-        *,
-        brief: bool = False,
-    ) -> str:
+    ) -> Rendered:
         """A chat as the text this model was trained on; see ``ChatTemplates.render``, whose errors it raises.
 
         Raises UnsupportedParameter naming ``messages`` if the model has no chat template.
         """
         if self._chat is None:
             raise UnsupportedParameter("messages", because="the model has no chat template")
-        return self._chat.render(messages, tools, add_generation_prompt, template_args, brief=brief)
+        return self._chat.render(messages, tools, add_generation_prompt, template_args)
 
     def table(self) -> TokenTable:
         """What its tokens stand for. Takes a tenth of a second for a vocabulary of 128,000."""

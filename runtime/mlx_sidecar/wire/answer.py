@@ -14,6 +14,7 @@ from mlx_sidecar_protocol.generate import (
     ErrorObject,
     GenerateParams,
     GenerateResult,
+    ResultWarning,
     Timing,
     Usage,
 )
@@ -40,6 +41,7 @@ class Answer:
     ending: Ending
     logprobs: bytes | None = None
     explanation: CacheExplanation | None = None
+    warnings: list[ResultWarning] | None = None
 
     def __call__(self) -> Encodable:
         result = self._result()
@@ -60,6 +62,7 @@ class Answer:
             last_seq=stream.last_seq if stream else None,
             seed=self.seed,
             cache=self.explanation,
+            warnings=self.warnings,
         )
 
     def _usage(self, completion_tokens: int) -> Usage:

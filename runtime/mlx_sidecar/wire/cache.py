@@ -125,7 +125,8 @@ class CacheHandlers:
     async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, ModelText, list[int]]:
         card, text, _ = await self._catalog.ready(params.model)
         opens = params.add_generation_prompt
-        return card, text, await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
+        prompt = await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
+        return card, text, prompt.tokens
 
 
 def _stats(figures: link.CacheFigures) -> c.CacheStatsResult:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
-from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
 
 from ..front.api.model_text import ModelText
 from ..front.output.stops import StopMatcher
@@ -24,7 +24,7 @@ from .answer import Answer, encoded_logprobs, never_begun
 from .context import RequestContext
 from .course import Course
 from .offload import off_loop
-from .prompt import check_vocabulary, explained, prompt_tokens
+from .prompt import check_vocabulary, explained, prompt_tokens, result_warnings
 
 _COLDEST = 1e-30  # below it nothing but the likeliest token is ever drawn, and float32 ends
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
@@ -51,6 +51,7 @@ class _Job:
     prompt_tokens: int = 0
     load_s: float = 0.0
     text: ModelText | None = None
+    warnings: list[ResultWarning] | None = None
     stream: Stream | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +95,7 @@ class Generator:
             ending=ending,
             logprobs=logprobs,
             explanation=explanation,
+            warnings=job.warnings,
         )
 
     async def _prepare(self, job: _Job) -> Stream:
@@ -102,10 +104,11 @@ class Generator:
         card, text, load_s = await self._catalog.ready(params.model)
         # A load that another request began has taken longer than this one has waited.
         job.load_s = min(load_s, time.monotonic() - job.arrived)
-        tokens = await prompt_tokens(text, params, card.vocabulary)
+        prompt = await prompt_tokens(text, params, card.vocabulary)
+        tokens = prompt.tokens
         check_vocabulary("stop_tokens", params.stop_tokens or (), card.vocabulary)
         check_vocabulary("logit_bias", params.token_bias, card.vocabulary)
-        job.text = text
+        job.text, job.warnings = text, result_warnings(prompt.warnings)
         job.prompt_tokens = len(tokens)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))

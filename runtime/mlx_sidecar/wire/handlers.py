@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal
 
+import msgspec
+
 from mlx_sidecar_protocol.errors import EngineLost
 from mlx_sidecar_protocol.notifications import ProgressParams
 from mlx_sidecar_protocol.operations import (
@@ -113,8 +115,9 @@ class Handlers:
         text = await self._catalog.text(params.model)
         messages = [message.for_template() for message in params.messages]
         chat = Chat(messages, params.tools, params.add_generation_prompt, params.template_args)
-        rendered, tokens = await text.render(chat)
-        return await off_loop(object_json, {"text": rendered, "tokens": tokens})
+        prompt = await text.render(chat)
+        warnings = [msgspec.structs.asdict(each) for each in prompt.warnings] or None
+        return await off_loop(object_json, {"text": prompt.text, "tokens": prompt.tokens, "warnings": warnings})
 
     def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:
         self._streams.cancel(params.stream)

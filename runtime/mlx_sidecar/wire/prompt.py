@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation, Prompted
+from mlx_sidecar_protocol.generate import CacheExplanation, Prompted, ResultWarning
 
-from ..front.api.model_text import Chat, ModelText
+from ..front.api.model_text import Chat, ModelText, Prompt
+from ..link.text_messages import TextWarning
 from ..streams.stream import Ending, Stream
 from .large import SLICE
 from .offload import off_loop
@@ -16,31 +17,36 @@ from .offload import off_loop
 
 async def prompt_tokens(
     text: ModelText, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
-) -> list[int]:
+) -> Prompt:
     """The prompt as tokens, whichever of the three ways it was given.
 
     Raises InvalidParams if it has none, or for an id at or beyond ``vocabulary`` wherever ids are given.
     """
-    tokens = await _tokens(text, params, add_generation_prompt)
-    if not tokens:
+    prompt = await _prompt(text, params, add_generation_prompt)
+    if not prompt.tokens:
         raise InvalidParams.field(params.source, "it has no tokens: there is nothing to continue", "empty_prompt")
     # A tokenizer may know more tokens than its model, so a prompt of text is looked at like one of tokens.
-    await off_loop(check_vocabulary, params.source, tokens, vocabulary)
-    return tokens
+    await off_loop(check_vocabulary, params.source, prompt.tokens, vocabulary)
+    return prompt
 
 
-async def _tokens(text: ModelText, params: Prompted, add_generation_prompt: bool) -> list[int]:
+async def _prompt(text: ModelText, params: Prompted, add_generation_prompt: bool) -> Prompt:
     if params.tokens is not None:
-        return params.tokens
+        return Prompt(params.tokens)
     if params.messages is not None:
         return await text.chat_tokens(_chat(params, add_generation_prompt=add_generation_prompt))
     assert params.prompt is not None
-    return await text.encode(params.prompt, True)
+    return Prompt(await text.encode(params.prompt, True))
 
 
 def _chat(params: Prompted, *, add_generation_prompt: bool = True) -> Chat:
     messages = [message.for_template() for message in params.messages or ()]
     return Chat(messages, params.tools, add_generation_prompt, params.template_args)
+
+
+def result_warnings(warnings: Sequence[TextWarning]) -> list[ResultWarning] | None:
+    """As results carry them: absent where there is nothing to tell."""
+    return [ResultWarning(kind=each.kind, message=each.message) for each in warnings] or None
 
 
 def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:

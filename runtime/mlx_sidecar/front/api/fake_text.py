@@ -17,7 +17,7 @@ from ...link.token_table import ByteLevel, Strings, TokenTable, packed, token_by
 from ..output.detokenizer import Detokenizer, Detokenizers
 from ..output.late_text import LateText
 from ..output.token_texts import TokenTexts
-from .model_text import Chat
+from .model_text import Chat, Prompt
 
 END = 256
 
@@ -54,12 +54,12 @@ class FakeText:
             raise InvalidParams.field("tokens", f"{wrong} is not a token id")
         return bytes(token for token in tokens if token < END).decode(errors="replace")
 
-    async def chat_tokens(self, chat: Chat) -> list[int]:
-        return await self.encode(_chatml(chat))
+    async def chat_tokens(self, chat: Chat) -> Prompt:
+        return await self.render(chat)
 
-    async def render(self, chat: Chat) -> tuple[str, list[int]]:
+    async def render(self, chat: Chat) -> Prompt:
         text = _chatml(chat)
-        return text, await self.encode(text)
+        return Prompt(await self.encode(text), text)
 
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str

@@ -24,6 +24,7 @@ from ...link.text_messages import (
     ReadModel,
     RenderChat,
     RenderedChat,
+    TextWarning,
 )
 from ...link.token_table import packed, unpacked
 from ..output.detokenizer import Detokenizer, Detokenizers
@@ -42,6 +43,14 @@ class Chat(NamedTuple):
     tools: Sequence[Mapping[str, Any]] | None = None
     add_generation_prompt: bool = True
     template_args: Mapping[str, Any] | None = None
+
+
+class Prompt(NamedTuple):
+    """A prompt as tokens, as text if that was wanted, and what of it the chat template left out."""
+
+    tokens: list[int]
+    text: str = ""
+    warnings: Sequence[TextWarning] = ()
 
 
 class ModelText(Protocol):
@@ -76,16 +85,16 @@ class ModelText(Protocol):
         """
         ...
 
-    async def chat_tokens(self, chat: Chat) -> list[int]:
-        """A chat under the model's template as tokens.
+    async def chat_tokens(self, chat: Chat) -> Prompt:
+        """A chat under the model's template, as tokens alone.
 
         Raises InvalidParams naming ``messages`` or ``template_args`` for what the template cannot make text of,
         UnsupportedParameter naming ``messages`` if the model has no template for it.
         """
         ...
 
-    async def render(self, chat: Chat) -> tuple[str, list[int]]:
-        """A chat under the model's template as text, special tokens written out, and as tokens; raises the same."""
+    async def render(self, chat: Chat) -> Prompt:
+        """``chat_tokens``, and the text with special tokens written out."""
         ...
 
     async def explain(
@@ -138,18 +147,18 @@ class FolderText:
                 raise InvalidParams.field("tokens", f"{token} is not a token id")
         return (await self._decode([tokens], skip_special=skip_special))[0]
 
-    async def chat_tokens(self, chat: Chat) -> list[int]:
-        return unpacked((await self._rendered(chat, want_text=False)).tokens)
+    async def chat_tokens(self, chat: Chat) -> Prompt:
+        return await self._rendered(chat, want_text=False)
 
-    async def render(self, chat: Chat) -> tuple[str, list[int]]:
-        rendered = await self._rendered(chat, want_text=True)
-        return rendered.text or "", unpacked(rendered.tokens)
+    async def render(self, chat: Chat) -> Prompt:
+        return await self._rendered(chat, want_text=True)
 
-    async def _rendered(self, chat: Chat, *, want_text: bool) -> RenderedChat:
+    async def _rendered(self, chat: Chat, *, want_text: bool) -> Prompt:
         if not self._has_chat_template:
             raise UnsupportedParameter("messages", because="the model has no chat template")
         given = to_json(chat._asdict())
-        return await self._pool.ask(lambda op: RenderChat(op, self._folder, given, want_text), RenderedChat)
+        told = await self._pool.ask(lambda op: RenderChat(op, self._folder, given, want_text), RenderedChat)
+        return Prompt(unpacked(told.tokens), told.text or "", told.warnings)
 
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str

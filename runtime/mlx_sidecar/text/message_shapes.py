@@ -1,0 +1,117 @@
+"""The shape of messages that a chat template reads, and messages brought into it.
+
+Hosts send what OpenAI's API defines: ``content`` as a string, a list of text parts or null, and the ``arguments`` of a
+call as JSON text. A template reads some of these and spoils the others: it prints a list as Python does, encodes JSON
+text as JSON again, or leaves a text out. Which ones it reads is found by rendering small chats (``probes``) with it
+and looking for their texts, once for each kind of message. A chat that the template objects to tells nothing, and then
+contents are handed on as strings and calls as they came, which is what most templates read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from mlx_sidecar.text.left_out import RenderWarning, named
+from mlx_sidecar.text.probes import Arguments, Kind, Message, Probes, Reads, Render, in_parts
+from mlx_sidecar_protocol.strings import has_surrogates
+
+# A template has a place for these or objects to them; the last branch of its conditions may be for one of them.
+_COMMON_ROLES = ("system", "user", "assistant")
+
+
+class MessageShapes:
+    """What one template reads. What has been found is kept."""
+
+    def __init__(self, render: Render) -> None:
+        """``render`` makes a text of messages and tools exactly as they are, or raises RpcError."""
+        self._probes = Probes(render)
+
+    def shaped(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """``messages`` as the template reads them. Members that are null are left out, as hosts mean them to be."""
+        return [self._shaped(message) for message in messages]
+
+    def unknown_roles(self, messages: Sequence[Message]) -> Iterator[RenderWarning]:
+        """A warning for roles that the template writes as it writes any role it does not know, without their name."""
+        first = {message["role"]: number for number, message in reversed(list(enumerate(messages)))}
+        asked = {number: role for role, number in first.items() if role not in _COMMON_ROLES}
+        unknown = sorted(number for number, role in asked.items() if not self._probes.knows_role(role))
+        if unknown:
+            because = f"the model's chat template does not know the role of {named(messages, unknown)}"
+            yield RenderWarning("role_unknown", because)
+
+    def _shaped(self, message: Message) -> dict[str, Any]:
+        plain = {name: value for name, value in message.items() if value is not None}
+        content = plain.pop("content", None)
+        calls = plain.pop("tool_calls", None)
+        shaped = {"role": plain.pop("role"), "content": content, **plain}
+        if calls:
+            shaped["tool_calls"] = [_with_arguments(call, self._probes.arguments) for call in calls]
+        if calls and not _text(content):
+            return self._without_content(shaped, content)
+        reads = self._probes.reads(Kind(message["role"], bool(calls)))
+        shaped["content"] = _content("" if content is None else content, reads)
+        return shaped
+
+    def _without_content(self, message: dict[str, Any], given: Any) -> dict[str, Any]:
+        """A message that only calls tools, with the empty content under which the template writes its calls."""
+        choices = self._probes.empty_contents
+        empty = "blank" if given is not None and "blank" in choices else choices[0]
+        message["content"] = None if empty == "null" else ""
+        if empty == "absent":
+            del message["content"]
+        return message
+
+
+def _text(content: Any) -> str:
+    """All text of a content, whatever its shape."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content)
+    return content or ""
+
+
+def _content(content: Any, reads: Reads) -> Any:
+    if reads.lists and isinstance(content, list):
+        return content
+    text = _text(content)
+    return text if reads.strings else in_parts(text) if reads.lists or reads.one_part else text
+
+
+def _with_arguments(call: Mapping[str, Any], wanted: Arguments) -> Mapping[str, Any]:
+    """``call`` with its arguments as the template wants them; they may stand in its ``function`` or in itself."""
+    if isinstance(function := call.get("function"), Mapping):
+        return {**call, "function": _with_arguments(function, wanted)}
+    if "arguments" not in call:
+        return call
+    return {**call, "arguments": _arguments(call["arguments"], wanted)}
+
+
+def _arguments(given: Any, wanted: Arguments) -> Any:
+    if wanted == "object" and isinstance(given, str):
+        return _parsed(given)
+    if wanted == "text" and isinstance(given, Mapping | list):
+        return json.dumps(given, ensure_ascii=False)
+    return given
+
+
+def _parsed(text: str) -> Any:
+    """The object that ``text`` is in JSON, else ``text``. Hosts write no text at all for a call without arguments."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text, parse_float=_finite, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) and not has_surrogates(value) else text
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(digits)
+    return number
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(name)
