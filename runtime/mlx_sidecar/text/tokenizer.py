@@ -8,7 +8,7 @@ A directory without that file goes the long way through ``slow.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
 from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.special import complete
+from mlx_sidecar.text.special_stops import SpecialStops, special_stops
 from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer
@@ -129,9 +130,25 @@ class TextModel:
             raise UnsupportedParameter("messages", because="the model has no chat template")
         return self._chat.render(messages, tools, add_generation_prompt, template_args, brief=brief)
 
-    def detokenizer(self, skip_special: bool = True) -> Detokenizer:
-        """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``."""
-        return self._detokenizers.new(skip_special)
+    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer:
+        """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``.
+
+        With ``behind``, the tokens that are continued: what ``tokens`` add to the text of these.
+        """
+        return self._detokenizers.new(skip_special, behind)
+
+    def special_stops(
+        self, stops: Sequence[str], stop_tokens: Collection[int], skip_special: bool = True
+    ) -> SpecialStops | None:
+        """What looks for those of ``stops`` that name special tokens that the host is not sent; None if none does.
+
+        Not sent are those that are left out of the text, and those among ``stop_tokens``, which end the text.
+        """
+        if not stops:
+            return None
+        texts = dict(self._detokenizers.special_texts) if skip_special else {}
+        ending = (self.special_ids | self.eos_tokens).intersection(stop_tokens)
+        return special_stops(stops, texts | {token: self._tokens.token(token) or "" for token in ending})
 
     def _check(self, tokens: Sequence[int]) -> None:
         for token in tokens:
