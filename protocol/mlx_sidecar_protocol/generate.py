@@ -142,6 +142,9 @@ class GenerateParams(Prompted):
         default=None, description="at most 256; they end the text as the model's own end of turn does"
     )
     ignore_eos: Annotated[bool, NullIs(False)] = False
+    skip_special: Annotated[bool, NullIs(True)] = Field(
+        default=True, description="false: special tokens stand in the text"
+    )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         default=None, description="report log probabilities, with how many alternatives for each token"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.output.detokenizer import Detokenizer, Detokenizers
-from mlx_sidecar.front.output.late_text import Window
+from mlx_sidecar.front.output.window import Decoding, Window
 from mlx_sidecar.link.messages import Nearest
 from mlx_sidecar.link.token_table import TokenTable
 from mlx_sidecar.text.explain import Given, explain
@@ -21,33 +21,44 @@ Decode = Callable[[Sequence[int], bool], str]
 class WindowDetokenizer:
     """``LateText`` with a decoder that answers at once."""
 
-    def __init__(self, decode: Decode, table: TokenTable, skip_special: bool) -> None:
+    def __init__(self, decode: Decode, skip_special: bool, window: Window) -> None:
         self._decode = decode
         self._skip_special = skip_special
-        self._window = Window(table, skip_special)
+        self._window = window
+        self._driven(window.begin())
 
     def push(self, token: int) -> str:
         return self.push_many([token])
 
     def push_many(self, tokens: Iterable[int]) -> str:
-        new = list(tokens)
-        return self._window.taken_in(new, self._decoded(self._window.with_new(new)))
+        return self._driven(self._window.push(list(tokens)))
+
+    def pending(self) -> str:
+        return self._driven(self._window.pending())
 
     def finish(self) -> str:
-        rest = self._window.beyond_what_was_given(*self._decoded(self._window.all_tokens()))
-        return self._window.end(self._decoded(self._window.last_tokens())) if rest is None else rest
+        return self._driven(self._window.finish())
 
-    def _decoded(self, runs: list[list[int]]) -> list[str]:
-        return [self._decode(run, self._skip_special) if run else "" for run in runs]
+    def _driven(self, decoding: Decoding) -> str:
+        try:
+            runs = next(decoding)
+            while True:
+                runs = decoding.send([self._decode(run, self._skip_special) if run else "" for run in runs])
+        except StopIteration as done:
+            text: str = done.value
+            return text
 
 
-def detokenizer_of(table: TokenTable, decode: Decode, skip_special: bool = True) -> Detokenizer:
+def detokenizer_of(
+    table: TokenTable, decode: Decode, skip_special: bool = True, behind: Sequence[int] = ()
+) -> Detokenizer:
     """What a stream of a model with this ``table`` gets, whatever the tokenizer's family."""
-    return Detokenizers(table).new(skip_special) or WindowDetokenizer(decode, table, skip_special)
+    made = Detokenizers(table).new(skip_special, behind)
+    return made or WindowDetokenizer(decode, skip_special, Window(table, skip_special, behind))
 
 
-def detokenizer(model: TextModel, skip_special: bool = True) -> Detokenizer:
-    return detokenizer_of(model.table(), model.decode, skip_special)
+def detokenizer(model: TextModel, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer:
+    return detokenizer_of(model.table(), model.decode, skip_special, behind)
 
 
 class ExplainingText(FakeText):

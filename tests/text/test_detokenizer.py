@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from mlx_sidecar.link.token_table import ByteLevel, Pieces, token_bytes
+from mlx_sidecar.link.token_table import ByteLevel, Pieces, fallback_byte, token_bytes
 from mlx_sidecar.text.decoding import family
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar.text.tokens import FastTokens, token_table
@@ -125,6 +125,80 @@ def test_generated_text_is_what_its_tokens_decode_to_by_themselves(make_model: C
     tokens = model.encode("engine answers", add_special=False)
     assert model.pieces(tokens)[0].startswith("▁")
     assert "".join(streamed(model, tokens, True)) == "engine answers"
+
+
+CUT = st.integers(0, 60)
+
+
+@settings(max_examples=200)
+@given(text=st.lists(st.one_of(st.text(), st.sampled_from([*EMOJI, " a", "  ", "\n"]))).map("".join), cut=CUT)
+@example(text=" two words", cut=0)
+@example(text="two words", cut=1)
+@example(text="  " + "two words" * 30, cut=40)
+def test_a_continuation_is_what_its_tokens_add_to_the_text_before(model: TextModel, text: str, cut: int) -> None:
+    tokens = model.encode(text)
+    prompt, rest = tokens[:cut], tokens[cut:]
+    before = model.decode(prompt, True)
+    # A prompt may end within a character, which is the continuation's then.
+    whole = before if "\ufffd" in text or not isinstance(model._tokens.family, ByteLevel) else before.rstrip("\ufffd")
+    if isinstance(model._tokens.family, Pieces) and rest and fallback_byte(model.pieces(rest[:1])[0]) is not None:
+        return  # within a run of bytes: see below
+    assert whole + "".join(continued(model, prompt, rest)) == model.decode(tokens, True)
+
+
+def continued(model: TextModel, prompt: Sequence[int], tokens: Sequence[int]) -> list[str]:
+    detokenizer = detokenizer_for(model, True, prompt)
+    return [*map(detokenizer.push, tokens), detokenizer.finish()]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize("text", ["😀", "é😀", "x😀"])
+def test_a_character_that_the_prompt_begins_comes_whole_with_its_last_byte(
+    bytes_model: TextModel, text: str, cut: int
+) -> None:
+    head = bytes_model.encode("x", add_special=False)
+    tokens = head + bytes_as_tokens(bytes_model, text.encode())
+    cut += len(tokens) - 4
+    assert "".join(continued(bytes_model, tokens[:cut], tokens[cut:])) == "😀"
+    assert "".join(continued(bytes_model, tokens, head[-1:])).strip() == "x"
+
+
+@pytest.mark.parametrize("kind", ["llama_like", "unigram"])
+@pytest.mark.parametrize("skip_special", [True, False])
+def test_only_what_continues_a_text_keeps_the_space_of_its_first_word(
+    make_model: Callable[..., Path], kind: str, skip_special: bool
+) -> None:
+    model = TextModel.load(make_model(kind))
+    tokens = model.encode("engine answers", add_special=False)
+    start = sorted(model.special_ids)[:1]
+    engine = model.encode("engine", add_special=False)
+    for prompt, text in (
+        ([], "engine answers"),
+        (start, "engine answers"),  # nothing but a BOS: the text begins here
+        (engine, " engine answers"),
+        ([*start, *engine, *start], " engine answers"),
+        ([*start] * 100 + engine, " engine answers"),
+    ):
+        detokenizer = detokenizer_for(model, skip_special, prompt)
+        assert detokenizer.push_many(tokens) + detokenizer.finish() == text
+
+
+def test_a_special_token_that_comes_first_does_not_take_the_space(make_model: Callable[..., Path]) -> None:
+    model = TextModel.load(make_model("llama_like"))
+    end = model._tokens.token_id("</s>")
+    assert end is not None
+    engine = model.encode("engine", add_special=False)
+    assert "".join(continued(model, engine, [end, *engine])) == " engine"
+    assert "".join(continued(model, [], [end, *engine])) == "engine"
+    detokenizer = detokenizer_for(model, False, engine)
+    assert detokenizer.push_many([end, *engine]) == "</s> engine"
+
+
+def test_pending_text_is_what_finishing_would_give(model: TextModel) -> None:
+    detokenizer = detokenizer_for(model)
+    for token in model.encode("the engine 😀 answers é"):
+        detokenizer.push(token)
+    assert detokenizer.pending() == detokenizer.finish()
 
 
 def test_text_comes_out_as_it_is_known_and_not_at_the_end(model: TextModel, kind: str) -> None:

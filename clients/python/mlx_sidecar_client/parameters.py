@@ -64,6 +64,7 @@ class GenerateOptions(PromptOptions, total=False):
     stop: Sequence[str] | None
     stop_tokens: Sequence[int] | None
     ignore_eos: bool | None
+    skip_special: bool | None
     logprobs: int | None
     priority: Priority | None
     deadline_s: float | None

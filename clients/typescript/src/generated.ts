@@ -401,6 +401,10 @@ export interface GenerateParams {
   stop_tokens?: number[] | null;
   ignore_eos?: boolean | null;
   /**
+   * false: special tokens stand in the text
+   */
+  skip_special?: boolean | null;
+  /**
    * report log probabilities, with how many alternatives for each token
    */
   logprobs?: number | null;

@@ -102,6 +102,7 @@ class FakeBatch:
             return Event(sequence, [], "error", Fault("internal_error", "the script says so"))
         token = next(run.answer)
         if token in sequence.stop_tokens:
+            sequence.stopped_by = token
             return Event(sequence, [], "stop")
         if token == END:  # the host ignores the end of turn: the answer goes on
             token = ord(" ")

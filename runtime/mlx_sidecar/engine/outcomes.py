@@ -61,6 +61,7 @@ class Outcomes:
             sequence.pinned,
             sequence.nearest,
             fault,
+            sequence.stopped_by if reason == "stop" else None,
         )
 
     def failed(self, model: str, failure: StepFailed, now: float) -> list[ToFront]:

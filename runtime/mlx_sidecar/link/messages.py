@@ -327,7 +327,8 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     """Last message of a sequence, after its last ``Tokens``. ``started`` is false if it never reached the device.
 
     ``cached_tokens`` of its tokens needed no prefill, ``cached_disk`` of these came from disk. ``uncacheable`` says why
-    nothing of this model can be cached, "" where it can. ``pinned`` tokens stay for a ``warm`` one.
+    nothing of this model can be cached, "" where it can. ``pinned`` tokens stay for a ``warm`` one. ``stop_token`` is
+    the one of its stop tokens that ended it.
     """
 
     seq: int
@@ -340,6 +341,7 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     pinned: int = 0
     nearest: Nearest | None = None  # where it was asked for
     fault: Fault | None = None  # with reason "error"
+    stop_token: int | None = None
 
 
 class Dropped(msgspec.Struct, frozen=True, tag=True):

@@ -159,6 +159,7 @@ class Lifeline:
             timing,
             message.cached_tokens,
             error,
+            message.stop_token,
             message.cached_disk,
             message.uncacheable,
             message.pinned,

@@ -187,13 +187,13 @@ class Streams:
         if stream.late is None:
             self._take_in(stream, message)
         else:
-            stream.late.push(message.tokens, partial(self._take_in, stream, message), partial(self._fail, stream))
+            stream.late.expect(message.tokens, partial(self._take_in, stream, message), partial(self._fail, stream))
 
     def end_of_text(self, stream: Stream, then: Callable[[], None]) -> bool:
         """Whether all text of ``stream`` is there; else ``then`` is called when it is."""
         if stream.late is None or stream.late.has_ended:
             return True
-        stream.late.end(then, partial(self._fail, stream))
+        stream.late.expect(None, then, partial(self._fail, stream))
         return False
 
     def _take_in(self, stream: Stream, message: Tokens) -> None:

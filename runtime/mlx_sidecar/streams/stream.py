@@ -6,7 +6,6 @@ import asyncio
 import time
 from array import array
 from dataclasses import dataclass
-from typing import Protocol
 
 from mlx_sidecar_protocol.envelope import encode_notification
 from mlx_sidecar_protocol.errors import RpcError
@@ -15,27 +14,19 @@ from mlx_sidecar_protocol.model import StreamId
 from mlx_sidecar_protocol.notifications import StreamDelta, StreamInterrupted
 
 from ..front.output.late_text import LateText
+from ..front.output.special_stops import SpecialStops
+from ..front.output.until_stop import Detokenizer, StopMatcher, until_stop
 from ..link.messages import Nearest, Submit, Timing, TokenLogprob
 from .journal import Entry
 from .logprobs import Logprobs, WithLogprobs
 from .transcript import CHUNK, Transcript
 
 
-class Detokenizer(Protocol):
-    def push_many(self, tokens: list[int]) -> str: ...
-    def finish(self) -> str: ...
-
-
-class StopMatcher(Protocol):
-    def push(self, text: str) -> tuple[str, str | None]: ...
-    def finish(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class Ending:
     """How a stream ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done.
 
-    The rest is what the engine says of the prefix cache; see ``Finished``.
+    ``stop_token`` ended it, if a token did. The rest is what the engine says of the prefix cache; see ``Finished``.
     """
 
     reason: FinishReason
@@ -43,6 +34,7 @@ class Ending:
     timing: Timing
     cached_tokens: int = 0
     error: RpcError | None = None
+    stop_token: int | None = None
     cached_disk: int = 0
     uncacheable: str = ""
     pinned: int = 0
@@ -54,7 +46,8 @@ class Stream:
 
     ``entry`` and the transcript's tokens are the journal: all that is needed to go on on another engine.
     ``id`` is the host's name for the stream, None if it wants no deltas; ``min_interval_s`` is the least time between
-    two of them, ``window`` how many may go unacknowledged while it runs. ``logprobs`` is there if they were asked for.
+    two of them, ``window`` how many may go unacknowledged while it runs. ``logprobs`` is there if they were asked for,
+    ``special_stops`` if a stop string names a special token.
     A ``Source`` of the mailbox.
     """
 
@@ -67,6 +60,7 @@ class Stream:
         min_interval_s: float = 0.0,
         window: int | None = None,
         logprobs: Logprobs | None = None,
+        special_stops: SpecialStops | None = None,
     ) -> None:
         self.entry = Entry(submit)
         self.id = id_
@@ -83,9 +77,10 @@ class Stream:
         self.first_token_at: float | None = None
         self.stop_match: str | None = None
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._detokenizer = detokenizer
         self.late = detokenizer if isinstance(detokenizer, LateText) else None  # its text comes later than its tokens
-        self._stops = stops
+        if self.late is not None:
+            self.late.one_by_one = special_stops is not None
+        self._text = until_stop(detokenizer, stops, special_stops)
         # Where each delta began, by its number: characters and tokens before it.
         self._begins = (array("Q"), array("Q"))
         self._sent = (0, 0)
@@ -103,7 +98,7 @@ class Stream:
         """Take in new tokens. True if they completed text that the host has not seen."""
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()
-        text, self.stop_match = self._stops.push(self._detokenizer.push_many(tokens))
+        text, self.stop_match = self._text.push(tokens)
         if self.logprobs is not None:
             assert logprobs is not None
             assert len(logprobs) == len(tokens)
@@ -116,9 +111,7 @@ class Stream:
         if self.ended.done():
             return
         if self.stop_match is None:
-            tail, self.stop_match = self._stops.push(self._detokenizer.finish())
-            if self.stop_match is None:
-                tail += self._stops.finish()
+            tail, self.stop_match = self._text.finish(ending.stop_token)
             self.transcript.append(tail, [])
         self.ended.set_result(ending)
 

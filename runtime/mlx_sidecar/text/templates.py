@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlx_sidecar.text.left_out import RenderWarning, left_out
-from mlx_sidecar.text.message_shapes import Message, MessageShapes
+from mlx_sidecar.text.message_shapes import MessageShapes
+from mlx_sidecar.text.probes import Message
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
 if TYPE_CHECKING:

@@ -13,7 +13,10 @@ from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
 from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
 
 from ..front.api.model_text import ModelText
+from ..front.output.late_text import LateText
+from ..front.output.special_stops import SpecialStops
 from ..front.output.stops import StopMatcher
+from ..front.output.until_stop import Detokenizer
 from ..link.messages import ModelCard, Sampling, Submit
 from ..models.catalog import Catalog
 from ..streams.lifeline import Lifeline
@@ -38,7 +41,9 @@ class Prepared:
     card: ModelCard
     text: ModelText
     tokens: list[int]
+    stop_tokens: list[int]
     stops: StopMatcher
+    special_stops: SpecialStops | None
 
 
 @dataclass
@@ -112,10 +117,23 @@ class Generator:
         job.prompt_tokens = len(tokens)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
-        stops = await off_loop(StopMatcher, params.stop or [])
-        prepared = Prepared(card, text, tokens, stops)
+        stop_tokens = {*(params.stop_tokens or ()), *(() if params.ignore_eos else text.eos_tokens)}
+        stops, special = await off_loop(_matchers, text, params.stop or [], sorted(stop_tokens), params.skip_special)
+        prepared = Prepared(card, text, tokens, sorted(stop_tokens), stops, special)
         job.stream = _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
         return job.stream
+
+
+def _matchers(
+    text: ModelText, stops: list[str], stop_tokens: list[int], skip_special: bool
+) -> tuple[StopMatcher, SpecialStops | None]:
+    return StopMatcher(stops), text.special_stops(stops, stop_tokens, skip_special)
+
+
+def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | LateText:
+    """An answer is a text of its own; what continues a text keeps the space that it begins with."""
+    continued = () if params.source == "messages" else prepared.tokens
+    return prepared.text.detokenizer(params.skip_special, continued)
 
 
 def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
@@ -123,18 +141,18 @@ def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Strea
     return Stream(
         submit,
         params.stream,
-        prepared.text.detokenizer(),
+        _detokenizer(params, prepared),
         prepared.stops,
         min_interval_s=min(params.min_interval_ms or 0, _LONGEST_INTERVAL_MS) / 1000,
         window=params.window,
         logprobs=None if alternatives is None else Logprobs(alternatives, prepared.text.token_texts),
+        special_stops=prepared.special_stops,
     )
 
 
 def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
     params, card = job.params, prepared.card
     room = card.context_length - len(prepared.tokens)
-    stops = set(params.stop_tokens or ()) | (set() if params.ignore_eos else prepared.text.eos_tokens)
     return Submit(
         seq=seq,
         model=params.model,
@@ -152,7 +170,7 @@ def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
             logprobs=None if params.logprobs is None else min(params.logprobs, card.vocabulary),
         ),
         max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
-        stop_tokens=sorted(stops),
+        stop_tokens=prepared.stop_tokens,
         priority=params.priority,
         deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
         explain=params.explain_cache,

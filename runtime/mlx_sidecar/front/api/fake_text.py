@@ -14,10 +14,9 @@ from mlx_sidecar_protocol.generate import CacheExplanation
 
 from ...link.messages import Nearest
 from ...link.token_table import ByteLevel, Strings, TokenTable, packed, token_bytes
-from ..output.detokenizer import Detokenizer, Detokenizers
+from ..output.detokenizer import Detokenizer
 from ..output.late_text import LateText
-from ..output.token_texts import TokenTexts
-from .model_text import Chat, Prompt
+from .model_text import Chat, Prompt, TableText
 
 END = 256
 
@@ -31,16 +30,14 @@ def _table() -> TokenTable:
     )
 
 
-class FakeText:
+class FakeText(TableText):
     """The ``ModelText`` of every model of the fake engine."""
 
     vocabulary = END + 1
     context_length = None
-    eos_tokens = frozenset({END})
 
     def __init__(self) -> None:
-        self._detokenizers = Detokenizers(_table())
-        self.token_texts = TokenTexts(_table())
+        super().__init__(_table(), frozenset({END}))
 
     async def encode(self, text: str, add_special: bool = True) -> list[int]:
         return list(text.encode())
@@ -68,8 +65,8 @@ class FakeText:
         summary = "Nothing of this model can be cached."
         return CacheExplanation(prompt_tokens=len(tokens), known_tokens=0, because="uncacheable", summary=summary)
 
-    def detokenizer(self, skip_special: bool = True) -> Detokenizer | LateText:
-        made = self._detokenizers.new(skip_special)
+    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
+        made = self.detokenizers.new(skip_special, behind)
         assert made is not None
         return made
 

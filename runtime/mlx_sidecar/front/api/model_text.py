@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -26,10 +26,12 @@ from ...link.text_messages import (
     RenderedChat,
     TextWarning,
 )
-from ...link.token_table import packed, unpacked
+from ...link.token_table import TokenTable, packed, unpacked
 from ..output.detokenizer import Detokenizer, Detokenizers
 from ..output.late_text import LateText
+from ..output.special_stops import SpecialStops, special_stops
 from ..output.token_texts import TokenTexts
+from ..output.window import Window
 from ..supervision.text_pool import TextPool
 
 # Token ids are 32 bits wide in the tokenizers library.
@@ -103,24 +105,52 @@ class ModelText(Protocol):
         """Where a prompt of ``tokens`` left the ``nearest`` known one; ``chat`` is empty unless it came as one."""
         ...
 
-    def detokenizer(self, skip_special: bool = True) -> Detokenizer | LateText:
-        """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``."""
+    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
+        """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``.
+
+        With ``behind``, the tokens that are continued: what ``tokens`` add to the text of these.
+        """
+        ...
+
+    def special_stops(
+        self, stops: Sequence[str], stop_tokens: Collection[int], skip_special: bool = True
+    ) -> SpecialStops | None:
+        """What looks for those of ``stops`` that name special tokens that the host is not sent; None if none does.
+
+        Not sent are those that are left out of the text, and those among ``stop_tokens``, which end the text.
+        """
         ...
 
 
-class FolderText:
+class TableText:
+    """What the table of a model's tokens is enough for."""
+
+    def __init__(self, table: TokenTable, eos_tokens: frozenset[int]) -> None:
+        self.table = table
+        self.eos_tokens = eos_tokens
+        self.token_texts = TokenTexts(table)
+        self.detokenizers = Detokenizers(table)
+
+    def special_stops(
+        self, stops: Sequence[str], stop_tokens: Collection[int], skip_special: bool = True
+    ) -> SpecialStops | None:
+        if not stops:
+            return None
+        texts = dict(self.detokenizers.special_texts) if skip_special else {}
+        ending = (self.table.special | self.eos_tokens).intersection(stop_tokens)
+        return special_stops(stops, texts | {token: self.table.token(token) or "" for token in ending})
+
+
+class FolderText(TableText):
     """The ``ModelText`` of a model directory, whose files are for a text process."""
 
     def __init__(self, pool: TextPool, folder: ModelFolder, read: ModelRead) -> None:
+        super().__init__(read.table, frozenset(read.eos_tokens))
         self._pool = pool
         self._folder = folder
-        self._table = read.table
         self._has_chat_template = read.has_chat_template
-        self._detokenizers = Detokenizers(read.table)
         self.vocabulary = read.vocabulary
         self.context_length = read.context_length
-        self.eos_tokens = frozenset(read.eos_tokens)
-        self.token_texts = TokenTexts(read.table)
 
     @classmethod
     async def read(cls, pool: TextPool, folder: ModelFolder) -> FolderText:
@@ -177,9 +207,10 @@ class FolderText:
         )
         return CacheExplanation.model_validate_json(explained.explanation)
 
-    def detokenizer(self, skip_special: bool = True) -> Detokenizer | LateText:
+    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
         decode = partial(self._decode, skip_special=skip_special)
-        return self._detokenizers.new(skip_special) or LateText(decode, self._table, skip_special)
+        made = self.detokenizers.new(skip_special, behind)
+        return made or LateText(decode, Window(self.table, skip_special, behind))
 
     async def _decode(self, runs: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
         if not any(runs):

@@ -1,8 +1,8 @@
 """Text from tokens as they come: nothing is sent that a later token could change, and nothing is lost.
 
-For any token sequence the pieces joined equal what the tokenizer decodes the whole sequence to. So generated text is
-what its tokens decode to by themselves, not what they would add to the prompt: a SentencePiece-like tokenizer drops the
-space that the first generated word carries, as it does for the first word of any text.
+For any token sequence the pieces joined equal what the tokenizer decodes the whole sequence to. A SentencePiece-like
+tokenizer drops the space that the first word of a text carries. An answer is a text of its own; a continuation is not,
+so its detokenizer is told the tokens that it continues, and keeps that space.
 
 Held back are: a character whose bytes are not all there; with byte fallback (``<0x0A>``), a whole run of byte tokens,
 because one bad byte at its end turns all of it into U+FFFD. U+FFFD comes out only where bytes really are invalid.
@@ -11,10 +11,17 @@ because one bad byte at its end turns all of it into U+FFFD. U+FFFD comes out on
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import takewhile
 from typing import Protocol
 
 from ...link.token_table import ByteLevel, Pieces, TokenTable, fallback_byte, replaced, token_bytes
+
+# Tokens at the end of a prompt that decide how those behind them are read.
+_CONTEXT_TOKENS = 16
+# Tokens of a prompt after which its text has begun, whatever they are.
+_BEGINNING_TOKENS = 64
 
 
 class Detokenizer(Protocol):
@@ -26,6 +33,10 @@ class Detokenizer(Protocol):
 
     def push_many(self, tokens: Iterable[int]) -> str:
         """``push`` for several, joined."""
+        ...
+
+    def pending(self) -> str:
+        """What ``finish`` would return now."""
         ...
 
     def finish(self) -> str:
@@ -41,17 +52,26 @@ class Detokenizers:
         self._byte_tables = {skip: _ByteTable(vocabulary, skip) for skip in (False, True)}
         self._piece_tables = {skip: _PieceTable(vocabulary, skip) for skip in (False, True)}
 
-    def new(self, skip_special: bool = True) -> Detokenizer | None:
+    @cached_property
+    def special_texts(self) -> Mapping[int, str]:
+        """Special token → its text."""
+        strings = ((token, self._vocabulary.token(token)) for token in self._vocabulary.special)
+        return {token: string for token, string in strings if string}
+
+    def new(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | None:
         """A detokenizer for one stream; None for a tokenizer of neither family, which only itself can decode.
 
         ``skip_special`` leaves out tokens that the tokenizer flags as special (end of turn and the like). Markers that
-        are added but not special, such as ``<think>`` in many models, stay in the text.
+        are added but not special, such as ``<think>`` in many models, stay in the text. ``behind``: the tokens that the
+        stream continues; the text is what they and its own tokens decode to together, without theirs.
         """
         match self._vocabulary.family:
             case ByteLevel():
-                return _ByteLevelDetokenizer(self._byte_tables[skip_special])
+                begun = _begun_bytes(behind, self._byte_tables[True])
+                return _ByteLevelDetokenizer(self._byte_tables[skip_special], begun)
             case Pieces() as pieces:
-                return _PiecesDetokenizer(self._piece_tables[skip_special], pieces)
+                prompt = _PiecesDetokenizer(self._piece_tables[True], pieces)
+                return prompt.followed(behind, self._piece_tables[skip_special])
             case None:
                 return None
 
@@ -105,14 +125,27 @@ class _PieceTable(dict[int, str | int | None]):
         return text if byte is None else byte
 
 
+def _begun(data: bytes) -> bytes:
+    """The first bytes of a character that ``data`` ends with."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data)
+    return decoder.getstate()[0]
+
+
+def _begun_bytes(tokens: Sequence[int], table: _ByteTable) -> bytes:
+    return _begun(b"".join(table[token][0] for token in tokens[-_CONTEXT_TOKENS:]))
+
+
 class _ByteLevelDetokenizer:
     """Each token is bytes; UTF-8 is decoded as they come."""
 
-    def __init__(self, table: _ByteTable) -> None:
+    def __init__(self, table: _ByteTable, begun: bytes) -> None:
+        """``begun``: the first bytes of a character that the first token may go on with."""
         self._table = table
         # "replace" marks invalid bytes exactly as Rust's from_utf8_lossy does: once for each maximal beginning.
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._begun = False  # the decoder holds the first bytes of a character
+        self._utf8.decode(begun)
+        self._begun = begun != b""  # the decoder holds the first bytes of a character
 
     def push(self, token: int) -> str:
         data, text = self._table[token]
@@ -125,8 +158,18 @@ class _ByteLevelDetokenizer:
     def push_many(self, tokens: Iterable[int]) -> str:
         return "".join(map(self.push, tokens))
 
+    def pending(self) -> str:
+        return self._utf8.getstate()[0].decode(errors="replace")
+
     def finish(self) -> str:
         return self._utf8.decode(b"", final=True)
+
+
+def _run_text(run: bytearray) -> str:
+    try:
+        return run.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(run)  # one bad byte spoils the run: that is how the tokenizers library decodes it
 
 
 class _PiecesDetokenizer:
@@ -151,8 +194,27 @@ class _PiecesDetokenizer:
     def push_many(self, tokens: Iterable[int]) -> str:
         return "".join(map(self.push, tokens))
 
+    def pending(self) -> str:
+        text, characters = _run_text(self._run), self._strip_left
+        while characters and text.startswith(self._strip):
+            text, characters = text[1:], characters - 1
+        return text
+
     def finish(self) -> str:
         return self._stripped(self._end_run())
+
+    def followed(self, tokens: Sequence[int], table: _PieceTable) -> _PiecesDetokenizer:
+        """What reads the tokens behind ``tokens``, which may end within a character, with ``table``."""
+        start = tokens[:_BEGINNING_TOKENS]
+        self.push_many(start)
+        self.finish()
+        if len(start) < len(tokens):  # a text of so many tokens has begun
+            self._first, self._strip_left = None, 0
+        last = [self._table[token] for token in tokens[-_CONTEXT_TOKENS:]]
+        run = takewhile(lambda piece: not isinstance(piece, str), reversed(last))
+        self._run.extend(_begun(bytes([byte for byte in run if isinstance(byte, int)][::-1])))
+        self._table = table
+        return self
 
     def _leading(self, token: int, pairs: tuple[tuple[str, str], ...]) -> str | int | None:
         string = self._table.strings.of(token)
@@ -162,12 +224,9 @@ class _PiecesDetokenizer:
         return self._table.read(string, pairs)
 
     def _end_run(self) -> str:
-        run = bytes(self._run)
+        text = _run_text(self._run)
         self._run.clear()
-        try:
-            return run.decode()
-        except UnicodeDecodeError:
-            return "\ufffd" * len(run)  # one bad byte spoils the run: that is how the tokenizers library decodes it
+        return text
 
     def _stripped(self, text: str) -> str:
         while self._strip_left and text.startswith(self._strip):

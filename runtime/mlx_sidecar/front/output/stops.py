@@ -24,7 +24,7 @@ def _first_to_complete(stops: Sequence[str]) -> list[str]:
     return [stop for stop in distinct if not any(other in stop[:-1] for other in distinct if other != stop)]
 
 
-class _Automaton:
+class Automaton:
     """Aho-Corasick over the stop strings. State 0 is "nothing begun"; building is linear in their length."""
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -57,6 +57,14 @@ class _Automaton:
             for character, following in self.step[state].items():
                 self.shorter[following] = self.next(self.shorter[state], character)
                 queue.append(following)
+
+    def ends(self) -> list[tuple[str, ...]]:
+        """State → the stop strings that end there, longest first."""
+        ends: list[tuple[str, ...]] = [()] * len(self.step)
+        for state in sorted(range(1, len(self.step)), key=lambda state: self.origin[state][1]):
+            own = (self.begun(state),) if self.whole[state] else ()
+            ends[state] = own + ends[self.shorter[state]]
+        return ends
 
     def begun(self, state: int) -> str:
         """The beginning of a stop string that ``state`` stands for."""
@@ -98,7 +106,7 @@ class StopMatcher:
         """Raises InvalidParams naming ``stop`` for an empty string. No stop strings: everything passes."""
         if "" in stops:
             raise InvalidParams.field("stop", "a stop string may not be empty")
-        self._automaton = _Automaton(_first_to_complete(stops)) if stops else None
+        self._automaton = Automaton(_first_to_complete(stops)) if stops else None
         self._state = 0
         self._matched: str | None = None
 

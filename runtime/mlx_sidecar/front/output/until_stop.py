@@ -1,0 +1,134 @@
+"""From tokens to the text that may be sent, up to the first stop string.
+
+A stop string is looked for in the text that is sent, and, where it names special tokens, in the text with these written
+out as well. The one that is completed first wins, and of two that end at the same place the longer one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .special_stops import SpecialStops
+
+
+class Detokenizer(Protocol):
+    def push(self, token: int) -> str: ...
+    def push_many(self, tokens: list[int]) -> str: ...
+    def pending(self) -> str: ...
+    def finish(self) -> str: ...
+
+
+class StopMatcher(Protocol):
+    def push(self, text: str) -> tuple[str, str | None]: ...
+    def finish(self) -> str: ...
+
+
+Said = tuple[str, str | None]  # text that may be sent, and the stop string that ended it
+
+
+def until_stop(detokenizer: Detokenizer, stops: StopMatcher, special: SpecialStops | None) -> UntilStop:
+    """``special``: what looks for stop strings that name special tokens; None if none does."""
+    return UntilStop(detokenizer, stops) if special is None else _UntilSpecialStop(detokenizer, stops, special)
+
+
+class UntilStop:
+    """The text of one stream, where no stop string names a special token."""
+
+    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher) -> None:
+        self._detokenizer = detokenizer
+        self._stops = stops
+
+    def push(self, tokens: list[int]) -> Said:
+        """Take more tokens. There must be no more after a match."""
+        return self._stops.push(self._detokenizer.push_many(tokens))
+
+    def finish(self, stop_token: int | None = None) -> Said:
+        """There are no more: what was held back. ``stop_token`` ended them and is not one of them."""
+        text, match = self._stops.push(self._detokenizer.finish())
+        return (text, match) if match is not None else (text + self._stops.finish(), None)
+
+
+class _UntilSpecialStop(UntilStop):
+    """The text of one stream, where some stop strings name special tokens. All counts are of characters of text."""
+
+    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, special: SpecialStops) -> None:
+        super().__init__(detokenizer, stops)
+        self._special = special
+        self._certain = 0  # what the detokenizer has given
+        self._passed = 0  # of that, what no plain stop string begins in
+        self._waiting = ""  # the end of what is certain: a stop string may begin there, so it is not given out
+        self._ahead = ""  # the detokenizer holds it back, but it stands before a special token and was read with that
+
+    def push(self, tokens: list[int]) -> Said:
+        parts: list[str] = []
+        for token in tokens:
+            text, match = self._push(token)
+            parts.append(text)
+            if match is not None:
+                return "".join(parts), match
+        return "".join(parts), None
+
+    def finish(self, stop_token: int | None = None) -> Said:
+        text, match = self._read(self._detokenizer.finish())
+        if match is None and stop_token is not None:
+            more, match = self._settle("", self._special.special(stop_token), behind=True)
+            text += more
+        return (text, match) if match is not None else (text + self._waiting, None)
+
+    def _push(self, token: int) -> Said:
+        # A detokenizer may have waited for what comes behind: then this is text from before the token.
+        text, match = self._read(self._detokenizer.push(token))
+        if match is not None or not self._special.hides(token):
+            return text, match
+        more, match = self._read_special(token)
+        return text + more, match
+
+    def _read(self, text: str) -> Said:
+        """Read what has become certain."""
+        if text and not text.startswith(self._ahead):
+            self._start_over()
+        unread = text[len(self._ahead) :]
+        if text:
+            self._ahead = ""
+        read, match = self._special.read(unread)
+        return self._settle(text[: len(text) - len(unread) + read], match)
+
+    def _read_special(self, token: int) -> Said:
+        """Read a special token, and before it what the detokenizer holds back: it was written before the token."""
+        pending = self._detokenizer.pending()
+        if not pending.startswith(self._ahead):
+            self._start_over()
+        unread = pending[len(self._ahead) :]
+        read, match = self._special.read(unread)
+        if match is not None:
+            return self._settle(pending[: len(pending) - len(unread) + read], match)
+        match = self._special.special(token)
+        if match is not None:
+            return self._settle(pending, match, behind=True)
+        self._ahead = pending
+        return self._settle("", None)
+
+    def _start_over(self) -> None:
+        """A character whose bytes stand on both sides of a special token was read as two: no stop string holds it."""
+        self._special.restart(self._certain)
+        self._ahead = ""
+
+    def _settle(self, text: str, match: str | None, *, behind: bool = False) -> Said:
+        """``text`` is certain, and a stop string with a special token ends with it (``behind``: right behind it)."""
+        passed, plain = self._stops.push(text)
+        self._certain += len(text)
+        self._passed += len(passed)
+        self._waiting += text
+        if plain is not None:
+            earlier = behind or self._passed + len(plain) < self._certain
+            if match is None or earlier or len(plain) >= len(match):
+                return self._take(self._passed), plain
+        if match is not None:
+            return self._take(self._special.start_of(match)), match
+        return self._take(min(self._passed, self._special.begins)), None
+
+    def _take(self, end: int) -> str:
+        """What waits before the character ``end``."""
+        count = end - (self._certain - len(self._waiting))
+        text, self._waiting = self._waiting[:count], self._waiting[count:]
+        return text
