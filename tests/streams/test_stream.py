@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,10 +104,16 @@ class _Breaks:
     def __init__(self, method: str) -> None:
         self._method = method
 
-    def push_many(self, tokens: list[int]) -> str:
-        if self._method == "push_many" and tokens == [0]:
+    def push(self, token: int) -> str:
+        return self.push_many([token])
+
+    def push_many(self, tokens: Iterable[int]) -> str:
+        if self._method == "push_many" and list(tokens) == [0]:
             raise RuntimeError("push_many")
         return bytes(tokens).decode()
+
+    def pending(self) -> str:
+        return ""
 
     def finish(self) -> str:
         raise RuntimeError("finish")

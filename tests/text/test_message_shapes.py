@@ -258,7 +258,7 @@ def test_a_template_that_writes_calls_only_beside_one_kind_of_nothing_gets_it(
 
 def test_null_members_and_empty_calls_are_no_members() -> None:
     body = "{{ message.content }}{{ message.tool_calls is defined }}{{ 'name' in message }}"
-    message = {"role": "assistant", "content": "a", "tool_calls": [], "name": None}
+    message: dict[str, Any] = {"role": "assistant", "content": "a", "tool_calls": [], "name": None}
     assert rendered(loop(body), [message]) == "<assistant>aFalseFalse"
 
 
