@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import count, islice
 from typing import TypeVar
@@ -15,12 +15,13 @@ from ...config import Config
 from ...link.faults import error_from
 from ...link.text_messages import FromText, ModelFolder, TextReady, TextRefused, TextReply, ToText
 from ...link.text_work import clock_bound_s
+from .activity import Activity, activity
 from .text_seat import Job, Seat
 from .text_worker import TextWorker, spawn
 
 PROCESSES = 4  # at most; the second and later ones are there for the time that another one is kept busy
 EACH_MODEL = 2  # at once: one model's requests leave a process for those of others
-HELP_AFTER_S = 0.2  # that a process is busy with one request: then others do not wait for it
+LOOK_AFTER_S = 0.2  # that a process is busy with one request: then it is looked at, and again after ``AGAIN_AFTER_S``
 IDLE_S = 30.0  # after which a process beyond the first is ended
 START_BOUND_S = 120.0
 STARTS = 5  # in a row that came to nothing: then there is no text process to be had
@@ -42,7 +43,7 @@ class TextPool:
         self._config = config
         self._ops = count(1)
         self._seats: list[Seat] = []
-        self._waiting: deque[Job] = deque()
+        self._waiting: OrderedDict[Job, None] = OrderedDict()
         self._refused: OrderedDict[ModelFolder, str] = OrderedDict()
         self._failed_starts = 0
         self._stopped = False
@@ -79,9 +80,12 @@ class TextPool:
         job = Job(make(next(self._ops)))
         if (because := self._refused.get(job.folder)) is not None:
             raise ModelUnsupported(job.folder.name, because)
-        self._waiting.append(job)
+        self._waiting[job] = None
         self._dispatch()
-        answer = await job.answer  # one that is cancelled is passed over when its turn comes
+        try:
+            answer = await job.answer
+        finally:
+            self._waiting.pop(job, None)  # its request was cancelled
         assert isinstance(answer, reply)
         return answer
 
@@ -89,15 +93,19 @@ class TextPool:
 
     def _dispatch(self) -> None:
         """Give waiting jobs to processes, in their order, and see to it that there are enough."""
-        self._waiting = deque(job for job in self._waiting if not job.answer.done())
         busy = Counter(path for seat in self._seats for path in seat.paths)
-        for job in list(self._waiting):
+        given: list[Job] = []
+        for job in self._waiting:
+            if not any(seat.has_room for seat in self._seats):
+                break
             if (seat := self._seat_for(job, busy[job.folder.path])) is not None:
-                self._waiting.remove(job)
                 busy[job.folder.path] += job.folder.path not in seat.paths
                 self._give(seat, job)
-        if self._waiting:
-            self._get_help()
+                given.append(job)
+        for job in given:
+            del self._waiting[job]
+        if any(busy[job.folder.path] < EACH_MODEL for job in self._waiting) and all(seat.slow for seat in self._seats):
+            self._add_process()
 
     def _seat_for(self, job: Job, busy: int) -> Seat | None:
         """Where ``job`` is begun soonest; None if it has to wait. ``busy`` processes have work of its model already."""
@@ -121,11 +129,19 @@ class TextPool:
         """The process begins with the first job it has, or has nothing to do."""
         seat.slow = False
         if seat.jobs:
-            seat.arm(HELP_AFTER_S, self._slow, seat)
+            seat.arm(LOOK_AFTER_S, self._look, seat)
         elif len(self._seats) > 1:
             seat.arm(IDLE_S, self._dismiss, seat)
         else:
             seat.disarm()
+
+    def _look(self, seat: Seat, before: Activity | None = None) -> None:
+        """Whether the process works all the time, or is kept from it by the machine."""
+        now = activity(seat.worker.pid)
+        if before is None or (now is not None and now.starved_since(before, AGAIN_AFTER_S)):
+            seat.arm(AGAIN_AFTER_S, self._look, seat, now or Activity(0.0, runnable=False))
+        else:
+            self._slow(seat)
 
     def _slow(self, seat: Seat) -> None:
         """What ``seat`` works on takes its time: others do not wait for it, and it may not take for ever."""
@@ -138,29 +154,23 @@ class TextPool:
 
     def _put_back(self, jobs: Iterable[Job]) -> None:
         """Have ``jobs`` done by others, before all that came later."""
-        self._waiting.extendleft(reversed([job for job in jobs if not job.answer.done() and job not in self._waiting]))
+        for job in reversed([job for job in jobs if not job.answer.done()]):
+            self._waiting[job] = None
+            self._waiting.move_to_end(job, last=False)
 
     def _dismiss(self, seat: Seat) -> None:
         if len(self._seats) > 1:
             self._seats.remove(seat)
             seat.worker.kill("it has nothing to do")
 
-    def _get_help(self) -> None:
-        """Start the first process at once; one more if a request has waited for long."""
-        if any(not seat.worker.ready for seat in self._seats) or len(self._seats) >= PROCESSES:
-            return
-        loop = asyncio.get_running_loop()
-        due = self._waiting[0].since + HELP_AFTER_S
-        if not self._seats or loop.time() >= due:
-            self._add_process()
-        else:
-            loop.call_at(due, self._look_again)
-
     def _look_again(self) -> None:
         if self._waiting and not self._stopped:
             self._dispatch()
 
     def _add_process(self) -> None:
+        """Start one more, if there may be one more."""
+        if len(self._seats) >= PROCESSES:
+            return
         try:
             process, link = spawn(self._config)
         except OSError as error:
@@ -227,7 +237,7 @@ class TextPool:
             asyncio.get_running_loop().call_later(AGAIN_AFTER_S, self._look_again)
 
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting, OrderedDict()
         for job in waiting:
             job.fail(error())
 
