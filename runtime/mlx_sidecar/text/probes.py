@@ -21,6 +21,7 @@ Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
 # Words that no template writes by itself; they are looked for without regard to case.
 _WORD, _OTHER_WORD, _ROLE = "zqone", "zqtwo", "zqrole"
 _ARGUMENTS: Final = {"zqkey": "zqvalue"}
+_NESTED: Final = ({"zqin": "zqdeep"}, ["zqin", "zqdeep"])
 _ARGUMENTS_TEXT = json.dumps(_ARGUMENTS)
 _NAME, _ID = "zqcall", "zqid12345"  # some templates insist on ids of nine letters and digits
 # Its name is not that of the call, which could not be told from it.
@@ -108,6 +109,20 @@ class Probes:
         if any(_shows_object(text) for text in self._with_call(_ARGUMENTS)):
             return "object"
         return "text" if any(_ARGUMENTS_TEXT in text for text in self._with_call(_ARGUMENTS_TEXT)) else "any"
+
+    @cached_property
+    def prints_nested(self) -> tuple[type, ...]:
+        """Kinds of values in arguments that the template prints as Python does, and JSON text as it is.
+
+        Where it puts quotation marks around such a text, what it writes is Python, on purpose.
+        """
+        return tuple(type(value) for value in _NESTED if self.arguments == "object" and self._prints(value))
+
+    def _prints(self, value: Any) -> bool:
+        printed = any(repr(value) in text for text in self._with_call({**_ARGUMENTS, "zqmore": value}))
+        as_text = json.dumps(value)
+        bare = re.compile(r"""(?<!['"])""" + re.escape(as_text))
+        return printed and any(bare.search(text) for text in self._with_call({**_ARGUMENTS, "zqmore": as_text}))
 
     @cached_property
     def empty_contents(self) -> Sequence[Empty]:
