@@ -69,6 +69,11 @@ def archive(package: Package) -> Path:
     return path
 
 
+def is_fetched() -> bool:
+    """Whether all packages lie there."""
+    return all((CACHE / package.file).is_file() for package in (LLAMA_CPP, *TOKENIZERS))
+
+
 def templates() -> dict[str, str]:
     """Chat templates by name, of all packages. Raises NotFetched."""
     found = {
