@@ -12,7 +12,7 @@ from mlx_sidecar_protocol.errors import RpcError
 
 from .chats import Chat, texts
 
-SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+SPECIAL: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 _OWN_WORD = re.compile(r"q[0-9]+w")
 
 
@@ -45,10 +45,11 @@ def transformers(template: str) -> Renderer:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     def render(chat: Chat) -> Text:
+        tools: list[Any] | None = chat.tools
         try:
             (text,), _ = render_jinja_template(
                 [copy.deepcopy(chat.messages)],
-                tools=chat.tools,
+                tools=tools,
                 chat_template=template,
                 add_generation_prompt=chat.add_generation_prompt,
                 **SPECIAL,

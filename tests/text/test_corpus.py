@@ -27,7 +27,7 @@ class Renderers(NamedTuple):
 @pytest.fixture(scope="module", params=TEMPLATES or ["none"])
 def renderers(request: pytest.FixtureRequest) -> Renderers:
     source = TEMPLATES[request.param]
-    return Renderers(ours(source), transformers(source), ChatTemplate(source, SPECIAL).shapes)
+    return Renderers(ours(source), transformers(source), ChatTemplate(source, SPECIAL).shapes({}))
 
 
 def test_no_shape_of_a_chat_is_refused_lost_or_printed_as_python_does(renderers: Renderers) -> None:

@@ -84,9 +84,9 @@ def _text(content: Any) -> str:
 
 
 def _content(content: Any, reads: Reads) -> Any:
-    if reads.lists and isinstance(content, list):
+    if reads.lists and isinstance(content, list) and not (reads.strings and len(content) == 1):
         return content
-    text = _text(content)
+    text = _text(content)  # one part means what a string means, whatever else a template makes of a list
     return text if reads.strings else in_parts(text) if reads.lists or reads.one_part else text
 
 

@@ -131,11 +131,13 @@ class Probes:
         Best is the one of which least is written: neither ``None`` nor a turn without a text.
         """
         for form in _FORMS:
-            chats = {empty: [_user(form), self._call(empty), _result(form)] for empty in _EMPTY}
-            texts = {empty: text for empty, chat in chats.items() if _shows_call(text := self._text(chat))}
-            printed = {empty: len(_NOTHING.findall(text)) for empty, text in texts.items()}
-            if printed:
-                best = [empty for empty in texts if printed[empty] == min(printed.values())]
+            texts: dict[Empty, str] = {}
+            for empty in _EMPTY:
+                if _shows_call(text := self._text([_user(form), self._call(empty), _result(form)])):
+                    texts[empty] = text
+            if texts:
+                fewest = min(map(_nothings, texts.values()))
+                best = [empty for empty, text in texts.items() if _nothings(text) == fewest]
                 return sorted(best, key=lambda empty: len(texts[empty]))
         return ("blank",)
 
@@ -148,7 +150,7 @@ class Probes:
                 if text := self._text([_user(form), _call(arguments, empty), _result(form)]):
                     yield text
 
-    def _around(self, kind: Kind, form: Form) -> Iterator[list[Message]]:
+    def _around(self, kind: Kind, form: Form) -> Iterator[Sequence[Message]]:
         """Chats with messages of ``kind`` where a template may expect them. Their contents are holes."""
         asked: Message = {"role": kind.role, "content": _HOLE}
         first, last = [asked, _user(form)], [_user(form), asked]
@@ -216,6 +218,11 @@ def _shows_object(text: str) -> bool:
 
 def _shows_call(text: str) -> bool:
     return all(word in text for pair in _ARGUMENTS.items() for word in pair)
+
+
+def _nothings(text: str) -> int:
+    """How often nothing is printed as a word."""
+    return len(_NOTHING.findall(text))
 
 
 def _forget(known: dict[Any, Any]) -> None:
