@@ -137,7 +137,7 @@ class Probes:
                     texts[empty] = text
             if texts:
                 fewest = min(map(_nothings, texts.values()))
-                best = [empty for empty, text in texts.items() if _nothings(text) == fewest]
+                best: list[Empty] = [empty for empty, text in texts.items() if _nothings(text) == fewest]
                 return sorted(best, key=lambda empty: len(texts[empty]))
         return ("blank",)
 
@@ -167,21 +167,24 @@ class Probes:
             yield from (first, last) if kind.role in ("system", "developer") else (last, first)
 
     def _reads_among(self, chat: Sequence[Message]) -> Reads:
+        strings = self._shows(chat, _WORD, _WORD)
+        lists = self._shows(chat, in_parts(_WORD, _OTHER_WORD), _WORD, _OTHER_WORD)
+        return Reads(strings, lists, not (strings or lists) and self._shows(chat, in_parts(_WORD), _WORD))
+
+    def _shows(self, chat: Sequence[Message], content: Any, *words: str) -> bool:
+        """Whether all ``words`` of a content are written, as often as it is there, and it is not printed whole."""
         holes = sum(message.get("content") is _HOLE for message in chat)
-        strings = self._text(_filled(chat, _WORD)).count(_WORD) >= holes
-        lists = self._text(_filled(chat, in_parts(_WORD, _OTHER_WORD)))
-        many = min(lists.count(_WORD), lists.count(_OTHER_WORD)) >= holes and not _PRINTED_WHOLE.search(lists)
-        one = not (strings or many) and self._text(_filled(chat, in_parts(_WORD))).count(_WORD) >= holes
-        return Reads(strings, many, one)
+        text = self._text(_filled(chat, content)).lower()
+        return all(text.count(word) >= holes for word in words) and not _PRINTED_WHOLE.search(text)
 
     def _tells_apart(self, role: str, form: Form) -> bool | None:
         """Whether ``role`` is written otherwise than one that there is not; None where no chat can be rendered."""
         for chat in self._around(Kind(role, calls=False), form):
             chat = _filled(chat, form(_WORD))
-            if _WORD not in (text := self._text(chat)):
+            if _WORD not in (text := self._text(chat)).lower():
                 continue
             unknown = self._text([{**each, "role": _ROLE} if each["role"] == role else each for each in chat])
-            return _ROLE in unknown or unknown != text
+            return unknown != text or _ROLE in unknown.lower()
         return None
 
     def _text(self, chat: Sequence[Message]) -> str:
@@ -217,7 +220,7 @@ def _shows_object(text: str) -> bool:
 
 
 def _shows_call(text: str) -> bool:
-    return all(word in text for pair in _ARGUMENTS.items() for word in pair)
+    return all(word in text.lower() for pair in _ARGUMENTS.items() for word in pair)
 
 
 def _nothings(text: str) -> int:
