@@ -123,7 +123,7 @@ class Pair(NamedTuple):
     def shaped(self, messages: Any, tools: Any) -> Any:
         assert self.ours._chat is not None
         named = "tool_use" if tools is not None and "tool_use" in self.ours._chat._sources else "default"
-        return self.ours._chat._template(named).shapes.shaped(messages)
+        return self.ours._chat._template(named).shapes({}).shaped(messages)
 
     def _theirs(self, messages: Any, tools: Any, prompt: bool, arguments: Any) -> tuple[str, str | None]:
         """(text, None), or ("", why it was refused)."""

@@ -21,6 +21,7 @@ Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
 # Words that no template writes by itself; they are looked for without regard to case.
 _WORD, _OTHER_WORD, _ROLE = "zqone", "zqtwo", "zqrole"
 _ARGUMENTS: Final = {"zqkey": "zqvalue"}
+_NESTED: Final = ({"zqin": "zqdeep"}, ["zqin", "zqdeep"])
 _ARGUMENTS_TEXT = json.dumps(_ARGUMENTS)
 _NAME, _ID = "zqcall", "zqid12345"  # some templates insist on ids of nine letters and digits
 # Its name is not that of the call, which could not be told from it.
@@ -110,17 +111,33 @@ class Probes:
         return "text" if any(_ARGUMENTS_TEXT in text for text in self._with_call(_ARGUMENTS_TEXT)) else "any"
 
     @cached_property
+    def prints_nested(self) -> tuple[type, ...]:
+        """Kinds of values in arguments that the template prints as Python does, and JSON text as it is.
+
+        Where it puts quotation marks around such a text, what it writes is Python, on purpose.
+        """
+        return tuple(type(value) for value in _NESTED if self.arguments == "object" and self._prints(value))
+
+    def _prints(self, value: Any) -> bool:
+        printed = any(repr(value) in text for text in self._with_call({**_ARGUMENTS, "zqmore": value}))
+        as_text = json.dumps(value)
+        bare = re.compile(r"""(?<!['"])""" + re.escape(as_text))
+        return printed and any(bare.search(text) for text in self._with_call({**_ARGUMENTS, "zqmore": as_text}))
+
+    @cached_property
     def empty_contents(self) -> Sequence[Empty]:
         """Empty contents under which the template writes the calls of a message, the best one first; never none.
 
         Best is the one of which least is written: neither ``None`` nor a turn without a text.
         """
         for form in _FORMS:
-            chats = {empty: [_user(form), self._call(empty), _result(form)] for empty in _EMPTY}
-            texts = {empty: text for empty, chat in chats.items() if _shows_call(text := self._text(chat))}
-            printed = {empty: len(_NOTHING.findall(text)) for empty, text in texts.items()}
-            if printed:
-                best = [empty for empty in texts if printed[empty] == min(printed.values())]
+            texts: dict[Empty, str] = {}
+            for empty in _EMPTY:
+                if _shows_call(text := self._text([_user(form), self._call(empty), _result(form)])):
+                    texts[empty] = text
+            if texts:
+                fewest = min(map(_nothings, texts.values()))
+                best: list[Empty] = [empty for empty, text in texts.items() if _nothings(text) == fewest]
                 return sorted(best, key=lambda empty: len(texts[empty]))
         return ("blank",)
 
@@ -133,7 +150,7 @@ class Probes:
                 if text := self._text([_user(form), _call(arguments, empty), _result(form)]):
                     yield text
 
-    def _around(self, kind: Kind, form: Form) -> Iterator[list[Message]]:
+    def _around(self, kind: Kind, form: Form) -> Iterator[Sequence[Message]]:
         """Chats with messages of ``kind`` where a template may expect them. Their contents are holes."""
         asked: Message = {"role": kind.role, "content": _HOLE}
         first, last = [asked, _user(form)], [_user(form), asked]
@@ -150,21 +167,24 @@ class Probes:
             yield from (first, last) if kind.role in ("system", "developer") else (last, first)
 
     def _reads_among(self, chat: Sequence[Message]) -> Reads:
+        strings = self._shows(chat, _WORD, _WORD)
+        lists = self._shows(chat, in_parts(_WORD, _OTHER_WORD), _WORD, _OTHER_WORD)
+        return Reads(strings, lists, not (strings or lists) and self._shows(chat, in_parts(_WORD), _WORD))
+
+    def _shows(self, chat: Sequence[Message], content: Any, *words: str) -> bool:
+        """Whether all ``words`` of a content are written, as often as it is there, and it is not printed whole."""
         holes = sum(message.get("content") is _HOLE for message in chat)
-        strings = self._text(_filled(chat, _WORD)).count(_WORD) >= holes
-        lists = self._text(_filled(chat, in_parts(_WORD, _OTHER_WORD)))
-        many = min(lists.count(_WORD), lists.count(_OTHER_WORD)) >= holes and not _PRINTED_WHOLE.search(lists)
-        one = not (strings or many) and self._text(_filled(chat, in_parts(_WORD))).count(_WORD) >= holes
-        return Reads(strings, many, one)
+        text = self._text(_filled(chat, content)).lower()
+        return all(text.count(word) >= holes for word in words) and not _PRINTED_WHOLE.search(text)
 
     def _tells_apart(self, role: str, form: Form) -> bool | None:
         """Whether ``role`` is written otherwise than one that there is not; None where no chat can be rendered."""
         for chat in self._around(Kind(role, calls=False), form):
             chat = _filled(chat, form(_WORD))
-            if _WORD not in (text := self._text(chat)):
+            if _WORD not in (text := self._text(chat)).lower():
                 continue
             unknown = self._text([{**each, "role": _ROLE} if each["role"] == role else each for each in chat])
-            return _ROLE in unknown or unknown != text
+            return unknown != text or _ROLE in unknown.lower()
         return None
 
     def _text(self, chat: Sequence[Message]) -> str:
@@ -200,7 +220,12 @@ def _shows_object(text: str) -> bool:
 
 
 def _shows_call(text: str) -> bool:
-    return all(word in text for pair in _ARGUMENTS.items() for word in pair)
+    return all(word in text.lower() for pair in _ARGUMENTS.items() for word in pair)
+
+
+def _nothings(text: str) -> int:
+    """How often nothing is printed as a word."""
+    return len(_NOTHING.findall(text))
 
 
 def _forget(known: dict[Any, Any]) -> None:
