@@ -9,9 +9,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..link.text_messages import ToText
-from ..link.text_work import processor_bound_s
-
 
 class Limits:
     """``memory_bytes`` of address space, and for each request an amount of processor time.
@@ -31,12 +28,9 @@ class Limits:
             with suppress(OSError):
                 Path("/proc/self/oom_score_adj").write_text("1000")
 
-    def begin(self, message: ToText, *, reads: bool) -> None:
-        """From now on the process may use as much processor time as ``message`` may take; beyond it, it is ended.
-
-        ``reads``: the files of the model have to be read for it.
-        """
-        _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + processor_bound_s(message, reads=reads)))
+    def allow(self, processor_s: float) -> None:
+        """From now on the process may use so much processor time; beyond it, the system ends it."""
+        _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + processor_s))
 
 
 def _lower(kind: int, soft: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcError
@@ -27,6 +28,7 @@ from ..link.text_messages import (
     TextWarning,
     ToText,
 )
+from ..link.text_work import READ_S, processor_bound_s
 from ..link.token_table import packed, unpacked
 from .tokenizer import TextModel
 
@@ -36,9 +38,14 @@ log = logging.getLogger(__name__)
 
 
 class TextServer:
-    """Holds nothing but what can be read again. ``trust_remote_code``: run the code that tokenizers bring."""
+    """Holds nothing but what can be read again.
 
-    def __init__(self, *, trust_remote_code: bool = False) -> None:
+    ``allow`` is told how many seconds of processor time may be used from now on. ``trust_remote_code``: run the code
+    that tokenizers bring.
+    """
+
+    def __init__(self, allow: Callable[[float], None], *, trust_remote_code: bool = False) -> None:
+        self._allow = allow
         self._trust_remote_code = trust_remote_code
         self._models: OrderedDict[ModelFolder, TextModel] = OrderedDict()
 
@@ -69,22 +76,22 @@ class TextServer:
             case ExplainMiss():
                 return self._explain(message)
 
-    def holds(self, folder: ModelFolder) -> bool:
-        """Whether the files have been read."""
-        return folder in self._models
-
-    def _model(self, folder: ModelFolder) -> TextModel:
+    def _model(self, message: ToText) -> TextModel:
+        """The model that ``message`` is about; what follows has its own time."""
+        folder = message.folder
         model = self._models.get(folder)
         if model is None:
+            self._allow(READ_S)
             model = TextModel.load(Path(folder.path), folder.name, trust_remote_code=self._trust_remote_code)
             self._models[folder] = model
         self._models.move_to_end(folder)
         while len(self._models) > MODELS:
             self._models.popitem(last=False)
+        self._allow(processor_bound_s(message))
         return model
 
     def _read(self, message: ReadModel) -> ModelRead:
-        model = self._model(message.folder)
+        model = self._model(message)
         return ModelRead(
             message.op,
             vocabulary=model.vocabulary,
@@ -95,18 +102,18 @@ class TextServer:
         )
 
     def _encode(self, message: Encode) -> Encoded:
-        model = self._model(message.folder)
+        model = self._model(message)
         tokens = model.encode(message.text, message.add_special)
         return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
 
     def _decode(self, message: Decode) -> Decoded:
-        model = self._model(message.folder)
+        model = self._model(message)
         # Some decoders panic when there is nothing to decode.
         texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
         return Decoded(message.op, texts)
 
     def _render(self, message: RenderChat) -> RenderedChat:
-        model = self._model(message.folder)
+        model = self._model(message)
         rendered = model.render(**json.loads(message.chat))
         tokens = packed(model.encode(rendered.text, add_special=False))
         warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
@@ -115,7 +122,7 @@ class TextServer:
     def _explain(self, message: ExplainMiss) -> Explained:
         from .explain import Given, explain  # brings the contract's models, which nothing else here needs
 
-        model, given = self._model(message.folder), Given(**json.loads(message.given))
+        model, given = self._model(message), Given(**json.loads(message.given))
         told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
         return Explained(message.op, told.to_json_bytes())
 

@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LEAST_SHARE = 0.5  # of a processor, for a process that is not kept from it
-
 
 @dataclass(frozen=True)
 class Activity:
@@ -16,9 +14,9 @@ class Activity:
     processor_s: float
     runnable: bool
 
-    def starved_since(self, before: Activity, elapsed_s: float) -> bool:
-        """Whether it was kept from working for most of the time since ``before``."""
-        return self.runnable and self.processor_s - before.processor_s < _LEAST_SHARE * elapsed_s
+    def waited_since(self, before: Activity, enough_s: float) -> bool:
+        """Whether it has not been let work for ``enough_s`` since ``before``, and would have."""
+        return self.runnable and self.processor_s - before.processor_s < enough_s
 
 
 def activity(pid: int) -> Activity | None:

@@ -26,6 +26,7 @@ IDLE_S = 30.0  # after which a process beyond the first is ended
 START_BOUND_S = 120.0
 STARTS = 5  # in a row that came to nothing: then there is no text process to be had
 AGAIN_AFTER_S = 0.1
+LOOKS = 20  # at a process that the machine keeps from working: others do not wait for better times
 DEATHS = 2  # of processes that one request ended: then its model is refused
 REFUSALS = 256  # remembered
 
@@ -135,11 +136,11 @@ class TextPool:
         else:
             seat.disarm()
 
-    def _look(self, seat: Seat, before: Activity | None = None) -> None:
-        """Whether the process works all the time, or is kept from it by the machine."""
+    def _look(self, seat: Seat, looks: int = LOOKS, before: Activity | None = None) -> None:
+        """Whether the process has worked for long, or is kept from it by the machine."""
         now = activity(seat.worker.pid)
-        if before is None or (now is not None and now.starved_since(before, AGAIN_AFTER_S)):
-            seat.arm(AGAIN_AFTER_S, self._look, seat, now or Activity(0.0, runnable=False))
+        if looks and (before is None or (now is not None and now.waited_since(before, AGAIN_AFTER_S))):
+            seat.arm(AGAIN_AFTER_S, self._look, seat, looks - 1, before or now or Activity(0.0, runnable=False))
         else:
             self._slow(seat)
 
