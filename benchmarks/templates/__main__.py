@@ -12,8 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-from corpus import templates
-
+from ..corpus import templates
 from .chats import SHAPES, kinds
 from .judge import RENDERERS, Text, faults, transformers
 
