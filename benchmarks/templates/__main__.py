@@ -1,4 +1,4 @@
-"""Real chat templates × forty kinds of chats × three shapes: what is printed wrong, lost or refused, and by whom.
+"""Real chat templates × forty kinds of chats × three shapes: which renderer prints them wrong, loses or refuses them.
 
     python -m benchmarks.templates [--all]
 

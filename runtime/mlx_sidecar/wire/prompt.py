@@ -19,7 +19,7 @@ from .offload import off_loop
 
 
 class Prompt(NamedTuple):
-    """A prompt as tokens, and what of it the chat template left out."""
+    """A prompt as tokens, and warnings about parts of it that the chat template left out."""
 
     tokens: list[int]
     warnings: Sequence[RenderWarning] = ()
