@@ -102,9 +102,10 @@ class Probes:
 
     @cached_property
     def arguments(self) -> Arguments:
-        """The form from which the template makes the arguments of a call: an object, or JSON text; "any" if neither can be seen.
+        """The form in which the template takes the arguments of a call: an object, or JSON text.
 
-        An object is taken where both can: the text is then the template's own, however the host wrote its JSON.
+        An object is taken where both do: the text is then the template's own, however the host wrote its JSON. "any"
+        is the answer of a template that writes neither.
         """
         if any(_shows_object(text) for text in self._with_call(_ARGUMENTS)):
             return "object"
