@@ -1,4 +1,4 @@
-"""Real chat templates × forty kinds of chats × three shapes: what is printed wrong, lost or refused, and by whom.
+"""Real chat templates × forty kinds of chats × three shapes: which renderer prints them wrong, loses or refuses them.
 
     python -m benchmarks.templates [--all]
 
@@ -12,8 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-from corpus import templates
-
+from ..corpus import templates
 from .chats import SHAPES, kinds
 from .judge import RENDERERS, Text, faults, transformers
 

@@ -1,4 +1,4 @@
-"""What is wrong with a rendered chat, and the two renderers that ours is measured against."""
+"""Faults of a rendered chat, and the two renderers that ours is measured against."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ RENDERERS: dict[str, Callable[[str], Renderer]] = {
 
 
 def faults(plain: Chat, given: Chat, got: Text, expected: Text) -> Iterator[str]:
-    """What is wrong with ``got``, the text of ``given``. ``expected`` is that of transformers for the ``plain`` chat.
+    """The faults of ``got``, the text of ``given``. ``expected`` is that of transformers for the ``plain`` chat.
 
     "own repr" is a value printed as Python does that transformers prints so from the plain chat too.
     """

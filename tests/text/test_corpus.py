@@ -1,12 +1,12 @@
-"""Real chat templates, where they have been fetched (``python tools/corpus.py``): no shape of a chat spoils one."""
+"""Real chat templates, once ``python -m benchmarks.corpus`` has fetched them: no shape of a chat spoils one."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import corpus
 import pytest
 
+from benchmarks import corpus
 from benchmarks.templates.chats import SHAPES, kinds
 from benchmarks.templates.judge import SPECIAL, Renderer, faults, ours, transformers
 from mlx_sidecar.text.message_shapes import MessageShapes
@@ -15,7 +15,7 @@ from mlx_sidecar.text.templates import ChatTemplate
 CHATS = kinds()
 TEMPLATES = corpus.templates() if corpus.is_fetched() else {}
 
-pytestmark = pytest.mark.skipif(not TEMPLATES, reason="real templates are not fetched: python tools/corpus.py")
+pytestmark = pytest.mark.skipif(not TEMPLATES, reason="real templates are not fetched: python -m benchmarks.corpus")
 
 
 class Renderers(NamedTuple):

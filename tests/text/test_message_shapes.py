@@ -136,6 +136,13 @@ def test_sets_of_variables_without_end_are_not_remembered_without_end() -> None:
     assert len(template._shapes) <= 4
 
 
+def test_no_space_between_parts_is_lost() -> None:
+    trims = "{% for part in message.content %}{{ part.text | trim }}{% endfor %}"
+    either = loop("{% if message.content is string %}{{ message.content }}{% else %}" + trims + "{% endif %}")
+    assert rendered(loop(trims), [user(parts("one ", "two"))]) == "<user>one two"
+    assert rendered(either, [user(parts("one ", "two"))]) == "<user>one two"
+
+
 def test_each_role_has_a_shape_of_its_own() -> None:
     mixed = (
         "{% for m in messages %}{% if m.role == 'user' %}{% for p in m.content %}{{ p.text }};{% endfor %}"

@@ -2,9 +2,9 @@
 
 Hosts send what OpenAI's API defines: ``content`` as a string, a list of text parts or null, and the ``arguments`` of a
 call as JSON text. A template reads some of these and spoils the others: it prints a list as Python does, encodes JSON
-text as JSON again, or leaves a text out. Which ones it reads is found by rendering small chats (``probes``) with it
-and looking for their texts, once for each kind of message. A chat that the template objects to tells nothing, and then
-contents are handed on as strings and calls as they came, which is what most templates read.
+text as JSON again, or leaves a text out. Rendering small chats with it (``probes``) tells which ones it reads, once for
+each kind of message. Where the template objects to all of them, contents are handed on as strings and calls as they
+came, because most templates read these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COMMON_ROLES = ("system", "user", "assistant")
 
 
 class MessageShapes:
-    """What one template reads. What has been found is kept."""
+    """Brings messages into the shape that one template reads."""
 
     def __init__(self, render: Render) -> None:
         """``render`` makes a text of messages and tools exactly as they are, or raises RpcError."""

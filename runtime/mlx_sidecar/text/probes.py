@@ -1,8 +1,8 @@
-"""Small chats that show what a chat template reads: rendered with it, and looked through for their texts.
+"""Small chats that show which messages a chat template reads: they are rendered with it and their texts looked for.
 
-What a template does is asked, not guessed from its source. Every answer is found when it is first needed and kept.
-A chat that the template objects to gives no answer; then another is tried, and at last what most templates read is
-taken. A rendering of these chats takes a fraction of a millisecond, and a template costs some ten of them.
+A template is asked; its source is not looked at. Every answer is found when it is first needed, and kept. A chat that
+the template objects to gives no answer. Then another chat is tried, and at last the answer is that of most templates.
+A template that has been asked everything has rendered some thirty small chats, which takes 1 to 15 ms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TOOLS = [
         "function": {"name": "zqtool", "description": "d", "parameters": {"type": "object", "properties": {}}},
     }
 ]
-_PRINTED_WHOLE = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}")
+_SPOILED = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}|{_WORD}{_OTHER_WORD}")
 _NOTHING = re.compile(r"\b(?:None|null|Undefined)\b")
 # Stands for the content that is asked about.
 _HOLE: Final = object()
@@ -61,7 +61,7 @@ Empty = Literal["blank", "absent", "null"]
 _EMPTY: tuple[Empty, ...] = ("blank", "absent", "null")
 
 
-# How the contents around what is asked about are written.
+# The contents around those that are asked about are all written in one of these ways.
 Form = Callable[[str], Any]
 
 
@@ -73,7 +73,7 @@ _FORMS: tuple[Form, ...] = (str, in_parts)
 
 
 class Probes:
-    """What one template reads."""
+    """The answers of one template."""
 
     def __init__(self, render: Render) -> None:
         """``render`` raises RpcError where the template objects."""
@@ -102,9 +102,10 @@ class Probes:
 
     @cached_property
     def arguments(self) -> Arguments:
-        """What the template makes the arguments of a call from: an object, or JSON text; "any" if neither can be seen.
+        """The form in which the template takes the arguments of a call: an object, or JSON text.
 
-        An object is taken where both can: the text is then the template's own, however the host wrote its JSON.
+        An object is taken where both do: the text is then the template's own, however the host wrote its JSON. "any"
+        is the answer of a template that writes neither.
         """
         if any(_shows_object(text) for text in self._with_call(_ARGUMENTS)):
             return "object"
@@ -114,7 +115,7 @@ class Probes:
     def prints_nested(self) -> tuple[type, ...]:
         """Kinds of values in arguments that the template prints as Python does, and JSON text as it is.
 
-        Where it puts quotation marks around such a text, what it writes is Python, on purpose.
+        A template that puts quotation marks around such a text writes Python on purpose.
         """
         return tuple(type(value) for value in _NESTED if self.arguments == "object" and self._prints(value))
 
@@ -168,14 +169,17 @@ class Probes:
 
     def _reads_among(self, chat: Sequence[Message]) -> Reads:
         strings = self._shows(chat, _WORD, _WORD)
-        lists = self._shows(chat, in_parts(_WORD, _OTHER_WORD), _WORD, _OTHER_WORD)
+        lists = self._shows(chat, in_parts(f"{_WORD} ", _OTHER_WORD), _WORD, _OTHER_WORD)
         return Reads(strings, lists, not (strings or lists) and self._shows(chat, in_parts(_WORD), _WORD))
 
     def _shows(self, chat: Sequence[Message], content: Any, *words: str) -> bool:
-        """Whether all ``words`` of a content are written, as often as it is there, and it is not printed whole."""
+        """Whether all ``words`` of a content are written, as often as it is there.
+
+        Not so if the content is printed whole, or if a template that trims each part makes one word of two.
+        """
         holes = sum(message.get("content") is _HOLE for message in chat)
         text = self._text(_filled(chat, content)).lower()
-        return all(text.count(word) >= holes for word in words) and not _PRINTED_WHOLE.search(text)
+        return all(text.count(word) >= holes for word in words) and not _SPOILED.search(text)
 
     def _tells_apart(self, role: str, form: Form) -> bool | None:
         """Whether ``role`` is written otherwise than one that there is not; None where no chat can be rendered."""

