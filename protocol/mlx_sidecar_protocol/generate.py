@@ -78,6 +78,9 @@ class Prompted(Received):
     tools: list[dict[str, Any]] | None = None
     template_args: dict[str, Any] | None = None
     tokens: Annotated[list[TokenId], Field(min_length=1), FirstFault()] | None = None
+    escape_special: Annotated[bool, NullIs(False)] = Field(
+        default=False, description="text of prompt and messages never becomes a control token"
+    )
 
     @property
     def source(self) -> Literal["prompt", "messages", "tokens"]:
@@ -98,9 +101,12 @@ class Prompted(Received):
 
     def _company_faults(self) -> dict[str, str]:
         """Fields that would be ignored without the field they belong to."""
-        if self.messages is not None:
-            return {}
-        return dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+        faults = {}
+        if self.messages is None:
+            faults = dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+        if self.tokens is not None and self.escape_special:
+            faults["escape_special"] = "only goes with prompt or messages: tokens are fed as they are"
+        return faults
 
     def _present(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]

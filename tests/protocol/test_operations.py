@@ -133,6 +133,7 @@ def test_a_field_that_is_null_has_the_default_that_the_schema_announces(model: t
         ("stop_tokens", [-1]),
         ("ignore_eos", 1),
         ("skip_special", "no"),
+        ("escape_special", "yes"),
         ("logprobs", -1),
         ("logprobs", 21),
         ("priority", "urgent"),

@@ -348,6 +348,10 @@ export interface GenerateParams {
   } | null;
   tokens?: number[] | null;
   /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
+  /**
    * turns deltas on, under this name
    */
   stream?: string | number | null;
@@ -467,6 +471,10 @@ export interface TokenizeParams {
    * answer the text of each token too
    */
   pieces?: boolean | null;
+  /**
+   * nothing of the text becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Token ids to text.
@@ -505,6 +513,10 @@ export interface RenderParams {
     [k: string]: unknown;
   } | null;
   add_generation_prompt?: boolean | null;
+  /**
+   * text of messages, tools and template_args never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Cancel a stream; idempotent.
@@ -604,6 +616,10 @@ export interface CacheWarmParams {
   } | null;
   tokens?: number[] | null;
   /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
+  /**
    * with messages: whether the template opens an answer; turns that follow do not have it
    */
   add_generation_prompt?: boolean | null;
@@ -639,6 +655,10 @@ export interface CacheExportParams {
     [k: string]: unknown;
   } | null;
   tokens?: number[] | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
   /**
    * with messages: whether the template opens an answer; turns that follow do not have it
    */

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from mlx_sidecar.text.controls import Encoded, Place
 from mlx_sidecar.text.decoding import ByteLevel, token_bytes
 from mlx_sidecar.text.detokenizer import Detokenizers
+from mlx_sidecar.text.prompts import Prompts
 from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokenizer import TextModel
@@ -19,12 +21,25 @@ _CHATML = (
 )
 
 
+class _NoControls:
+    """No text becomes the one special token there is."""
+
+    texts = frozenset[str]()
+
+    def encode(self, text: str) -> Encoded:
+        return Encoded(list(text.encode()), [])
+
+    def escaped(self, text: str, wanted: Sequence[Place] = ()) -> list[int]:
+        return list(text.encode())
+
+
 class ByteTokens:
     """A tokenizer without a file."""
 
     size = 257
     special = frozenset({END})
     family = ByteLevel()
+    controls = _NoControls()
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         return list(text.encode())
@@ -62,4 +77,5 @@ def fake_text() -> TextModel:
         _tokens=tokens,
         _chat=ChatTemplates({"default": _CHATML}, {}),
         _detokenizers=Detokenizers(tokens),
+        _prompts=Prompts(tokens),
     )

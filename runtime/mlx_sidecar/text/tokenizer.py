@@ -15,12 +15,14 @@ from typing import Any
 
 from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
+from mlx_sidecar.text.escape import Chat, escaped_chat
 from mlx_sidecar.text.files import ModelFiles
+from mlx_sidecar.text.prompts import Prompts
 from mlx_sidecar.text.special import complete
 from mlx_sidecar.text.special_stops import SpecialStops, special_stops
 from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.token_texts import TokenTexts
-from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer
+from mlx_sidecar.text.tokens import Encoder, FastTokens, read_tokenizer
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
 # Token ids are 32 bits wide in the tokenizers library.
@@ -46,9 +48,10 @@ class TextModel:
     special_tokens: Mapping[str, str]
     special_ids: frozenset[int]
     token_texts: Mapping[int, str]
-    _tokens: Tokens
+    _tokens: Encoder
     _chat: ChatTemplates | None
     _detokenizers: Detokenizers
+    _prompts: Prompts
 
     @classmethod
     def load(cls, path: Path, name: str | None = None, *, trust_remote_code: bool = False) -> TextModel:
@@ -70,7 +73,7 @@ class TextModel:
         return cls._of(files, *load_slow(files, trust_remote_code=trust_remote_code))
 
     @classmethod
-    def _of(cls, files: ModelFiles, tokens: Tokens, special_tokens: Mapping[str, str]) -> TextModel:
+    def _of(cls, files: ModelFiles, tokens: Encoder, special_tokens: Mapping[str, str]) -> TextModel:
         eos = {tokens.token_id(special_tokens["eos_token"])} if "eos_token" in special_tokens else set()
         size = files.config_value("vocab_size")
         return cls(
@@ -86,6 +89,7 @@ class TextModel:
             _tokens=tokens,
             _chat=ChatTemplates(files.templates, special_tokens) if files.templates else None,
             _detokenizers=Detokenizers(tokens),
+            _prompts=Prompts(tokens),
         )
 
     @property
@@ -99,6 +103,36 @@ class TextModel:
         ``add_special=False``.
         """
         return self._tokens.encode(text, add_special)
+
+    def encode_prompt(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
+        """Tokens of a prompt, which has no second BOS if its text begins with one.
+
+        ``escape``: nothing of the text becomes a control token. Raises UnsupportedParameter naming ``escape_special``
+        where the tokenizer does not allow that.
+        """
+        return self._prompts.encode(text, add_special, escape)
+
+    def escaped_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> Chat:
+        """Text and tokens of a chat in which nothing of messages, tools and variables becomes a control token.
+
+        Renders several times. Raises what ``render`` and ``encode_prompt`` raise.
+        """
+        given = {"messages": messages, "tools": tools, "template_args": template_args}
+
+        def render(given: Mapping[str, Any]) -> str:
+            return self.render(given["messages"], given["tools"], add_generation_prompt, given["template_args"])
+
+        controls = self._tokens.controls
+        if controls is None:
+            because = "the model's tokenizer is not of the tokenizers library"
+            raise UnsupportedParameter("escape_special", because=because)
+        return escaped_chat(given, render, controls)
 
     def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         """Text of ``tokens``; ids that stand for nothing give nothing.

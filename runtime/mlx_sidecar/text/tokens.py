@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlx_sidecar.text.controls import Controls, ControlTokens
 from mlx_sidecar.text.decoding import ByteLevel, Pieces, family
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
@@ -46,6 +48,15 @@ class Tokens(Protocol):
         ...
 
 
+class Encoder(Tokens, Protocol):
+    """A tokenizer that encodes prompts and chats."""
+
+    @property
+    def controls(self) -> ControlTokens | None:
+        """Its control tokens; None if only the tokenizer itself can tell."""
+        ...
+
+
 class FastTokens:
     """A tokenizer of the tokenizers library."""
 
@@ -61,6 +72,10 @@ class FastTokens:
         added = tokenizer.get_added_tokens_decoder()
         self.special = frozenset(token for token, description in added.items() if description.special)
         self.family = family(_description(tokenizer))
+
+    @cached_property
+    def controls(self) -> ControlTokens:
+        return Controls(self._tokenizer)
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         # A batch of one: `encode` would hold the GIL all the while, and with it the event loop. "Fast" leaves out

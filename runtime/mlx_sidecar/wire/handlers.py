@@ -50,7 +50,7 @@ from ..streams.registry import Streams
 from .context import RequestContext
 from .large import object_json
 from .offload import off_loop
-from .prompt import chat_text
+from .prompt import chat
 
 HealthStatus = Literal["ok", "starting", "degraded", "failed"]
 
@@ -102,17 +102,15 @@ class Handlers:
 
     async def tokenize(self, context: RequestContext, params: TokenizeParams) -> bytes:
         text = await self._catalog.text(params.model)
-        tokens = await off_loop(text.encode, params.text, params.add_special)
+        tokens = await off_loop(text.encode_prompt, params.text, params.add_special, params.escape_special)
         pieces = await off_loop(text.pieces, tokens) if params.pieces else None
         return await off_loop(object_json, {"tokens": tokens, "count": len(tokens), "pieces": pieces})
 
     async def render(self, context: RequestContext, params: RenderParams) -> bytes:
         text = await self._catalog.text(params.model)
-        rendered = await chat_text(
-            text, params.messages, params.tools, params.add_generation_prompt, params.template_args
-        )
-        tokens = await off_loop(text.encode, rendered, False)
-        return await off_loop(object_json, {"text": rendered, "tokens": tokens})
+        how = (params.messages, params.tools, params.add_generation_prompt, params.template_args)
+        rendered = await chat(text, *how, escape=params.escape_special)
+        return await off_loop(object_json, {"text": rendered.text, "tokens": rendered.tokens})
 
     def stream_cancel(self, context: RequestContext, params: StreamCancelParams) -> EmptyResult:
         self._streams.cancel(params.stream)

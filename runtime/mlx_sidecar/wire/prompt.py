@@ -14,6 +14,7 @@ from mlx_sidecar_protocol.generate import CacheExplanation, Message, Prompted
 
 from ..streams.stream import Ending, Stream
 from ..text.budget import TooLong
+from ..text.escape import Chat
 from ..text.tokenizer import TextModel
 from .large import SLICE
 from .offload import off_loop
@@ -42,9 +43,37 @@ async def _tokens(text: TextModel, params: Prompted, add_generation_prompt: bool
         return params.tokens
     if params.messages is not None:
         how = (params.messages, params.tools, add_generation_prompt, params.template_args)
-        return await off_loop(text.encode, await chat_text(text, *how), False)
+        return (await chat(text, *how, escape=params.escape_special)).tokens
     assert params.prompt is not None
-    return await off_loop(text.encode, params.prompt, True)
+    return await off_loop(text.encode_prompt, params.prompt, True, params.escape_special)
+
+
+async def chat(
+    text: TextModel,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] | None,
+    add_generation_prompt: bool,
+    template_args: Mapping[str, Any] | None,
+    *,
+    escape: bool,
+) -> Chat:
+    """A chat under the model's template as text and tokens. ``escape``: nothing the host gave is a control token."""
+    how = (messages, tools, add_generation_prompt, template_args)
+    if escape:  # it renders with the whole budget: not here
+        return await asyncio.get_running_loop().run_in_executor(_LONG_CHATS, _escaped, text, *how)
+    rendered = await chat_text(text, *how)
+    return Chat(rendered, await off_loop(text.encode, rendered, False))
+
+
+def _escaped(
+    text: TextModel,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] | None,
+    add_generation_prompt: bool,
+    template_args: Mapping[str, Any] | None,
+) -> Chat:
+    plain = [message.for_template() for message in messages]
+    return text.escaped_chat(plain, tools, add_generation_prompt, template_args or {})
 
 
 async def chat_text(
