@@ -64,7 +64,7 @@ def test_parameters_by_position_come_in_the_order_of_the_fields() -> None:
     assert locations(TokenizeParams, ["pocket", 3]) == [["text"]]
 
 
-@pytest.mark.parametrize("params", [["pocket", "a", True, True, 5], "Hello", 3, True])
+@pytest.mark.parametrize("params", [["pocket", "a", True, True, False, 5], "Hello", 3, True])
 def test_what_cannot_be_parameters_is_refused(params: object) -> None:
     assert locations(TokenizeParams, params) == [[]]
 

@@ -107,6 +107,12 @@ class _Breaks:
             raise RuntimeError("push_many")
         return bytes(tokens).decode()
 
+    def push(self, token: int) -> str:
+        return self.push_many([token])
+
+    def pending(self) -> str:
+        return ""
+
     def finish(self) -> str:
         raise RuntimeError("finish")
 

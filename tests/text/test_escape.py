@@ -68,7 +68,7 @@ def whole_words() -> tuple[Tokenizer, dict[str, Any]]:
 def first_only() -> tuple[Tokenizer, dict[str, Any]]:
     """As Mistral's later ones: a space before the first word of the text, none behind a control token."""
     tokenizer, config = KINDS["llama_like"]()
-    tokenizer.normalizer = None  # type: ignore[assignment]
+    tokenizer.normalizer = None
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.add_tokens([AddedToken("[INST]", special=True, rstrip=True), AddedToken("[/INST]", lstrip=True)])
     return tokenizer, config

@@ -348,10 +348,6 @@ export interface GenerateParams {
   } | null;
   tokens?: number[] | null;
   /**
-   * text of prompt and messages never becomes a control token
-   */
-  escape_special?: boolean | null;
-  /**
    * turns deltas on, under this name
    */
   stream?: string | number | null;
@@ -405,10 +401,6 @@ export interface GenerateParams {
   stop_tokens?: number[] | null;
   ignore_eos?: boolean | null;
   /**
-   * false: special tokens stand in the text
-   */
-  skip_special?: boolean | null;
-  /**
    * report log probabilities, with how many alternatives for each token
    */
   logprobs?: number | null;
@@ -421,6 +413,14 @@ export interface GenerateParams {
    * tell where the prompt left the nearest one that is known
    */
   explain_cache?: boolean | null;
+  /**
+   * false: special tokens stand in the text
+   */
+  skip_special?: boolean | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * One message of a chat, as the model's template will see it.
@@ -616,10 +616,6 @@ export interface CacheWarmParams {
   } | null;
   tokens?: number[] | null;
   /**
-   * text of prompt and messages never becomes a control token
-   */
-  escape_special?: boolean | null;
-  /**
    * with messages: whether the template opens an answer; turns that follow do not have it
    */
   add_generation_prompt?: boolean | null;
@@ -628,6 +624,10 @@ export interface CacheWarmParams {
    * from the arrival of the request; then it is answered with deadline_passed
    */
   deadline_s?: number | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Write what is cached of a conversation to a file.
@@ -656,13 +656,13 @@ export interface CacheExportParams {
   } | null;
   tokens?: number[] | null;
   /**
-   * text of prompt and messages never becomes a control token
-   */
-  escape_special?: boolean | null;
-  /**
    * with messages: whether the template opens an answer; turns that follow do not have it
    */
   add_generation_prompt?: boolean | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Take in what cache/export wrote.

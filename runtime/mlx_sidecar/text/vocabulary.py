@@ -31,7 +31,8 @@ def without_texts(tokenizer: Tokenizer, texts: Collection[str]) -> Model:
     if "merges" in model:
         prefix = model.get("continuing_subword_prefix") or ""
         model["merges"] = [merge for merge in map(_pair, model["merges"]) if not _made(*merge, prefix) & names.keys()]
-    return Other.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model})).model
+    rewritten: Model = Other.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model})).model
+    return rewritten
 
 
 def _pair(merge: Any) -> tuple[str, str]:

@@ -43,9 +43,9 @@ async def _tokens(text: TextModel, params: Prompted, add_generation_prompt: bool
         return params.tokens
     if params.messages is not None:
         how = (params.messages, params.tools, add_generation_prompt, params.template_args)
-        return (await chat(text, *how, escape=params.escape_special)).tokens
+        return (await chat(text, *how, escape=params.escapes)).tokens
     assert params.prompt is not None
-    return await off_loop(text.encode_prompt, params.prompt, True, params.escape_special)
+    return await off_loop(text.encode_prompt, params.prompt, True, params.escapes)
 
 
 async def chat(
