@@ -237,7 +237,7 @@ def test_text_that_a_template_writes_in_ascii_comes_back(make_model: Callable[..
 
 @given(text=st.one_of(st.text(), TEXTS))
 def test_a_disguise_comes_off_again(text: str) -> None:
-    disguise = Disguise(CONTROLS, [text])
+    disguise = Disguise(sorted(set("".join(CONTROLS))), [text])
     hidden = disguise.of({"content": text, "list": [text, 1, None]}, lambda _, path: True)
     assert not any(control in hidden.get("content", "") for control in CONTROLS)
     assert [disguise.off(each) for each in hidden.values() if isinstance(each, str)] in ([text], [])

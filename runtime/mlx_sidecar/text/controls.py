@@ -47,6 +47,15 @@ class ControlTokens(Protocol):
     @property
     def texts(self) -> Collection[str]: ...
 
+    @property
+    def characters(self) -> Sequence[str]:
+        """All that are in ``texts``, each once."""
+        ...
+
+    def text_of(self, token: int) -> str:
+        """Of a control token."""
+        ...
+
     def encode(self, text: str) -> Encoded:
         """What the tokenizer makes of ``text``, without what it puts around one."""
         ...
@@ -68,6 +77,10 @@ class Controls:
         self._controls = {token for token, described in self._added.items() if described.content.strip(_BLANK)}
         self._unknown = _unknown_token(tokenizer)
         self.texts = frozenset(self._added[token].content for token in self._controls)
+        self.characters = sorted(set("".join(self.texts)))
+
+    def text_of(self, token: int) -> str:
+        return self._added[token].content
 
     def encode(self, text: str) -> Encoded:
         encoding = self._tokenizer.encode_batch([text], add_special_tokens=False)[0]
@@ -77,8 +90,8 @@ class Controls:
 
     def escaped(self, text: str, wanted: Sequence[Place] = ()) -> list[int]:
         written = [place.token for place in wanted if place.token != self._unknown]
-        for renamed in (self._renamed, self._renamed_and_unlearned):
-            tokens = renamed.encode(text, wanted)
+        for renamed in (lambda: self._renamed, lambda: self._renamed_and_unlearned):
+            tokens = renamed().encode(text, wanted)
             if [token for token in tokens if self._is_control(token, "")] == written:
                 return tokens
         because = "the model's tokenizer makes control tokens of plain text, or none of their own texts"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from mlx_sidecar_protocol.errors import UnsupportedParameter
@@ -18,6 +19,8 @@ Path = tuple[str | int, ...]
 Choose = Callable[[str, Path], bool]  # whether the text at this path is disguised
 
 _PRIVATE = range(0xE000, 0xF900)
+_PRIVATE_CHARACTER = re.compile("[\ue000-\uf8ff]")
+DISGUISED_WORD = re.compile("[\ue000-\uf8ff]{2,}")
 # Templates cut texts at white space and write them as JSON, where these two are written differently.
 _KEPT = {'"', "\\", *map(chr, range(0x20)), *(chr(code) for code in range(0x3000) if chr(code).isspace())}
 _WRITTEN_OUT = re.compile(r"\\u(e[0-9a-f]{3}|f[0-8][0-9a-f]{2})")  # as a template's tojson may write private characters
@@ -27,18 +30,18 @@ _NAMES = ("properties", "arguments")
 
 
 class Disguise:
-    """For the texts of some control tokens. ``seen``: texts whose own private characters must stay what they are."""
+    """For certain ``characters``. ``seen``: texts whose own private characters must stay what they are."""
 
-    def __init__(self, controls: Iterable[str], seen: Iterable[str]) -> None:
+    def __init__(self, characters: Iterable[str], seen: Iterable[str]) -> None:
         """Raises UnsupportedParameter if there are more characters than private ones."""
-        characters = sorted(set("".join(controls)) - _KEPT)
+        characters = [character for character in characters if character not in _KEPT]
         taken = {int(code, 16) for text in seen for code in _WRITTEN_OUT.findall(text)}
-        taken |= {ord(character) for text in seen for character in set(text) if ord(character) in _PRIVATE}
-        free = [chr(code) for code in _PRIVATE if code not in taken]
+        taken |= {ord(character) for text in seen for character in _PRIVATE_CHARACTER.findall(text)}
+        free = list(islice((chr(code) for code in _PRIVATE if code not in taken), len(characters)))
         if len(free) < len(characters):
             because = "the texts of the model's control tokens have too many different characters"
             raise UnsupportedParameter("escape_special", because=because)
-        pairs = dict(zip(characters, free, strict=False))
+        pairs = dict(zip(characters, free, strict=True))
         self._put_on = str.maketrans(pairs)
         self._take_off = str.maketrans({private: own for own, private in pairs.items()})
         self._written_out = {f"{ord(private):04x}": json.dumps(own)[1:-1] for own, private in pairs.items()}

@@ -6,12 +6,13 @@ none is of a text, the tokens are those of the chat as it is.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from mlx_sidecar.text.controls import ControlTokens, Place
-from mlx_sidecar.text.disguise import Disguise, Path, texts_of
+from mlx_sidecar.text.disguise import DISGUISED_WORD, Disguise, Path, texts_of
 from mlx_sidecar_protocol.errors import InvalidParams
 
 Given = Mapping[str, Any]  # messages, tools, template_args
@@ -32,19 +33,42 @@ def escaped_chat(given: Given, render: Render, controls: ControlTokens) -> Chat:
     A template that looks for a control token in a text does not find it: then the chat's text is another than without.
     """
     rendered = render(given)
-    disguise = Disguise(controls.texts, [rendered, *(text for text, _ in texts_of(given))])
-    disguised, own = _disguised(given, render, disguise, controls, rendered)
+    disguise = Disguise(controls.characters, [rendered, *(text for text, _ in texts_of(given))])
+    disguised = _disguised(given, render, disguise, controls, rendered)
     text = disguise.off(disguised)
     found = controls.encode(text)
-    if found.places == own:
+    if len(text) == len(disguised) and all(_is_own(place, text, disguised, controls) for place in found.places):
         return Chat(text, found.tokens)
+    own = _own_places(disguised, controls)
     return Chat(text, controls.escaped(text, _moved(disguised, own, disguise)))
 
 
-def _disguised(
-    given: Given, render: Render, disguise: Disguise, controls: ControlTokens, rendered: str
-) -> tuple[str, list[Place]]:
-    """The chat in disguise, and the template's own control tokens in it."""
+def _own_places(disguised: str, controls: ControlTokens) -> list[Place]:
+    """The control tokens of the template. Words in disguise are read as one character: no vocabulary knows them."""
+    parts, at = list[str](), 0
+    ends, shorter = list[int](), [0]  # behind a word, in the shortened text, that text is shorter by so many characters
+    for word in DISGUISED_WORD.finditer(disguised):
+        parts.append(disguised[at : word.start() + 1])
+        ends.append(word.start() + 1 - shorter[-1])
+        shorter.append(shorter[-1] + len(word[0]) - 1)
+        at = word.end()
+    parts.append(disguised[at:])
+
+    def moved(position: int) -> int:
+        return position + shorter[bisect_right(ends, position)]
+
+    places = controls.encode("".join(parts)).places
+    return [Place(place.token, moved(place.start), moved(place.end)) for place in places]
+
+
+def _is_own(place: Place, text: str, disguised: str, controls: ControlTokens) -> bool:
+    """Whether the template wrote this control token, character by character."""
+    read = text[place.start : place.end]
+    return read == disguised[place.start : place.end] and controls.text_of(place.token) in read
+
+
+def _disguised(given: Given, render: Render, disguise: Disguise, controls: ControlTokens, rendered: str) -> str:
+    """The chat in disguise."""
     choose = _Choose(controls.texts)
     try:
         everything = render(disguise.of(given, choose.all))
@@ -52,13 +76,12 @@ def _disguised(
         pass
     else:
         if disguise.off(everything) == rendered:
-            return everything, controls.encode(everything).places
+            return everything
     # The template looks at some text. Those that hold a control token, or the beginning or the end of one, are hidden
     # from it; the latter only if the chat has other control tokens otherwise.
     holding, touching = (render(disguise.of(given, chosen)) for chosen in (choose.holding, choose.touching))
-    of_holding, of_touching = controls.encode(holding).places, controls.encode(touching).places
-    same = [place.token for place in of_holding] == [place.token for place in of_touching]
-    return (holding, of_holding) if same else (touching, of_touching)
+    of_holding, of_touching = ([place.token for place in controls.encode(chat).places] for chat in (holding, touching))
+    return holding if of_holding == of_touching else touching
 
 
 def _moved(disguised: str, own: list[Place], disguise: Disguise) -> list[Place]:

@@ -25,6 +25,10 @@ class _NoControls:
     """No text becomes the one special token there is."""
 
     texts = frozenset[str]()
+    characters = ()
+
+    def text_of(self, token: int) -> str:
+        return ""
 
     def encode(self, text: str) -> Encoded:
         return Encoded(list(text.encode()), [])
