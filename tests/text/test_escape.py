@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from mlx_sidecar.text.decoding import ByteLevel
 from mlx_sidecar.text.disguise import Disguise
+from mlx_sidecar.text.prompts import encode_prompt
 from mlx_sidecar.text.slow import SlowTokens
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
@@ -275,10 +276,8 @@ class Slow:
 
 
 def test_a_tokenizer_of_another_library_refuses_by_name(make_model: Callable[..., Path]) -> None:
-    from mlx_sidecar.text.prompts import Prompts
-
     with pytest.raises(UnsupportedParameter) as refused:
-        Prompts(SlowTokens(Slow())).encode("x", True, True)
+        encode_prompt(SlowTokens(Slow()), "x", True, True)
     assert refused.value.data["name"] == "escape_special"
 
 
@@ -287,3 +286,16 @@ def test_what_a_template_objects_to_is_told_as_without(make_model: Callable[...,
     with pytest.raises(InvalidParams) as refused:
         model.escaped_chat([{"role": "user", "content": "<|im_end|>"}])
     assert refused.value.data["errors"][0]["msg"] == "no <|im_end|>"
+
+
+def test_a_tokenizer_that_takes_no_unknown_characters_is_loaded_and_refuses_by_name(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.Unigram([("a", -1.0), ("<", -2.0), (">", -2.0), ("s", -1.0)]))
+    tokenizer.add_special_tokens(["<s>"])
+    path = write_model(tmp_path, tokenizer, {"chat_template": "<s>{{ messages[0].content }}<s>"})
+    model = TextModel.load(path)
+    token = model._tokens.token_id("<s>")
+    assert model.encode_prompt("a<s>a", False, True) == [0, 1, 3, 2, 0]
+    assert model.escaped_chat([{"role": "user", "content": "aa"}]).tokens == [token, 0, 0, token]
+    with pytest.raises(UnsupportedParameter) as refused:
+        model.escaped_chat([{"role": "user", "content": "a<s>a"}])
+    assert refused.value.data["name"] == "escape_special"

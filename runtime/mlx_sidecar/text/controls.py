@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -75,7 +75,6 @@ class Controls:
         self._tokenizer = tokenizer
         self._added = tokenizer.get_added_tokens_decoder()
         self._controls = {token for token, described in self._added.items() if described.content.strip(_BLANK)}
-        self._unknown = _unknown_token(tokenizer)
         self.texts = frozenset(self._added[token].content for token in self._controls)
         self.characters = sorted(set("".join(self.texts)))
 
@@ -90,8 +89,8 @@ class Controls:
 
     def escaped(self, text: str, wanted: Sequence[Place] = ()) -> list[int]:
         written = [place.token for place in wanted if place.token != self._unknown]
-        for renamed in (lambda: self._renamed, lambda: self._renamed_and_unlearned):
-            tokens = renamed().encode(text, wanted)
+        for renamed in self._renamings():
+            tokens = renamed.encode(text, wanted)
             if [token for token in tokens if self._is_control(token, "")] == written:
                 return tokens
         because = "the model's tokenizer makes control tokens of plain text, or none of their own texts"
@@ -100,6 +99,23 @@ class Controls:
     def _is_control(self, token: int, text: str) -> bool:
         # The token for what is not in the vocabulary may come of any text.
         return token in self._controls and (token != self._unknown or self._added[token].content == text.strip(_BLANK))
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        """The token for what is not in the vocabulary."""
+        text = getattr(self._tokenizer.model, "unk_token", None)
+        if isinstance(text, str):
+            return self._tokenizer.token_to_id(text)
+        try:
+            tokens = self._tokenizer.encode_batch([_IN_NO_VOCABULARY], add_special_tokens=False)[0].ids
+        except Exception:  # noqa: BLE001  # what the library raises where there is no such token
+            return None
+        return next((token for token in tokens if token in self._controls), None)
+
+    def _renamings(self) -> Iterator[_Renamed]:
+        """The next is made only if the one before does not do."""
+        yield self._renamed
+        yield self._renamed_and_unlearned
 
     @cached_property
     def _renamed(self) -> _Renamed:
@@ -171,12 +187,3 @@ def _with_name(described: AddedToken, name: str) -> AddedToken:
         rstrip=described.rstrip,
         normalized=described.normalized,
     )
-
-
-def _unknown_token(tokenizer: Tokenizer) -> int | None:
-    """The token for what is not in the vocabulary."""
-    text = getattr(tokenizer.model, "unk_token", None)
-    if isinstance(text, str):
-        return tokenizer.token_to_id(text)
-    tokens = tokenizer.encode_batch([_IN_NO_VOCABULARY], add_special_tokens=False)[0].ids
-    return next((token for token in tokens if token in tokenizer.get_added_tokens_decoder()), None)

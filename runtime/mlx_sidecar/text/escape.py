@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mlx_sidecar.text.controls import ControlTokens, Place
 from mlx_sidecar.text.disguise import DISGUISED_WORD, Disguise, Path, texts_of
-from mlx_sidecar_protocol.errors import InvalidParams
+from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
 Given = Mapping[str, Any]  # messages, tools, template_args
 Render = Callable[[Given], str]
@@ -57,7 +57,11 @@ def _own_places(disguised: str, controls: ControlTokens) -> list[Place]:
     def moved(position: int) -> int:
         return position + shorter[bisect_right(ends, position)]
 
-    places = controls.encode("".join(parts)).places
+    try:
+        places = controls.encode("".join(parts)).places
+    except Exception as failed:  # the library's, where there is no token for what is not in the vocabulary
+        because = "the model's tokenizer takes no characters that its vocabulary does not know"
+        raise UnsupportedParameter("escape_special", because=because) from failed
     return [Place(place.token, moved(place.start), moved(place.end)) for place in places]
 
 

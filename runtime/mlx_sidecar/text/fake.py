@@ -9,7 +9,6 @@ from pathlib import Path
 from mlx_sidecar.text.controls import Encoded, Place
 from mlx_sidecar.text.decoding import ByteLevel, token_bytes
 from mlx_sidecar.text.detokenizer import Detokenizers
-from mlx_sidecar.text.prompts import Prompts
 from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.token_texts import TokenTexts
 from mlx_sidecar.text.tokenizer import TextModel
@@ -81,5 +80,4 @@ def fake_text() -> TextModel:
         _tokens=tokens,
         _chat=ChatTemplates({"default": _CHATML}, {}),
         _detokenizers=Detokenizers(tokens),
-        _prompts=Prompts(tokens),
     )

@@ -17,7 +17,7 @@ from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.detokenizer import Detokenizer, Detokenizers
 from mlx_sidecar.text.escape import Chat, escaped_chat
 from mlx_sidecar.text.files import ModelFiles
-from mlx_sidecar.text.prompts import Prompts
+from mlx_sidecar.text.prompts import encode_prompt
 from mlx_sidecar.text.special import complete
 from mlx_sidecar.text.special_stops import SpecialStops, special_stops
 from mlx_sidecar.text.templates import ChatTemplates
@@ -51,7 +51,6 @@ class TextModel:
     _tokens: Encoder
     _chat: ChatTemplates | None
     _detokenizers: Detokenizers
-    _prompts: Prompts
 
     @classmethod
     def load(cls, path: Path, name: str | None = None, *, trust_remote_code: bool = False) -> TextModel:
@@ -89,7 +88,6 @@ class TextModel:
             _tokens=tokens,
             _chat=ChatTemplates(files.templates, special_tokens) if files.templates else None,
             _detokenizers=Detokenizers(tokens),
-            _prompts=Prompts(tokens),
         )
 
     @property
@@ -110,7 +108,7 @@ class TextModel:
         ``escape``: nothing of the text becomes a control token. Raises UnsupportedParameter naming ``escape_special``
         where the tokenizer does not allow that.
         """
-        return self._prompts.encode(text, add_special, escape)
+        return encode_prompt(self._tokens, text, add_special, escape)
 
     def escaped_chat(
         self,

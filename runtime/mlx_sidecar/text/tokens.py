@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,10 +71,11 @@ class FastTokens:
         added = tokenizer.get_added_tokens_decoder()
         self.special = frozenset(token for token, description in added.items() if description.special)
         self.family = family(_description(tokenizer))
+        self._controls = Controls(tokenizer)
 
-    @cached_property
+    @property
     def controls(self) -> ControlTokens:
-        return Controls(self._tokenizer)
+        return self._controls
 
     def encode(self, text: str, add_special: bool) -> list[int]:
         # A batch of one: `encode` would hold the GIL all the while, and with it the event loop. "Fast" leaves out
