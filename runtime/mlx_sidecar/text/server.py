@@ -103,7 +103,7 @@ class TextServer:
 
     def _encode(self, message: Encode) -> Encoded:
         model = self._model(message)
-        tokens = model.encode(message.text, message.add_special)
+        tokens = model.encode_prompt(message.text, message.add_special, message.escape)
         return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
 
     def _decode(self, message: Decode) -> Decoded:
@@ -114,10 +114,9 @@ class TextServer:
 
     def _render(self, message: RenderChat) -> RenderedChat:
         model = self._model(message)
-        rendered = model.render(**json.loads(message.chat))
-        tokens = packed(model.encode(rendered.text, add_special=False))
+        rendered, tokens = model.chat(**json.loads(message.chat))
         warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
-        return RenderedChat(message.op, tokens, rendered.text if message.want_text else None, warnings)
+        return RenderedChat(message.op, packed(tokens), rendered.text if message.want_text else None, warnings)
 
     def _explain(self, message: ExplainMiss) -> Explained:
         from .explain import Given, explain  # brings the contract's models, which nothing else here needs
