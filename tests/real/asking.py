@@ -9,12 +9,8 @@ from tests.support.sidecar import Frame, Sidecar
 QUESTIONS = [
     "What is the capital of France?",
     "Count from one to five.",
-    "Name three fruits.",
     "Write one line of Python that prints hello.",
-    "Is water wet? Answer yes or no.",
-    "What comes after Tuesday?",
     "Translate 'good morning' into French.",
-    "What is 2 + 2?",
 ]
 
 

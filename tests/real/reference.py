@@ -16,7 +16,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import real_model
 
@@ -94,8 +94,9 @@ def _steps(model: Any, prompt: list[int]) -> list[Step]:
     steps = []
     for token, logprobs in generate_step(mx.array(prompt), model, max_tokens=TOKENS):
         exact = logprobs.astype(mx.float32)
-        best = mx.argsort(-exact)[:ALTERNATIVES].tolist()
-        steps.append(Step(int(token), exact[token].item(), [(other, exact[other].item()) for other in best]))
+        best = cast("list[int]", mx.argsort(-exact)[:ALTERNATIVES].tolist())
+        values = cast("list[float]", exact[mx.array([token, *best])].tolist())
+        steps.append(Step(int(token), values[0], list(zip(best, values[1:], strict=True))))
     return steps
 
 

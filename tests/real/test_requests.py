@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.support.sidecar import Sidecar
+from tests.support.sidecar import Frame, Sidecar
 
 from .asking import QUESTIONS, alone, chat, said, together
 
 pytestmark = pytest.mark.real
+
+SEEDS = (1, 1, 2, 3)
 
 
 def test_a_chat_is_answered(real_sidecar: Sidecar, model: Path) -> None:
@@ -32,18 +36,24 @@ def test_a_prompt_is_gone_on_with(real_sidecar: Sidecar, model: Path) -> None:
     assert (result["finish_reason"], result["usage"]["completion_tokens"]) == ("length", 3)
 
 
-def test_eight_chats_at_once_are_answered_as_each_alone(real_sidecar: Sidecar, model: Path) -> None:
+@pytest.fixture(scope="module")
+def eight(real_sidecar: Sidecar, model: Path) -> tuple[list[Frame], list[Frame]]:
+    """Eight chats at once, half of them sampled, and the same eight one by one."""
     requests = [chat(question, max_tokens=4) for question in QUESTIONS]
-    assert said(together(real_sidecar, str(model), requests)) == said(alone(real_sidecar, str(model), requests))
+    sampled = [chat(QUESTIONS[0], max_tokens=4, temperature=0.9, top_p=0.95, seed=seed) for seed in SEEDS]
+    requests = [*requests, *sampled]
+    return together(real_sidecar, str(model), requests), alone(real_sidecar, str(model), requests)
 
 
-def test_a_seed_gives_the_same_text_alone_and_among_others(real_sidecar: Sidecar, model: Path) -> None:
-    sampled = [chat(QUESTIONS[0], temperature=0.9, top_p=0.95, seed=seed, max_tokens=5) for seed in (1, 1, 2)]
-    others = [chat(question, temperature=1.2, top_k=40, max_tokens=5) for question in QUESTIONS[1:4]]
-    among_others = together(real_sidecar, str(model), [*sampled, *others])[: len(sampled)]
-    first, again, other = said(among_others)
-    assert first == again != other
-    assert said(among_others) == said(alone(real_sidecar, str(model), sampled))
+def test_eight_chats_at_once_are_answered_as_each_alone(eight: tuple[list[Frame], list[Frame]]) -> None:
+    at_once, one_by_one = eight
+    assert said(at_once) == said(one_by_one)
+
+
+def test_a_seed_gives_the_same_text_each_time_and_another_seed_another(eight: tuple[list[Frame], list[Frame]]) -> None:
+    first, again, other, _ = said(eight[0])[-len(SEEDS) :]
+    assert first == again
+    assert first != other
 
 
 def test_the_next_turn_of_a_chat_is_computed_from_what_is_known_and_answered_as_if_nothing_was(
@@ -73,17 +83,29 @@ def test_a_stop_string_ends_the_text_before_it_wherever_tokens_are_cut(
 
 
 def test_an_engine_killed_in_the_middle_costs_a_pause_and_no_token(real_sidecar: Sidecar, model: Path) -> None:
-    greedy = {"model": str(model), **chat(QUESTIONS[3], max_tokens=8)}
-    sampled = {"model": str(model), **chat(QUESTIONS[3], max_tokens=8, temperature=0.9, seed=5)}
-    undisturbed = [real_sidecar.call("generate", params) for params in (greedy, sampled)]
-    ids = [
-        real_sidecar.request("generate", {**params, "stream": f"s{n}"}) for n, params in enumerate((greedy, sampled))
-    ]
-    for n in range(len(ids)):
-        real_sidecar.notification("stream/delta", stream=f"s{n}", seq=1)
-    os.kill(real_sidecar.call("stats")["engine"]["pid"], signal.SIGKILL)
-    results = [real_sidecar.result(id_) for id_ in ids]
+    greedy = chat(QUESTIONS[2])
+    sampled = chat(QUESTIONS[2], temperature=0.9, seed=5)
+    undisturbed = together(real_sidecar, str(model), [greedy, sampled])
+    pid = real_sidecar.call("stats")["engine"]["pid"]
+    # The window holds the stream in its middle until the engine is gone.
+    streamed = real_sidecar.request("generate", {"model": str(model), **greedy, "stream": "s", "window": 1})
+    silent = real_sidecar.request("generate", {"model": str(model), **sampled})
+    real_sidecar.notification("stream/delta", stream="s")
+    os.kill(pid, signal.SIGKILL)
+    real_sidecar.notification("stream/interrupted", stream="s")
+    acknowledge_all(real_sidecar, "s", streamed)
+    results = [real_sidecar.result(id_) for id_ in (streamed, silent)]
     assert said(results) == said(undisturbed)
-    for n, result in enumerate(results):
-        real_sidecar.notification("stream/interrupted", stream=f"s{n}")
-        assert "".join(delta["text"] for delta in real_sidecar.deltas(f"s{n}")) == result["text"]
+    assert "".join(delta["text"] for delta in real_sidecar.deltas("s")) == results[0]["text"]
+
+
+def acknowledge_all(process: Sidecar, stream: str, id_: int) -> None:
+    """Acknowledge each delta of ``stream`` as it comes, until the request ``id_`` is answered."""
+    for seq in count():
+        if "id" in process.wait_for(partial(is_answer_or_delta, id_, {"stream": stream, "seq": seq})):
+            return
+        process.call("stream/ack", {"stream": stream, "seq": seq})
+
+
+def is_answer_or_delta(id_: int, delta: Frame, frame: Frame) -> bool:
+    return frame.get("id") == id_ or delta.items() <= frame.get("params", {}).items()
