@@ -232,7 +232,7 @@ def make() -> None:
 def main() -> None:
     if is_made():
         return
-    print("fetching SmolLM2-135M, and making model directories of it")
+    print("fetching SmolLM2-135M, and making model directories of it", flush=True)
     try:
         make()
     except subprocess.CalledProcessError:

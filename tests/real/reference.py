@@ -115,7 +115,7 @@ def main() -> None:
     path = _path()
     if path.exists() or not real_model.is_made():
         return
-    print("computing what mlx-lm gives for the real model")
+    print("computing what mlx-lm gives for the real model", flush=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(compute()))
     for old in real_model.FOLDER.glob("reference-*.json"):

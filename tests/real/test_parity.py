@@ -21,7 +21,7 @@ LOADED: dict[str, dict[str, Any]] = {
     UNPACKED: {"model": str(real_model.MODEL_4BIT)},
     BFLOAT16: {"model": "as stored", "path": str(real_model.MODEL), "dtype": "bfloat16"},
 }
-# bfloat16 has three digits, and a logit of 20 an eighth between its neighbours.
+# Between a logit of 20 and its neighbour in bfloat16 lies an eighth.
 CLOSE = {FLOAT32: 1e-4, UNPACKED: 1e-4, BFLOAT16: 0.25}
 
 
@@ -42,6 +42,11 @@ def assert_equal(results: list[Frame], steps: list[list[Step]], close: float) ->
                 assert likeliest[token] == pytest.approx(expected[token], abs=close)
             # The last of them may have a neighbour that is as likely to within rounding.
             assert len(likeliest.keys() & expected.keys()) >= ALTERNATIVES - 1
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_no_token_of_the_prompts_is_so_near_another_that_rounding_decides(mlxlm: Reference, name: str) -> None:
+    assert min(step.margin for steps in mlxlm[name] for step in steps) >= 2 * CLOSE[name]
 
 
 @pytest.mark.parametrize("name", LOADED)
