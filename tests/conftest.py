@@ -12,4 +12,4 @@ settings.load_profile("steady")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on the real model come first: one worker gets them all in its first share, and loads the model once."""
-    items.sort(key=lambda item: "real" not in item.keywords)
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
