@@ -27,12 +27,13 @@ LOCKED := --no-deps --no-compile
 NATIVE_SOURCES := $(wildcard native/CMakeLists.txt native/src/* native/mlx_sidecar_native/*)
 
 .PHONY: demo test bench bench-serving faults native schemas wheels check lint mypy pyright contract clean setup setup-dev setup-clients
+.PHONY: setup-real
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup-dev
-	$(MAKE) --no-print-directory -j2 check setup-clients
+	$(MAKE) --no-print-directory -j2 check setup-clients setup-real
 	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 check: lint mypy pyright contract
@@ -81,6 +82,9 @@ setup: $(VENV)/.native
 setup-dev: setup $(VENV)/.dev
 setup-clients: setup-dev
 	@tools/setup_clients.sh
+# Behind the clients, whose Node it needs. Both look at what is there themselves.
+setup-real: setup-clients
+	@OPENBLAS_NUM_THREADS=1 tools/setup_real.sh
 
 $(VENV)/.made:
 	@python=$$(tools/find_python.sh "$(PYTHON)") || exit 1; \

@@ -10,7 +10,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from .host import Host, SidecarError, SidecarGone
 
-_notes = Console(stderr=True, highlight=False)
+_notes = Console(stderr=True, highlight=False, emoji=False)
+# What a terminal obeys instead of showing it, but for tabs and line feeds.
+_CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 def chat(model: str, system: str | None, sampling: dict[str, Any], options: list[str]) -> int:
@@ -28,11 +30,11 @@ def chat(model: str, system: str | None, sampling: dict[str, Any], options: list
                     result = answer(host, {"model": model, "messages": messages, **sampling})
                 except SidecarError as error:
                     messages.pop()
-                    _notes.print(f"[red]{error}[/red]")
+                    _complain(error)
                     continue
                 messages.append({"role": "assistant", "content": result["text"]})
     except (SidecarError, SidecarGone) as error:
-        _notes.print(f"[red]{error}[/red]")
+        _complain(error)
         return 1
     return 0
 
@@ -45,21 +47,22 @@ def generate(model: str, prompt: str, as_chat: bool, sampling: dict[str, Any], o
             load(host, model)
             result = answer(host, {"model": model, **source, **sampling})
     except (SidecarError, SidecarGone) as error:
-        _notes.print(f"[red]{error}[/red]")
+        _complain(error)
         return 1
     return 0 if result["finish_reason"] in ("stop", "length") else 1
 
 
 def load(host: Host, model: str) -> dict[str, Any]:
     """Load ``model`` under a progress bar, with the sidecar's own ``progress`` notifications."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=_notes, transient=not _notes.is_terminal) as bar:
-        task = bar.add_task(f"loading {model}", total=None)
+        name = _harmless(model)
+        task = bar.add_task(f"loading {name}", total=None)
 
         def on_progress(method: str, params: dict[str, Any]) -> None:
             if method == "progress":
                 total = params.get("total_bytes")
-                bar.update(task, description=f"{params['stage']} {model}", completed=params["done_bytes"], total=total)
+                bar.update(task, description=f"{params['stage']} {name}", completed=params["done_bytes"], total=total)
 
         host.on_notification = on_progress
         try:
@@ -67,7 +70,7 @@ def load(host: Host, model: str) -> dict[str, Any]:
         finally:
             host.on_notification = None
         size = card["memory_bytes"]
-        bar.update(task, description=f"loaded {model}", total=size, completed=size)
+        bar.update(task, description=f"loaded {name}", total=size, completed=size)
     return card
 
 
@@ -75,7 +78,7 @@ def answer(host: Host, params: dict[str, Any]) -> dict[str, Any]:
     """Stream one answer to stdout, then its figures to stderr."""
 
     def show(delta: dict[str, Any]) -> None:
-        sys.stdout.write(delta["text"])
+        sys.stdout.write(_harmless(delta["text"]) if sys.stdout.isatty() else delta["text"])
         sys.stdout.flush()
 
     result = host.generate(params, show)
@@ -89,8 +92,18 @@ def answer(host: Host, params: dict[str, Any]) -> dict[str, Any]:
         figures.append(f"{usage['completion_tokens'] / timing['decode_s']:.0f} tokens/s")
     _notes.print(f"[dim]{' · '.join(figures)}[/dim]")
     if "error" in result:
-        _notes.print(f"[red]{result['error']['message']}[/red]")
+        _complain(result["error"]["message"])
     return result
+
+
+def _complain(error: object) -> None:
+    """Say ``error`` in red: its text is no markup of ours, and may quote a path or a model's file."""
+    _notes.print(_harmless(str(error)), style="red", markup=False)
+
+
+def _harmless(text: str) -> str:
+    """``text`` with each character that could command a terminal replaced by U+FFFD."""
+    return text.translate(_CONTROLS)
 
 
 def _ask() -> str | None:

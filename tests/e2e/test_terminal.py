@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_1() -> None:
     assert done.returncode == 1
     assert "could not be loaded" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_path_is_told_letter_by_letter_whatever_rich_makes_of_such_text() -> None:
+    path = "/nowhere/[a]/[/b]/[bold]/:smile:"
+    command, wide = [*MLX_SIDECAR, "generate", path, "x"], {**os.environ, "COLUMNS": "1000"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, env=wide)
+    assert done.returncode == 1
+    assert f"no model '{path}'" in done.stderr
+
+
+def test_a_model_cannot_command_the_terminal_and_a_pipe_gets_what_it_said() -> None:
+    command = [*MLX_SIDECAR, "generate", "fake?text=%1B[2Jab%07", "x", "--engine", "fake"]
+    piped = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=PATIENCE_S)
+    assert piped.stdout == b"\x1b[2Jab\x07\n"
+    leader, terminal = os.openpty()
+    subprocess.run(command, stdout=terminal, stderr=subprocess.PIPE, cwd=ROOT, timeout=PATIENCE_S, check=True)
+    assert os.read(leader, 100).decode() == "\ufffd[2Jab\ufffd\r\n"
+    os.close(terminal)
+    os.close(leader)
 
 
 @pytest.mark.parametrize(
