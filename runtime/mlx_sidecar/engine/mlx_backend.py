@@ -83,6 +83,7 @@ class MlxBackend:
             vocabulary=vocabulary,
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
+            forward=forward.name,
         )
         prefixes = None
         if self._caching is not None and not forward.uncacheable:
