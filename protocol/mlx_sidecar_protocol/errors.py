@@ -209,7 +209,7 @@ class PoisonRequest(RpcError):
 
 
 class NonFiniteLogits(RpcError):
-    """The model failed at this text: what it computed of it is NaN or infinite. Most often half precision overflowed."""
+    """The model failed at this text: what it computed is NaN or infinite. The usual cause is half precision."""
 
     code, kind = -32006, "non_finite_logits"
 

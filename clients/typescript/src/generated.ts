@@ -926,6 +926,10 @@ export interface LoadResult {
    * how its arithmetic is done
    */
   policy?: string;
+  /**
+   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; a model runs in the first of these that gives it the logits of a sequence alone
+   */
+  forward?: "flat" | "merged" | "row_by_row";
   load_s: number;
 }
 export interface UnloadResult {
@@ -961,6 +965,10 @@ export interface ModelCard {
    * how its arithmetic is done
    */
   policy?: string;
+  /**
+   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; a model runs in the first of these that gives it the logits of a sequence alone
+   */
+  forward?: "flat" | "merged" | "row_by_row";
 }
 /**
  * The end of a generation. Written after the last delta; nothing of the stream follows.

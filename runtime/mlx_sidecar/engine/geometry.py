@@ -37,8 +37,8 @@ def probe(name: str, model: Any) -> Geometry:
 
     A model is run flat if its caches allow it, else merged: the first of these that gives the logits which the model
     gives a sequence alone, up to its own rounding. Else it is run row by row, which is mlx-lm's own way and cannot be
-    wrong. Raises ``ModelUnsupported`` if mlx-lm cannot run it with a cache, ``ModelLoadFailed`` where its logits are not
-    finite.
+    wrong. Raises ``ModelUnsupported`` if mlx-lm cannot run it with a cache, ``ModelLoadFailed`` where its logits are
+    not finite.
     """
     caches = make_prompt_cache(model)
     logits = model(mx.array([[0]]), cache=caches)

@@ -14,8 +14,8 @@ from ..cache.prefixes import NOTHING, Prefixes
 from ..link.messages import FinishReason, TokenLogprob
 from ..models.budget import out_of_memory
 from .batch import Event, StepFailed, Work
-from .faults import fault_of
 from .extents import sound
+from .faults import fault_of
 from .forward import Forward, Part
 from .sampler import Sampled, Sampler
 from .sequence import Sequence
