@@ -128,6 +128,7 @@ def make(name: str, *, ill: bool) -> Any:
     """A model of architecture ``name``, float32."""
     import mlx.core as mx
     from mlx.utils import tree_map
+
     from mlx_sidecar.engine import mlxlm
 
     more = ARCHITECTURES[name]
@@ -169,6 +170,7 @@ def _make_ill(model: Any) -> None:
 def own_greedy(model: Any) -> list[int]:
     """What mlx-lm answers: the prompt in one pass, and then token by token."""
     import mlx.core as mx
+
     from mlx_sidecar.engine import mlxlm
 
     caches = mlxlm.make_prompt_cache(model)
@@ -199,10 +201,10 @@ def judged(name: str, *, ill: bool) -> Row:
 
 
 def _uncached(geometry: Any) -> list[int]:
+    import mlx.core as mx
+
     from mlx_sidecar.cache.prefixes import NOTHING
     from mlx_sidecar.engine.forward import Part
-
-    import mlx.core as mx
 
     forward, answer = geometry.forward, []
     forward.open(1, len(PROMPT), NOTHING)
@@ -227,7 +229,9 @@ def main() -> int:
     asked = parser.parse_args()
     preload(asked.numerics)
     wrong = 0
-    print("| architecture | | forward | cached | warm = cold | greedy = mlx-lm's | probe |\n|---|---|---|---|---|---|---|")
+    print(
+        "| architecture | | forward | cached | warm = cold | greedy = mlx-lm's | probe |\n|---|---|---|---|---|---|---|"
+    )
     for name, ill, row in rows(asked.names or list(ARCHITECTURES)):
         wrong += not (row.warm_is_cold and row.greedy_is_own)
         said = ["no", "yes"]

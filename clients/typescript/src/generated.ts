@@ -87,6 +87,7 @@ export const ERRORS = {
   engine_lost: { code: -32006, retryable: true },
   engine_stalled: { code: -32006, retryable: true },
   poison_request: { code: -32006, retryable: false },
+  non_finite_logits: { code: -32006, retryable: false },
   unknown_stream: { code: -32007, retryable: false },
   duplicate_stream: { code: -32007, retryable: false },
   duplicate_id: { code: -32007, retryable: false },
@@ -120,6 +121,7 @@ export interface ErrorDataOf {
   engine_lost: EngineLost["data"];
   engine_stalled: EngineStalled["data"];
   poison_request: PoisonRequest["data"];
+  non_finite_logits: NonFiniteLogits["data"];
   unknown_stream: UnknownStream["data"];
   duplicate_stream: DuplicateStream["data"];
   duplicate_id: DuplicateId["data"];
@@ -202,6 +204,7 @@ export type RpcError =
   | EngineLost
   | EngineStalled
   | PoisonRequest
+  | NonFiniteLogits
   | UnknownStream
   | DuplicateStream
   | DuplicateId
@@ -1544,6 +1547,16 @@ export interface PoisonRequest {
     kind: "poison_request";
     retryable: false;
     because?: string;
+  };
+}
+export interface NonFiniteLogits {
+  code: -32006;
+  message: string;
+  data: {
+    kind: "non_finite_logits";
+    retryable: false;
+    model: string;
+    position: number;
   };
 }
 export interface UnknownStream {

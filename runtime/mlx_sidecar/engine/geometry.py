@@ -81,8 +81,8 @@ def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> For
 
 
 def _last_resort(name: str, model: Any, trial: Trial) -> Forward:
-    forward = MergedForward(model, batchable=False)
     try:
+        forward = MergedForward(model, batchable=False)
         trial.runs(forward)
     except _CANNOT as error:
         if out_of_memory(error, 0) is not None:

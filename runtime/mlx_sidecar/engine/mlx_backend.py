@@ -9,14 +9,16 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
+from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelUnsupported
 
 from .. import __version__
 from ..cache.caching import Caching
 from ..cache.identity import identity
 from ..link.messages import Load, ModelCard
+from ..models.budget import out_of_memory
 from ..models.loader import Weights, load_steps
 from ..models.policy import Dtype, Policy
+from ..models.refusals import Refusals, stamp
 from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
@@ -41,6 +43,7 @@ class MlxBackend:
         self._limit_bytes = limit_bytes
         self._caching = caching
         self._trust = trust_remote_code
+        self._refusals = Refusals()
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -61,15 +64,27 @@ class MlxBackend:
             raise EngineLost(f"{self.device} multiplies two small matrices wrongly")
 
     def estimate(self, load: Load) -> int:
+        self._refusals.check(load)
         return inspect(load.model, load.path, trust_remote_code=self._trust).loaded_bytes(self._dtype(load))
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
+        read = stamp(load)
+        try:
+            return (yield from self._load(load))
+        except (ModelUnsupported, ModelLoadFailed) as error:
+            if out_of_memory(error, 0) is None:  # which another time may be better for
+                self._refusals.remember(load, error, read)
+            raise
+
+    def _load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
         directory = inspect(load.model, load.path, trust_remote_code=self._trust)
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         try:
             cost, vocabulary, forward = probe(load.model, weights.model)
         except (ValueError, RuntimeError) as error:
+            if out_of_memory(error, 0) is not None:  # which says nothing of the model
+                raise
             raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
         card = ModelCard(
             model=load.model,
