@@ -1,8 +1,8 @@
 """Which forward runs each architecture of mlx-lm, and whether its answers are mlx-lm's own: `python -m
 benchmarks.architectures [--numerics exact] [NAME …]`.
 
-Models are tiny and random: as they are made, and ill-conditioned, with 30 layers where a plain one has 4 and an entry of
-1e3 in the residual of every token, which is what real models do at some tokens.
+Models are tiny and random: as they are made, and ill-conditioned, with 30 layers where a plain one has 4 and an entry
+of 1e3 in the residual of every token, which is what real models do at some tokens.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from mlx_sidecar.models.blas import preload
 
@@ -176,7 +176,7 @@ def own_greedy(model: Any) -> list[int]:
     caches = mlxlm.make_prompt_cache(model)
     tokens, answer = mx.array([PROMPT]), []
     for _ in range(ANSWER_TOKENS):
-        answer.append(int(mx.argmax(model(tokens, cache=caches)[0, -1]).item()))
+        answer.append(cast("int", mx.argmax(model(tokens, cache=caches)[0, -1]).item()))
         tokens = mx.array([answer[-1:]])
     return answer
 
@@ -193,8 +193,8 @@ def judged(name: str, *, ill: bool) -> Row:
     geometry = probe(name, model)
     seconds = time.perf_counter() - began
     if geometry.forward.uncacheable:
-        cold = warm = _uncached(geometry)
-        return Row(geometry.forward.name, 0, cold == warm, cold == own, seconds)
+        answer = _uncached(geometry)
+        return Row(geometry.forward.name, 0, answer == _uncached(geometry), answer == own, seconds)
     with rig(geometry, None, name) as made:
         cold, warm = made.generate(PROMPT, ANSWER_TOKENS), made.generate(PROMPT, ANSWER_TOKENS)
     return Row(geometry.forward.name, warm.cached, warm.tokens == cold.tokens, cold.tokens == own, seconds)
@@ -210,7 +210,7 @@ def _uncached(geometry: Any) -> list[int]:
     forward.open(1, len(PROMPT), NOTHING)
     logits = forward.run([Part(1, len(PROMPT), True)], mx.array(PROMPT))
     for _ in range(ANSWER_TOKENS):
-        answer.append(int(mx.argmax(logits[0]).item()))
+        answer.append(cast("int", mx.argmax(logits[0]).item()))
         logits = forward.run([Part(1, 1, True)], mx.array(answer[-1:]))
     forward.close(1)
     return answer

@@ -161,7 +161,7 @@ def distance(one: mx.array, other: mx.array) -> float:
     lowest, highest = (pick(mx.where(known, other, other[mx.argmax(known)])) for pick in (mx.min, mx.max))
     apart = mx.max(mx.where(known, mx.abs(one - other), 0)) / mx.maximum(highest - lowest, 1e-30)
     same = mx.all(mx.where(known, mx.isfinite(one), one == other))
-    return float(mx.where(same, apart, mx.inf).item())
+    return cast("float", mx.where(same, apart, mx.inf).item())
 
 
 def is_sound(logits: mx.array) -> bool:

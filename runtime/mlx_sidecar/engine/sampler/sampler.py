@@ -70,7 +70,7 @@ class Sampler:
             self._plan = _Plan(list(rows), self._rows, self._penalties, self._vocabulary)
         plan = self._plan
         sampled = [group.sample(logits, self._noise(group, positions)) for group in plan.groups]
-        tokens, peaks = (each[0] if len(each) == 1 else mx.concatenate(each) for each in zip(*sampled, strict=True))
+        tokens, peaks = (_together([each[part] for each in sampled]) for part in (0, 1))
         if plan.order is not None:
             tokens, peaks = tokens[plan.order], peaks[plan.order]
         plan.note(tokens)
@@ -151,3 +151,7 @@ class _Group:
         scores = shifted / self._temperatures + noise
         dropped = self._filter.dropped(shifted)
         return scores if dropped is None else scores - dropped * _OUT
+
+
+def _together(arrays: list[mx.array]) -> mx.array:
+    return arrays[0] if len(arrays) == 1 else mx.concatenate(arrays)
