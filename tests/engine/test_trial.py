@@ -13,7 +13,7 @@ from mlx.utils import tree_map
 from benchmarks.architectures import ARCHITECTURES, VOCABULARY, judged, make
 from mlx_sidecar.engine.geometry import probe
 from mlx_sidecar.engine.merged import MergedForward
-from mlx_sidecar.engine.trial import Trial, _spread, distance
+from mlx_sidecar.engine.trial import Trial, _spread, distance, drained
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 PLAIN = ["falcon_h1", "gemma2", "gpt2", "gpt_oss", "lfm2", "llama4", "mamba", "mixtral", "phi", "qwen3_5", "stablelm"]
@@ -47,7 +47,9 @@ class Off(MergedForward):
 
 
 def passes(model: Any, *off: Any) -> bool:
-    return Trial(model, VOCABULARY).passes(Off(model, *off))
+    trial = Trial(model, VOCABULARY)
+    drained(trial.begin())
+    return drained(trial.passes(Off(model, *off)))
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, *HALF])
@@ -117,6 +119,8 @@ def test_a_model_that_rules_tokens_out_by_minus_infinity_is_as_good_as_any() -> 
 def test_a_model_that_mlx_lm_cannot_run_in_passes_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("llama", ill=False)
     trial = Trial(model, VOCABULARY)
+    drained(trial.begin())
+    monkeypatch.setattr(trial, "begin", lambda: iter(()))
     monkeypatch.setattr("mlx_sidecar.engine.geometry.Trial", lambda *_: trial)
     calls = iter(range(10**6))
     whole = type(model).__call__

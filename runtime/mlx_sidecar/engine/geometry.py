@@ -16,7 +16,7 @@ from .forward import Forward
 from .merged import MergedForward
 from .mlxlm import KVCache, RotatingKVCache, make_prompt_cache
 from .shelving import leaves
-from .trial import NotFinite, Trial, half_precision
+from .trial import NotFinite, Passes, Trial, drained, half_precision
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,12 @@ class Geometry(NamedTuple):
 
 
 def probe(name: str, model: Any) -> Geometry:
-    """Find out by running a few tokens through ``model``.
+    """What ``probe_steps`` finds out, at once."""
+    return drained(probe_steps(name, model))
+
+
+def probe_steps(name: str, model: Any) -> Passes[Geometry]:
+    """Find out by running a few tokens through ``model``; yields after each pass.
 
     A model is run flat if its caches allow it, else merged: the first of these that gives the logits which the model
     gives a sequence alone, up to its own rounding. Else it is run row by row, which is mlx-lm's own way and cannot be
@@ -44,13 +49,16 @@ def probe(name: str, model: Any) -> Geometry:
     logits = model(mx.array([[0]]), cache=caches)
     mx.eval(logits, [cache.state for cache in caches])
     vocabulary = logits.shape[-1]
+    trial = Trial(model, vocabulary)
     try:
-        trial = Trial(model, vocabulary)
+        yield from trial.begin()
     except NotFinite as error:
         raise ModelLoadFailed(name, _not_finite(model)) from error
-    forward = next(filter(None, (_tried(make, trial) for make in _makers(model, caches))), None)
+    forward: Forward | None = None
+    for make in _makers(model, caches):
+        forward = forward or (yield from _tried(make, trial))
     if forward is None:
-        forward = _last_resort(name, model, trial)
+        forward = yield from _last_resort(name, model, trial)
     pooled = isinstance(forward, FlatForward)
     cost = SequenceCost.of([_layer_cost(cache, pooled) for cache in leaves(caches)])
     return Geometry(cost, vocabulary, forward)
@@ -63,12 +71,12 @@ def _makers(model: Any, caches: list[Any]) -> Iterator[Callable[[], FlatForward 
         yield lambda: MergedForward(model, batchable=True)
 
 
-def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> Forward | None:
+def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> Passes[Forward | None]:
     """The forward, or None where it cannot run the model, which is then as it was before."""
     forward = None
     try:
         forward = make()
-        if trial.passes(forward):
+        if (yield from trial.passes(forward)):
             return forward
         log.info("%s: the logits are others than those of a sequence alone", forward.name)
     except _CANNOT as error:
@@ -80,10 +88,10 @@ def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> For
     return None
 
 
-def _last_resort(name: str, model: Any, trial: Trial) -> Forward:
+def _last_resort(name: str, model: Any, trial: Trial) -> Passes[Forward]:
     try:
         forward = MergedForward(model, batchable=False)
-        trial.runs(forward)
+        yield from trial.runs(forward)
     except _CANNOT as error:
         if out_of_memory(error, 0) is not None:
             raise

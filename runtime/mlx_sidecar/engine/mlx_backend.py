@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -23,8 +23,9 @@ from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
 from .forward import Forward
-from .geometry import probe
+from .geometry import Geometry, probe_steps
 from .mlx_batch import MlxBatch
+from .trial import Passes
 
 # Of what is left to the rest of the machine, which is a quarter of the limit.
 _CACHE_SHARE = 16
@@ -81,7 +82,9 @@ class MlxBackend:
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         try:
-            cost, vocabulary, forward = probe(load.model, weights.model)
+            cost, vocabulary, forward = yield from _in_load(
+                probe_steps(load.model, weights.model), weights.memory_bytes
+            )
         except (ValueError, RuntimeError) as error:
             if out_of_memory(error, 0) is not None:  # which says nothing of the model
                 raise
@@ -126,6 +129,16 @@ class MlxBackend:
 
     def _dtype(self, load: Load) -> Dtype | None:
         return load.dtype or self._policy.default_dtype
+
+
+def _in_load(passes: Passes[Geometry], loaded_bytes: int) -> Generator[LoadStep, None, Geometry]:
+    """``passes`` as steps of a load: where half precision is slow they take long, and others decode meanwhile."""
+    while True:
+        try:
+            next(passes)
+        except StopIteration as done:
+            return cast("Geometry", done.value)
+        yield LoadStep("trying", loaded_bytes, loaded_bytes)
 
 
 def _in_words(directory: Directory) -> str | None:

@@ -8,10 +8,10 @@ from themselves when a sequence is cut into the same passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
 from statistics import median_low
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -42,6 +42,10 @@ _MARGIN = 1 / 16
 _GOLDEN = 0.6180339887498949
 
 
+_Result = TypeVar("_Result")
+Passes = Generator[None, None, _Result]
+
+
 class NotFinite(Exception):
     """At most tokens the model has no logits that are numbers."""
 
@@ -56,27 +60,34 @@ class Place(NamedTuple):
 
 
 class Trial:
-    """Runs forwards of one model over the same tokens. ``vocabulary`` is the number of ids."""
+    """Runs forwards of one model over the same tokens. ``vocabulary`` is the number of ids.
+
+    What takes several passes is a generator that yields after each, for other models decode meanwhile.
+    """
 
     def __init__(self, model: Any, vocabulary: int) -> None:
-        """Raises ``NotFinite``."""
         self._model = model
         self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) else _ALIKE
         ids = iter(_spread(vocabulary, _SAMPLES * sum(_LENGTHS)))
         self._samples = [[list(islice(ids, length)) for length in _LENGTHS] for _ in range(_SAMPLES)]
-        self._uncut = self._alone(cut=False)
+        self._uncut: dict[Place, mx.array] = {}
+        self._places: list[Place] = []
+        self._own: tuple[dict[Place, mx.array], dict[int, float]] | None = None
+
+    def begin(self) -> Passes[None]:
+        """Compute what forwards are compared with. Raises ``NotFinite``."""
+        self._uncut = yield from self._alone(cut=False)
         self._places = [place for place, logits in self._uncut.items() if is_sound(logits)]
         if 2 * len(self._places) <= len(self._uncut):
             raise NotFinite
-        self._own: tuple[dict[Place, mx.array], dict[int, float]] | None = None
 
-    def passes(self, forward: Forward) -> bool:
+    def passes(self, forward: Forward) -> Passes[bool]:
         """Whether ``forward``, which has no rows, gives the logits of a sequence alone. It is left without rows."""
-        given, limit = self._run(forward), self._alike
+        given, limit = (yield from self._run(forward)), self._alike
         apart = self._medians({place: distance(given[place], self._uncut[place]) for place in self._places})
         if max(apart.values()) < limit:
             return True
-        cut, noise = self._noise()
+        cut, noise = yield from self._noise()
         nearest = {
             place: min(distance(given[place], self._uncut[place]), distance(given[place], cut[place]))
             for place in self._places
@@ -84,14 +95,14 @@ class Trial:
         apart = self._medians(nearest)
         return all(apart[step] < max(limit, min(_MOST, _NOISES * noise[step])) for step in apart)
 
-    def runs(self, forward: Forward) -> None:
+    def runs(self, forward: Forward) -> Passes[None]:
         """Let ``forward`` do what ``passes`` has it do, for what it may raise."""
-        self._run(forward, samples=1)
+        yield from self._run(forward, samples=1)
 
-    def _noise(self) -> tuple[dict[Place, mx.array], dict[int, float]]:
+    def _noise(self) -> Passes[tuple[dict[Place, mx.array], dict[int, float]]]:
         """Logits of mlx-lm's own caches in the passes of ``_STEPS``, and how far, by step, they are from the uncut."""
         if self._own is None:
-            cut = self._alone(cut=True)
+            cut = yield from self._alone(cut=True)
             noise = {place: distance(cut[place], self._uncut[place]) for place in self._places}
             self._own = cut, self._medians(noise)
         return self._own
@@ -101,7 +112,7 @@ class Trial:
         steps = {step: [value for place, value in apart.items() if place.step == step] for step in range(len(_STEPS))}
         return {step: median_low(values) for step, values in steps.items() if values} | {-1: median_low(apart.values())}
 
-    def _alone(self, *, cut: bool) -> dict[Place, mx.array]:
+    def _alone(self, *, cut: bool) -> Passes[dict[Place, mx.array]]:
         """Logits of each row by itself, with mlx-lm's own caches: in the passes of ``_STEPS`` or in a single one."""
         found: dict[Place, mx.array] = {}
         for sample, rows in enumerate(self._samples):
@@ -111,6 +122,7 @@ class Trial:
                 kept = [logits[place.length - 1] for place in places]
                 mx.eval(kept)
                 found |= zip(places, kept, strict=True)
+                yield
         return found
 
     def _passed(self, tokens: list[int], counts: Iterable[int]) -> mx.array:
@@ -121,7 +133,7 @@ class Trial:
             mx.eval(logits[-1], [cache.state for cache in caches])
         return mx.concatenate(logits)
 
-    def _run(self, forward: Forward, samples: int = _SAMPLES) -> dict[Place, mx.array]:
+    def _run(self, forward: Forward, samples: int = _SAMPLES) -> Passes[dict[Place, mx.array]]:
         """Logits of ``forward`` with all rows of all samples side by side."""
         rows = {
             (sample, row): sample * len(_LENGTHS) + row for sample in range(samples) for row in range(len(_LENGTHS))
@@ -142,9 +154,19 @@ class Trial:
             mx.eval(logits, forward.state)
             places = [Place(sample, part.row, held[sample, part.row], step) for sample, part in parts if part.samples]
             found |= zip(places, logits, strict=True)
+            yield
         for number in rows.values():
             forward.close(number)
         return found
+
+
+def drained(passes: Passes[_Result]) -> _Result:
+    """All passes at once, and what comes of them."""
+    while True:
+        try:
+            next(passes)
+        except StopIteration as done:
+            return cast("_Result", done.value)
 
 
 def half_precision(model: Any) -> mx.Dtype | None:

@@ -201,7 +201,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
     op: int
-    stage: str  # "reading" | "building" | "converting"
+    stage: str  # "reading" | "building" | "converting" | "trying"
     done_bytes: int
     total_bytes: int
 
