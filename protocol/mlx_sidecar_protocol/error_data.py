@@ -70,6 +70,12 @@ class MemoryShort(Sent):
     have_bytes: Count
 
 
+class LogitsFault(AboutModel):
+    """``position`` tokens, of prompt and answer, came before the logits that are not finite."""
+
+    position: Count
+
+
 class EngineFault(Sent):
     because: str | None = None
 
@@ -102,6 +108,7 @@ DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.EngineLost: EngineFault,
     errors.EngineStalled: EngineFault,
     errors.PoisonRequest: EngineFault,
+    errors.NonFiniteLogits: LogitsFault,
     errors.UnknownStream: AboutStream,
     errors.DuplicateStream: AboutStream,
     errors.DuplicateId: NoDetails,

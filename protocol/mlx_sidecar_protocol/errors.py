@@ -208,6 +208,19 @@ class PoisonRequest(RpcError):
         super().__init__(f"one engine after the other was lost with this request: {because}", because=because)
 
 
+class NonFiniteLogits(RpcError):
+    """The model failed at this text: what it computed is NaN or infinite. The usual cause is half precision."""
+
+    code, kind = -32006, "non_finite_logits"
+
+    def __init__(self, model: str, position: int) -> None:
+        super().__init__(
+            f"the logits of {model!r} after {position} tokens are not finite, so that nothing can be chosen by them",
+            model=model,
+            position=position,
+        )
+
+
 class UnknownStream(RpcError):
     code, kind = -32007, "unknown_stream"
 

@@ -131,6 +131,11 @@ class ModelCard(Sent):
     memory_bytes: Count | None = None
     last_used_s: Seconds | None = Field(default=None, description="seconds since its last request")
     policy: str | None = Field(default=None, description="how its arithmetic is done")
+    forward: Literal["flat", "merged", "row_by_row"] | None = Field(
+        default=None,
+        description="how sequences that run together are computed: all tokens in one pass, merged while they decode, or"
+        " each by itself; a model runs in the first of these that gives it the logits of a sequence alone",
+    )
 
 
 class LoadParams(Received):

@@ -102,6 +102,7 @@ _TABLE = (
             e.ContextTooLong,
             e.UnsupportedParameter,
             e.PoisonRequest,
+            e.NonFiniteLogits,
             e.DuplicateStream,
         ),
         "Continue a prompt, a chat or tokens; streamed if the host names a stream.",
@@ -156,7 +157,14 @@ _TABLE = (
         "cache/warm",
         c.CacheWarmParams,
         c.CacheWarmResult,
-        (*_ON_A_MODEL, e.ContextTooLong, e.UnsupportedParameter, e.DeadlinePassed, e.PoisonRequest),
+        (
+            *_ON_A_MODEL,
+            e.ContextTooLong,
+            e.UnsupportedParameter,
+            e.DeadlinePassed,
+            e.PoisonRequest,
+            e.NonFiniteLogits,
+        ),
         "Compute a prefix and keep it.",
     ),
     _request(

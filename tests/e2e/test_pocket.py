@@ -86,6 +86,7 @@ def test_exact_arithmetic_says_so(exact: Sidecar) -> None:
     (card,) = exact.call("models")["models"]
     assert stats["engine"]["numerics"] == "exact"
     assert card["dtype"] == "float32"
+    assert card["forward"] == "flat"
     for policy in (stats["engine"]["policy"], card["policy"]):
         # Kernels of our own where the shim is built, else those of the library.
         assert any(word in policy for word in ("invariant", "reference"))

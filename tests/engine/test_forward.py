@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.cache.prefixes import Prefixes
 from mlx_sidecar.cache.store import Store
-from mlx_sidecar.engine import geometry, mlxlm
+from mlx_sidecar.engine import mlxlm
 from mlx_sidecar.engine.flat.forward import FlatForward
 from mlx_sidecar.engine.forward import Forward, Part
 from mlx_sidecar.engine.geometry import probe
 from mlx_sidecar.engine.merged import MergedForward
+from mlx_sidecar.engine.trial import distance
 
 FLAT = ["qwen3", "llama", "sliding"]
 MERGED = ["mamba", "lfm2", "qwen3_5", "llama4"]
@@ -148,9 +149,14 @@ def driver_of(subject: Subject, length: int) -> Driver:
     return Driver(subject.forward, length, Prefixes(Store(1 << 30), "model", subject.forward.needs))
 
 
+def close(one: mx.array, other: mx.array) -> bool:
+    """Whether they differ by rounding only, in a model of a few layers in float32."""
+    return distance(one, other) < 1e-4
+
+
 def assert_same_state(one: mx.array, other: mx.array) -> None:
     assert mx.argmax(one).item() == mx.argmax(other).item()
-    assert geometry._close(one, other)
+    assert close(one, other)
 
 
 @settings(max_examples=25)
@@ -171,7 +177,7 @@ def test_logits_of_a_row_are_those_of_the_models_own_caches(flat: Subject) -> No
 @given(actions=Actions)
 def test_merged_rows_have_the_logits_of_the_models_own_caches(merged: Subject, actions: list[Any]) -> None:
     for prompt, position, logits in driver_of(merged, 64).play(actions):
-        assert geometry._close(logits, merged.own[prompt][position])
+        assert close(logits, merged.own[prompt][position])
     assert merged.forward.kept_bytes == 0
 
 
@@ -335,18 +341,15 @@ def test_models_that_mind_their_own_masks_run_merged_the_others_flat(name: str) 
     rows = [driver.open(0), driver.open(1)]
     for counts in ([50, 3], [1, 60], [1, 1], [1, 1], [20, 1]):
         for prompt, position, logits in driver.step(dict(zip(rows, counts, strict=True))):
-            assert geometry._close(logits, own[prompt][position])
+            assert close(logits, own[prompt][position])
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("qwen3", (FlatForward, None)), ("mamba", (MergedForward, True)), ("llama4", (MergedForward, False))],
+    [("qwen3", "flat"), ("mamba", "merged"), ("llama4", "row_by_row")],
 )
-def test_a_forward_is_chosen_by_what_the_model_can_do(
-    random_models: Path, kind: str, expected: tuple[type, bool | None]
-) -> None:
-    forward = probe(kind, load(random_models, kind)).forward
-    assert (type(forward), getattr(forward, "_batchable", None)) == expected
+def test_a_forward_is_chosen_by_what_the_model_can_do(random_models: Path, kind: str, expected: str) -> None:
+    assert probe(kind, load(random_models, kind)).forward.name == expected
 
 
 def test_a_forward_that_fails_its_trial_leaves_the_model_as_it_was(

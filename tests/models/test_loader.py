@@ -82,7 +82,7 @@ def test_progress_reaches_every_byte_before_the_model_is_loaded(engine: EngineCl
     mine = [message for message in engine.seen if getattr(message, "op", None) == op]
     steps = [message for message in mine if isinstance(message, Progress)]
     assert {step.stage: step.done_bytes for step in steps}["reading"] == (path / "model.safetensors").stat().st_size
-    assert steps[-1].stage == "converting"
+    assert list(dict.fromkeys(step.stage for step in steps)) == ["reading", "converting", "trying"]
     assert steps[-1].done_bytes == steps[-1].total_bytes
     assert isinstance(mine[-1], Loaded)
     unload(engine, "m")

@@ -52,6 +52,7 @@ ERRORS = [
     errors.EngineLost("killed"),
     errors.EngineStalled("an operation took too long"),
     errors.PoisonRequest("this request ended the engine twice"),
+    errors.NonFiniteLogits("m", 3),
     errors.UnknownStream("s"),
     errors.DuplicateStream(1),
     errors.DuplicateId(),

@@ -107,6 +107,7 @@ export class DeadlinePassed extends RpcError<"deadline_passed"> {}
 export class EngineLost extends RpcError<"engine_lost"> {}
 export class EngineStalled extends RpcError<"engine_stalled"> {}
 export class PoisonRequest extends RpcError<"poison_request"> {}
+export class NonFiniteLogits extends RpcError<"non_finite_logits"> {}
 export class UnknownStream extends RpcError<"unknown_stream"> {}
 export class DuplicateStream extends RpcError<"duplicate_stream"> {}
 export class DuplicateId extends RpcError<"duplicate_id"> {}

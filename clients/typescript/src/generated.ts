@@ -87,6 +87,7 @@ export const ERRORS = {
   engine_lost: { code: -32006, retryable: true },
   engine_stalled: { code: -32006, retryable: true },
   poison_request: { code: -32006, retryable: false },
+  non_finite_logits: { code: -32006, retryable: false },
   unknown_stream: { code: -32007, retryable: false },
   duplicate_stream: { code: -32007, retryable: false },
   duplicate_id: { code: -32007, retryable: false },
@@ -120,6 +121,7 @@ export interface ErrorDataOf {
   engine_lost: EngineLost["data"];
   engine_stalled: EngineStalled["data"];
   poison_request: PoisonRequest["data"];
+  non_finite_logits: NonFiniteLogits["data"];
   unknown_stream: UnknownStream["data"];
   duplicate_stream: DuplicateStream["data"];
   duplicate_id: DuplicateId["data"];
@@ -202,6 +204,7 @@ export type RpcError =
   | EngineLost
   | EngineStalled
   | PoisonRequest
+  | NonFiniteLogits
   | UnknownStream
   | DuplicateStream
   | DuplicateId
@@ -950,6 +953,10 @@ export interface LoadResult {
    * how its arithmetic is done
    */
   policy?: string;
+  /**
+   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; a model runs in the first of these that gives it the logits of a sequence alone
+   */
+  forward?: "flat" | "merged" | "row_by_row";
   load_s: number;
 }
 export interface UnloadResult {
@@ -985,6 +992,10 @@ export interface ModelCard {
    * how its arithmetic is done
    */
   policy?: string;
+  /**
+   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; a model runs in the first of these that gives it the logits of a sequence alone
+   */
+  forward?: "flat" | "merged" | "row_by_row";
 }
 /**
  * The end of a generation. Written after the last delta; nothing of the stream follows.
@@ -1578,6 +1589,16 @@ export interface PoisonRequest {
     kind: "poison_request";
     retryable: false;
     because?: string;
+  };
+}
+export interface NonFiniteLogits {
+  code: -32006;
+  message: string;
+  data: {
+    kind: "non_finite_logits";
+    retryable: false;
+    model: string;
+    position: number;
   };
 }
 export interface UnknownStream {

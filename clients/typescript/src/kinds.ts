@@ -26,6 +26,7 @@ export const ERROR_CLASSES: { readonly [Kind in ErrorKind]: new (error: errors.W
   engine_lost: errors.EngineLost,
   engine_stalled: errors.EngineStalled,
   poison_request: errors.PoisonRequest,
+  non_finite_logits: errors.NonFiniteLogits,
   unknown_stream: errors.UnknownStream,
   duplicate_stream: errors.DuplicateStream,
   duplicate_id: errors.DuplicateId,

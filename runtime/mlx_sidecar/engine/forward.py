@@ -9,6 +9,7 @@ import mlx.core as mx
 from ..cache.extent import Extent
 from ..cache.hits import Needs
 from ..cache.prefixes import NOTHING, Hit
+from ..link.messages import ForwardName
 
 
 class Part(NamedTuple):
@@ -22,6 +23,8 @@ class Part(NamedTuple):
 class Forward(Protocol):
     """Rows of cache, numbered by the caller. Nothing is evaluated here but what is said to be."""
 
+    name: ForwardName
+    """What hosts are told it is."""
     needs: Needs
     """What of an extent a row must be given to go on with it."""
     uncacheable: str

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import ModelUnsupported
+from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
-from ..models.budget import LayerCost, SequenceCost
+from ..models.budget import LayerCost, SequenceCost, out_of_memory
 from .flat.forward import FlatForward
-from .forward import Forward, Part
+from .forward import Forward
 from .merged import MergedForward
 from .mlxlm import KVCache, RotatingKVCache, make_prompt_cache
 from .shelving import leaves
+from .trial import NotFinite, Passes, Trial, drained, half_precision
 
 log = logging.getLogger(__name__)
 
-# Logits that differ by more than this share of their range were computed from another state, not rounded otherwise.
-_SAME_STATE = {mx.float32: 1e-4}
-_SAME_STATE_IN_HALF_PRECISION = 1e-2
 # What a model raises that does not know what to do with a cache or a mask.
 _CANNOT = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
-# Two rows, with their tokens: the second prefills while the first decodes, pauses, and goes on.
-_ROWS = {0: [1, 2, 3, 4, 5, 6, 7], 1: [8, 9, 10, 11, 12, 13]}
-_STEPS = [
-    [Part(0, 2, samples=False)],
-    [Part(0, 2, samples=True)],
-    [Part(1, 3, samples=True), Part(0, 1, samples=True)],
-    [Part(0, 1, samples=True)],
-    [Part(0, 1, samples=True), Part(1, 1, samples=True)],
-    [Part(1, 2, samples=True)],
-]
 
 
 class Geometry(NamedTuple):
@@ -45,28 +33,79 @@ class Geometry(NamedTuple):
 
 
 def probe(name: str, model: Any) -> Geometry:
-    """Find out by running a few tokens through ``model``.
+    """What ``probe_steps`` finds out, at once."""
+    return drained(probe_steps(name, model))
 
-    A model is run flat if its caches allow it, else merged, else row by row: the first of these that gives the logits
-    which the model gives a sequence alone. Raises ``ModelUnsupported`` if none does.
+
+def probe_steps(name: str, model: Any) -> Passes[Geometry]:
+    """Find out by running a few tokens through ``model``; yields after each pass.
+
+    A model is run flat if its caches allow it, else merged: the first of these that gives the logits which the model
+    gives a sequence alone, up to its own rounding. Else it is run row by row, which is mlx-lm's own way and cannot be
+    wrong. Raises ``ModelUnsupported`` if mlx-lm cannot run it with a cache, ``ModelLoadFailed`` where its logits are
+    not finite.
     """
     caches = make_prompt_cache(model)
     logits = model(mx.array([[0]]), cache=caches)
     mx.eval(logits, [cache.state for cache in caches])
-    flat = all(type(cache) is KVCache or (type(cache) is RotatingKVCache and not cache.keep) for cache in caches)
-    batchable = all(hasattr(cache, "merge") for cache in leaves(caches))
-    makers: list[Callable[[], FlatForward | MergedForward]] = [
-        *([lambda: FlatForward(model, caches)] if flat else []),
-        *([lambda: MergedForward(model, batchable=True)] if batchable else []),
-        lambda: MergedForward(model, batchable=False),
-    ]
-    alone = {row: _alone(model, tokens) for row, tokens in _ROWS.items()}
-    for make in makers:
-        if (forward := _tried(make(), alone)) is not None:
-            pooled = isinstance(forward, FlatForward)
-            cost = SequenceCost.of([_layer_cost(cache, pooled) for cache in leaves(caches)])
-            return Geometry(cost, logits.shape[-1], forward)
-    raise ModelUnsupported(name, "its logits depend on how a sequence is cut into passes")
+    vocabulary = logits.shape[-1]
+    trial = Trial(model, vocabulary)
+    try:
+        yield from trial.begin()
+    except NotFinite as error:
+        raise ModelLoadFailed(name, _not_finite(model)) from error
+    forward: Forward | None = None
+    for make in _makers(model, caches):
+        forward = forward or (yield from _tried(make, trial))
+    if forward is None:
+        forward = yield from _last_resort(name, model, trial)
+    pooled = isinstance(forward, FlatForward)
+    cost = SequenceCost.of([_layer_cost(cache, pooled) for cache in leaves(caches)])
+    return Geometry(cost, vocabulary, forward)
+
+
+def _makers(model: Any, caches: list[Any]) -> Iterator[Callable[[], FlatForward | MergedForward]]:
+    if all(type(cache) is KVCache or (type(cache) is RotatingKVCache and not cache.keep) for cache in caches):
+        yield lambda: FlatForward(model, caches)
+    if all(hasattr(cache, "merge") for cache in leaves(caches)):
+        yield lambda: MergedForward(model, batchable=True)
+
+
+def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> Passes[Forward | None]:
+    """The forward, or None where it cannot run the model, which is then as it was before."""
+    forward = None
+    try:
+        forward = make()
+        if (yield from trial.passes(forward)):
+            return forward
+        log.info("%s: the logits are others than those of a sequence alone", forward.name)
+    except _CANNOT as error:
+        if out_of_memory(error, 0) is not None:
+            raise
+        log.info("a forward cannot run the model: %s: %s", type(error).__name__, error)
+    if forward is not None:
+        forward.restore()
+    return None
+
+
+def _last_resort(name: str, model: Any, trial: Trial) -> Passes[Forward]:
+    try:
+        forward = MergedForward(model, batchable=False)
+        yield from trial.runs(forward)
+    except _CANNOT as error:
+        if out_of_memory(error, 0) is not None:
+            raise
+        because = f"mlx-lm cannot run it with a cache: {type(error).__name__}: {error}"
+        raise ModelUnsupported(name, because) from error
+    return forward
+
+
+def _not_finite(model: Any) -> str:
+    """The reason to give, and what to do where that is known."""
+    better = {mx.float16: "bfloat16 or float32", mx.bfloat16: "float32"}
+    half = half_precision(model)
+    because = "its logits are not finite, whatever the token"
+    return because if half is None else f"{because}; half precision may overflow: try dtype {better[half]}"
 
 
 def _layer_cost(cache: Any, pooled: bool) -> LayerCost:
@@ -77,44 +116,3 @@ def _layer_cost(cache: Any, pooled: bool) -> LayerCost:
         keys = keys[0]
     # [1, heads, room, head size]: room is allocated ahead of use.
     return LayerCost(token_bytes=cache.nbytes // keys.shape[2], window=getattr(cache, "max_size", 0), pooled=pooled)
-
-
-def _alone(model: Any, tokens: list[int]) -> mx.array:
-    """[tokens, vocabulary]: logits after each, with mlx-lm's own caches."""
-    logits: mx.array = model(mx.array([tokens]), cache=make_prompt_cache(model))[0]
-    return logits
-
-
-def _tried(forward: FlatForward | MergedForward, alone: dict[int, mx.array]) -> Forward | None:
-    """``forward``, or None where it cannot run the model, which is then as it was before."""
-    try:
-        if _agrees(forward, alone):
-            return forward
-        log.info("%s: the logits are others than those of a sequence alone", type(forward).__name__)
-    except _CANNOT as error:
-        log.info("%s: %s: %s", type(forward).__name__, type(error).__name__, error)
-    forward.restore()
-    return None
-
-
-def _agrees(forward: Forward, alone: dict[int, mx.array]) -> bool:
-    held = dict.fromkeys(_ROWS, 0)
-    for row, tokens in _ROWS.items():
-        forward.open(row, len(tokens))
-    agree = True
-    for parts in _STEPS:
-        tokens = [token for part in parts for token in _ROWS[part.row][held[part.row] :][: part.tokens]]
-        logits = forward.run(parts, mx.array(tokens))
-        for part in parts:
-            held[part.row] += part.tokens
-        expected = [alone[part.row][held[part.row] - 1] for part in parts if part.samples]
-        mx.eval(logits, forward.state)
-        agree = agree and all(_close(one, other) for one, other in zip(logits, expected, strict=True))
-    for row in _ROWS:
-        forward.close(row)
-    return agree
-
-
-def _close(one: mx.array, other: mx.array) -> bool:
-    apart = mx.max(mx.abs(one - other)) / mx.maximum(mx.max(other) - mx.min(other), 1e-30)
-    return bool(apart < _SAME_STATE.get(one.dtype, _SAME_STATE_IN_HALF_PRECISION))

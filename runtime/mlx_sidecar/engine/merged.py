@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten
 
 from ..cache.extent import BLOCK, Extent
 from ..cache.prefixes import NOTHING, Hit
+from ..link.messages import ForwardName
 from .flat.head import Head
 from .forward import Part
 from .mlxlm import ArraysCache, make_prompt_cache
@@ -42,6 +43,7 @@ class MergedForward:
         """Changes the classes of the model's output projections until ``restore``."""
         self._model = model
         self._batchable = batchable
+        self.name: ForwardName = "merged" if batchable else "row_by_row"
         self._head = Head(model)
         self._shelving = Shelving(model)
         self.needs = self._shelving.needs

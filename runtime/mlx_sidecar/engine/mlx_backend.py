@@ -5,24 +5,27 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
+from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelUnsupported
 
 from .. import __version__
 from ..cache.caching import Caching
 from ..cache.identity import identity
 from ..link.messages import Load, ModelCard
+from ..models.budget import out_of_memory
 from ..models.loader import Weights, load_steps
 from ..models.policy import Dtype, Policy
+from ..models.refusals import Refusals, stamp
 from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
 from .forward import Forward
-from .geometry import probe
+from .geometry import Geometry, probe_steps
 from .mlx_batch import MlxBatch
+from .trial import Passes
 
 # Of what is left to the rest of the machine, which is a quarter of the limit.
 _CACHE_SHARE = 16
@@ -41,6 +44,7 @@ class MlxBackend:
         self._limit_bytes = limit_bytes
         self._caching = caching
         self._trust = trust_remote_code
+        self._refusals = Refusals()
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -61,15 +65,29 @@ class MlxBackend:
             raise EngineLost(f"{self.device} multiplies two small matrices wrongly")
 
     def estimate(self, load: Load) -> int:
+        self._refusals.check(load)
         return inspect(load.model, load.path, trust_remote_code=self._trust).loaded_bytes(self._dtype(load))
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
+        read = stamp(load)
+        try:
+            return (yield from self._load(load))
+        except (ModelUnsupported, ModelLoadFailed) as error:
+            if out_of_memory(error, 0) is None:  # which another time may be better for
+                self._refusals.remember(load, error, read)
+            raise
+
+    def _load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
         directory = inspect(load.model, load.path, trust_remote_code=self._trust)
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         try:
-            cost, vocabulary, forward = probe(load.model, weights.model)
+            cost, vocabulary, forward = yield from _in_load(
+                probe_steps(load.model, weights.model), weights.memory_bytes
+            )
         except (ValueError, RuntimeError) as error:
+            if out_of_memory(error, 0) is not None:  # which says nothing of the model
+                raise
             raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
         card = ModelCard(
             model=load.model,
@@ -83,6 +101,7 @@ class MlxBackend:
             vocabulary=vocabulary,
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
+            forward=forward.name,
         )
         prefixes = None
         if self._caching is not None and not forward.uncacheable:
@@ -110,6 +129,16 @@ class MlxBackend:
 
     def _dtype(self, load: Load) -> Dtype | None:
         return load.dtype or self._policy.default_dtype
+
+
+def _in_load(passes: Passes[Geometry], loaded_bytes: int) -> Generator[LoadStep, None, Geometry]:
+    """``passes`` as steps of a load: where half precision is slow they take long, and others decode meanwhile."""
+    while True:
+        try:
+            next(passes)
+        except StopIteration as done:
+            return cast("Geometry", done.value)
+        yield LoadStep("trying", loaded_bytes, loaded_bytes)
 
 
 def _in_words(directory: Directory) -> str | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import InternalError
+from mlx_sidecar_protocol.errors import InternalError, NonFiniteLogits
 
 from ..cache.extent import BLOCK
 from ..cache.prefixes import NOTHING, Prefixes
@@ -15,6 +15,7 @@ from ..link.faults import fault_of
 from ..link.messages import FinishReason, TokenLogprob
 from ..models.budget import out_of_memory
 from .batch import Event, StepFailed, Work
+from .extents import sound
 from .forward import Forward, Part
 from .sampler import Sampled, Sampler
 from .sequence import Sequence
@@ -136,7 +137,11 @@ class MlxBatch:
         if not prefixes.needs.marks:  # where somebody else has computed the same, nothing need be copied
             start = max(start, prefixes.lacks(history, stop))
         if start < stop:
-            prefixes.put(history, self._forward.capture(sequence.id, start, stop))
+            extents = self._forward.capture(sequence.id, start, stop)
+            # A token that was chosen proves the state before it. Of a prompt there is no token yet, and its step is
+            # waited for anyway.
+            if sequence.generated or all(map(sound, extents)):
+                prefixes.put(history, extents)
         sequence.captured = stop // BLOCK * BLOCK
 
     def _capture_blocks(self, work: list[Work]) -> None:
@@ -187,7 +192,7 @@ class MlxBatch:
             ids, positions = [s.id for s in samplers], [s.total for s in samplers]
             sampled = self._sampler.sample(ids, positions, logits)
         state = self._forward.state
-        mx.async_eval(*([sampled.tokens, *sampled.logprobs] if sampled else []), *state)
+        mx.async_eval(*(sampled.arrays if sampled else []), *state)
         for given in work:
             given.sequence.known += given.tokens
         for sequence in samplers:
@@ -208,12 +213,20 @@ class MlxBatch:
             mx.eval(*flight.state)
             return []
         tokens = cast("list[int]", flight.sampled.tokens.tolist())
+        unsound = flight.sampled.unsound()
         logprobs = flight.sampled.read()
         return [
-            self._event(sequence, token, logprobs.get(row))
+            self._event(sequence, token, logprobs.get(row)) if row not in unsound else self._failure(sequence)
             for row, (sequence, token) in enumerate(zip(flight.sequences, tokens, strict=True))
             if sequence is not None
         ]
+
+    def _failure(self, sequence: Sequence) -> Event:
+        """The model has nothing to say after what ``sequence`` holds: that ends it, and nobody else."""
+        sequence.in_flight -= 1
+        error = NonFiniteLogits(sequence.model, len(sequence.tokens) + len(sequence.generated))
+        log.warning("sequence %d ends: %s", sequence.id, error)
+        return Event(sequence, [], "error", fault_of(error))
 
     def _event(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Event:
         sequence.in_flight -= 1

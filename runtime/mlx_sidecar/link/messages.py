@@ -12,6 +12,7 @@ import msgspec
 
 Priority = Literal["critical", "high", "normal", "low"]
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+ForwardName = Literal["flat", "merged", "row_by_row"]
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     pinned: bool = False
     streams: int = 0
     policy: str = ""  # how its arithmetic is done, e.g. "openblas float32" or "metal as stored"
+    forward: ForwardName | Literal[""] = ""  # how the rows of a step are run; the fake engine has none
 
 
 # Front to engine.
@@ -199,7 +201,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
     op: int
-    stage: str  # "reading" | "building" | "converting"
+    stage: str  # "reading" | "building" | "converting" | "trying"
     done_bytes: int
     total_bytes: int
 

@@ -29,7 +29,6 @@ from .course import Course
 from .offload import off_loop
 from .prompt import check_vocabulary, explained, prompt_tokens, result_warnings
 
-_COLDEST = 1e-30  # below it nothing but the likeliest token is ever drawn, and float32 ends
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
 
@@ -158,7 +157,7 @@ def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
         model=params.model,
         tokens=prepared.tokens,
         sampling=Sampling(
-            temperature=params.temperature if params.temperature >= _COLDEST else 0.0,
+            temperature=params.temperature,
             top_p=params.top_p,
             top_k=min(params.top_k, card.vocabulary),
             min_p=params.min_p,

@@ -16,6 +16,7 @@ import mlx.core as mx
 from ...cache.extent import Extent, Span, runs
 from ...cache.hits import Needs, SpanShape
 from ...cache.prefixes import NOTHING, Hit
+from ...link.messages import ForwardName
 from ..forward import Part
 from .cache import LayerCache
 from .head import Head
@@ -43,6 +44,7 @@ class _Group(NamedTuple):
 class FlatForward:
     """``Forward`` for a model whose caches are all ``KVCache`` or ``RotatingKVCache`` with nothing kept in front."""
 
+    name: ForwardName = "flat"
     uncacheable = ""
     captured = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import NamedTuple, cast
 
 import mlx.core as mx
@@ -10,12 +11,22 @@ from ...link.messages import TokenLogprob
 
 
 class Sampled(NamedTuple):
-    """What a step sampled, not evaluated yet: ``mx.eval(tokens, *logprobs)``, then ``read``."""
+    """What a step sampled, not evaluated yet: ``mx.eval(*arrays)``, then ``read``."""
 
     tokens: mx.array  # [rows], int32
+    peaks: mx.array  # [rows], float32: the largest logits; no finite number where some logit is NaN or plus infinity
     asked: list[int]  # which rows asked for log-probabilities, those that want most alternatives first
     logprobs: list[mx.array]  # empty if nobody asked
     alternatives: list[int]  # how many, for each of ``asked``
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All that is to be evaluated."""
+        return [self.tokens, self.peaks, *self.logprobs]
+
+    def unsound(self) -> set[int]:
+        """Indices of rows whose logits choose nothing: one is NaN or plus infinity, or all are minus infinity."""
+        return {row for row, peak in enumerate(cast("list[float]", self.peaks.tolist())) if not isfinite(peak)}
 
     def read(self) -> dict[int, TokenLogprob]:
         """By index of the row in the step; natural logarithms. Alternatives of equal probability in token order."""

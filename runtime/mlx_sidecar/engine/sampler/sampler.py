@@ -9,12 +9,12 @@ import mlx.core as mx
 from ...link.messages import Sampling
 from .changes import Changes, Penalties, penalizes
 from .filters import Filter, Way, column, way
+from .limits import within_float32
 from .logprobs import Asked, Sampled
 from .noise import gumbel_over, key, stream
 
 # Dropped tokens lose by this much: more than noise can make up for.
 _OUT = 1e30
-_LEAST_TEMPERATURE = 1e-30
 
 
 class _Row(NamedTuple):
@@ -49,6 +49,7 @@ class Sampler:
         """Begin ``row``. ``answer``: its tokens generated so far, before a restart or a preemption; ``prompt``: those
         before. All tokens here and in ``sampling`` are within the vocabulary."""
         self._plan = None
+        sampling = within_float32(sampling)
         filtering = way(sampling, self._vocabulary) if sampling.temperature > 0 else None
         self._rows[row] = _Row(sampling, stream(sampling.seed), filtering)
         if penalizes(sampling):
@@ -69,11 +70,11 @@ class Sampler:
             self._plan = _Plan(list(rows), self._rows, self._penalties, self._vocabulary)
         plan = self._plan
         sampled = [group.sample(logits, self._noise(group, positions)) for group in plan.groups]
-        tokens = sampled[0] if len(sampled) == 1 else mx.concatenate(sampled)
+        tokens, peaks = (_together([each[part] for each in sampled]) for part in (0, 1))
         if plan.order is not None:
-            tokens = tokens[plan.order]
+            tokens, peaks = tokens[plan.order], peaks[plan.order]
         plan.note(tokens)
-        return Sampled(tokens, plan.asked.rows, plan.asked.of(logits, tokens), plan.asked.alternatives)
+        return Sampled(tokens, peaks, plan.asked.rows, plan.asked.of(logits, tokens), plan.asked.alternatives)
 
     def _noise(self, group: _Group, positions: list[int]) -> mx.array | None:
         if not group.streams:
@@ -123,12 +124,20 @@ class _Group:
         penalized = [rows[index] for index in self.indices if members[index].penalized]
         self._changes = Changes(penalties, penalized, samplings[: self._changed])
         self._filter = Filter(way or Way(), samplings)
-        self._temperatures = column([max(sampling.temperature, _LEAST_TEMPERATURE) for sampling in samplings])
+        self._temperatures = column([sampling.temperature or 1.0 for sampling in samplings])
+        self._argmax_finds_nan = mx.default_device().type == mx.DeviceType.cpu
 
-    def sample(self, logits: mx.array, noise: mx.array | None) -> mx.array:
-        """``logits`` of the whole step to tokens [group], int32. Without ``noise``: greedy."""
+    def sample(self, logits: mx.array, noise: mx.array | None) -> tuple[mx.array, mx.array]:
+        """``logits`` of the whole step to tokens [group], int32, and the largest logit of each, float32: NaN where any
+        is. Without ``noise``: greedy."""
         mine = self._change((logits if self._all else logits[self._gather]).astype(mx.float32))
-        return mx.argmax(mine if noise is None else self._disturb(mine, noise), axis=-1).astype(mx.int32)
+        if noise is not None:
+            peaks = mx.max(mine, axis=-1, keepdims=True)
+            return mx.argmax(self._disturb(mine - peaks, noise), axis=-1).astype(mx.int32), peaks[:, 0]
+        tokens = mx.argmax(mine, axis=-1, keepdims=True)
+        # A second pass over the vocabulary is for nothing where the first one stops at a NaN.
+        peaks = mx.take_along_axis(mine, tokens, axis=-1) if self._argmax_finds_nan else mx.max(mine, -1, keepdims=True)
+        return tokens[:, 0].astype(mx.int32), peaks[:, 0]
 
     def _change(self, logits: mx.array) -> mx.array:
         if self._changed == len(logits):
@@ -137,9 +146,12 @@ class _Group:
             return logits
         return mx.concatenate([self._changes.apply(logits[: self._changed]), logits[self._changed :]])
 
-    def _disturb(self, logits: mx.array, noise: mx.array) -> mx.array:
+    def _disturb(self, shifted: mx.array, noise: mx.array) -> mx.array:
         # Shifted, the likeliest token is at 0 at any temperature, and nothing overflows.
-        shifted = logits - mx.max(logits, axis=-1, keepdims=True)
         scores = shifted / self._temperatures + noise
         dropped = self._filter.dropped(shifted)
         return scores if dropped is None else scores - dropped * _OUT
+
+
+def _together(arrays: list[mx.array]) -> mx.array:
+    return arrays[0] if len(arrays) == 1 else mx.concatenate(arrays)
