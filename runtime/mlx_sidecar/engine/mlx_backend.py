@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Generator
-from typing import Any
 
 import mlx.core as mx
 
@@ -41,6 +40,7 @@ class MlxBackend:
         self._limit_bytes = limit_bytes
         self._caching = caching
         self._trust = trust_remote_code
+        self._estimated: tuple[Load, Directory] | None = None  # headers are read once for both
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -61,10 +61,13 @@ class MlxBackend:
             raise EngineLost(f"{self.device} multiplies two small matrices wrongly")
 
     def estimate(self, load: Load) -> int:
-        return inspect(load.model, load.path, trust_remote_code=self._trust).loaded_bytes(self._dtype(load))
+        directory = self._inspected(load)
+        self._estimated = load, directory
+        return directory.loaded_bytes(self._dtype(load))
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
-        directory = inspect(load.model, load.path, trust_remote_code=self._trust)
+        before, self._estimated = self._estimated, None
+        directory = before[1] if before is not None and before[0] == load else self._inspected(load)
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         try:
@@ -78,7 +81,7 @@ class MlxBackend:
             architecture=weights.architecture,
             parameters=weights.parameters,
             dtype=weights.dtype,
-            quantization=_in_words(directory),
+            quantization=None if directory.quantization is None else directory.quantization.words,
             context_length=directory.context_length,
             vocabulary=vocabulary,
             memory_bytes=weights.memory_bytes,
@@ -97,6 +100,9 @@ class MlxBackend:
         versions = (self.versions["mlx"], self.versions["mlx_lm"])
         return identity(weights.fingerprint, *arithmetic, *versions, type(forward).__name__)
 
+    def _inspected(self, load: Load) -> Directory:
+        return inspect(load.model, load.path, trust_remote_code=self._trust)
+
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other
         mx.clear_cache()
@@ -110,14 +116,3 @@ class MlxBackend:
 
     def _dtype(self, load: Load) -> Dtype | None:
         return load.dtype or self._policy.default_dtype
-
-
-def _in_words(directory: Directory) -> str | None:
-    """How the weights are stored, e.g. "4 bits, affine, groups of 64"."""
-    quantization: dict[str, Any] | None = directory.quantization
-    if quantization is None:
-        return None
-    if "bits" not in quantization:
-        return str(quantization.get("quant_method", "unknown"))
-    mode, group = quantization.get("mode", "affine"), quantization.get("group_size")
-    return f"{quantization['bits']} bits, {mode}, groups of {group}"
