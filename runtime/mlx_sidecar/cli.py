@@ -226,7 +226,7 @@ def _add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-limit-bytes",
         type=_positive,
-        help="for weights and caches (default: what the device and machine allow)",
+        help="for weights and caches; the machine or a cgroup may have less (default: what these and the device allow)",
     )
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.link import attached, restarts
+from mlx_sidecar.link import attached, process, restarts
 from mlx_sidecar.link import supervisor as supervisor_module
+from mlx_sidecar.link.calls import LoadLost
 from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link.messages import (
     CacheCleared,
@@ -239,6 +240,25 @@ def test_a_load_that_ran_at_several_deaths_fails_and_does_not_count_as_a_crash_l
             assert made.client.heard == [(set(), words)] * deaths
             puppet.say(Loaded(2, CARD, 0.5))
             assert await good == Loaded(2, CARD, 0.5)
+
+    on_loop(test)
+
+
+def test_a_load_for_which_the_kernel_kills_for_want_of_memory_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = 0
+    monkeypatch.setattr(process, "oom_kills", lambda: kills)
+
+    async def test() -> None:
+        nonlocal kills
+        async with stage(monkeypatch) as made:
+            bad = await asked(made.supervisor.load(load(made.supervisor)))
+            for engine in (1, 2):
+                puppet = await made.until_engine(engine)
+                puppet.page.begin("load", [1], 10.0)
+                kills += 1
+                puppet.die(signal.SIGKILL)
+            with pytest.raises(LoadLost, match=r"lost 2 times while loading it: .* for want of memory"):
+                await bad
 
     on_loop(test)
 

@@ -85,6 +85,25 @@ def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
     assert tree(tmp_path, None, {}) == []
 
 
+@pytest.mark.parametrize(
+    ("wanted", "limits", "granted"),
+    [
+        (500, [], 500),
+        (500, [1000], 500),
+        (500, [400], 320),
+        (500, [500], 500),
+        (5000, [], 2000),
+        (5000, [900, 400], 320),
+    ],
+)
+def test_no_more_is_granted_than_a_cgroup_or_the_machine_has(
+    wanted: int, limits: list[int], granted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "cgroup_limits_bytes", lambda: limits)
+    monkeypatch.setattr(budget, "_physical_bytes", lambda: 2000)
+    assert budget.granted_bytes(wanted) == granted
+
+
 @given(st.text(), st.text())
 def test_no_path_leads_out_of_the_mount(path: str, more: str) -> None:
     top = Path("/sys/fs/cgroup")

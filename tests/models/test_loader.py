@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar.link.messages import EngineStats, Load, Loaded, Progress, QueryStats, Unload
+from mlx_sidecar.models.headers import read_header
 from tests.support.engine_process import EngineClient, ready_engine
 from tests.support.random_models import write_model
 
@@ -132,6 +133,52 @@ def test_damaged_weights_fail(engine: EngineClient, tmp_path: Path) -> None:
     assert "damaged" in message
 
 
+@pytest.mark.parametrize("name", ["[a] b", "ü日本", "*?"])
+def test_no_character_of_a_directory_keeps_a_model_from_being_loaded(
+    engine: EngineClient, tmp_path: Path, name: str
+) -> None:
+    assert engine.load("m", str(write_model(tmp_path / name, "qwen3"))).card.state == "ready"
+    unload(engine, "m")
+
+
+def test_what_an_earlier_conversion_left_beside_the_files_of_the_index_changes_nothing(
+    engine: EngineClient, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "m", "qwen3")
+    engine.load("clean", str(path))
+    first = "model-00001-of-00001.safetensors"
+    (path / "model.safetensors").rename(path / first)
+    names = list(read_header("m", path / first)[0])
+    for number in range(2, 5):
+        write_model(tmp_path / "old", "qwen3", seed=number)
+        (tmp_path / "old/model.safetensors").rename(path / f"model-{number:05}-of-00004.safetensors")
+    index = {"weight_map": {tensor.name: first for tensor in names}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    engine.load("littered", str(path))
+    assert engine.generate("clean", [1, 2, 3], 8) == engine.generate("littered", [1, 2, 3], 8)
+    unload(engine, "clean")
+    unload(engine, "littered")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 4000},
+        {"layer_types": ["full_attention"] * 150_000, "num_hidden_layers": 4096},
+        {"max_position_embeddings": 10**31},
+        {"num_attention_heads": 2**62},
+    ],
+    ids=str,
+)
+def test_a_config_that_describes_what_there_are_no_weights_for_is_refused_before_it_is_built(
+    engine: EngineClient, tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = write_model(tmp_path / "vast", "llama")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **change}))
+    assert refused(engine, path)[0] == "model_load_failed"
+
+
 def test_a_directory_that_is_not_there_is_not_found(engine: EngineClient, tmp_path: Path) -> None:
     assert refused(engine, tmp_path / "nowhere")[0] == "model_not_found"
 
@@ -169,6 +216,18 @@ def test_an_adapter_that_is_absent_or_does_not_fit_is_refused(engine: EngineClie
     path = write_model(tmp_path / "m", "qwen3")
     assert refused(engine, path, str(tmp_path / "nowhere"))[0] == "model_not_found"
     assert refused(engine, path, str(write_adapter(tmp_path / "adapter", missing="scale")))[0] == "model_load_failed"
+
+
+def test_an_adapter_that_describes_more_than_it_holds_is_refused(engine: EngineClient, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m", "qwen3")
+    adapter = write_adapter(tmp_path / "adapter", rank=4)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    config["lora_parameters"] |= {"rank": 4096, "keys": ["self_attn.q_proj", "mlp.gate_proj", "mlp.up_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    (adapter / "adapters.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    kind, message = refused(engine, path, str(adapter))
+    assert kind == "model_load_failed"
+    assert "describes more than its weights hold" in message
 
 
 @pytest.mark.parametrize("model_type", ["base", "cache", "switch_layers", "../qwen3", "llama.os"])

@@ -1,4 +1,4 @@
-"""A directory that was refused is read again when something in it has changed, and not before."""
+"""What was refused is refused at once, until there is a reason to look again."""
 
 from __future__ import annotations
 
@@ -7,47 +7,71 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.link.messages import Load
-from mlx_sidecar.models.refusals import Refusals, stamp
-from mlx_sidecar_protocol.errors import ModelUnsupported
+from mlx_sidecar.link.calls import LoadLost
+from mlx_sidecar.models.refusals import LASTS_S, Refusals, signature
+from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelUnsupported, OutOfMemory, RpcError
+
+KEY = ("m", "/m", None, None)
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Load:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "broken-link").symlink_to(tmp_path / "nowhere")
-    return Load(1, "m", str(tmp_path))
-
-
-@pytest.fixture
-def refusals(load: Load) -> Refusals:
+def seen(path: Path) -> Refusals:
     refusals = Refusals()
-    refusals.remember(load, ModelUnsupported("m", "odd"), stamp(load))
+    refusals.remember(KEY, signature([str(path)]), ModelLoadFailed("m", "because"), 0.0)
     return refusals
 
 
-def test_a_refusal_is_repeated_with_its_reason(refusals: Refusals, load: Load) -> None:
+def test_a_refused_directory_is_refused_again_until_it_changes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    refusals = seen(tmp_path)
     for _ in range(2):
-        with pytest.raises(ModelUnsupported, match="'m' is not supported: odd"):
-            refusals.check(load)
+        with pytest.raises(ModelLoadFailed, match="because"):
+            refusals.check(KEY, signature([str(tmp_path)]), 1.0, explicit=True)
+    (tmp_path / "config.json").write_text("{ }")
+    refusals.check(KEY, signature([str(tmp_path)]), 1.0, explicit=True)
 
 
-def test_another_type_another_directory_and_a_changed_file_are_tried(refusals: Refusals, load: Load) -> None:
-    refusals.check(Load(2, "m", load.path, dtype="float32"))
-    refusals.check(Load(3, "m", load.path + "/.."))
-    os.utime(Path(load.path) / "config.json", ns=(1, 1))
-    refusals.check(load)
+@pytest.mark.parametrize("change", ["content", "size", "name", "rights", "template", "gone"])
+def test_whatever_changes_in_a_directory_changes_its_signature(tmp_path: Path, change: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text("{}")
+    os.utime(file, (1, 1))
+    before = signature([str(tmp_path)])
+    if change == "content":
+        os.utime(file, (2, 2))
+    elif change == "size":
+        file.write_text("{ }")
+    elif change == "name":
+        file.rename(tmp_path / "other.json")
+    elif change == "rights":
+        file.chmod(0o600)
+    elif change == "template":
+        (tmp_path / "additional_chat_templates").mkdir()
+        (tmp_path / "additional_chat_templates/a.jinja").touch()
+    else:
+        file.unlink()
+    assert signature([str(tmp_path)]) != before
 
 
-def test_what_changed_while_it_was_read_is_tried(load: Load) -> None:
-    refusals, before = Refusals(), stamp(load)
-    (Path(load.path) / "model.safetensors").write_bytes(b"new")
-    refusals.remember(load, ModelUnsupported("m", "odd"), before)
-    refusals.check(load)
+def test_a_refusal_does_not_last_for_ever_for_its_cause_may_not_be_in_the_files(tmp_path: Path) -> None:
+    seen(tmp_path).check(KEY, signature([str(tmp_path)]), LASTS_S, explicit=False)
 
 
-def test_refusals_are_bounded(load: Load) -> None:
+@pytest.mark.parametrize("error", [OutOfMemory(need_bytes=2, have_bytes=1), EngineLost("it ended")], ids=str)
+def test_what_may_go_better_next_time_is_not_remembered(tmp_path: Path, error: RpcError) -> None:
     refusals = Refusals()
-    for number in range(100):
-        refusals.remember(Load(1, str(number), load.path), ModelUnsupported("m", "odd"), stamp(load))
-    assert len(refusals._known) == 64
+    refusals.remember(KEY, signature([str(tmp_path)]), error, 0.0)
+    refusals.check(KEY, signature([str(tmp_path)]), 0.0, explicit=False)
+
+
+def test_another_way_to_load_a_directory_is_another_matter(tmp_path: Path) -> None:
+    refusals = Refusals()
+    refusals.remember(KEY, signature([str(tmp_path)]), ModelUnsupported("m", "adapter"), 0.0)
+    refusals.check(("m", "/m", "bfloat16", None), signature([str(tmp_path)]), 0.0, explicit=False)
+
+
+def test_a_load_that_ended_engines_is_tried_again_for_those_alone_who_ask_for_it(tmp_path: Path) -> None:
+    refusals = Refusals()
+    refusals.remember(KEY, signature([str(tmp_path)]), LoadLost("engines were lost 2 times"), 0.0)
+    with pytest.raises(ModelLoadFailed, match="an explicit load tries again"):
+        refusals.check(KEY, signature([str(tmp_path)]), 1.0, explicit=False)
+    refusals.check(KEY, signature([str(tmp_path)]), 1.0, explicit=True)

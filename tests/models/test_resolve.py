@@ -14,7 +14,7 @@ import pytest
 
 from mlx_sidecar import pocket
 from mlx_sidecar.models import resolve
-from mlx_sidecar_protocol.errors import InvalidParams, ModelNotFound, UnsupportedParameter
+from mlx_sidecar_protocol.errors import InvalidParams, ModelNotFound, ModelUnsupported, UnsupportedParameter
 from tests.support.sidecar import sidecar
 
 COMMIT = "a" * 40
@@ -30,6 +30,7 @@ class Hub(BaseHTTPRequestHandler):
     asked: list[str]
     open: Event
     sent: Event
+    instead: dict[str, bytes]  # what is sent in place of "tree", "revision" and files, with the length of the original
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name for it
         type(self).asked.append(self.path)
@@ -64,6 +65,8 @@ class Hub(BaseHTTPRequestHandler):
     def _send(self, data: bytes, with_body: bool) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
+        data = next((odd for part, odd in self.instead.items() if part in self.path), data)
+        self.close_connection = True
         self.send_header("ETag", f'"{_etag(data)}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
@@ -85,10 +88,18 @@ def gate() -> Iterator[tuple[Event, Event]]:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gate: tuple[Event, Event]) -> Iterator[list[str]]:
+def instead() -> dict[str, bytes]:
+    """Parts of paths, with what the hub sends there."""
+    return {}
+
+
+@pytest.fixture
+def hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gate: tuple[Event, Event], instead: dict[str, bytes]
+) -> Iterator[list[str]]:
     """A hub for the sidecars of one test, and what it was asked for."""
     asked: list[str] = []
-    handler = type("Hub", (Hub,), {"asked": asked, "open": gate[0], "sent": gate[1]})
+    handler = type("Hub", (Hub,), {"asked": asked, "open": gate[0], "sent": gate[1], "instead": instead})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -162,6 +173,117 @@ def test_a_cache_that_another_tool_filled_in_part_is_not_the_model_and_load_fetc
         assert hub == []
         assert process.call("load", {"model": "lab/pocket"})["state"] == "ready"
     assert any(path.endswith("/model.safetensors") for path in hub)
+
+
+def lose(home: Path, name: str, *, listing: bool) -> None:
+    """``name`` is not in the cache, as if the download had been stopped or, without ``listing``, another tool's."""
+    for file in home.rglob(f"snapshots/*/{name}"):
+        file.resolve().unlink()
+        file.unlink()
+    for file in home.rglob("trees/*.json") if not listing else ():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "listing"),
+    [("tokenizer.json", True), ("config.json", False), ("chat_template.jinja", True), ("chat_template.jinja", False)],
+)
+def test_whatever_a_cached_model_lacks_is_named_and_load_fetches_it(
+    hub: list[str], tmp_path: Path, name: str, listing: bool
+) -> None:
+    with sidecar() as process:
+        process.call("load", {"model": "lab/pocket"})
+    lose(tmp_path, name, listing=listing)
+    hub.clear()
+    with sidecar() as process:
+        if name != "chat_template.jinja" or listing:  # else nobody can know that there was one
+            error = process.error("generate", {"model": "lab/pocket", "prompt": "Hello"})
+            assert error["data"]["kind"] == "model_not_found"
+            assert name in error["message"]
+        assert hub == []
+        assert process.call("load", {"model": "lab/pocket"})["state"] == "ready"
+        chat = {"model": "lab/pocket", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+        assert process.call("generate", chat)["text"]
+    assert [path for path in hub if path.endswith(name)]
+    assert not [path for path in hub if path.endswith("model.safetensors")]
+
+
+def test_a_cached_model_that_may_lack_files_is_used_where_the_hub_cannot_be_asked(
+    hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sidecar() as process:
+        process.call("load", {"model": "lab/pocket"})
+    lose(tmp_path, "chat_template.jinja", listing=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with sidecar() as process:
+        assert process.call("load", {"model": "lab/pocket"})["state"] == "ready"
+
+
+NONSENSE = [
+    ("/revision/", b"<html>"),
+    ("/revision/", b"[]"),
+    ("/revision/", b"{}"),
+    ("/revision/", b'{"id": "lab/pocket"}'),
+    ("/revision/", b'{"id": "lab/pocket", "sha": 3, "siblings": 4}'),
+    ("/tree/", b"<html>"),
+    ("/tree/", b"{}"),
+    ("/tree/", b"3"),
+    ("/tree/", b'[{"type": "file"}]'),
+    ("/tree/", b'[{"type": "file", "path": 3, "size": "x", "oid": []}]'),
+    ("/config.json", b"{"),
+]
+
+
+def test_a_mirror_that_talks_nonsense_is_a_typed_error(hub: list[str], instead: dict[str, bytes]) -> None:
+    with sidecar() as process:
+        for part, sent in NONSENSE:
+            instead.clear()
+            instead[part] = sent + b" " * 4096  # the length is that of what is not sent, and more than this is not read
+            error = process.error("load", {"model": "lab/pocket"})
+            assert error["data"]["kind"] in ("model_not_found", "model_load_failed"), (part, sent)
+            assert len(error["message"]) < 1200
+        assert process.call("generate", {"model": "pocket", "prompt": "Hello", "max_tokens": 2})["text"]
+    assert hub
+
+
+def test_a_system_without_home_directories_has_directories_and_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(ModelNotFound, match="Could not determine home"):
+        resolve.local("owner/name")
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "weights.safetensors"])
+def test_a_file_is_no_model_and_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    file = str(tmp_path / name)
+    for model, path in ((file, None), ("m", file)):
+        with pytest.raises(ModelUnsupported, match=f"'{name}' is .*; a model is a directory of safetensors"):
+            resolve.local(model, path)
+
+
+def test_a_directory_of_gguf_alone_is_unsupported(tmp_path: Path) -> None:
+    (tmp_path / "model-q4.gguf").touch()
+    with pytest.raises(ModelUnsupported, match="holds GGUF"):
+        resolve.local("m", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["[a] b", "ü日本", "*?"])
+def test_a_home_a_slash_at_the_end_and_a_link_lead_to_the_same_directory(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / name
+    directory.mkdir()
+    (directory / "config.json").write_text("{}")
+    (tmp_path / "link").symlink_to(directory)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for text in (f"~/{name}", f"{name}/", f"./{name}//", "link", str(directory)):
+        assert resolve.local(text) == resolve.local("m", text) == directory
+    assert resolve.adapter_path(f"~/{name}") == str(directory)
 
 
 def test_a_cancelled_download_goes_on_in_silence(hub: list[str], gate: tuple[Event, Event]) -> None:

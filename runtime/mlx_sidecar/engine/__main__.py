@@ -20,7 +20,7 @@ from ..link.faults import fault_of
 from ..link.messages import Ready, Refused
 from ..link.orphan import die_with
 from ..link.page import Page
-from ..models.budget import machine_limit_bytes
+from ..models.budget import granted_bytes, machine_limit_bytes
 from ..observe.stderr import log_to_stderr
 from ..observe.trace import Trace
 from .inbox import Inbox
@@ -28,6 +28,7 @@ from .loop import Engine
 from .scheduler import Limits
 
 if TYPE_CHECKING:
+    from ..models.policy import Policy
     from .fake import FakeBackend
     from .mlx_backend import MlxBackend
 
@@ -118,12 +119,21 @@ def _mlx(options: argparse.Namespace, wanted_bytes: int | None, inbox: Inbox) ->
     from ..cache.disk.tier import DiskTier
     from .mlx_backend import MlxBackend
 
-    limit_bytes = wanted_bytes or policy.limit_bytes
+    limit_bytes = policy.limit_bytes if wanted_bytes is None else _granted(wanted_bytes, policy)
     cached_bytes = limit_bytes // CACHE_SHARE if options.cache_limit_bytes is None else options.cache_limit_bytes
     on_disk = options.cache_dir, options.cache_disk_limit_bytes
     caching = Caching(Store(min(cached_bytes, limit_bytes)), OnDisk(DiskTier(*on_disk, inbox.put), *on_disk))
     backend = MlxBackend(policy, limit_bytes, caching, trust_remote_code=options.trust_remote_code)
     return backend, limit_bytes, caching
+
+
+def _granted(wanted_bytes: int, policy: Policy) -> int:
+    on_cuda = policy.backend == "cuda"  # the device has a memory of its own
+    limit_bytes = min(wanted_bytes, policy.limit_bytes) if on_cuda else granted_bytes(wanted_bytes)
+    if limit_bytes < wanted_bytes:
+        told = "--memory-limit-bytes %d is more than there is, or than a cgroup allows: it is %d"
+        logging.warning(told, wanted_bytes, limit_bytes)
+    return limit_bytes
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Generator
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelUnsupported
+from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from .. import __version__
 from ..cache.caching import Caching
@@ -18,7 +18,6 @@ from ..link.messages import Load, ModelCard
 from ..models.budget import out_of_memory
 from ..models.loader import Weights, load_steps
 from ..models.policy import Dtype, Policy
-from ..models.refusals import Refusals, stamp
 from ..models.registry import LoadedModel, LoadStep
 from ..models.weights import Directory, inspect
 from . import mlxlm
@@ -44,7 +43,7 @@ class MlxBackend:
         self._limit_bytes = limit_bytes
         self._caching = caching
         self._trust = trust_remote_code
-        self._refusals = Refusals()
+        self._estimated: tuple[Load, Directory] | None = None  # headers are read once for both
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -65,20 +64,13 @@ class MlxBackend:
             raise EngineLost(f"{self.device} multiplies two small matrices wrongly")
 
     def estimate(self, load: Load) -> int:
-        self._refusals.check(load)
-        return inspect(load.model, load.path, trust_remote_code=self._trust).loaded_bytes(self._dtype(load))
+        directory = self._inspected(load)
+        self._estimated = load, directory
+        return directory.loaded_bytes(self._dtype(load))
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
-        read = stamp(load)
-        try:
-            return (yield from self._load(load))
-        except (ModelUnsupported, ModelLoadFailed) as error:
-            if out_of_memory(error, 0) is None:  # which another time may be better for
-                self._refusals.remember(load, error, read)
-            raise
-
-    def _load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
-        directory = inspect(load.model, load.path, trust_remote_code=self._trust)
+        before, self._estimated = self._estimated, None
+        directory = before[1] if before is not None and before[0] == load else self._inspected(load)
         dtype = self._dtype(load)
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         try:
@@ -96,7 +88,7 @@ class MlxBackend:
             architecture=weights.architecture,
             parameters=weights.parameters,
             dtype=weights.dtype,
-            quantization=_in_words(directory),
+            quantization=None if directory.quantization is None else directory.quantization.words,
             context_length=directory.context_length,
             vocabulary=vocabulary,
             memory_bytes=weights.memory_bytes,
@@ -115,6 +107,9 @@ class MlxBackend:
         arithmetic = (self.name, self._policy.products, self._policy.numerics, weights.dtype)
         versions = (self.versions["mlx"], self.versions["mlx_lm"])
         return identity(weights.fingerprint, *arithmetic, *versions, type(forward).__name__)
+
+    def _inspected(self, load: Load) -> Directory:
+        return inspect(load.model, load.path, trust_remote_code=self._trust)
 
     def reclaim(self) -> None:
         gc.collect()  # modules refer to each other
@@ -139,14 +134,3 @@ def _in_load(passes: Passes[Geometry], loaded_bytes: int) -> Generator[LoadStep,
         except StopIteration as done:
             return cast("Geometry", done.value)
         yield LoadStep("trying", loaded_bytes, loaded_bytes)
-
-
-def _in_words(directory: Directory) -> str | None:
-    """How the weights are stored, e.g. "4 bits, affine, groups of 64"."""
-    quantization: dict[str, Any] | None = directory.quantization
-    if quantization is None:
-        return None
-    if "bits" not in quantization:
-        return str(quantization.get("quant_method", "unknown"))
-    mode, group = quantization.get("mode", "affine"), quantization.get("group_size")
-    return f"{quantization['bits']} bits, {mode}, groups of {group}"

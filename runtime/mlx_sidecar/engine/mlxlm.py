@@ -19,7 +19,8 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import mlx.core as mx
@@ -93,10 +94,62 @@ def _attention(
 
 base.scaled_dot_product_attention = _attention
 with _placeholders(), _open_files_limit_kept():
+    from mlx_lm import utils
     from mlx_lm._version import __version__ as VERSION  # noqa: N812
     from mlx_lm.models.cache import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
     from mlx_lm.utils import _get_classes as get_classes
-    from mlx_lm.utils import dequantize_model, get_total_parameters, load_model
+    from mlx_lm.utils import get_total_parameters, load_model
+
+
+class _Given:
+    """What ``load_model`` takes for mlx and for glob: there is one file, and it holds the weights it is given."""
+
+    def __init__(self, weights: dict[str, mx.array]) -> None:
+        self._weights = weights
+        self.taken = False
+
+    def glob(self, _: str) -> list[str]:
+        return ["weights"]
+
+    def load(self, _: str) -> dict[str, mx.array]:
+        self.taken = True
+        return self._weights
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(mx, name)
+
+
+def build_model(path: Path, config: dict[str, Any], weights: dict[str, mx.array], *, trust_remote_code: bool) -> Any:
+    """The model that ``config`` describes, with ``weights``, which stay lazy. Raises whatever mlx-lm does.
+
+    It is mlx-lm's own function with other globals. By itself it opens each file whose name fits a pattern, which a
+    directory called ``[x]`` breaks, and the order of a listing decides which of two tensors of one name counts.
+    """
+    nested = config.get("text_config")
+    nested = nested if isinstance(nested, dict) else {}
+    # With the key there it looks for no file of it.
+    config = {"quantization_config": nested.get("quantization_config"), **utils._decode_tagged_floats(config)}
+    given = _Given(weights)
+    names = {**vars(utils), "mx": given, "glob": given, "load_config": lambda _: config}
+    load = FunctionType(utils.load_model.__code__, names, argdefs=utils.load_model.__defaults__)
+    model, _ = load(path, lazy=True, trust_remote_code=trust_remote_code)
+    if not given.taken:
+        raise RuntimeError(f"mlx-lm {VERSION} reads weights in another way")
+    return model
+
+
+def packed_classes() -> dict[type, type]:
+    """The layers that can be unpacked, with their plain counterparts."""
+    import mlx.nn as nn
+    from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear
+    from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+
+    return {
+        nn.QuantizedLinear: nn.Linear,
+        nn.QuantizedEmbedding: nn.Embedding,
+        QuantizedSwitchLinear: SwitchLinear,
+        QuantizedMultiLinear: MultiLinear,
+    }
 
 
 def load_adapters(model: Any, path: str) -> Any:
@@ -117,10 +170,11 @@ __all__ = [
     "KVCache",
     "QuantizedKVCache",
     "RotatingKVCache",
-    "dequantize_model",
+    "build_model",
     "get_classes",
     "get_total_parameters",
     "load_adapters",
     "load_model",
     "make_prompt_cache",
+    "packed_classes",
 ]

@@ -76,6 +76,11 @@ class AttachedEngine(asyncio.BufferedProtocol):
         return self._because is None and self._engine.forced
 
     @property
+    def starved(self) -> bool:
+        """Whether it was the kernel that ended it, for want of memory, as far as can be told."""
+        return self._because is None and self._engine.starved
+
+    @property
     def page(self) -> Snapshot:
         return self._engine.page.read()
 

@@ -36,6 +36,10 @@ _MOST_DEATHS = 2  # under one load
 _MOST_KILLS = 5  # the same, by others: who kills engines at random may well hit a load twice
 
 
+class LoadLost(EngineLost):
+    """A load was given up because engines were lost while they worked on it."""
+
+
 @dataclass
 class _Call:
     message: Control
@@ -93,7 +97,7 @@ class Calls:
             elif isinstance(call.message, Load) and op in loading:
                 call.deaths += 1
                 if call.deaths >= (_MOST_KILLS if forced else _MOST_DEATHS):
-                    self.settle(op, EngineLost(f"engines were lost {call.deaths} times while loading it: {because}"))
+                    self.settle(op, LoadLost(f"engines were lost {call.deaths} times while loading it: {because}"))
                     found = True
         return found
 

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..config import Config
 from .environment import environment
+from .oom import oom_kills
 from .page import Page
 
 _FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
@@ -29,6 +30,7 @@ class EngineProcess:
     process: subprocess.Popen[bytes]
     link: socket.socket
     page: Page
+    oom_kills: int = field(default_factory=lambda: oom_kills())  # when it was started
 
     @property
     def ended(self) -> bool:
@@ -42,12 +44,18 @@ class EngineProcess:
             return "it has not ended"
         if code >= 0:
             return f"exited with status {code}"
-        return f"killed by signal {-code}{_named(-code)}"
+        starved = ", for want of memory as it seems" if self.starved else ""
+        return f"killed by signal {-code}{_named(-code)}{starved}"
 
     @property
     def forced(self) -> bool:
         """Whether it ended by a signal that comes from others: somebody, or the kernel for want of memory."""
         return self.process.poll() in _FROM_OTHERS
+
+    @property
+    def starved(self) -> bool:
+        """Whether it was killed, and the kernel has killed for want of memory since it was started."""
+        return self.process.poll() == -signal.SIGKILL and oom_kills() > self.oom_kills
 
     def kill(self) -> None:
         """Have it end, and what it has started, without waiting for that."""

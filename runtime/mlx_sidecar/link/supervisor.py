@@ -252,13 +252,16 @@ class Supervisor:
             self._give_up()
             return
         self._enter("lost", self.reason)
-        life = Life.FRUITFUL if self._learnt_from(last, self.reason, forced=engine.forced) else engine.life
+        learnt = self._learnt_from(last, self.reason, forced=engine.forced, starved=engine.starved)
+        life = Life.FRUITFUL if learnt else engine.life
         await self._succeed(self._restarts.died(life, time.monotonic()))
 
-    def _learnt_from(self, last: Snapshot, because: str, *, forced: bool) -> bool:
+    def _learnt_from(self, last: Snapshot, because: str, *, forced: bool, starved: bool) -> bool:
         """Tell those whose engine it was; whether its death showed what causes it."""
         running = last.ids if last.kind in ("step", "message") else ()
-        learnt = self._calls.survive(last.ids if last.kind == "load" else (), because, forced=forced)
+        loading = last.ids if last.kind == "load" else ()
+        # A load that takes more memory than there is ends engines by the kernel's hand, and does so each time.
+        learnt = self._calls.survive(loading, because, forced=forced and not starved)
         try:
             learnt |= self._client.on_engine_lost(frozenset(running), because, forced=forced)
         except Exception:

@@ -26,6 +26,15 @@ def machine_limit_bytes() -> int:
     return int(_OURS * min([_physical_bytes(), *cgroup_limits_bytes()]))
 
 
+def granted_bytes(wanted_bytes: int) -> int:
+    """``wanted_bytes``, or as much of it as there is.
+
+    Where a cgroup has less than that, its share counts: beyond its limit the kernel kills, whatever we were told.
+    """
+    within = [int(_OURS * limit) for limit in cgroup_limits_bytes() if limit < wanted_bytes]
+    return min([wanted_bytes, _physical_bytes(), *within])
+
+
 def _physical_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from ..link.messages import Load, ModelCard, Progress, Unload, Unloaded
 from ..link.supervisor import Supervisor
 from ..link.text_messages import ModelFolder
 from . import resolve
+from .refusals import Refusals, signature
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class Catalog:
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()  # of the names in use right now
         self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
         self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
+        self._refusals = Refusals()
+        self._unloads = 0  # that were asked for
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
 
     def engine_lost(self) -> list[str]:
@@ -151,11 +155,13 @@ class Catalog:
         await self._come_back(params.model)
         async with self._lock(params.model):
             how = self._completed(params)
-            return await self._load(how, await self._directory(how, on_progress, download=True), on_progress)
+            path = await self._directory(how, on_progress, download=True)
+            return await self._load(how, path, on_progress, explicit=True)
 
     async def unload(self, name: str, *, force: bool) -> int:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
         await self._come_back(name)
+        self._unloads += 1
         try:
             answer = await self._dropped(name, force=force)
         except ModelNotLoaded:
@@ -211,14 +217,30 @@ class Catalog:
         return self._locks.setdefault(name, _Lock())
 
     async def _load(
-        self, params: LoadParams, path: str, on_progress: OnProgress | None = None
+        self, params: LoadParams, path: str, on_progress: OnProgress | None = None, *, explicit: bool = False
+    ) -> tuple[ModelCard, ModelText, float]:
+        """A load that was refused is refused again at once, until a file of it changes."""
+        if path == FAKE:
+            return await self._load_anew(params, path, on_progress)
+        key, unloads = (params.model, path, params.dtype, params.adapter), self._unloads
+        found = await _in_thread(None, signature, (path, resolve.adapter_path(params.adapter)))
+        self._refusals.check(key, found, time.monotonic(), explicit=explicit)
+        try:
+            return await self._load_anew(params, path, on_progress)
+        except RpcError as error:
+            if unloads == self._unloads:  # else it may have been unloaded before it was ready
+                self._refusals.remember(key, found, error, time.monotonic())
+            raise
+
+    async def _load_anew(
+        self, params: LoadParams, path: str, on_progress: OnProgress | None
     ) -> tuple[ModelCard, ModelText, float]:
         message = Load(
             op=self._engine.next_op(),
             model=params.model,
             path=path,
             dtype=params.dtype,
-            adapter=params.adapter,
+            adapter=resolve.adapter_path(params.adapter),
             pin=params.pin,
             ttl_s=params.ttl_s,
         )
@@ -259,16 +281,17 @@ class Catalog:
         name, path, revision = params.model, params.path, params.revision
         if self._config.engine == "fake":
             return FAKE
-        if name == resolve.POCKET or path is not None:
-            return str(resolve.local(name, path, revision))
+        found: Path | None = None
         try:
-            return str(await _in_thread(None, resolve.local, name, None, revision))
+            found = await _in_thread(None, resolve.local, name, path, revision)
         except ModelNotFound:
-            if not (download and resolve.is_hub_id(name)):
+            if not (download and path is None and resolve.is_hub_id(name)):
                 raise
-        log.info("%s is not here yet: asking the hub", name)
+        if found is not None and not (download and await _in_thread(None, resolve.may_lack_files, found)):
+            return str(found)
+        log.info("%s is not here yet, or not whole: asking the hub", name)
         on_bytes = partial(_report_bytes, asyncio.get_running_loop(), on_progress)
-        return str(await _in_thread(self._downloads, resolve.download, name, revision, on_bytes))
+        return str(await _in_thread(self._downloads, resolve.fetch, name, revision, found, on_bytes))
 
     async def _text(self, name: str, path: str) -> ModelText:
         return await asyncio.shield(self._reading(name, path))
@@ -297,11 +320,7 @@ class Catalog:
 
 def _edition(path: Path) -> str:
     """Changes when a file of the directory does: where its files lie, their sizes, and when they were written."""
-    try:
-        files = sorted((each.name, (found := each.stat()).st_size, found.st_mtime_ns) for each in path.iterdir())
-    except OSError:  # its reader says why
-        return ""
-    return sha256(repr(files).encode()).hexdigest()
+    return sha256(repr(signature([str(path)])).encode()).hexdigest()
 
 
 def _report_bytes(loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None, done: int, total: int) -> None:

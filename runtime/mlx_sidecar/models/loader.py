@@ -10,10 +10,14 @@ import mlx.core as mx
 import xxhash
 from mlx.utils import tree_flatten, tree_map
 
-from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUnsupported
+from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUnsupported, RpcError
 
 from ..engine import mlxlm
+from ..engine.building import TooMuch, bounded, check_tables
+from ..engine.unpacking import unpack
+from ..file_numbers import in_short
 from ..link.messages import Load
+from .index import INDEX
 from .policy import Dtype
 from .registry import LoadStep
 from .weights import Directory, inspect_adapter, warm_up
@@ -21,6 +25,7 @@ from .weights import Directory, inspect_adapter, warm_up
 # What the step loop may be kept from decoding by one step of a load.
 READ_BYTES = 8 << 20
 EVAL_BYTES = 64 << 20
+_MADE_UP = 1 << 20  # numbers of an adapter that are not in its file: magnitudes, say
 
 
 class Weights(NamedTuple):
@@ -47,10 +52,11 @@ def load_steps(
     architecture = str(directory.config["model_type"])
     if not (trust_remote_code and directory.config.get("model_file") is not None):
         _check_architecture(load.model, directory.config)
-    if load.adapter is not None:
-        inspect_adapter(load.model, load.adapter)
+    adapter_elements = 0 if load.adapter is None else inspect_adapter(load.model, load.adapter)
     fingerprint = yield from _read(directory, load.adapter)
     model = _build(load, directory, trust_remote_code)
+    if load.adapter is not None:
+        model = _adapted(load.model, load.adapter, model, adapter_elements)
     parameters = mlxlm.get_total_parameters(model)
     stage = "building"
     if dtype is not None:
@@ -85,6 +91,8 @@ def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None
 def _small_files(directory: Directory, adapter: str | None) -> Iterator[Path]:
     """What a model's numbers depend on besides its weights."""
     yield directory.path / "config.json"
+    # Of two tensors of one name the index says which counts.
+    yield from filter(Path.is_file, (directory.path / name for name in (INDEX, "hf_quant_config.json")))
     if (code := directory.config.get("model_file")) is not None:
         yield directory.path / code
     if adapter is not None:
@@ -108,23 +116,52 @@ def _check_architecture(model: str, config: dict[str, Any]) -> None:
 def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Any:
     """The model with lazy weights: nothing is read yet."""
     try:
-        model, _ = mlxlm.load_model(directory.path, lazy=True, trust_remote_code=trust_remote_code)
+        weights = _lazy_weights(load.model, directory)
+        with bounded(len(weights)):
+            model = mlxlm.build_model(directory.path, directory.config, weights, trust_remote_code=trust_remote_code)
+    except RpcError:
+        raise
+    except TooMuch as error:
+        raise ModelLoadFailed(load.model, str(error)) from error
     # What mlx-lm raises for weights that do not fit, and what a model's own code may.
     except (Exception, SystemExit) as error:
-        raise ModelLoadFailed(load.model, f"{type(error).__name__}: {error}") from error
-    if load.adapter is None:
-        return model
+        raise ModelLoadFailed(load.model, in_short(error)) from error
+    check_tables(load.model, model, directory.stored_bytes)
+    return model
+
+
+def _adapted(name: str, adapter: str, model: Any, elements: int) -> Any:
+    """``model`` with ``adapter``, whose files hold ``elements`` numbers."""
+    before = sum(array.size for array in _arrays(model))
     try:
-        return mlxlm.load_adapters(model, load.adapter)
+        with bounded(len(_arrays(model))):
+            model = mlxlm.load_adapters(model, adapter)
     except FileNotFoundError as error:
-        raise ModelNotFound(load.adapter, "there is no such adapter") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ModelLoadFailed(load.model, f"adapter {load.adapter}: {error}") from error
+        raise ModelNotFound(adapter, "there is no such adapter") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, TooMuch) as error:
+        raise ModelLoadFailed(name, f"adapter {adapter}: {in_short(error)}") from error
+    # Layers that its config names and its weights do not hold would be made up, as large as the rank says.
+    if sum(array.size for array in _arrays(model)) - before > elements + _MADE_UP:
+        raise ModelLoadFailed(name, f"adapter {adapter}: its config describes more than its weights hold")
+    return model
+
+
+def _lazy_weights(model: str, directory: Directory) -> dict[str, mx.array]:
+    """Of each file the tensors that its header and the index give it. Raises ModelLoadFailed if it has changed."""
+    found: dict[str, mx.array] = {}
+    for file in directory.weights:
+        arrays = cast("dict[str, mx.array]", mx.load(str(file.path)))
+        for tensor in file.tensors:
+            array = arrays.get(tensor.name)
+            if array is None or array.shape != tensor.shape:
+                raise ModelLoadFailed(model, f"{file.path.name} has changed while it was read")
+            found[tensor.name] = array
+    return found
 
 
 def _convert(model: Any, dtype: Dtype) -> None:
     """Unpack what is quantised and cast what is floating point; lazily."""
-    mlxlm.dequantize_model(model)
+    unpack(model)
     to = getattr(mx, dtype)
     model.update(tree_map(lambda a: a.astype(to) if mx.issubdtype(a.dtype, mx.floating) else a, model.parameters()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -17,10 +18,17 @@ from mlx_sidecar_protocol.errors import (
     UnsupportedParameter,
 )
 
+from ..file_numbers import in_short, shown
+
+log = logging.getLogger(__name__)
+
 POCKET = "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What a model needs; weights as safetensors only, and never code.
 _PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja"]
+
+# One of them is what texts are made to tokens with.
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 OnBytes = Callable[[int, int], None]
 
@@ -32,14 +40,17 @@ def local(name: str, path: str | None = None, revision: str | None = None) -> Pa
 
     Raises:
         ModelNotFound: nothing here answers to the name; the message says what was tried.
+        ModelUnsupported: it is a file, or a directory, of weights in a format that is not read.
         InvalidParams: ``path`` is no model directory.
         UnsupportedParameter: ``revision`` of what is a directory.
     """
-    directory = _pocket() if name == POCKET and path is None else _directory(name if path is None else path)
+    text = name if path is None else path
+    directory = _pocket() if name == POCKET and path is None else _directory(text)
     if directory is not None:
         if revision is not None:
             raise UnsupportedParameter("revision", f"{directory} is a directory, which has no revisions")
         return directory
+    _refuse_other_formats(name, text)
     if path is not None:
         raise InvalidParams.field("path", f"{path} is no directory with a config.json")
     if not is_hub_id(name):
@@ -62,36 +73,44 @@ def _directory(text: str) -> Path | None:
         return None
 
 
+def adapter_path(text: str | None) -> str | None:
+    """An adapter's directory as the engine is told it: a leading ``~`` is a home."""
+    try:
+        return None if text is None else str(Path(text).expanduser())
+    except RuntimeError:  # the home of nobody
+        return text
+
+
+def _refuse_other_formats(name: str, text: str) -> None:
+    """Raises ModelUnsupported where ``text`` names a file, or a directory that holds weights and no config.json."""
+    try:
+        there = Path(text).expanduser()
+        if there.is_file():
+            what = "GGUF" if there.suffix == ".gguf" else "a file"
+            raise ModelUnsupported(name, f"{shown(there.name)} is {what}; a model is a directory of safetensors")
+        suffixes = {file.suffix for file in there.iterdir()} if there.is_dir() else set()
+    except (OSError, RuntimeError):
+        return
+    if ".gguf" in suffixes and ".safetensors" not in suffixes:
+        raise ModelUnsupported(name, f"{shown(str(there))} holds GGUF; a model is a directory of safetensors")
+
+
 def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
-def _cached(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+def fetch(name: str, revision: str | None, found: Path | None, on_bytes: OnBytes) -> Path:
+    """Download ``name``; of a snapshot that was ``found``, and may lack files, just those. Blocks, as ``download``.
 
+    Raises what ``download`` raises where nothing was found.
+    """
+    if found is None:
+        return download(name, revision, on_bytes)
     try:
-        found = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
-    except HFValidationError as error:
-        raise ModelNotFound(name, "the hub has no such names") from error
-    except LocalEntryNotFoundError as error:
-        raise ModelNotFound(name, "it is not in the local hub cache; load downloads it") from error
-    if (missing := _missing(name, found)) is not None:
-        raise ModelNotFound(name, f"it is not whole in the local hub cache ({missing}); load downloads the rest")
-    return found
-
-
-def _missing(name: str, snapshot: Path) -> str | None:
-    """What the cache lacks of the weights, in words. Other tools leave a tokenizer there, or half a model."""
-    from . import weights
-
-    try:
-        weights.inspect(name, str(snapshot))
-    except ModelLoadFailed as error:
-        return str(error.details["because"])
-    except ModelUnsupported:
-        return None  # there is nothing to wait for: the engine will say what is wrong
-    return None
+        return download(name, found.name, on_bytes)
+    except ModelNotFound as error:
+        log.warning("%s may lack files, and the hub does not say: %s", name, error.message)
+        return found
 
 
 def download(name: str, revision: str | None, on_bytes: OnBytes) -> Path:
@@ -101,32 +120,109 @@ def download(name: str, revision: str | None, on_bytes: OnBytes) -> Path:
 
     Raises:
         ModelNotFound: the hub knows no such model or revision, refuses it, or cannot be reached.
+        ModelLoadFailed: what the hub has is not whole.
     """
-    import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
+    hub = _client(name)
+    errors = hub.errors
     try:
-        found = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=_PATTERNS, tqdm_class=_bar(on_bytes)
-        )
-    except GatedRepoError as error:
+        found = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, tqdm_class=_bar(on_bytes))
+    except errors.GatedRepoError as error:
         raise ModelNotFound(name, "the hub wants a token with access to it (HF_TOKEN)") from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise ModelNotFound(name, f"it has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise ModelNotFound(name, "the hub does not know it") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
-        raise ModelNotFound(name, f"{offline}, and it is not in the local hub cache") from error
-    except (OSError, ValueError) as error:  # an HTTP failure halfway, a full disk, a malformed answer
-        raise ModelNotFound(name, f"the download failed: {type(error).__name__}: {error}") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise ModelNotFound(name, f"{_away(error)}, and it is not whole in the local hub cache") from error
+    # An HTTP failure halfway, a full disk. At a malformed answer the client raises whatever it stumbles over:
+    # AssertionError, KeyError, TypeError, and its HTTP library's own.
+    except Exception as error:
+        raise ModelNotFound(name, f"the download failed: {in_short(error)}") from error
+    if (missing := _missing(name, Path(found))) is not None:
+        raise ModelLoadFailed(name, f"the hub does not have all of it: {missing}")
     return Path(found)
+
+
+def _away(error: Exception) -> str:
+    """Why the hub did not help, in words."""
+    answer = getattr(error.__cause__, "response", None)
+    if answer is not None:
+        return f"the hub answers with status {answer.status_code}"
+    return "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
+
+
+def _client(name: str) -> Any:
+    """huggingface_hub. Its import reads the environment, and raises where that makes no sense to it."""
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+
+        huggingface_hub.snapshot_download  # noqa: B018  # it is imported lazily, and what it imports as well
+    except (RuntimeError, ValueError, OSError, ImportError) as error:
+        because = f"the hub's cache cannot be used ({in_short(error)}); HF_HOME says where it is"
+        raise ModelNotFound(name, because) from error
+    return huggingface_hub
+
+
+def _cached(name: str, revision: str | None) -> Path:
+    hub = _client(name)
+    errors = hub.errors
+    try:
+        found = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True)
+    except errors.HFValidationError as error:
+        raise ModelNotFound(name, "the hub has no such names") from error
+    except errors.IncompleteSnapshotError as error:
+        lacking = _missing(name, Path(error.snapshot_path)) or in_short(error)
+        raise ModelNotFound(name, _not_whole(lacking)) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise ModelNotFound(name, "it is not in the local hub cache; load downloads it") from error
+    except (OSError, RuntimeError, ValueError) as error:  # it is not ours to read, or holds nonsense
+        raise ModelNotFound(name, f"the local hub cache cannot be read ({in_short(error)})") from error
+    if (missing := _missing(name, Path(found))) is not None:
+        raise ModelNotFound(name, _not_whole(missing))
+    return Path(found)
+
+
+def _not_whole(missing: str) -> str:
+    return f"it is not whole in the local hub cache ({missing}); load downloads the rest"
+
+
+def _missing(name: str, snapshot: Path) -> str | None:
+    """What the cache lacks of what a model needs, in words. Other tools leave a tokenizer there, or half a model."""
+    from . import weights
+
+    if not snapshot.is_dir():
+        return "there are no files of it"
+    try:
+        if lost := sorted(file.name for file in snapshot.iterdir() if not file.exists()):  # links to nowhere
+            return f"there is no {shown(lost[0])}"
+        weights.inspect(name, str(snapshot))
+    except ModelLoadFailed as error:
+        return str(error.details["because"])
+    except ModelUnsupported:
+        return None  # there is nothing to wait for: the engine will say what is wrong
+    if not any((snapshot / file).is_file() for file in _VOCABULARIES):
+        return f"there is no {_VOCABULARIES[0]}"
+    return None
+
+
+def may_lack_files(directory: Path) -> bool:
+    """Whether ``directory`` is a snapshot in the hub's cache that another tool left there, perhaps without a template.
+
+    Where the hub's client took all of a model it keeps a list of its files; then nothing is missing.
+    """
+    if directory.parent.name != "snapshots" or (directory.parent.parent / "trees" / f"{directory.name}.json").exists():
+        return False
+    return not (directory / "tokenizer_config.json").exists() or not _has_template(directory)
+
+
+def _has_template(directory: Path) -> bool:
+    if any((directory / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    try:
+        return b'"chat_template"' in (directory / "tokenizer_config.json").read_bytes()
+    except OSError:
+        return False
 
 
 def _bar(on_bytes: OnBytes) -> type[Any]:

@@ -9,21 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlx_sidecar.file_numbers import TOKEN_LIMIT, context_length, context_lengths, is_count, token_ids
 from mlx_sidecar.regular import FILE_LIMIT_BYTES, is_file
 from mlx_sidecar_protocol.errors import ModelLoadFailed
-
-# Where the length of the context stands, by age and habit of the architecture.
-_CONTEXT_LENGTH = (
-    "max_position_embeddings",
-    "max_sequence_length",
-    "n_positions",
-    "n_ctx",
-    "seq_length",
-    "max_seq_len",
-)
-
-# tokenizer_config.json says 10^30 for "no limit"; above this a number there means nothing.
-_CONTEXT_LENGTH_LIMIT = 10**9
 
 # A model has one chat template or a handful, of some kilobytes each.
 TEMPLATES_LIMIT = 64
@@ -63,18 +51,24 @@ class ModelFiles:
     @property
     def context_length(self) -> int | None:
         """In tokens; None where no file says."""
-        for length in (self.config_value(*_CONTEXT_LENGTH), self.tokenizer_config.get("model_max_length")):
-            if isinstance(length, int) and 0 < length < _CONTEXT_LENGTH_LIMIT:
-                return length
-        return None
+        return context_length(*context_lengths(self.config), self.tokenizer_config.get("model_max_length"))
 
     @property
     def eos_tokens(self) -> frozenset[int]:
-        """Tokens that end a turn, as generation_config.json says, else config.json."""
-        named = self.generation_config.get("eos_token_id")
-        named = self.config_value("eos_token_id") if named is None else named
-        listed = named if isinstance(named, list) else [named]
-        return frozenset(token for token in listed if isinstance(token, int))
+        """Tokens that end a turn, as generation_config.json says, else config.json.
+
+        Raises ModelLoadFailed naming the file that says what is no token.
+        """
+        named, where = self.generation_config.get("eos_token_id"), "generation_config.json"
+        if named is None:
+            named, where = self.config_value("eos_token_id"), "config.json"
+        return token_ids(named, f"{where}: eos_token_id", self.name)
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """As config.json has it; None where it does not say, or says what is no size."""
+        size = self.config_value("vocab_size")
+        return size if is_count(size, TOKEN_LIMIT) and size else None
 
 
 _FILES = (

@@ -69,11 +69,10 @@ class TextModel:
     @classmethod
     def _of(cls, files: ModelFiles, tokens: Encoder, special_tokens: Mapping[str, str]) -> TextModel:
         eos = {tokens.token_id(special_tokens["eos_token"])} if "eos_token" in special_tokens else set()
-        size = files.config_value("vocab_size")
         return cls(
             name=files.name,
             path=files.path,
-            vocabulary=size if isinstance(size, int) and size > 0 else tokens.size,
+            vocabulary=files.vocabulary_size or tokens.size,
             context_length=files.context_length,
             eos_tokens=files.eos_tokens | {token for token in eos if token is not None},
             bos=tokens.token_id(special_tokens["bos_token"]) if "bos_token" in special_tokens else None,

@@ -1,0 +1,16 @@
+"""How many processes the kernel has killed for want of memory. It does not say whose: a SIGKILL meanwhile is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_COUNTERS = Path("/proc/vmstat")
+
+
+def oom_kills(counters: Path = _COUNTERS) -> int:
+    """On this machine since it started, in all cgroups; 0 where the system does not tell."""
+    try:
+        lines = counters.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
