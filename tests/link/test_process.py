@@ -22,6 +22,7 @@ from mlx_sidecar.link.environment import environment
 from mlx_sidecar.link.messages import Ready
 from mlx_sidecar.link.page import Page
 from mlx_sidecar.link.process import EngineProcess, engine_command, spawn
+from tests.support.link import feed
 
 SECRETS = ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "NVIDIA_API_KEY", "MLX_HUB_TOKEN", "SSH_AUTH_SOCK")
 NEEDED = ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE")
@@ -47,7 +48,7 @@ def running(config: Config) -> Iterator[tuple[EngineProcess, Ready]]:
         while not messages:
             data = engine.link.recv(1 << 16)
             assert data, engine.exit_reason
-            messages = decoder.feed(data)
+            messages = feed(decoder, data)
         yield engine, messages[0]
     finally:
         engine.link.close()

@@ -57,6 +57,12 @@ class EngineProcess:
                 os.killpg(self.process.pid, signal.SIGTERM)
         self.process.kill()
 
+    def discard(self) -> None:
+        """Have it end; nobody has attached to it, and nobody will."""
+        self.kill()
+        self.link.close()
+        self.page.close()
+
 
 def _named(number: int) -> str:
     try:

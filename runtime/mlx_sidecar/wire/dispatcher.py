@@ -16,6 +16,7 @@ from mlx_sidecar_protocol.envelope import Params, Result
 from mlx_sidecar_protocol.errors import InternalError, InvalidParams, MethodNotFound, RpcError
 from mlx_sidecar_protocol.model import Received
 
+from ..containment import CONTROL_FLOW, LEAVING
 from ..lean import bare_package
 from .context import RequestContext
 
@@ -93,7 +94,9 @@ class Pending:
         """The outcome. Raises nothing but cancellation."""
         try:
             return await self._coroutine
-        except Exception as error:  # noqa: BLE001 - logged and answered
+        except CONTROL_FLOW:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged and answered
             return error_of(error)
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ class Pending:
         self._coroutine.close()
 
 
-def error_of(error: Exception) -> RpcError:
+def error_of(error: BaseException) -> RpcError:
     """The one place where exceptions become wire errors. What we did not expect stays in the log."""
     if isinstance(error, RpcError):
         return error
@@ -134,7 +137,9 @@ class _Call:
     def __call__(self, context: RequestContext, /, *args: Any, **kwargs: Any) -> Any:
         try:
             value = self._handler(context, self._validate(args, kwargs))
-        except Exception as error:  # noqa: BLE001 - logged and answered
+        except LEAVING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged and answered
             rpc_error = error_of(error)
             return Error(rpc_error.code, rpc_error.message, rpc_error)
         return Success(value if self._quick else Pending(value))

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from ..containment import LEAVING
+
 log = logging.getLogger(__name__)
 
 Late = Callable[[], bytes | None]
@@ -160,7 +162,9 @@ class Mailbox:
 def _made(make: Callable[[], bytes | None]) -> bytes | None:
     try:
         return make()
-    except Exception:
+    except LEAVING:
+        raise
+    except BaseException:
         # A message that cannot be made must not silence the others.
         log.exception("a message could not be made")
         return None

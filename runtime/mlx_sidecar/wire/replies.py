@@ -10,6 +10,7 @@ from typing import Protocol
 from mlx_sidecar_protocol.envelope import RequestId, Result, encode_batch, encode_error, encode_result
 from mlx_sidecar_protocol.errors import InternalError, RpcError
 
+from ..containment import LEAVING
 from .dispatcher import Outcome, error_of
 from .mailbox import Late, Mailbox, Source
 
@@ -25,16 +26,28 @@ class Reply(Protocol):
 def body_of(id_: RequestId, outcome: Outcome) -> bytes | Late:
     """The answer to request ``id_``. Never raises: a result that cannot be encoded is an internal error."""
     if isinstance(outcome, RpcError):
-        return encode_error(id_, outcome)
+        return _encoded_error(id_, outcome)
     if isinstance(outcome, (bytes, Mapping)) or not callable(outcome):
         return _encoded(id_, outcome)
     return partial(_encoded_late, id_, outcome)
 
 
+def _encoded_error(id_: RequestId, error: RpcError) -> bytes:
+    try:
+        return encode_error(id_, error)
+    except LEAVING:
+        raise
+    except BaseException:
+        log.exception("the details of an error could not be encoded")
+        return encode_error(id_, InternalError())
+
+
 def _encoded(id_: RequestId, result: Result) -> bytes:
     try:
         return encode_result(id_, result)
-    except Exception:
+    except LEAVING:
+        raise
+    except BaseException:
         log.exception("a result could not be encoded")
         return encode_error(id_, InternalError())
 
@@ -42,8 +55,10 @@ def _encoded(id_: RequestId, result: Result) -> bytes:
 def _encoded_late(id_: RequestId, make: Callable[[], Result]) -> bytes:
     try:
         result = make()
-    except Exception as error:  # noqa: BLE001 - logged and answered
-        return encode_error(id_, error_of(error))
+    except LEAVING:
+        raise
+    except BaseException as error:  # noqa: BLE001 - logged and answered
+        return _encoded_error(id_, error_of(error))
     return _encoded(id_, result)
 
 
