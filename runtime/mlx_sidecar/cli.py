@@ -136,6 +136,21 @@ def _add_serve(commands: _Commands) -> None:
     serve.add_argument("--batch-limit", type=_positive, default=Config.batch_limit, help="longest JSON-RPC batch taken")
     serve.add_argument("--nesting-limit", type=_nesting, default=Config.nesting_limit, help="deepest JSON taken")
     serve.add_argument(
+        "--values-limit", type=_positive, default=Config.values_limit, help="most values (ids, strings …) in a message"
+    )
+    serve.add_argument(
+        "--requests-limit-bytes",
+        type=_positive,
+        default=Config.requests_limit_bytes,
+        help="for requests that are being worked on; more are refused as overloaded",
+    )
+    serve.add_argument(
+        "--answers-limit-bytes",
+        type=_positive,
+        default=Config.answers_limit_bytes,
+        help="for answers that the host has not read; beyond it nothing is read",
+    )
+    serve.add_argument(
         "--journal-limit-bytes",
         type=_positive,
         default=Config.journal_limit_bytes,

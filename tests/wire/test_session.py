@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_sidecar.wire import bounds as bounds_module
 from mlx_sidecar.wire import session as session_module
+from mlx_sidecar.wire.bounds import Bounds
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.dispatcher import Dispatcher, Method
 from mlx_sidecar.wire.fixtures import Fixtures
@@ -42,14 +44,15 @@ INITIALIZE = {"protocol_version": 1, "client": {"name": "test"}, "process_id": 4
 class Host:
     """The other end: sends messages, collects what comes, in the same loop."""
 
-    def __init__(self, methods: list[Method[Any]], limits: Limits) -> None:
+    def __init__(self, methods: list[Method[Any]], limits: Limits, **bounds: int) -> None:
         read, self._to_server = os.pipe()
         self._from_server, ours = socket.socketpair()
         self.mailbox = Mailbox()
         reader = Reader(read)
         reader.start()
         writer = Writer(ours.detach(), self.mailbox)
-        self.session = Session(methods, initialize, reader, writer, self.mailbox, limits=limits)
+        held = Bounds(self.mailbox, **bounds)
+        self.session = Session(methods, initialize, reader, writer, self.mailbox, limits=limits, bounds=held)
         self.received: list[Any] = []
         self._arrived = anyio.Event()
         self._ended = anyio.Event()
@@ -190,14 +193,14 @@ async def run_within_bound(session: Session) -> int:
 Play = Callable[[Host, Gate], Coroutine[Any, Any, None]]
 
 
-def serve(play: Play, limits: Limits | None = None) -> tuple[list[Any], int]:
-    """Run a session while ``play`` is the host; all that was received, and the exit status."""
+def serve(play: Play, limits: Limits | None = None, **bounds: int) -> tuple[list[Any], int]:
+    """Run a session within ``bounds`` while ``play`` is the host; all that was received, and the exit status."""
 
     statuses: list[int] = []
 
     async def main() -> tuple[list[Any], int]:
         gate = Gate()
-        host = Host([*Fixtures().methods(), *gate.methods()], limits or Limits())
+        host = Host([*Fixtures().methods(), *gate.methods()], limits or Limits(), **bounds)
         gate.mailbox = host.mailbox
         async with anyio.create_task_group() as tasks:
 
@@ -562,7 +565,7 @@ def test_a_handler_that_will_not_end_is_dropped_after_a_while_and_answered_all_t
 
 
 def test_too_many_open_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "_OPEN_LIMIT", 2)
+    monkeypatch.setattr(bounds_module, "OPEN_LIMIT", 2)
 
     async def play(host: Host, gate: Gate) -> None:
         for id_ in range(3):
@@ -574,11 +577,7 @@ def test_too_many_open_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(serve(play)[0]) == 3
 
 
-def test_answers_nobody_fetches_stop_us_from_reading_requests_and_none_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(session_module, "_WAITING_LIMIT_BYTES", 1000)
-
+def test_answers_nobody_fetches_stop_us_from_reading_requests_and_none_is_lost() -> None:
     async def play(host: Host, gate: Gate) -> None:
         def flood() -> None:
             for id_ in range(200):
@@ -587,7 +586,7 @@ def test_answers_nobody_fetches_stop_us_from_reading_requests_and_none_is_lost(
         await asyncio.get_running_loop().run_in_executor(None, flood)
         host.close()
 
-    received, _ = serve(play)
+    received, _ = serve(play, answers_limit_bytes=1000)
     assert [message["id"] for message in received] == list(range(200))
 
 

@@ -112,6 +112,14 @@ class Lifeline:
             return
         self.tell(Cancel(stream.seq, reason))
 
+    def refuse(self, stream: Stream, error: RpcError) -> None:
+        """End ``stream`` with ``error`` unless something has come of it already."""
+        if stream.ended.done() or stream.started:
+            return
+        if stream.placed:
+            self.tell(Cancel(stream.seq))
+        self._finish(stream, self._ending(stream, "error", error))
+
     def unloading(self, model: str, *, force: bool) -> None:
         """``model`` is about to go: streams that no engine has are in its way, or end with ``force``.
 

@@ -48,7 +48,7 @@ class Method(Generic[P]):
     A ``quick`` handler is a function that never waits. Any other is a coroutine function, whose coroutine runs as a
     task of its own and can be cancelled. Both are called in the order of the requests; so a plain function that
     returns a coroutine does in its turn what must not be overtaken. A ``passive`` method neither begins a connection
-    nor is refused while it ends.
+    nor is refused while it ends. Of ``heavy`` ones, which take much memory and may have long answers, few run at once.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Method(Generic[P]):
     handler: Callable[[RequestContext, P], Answer] | Callable[[RequestContext, P], Coroutine[Any, Any, Answer]]
     quick: bool = False
     passive: bool = False
+    heavy: bool = False
 
 
 class Dispatcher:

@@ -55,6 +55,7 @@ class Writer:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._closing = False
         self._broken = False
+        self._lost = False
         self._loop: Loop | None = None
         self._loop_thread = 0
         self._on_broken: Callable[[], None] = _nothing
@@ -66,8 +67,13 @@ class Writer:
 
     @property
     def broken(self) -> bool:
-        """Nobody reads what we write."""
+        """Nothing more can be written."""
         return self._broken
+
+    @property
+    def lost(self) -> bool:
+        """A write failed although there may be a reader: an answer is missing in what it gets."""
+        return self._lost
 
     def start(self, loop: Loop, on_broken: Callable[[], None]) -> None:
         """In the thread of ``loop``. ``on_broken`` is called there, once, when a write finds no reader."""
@@ -85,6 +91,10 @@ class Writer:
             return
         try:
             done = self._write_small()
+        except MemoryError as error:
+            log.exception("stdout cannot be written")
+            self._give_up(error)
+            return
         finally:
             self._pen.release()
         if not done:
@@ -127,6 +137,13 @@ class Writer:
         return self._poll.poll(0) == [(self.fd, select.POLLOUT)]
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            log.exception("stdout cannot be written")
+            self._give_up(error)
+
+    def _serve(self) -> None:
         while not self._broken:
             self._wait()
             closing = self._closing
@@ -171,6 +188,10 @@ class Writer:
     def _break(self, error: OSError) -> None:
         if error.errno not in (errno.EPIPE, errno.ECONNRESET):
             log.error("stdout cannot be written: %s", error)
+        self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        self._lost = not (isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ECONNRESET))
         self._broken = True
         self._rest = b""
         self._outlet.discard()
