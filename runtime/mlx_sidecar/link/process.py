@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from ..config import Config
 from .environment import environment
 from .page import Page
+from .private_folder import private_folder
 
 _FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
 
@@ -77,7 +77,7 @@ def spawn(config: Config) -> EngineProcess:
     Of our descriptors and our environment it inherits what it needs. To be called in a thread that lives as long as
     the front: Linux ends the engine with the thread that started it.
 
-    Raises OSError if the system gives no process or no descriptors.
+    Raises OSError if the system gives no process, no descriptors or no folder.
     """
     with ExitStack() as on_failure:
         page = Page.create()
@@ -102,11 +102,7 @@ def spawn(config: Config) -> EngineProcess:
 
 
 def _environment() -> dict[str, str]:
-    passed = environment(os.environ)
-    for name in ("TMPDIR", "TEMP", "TMP"):
-        if name in passed:
-            passed[name] = tempfile.gettempdir()  # one that can be used: mlx compiles there, and raises where it cannot
-    return passed
+    return {**environment(os.environ), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), private_folder())}
 
 
 def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:

@@ -50,6 +50,7 @@ from .writer import Writer, watch_readers
 _SHED_AFTER_S = 0.1
 _HEAVY_AT_ONCE = 4  # each may take many times the size of its request
 _PATIENCE_S = 2.0  # for cancelled requests to end before they are dropped, and for the host to take the last answers
+_TAKING_S = 10.0  # for a host that is there and has closed our input: it may be at work on what it has read
 _HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to be gone within a second
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Session:
         self._over = anyio.Event()
         self._exit_code = 0
         self._patience_s = _PATIENCE_S
+        self._taking_s: float | None = None  # for the host to take some of the last answers; None: the same
         self._input_ended = False
         self._tasks: TaskGroup
         self.initialized = False  # the host has initialized: it wants to hear logs
@@ -122,7 +124,7 @@ class Session:
             self._tasks.cancel_scope.cancel()
         for context in list(self._running):  # a task that was cancelled before its first step
             self._settle(context, Cancelled())
-        written = self._writer.close(self._patience_s)
+        written = self._writer.close(self._taking_s or self._patience_s)
         # A reader that left may have had enough. Anything else that was not written is lost.
         lost = self._writer.lost or not (written or self._writer.broken)
         return 1 if lost and self._exit_code == 0 else self._exit_code
@@ -369,6 +371,7 @@ class Session:
     async def _end_when_done(self) -> None:
         await self._intake.until_empty()
         await self._wait_for_running()
+        self._taking_s = max(self._patience_s, _TAKING_S)
         self.end(0)
 
     def _on_broken(self) -> None:

@@ -56,6 +56,7 @@ class Writer:
         self._closing = False
         self._broken = False
         self._lost = False
+        self._written = 0  # bytes, by the thread
         self._loop: Loop | None = None
         self._loop_thread = 0
         self._on_broken: Callable[[], None] = _nothing
@@ -101,11 +102,16 @@ class Writer:
             self._bell.put(None)
 
     def close(self, timeout_s: float) -> bool:
-        """Write what waits, for ``timeout_s`` at most, and stop. False if something could not be written."""
+        """Write what waits, as long as something of it is taken every ``timeout_s``, and stop.
+
+        False if something could not be written.
+        """
         self._outlet.close()
         self._closing = True
         self._bell.put(None)
-        if self._thread.is_alive():
+        before = -1
+        while self._thread.is_alive() and self._written != before:
+            before = self._written
             self._thread.join(timeout_s)
         return not self._thread.is_alive() and not self._broken
 
@@ -174,7 +180,9 @@ class Writer:
             try:
                 while written < len(view):
                     try:
-                        written += os.write(self.fd, view[written:])
+                        count = os.write(self.fd, view[written : written + _DRAIN_BYTES])
+                        written += count
+                        self._written += count
                     except BlockingIOError:  # Node hands its children descriptors that do not block
                         wait_until(self.fd, select.POLLOUT)
             finally:
