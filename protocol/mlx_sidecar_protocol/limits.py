@@ -19,7 +19,7 @@ class Limits:
     nesting: int = 128
     header_bytes: int = 8192
     values: int = 1_100_000  # a context of 2^20 tokens and what else a message says; to parse them takes 70 ms
-    members: int = 2**17
+    members: int = 2**16
     containers: int = 2**15  # a message of a chat each, at 4 µs to validate
 
     def __post_init__(self) -> None:
