@@ -8,7 +8,17 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from .errors import NO_DATA, BatchTooLong, InvalidParams, InvalidRequest, NestingTooDeep, ParseError, RpcError
+from .errors import (
+    NO_DATA,
+    BatchTooLong,
+    InvalidParams,
+    InvalidRequest,
+    NestingTooDeep,
+    ParseError,
+    RpcError,
+    TooManyValues,
+)
+from .extent import find_excess, may_exceed
 from .limits import DEFAULT_LIMITS, Limits
 from .strings import has_surrogates, map_strings, replace_surrogates
 
@@ -69,8 +79,8 @@ class Ignored(NamedTuple):
 
 
 Message = Request | Notification | Response | Invalid | Ignored
+_MOST_DIGITS = 4300
 _WITH_ID = (Request, Invalid)
-_LONGEST_ID = 1024  # characters
 
 
 class Batch(NamedTuple):
@@ -92,6 +102,11 @@ Result = bytes | Mapping[str, Any] | Encodable
 
 def parse(frame: bytes, limits: Limits = DEFAULT_LIMITS) -> Message | Batch:
     """What one frame says. Never raises: what cannot be understood is ``Invalid``."""
+    if may_exceed(frame, limits) and (found := find_excess(frame, limits)) is not None:
+        what, limit, id_ = found
+        if what == "nesting":
+            return Invalid(None, NestingTooDeep(limit=limit))
+        return Invalid(_id_of(id_), TooManyValues(what=what, limit=limit))
     try:
         value = from_json(frame, allow_inf_nan=False)
     except ValueError as error:
@@ -173,8 +188,6 @@ def _message(value: Any) -> Message:
     is_request = "id" in value
     if id_ is not None and type(id_) is not int and type(id_) is not str and not isinstance(id_, float):
         return Invalid(None, InvalidRequest("id must be a string, a number or null"))
-    if type(id_) is str and len(id_) > _LONGEST_ID:  # kept while the request runs, and repeated
-        return Invalid(None, InvalidRequest(f"an id has at most {_LONGEST_ID} characters"))
     if "result" in value or "error" in value:
         if "method" not in value:
             return Response(id_, get("result"), get("error"))
@@ -192,6 +205,17 @@ def _message(value: Any) -> Message:
         if not params or params == [None]:
             params = None
     return Request(id_, method, params) if is_request else Notification(method, params)
+
+
+def _id_of(written: bytes | None) -> RequestId:
+    """An id as it stands in a text that was not parsed; None if it is none."""
+    if written is None:
+        return None
+    try:
+        id_: int | float | str = from_json(written, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return FloatId(written.decode()) if isinstance(id_, float) else id_
 
 
 def _exact_id(message: Message, written: Message) -> Message:
@@ -234,13 +258,18 @@ def _parse_unusual(frame: bytes, limits: Limits, why: str) -> Message | Batch:
     if "recursion limit" in why:
         return Invalid(None, NestingTooDeep(limit=limits.nesting))
     try:
-        value = json.loads(frame.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(frame.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_whole)
     except (ValueError, RecursionError):
         return Invalid(None, ParseError(why))
     if _is_deeper(value, limits.nesting):
         return Invalid(None, NestingTooDeep(limit=limits.nesting))
     message = _read(value, frame, limits)
     return Batch([_refuse(one) for one in message.messages]) if isinstance(message, Batch) else _refuse(message)
+
+
+def _whole(text: str) -> int | FloatId:
+    """A whole number; one of more digits than Python reads as it was written, for an id must go back so."""
+    return int(text) if len(text) < _MOST_DIGITS else FloatId(text)
 
 
 def _refuse_constant(name: str) -> Any:

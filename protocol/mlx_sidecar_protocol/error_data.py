@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from . import errors
 from .errors import RpcError
 from .model import Count, Seconds, Sent, StreamId
@@ -59,9 +61,17 @@ class ParameterFault(Sent):
     because: str
 
 
+class Excess(Sent):
+    what: Literal["values", "members", "containers"]
+    limit: Count
+
+
 class QueueFull(Sent):
+    """``queue`` and ``limit`` are requests, or bytes where ``unit`` says so."""
+
     queue: Count
     limit: Count
+    unit: Literal["bytes"] | None = None
     retry_after_s: Seconds
 
 
@@ -90,6 +100,7 @@ DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.InvalidRequest: NoDetails,
     errors.FrameTooLarge: FrameLimit,
     errors.BatchTooLong: HaveAndLimit,
+    errors.TooManyValues: Excess,
     errors.MethodNotFound: NoDetails,
     errors.InvalidParams: FieldErrors,
     errors.InternalError: NoDetails,

@@ -61,6 +61,15 @@ class BatchTooLong(InvalidRequest):
         super().__init__(f"the batch has {have} elements, the limit is {limit}", have=have, limit=limit)
 
 
+class TooManyValues(InvalidRequest):
+    """``what`` is values, members or containers of one message."""
+
+    kind = "too_many_values"
+
+    def __init__(self, *, what: str, limit: int) -> None:
+        super().__init__(f"the message has more than {limit} {what}", what=what, limit=limit)
+
+
 class MethodNotFound(RpcError):
     code, kind = -32601, "method_not_found"
 
@@ -165,6 +174,14 @@ class Overloaded(RpcError):
             limit=limit,
             retry_after_s=retry_after_s,
         )
+
+    @classmethod
+    def in_bytes(cls, what: str, *, have_bytes: int, limit_bytes: int, retry_after_s: float) -> Overloaded:
+        """``what`` of so many bytes is there already."""
+        error = cls(queue=have_bytes, limit=limit_bytes, retry_after_s=retry_after_s)
+        error.message = f"there are {have_bytes} bytes of {what}, the limit is {limit_bytes}"
+        error.details["unit"] = "bytes"
+        return error
 
 
 class OutOfMemory(RpcError):

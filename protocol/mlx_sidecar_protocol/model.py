@@ -169,10 +169,8 @@ ProgressToken = Annotated[
 ]
 """A name the host picks for the progress notifications of one request."""
 
-RequestId = Annotated[
-    Label | int | float, OneError("string_or_number", "must be a string of at most 1024 characters or a number")
-]
-"""A JSON-RPC id. Some hosts turn whole numbers into floats."""
+RequestId = Annotated[str | int | float, OneError("string_or_number", "must be a string or a number")]
+"""A JSON-RPC id, as long as its message may be. Some hosts turn whole numbers into floats."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
 """A path, a revision: not empty, and free of NUL, which no file system takes."""

@@ -85,6 +85,19 @@ class ServerLimits(Sent):
     header_bytes: Count
     batch: Count = Field(description="elements of one batch")
     nesting: Count = Field(description="of arrays and objects")
+    values: Count | None = Field(default=None, description="commas of one message, outside of strings")
+    members: Count | None = Field(default=None, description="members of all objects of one message")
+    containers: Count | None = Field(default=None, description="arrays and objects of one message")
+    requests_bytes: Count | None = Field(
+        default=None,
+        description="of requests that are being worked on; above it, and for a second one of more than 1 MiB, requests "
+        "are refused as overloaded",
+    )
+    answers_bytes: Count | None = Field(
+        default=None,
+        description="of answers that the host has not read; above it nothing is read, and requests are refused as "
+        "overloaded where what waits is a batch's answers",
+    )
     waiting_requests: Count | None = Field(default=None, description="above it, requests are refused as overloaded")
     journal_bytes: Count = Field(
         description="for what is remembered of open requests so that they outlive the engine: four bytes a token "

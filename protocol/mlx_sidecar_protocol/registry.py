@@ -129,7 +129,7 @@ _TABLE = (
         "stream/subscribe",
         o.StreamSubscribeParams,
         o.StreamSubscribeResult,
-        (*_AT_THE_DOOR, e.UnknownStream),
+        (*_AT_THE_DOOR, e.Overloaded, e.UnknownStream),
         "One delta with all that was missed, then the live ones.",
     ),
     _request(
@@ -182,7 +182,13 @@ _TABLE = (
         "Take in what cache/export wrote.",
     ),
     _request("stats", o.NoParams, o.StatsResult, _TASK, "Counters, latencies, health, memory."),
-    _request("rpc.discover", o.NoParams, o.DiscoverResult, _AT_THE_DOOR, "This table as an OpenRPC document."),
+    _request(
+        "rpc.discover",
+        o.NoParams,
+        o.DiscoverResult,
+        (*_AT_THE_DOOR, e.Overloaded),
+        "This table as an OpenRPC document.",
+    ),
     _tells("stream/delta", n.StreamDelta, "New text of a stream."),
     _tells("stream/interrupted", n.StreamInterrupted, "A stream lost its engine and will go on."),
     _tells("progress", n.ProgressParams, "How far a load is."),

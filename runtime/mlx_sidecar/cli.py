@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from mlx_sidecar_protocol.limits import Limits
 
 from . import __version__
 from .config import Config
+from .standard_streams import cannot, is_shortage, text_of, tolerate_locale
 
 _INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
 
@@ -72,10 +75,15 @@ def _finite(text: str) -> float:
 
 
 def _new_file(text: str) -> str:
-    """An absolute path at which there is now an empty file."""
+    """An absolute path at which there is now an empty file, which its owner alone can read, whatever it was before."""
     path = Path(text).absolute()
     try:
-        path.write_bytes(b"")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return str(path)
@@ -135,6 +143,21 @@ def _add_serve(commands: _Commands) -> None:
     )
     serve.add_argument("--batch-limit", type=_positive, default=Config.batch_limit, help="longest JSON-RPC batch taken")
     serve.add_argument("--nesting-limit", type=_nesting, default=Config.nesting_limit, help="deepest JSON taken")
+    serve.add_argument(
+        "--values-limit", type=_positive, default=Config.values_limit, help="most values (ids, strings …) in a message"
+    )
+    serve.add_argument(
+        "--requests-limit-bytes",
+        type=_positive,
+        default=Config.requests_limit_bytes,
+        help="for requests that are being worked on; more are refused as overloaded",
+    )
+    serve.add_argument(
+        "--answers-limit-bytes",
+        type=_positive,
+        default=Config.answers_limit_bytes,
+        help="for answers that the host has not read; beyond it nothing is read",
+    )
     serve.add_argument(
         "--journal-limit-bytes",
         type=_positive,
@@ -244,22 +267,33 @@ def _sampling(args: argparse.Namespace) -> dict[str, object]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
+    tolerate_locale()
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.command == "serve":
-        from .wire.serve import serve
-
-        _refuse_what_would_be_ignored(parser, args)
-        options = {name: value for name, value in vars(args).items() if name != "command"}
-        if args.cache_dir is not None:
-            options["cache_dir"] = _cache_dir(args.cache_dir)
-        if args.cache_disk_limit_bytes is None:
-            del options["cache_disk_limit_bytes"]
-        serve(Config(**options))
     try:
-        sys.exit(_as_a_host(args))
+        if args.command == "serve":
+            _serve(parser, args)
+        status = _as_a_host(args)
+        sys.stdout.flush()  # here, where it can be told that this fails
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    except Exception as error:
+        if is_shortage(error):
+            cannot(error)
+        raise
+    sys.exit(status)
+
+
+def _serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoReturn:
+    from .wire.serve import serve
+
+    _refuse_what_would_be_ignored(parser, args)
+    options = {name: value for name, value in vars(args).items() if name != "command"}
+    if args.cache_dir is not None:
+        options["cache_dir"] = _cache_dir(args.cache_dir)
+    if args.cache_disk_limit_bytes is None:
+        del options["cache_disk_limit_bytes"]
+    serve(Config(**options))
 
 
 def _refuse_what_would_be_ignored(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -286,10 +320,11 @@ def _as_a_host(args: argparse.Namespace) -> int:
     from . import terminal
 
     if args.command == "chat":
-        return terminal.chat(args.model, args.system, _sampling(args), _engine_options(args))
+        system = None if args.system is None else text_of(args.system)
+        return terminal.chat(text_of(args.model), system, _sampling(args), _engine_options(args))
     if args.command == "generate":
-        prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-        return terminal.generate(args.model, prompt, args.chat, _sampling(args), _engine_options(args))
+        prompt = sys.stdin.read() if args.prompt == "-" else text_of(args.prompt)
+        return terminal.generate(text_of(args.model), prompt, args.chat, _sampling(args), _engine_options(args))
     from . import doctor
 
     return doctor.run(_engine_options(args))

@@ -23,6 +23,9 @@ class Config:
     frame_limit_bytes: int = 64 * 2**20
     batch_limit: int = 1000
     nesting_limit: int = 128
+    values_limit: int = 1_100_000  # of one message; see mlx_sidecar_protocol.limits
+    requests_limit_bytes: int = 32 * 2**20  # of requests that are being worked on
+    answers_limit_bytes: int = 16 * 2**20  # of answers that the host has not read
     log_level: str = "warning"
     trace: str | None = None  # a file for the engine's time line
     journal_limit_bytes: int = 256 * 2**20  # for what is remembered of open requests, to start them again

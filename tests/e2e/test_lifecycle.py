@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -41,6 +42,63 @@ def test_a_line_piped_in_by_a_shell_is_answered_and_the_status_is_0() -> None:
     assert answer["result"]["finish_reason"] == "stop"
 
 
+ONE = b'{"jsonrpc":"2.0","id":1,"method":"generate","params":{"model":"fake","prompt":"Hello"}}\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("stdout", ["/dev/full", "closed"])
+def test_an_answer_that_cannot_be_written_makes_the_status_1(stdout: str) -> None:
+    where = ">&-" if stdout == "closed" else f">{stdout}"
+    shell = ["sh", "-c", f'exec "$@" {where}', "sh", *SERVE]
+    done = subprocess.run(shell, input=ONE, capture_output=True, timeout=PATIENCE_S)
+    assert done.returncode == 1
+    assert b"stdout cannot be written" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_after_the_input_has_ended_is_no_failure() -> None:
+    read, write = os.pipe()
+    process = subprocess.Popen(SERVE, stdin=subprocess.PIPE, stdout=write)
+    os.close(write)
+    slow = {"model": "fake?tokens=100000&delay_ms=1", "prompt": "x", "stream": "s"}
+    assert process.stdin is not None
+    request = {"jsonrpc": "2.0", "id": 1, "method": "generate", "params": slow}
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.close()
+    os.read(read, 1)
+    os.close(read)
+    assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are enforced differently elsewhere")
+@pytest.mark.parametrize(
+    ("name", "limit", "hint"), [("RLIMIT_NOFILE", 8, "ulimit -n"), ("RLIMIT_FSIZE", 0, "ulimit -f")]
+)
+def test_a_limit_that_is_too_low_is_told_in_a_sentence(name: str, limit: int, hint: str) -> None:
+    import resource
+
+    def lower() -> None:
+        resource.setrlimit(getattr(resource, name), (limit, limit))
+
+    done = subprocess.run(SERVE, input=ONE, capture_output=True, timeout=PATIENCE_S, preexec_fn=lower)
+    assert done.returncode == 1
+    assert hint in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mode", [None, 0o666])
+def test_a_trace_is_its_owners_alone_whatever_the_umask_and_whatever_it_was(tmp_path: Path, mode: int | None) -> None:
+    trace = tmp_path / "trace"
+    if mode is not None:
+        trace.touch()
+        trace.chmod(mode)
+    command = [*SERVE, "--trace", str(trace)]
+    done = subprocess.run(command, input=ONE, capture_output=True, timeout=PATIENCE_S, preexec_fn=lambda: os.umask(0))
+    assert done.returncode == 0
+    assert trace.read_bytes().startswith(b"[")
+    assert trace.stat().st_mode & 0o777 == 0o600
+
+
 def test_initialize_tells_what_the_server_can_do() -> None:
     with sidecar("--engine", "fake") as process:
         result = process.initialize(protocol_version=7)
@@ -51,6 +109,11 @@ def test_initialize_tells_what_the_server_can_do() -> None:
             "batch": 1000,
             "nesting": 128,
             "header_bytes": 8192,
+            "values": 1_100_000,
+            "members": 2**16,
+            "containers": 2**15,
+            "requests_bytes": 32 * 2**20,
+            "answers_bytes": 16 * 2**20,
             "waiting_requests": 1024,
             "journal_bytes": 256 * 2**20,
         }

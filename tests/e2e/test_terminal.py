@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,31 @@ def test_every_command_has_help() -> None:
             [*MLX_SIDECAR, command, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=True
         )
         assert "--engine" in done.stdout
+
+
+GENERATE = (sys.executable, "-m", "mlx_sidecar", "generate", "--engine", "fake", "fake")
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+    ids=lambda locale: ",".join(locale),
+)
+@pytest.mark.parametrize("prompt", ["h\u00e9llo \u2192 \u2713".encode(), b"not \xff UTF-8"])
+def test_a_locale_without_the_characters_of_a_text_ends_no_command(locale: dict[str, str], prompt: bytes) -> None:
+    done = subprocess.run([*GENERATE, prompt], capture_output=True, env={**os.environ, **locale}, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_text_that_cannot_be_written_is_told_in_a_sentence_and_makes_the_status_1() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*GENERATE, "x"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -27,6 +27,7 @@ from mlx_sidecar.link.messages import (
 from mlx_sidecar.link.page import Page
 from mlx_sidecar.models.registry import Backend, LoadedModel, LoadStep
 from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
+from tests.support.link import feed
 
 if TYPE_CHECKING:
     import socket
@@ -150,7 +151,7 @@ class Inline:
     # What the loop takes for its link, its inbox and its clock.
 
     def sendall(self, data: bytes) -> None:
-        self.seen += self._decoder.feed(data)
+        self.seen += feed(self._decoder, data)
 
     def take(self, timeout_s: float) -> list[ToEngine]:
         messages, self._queue = self._queue, []

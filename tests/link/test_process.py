@@ -21,7 +21,9 @@ from mlx_sidecar.link.codec import Decoder
 from mlx_sidecar.link.environment import environment
 from mlx_sidecar.link.messages import Ready
 from mlx_sidecar.link.page import Page
+from mlx_sidecar.link.private_folder import private_folder
 from mlx_sidecar.link.process import EngineProcess, engine_command, spawn
+from tests.support.link import feed
 
 SECRETS = ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "NVIDIA_API_KEY", "MLX_HUB_TOKEN", "SSH_AUTH_SOCK")
 NEEDED = ("PATH", "HOME", "LC_ALL", "PYTHONPATH", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE")
@@ -47,7 +49,7 @@ def running(config: Config) -> Iterator[tuple[EngineProcess, Ready]]:
         while not messages:
             data = engine.link.recv(1 << 16)
             assert data, engine.exit_reason
-            messages = decoder.feed(data)
+            messages = feed(decoder, data)
         yield engine, messages[0]
     finally:
         engine.link.close()
@@ -77,7 +79,9 @@ def test_the_engine_process_inherits_two_descriptors_and_the_environment_it_need
     with ours, theirs, running(Config(engine="fake")) as (_, ready):
         proc = Path("/proc", str(ready.pid))
         told = dict(entry.split("=", 1) for entry in (proc / "environ").read_text().split("\0") if entry)
-        assert told == environment(os.environ)
+        folders = {name: told.pop(name) for name in ("TMPDIR", "TEMP", "TMP")}
+        assert set(folders.values()) == {private_folder()}
+        assert told == {name: value for name, value in environment(os.environ).items() if name not in folders}
         opened = {int(entry.name): str(entry.readlink()) for entry in (proc / "fd").iterdir()}
         assert opened[0] == "/dev/null"
         assert opened[1] == opened[2]

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlx_sidecar.config import Config
@@ -22,6 +23,7 @@ from mlx_sidecar.link.messages import (
     Cancel,
     ClearCache,
     Dropped,
+    EngineStats,
     Evicted,
     ExportCache,
     Fault,
@@ -143,6 +145,147 @@ def test_a_message_whose_handling_fails_does_not_end_the_engine(
 
     on_loop(test)
     assert "a bug in a handler" in caplog.text
+
+
+class Panic(BaseException):
+    """What a panic of a Rust library is to Python."""
+
+
+def panic(*_: object, **__: object) -> Any:
+    raise Panic("test")
+
+
+def test_what_a_client_raises_of_any_kind_does_not_look_like_the_end_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            for name in ("on_tokens", "on_finished", "on_dropped", "on_evicted"):
+                monkeypatch.setattr(made.client, name, panic)
+            told: list[ToFront] = [Tokens(7, [1]), Finished(7, "stop", True, Timing()), Dropped([7], [7], REFUSAL)]
+            made.puppet.say(*told, Evicted("m"), READY)
+            await made.until_state("ready")
+            figures = await asked(made.supervisor.stats())
+            await made.puppet.hear()
+            made.puppet.say(EngineStats(1, {}, {}, {}, None))
+            await figures
+            assert len(made.puppets) == 1
+
+    on_loop(test)
+    assert caplog.text.count("could not be taken in") == 4
+
+
+@pytest.mark.parametrize("kind", [Panic, MemoryError, ValueError, RuntimeError, OSError])
+def test_an_engine_that_cannot_be_spawned_for_whatever_reason_is_tried_again_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    monkeypatch.setattr(restarts, "DELAYS_S", (0.0, 0.0))
+
+    def spawn(_: Config) -> EngineProcess:
+        raise kind("test")
+
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            monkeypatch.setattr(supervisor_module, "spawn", spawn)
+            made.puppet.die()
+            await made.until_state("failed")
+            assert [state for state, _ in made.states].count("lost") == 3
+            with pytest.raises(errors.EngineLost, match="cannot be started"):
+                made.supervisor.wake()
+            monkeypatch.setattr(supervisor_module, "spawn", made.spawn)
+            made.supervisor.wake(urgent=True)
+            (await made.until_engine(2)).say(READY)
+            await made.until_state("ready")
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("method", ["attach", "bury"])
+def test_an_engine_that_cannot_be_attached_or_buried_leads_to_the_next_one_or_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(restarts, "DELAYS_S", (0.0,))
+
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            call = await asked(made.supervisor.load(load(made.supervisor)))
+            with monkeypatch.context() as broken:
+                broken.setattr(attached.AttachedEngine, method, panic)
+                made.puppet.die()
+                await made.until_state("failed")
+            with pytest.raises(errors.EngineLost, match="cannot be started"):
+                await call
+            next_number = len(made.puppets) + 1
+            made.supervisor.wake(urgent=True)
+            (await made.until_engine(next_number)).say(READY)
+            await made.until_state("ready")
+
+    on_loop(test)
+
+
+def test_a_host_that_cannot_be_told_of_states_keeps_no_engine_from_coming_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            monkeypatch.setattr(made.client, "on_engine_lost", panic)
+            monkeypatch.setattr(made.client, "on_given_up", panic)
+            tell = made.supervisor._on_state
+
+            def told(state: Any, because: str | None) -> None:
+                tell(state, because)
+                panic()
+
+            monkeypatch.setattr(made.supervisor, "_on_state", told)
+            made.puppet.die()
+            (await made.until_engine(2)).say(READY)
+            await made.until_state("ready")
+            assert [state for state, _ in made.states] == ["lost", "starting", "ready"]
+
+    on_loop(test)
+
+
+def test_what_cannot_be_said_to_the_engine_fails_its_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            export = ExportCache(made.supervisor.next_op(), "m", [2**70], "/x")
+            with pytest.raises(OverflowError):
+                await made.supervisor.move_cache(export)
+            made.puppet.say(READY)
+            await made.until_state("ready")
+            with pytest.raises(OverflowError):
+                made.supervisor.send(Submit(7, "m", [2**70], Sampling(), 1, []))
+            made.puppet.die()  # and the next engine is not asked what the first could not be
+            (await made.until_engine(2)).say(READY)
+            await made.until_state("ready")
+
+    on_loop(test)
+
+
+def frame(**members: Any) -> bytes:
+    body = msgspec.msgpack.encode(members)
+    return struct.pack("<I", len(body)) + body
+
+
+def test_an_answer_that_cannot_be_read_fails_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with stage(monkeypatch) as made:
+            finished: list[Finished] = []
+            monkeypatch.setattr(made.client, "on_finished", finished.append)
+            call = await asked(made.supervisor.load(load(made.supervisor)))
+            await made.puppet.hear()
+            made.puppet.say_bytes(frame(type="Progress", op=1, stage=True))
+            made.puppet.say_bytes(frame(type="Tokens", seq=9, tokens=[True]))
+            made.puppet.say_bytes(frame(type="Loaded", op=1, card={"context_length": True}))
+            made.puppet.say(READY)
+            await made.until_state("ready")
+            with pytest.raises(errors.InternalError):
+                await call
+            assert [(end.seq, end.reason, end.fault and end.fault.kind) for end in finished] == [
+                (9, "error", "internal_error")
+            ]
+            assert await made.puppet.hear() == [Cancel(9)]
+            assert len(made.puppets) == 1
+
+    on_loop(test)
 
 
 def test_calls_outlive_the_engine_and_the_next_one_answers_them_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

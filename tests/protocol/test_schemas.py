@@ -34,6 +34,7 @@ ERRORS = [
     errors.InvalidRequest("no method"),
     errors.FrameTooLarge(limit_bytes=10),
     errors.BatchTooLong(have=2, limit=1),
+    errors.TooManyValues(what="values", limit=1),
     errors.MethodNotFound(),
     errors.InvalidParams.field("top_p", "too large"),
     errors.InternalError(),

@@ -196,6 +196,105 @@ def error_of(stream: Stream) -> RpcError | None:
     return stream.ended.result().error
 
 
+class Panic(BaseException):
+    """What a panic of a Rust library is to Python."""
+
+
+def panic(*_: object, **__: object) -> Any:
+    raise Panic("test")
+
+
+Break = Callable[[Stage, Stream, pytest.MonkeyPatch], None]
+
+
+def the_detokenizer(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stream, "_text", Broken())
+    stage.say(stream.seq)
+
+
+def the_last_text(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stream, "_text", Broken())
+    stage.lifeline.on_finished(Finished(stream.seq, "length", True, Timing()))
+
+
+def the_ending(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stage.lifeline, "_finished", panic)
+    stage.lifeline.on_finished(Finished(stream.seq, "length", True, Timing()))
+
+
+def what_tokens_clear(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+    with patch.context() as only_now:
+        only_now.setattr(stage.lifeline._isolation, "progressed", panic)
+        stage.say(stream.seq)
+
+
+class Broken:
+    push = finish = panic
+
+
+@pytest.mark.parametrize("break_it", [the_detokenizer, the_last_text, the_ending, what_tokens_clear])
+def test_what_a_callback_of_a_stream_raises_of_any_kind_ends_that_stream_alone(
+    break_it: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @staged
+    async def test(stage: Stage) -> None:
+        broken, other = stage.open("a"), stage.open("b")
+        with monkeypatch.context() as patch:
+            break_it(stage, broken, patch)
+        assert isinstance(error_of(broken), InternalError)
+        assert not other.ended.done()
+        for _ in range(LIMIT + 1):
+            stage.say(other.seq)
+        assert other.transcript.tokens == answer(other.seq)
+        assert other.ended.result().reason == "length"
+
+    test()
+
+
+@pytest.mark.parametrize("event", ["die", "drop"])
+def test_streams_whose_loss_cannot_be_taken_in_are_ended_and_do_not_wait(
+    event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @staged
+    async def test(stage: Stage) -> None:
+        lost = [stage.open("a"), stage.open("b")]
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.lifeline._isolation, "died", panic)
+            getattr(stage, event)(lost[0].seq)
+        assert [type(error_of(stream)) for stream in lost] == [InternalError, InternalError]
+
+    test()
+
+
+@staged
+async def test_a_stream_that_cannot_be_given_to_the_next_engine_is_ended_and_the_others_go_on(stage: Stage) -> None:
+    first, second = stage.open("a"), stage.open("b")
+    stage.die()
+    send = stage.send
+
+    def unless_first(message: Submit) -> None:
+        if message.seq == first.seq:
+            raise OverflowError
+        send(message)
+
+    stage.send = unless_first  # type: ignore[method-assign]
+    await stage.revive()
+    assert isinstance(error_of(first), InternalError)
+    assert second.seq in stage.has
+
+
+@staged
+async def test_a_stream_is_refused_only_while_nothing_has_come_of_it(stage: Stage) -> None:
+    begun, waiting = stage.open("a"), stage.open("b")
+    stage.say(begun.seq)
+    refusal = EngineLost("any error")
+    for stream in (begun, waiting):
+        stage.lifeline.refuse(stream, refusal)
+    assert error_of(waiting) is refusal
+    assert not begun.ended.done()
+    assert stage.told == [Cancel(waiting.seq)]
+
+
 @staged
 async def test_the_next_engine_goes_on_behind_the_last_token(stage: Stage) -> None:
     stream = stage.open()

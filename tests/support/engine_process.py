@@ -29,6 +29,7 @@ from mlx_sidecar.link.messages import (
     Tokens,
     Unloaded,
 )
+from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)
 PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
@@ -122,7 +123,7 @@ class EngineClient:
             data = self.link.recv(1 << 16)
         except ConnectionResetError:  # it died with our messages unread
             data = b""
-        self.seen += self._decoder.feed(data)
+        self.seen += feed(self._decoder, data)
         return bool(data)
 
 

@@ -22,6 +22,7 @@ from mlx_sidecar.link.process import EngineProcess
 from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.notifications import EngineState
+from tests.support.link import feed
 
 READY = Ready(1, "fake", "fake", {}, "fast", "scripted", 0)
 PATIENCE_S = 60.0  # a test that waits longer has failed; no test measures it
@@ -50,7 +51,7 @@ class Puppet:
         while not messages:
             data = await asyncio.get_running_loop().sock_recv(self._link, 1 << 16)
             assert data, "the link was closed"
-            messages = self._decoder.feed(data)
+            messages = feed(self._decoder, data)
         return messages
 
     def die(self, number: int = signal.SIGKILL) -> None:

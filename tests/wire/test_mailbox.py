@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -179,11 +177,14 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.spoken = {talker.name: "" for talker in self.talkers}
         self.controls = 0
         self.out: list[bytes] = []
-        self.checks: list[Callable[[], None]] = []
+        self.waiting: list[int] = []  # sizes, in order, of the control messages that have not been taken
+        self.collected = 0
 
     @rule()
     def put(self) -> None:
-        self.mailbox.put(b"control %d" % self.controls)
+        body = b"control %d" % self.controls
+        self.mailbox.put(body)
+        self.waiting.append(len(body))
         self.controls += 1
 
     @rule(index=st.integers(0, 2), text=st.text("xyz", min_size=1, max_size=5), delay=st.sampled_from([0.0, 1.0, 2.0]))
@@ -193,8 +194,8 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.spoken[talker.name] += text
         self.mailbox.announce(talker, self.clock.now + delay if delay else 0.0)
 
-    @rule(index=st.integers(0, 2))
-    def answer(self, index: int) -> None:
+    @rule(index=st.integers(0, 2), held_bytes=st.integers(0, 100))
+    def answer(self, index: int, held_bytes: int) -> None:
         talker, so_far = self.talkers[index], len(self.spoken[self.talkers[index].name])
 
         def late() -> bytes:
@@ -203,11 +204,21 @@ class AnyInterleaving(RuleBasedStateMachine):
 
         number = self.controls
         self.controls += 1
-        self.mailbox.put(late, after=[talker])
+        self.mailbox.put(late, after=[talker], held_bytes=held_bytes)
+        self.waiting.append(held_bytes)
+
+    @rule(more_bytes=st.integers(-50, 50))
+    def collect(self, more_bytes: int) -> None:
+        self.mailbox.collect(more_bytes)
+        self.collected += more_bytes
 
     @rule(limit=st.integers(1, 30))
     def drain(self, limit: int) -> None:
-        self.out += self.mailbox.drain(limit)
+        self.take(self.mailbox.drain(limit))
+
+    def take(self, bodies: list[bytes]) -> None:
+        self.out += bodies
+        del self.waiting[: sum(body.startswith(b"control") for body in bodies)]
 
     @rule()
     def wait(self) -> None:
@@ -217,9 +228,14 @@ class AnyInterleaving(RuleBasedStateMachine):
     def at_most_one_turn_per_stream(self) -> None:
         assert len(self.mailbox._turns) + len(self.mailbox._delayed) <= len(self.talkers)
 
+    @invariant()
+    def what_waits_is_counted(self) -> None:
+        assert self.mailbox.waiting_bytes == sum(self.waiting)
+        assert self.mailbox.collected_bytes == self.collected
+
     def teardown(self) -> None:
         self.mailbox.close()
-        self.out += self.mailbox.drain(ALL)
+        self.take(self.mailbox.drain(ALL))
         controls = [body for body in self.out if body.startswith(b"control")]
         assert controls == [b"control %d" % number for number in range(self.controls)]
         for talker in self.talkers:

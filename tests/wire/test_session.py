@@ -15,7 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_sidecar.wire import bounds as bounds_module
+from mlx_sidecar.wire import intake as intake_module
 from mlx_sidecar.wire import session as session_module
+from mlx_sidecar.wire.bounds import Bounds
 from mlx_sidecar.wire.context import RequestContext
 from mlx_sidecar.wire.dispatcher import Dispatcher, Method
 from mlx_sidecar.wire.fixtures import Fixtures
@@ -23,7 +26,8 @@ from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar.wire.reader import Reader
 from mlx_sidecar.wire.session import Session
 from mlx_sidecar.wire.writer import Writer
-from mlx_sidecar_protocol.errors import ModelNotLoaded
+from mlx_sidecar_protocol import envelope
+from mlx_sidecar_protocol.errors import ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.limits import Limits
 from mlx_sidecar_protocol.operations import (
     CacheTiers,
@@ -42,14 +46,15 @@ INITIALIZE = {"protocol_version": 1, "client": {"name": "test"}, "process_id": 4
 class Host:
     """The other end: sends messages, collects what comes, in the same loop."""
 
-    def __init__(self, methods: list[Method[Any]], limits: Limits) -> None:
+    def __init__(self, methods: list[Method[Any]], limits: Limits, **bounds: int) -> None:
         read, self._to_server = os.pipe()
         self._from_server, ours = socket.socketpair()
         self.mailbox = Mailbox()
         reader = Reader(read)
         reader.start()
         writer = Writer(ours.detach(), self.mailbox)
-        self.session = Session(methods, initialize, reader, writer, self.mailbox, limits=limits)
+        held = Bounds(self.mailbox, **bounds)
+        self.session = Session(methods, initialize, reader, writer, self.mailbox, limits=limits, bounds=held)
         self.received: list[Any] = []
         self._arrived = anyio.Event()
         self._ended = anyio.Event()
@@ -111,6 +116,8 @@ class Gate:
         self.entered: list[Any] = []
         self.endings: list[anyio.Event] = []
         self.mailbox: Mailbox | None = None
+        self.shed: list[RpcError] = []
+        self.at_once = self.most_at_once = 0
 
     def release(self) -> None:
         """Let everything end that has not yet."""
@@ -127,6 +134,11 @@ class Gate:
             Method("nonsense", NoParams, self._nonsense),
             Method("text", NoParams, self._text),
             Method("stuck", NoParams, self._stuck),
+            Method("panic", NoParams, self._panic),
+            Method("panic.quick", NoParams, self._panic_quick, quick=True),
+            Method("panic.late", NoParams, self._panic_late),
+            Method("long", None, self._long),
+            Method("heavy", NoParams, self._heavy, heavy=True),
         ]
 
     async def _wait(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
@@ -169,6 +181,40 @@ class Gate:
             await self.opened.wait()
         return {}
 
+    async def _panic(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
+        await anyio.sleep(0)
+        raise Panic
+
+    def _panic_quick(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
+        raise Panic
+
+    async def _panic_late(self, context: RequestContext, params: NoParams) -> Any:
+        def made() -> dict[str, Any]:
+            raise Panic
+
+        return made
+
+    async def _long(self, context: RequestContext, params: Any) -> dict[str, Any]:
+        """Two kilobytes, at once or when the gate is opened. It may be refused until then."""
+        if params:
+            context.on_shed(lambda error: self.shed.append(error))
+            await self.opened.wait()
+        if self.shed:
+            raise self.shed[0]
+        return {"text": "x" * 2000}
+
+    async def _heavy(self, context: RequestContext, params: NoParams) -> dict[str, Any]:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        for _ in range(10):
+            await anyio.sleep(0)
+        self.at_once -= 1
+        return {"text": "x" * 2000}
+
+
+class Panic(BaseException):
+    """What a panic of a Rust library is to Python."""
+
 
 class Talker:
     def __init__(self) -> None:
@@ -190,14 +236,14 @@ async def run_within_bound(session: Session) -> int:
 Play = Callable[[Host, Gate], Coroutine[Any, Any, None]]
 
 
-def serve(play: Play, limits: Limits | None = None) -> tuple[list[Any], int]:
-    """Run a session while ``play`` is the host; all that was received, and the exit status."""
+def serve(play: Play, limits: Limits | None = None, **bounds: int) -> tuple[list[Any], int]:
+    """Run a session within ``bounds`` while ``play`` is the host; all that was received, and the exit status."""
 
     statuses: list[int] = []
 
     async def main() -> tuple[list[Any], int]:
         gate = Gate()
-        host = Host([*Fixtures().methods(), *gate.methods()], limits or Limits())
+        host = Host([*Fixtures().methods(), *gate.methods()], limits or Limits(), **bounds)
         gate.mailbox = host.mailbox
         async with anyio.create_task_group() as tasks:
 
@@ -562,7 +608,7 @@ def test_a_handler_that_will_not_end_is_dropped_after_a_while_and_answered_all_t
 
 
 def test_too_many_open_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "_OPEN_LIMIT", 2)
+    monkeypatch.setattr(bounds_module, "OPEN_LIMIT", 2)
 
     async def play(host: Host, gate: Gate) -> None:
         for id_ in range(3):
@@ -574,11 +620,7 @@ def test_too_many_open_requests_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(serve(play)[0]) == 3
 
 
-def test_answers_nobody_fetches_stop_us_from_reading_requests_and_none_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(session_module, "_WAITING_LIMIT_BYTES", 1000)
-
+def test_answers_nobody_fetches_stop_us_from_reading_requests_and_none_is_lost() -> None:
     async def play(host: Host, gate: Gate) -> None:
         def flood() -> None:
             for id_ in range(200):
@@ -587,8 +629,152 @@ def test_answers_nobody_fetches_stop_us_from_reading_requests_and_none_is_lost(
         await asyncio.get_running_loop().run_in_executor(None, flood)
         host.close()
 
-    received, _ = serve(play)
+    received, _ = serve(play, answers_limit_bytes=1000)
     assert [message["id"] for message in received] == list(range(200))
+
+
+@pytest.mark.parametrize("method", ["panic", "panic.quick", "panic.late"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_what_a_handler_raises_of_any_kind_is_an_internal_error_of_its_request_alone(
+    method: str, batched: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play(host: Host, gate: Gate) -> None:
+        messages = [{"jsonrpc": "2.0", "id": id_, "method": name} for id_, name in enumerate(["wait", method, "ping"])]
+        host.send(messages) if batched else host.send(*messages)
+        while not any(record.message == "a handler failed" for record in caplog.records):
+            await anyio.sleep(0)
+        gate.release()
+        host.close()
+
+    received, status = serve(play)
+    answers = {message["id"]: message for message in (received[0] if batched else received)}
+    assert status == 0
+    assert error_of(answers[1]) == (1, -32603, "internal_error")
+    assert answers[0]["result"] == {"done": True}
+    assert answers[2]["result"] == {}
+
+
+def test_a_batch_whose_answers_are_too_long_together_is_refused_from_there_on_and_answered_whole() -> None:
+    async def play(host: Host, gate: Gate) -> None:
+        batch = [{"jsonrpc": "2.0", "id": id_, "method": "t.echo", "params": ["x" * 1000]} for id_ in range(50)]
+        host.send([*batch, {"jsonrpc": "2.0", "id": 50, "method": "ping"}])
+        await host.answers(1)
+        host.request(51, "t.none")  # what was collected has been written: there is room again
+        host.close()
+
+    received, status = serve(play, answers_limit_bytes=10_000)
+    assert status == 0
+    answers = received[0]
+    assert [answer["id"] for answer in answers] == list(range(51))
+    kinds = ["result" if "result" in answer else answer["error"]["data"]["kind"] for answer in answers]
+    fine = kinds.index("overloaded")
+    assert 9 <= fine <= 11
+    assert kinds == ["result"] * fine + ["overloaded"] * (50 - fine) + ["result"]
+    data = answers[fine]["error"]["data"]
+    assert (data["unit"], data["limit"], data["retry_after_s"]) == ("bytes", 10_000, 1.0)
+    assert received[1]["result"] == {}
+
+
+def test_requests_that_have_not_begun_are_refused_where_too_many_answers_wait() -> None:
+    async def play(host: Host, gate: Gate) -> None:
+        waiting = [{"jsonrpc": "2.0", "id": id_, "method": "long", "params": [1]} for id_ in range(3)]
+        done = [{"jsonrpc": "2.0", "id": id_, "method": "long"} for id_ in range(3, 9)]
+        host.send([*waiting, *done])
+        while len(gate.shed) < 3:
+            await anyio.sleep(0)
+        gate.release()
+        host.close()
+
+    received, _ = serve(play, answers_limit_bytes=10_000)
+    assert [error_of(answer)[2] for answer in received[0][:3]] == ["overloaded"] * 3
+
+
+def test_few_heavy_requests_run_at_once() -> None:
+    most: list[int] = []
+
+    async def play(host: Host, gate: Gate) -> None:
+        for id_ in range(20):
+            host.request(id_, "heavy")
+        await host.answers(20)
+        most.append(gate.most_at_once)
+        host.close()
+
+    received, _ = serve(play, answers_limit_bytes=5_000)
+    assert all("result" in message for message in received)
+    assert most == [session_module._HEAVY_AT_ONCE]
+
+
+def test_bytes_of_requests_that_are_worked_on_are_bounded_and_given_back() -> None:
+    async def play(host: Host, gate: Gate) -> None:
+        padded = {"jsonrpc": "2.0", "method": "wait", "pad": "x" * 4000}
+        host.send(*({**padded, "id": id_} for id_ in range(3)))
+        host.request(3, "t.none")  # costs nothing once it is answered, so it is never too much
+        assert error_of((await host.answers(1))[0]) == (2, -32005, "overloaded")
+        gate.release()
+        await host.answers(4)
+        host.send({**padded, "id": 4})
+        host.close()
+
+    received, _ = serve(play, requests_limit_bytes=9_000)
+    assert [message["id"] for message in received] == [2, 3, 0, 1, 4]
+    assert "result" in received[-1]
+
+
+def test_of_large_requests_one_is_worked_on_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds_module, "LARGE_BYTES", 1000)
+
+    async def play(host: Host, gate: Gate) -> None:
+        for id_ in range(2):
+            host.send({"jsonrpc": "2.0", "id": id_, "method": "wait", "pad": "x" * 1000})
+        host.request(2, "t.none")
+        assert error_of((await host.answers(1))[0]) == (1, -32005, "overloaded")
+        gate.release()
+        host.close()
+
+    received, _ = serve(play)
+    assert [message["id"] for message in received] == [1, 2, 0]
+
+
+def test_large_messages_are_parsed_elsewhere_and_taken_in_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "LARGE_BYTES", 1000)
+    threads: set[str] = set()
+
+    def parse(frame: bytes, limits: Limits) -> Any:
+        threads.add(threading.current_thread().name)
+        return envelope.parse(frame, limits)
+
+    monkeypatch.setattr(intake_module, "parse", parse)
+
+    async def play(host: Host, gate: Gate) -> None:
+        for id_ in range(20):
+            host.request(id_, "t.echo", ["x" * (2000 if id_ % 3 else 10)])
+        host.close()
+
+    received, status = serve(play)
+    assert status == 0
+    assert [message["id"] for message in received] == list(range(20))
+    assert any(name.startswith("parser") for name in threads)
+
+
+def test_a_message_that_cannot_be_parsed_for_want_of_memory_is_answered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def parse(frame: bytes, limits: Limits) -> Any:
+        if b"huge" in frame:
+            raise MemoryError
+        return envelope.parse(frame, limits)
+
+    monkeypatch.setattr(intake_module, "parse", parse)
+
+    async def play(host: Host, gate: Gate) -> None:
+        host.request(1, "huge")
+        host.request(2, "t.none")
+        host.close()
+
+    received, status = serve(play)
+    assert [(message["id"], "result" in message) for message in received] == [(None, False), (2, True)]
+    assert status == 0
+    assert "could not be parsed" in caplog.text
 
 
 def test_a_method_is_registered_once() -> None:

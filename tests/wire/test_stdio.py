@@ -315,9 +315,10 @@ def test_stray_prints_go_to_stderr_and_never_to_the_wire() -> None:
 
 
 @pytest.mark.parametrize(("fd", "out"), [(0, b"got "), (1, b""), (2, b"got input")])
-def test_a_closed_descriptor_reads_as_empty_or_swallows(fd: int, out: bytes) -> None:
+def test_a_closed_descriptor_reads_as_empty_or_cannot_be_written(fd: int, out: bytes) -> None:
     done = run_claim(f"os.close({fd})")
     assert done.stdout == out
+    assert (b"Bad file descriptor" in done.stderr) == (fd == 1)
 
 
 def test_claiming_imports_nothing_heavy() -> None:

@@ -89,6 +89,7 @@ export class NestingTooDeep extends RpcError<"nesting_too_deep"> {}
 export class InvalidRequest extends RpcError<"invalid_request"> {}
 export class FrameTooLarge extends RpcError<"frame_too_large"> {}
 export class BatchTooLong extends RpcError<"batch_too_long"> {}
+export class TooManyValues extends RpcError<"too_many_values"> {}
 export class MethodNotFound extends RpcError<"method_not_found"> {}
 export class InvalidParams extends RpcError<"invalid_params"> {}
 export class InternalError extends RpcError<"internal_error"> {}

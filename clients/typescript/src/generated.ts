@@ -69,6 +69,7 @@ export const ERRORS = {
   invalid_request: { code: -32600, retryable: false },
   frame_too_large: { code: -32600, retryable: false },
   batch_too_long: { code: -32600, retryable: false },
+  too_many_values: { code: -32600, retryable: false },
   method_not_found: { code: -32601, retryable: false },
   invalid_params: { code: -32602, retryable: false },
   internal_error: { code: -32603, retryable: false },
@@ -103,6 +104,7 @@ export interface ErrorDataOf {
   invalid_request: InvalidRequest["data"];
   frame_too_large: FrameTooLarge["data"];
   batch_too_long: BatchTooLong["data"];
+  too_many_values: TooManyValues["data"];
   method_not_found: MethodNotFound["data"];
   invalid_params: InvalidParams["data"];
   internal_error: InternalError["data"];
@@ -186,6 +188,7 @@ export type RpcError =
   | InvalidRequest
   | FrameTooLarge
   | BatchTooLong
+  | TooManyValues
   | MethodNotFound
   | InvalidParams
   | InternalError
@@ -914,6 +917,26 @@ export interface ServerLimits {
    */
   nesting: number;
   /**
+   * commas of one message, outside of strings
+   */
+  values?: number;
+  /**
+   * members of all objects of one message
+   */
+  members?: number;
+  /**
+   * arrays and objects of one message
+   */
+  containers?: number;
+  /**
+   * of requests that are being worked on; above it, and for a second one of more than 1 MiB, requests are refused as overloaded
+   */
+  requests_bytes?: number;
+  /**
+   * of answers that the host has not read; above it nothing is read, and requests are refused as overloaded where what waits is a batch's answers
+   */
+  answers_bytes?: number;
+  /**
    * above it, requests are refused as overloaded
    */
   waiting_requests?: number;
@@ -1419,6 +1442,16 @@ export interface BatchTooLong {
     limit: number;
   };
 }
+export interface TooManyValues {
+  code: -32600;
+  message: string;
+  data: {
+    kind: "too_many_values";
+    retryable: false;
+    what: "values" | "members" | "containers";
+    limit: number;
+  };
+}
 export interface MethodNotFound {
   code: -32601;
   message: string;
@@ -1543,6 +1576,7 @@ export interface Overloaded {
     retryable: true;
     queue: number;
     limit: number;
+    unit?: "bytes";
     retry_after_s: number;
   };
 }

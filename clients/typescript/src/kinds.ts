@@ -8,6 +8,7 @@ export const ERROR_CLASSES: { readonly [Kind in ErrorKind]: new (error: errors.W
   invalid_request: errors.InvalidRequest,
   frame_too_large: errors.FrameTooLarge,
   batch_too_long: errors.BatchTooLong,
+  too_many_values: errors.TooManyValues,
   method_not_found: errors.MethodNotFound,
   invalid_params: errors.InvalidParams,
   internal_error: errors.InternalError,

@@ -9,7 +9,7 @@ import threading
 from queue import Empty, SimpleQueue
 
 from ..cache.disk.results import Result
-from ..link.codec import Decoder
+from ..link.codec import Decoder, Unreadable
 from ..link.messages import Stop, ToEngine
 
 _LONGEST_WAIT_S = 3600.0  # a queue cannot wait for ever so many seconds; to look up now and then costs nothing
@@ -32,7 +32,7 @@ class Inbox:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._decoder: Decoder[ToEngine] = Decoder(ToEngine)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._queue: SimpleQueue[ToEngine | Result] = SimpleQueue()
+        self._queue: SimpleQueue[ToEngine | Unreadable | Result] = SimpleQueue()
 
     def start(self) -> None:
         """Begin to listen, on a daemon thread that ends with the process."""
@@ -42,9 +42,9 @@ class Inbox:
         """What the disk tier's thread has to tell the loop."""
         self._queue.put(result)
 
-    def take(self, timeout_s: float) -> list[ToEngine | Result]:
+    def take(self, timeout_s: float) -> list[ToEngine | Unreadable | Result]:
         """All that has arrived, in order; if that is nothing, wait up to ``timeout_s`` for a first message."""
-        messages: list[ToEngine | Result] = []
+        messages: list[ToEngine | Unreadable | Result] = []
         try:
             if timeout_s > 0:
                 messages.append(self._queue.get(timeout=min(timeout_s, _LONGEST_WAIT_S)))

@@ -12,7 +12,7 @@ from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
 from ..cache.caching import Caching
 from ..cache.disk.results import Result
-from ..link.codec import encode
+from ..link.codec import Unreadable
 from ..link.faults import fault_of
 from ..link.messages import (
     Cancel,
@@ -28,10 +28,8 @@ from ..link.messages import (
     QueryCache,
     QueryModels,
     QueryStats,
-    Refused,
     Resume,
     Submit,
-    Timing,
     ToEngine,
     ToFront,
     Unload,
@@ -48,6 +46,7 @@ from .figures import engine_figures
 from .inbox import Inbox
 from .notes import Notes
 from .outcomes import Outcomes
+from .refusals import encoded, refusal
 from .reuse import Reuse
 from .scheduler import Limits, Scheduler
 from .sequence import sequence_of, tokens_left
@@ -204,10 +203,14 @@ class Engine:
             have_bytes = outgrown.need_bytes + self._models.free_bytes
             self._send([self._outcomes.out_of_memory(outgrown, have_bytes, now)])
 
-    def _receive(self, message: ToEngine) -> None:
+    def _receive(self, message: ToEngine | Unreadable) -> None:
         now = self._clock()
         try:
             match message:
+                case Unreadable():
+                    log.error("a %s of the front cannot be read", message.type)
+                    self._forsake(message.seq, now)
+                    self._send(refusal(message, InternalError()))
                 case Submit():
                     self._send(self._take_in(message, now))
                 case Cancel():
@@ -228,7 +231,12 @@ class Engine:
                     self._send(self._reuse.desk.ask(message))
         except RpcError as error:
             self._accounts.metrics.count("refused")
-            self._send([_refusal(message, error)])
+            self._send(refusal(message, error))
+        except ConnectionError:
+            raise  # the front is gone
+        except Exception:  # a bug that one request brings out is no end of the others
+            log.exception("a %s could not be carried out", type(message).__name__)
+            self._send(refusal(message, InternalError()))
 
     def _take_in(self, submit: Submit, now: float) -> list[ToFront]:
         self._notes.begin_message(submit.seq, self._bounds.stall_after_s)
@@ -286,11 +294,9 @@ class Engine:
     def _send(self, messages: list[ToFront]) -> None:
         # Blocking is right: the front reads whatever its host does, and a link that is gone ends this process.
         if messages:
-            self._link.sendall(b"".join(map(encode, messages)))
+            self._link.sendall(b"".join(map(encoded, messages)))
 
-
-def _refusal(message: ToEngine, error: RpcError) -> ToFront:
-    if isinstance(message, Submit):
-        return Finished(message.seq, "error", False, Timing(), fault=fault_of(error))
-    assert isinstance(message, Load | Unload | ClearCache | ExportCache | ImportCache)
-    return Refused(message.op, fault_of(error))
+    def _forsake(self, seq: int | None, now: float) -> None:
+        """Take sequence ``seq`` away, if there is one: its stream is told of an error."""
+        if seq is not None and (sequence := self._scheduler.find(seq)) is not None:
+            self._outcomes.retire(sequence, "error", now)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 
-import msgspec
-
-from .codec import Decoder, LinkCorrupt, encode
+from ..containment import LEAVING, contained
+from .codec import Decoder, Unreadable, encode
 from .messages import ToEngine, ToFront
 from .page import Snapshot
 from .process import EngineProcess
@@ -20,6 +20,8 @@ END_BOUND_S = 5.0  # after a SIGKILL; one that is still there then sits in the s
 _READ_BYTES = 16 * 1024  # some 600 events: after so many the loop looks at what else there is to do
 _LONGEST_NAP_S = 0.02
 _LONGEST_LOOK_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class AttachedEngine(asyncio.BufferedProtocol):
@@ -34,7 +36,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
         self,
         engine: EngineProcess,
         first: Callable[[], Iterable[ToEngine]],
-        receive: Callable[[AttachedEngine, ToFront], None],
+        receive: Callable[[AttachedEngine, ToFront | Unreadable], None],
         closed: Callable[[AttachedEngine], None],
         stall_after_s: float,
     ) -> None:
@@ -102,10 +104,17 @@ class AttachedEngine(asyncio.BufferedProtocol):
     # What is done with it.
 
     def write(self, message: ToEngine) -> None:
-        """Queue ``message``; nothing, if it cannot be told any more, or not yet: then it is among the first."""
+        """Queue ``message``; nothing, if it cannot be told any more, or not yet: then it is among the first.
+
+        Raises what ``encode`` raises.
+        """
+        self.write_frame(encode(message))
+
+    def write_frame(self, frame: bytes) -> None:
+        """The same for a message that is encoded already."""
         if self._transport is not None and self._open:
+            self._transport.write(frame)
             self._sent += 1
-            self._transport.write(encode(message))
 
     def became_ready(self) -> None:
         """It has said that it takes work."""
@@ -138,6 +147,8 @@ class AttachedEngine(asyncio.BufferedProtocol):
     def _watch(self) -> None:
         if not self._open:
             return
+        # First of all: whatever is found now, it is looked at again.
+        asyncio.get_running_loop().call_later(min(_LONGEST_LOOK_S, self._stall_after_s / 8), self._watch)
         seen = self.page
         due = self._sent if self._ready else seen.taken + 1  # before it is ready it owes us that message
         if self._watchdog.look(seen, due, time.monotonic()):
@@ -146,7 +157,6 @@ class AttachedEngine(asyncio.BufferedProtocol):
         elif self._gone:  # and its link is open: a child of its own holds that
             self._close()
         self._gone = self._engine.ended  # what it said last is read before the next look
-        asyncio.get_running_loop().call_later(min(_LONGEST_LOOK_S, self._stall_after_s / 8), self._watch)
 
     def _stall(self, seen: Snapshot) -> str:
         bound_s = f"{self._watchdog.bound_s:g} s"
@@ -160,14 +170,20 @@ class AttachedEngine(asyncio.BufferedProtocol):
         else:
             self._transport.abort()
 
-    # The event loop's side.
+    # The event loop's side. What a callback of a protocol raises, asyncio takes for the end of the connection.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        for message in self._first():
-            self.write(message)
         self._watch()
+        try:
+            for message in self._first():
+                self.write(message)
+        except LEAVING:
+            raise
+        except BaseException as error:
+            log.exception("an engine could not be told what to do")
+            self.condemn(f"it could not be told what to do: {error}")
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffer
@@ -175,11 +191,14 @@ class AttachedEngine(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             messages = self._decoder.feed(bytes(self._buffer[:nbytes]))
-        except (msgspec.MsgspecError, LinkCorrupt) as error:
+        except LEAVING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is what the engine is ended for
             self.condemn(f"it said what cannot be read: {error}")
             return
         for message in messages:
-            self._receive(self, message)
+            with contained(log, "a message of the engine could not be taken in"):
+                self._receive(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed(self)

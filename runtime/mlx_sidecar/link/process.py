@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from ..config import Config
 from .environment import environment
 from .oom import oom_kills
 from .page import Page
+from .private_folder import private_folder
 
 _FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
 
@@ -65,6 +65,12 @@ class EngineProcess:
                 os.killpg(self.process.pid, signal.SIGTERM)
         self.process.kill()
 
+    def discard(self) -> None:
+        """Have it end; nobody has attached to it, and nobody will."""
+        self.kill()
+        self.link.close()
+        self.page.close()
+
 
 def _named(number: int) -> str:
     try:
@@ -79,7 +85,7 @@ def spawn(config: Config) -> EngineProcess:
     Of our descriptors and our environment it inherits what it needs. To be called in a thread that lives as long as
     the front: Linux ends the engine with the thread that started it.
 
-    Raises OSError if the system gives no process or no descriptors.
+    Raises OSError if the system gives no process, no descriptors or no folder.
     """
     with ExitStack() as on_failure:
         page = Page.create()
@@ -95,7 +101,7 @@ def spawn(config: Config) -> EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno(), page.fd],
-                env=_environment(),
+                env=child_environment(),
                 # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
                 start_new_session=True,
             )
@@ -103,12 +109,9 @@ def spawn(config: Config) -> EngineProcess:
     return EngineProcess(process, ours, page)
 
 
-def _environment() -> dict[str, str]:
-    passed = environment(os.environ)
-    for name in ("TMPDIR", "TEMP", "TMP"):
-        if name in passed:
-            passed[name] = tempfile.gettempdir()  # one that can be used: mlx compiles there, and raises where it cannot
-    return passed
+def child_environment() -> dict[str, str]:
+    """What a process that we start gets of our environment, with a temporary folder that nobody else can write."""
+    return {**environment(os.environ), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), private_folder())}
 
 
 def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:

@@ -46,9 +46,13 @@ class Restarts:
         else:
             self._barren += 1
         if self._barren > len(DELAYS_S) or self._loaded >= LOADS:
-            self._gave_up_at = now
+            self.gave_up(now)
             return None
         return 0.0 if life is Life.LOADED else DELAYS_S[self._barren - 1]
+
+    def gave_up(self, now: float) -> None:
+        """No engine is started before ``may_try``, unless somebody insists."""
+        self._gave_up_at = now
 
     def may_try(self, now: float) -> bool:
         """After giving up: whether enough time has passed for one more start."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
 
 from ..config import Config
+from ..containment import CONTROL_FLOW, LEAVING, contained
 from .attached import AttachedEngine
 from .calls import Calls, Control, OnProgress, Reply
 from .client import Client
+from .codec import Unreadable, encode
 from .faults import error_from
 from .messages import (
     CacheCleared,
@@ -42,6 +44,7 @@ from .messages import (
     Refused,
     Resume,
     Submit,
+    Timing,
     ToFront,
     Tokens,
     Unload,
@@ -165,7 +168,7 @@ class Supervisor:
         if self._refusal is not None or not (urgent or self._restarts.may_try(time.monotonic())):
             raise self._away()
         self._starting()
-        self._succession = asyncio.get_running_loop().create_task(self._succeed(0.0))
+        self._follow(self._succeed(0.0))
 
     def restored(self) -> None:
         """The engine holds what it should: it is ready for the host. Idempotent."""
@@ -183,29 +186,34 @@ class Supervisor:
     # From the engine.
 
     async def _call(self, message: Control, reply: type[R], on_progress: OnProgress | None = None) -> R:
+        frame = encode(message)  # what cannot be said fails here, for its caller alone, and not with the next engine
         future = self._calls.add(message, on_progress)
-        if self._engine is not None:
-            self._engine.write(message)
         try:
+            if self._engine is not None:
+                self._engine.write_frame(frame)
             answer = await future
         finally:
             self._calls.forget(message.op)
         assert isinstance(answer, reply)
         return answer
 
-    def _receive(self, engine: AttachedEngine, message: ToFront) -> None:
+    def _receive(self, engine: AttachedEngine, message: ToFront | Unreadable) -> None:
         if engine is not self._engine:  # it was lost meanwhile
             return
         try:
             self._handle(engine, message)
-        except Exception:
+        except LEAVING:
+            raise
+        except BaseException:
             # A bug of ours, and no reason to lose what else the engine is doing.
             log.exception("a message of the engine could not be taken in")
             if isinstance(message, Reply | Refused):
                 self._calls.settle(message.op, errors.InternalError())
 
-    def _handle(self, engine: AttachedEngine, message: ToFront) -> None:
+    def _handle(self, engine: AttachedEngine, message: ToFront | Unreadable) -> None:
         match message:
+            case Unreadable():
+                self._unread(engine, message)
             case Tokens():
                 engine.decoded = True
                 self._client.on_tokens(message)
@@ -229,6 +237,16 @@ class Supervisor:
                 engine.loaded |= isinstance(message, Loaded)
                 self._calls.settle(message.op, message)
 
+    def _unread(self, engine: AttachedEngine, message: Unreadable) -> None:
+        """What was asked ends; the engine goes on, for it is one value of a file or a host that it could not tell."""
+        log.error("a %s of the engine cannot be read", message.type)
+        if message.op and message.type != Progress.__name__:
+            self._calls.settle(message.op, errors.InternalError())
+        elif message.seq:
+            engine.write(Cancel(message.seq))
+            fault = Fault(errors.InternalError.kind, errors.InternalError().message)
+            self._client.on_finished(Finished(message.seq, "error", True, Timing(), fault=fault))
+
     def _refused(self, engine: AttachedEngine, fault: Fault) -> None:
         if error_from(fault).retryable:  # a device without room now may have it later
             engine.condemn(str(fault.details.get("because", fault.message)))
@@ -240,11 +258,28 @@ class Supervisor:
     def _closed(self, engine: AttachedEngine) -> None:
         if engine is self._engine and self.state != "stopped":
             self.ready = None
-            self._succession = asyncio.get_running_loop().create_task(self._replace(engine))
+            self._follow(self._replace(engine))
+
+    def _follow(self, course: Coroutine[Any, Any, None]) -> None:
+        self._succession = asyncio.get_running_loop().create_task(self._to_an_end(course))
+
+    async def _to_an_end(self, course: Coroutine[Any, Any, None]) -> None:
+        """Run what is to bring the next engine. If that fails there is none, and it is said: nobody waits for it."""
+        try:
+            await course
+        except CONTROL_FLOW:
+            raise
+        except BaseException as error:
+            log.exception("the next engine could not be started")
+            self._stalled, self.reason = False, f"it cannot be started: {error!r}"
+            self._restarts.gave_up(time.monotonic())
+            self._give_up()
 
     async def _replace(self, engine: AttachedEngine) -> None:
-        last = await engine.bury()
-        self._engine = None
+        try:
+            last = await engine.bury()
+        finally:
+            self._engine = None
         self._stalled = engine.stalled
         self.reason = self._refusal.message if self._refusal else engine.because
         log.warning("the engine was lost: %s", self.reason)
@@ -262,10 +297,8 @@ class Supervisor:
         loading = last.ids if last.kind == "load" else ()
         # A load that takes more memory than there is ends engines by the kernel's hand, and does so each time.
         learnt = self._calls.survive(loading, because, forced=forced and not starved)
-        try:
+        with contained(log, "the loss of the engine could not be taken in"):  # the next one starts anyway
             learnt |= self._client.on_engine_lost(frozenset(running), because, forced=forced)
-        except Exception:
-            log.exception("the loss of the engine could not be taken in")  # a bug of ours; the next one starts anyway
         return learnt
 
     async def _succeed(self, delay_s: float | None) -> None:
@@ -276,16 +309,28 @@ class Supervisor:
                 self._starting()
             try:
                 # On this thread: the system ends an engine with the thread that started it.
-                engine = spawn(self._config)
-            except OSError as error:
+                await self._begin(spawn(self._config))
+            except CONTROL_FLOW:
+                raise
+            except BaseException as error:  # noqa: BLE001 - most often for want of memory or descriptors: told
                 self._stalled, self.reason = False, f"it cannot be started: {error}"
                 log.error("the engine %s", self.reason.removeprefix("it "))
                 self._enter("lost", self.reason)
                 delay_s = self._restarts.died(Life.BARREN, time.monotonic())
             else:
-                await self.start(engine)
                 return
         self._give_up()
+
+    async def _begin(self, engine: EngineProcess) -> None:
+        """Attach to ``engine``; what cannot be attached to is ended."""
+        try:
+            await self.start(engine)
+        except CONTROL_FLOW:
+            raise  # ``stop`` ends the engine
+        except BaseException:
+            self._engine = None
+            engine.discard()
+            raise
 
     def _give_up(self) -> None:
         if self._refusal is None:
@@ -293,10 +338,8 @@ class Supervisor:
             self.reason = f"{last}; a load tries again, and so does any request after {REST_S:g} s"
         self._enter("failed", self.reason)
         self._calls.fail(self._away)
-        try:
+        with contained(log, "that engines were given up could not be taken in"):
             self._client.on_given_up(self._away())
-        except Exception:
-            log.exception("that engines were given up could not be taken in")  # a bug of ours
 
     def _away(self) -> errors.RpcError:
         """Why there is no engine to talk to; made anew for each request, since a raised error keeps its frames."""
@@ -313,4 +356,5 @@ class Supervisor:
 
     def _enter(self, state: EngineState, reason: str | None) -> None:
         self.state = state
-        self._on_state(state, reason)
+        with contained(log, "the state of the engine could not be told"):
+            self._on_state(state, reason)

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from mlx_sidecar_protocol.errors import InternalError, ModelInUse, ModelNotLoaded, PoisonRequest, RpcError
 from mlx_sidecar_protocol.generate import FinishReason
 
+from ..containment import CONTROL_FLOW, LEAVING, contained
 from ..engine.queue import RANKS
 from ..link.messages import Cancel, Dropped, Finished, Pause, Resume, Submit, Tokens
 from ..link.supervisor import error_from
@@ -112,6 +113,14 @@ class Lifeline:
             return
         self.tell(Cancel(stream.seq, reason))
 
+    def refuse(self, stream: Stream, error: RpcError) -> None:
+        """End ``stream`` with ``error`` unless something has come of it already."""
+        if stream.ended.done() or stream.started:
+            return
+        if stream.placed:
+            self.tell(Cancel(stream.seq))
+        self._finish(stream, self._ending(stream, "error", error))
+
     def unloading(self, model: str, *, force: bool) -> None:
         """``model`` is about to go: streams that no engine has are in its way, or end with ``force``.
 
@@ -134,15 +143,32 @@ class Lifeline:
 
     # What the supervisor says.
 
+    # A fault of ours in one of these ends the streams it is about, as internal_error: they would wait for ever.
+
     def on_tokens(self, message: Tokens) -> None:
-        self._streams.on_tokens(message)
-        if self._isolation.progressed(message.seq):
-            self._place_all()
+        try:
+            self._streams.on_tokens(message)
+            if self._isolation.progressed(message.seq):
+                self._place_all()
+        except LEAVING:
+            raise
+        except BaseException:
+            log.exception("tokens of a stream could not be taken in")
+            self._fail([message.seq])
 
     def on_finished(self, message: Finished) -> None:
         stream = self._streams.get(message.seq)
         if stream is None or not self._streams.end_of_text(stream, partial(self.on_finished, message)):
             return
+        try:
+            self._finished(stream, message)
+        except LEAVING:
+            raise
+        except BaseException:
+            log.exception("the end of a stream could not be taken in")
+            self._fail([message.seq])
+
+    def _finished(self, stream: Stream, message: Finished) -> None:
         error = None if message.fault is None else error_from(message.fault)
         if isinstance(error, ModelNotLoaded) and not message.started:
             if (reason := self._leaves_as(stream)) is not None:  # a cancel behind it found nothing to end
@@ -171,7 +197,13 @@ class Lifeline:
         """A step failed: the engine lives, what it had of these sequences does not."""
         dropped = [stream for seq in message.seqs if (stream := self._streams.get(seq)) is not None]
         had = len(message.running)
-        self._interrupted(dropped, message.running, f"a step failed: {message.fault.message}", had=had)
+        try:
+            self._interrupted(dropped, message.running, f"a step failed: {message.fault.message}", had=had)
+        except LEAVING:
+            raise
+        except BaseException:
+            log.exception("that a step failed could not be taken in")
+            self._fail(message.seqs)
         self._place_all()
 
     def on_evicted(self, model: str) -> None:
@@ -179,6 +211,16 @@ class Lifeline:
 
     def on_engine_lost(self, running: frozenset[int], because: str, *, forced: bool) -> bool:
         placed = [stream for stream in self._streams.running if stream.placed]
+        try:
+            return self._lost(placed, running, because, forced=forced)
+        except LEAVING:
+            raise
+        except BaseException:
+            log.exception("the loss of the engine could not be taken in")
+            self._fail([stream.seq for stream in placed])
+            return False
+
+    def _lost(self, placed: list[Stream], running: frozenset[int], because: str, *, forced: bool) -> bool:
         needed = {stream.entry.model for stream in placed}
         for model in sorted(self._models.engine_lost(), key=lambda model: model not in needed):
             self._fetch(model)
@@ -194,7 +236,8 @@ class Lifeline:
 
     def on_given_up(self, error: RpcError) -> None:
         for stream in self._streams.running:
-            self._finish(stream, self._ending(stream, "error", error))
+            with contained(log, "the end of a stream could not be told"):
+                self._finish(stream, self._ending(stream, "error", error))
 
     # How it is done.
 
@@ -231,7 +274,13 @@ class Lifeline:
         """Give the engine all that it may have, the most urgent first."""
         waiting = [stream for stream in self._streams.running if not stream.placed]
         for stream in sorted(waiting, key=lambda stream: (RANKS[stream.entry.priority], stream.opened_at)):
-            self._place(stream)
+            try:
+                self._place(stream)
+            except LEAVING:
+                raise
+            except BaseException:  # e.g. it cannot be encoded: no reason for the others to wait
+                log.exception("a stream could not be given to the engine")
+                self._finish(stream, self._ending(stream, "error", InternalError()))
 
     def _place(self, stream: Stream) -> None:
         if stream.placed or not self._engine.takes_work or not self._isolation.admits(stream.seq):
@@ -256,7 +305,9 @@ class Lifeline:
         except RpcError as error:
             log.warning("%s is not loaded again: %s", model, error)
             self._not_coming_back(model, error)
-        except Exception:
+        except CONTROL_FLOW:
+            raise
+        except BaseException:
             log.exception("%s is not loaded again", model)  # a bug of ours; nobody is to wait for it
             self._not_coming_back(model, InternalError())
         finally:
@@ -280,6 +331,14 @@ class Lifeline:
         stream.placed = False
         self._place(stream)
         return True
+
+    def _fail(self, seqs: Collection[int]) -> None:
+        """End those of ``seqs`` that have not ended: a fault of ours has left them where nothing goes on."""
+        for seq in seqs:
+            if (stream := self._streams.get(seq)) is not None:
+                with contained(log, "a stream could not be ended"):
+                    self._engine.tell(Cancel(seq))
+                    self._finish(stream, self._ending(stream, "error", InternalError()))
 
     def _give_up(self, seq: int) -> None:
         """The engine was told to end this one, and has had its time."""

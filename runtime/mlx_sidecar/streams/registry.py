@@ -20,6 +20,7 @@ from mlx_sidecar_protocol.errors import (
 )
 from mlx_sidecar_protocol.model import StreamId
 
+from ..containment import LEAVING
 from ..link.messages import Cancel, Pause, Resume, Tokens
 from .stream import Ending, Stream
 
@@ -201,7 +202,9 @@ class Streams:
             return  # decoded before the engine heard that we are done
         try:
             said = stream.push(message.tokens, message.logprobs)
-        except Exception:
+        except LEAVING:
+            raise
+        except BaseException:
             # One tokenizer's fault: all other streams come through the same link.
             log.exception("tokens of a stream could not be taken in")
             self._tell(Cancel(message.seq))
@@ -219,7 +222,9 @@ class Streams:
         """Settle how a stream ended; later calls do nothing. What the engine says of it afterwards is nobody's."""
         try:
             stream.finish(ending)
-        except Exception:
+        except LEAVING:
+            raise
+        except BaseException:
             log.exception("the last text of a stream could not be made")
             self._break_off(stream)
             return

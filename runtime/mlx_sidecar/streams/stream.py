@@ -116,7 +116,9 @@ class Stream:
         self.ended.set_result(ending)
 
     def break_off(self, ending: Ending) -> None:
-        """Settle the ending with what has been published: more cannot be made."""
+        """Settle the ending with what has been published: more cannot be made. Later calls do nothing."""
+        if self.ended.done():
+            return
         self.stop_match = None
         self.ended.set_result(ending)
 

@@ -7,20 +7,28 @@ time: the front sends what was being asked to another one.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
 from contextlib import suppress
 from typing import NoReturn
 
-from ..link.codec import Decoder, encode
+import msgspec
+
+from mlx_sidecar_protocol.errors import InternalError
+
+from ..link.codec import Decoder, Unreadable, encode
+from ..link.faults import fault_of
 from ..link.orphan import die_with
-from ..link.text_messages import TextReady, ToText
+from ..link.text_messages import TextReady, TextRefused, ToText
 from ..observe.stderr import log_to_stderr
 from .limits import Limits
 from .server import TextServer
 
 _READ_BYTES = 1 << 18
+
+log = logging.getLogger(__name__)
 
 
 def main() -> NoReturn:
@@ -45,7 +53,19 @@ def _serve(link: socket.socket, server: TextServer) -> None:
     link.sendall(encode(TextReady(os.getpid())))
     while data := link.recv(_READ_BYTES):
         for message in decoder.feed(data):
-            link.sendall(encode(server.answer(message)))
+            link.sendall(_answer(server, message))
+
+
+def _answer(server: TextServer, message: ToText | Unreadable) -> bytes:
+    """What ``server`` says, as far as a link can carry it: numbers come from files."""
+    refused = encode(TextRefused(message.op or 0, fault_of(InternalError())))
+    if isinstance(message, Unreadable):
+        return refused
+    try:
+        return encode(server.answer(message))
+    except (OverflowError, UnicodeEncodeError, msgspec.MsgspecError):
+        log.exception("%s: an answer cannot be sent", message.folder.name)
+        return refused
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,11 +18,16 @@ from mlx_sidecar_protocol.generate import (
     Timing,
     Usage,
 )
+from mlx_sidecar_protocol.model import StreamId
 
 from ..link import messages as link
 from ..streams.logprobs import WithLogprobs
 from ..streams.stream import Ending, Stream
 from .offload import off_loop
+
+_OBJECTS_BYTES = 8192  # of a stream that has ended
+_CHARACTER_BYTES = 2
+_TOKEN_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class Answer:
     ``arrived`` is on the monotonic clock. Called when it is written: only then is the number of the last delta known.
     """
 
-    params: GenerateParams
+    stream_id: StreamId | None
+    echo_text: bool
     seed: int
     arrived: float
     prompt_tokens: int
@@ -47,11 +53,18 @@ class Answer:
         result = self._result()
         return result if self.logprobs is None else WithLogprobs(result, self.logprobs)
 
+    @property
+    def held_bytes(self) -> int:
+        """About what is held until it is written."""
+        characters, tokens = self.stream.transcript.published if self.stream else (0, 0)
+        text_bytes = _CHARACTER_BYTES * characters + _TOKEN_BYTES * (tokens + self.prompt_tokens)
+        return _OBJECTS_BYTES + text_bytes + len(self.logprobs or b"")
+
     def _result(self) -> GenerateResult:
-        stream, echo = self.stream, self.params.echo_text
+        stream, echo = self.stream, self.echo_text
         reason = (stream and stream.finish_reason) or self.ending.reason
         return GenerateResult(
-            stream=self.params.stream,
+            stream=self.stream_id,
             text=(stream.transcript.text if stream else "") if echo else None,
             tokens=(stream.transcript.tokens if stream else []) if echo else None,
             finish_reason=reason,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mlx_sidecar_protocol.envelope import RequestId
+from mlx_sidecar_protocol.errors import RpcError
 
 from .mailbox import Source
 
@@ -20,15 +21,21 @@ class RequestContext:
     end by itself and still has something to say calls ``on_cancel`` and returns its result.
     """
 
-    __slots__ = ("_cancelled", "_on_cancel", "_scope", "_sources", "id", "is_notification")
+    __slots__ = (
+        *("_cancelled", "_on_cancel", "_on_shed", "_scope", "_shed", "_sources"),
+        *("id", "is_notification", "size_bytes"),
+    )
 
-    def __init__(self, id_: RequestId, is_notification: bool = False) -> None:
+    def __init__(self, id_: RequestId, is_notification: bool = False, size_bytes: int = 0) -> None:
         self.id = id_
+        self.size_bytes = size_bytes  # of what the host sent
         self.is_notification = is_notification
         self._cancelled = False
         self._on_cancel: Callable[[], None] | None = None
         self._scope: CancelScope | None = None
         self._sources: tuple[Source, ...] = ()
+        self._shed: RpcError | None = None
+        self._on_shed: Callable[[RpcError], None] | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -53,12 +60,28 @@ class RequestContext:
         """Write the answer after all that ``source`` has announced by then, without waiting for it to be due."""
         self._sources += (source,)
 
+    def on_shed(self, callback: Callable[[RpcError], None]) -> None:
+        """Call ``callback`` with an error, once, when the request should fail with it unless its work has begun."""
+        self._on_shed = callback
+        if self._shed is not None:
+            callback(self._shed)
+
     # For the session.
 
     def enter(self, scope: CancelScope) -> bool:
         """The handler is about to run, in ``scope``; False if it need not begin."""
         self._scope = scope
         return not self._cancelled or self._on_cancel is not None
+
+    def shed(self, error: RpcError) -> None:
+        """There is no room for another long answer: a request that can still be refused is, with ``error``.
+
+        Later calls do nothing.
+        """
+        if self._shed is None:
+            self._shed = error
+            if self._on_shed is not None:
+                self._on_shed(error)
 
     def cancel(self) -> None:
         """Ask the request to end. Later calls do nothing."""

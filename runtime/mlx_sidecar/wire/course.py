@@ -59,6 +59,7 @@ class Course:
             if stream.id is not None:
                 self.context.answer_after(stream)
             self.context.on_cancel(lambda: self.lifeline.end(stream, "cancelled"))
+            self.context.on_shed(lambda error: self.lifeline.refuse(stream, error))
             overdue = asyncio.get_running_loop().call_at(self.deadline, self.lifeline.end, stream, "deadline")
             try:
                 return await stream.ended

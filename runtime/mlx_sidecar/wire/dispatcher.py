@@ -16,6 +16,7 @@ from mlx_sidecar_protocol.envelope import Params, Result
 from mlx_sidecar_protocol.errors import InternalError, InvalidParams, MethodNotFound, RpcError
 from mlx_sidecar_protocol.model import Received
 
+from ..containment import CONTROL_FLOW, LEAVING
 from ..lean import bare_package
 from .context import RequestContext
 
@@ -47,7 +48,7 @@ class Method(Generic[P]):
     A ``quick`` handler is a function that never waits. Any other is a coroutine function, whose coroutine runs as a
     task of its own and can be cancelled. Both are called in the order of the requests; so a plain function that
     returns a coroutine does in its turn what must not be overtaken. A ``passive`` method neither begins a connection
-    nor is refused while it ends.
+    nor is refused while it ends. Of ``heavy`` ones, which take much memory and may have long answers, few run at once.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Method(Generic[P]):
     handler: Callable[[RequestContext, P], Answer] | Callable[[RequestContext, P], Coroutine[Any, Any, Answer]]
     quick: bool = False
     passive: bool = False
+    heavy: bool = False
 
 
 class Dispatcher:
@@ -93,7 +95,9 @@ class Pending:
         """The outcome. Raises nothing but cancellation."""
         try:
             return await self._coroutine
-        except Exception as error:  # noqa: BLE001 - logged and answered
+        except CONTROL_FLOW:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged and answered
             return error_of(error)
 
     def close(self) -> None:
@@ -101,7 +105,7 @@ class Pending:
         self._coroutine.close()
 
 
-def error_of(error: Exception) -> RpcError:
+def error_of(error: BaseException) -> RpcError:
     """The one place where exceptions become wire errors. What we did not expect stays in the log."""
     if isinstance(error, RpcError):
         return error
@@ -134,7 +138,9 @@ class _Call:
     def __call__(self, context: RequestContext, /, *args: Any, **kwargs: Any) -> Any:
         try:
             value = self._handler(context, self._validate(args, kwargs))
-        except Exception as error:  # noqa: BLE001 - logged and answered
+        except LEAVING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged and answered
             rpc_error = error_of(error)
             return Error(rpc_error.code, rpc_error.message, rpc_error)
         return Success(value if self._quick else Pending(value))

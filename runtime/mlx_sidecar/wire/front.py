@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,7 @@ from ..observe import logs
 from ..streams.journal import Journal
 from ..streams.lifeline import Lifeline
 from ..streams.registry import Streams
+from .bounds import Bounds
 from .cache import CacheHandlers
 from .dispatcher import Method
 from .generate import Generator
@@ -44,8 +46,13 @@ from .session import Session
 from .watch import on_signals, until_orphaned
 from .writer import Writer
 
+_WATCH_AGAIN_S = 0.5
+
+log = logging.getLogger(__name__)
+
 # A stream that runs on after shutdown may need them to end.
 _FOR_WHAT_RUNS = ("stream/ack", "stream/cancel")
+_HEAVY = ("tokenize", "detokenize", "render")
 
 
 def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:
@@ -62,7 +69,10 @@ class _Front:
         self._instance = uuid.uuid4().hex
         self._state_told = False
         self._limits = Limits(
-            frame_bytes=config.frame_limit_bytes, batch=config.batch_limit, nesting=config.nesting_limit
+            frame_bytes=config.frame_limit_bytes,
+            batch=config.batch_limit,
+            nesting=config.nesting_limit,
+            values=config.values_limit,
         )
         self._mailbox = Mailbox()
         self._streams = Streams(self._mailbox, lambda message: self._lifeline.tell(message))
@@ -80,6 +90,7 @@ class _Front:
             self._mailbox,
             config.framing,
             self._limits,
+            Bounds(self._mailbox, config.requests_limit_bytes, config.answers_limit_bytes),
             self._streams.lift_windows,
         )
 
@@ -100,7 +111,14 @@ class _Front:
         return status
 
     async def _leave_with_the_host(self) -> None:
-        await until_orphaned(self._parent, lambda: self._session.host_process_id)
+        watched = False
+        while not watched:
+            try:
+                await until_orphaned(self._parent, lambda: self._session.host_process_id)
+                watched = True
+            except OSError:  # for want of descriptors, most likely
+                log.exception("the host cannot be watched now")
+                await anyio.sleep(_WATCH_AGAIN_S)
         self._session.end(1, host_is_gone=True)
 
     def _methods(self) -> list[Method[Any]]:
@@ -159,6 +177,11 @@ class _Front:
                 header_bytes=self._limits.header_bytes,
                 batch=self._limits.batch,
                 nesting=self._limits.nesting,
+                values=self._limits.values,
+                members=self._limits.members,
+                containers=self._limits.containers,
+                requests_bytes=self._config.requests_limit_bytes,
+                answers_bytes=self._config.answers_limit_bytes,
                 waiting_requests=QueueLimits().waiting,
                 journal_bytes=self._config.journal_limit_bytes,
             ),
@@ -195,4 +218,4 @@ class _Front:
 def _method(name: str, handler: Callable[..., Any], *, quick: bool) -> Method[Any]:
     params = METHODS[name].params
     assert issubclass(params, Received)
-    return Method(name, params, handler, quick, passive=name in _FOR_WHAT_RUNS)
+    return Method(name, params, handler, quick, passive=name in _FOR_WHAT_RUNS, heavy=name in _HEAVY)

@@ -90,7 +90,8 @@ class Generator:
             logprobs = await encoded_logprobs(params, job.stream)
             explanation = await explained(params, job.text, job.stream, ending) if params.explain_cache else None
         return Answer(
-            params=params,
+            stream_id=params.stream,
+            echo_text=params.echo_text,
             seed=job.seed,
             arrived=job.arrived,
             prompt_tokens=job.prompt_tokens,

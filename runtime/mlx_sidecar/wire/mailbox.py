@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from ..containment import LEAVING
+
 log = logging.getLogger(__name__)
 
 Late = Callable[[], bytes | None]
@@ -27,6 +29,16 @@ class Source(Protocol):
     """
 
     def take(self) -> bytes | None: ...
+
+
+class _Made:
+    """A body to be made, and the bytes that are held for it until then."""
+
+    __slots__ = ("held_bytes", "make")
+
+    def __init__(self, make: Late, held_bytes: int) -> None:
+        self.make = make
+        self.held_bytes = held_bytes
 
 
 class _Turn:
@@ -46,17 +58,26 @@ class Mailbox:
         self.lock = threading.RLock()
         self.on_work: Callable[[], None] = _nothing
         self._clock = clock
-        self._queue: deque[bytes | Late | _Turn] = deque()
+        self._queue: deque[bytes | _Made | _Turn] = deque()
         self._turns: set[int] = set()  # ids of the sources in the queue
         self._delayed: dict[int, tuple[float, Source]] = {}  # by id: when due
+        self._collected_bytes = 0
         self._waiting_bytes = 0
         self._announced = False  # on_work was called and nothing has been drained since
         self._closed = False
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of the finished messages that wait. Streams are not counted: their text is held elsewhere."""
+        """Size of the messages that wait to be written, and of what is held for those that are made then.
+
+        What a running stream has to say is not counted.
+        """
         return self._waiting_bytes
+
+    @property
+    def collected_bytes(self) -> int:
+        """Size of what cannot be written yet, since it waits for other answers of its batch."""
+        return self._collected_bytes
 
     @property
     def next_due(self) -> float | None:
@@ -64,17 +85,28 @@ class Mailbox:
         with self.lock:
             return min((due for due, _ in self._delayed.values()), default=None)
 
-    def put(self, body: bytes | Late, after: Iterable[Source] = ()) -> None:
-        """Write ``body`` when its turn comes; all that the sources in ``after`` have said so far goes before it."""
+    def collect(self, more_bytes: int) -> None:
+        """Count ``more_bytes`` of a batch's answers until the batch is answered; then, as less, count them no more."""
+        with self.lock:
+            self._collected_bytes += more_bytes
+
+    def put(self, body: bytes | Late, after: Iterable[Source] = (), held_bytes: int = 0) -> None:
+        """Write ``body`` when its turn comes; all that the sources in ``after`` have said so far goes before it.
+
+        ``held_bytes`` are what a ``Late`` holds until then: it counts as waiting.
+        """
         with self.lock:
             if self._closed:
                 return
             for source in after:
                 if self._delayed.pop(id(source), None) is not None:
                     self._line_up(source)
-            self._queue.append(body)
             if isinstance(body, bytes):
+                self._queue.append(body)
                 self._waiting_bytes += len(body)
+            else:
+                self._queue.append(_Made(body, held_bytes))
+                self._waiting_bytes += held_bytes
         self._call_out()
 
     def announce(self, source: Source, not_before: float = 0.0) -> None:
@@ -154,13 +186,16 @@ class Mailbox:
         if isinstance(head, bytes):
             self._waiting_bytes -= len(head)
             return head
-        return _made(head)
+        self._waiting_bytes -= head.held_bytes
+        return _made(head.make)
 
 
 def _made(make: Callable[[], bytes | None]) -> bytes | None:
     try:
         return make()
-    except Exception:
+    except LEAVING:
+        raise
+    except BaseException:
         # A message that cannot be made must not silence the others.
         log.exception("a message could not be made")
         return None

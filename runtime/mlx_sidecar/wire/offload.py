@@ -18,7 +18,14 @@ async def off_loop(function: Callable[..., T], *args: Any, size: int = 0) -> T:
     """``function(*args)``, in a thread unless ``size`` and every argument with a length are small."""
     if size <= SMALL and all(_size(arg) <= SMALL for arg in args):
         return function(*args)
-    return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
+    return await asyncio.get_running_loop().run_in_executor(None, partial(_run, function, *args))
+
+
+def _run(function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    except StopIteration as error:  # no future can carry it: who awaits this would wait for ever
+        raise RuntimeError("an iterator ended where none was expected") from error
 
 
 def _size(value: Any) -> int:

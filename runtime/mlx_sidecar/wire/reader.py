@@ -116,6 +116,14 @@ class Reader:
     # Reading by the thread.
 
     def _run(self) -> None:
+        try:
+            self._read_all()
+        except BaseException:
+            log.exception("stdin cannot be read")
+            if self._loop is not None or not self._keep(None):
+                self._call(self._handle, None)
+
+    def _read_all(self) -> None:
         chunk: bytes | None = b""
         while chunk is not None:
             if self._full():

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from ..config import Config
 from ..link.orphan import signal_with_parent
+from ..link.private_folder import remove_own_folder
 from ..link.process import EngineProcess, spawn
 from .reader import Reader
 from .stdio import claim, has_ended, somebody_reads
@@ -32,6 +33,7 @@ def serve(config: Config) -> NoReturn:
     from .front import run
 
     status = run(config, parent, reader, wire_out, engine)
+    remove_own_folder()
     if sys.stderr is not None:
         sys.stderr.flush()
     # Not sys.exit: the reader may sit in a read, a download in a thread, and neither is worth waiting for.

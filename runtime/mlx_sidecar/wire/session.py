@@ -21,11 +21,10 @@ from mlx_sidecar_protocol.envelope import (
     Result,
     encode_error,
     encode_notification,
-    parse,
 )
-from mlx_sidecar_protocol.errors import Cancelled, DuplicateId, Overloaded, RpcError
+from mlx_sidecar_protocol.errors import Cancelled, DuplicateId, RpcError
 from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault, encode_frame
-from mlx_sidecar_protocol.lifecycle import Lifecycle
+from mlx_sidecar_protocol.lifecycle import EVENTS, Lifecycle
 from mlx_sidecar_protocol.limits import DEFAULT_LIMITS, Limits
 from mlx_sidecar_protocol.operations import (
     CancelRequestParams,
@@ -36,18 +35,22 @@ from mlx_sidecar_protocol.operations import (
     ShutdownParams,
 )
 
+from ..containment import LEAVING, contained
+from .bounds import Bounds
 from .context import RequestContext
 from .dispatcher import Dispatcher, Method, Outcome, Pending
+from .intake import Intake, Parsed
 from .mailbox import Mailbox
 from .named import asyncio_named
 from .reader import Reader
-from .replies import BatchReply, Nowhere, Reply, body_of
+from .replies import BatchReply, Nowhere, Reply, answer
 from .stdio import somebody_reads
 from .writer import Writer, watch_readers
 
-_OPEN_LIMIT = 4096  # requests with a task of their own; a host that has more is not waiting for answers
-_WAITING_LIMIT_BYTES = 16 * 2**20  # answers nobody fetches; beyond that we stop reading requests
+_SHED_AFTER_S = 0.1
+_HEAVY_AT_ONCE = 4  # each may take many times the size of its request
 _PATIENCE_S = 2.0  # for cancelled requests to end before they are dropped, and for the host to take the last answers
+_TAKING_S = 10.0  # for a host that is there and has closed our input: it may be at work on what it has read
 _HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to be gone within a second
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class Session:
         mailbox: Mailbox,
         framing: Literal["auto", "lines", "headers"] = "auto",
         limits: Limits = DEFAULT_LIMITS,
+        bounds: Bounds | None = None,
         on_end_of_input: Callable[[], None] = _nothing,
     ) -> None:
         self._dispatcher = Dispatcher([*self._own_methods(), *methods])
@@ -83,7 +87,10 @@ class Session:
         self._reader = reader
         self._writer = writer
         self._mailbox = mailbox
-        self._limits = limits
+        self._bounds = bounds or Bounds(mailbox)
+        self._shedding = False
+        self._heavy = anyio.Semaphore(_HEAVY_AT_ONCE)
+        self._intake = Intake(limits, self._handle, self._wait_for_room, reader.hold)
         self._host_is_silent = on_end_of_input
         self._decoder = FrameDecoder(framing, limits)
         self._open: dict[RequestId, RequestContext] = {}
@@ -92,6 +99,7 @@ class Session:
         self._over = anyio.Event()
         self._exit_code = 0
         self._patience_s = _PATIENCE_S
+        self._taking_s: float | None = None  # for the host to take some of the last answers; None: the same
         self._input_ended = False
         self._tasks: TaskGroup
         self.initialized = False  # the host has initialized: it wants to hear logs
@@ -116,8 +124,10 @@ class Session:
             self._tasks.cancel_scope.cancel()
         for context in list(self._running):  # a task that was cancelled before its first step
             self._settle(context, Cancelled())
-        self._writer.close(self._patience_s)
-        return self._exit_code
+        written = self._writer.close(self._taking_s or self._patience_s)
+        # A reader that left may have had enough. Anything else that was not written is lost.
+        lost = self._writer.lost or not (written or self._writer.broken)
+        return 1 if lost and self._exit_code == 0 else self._exit_code
 
     def end(self, exit_code: int, *, host_is_gone: bool = False) -> None:
         """Cancel what runs, write the answers, and let ``run`` return. The first call decides the status."""
@@ -126,6 +136,7 @@ class Session:
         if not self._over.is_set():
             self._exit_code = exit_code
             self._over.set()
+            self._intake.close()
 
     def notify(self, method: str, params: Result) -> None:
         """Send a notification."""
@@ -135,91 +146,99 @@ class Session:
 
     def receive(self, chunk: bytes) -> None:
         """Take in bytes of the host."""
-        self._take(self._decoder.feed(chunk))
+        self._take(lambda: self._decoder.feed(chunk))
 
-    def _take(self, frames: list[bytes | FrameFault]) -> None:
-        if self._writer.frame is None:
-            self._find_framing()
+    def _take(self, cut: Callable[[], list[bytes | FrameFault]]) -> None:
         self._writer.corked = True
         try:
-            for frame in frames:
-                if self._over.is_set():
-                    break
-                self._handle(frame)
-        except Exception:
-            # A fault of ours: what was asked here is never answered, and a host notices an end, but not a silence.
-            log.exception("a message could not be handled")
+            frames = cut()
+            if self._writer.frame is None:
+                self._find_framing()
+            self._intake.take(frames)
+        except LEAVING:
+            raise
+        except BaseException:
+            # Where the next message begins is not known any more, and a host notices an end, but not a silence.
+            log.exception("the input could not be taken in")
             self.end(1)
-        self._writer.corked = False
+        finally:
+            self._writer.corked = False
         self._writer.flush()
-        if self._mailbox.waiting_bytes > _WAITING_LIMIT_BYTES:
-            self._pause()
 
     def _find_framing(self) -> None:
         framing = self._decoder.framing
         if framing is not None:
             self._writer.frame = lambda body: encode_frame(body, framing)
 
-    def _handle(self, frame: bytes | FrameFault) -> None:
-        if isinstance(frame, FrameFault):
-            self._mailbox.put(encode_error(None, frame.error))
-            if frame.fatal:
-                self.end(1)
-            return
-        message = parse(frame, self._limits)
-        if isinstance(message, Batch):
-            self._handle_batch(message)
-        else:
-            self._handle_message(message, self._mailbox)
+    def _handle(self, parsed: Parsed, size_bytes: int) -> None:
+        try:
+            if isinstance(parsed, FrameFault):
+                self._mailbox.put(encode_error(None, parsed.error))
+                if parsed.fatal:
+                    self.end(1)
+            elif isinstance(parsed, Batch):
+                self._handle_batch(parsed, size_bytes)
+            else:
+                self._handle_message(parsed, self._mailbox, size_bytes)
+        except LEAVING:
+            raise
+        except BaseException:
+            # A fault of ours: what was asked here is never answered, and a host notices an end, but not a silence.
+            log.exception("a message could not be handled")
+            self.end(1)
 
-    def _handle_batch(self, batch: Batch) -> None:
+    def _handle_batch(self, batch: Batch, size_bytes: int) -> None:
         reply = BatchReply(self._mailbox)
+        share = size_bytes // len(batch.messages)
         for message in batch.messages:
-            self._handle_message(message, reply.slot() if isinstance(message, (Request, Invalid)) else self._mailbox)
+            slot = reply.slot() if isinstance(message, (Request, Invalid)) else self._mailbox
+            self._handle_message(message, slot, share)
         reply.started()
 
-    def _handle_message(self, message: Message, reply: Reply) -> None:
+    def _handle_message(self, message: Message, reply: Reply, size_bytes: int) -> None:
         if isinstance(message, Request):
-            self._handle_request(message, reply)
+            self._handle_request(message, reply, size_bytes)
         elif isinstance(message, Notification):
-            self._handle_notification(message)
+            self._handle_notification(message, size_bytes)
         elif isinstance(message, Invalid):
             reply.put(encode_error(message.id, message.error))
         elif isinstance(message, Ignored):
             log.warning("a notification was dropped: %s", message.error)
 
-    def _pause(self) -> None:
-        """Read nothing more until what waits now has been taken."""
+    def _wait_for_room(self, go_on: Callable[[], None]) -> bool:
+        """Where too much waits to be written: call ``go_on`` once what waits now has been taken."""
+        if not self._bounds.must_wait:
+            return False
         loop = asyncio.get_running_loop()
-        self._reader.hold(True)
 
-        def go_on() -> None:
-            loop.call_soon_threadsafe(self._reader.hold, False)
+        def taken() -> None:
+            loop.call_soon_threadsafe(go_on)
 
-        self._mailbox.put(go_on)
+        self._mailbox.put(taken)
+        return True
 
     # Messages to methods.
 
-    def _handle_request(self, request: Request, reply: Reply) -> None:
+    def _handle_request(self, request: Request, reply: Reply, size_bytes: int) -> None:
         id_, name, params = request
-        context = RequestContext(id_)
-        outcome = self._refusal(name, id_) or self._dispatcher.call(context, name, params)
+        context = RequestContext(id_, size_bytes=size_bytes)
+        outcome = self._refusal(name, size_bytes, id_) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
             self._open[id_] = context
-            self._start(context, outcome, reply)
+            self._start(context, outcome, reply, name)
         else:
-            reply.put(body_of(id_, outcome))
+            answer(reply, id_, outcome)
 
-    def _handle_notification(self, notification: Notification) -> None:
+    def _handle_notification(self, notification: Notification, size_bytes: int) -> None:
         name, params = notification
-        context = RequestContext(None, is_notification=True)
-        outcome = self._refusal(name) or self._dispatcher.call(context, name, params)
+        context = RequestContext(None, is_notification=True, size_bytes=size_bytes)
+        outcome = self._refusal(name, size_bytes) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
-            self._start(context, outcome, Nowhere(self._mailbox))
+            self._start(context, outcome, Nowhere(self._mailbox), name)
         elif isinstance(outcome, RpcError):
             log.info("notification %.100r failed: %s", name, outcome)
 
-    def _refusal(self, name: str, id_: RequestId = None) -> RpcError | None:
+    def _refusal(self, name: str, size_bytes: int, id_: RequestId = None) -> RpcError | None:
         """Why a call cannot be taken now, whatever its parameters."""
         method = self._dispatcher.methods.get(name)
         if method is None:
@@ -227,34 +246,60 @@ class Session:
         if not method.quick:
             if id_ in self._open:
                 return DuplicateId()
-            if len(self._running) >= _OPEN_LIMIT:
-                return Overloaded(queue=len(self._running), limit=_OPEN_LIMIT, retry_after_s=1.0)
+            if (error := self._bounds.too_many_requests(len(self._running), size_bytes)) is not None:
+                return error
+        if not method.passive and name not in EVENTS and (error := self._bounds.too_many_answers()) is not None:
+            return error
         return self._life.admit(name)
 
-    def _start(self, context: RequestContext, pending: Pending, reply: Reply) -> None:
+    def _start(self, context: RequestContext, pending: Pending, reply: Reply, name: str) -> None:
         self._running[context] = reply
-        self._tasks.start_soon(self._run, context, pending)
+        self._bounds.begun(context.size_bytes)
+        self._tasks.start_soon(self._run, context, pending, self._dispatcher.methods[name].heavy)
 
-    async def _run(self, context: RequestContext, pending: Pending) -> None:
+    async def _run(self, context: RequestContext, pending: Pending, heavy: bool) -> None:
         outcome: Outcome = Cancelled()  # unless the handler gets to its end
         try:
             with anyio.CancelScope() as scope:
                 if context.enter(scope):
-                    outcome = await pending.run()
+                    outcome = await (self._in_turn(pending) if heavy else pending.run())
         finally:
             pending.close()
             self._settle(context, outcome)
 
+    async def _in_turn(self, pending: Pending) -> Outcome:
+        async with self._heavy:
+            room = anyio.Event()
+            while self._wait_for_room(room.set):
+                await room.wait()
+                room = anyio.Event()
+            return self._bounds.too_many_answers() or await pending.run()
+
     def _settle(self, context: RequestContext, outcome: Outcome) -> None:
         """Give the one answer."""
         reply = self._running.pop(context)
+        self._bounds.ended(context.size_bytes)
         if not context.is_notification:
             del self._open[context.id]
         elif isinstance(outcome, RpcError):
             log.info("a notification failed: %s", outcome)
-        reply.put(body_of(context.id, outcome), context.sources)
+        answer(reply, context.id, outcome, context.sources)
+        if not self._shedding and self._bounds.too_many_answers() is not None:
+            self._shedding = True
+            # Later: one long answer of which a host that reads is just about to be sent the most is no reason.
+            asyncio.get_running_loop().call_later(_SHED_AFTER_S, self._shed)
         self._changed.set()
         self._changed = anyio.Event()
+
+    def _shed(self) -> None:
+        """Where too many answers wait, requests whose work has not begun are refused: theirs would come on top."""
+        self._shedding = False
+        error = self._bounds.too_many_answers()
+        if error is None:
+            return
+        for context in list(self._running):
+            with contained(log, "a request could not be refused"):
+                context.shed(error)
 
     # The lifecycle.
 
@@ -303,7 +348,8 @@ class Session:
 
     def _cancel_all(self) -> None:
         for context in list(self._running):
-            context.cancel()
+            with contained(log, "a request could not be cancelled"):
+                context.cancel()
 
     async def _wait_for_running(self, but: RequestContext | None = None) -> None:
         while self._running.keys() - {but}:
@@ -313,20 +359,24 @@ class Session:
         self._input_ended = True
         if self._over.is_set():
             return
-        self._take(self._decoder.close())
+        self._take(self._decoder.close)
         if not somebody_reads(self._writer.fd):
             self.end(0, host_is_gone=True)
             return
-        watch_readers(self._writer.fd, asyncio.get_running_loop(), lambda: self.end(0, host_is_gone=True))
-        self._host_is_silent()
         self._tasks.start_soon(self._end_when_done)
+        with contained(log, "streams with a window may not go on"):
+            self._host_is_silent()
+        watch_readers(self._writer.fd, asyncio.get_running_loop(), lambda: self.end(0, host_is_gone=True))
 
     async def _end_when_done(self) -> None:
+        await self._intake.until_empty()
         await self._wait_for_running()
+        self._taking_s = max(self._patience_s, _TAKING_S)
         self.end(0)
 
     def _on_broken(self) -> None:
-        self.end(0 if self._input_ended else 1, host_is_gone=True)
+        # A reader that left when it had said all may have seen enough. What could not be written is lost.
+        self.end(0 if self._input_ended and not self._writer.lost else 1, host_is_gone=True)
 
 
 def _ping(_: RequestContext, __: NoParams) -> bytes:

@@ -17,12 +17,12 @@ def claim() -> tuple[int, int]:
     """Take stdin and stdout for the wire; returns their new descriptors, not inherited by children.
 
     Afterwards fd 0 is empty and fd 1 is stderr, so that a stray read or print anywhere, in C code too, harms nothing.
-    A descriptor that was closed reads as empty, or swallows what is written.
+    A descriptor that was closed reads as empty, or cannot be written, so that an answer is not lost in silence.
     """
     if sys.stdout is not None:
         sys.stdout.flush()
-    wire_in = _duplicate(0, os.O_RDONLY)
-    wire_out = _duplicate(1, os.O_WRONLY)
+    wire_in = _duplicate(0)
+    wire_out = _duplicate(1)
     null = _null(os.O_RDWR)
     os.dup2(null, 0)
     try:
@@ -34,14 +34,14 @@ def claim() -> tuple[int, int]:
     return wire_in, wire_out
 
 
-def _duplicate(fd: int, flags: int) -> int:
-    """A copy of ``fd``, or of /dev/null if that is closed."""
+def _duplicate(fd: int) -> int:
+    """A copy of ``fd``, or of /dev/null, for reading, if that is closed."""
     try:
         return _above_standard(fd)
     except OSError as error:
         if error.errno != errno.EBADF:
             raise
-    return _null(flags)
+    return _null(os.O_RDONLY)
 
 
 def _null(flags: int) -> int:

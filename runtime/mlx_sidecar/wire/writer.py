@@ -55,6 +55,8 @@ class Writer:
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._closing = False
         self._broken = False
+        self._lost = False
+        self._written = 0  # bytes, by the thread
         self._loop: Loop | None = None
         self._loop_thread = 0
         self._on_broken: Callable[[], None] = _nothing
@@ -66,8 +68,13 @@ class Writer:
 
     @property
     def broken(self) -> bool:
-        """Nobody reads what we write."""
+        """Nothing more can be written."""
         return self._broken
+
+    @property
+    def lost(self) -> bool:
+        """A write failed although there may be a reader: an answer is missing in what it gets."""
+        return self._lost
 
     def start(self, loop: Loop, on_broken: Callable[[], None]) -> None:
         """In the thread of ``loop``. ``on_broken`` is called there, once, when a write finds no reader."""
@@ -85,17 +92,26 @@ class Writer:
             return
         try:
             done = self._write_small()
+        except MemoryError as error:
+            log.exception("stdout cannot be written")
+            self._give_up(error)
+            return
         finally:
             self._pen.release()
         if not done:
             self._bell.put(None)
 
     def close(self, timeout_s: float) -> bool:
-        """Write what waits, for ``timeout_s`` at most, and stop. False if something could not be written."""
+        """Write what waits, as long as something of it is taken every ``timeout_s``, and stop.
+
+        False if something could not be written.
+        """
         self._outlet.close()
         self._closing = True
         self._bell.put(None)
-        if self._thread.is_alive():
+        before = -1
+        while self._thread.is_alive() and self._written != before:
+            before = self._written
             self._thread.join(timeout_s)
         return not self._thread.is_alive() and not self._broken
 
@@ -127,6 +143,13 @@ class Writer:
         return self._poll.poll(0) == [(self.fd, select.POLLOUT)]
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            log.exception("stdout cannot be written")
+            self._give_up(error)
+
+    def _serve(self) -> None:
         while not self._broken:
             self._wait()
             closing = self._closing
@@ -157,7 +180,9 @@ class Writer:
             try:
                 while written < len(view):
                     try:
-                        written += os.write(self.fd, view[written:])
+                        count = os.write(self.fd, view[written : written + _DRAIN_BYTES])
+                        written += count
+                        self._written += count
                     except BlockingIOError:  # Node hands its children descriptors that do not block
                         wait_until(self.fd, select.POLLOUT)
             finally:
@@ -171,6 +196,10 @@ class Writer:
     def _break(self, error: OSError) -> None:
         if error.errno not in (errno.EPIPE, errno.ECONNRESET):
             log.error("stdout cannot be written: %s", error)
+        self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        self._lost = not (isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ECONNRESET))
         self._broken = True
         self._rest = b""
         self._outlet.discard()

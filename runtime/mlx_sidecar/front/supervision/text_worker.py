@@ -11,10 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from mlx_sidecar_protocol.errors import InternalError
+
 from ...config import Config
-from ...link.codec import Decoder, LinkCorrupt, encode
-from ...link.environment import environment
-from ...link.text_messages import FromText, TextReady, ToText
+from ...containment import contained
+from ...link.codec import Decoder, LinkCorrupt, Unreadable, encode
+from ...link.faults import fault_of
+from ...link.process import child_environment
+from ...link.text_messages import FromText, TextReady, TextRefused, ToText
 from ...models.budget import machine_limit_bytes
 
 MEMORY_LIMIT_BYTES = 4 << 30  # of address space; the largest tokenizers in use take a tenth
@@ -38,7 +42,7 @@ def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],
-                env=environment(os.environ),
+                env=child_environment(),
                 start_new_session=True,
             )
         except OSError:
@@ -97,12 +101,13 @@ class TextWorker(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             messages = self._decoder.feed(data)
-        except (LinkCorrupt, ValueError) as error:  # what runs there may be a model's own code
+        except LinkCorrupt as error:  # what runs there may be a model's own code
             self.kill(f"it said what cannot be read: {error}")
             return
         for message in messages:
             self.ready |= isinstance(message, TextReady)
-            self._on_answer(self, message)
+            with contained(log, "an answer of a text process could not be taken in"):
+                self._on_answer(self, _readable(message))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._burial = asyncio.get_running_loop().create_task(self._bury())
@@ -132,6 +137,13 @@ class TextWorker(asyncio.Protocol):
         self._process.kill()  # it has closed its link, so it is on its way out, or about to hang there
         code = await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
         self._on_end(self, self._killed_because or _ended_because(code))
+
+
+def _readable(message: FromText | Unreadable) -> FromText:
+    """``message``, or that there is none for a request whose answer cannot be read."""
+    if isinstance(message, Unreadable):
+        return TextRefused(message.op or 0, fault_of(InternalError()))
+    return message
 
 
 def _ended_because(code: int) -> str:

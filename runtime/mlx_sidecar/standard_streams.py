@@ -1,0 +1,59 @@
+"""What a command of a terminal reads and writes, under whatever locale, and where one of them is lost."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import NoReturn
+
+# Why the system refuses what every process needs, and which limit that is.
+_LIMITS = {
+    errno.EMFILE: "ulimit -n",
+    errno.ENFILE: "of the system",
+    errno.EFBIG: "ulimit -f",
+    errno.EAGAIN: "ulimit -u",
+    errno.ENOMEM: "ulimit -v, or too little memory",
+}
+
+
+def tolerate_locale() -> None:
+    """Let no character end a command: one that the locale does not have is written as a question mark.
+
+    A locale of ASCII alone, which nobody chooses, is read as UTF-8.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        ascii_only = sys.stdin.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
+        sys.stdin.reconfigure(encoding="utf-8" if ascii_only else None, errors="replace")
+
+
+def text_of(argument: str) -> str:
+    """An argument of the command line as text: bytes that the locale cannot read are taken for UTF-8."""
+    return os.fsencode(argument).decode("utf-8", "replace") if _has_escapes(argument) else argument
+
+
+def _has_escapes(argument: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in argument)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether ``error`` says that the system gives less than is needed, and not that something is wrong with us."""
+    no_thread = isinstance(error, RuntimeError) and "thread" in str(error)
+    return isinstance(error, OSError | MemoryError | ImportError) or no_thread
+
+
+def cannot(error: BaseException) -> NoReturn:
+    """End the process with status 1, and one sentence on stderr that says why."""
+    limit = _LIMITS.get(error.errno or 0) if isinstance(error, OSError) else None
+    if isinstance(error, RuntimeError):
+        limit = _LIMITS[errno.EAGAIN]
+    elif isinstance(error, MemoryError):
+        limit = _LIMITS[errno.ENOMEM]
+    if not isinstance(error, BrokenPipeError):  # nobody reads any more, and may not want to
+        hint = f" (a limit: {limit})" if limit else ""
+        os.write(2, f"mlx-sidecar: {str(error) or type(error).__name__}{hint}\n".encode(errors="replace"))
+    os._exit(1)  # not through the interpreter's end, which would try to write again

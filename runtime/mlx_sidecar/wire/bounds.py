@@ -1,0 +1,69 @@
+"""How much of a host's requests and answers is held at once, and what is refused beyond it."""
+
+from __future__ import annotations
+
+from mlx_sidecar_protocol.errors import Overloaded, RpcError
+
+from .mailbox import Mailbox
+
+OPEN_LIMIT = 4096  # requests with a task of their own; a host that has more is not waiting for answers
+ANSWERS_LIMIT_BYTES = 16 * 2**20  # answers that nobody has fetched
+REQUESTS_LIMIT_BYTES = 32 * 2**20  # requests that are being worked on
+LARGE_BYTES = 2 * 2**20  # of a request: only one such at a time, since working on it takes many times its size
+_RETRY_AFTER_S = 1.0
+
+
+class Bounds:
+    """One for each connection; on its event loop."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        requests_limit_bytes: int = REQUESTS_LIMIT_BYTES,
+        answers_limit_bytes: int = ANSWERS_LIMIT_BYTES,
+    ) -> None:
+        self._mailbox = mailbox
+        self._requests_limit_bytes = requests_limit_bytes
+        self._answers_limit_bytes = answers_limit_bytes
+        self._requests_bytes = 0
+        self._large_bytes = 0
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether too much waits to be written. A batch that is not complete is not meant: it would wait for itself."""
+        return self._mailbox.waiting_bytes > self._answers_limit_bytes
+
+    def too_many_answers(self) -> RpcError | None:
+        """Why nothing is begun whose answer may be long: what waits cannot be made less by waiting."""
+        have_bytes = self._mailbox.waiting_bytes + self._mailbox.collected_bytes
+        if have_bytes <= self._answers_limit_bytes:
+            return None
+        what, limit_bytes = "answers that were not read", self._answers_limit_bytes
+        return Overloaded.in_bytes(what, have_bytes=have_bytes, limit_bytes=limit_bytes, retry_after_s=_RETRY_AFTER_S)
+
+    def too_many_requests(self, running: int, size_bytes: int) -> RpcError | None:
+        """Why a request of ``size_bytes`` cannot be taken beside ``running`` others."""
+        if running >= OPEN_LIMIT:
+            return Overloaded(queue=running, limit=OPEN_LIMIT, retry_after_s=_RETRY_AFTER_S)
+        if size_bytes > LARGE_BYTES:
+            what, have_bytes, limit_bytes = "large requests", self._large_bytes, LARGE_BYTES
+            fits = have_bytes == 0
+        else:
+            what, have_bytes, limit_bytes = "requests", self._requests_bytes, self._requests_limit_bytes
+            fits = have_bytes + size_bytes <= limit_bytes
+        if fits:
+            return None
+        return Overloaded.in_bytes(what, have_bytes=have_bytes, limit_bytes=limit_bytes, retry_after_s=_RETRY_AFTER_S)
+
+    def begun(self, size_bytes: int) -> None:
+        """A request of ``size_bytes`` is being worked on, until ``ended``."""
+        self._count(size_bytes, 1)
+
+    def ended(self, size_bytes: int) -> None:
+        self._count(size_bytes, -1)
+
+    def _count(self, size_bytes: int, times: int) -> None:
+        if size_bytes > LARGE_BYTES:
+            self._large_bytes += times * size_bytes
+        else:
+            self._requests_bytes += times * size_bytes
