@@ -162,7 +162,7 @@ class Host:
         """The engine process, also one that is not ready; None between two."""
         for child in self.front.children():
             with suppress(psutil.NoSuchProcess):  # it is gone by now
-                if child.status() != psutil.STATUS_ZOMBIE:
+                if child.status() != psutil.STATUS_ZOMBIE and "mlx_sidecar.text" not in child.cmdline():
                     return child.pid
         return None
 

@@ -74,7 +74,7 @@ class Mortal:
         return [*filter(alive, [self.front]), *(one for one in psutil.process_iter() if _session(one) in self._seen)]
 
     def engines(self) -> list[psutil.Process]:
-        """Engines of the front that are alive, whoever their parent is by now."""
+        """Engines of the front that are alive, whoever their parent is by now, and its text processes."""
         ours = ["--parent", str(self.front.pid)]
         found = []
         for process in psutil.process_iter(["cmdline"]):
@@ -87,7 +87,7 @@ class Mortal:
 
     def engine(self) -> psutil.Process:
         """The engine, from its very start."""
-        while not (found := self.engines()):
+        while not (found := [one for one in self.engines() if "mlx_sidecar.engine" in one.info["cmdline"]]):
             assert alive(self.front), "the front has ended"
         return found[0]
 
