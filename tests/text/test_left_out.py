@@ -93,6 +93,11 @@ def test_tools_without_a_place_are_told() -> None:
     assert warned(PLAIN, [user()], []) == {}
 
 
+def test_a_tool_without_a_name_is_no_text_to_look_for() -> None:
+    tool = {"type": "function", "function": {"name": " ", "description": "It has a description, and that is long."}}
+    assert warned(PLAIN, [user()], [tool]) == {}
+
+
 def test_a_name_without_a_place_is_told() -> None:
     assert "messages[0] (user)" in warned(PLAIN, [{**user(), "name": "Ada"}])["name_left_out"]
     assert warned(loop("{{ message.name }}: {{ message.content }}"), [{**user(), "name": "Ada"}]) == {}

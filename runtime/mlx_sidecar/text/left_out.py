@@ -140,7 +140,7 @@ class _Marks:
     def _tool(self, tool: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
         if isinstance(function := tool.get("function"), Mapping):
             return {**tool, "function": self._tool(function, place)}
-        if not isinstance(name := tool.get("name"), str):
+        if not isinstance(name := tool.get("name"), str) or not name.strip():
             return tool
         marked = {**tool, "name": self._around(name, place)}
         if isinstance(description := tool.get("description"), str) and len(description) >= _TELLING_CHARACTERS:
