@@ -1,0 +1,1 @@
+"""Mutated model directories beside an innocent stream: ``python -m benchmarks.hostile``."""
