@@ -22,6 +22,7 @@ class Innocent:
         self._host = host
         self._what: Frame = {"model": "pocket", "messages": _CHAT, "max_tokens": tokens, "ignore_eos": True}
         self._known: Frame = {}
+        self._over = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Innocent:
@@ -31,8 +32,7 @@ class Innocent:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._over = True
         for failed in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(failed, Exception):
                 self.differing.append(f"the innocent host: {failed!r}")
@@ -42,14 +42,14 @@ class Innocent:
         return await within("innocent answer", self._host.ask({**self._what, "stream": f"innocent {self.streams}"}))
 
     async def _stream(self) -> None:
-        while True:
+        while not self._over:
             answer = await self._generated()
             told = answer.get("result", answer)
             if (told.get("text"), told.get("tokens")) != (self._known["text"], self._known["tokens"]):
                 self.differing.append(f"innocent stream {self.streams}: {told.get('text')!r}, {answer.get('error')}")
 
     async def _text(self) -> None:
-        while True:
+        while not self._over:
             began = time.monotonic()
             answer = await self._host.answer("render", {"model": "pocket", "messages": _CHAT}, PATIENCE_S)
             self.longest_text_s = max(self.longest_text_s, time.monotonic() - began)

@@ -113,8 +113,32 @@ SLOW = [
     "{{ (('a' * 50000 ~ 'b') * 20).find(('a' * 49999) ~ 'c') }}{% for i in range(99999) %}{{ 'x' if ('a' * 99999 ~ 'b') in ('a' * 999999) }}{% endfor %}",
 ]
 
-_SCRAPS = ["{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-%}", "| tojson", "~", "(", "]", "'", "endfor", "\x00", "\ufeff", "{{ loop }}"]
-_SCRAPS += ["{% set messages = messages[1:] %}", "{% for x in messages %}", "{% endfor %}", "{{ messages }}", ".content" * 50]
+_SCRAPS = [
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "{#",
+    "#}",
+    "{%-",
+    "-%}",
+    "| tojson",
+    "~",
+    "(",
+    "]",
+    "'",
+    "endfor",
+    "\x00",
+    "\ufeff",
+    "{{ loop }}",
+]
+_SCRAPS += [
+    "{% set messages = messages[1:] %}",
+    "{% for x in messages %}",
+    "{% endfor %}",
+    "{{ messages }}",
+    ".content" * 50,
+]
 
 
 def edited(pick: Random, template: str) -> str:

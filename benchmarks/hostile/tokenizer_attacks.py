@@ -76,7 +76,13 @@ NORMALIZERS: list[Member] = [
     {"type": "NFKD"},
     _sequence("normalizers", {"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}, {"type": "Nmt"}),
     {"type": "ByteLevel"},
-    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+    {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": None,
+        "lowercase": True,
+    },
 ]
 
 POST_PROCESSORS: list[Member] = [
@@ -119,8 +125,20 @@ MODELS: list[Member] = [
     {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": -1.0},
     {"type": "BPE", "vocab": {"": 0}, "merges": [["", ""]]},
     {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "none", "byte_fallback": True, "fuse_unk": True},
-    {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "none", "continuing_subword_prefix": "##", "max_input_chars_per_word": 0},
-    {"type": "WordPiece", "vocab": {}, "unk_token": "", "continuing_subword_prefix": "", "max_input_chars_per_word": 2**62},
+    {
+        "type": "WordPiece",
+        "vocab": {"a": 0},
+        "unk_token": "none",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 0,
+    },
+    {
+        "type": "WordPiece",
+        "vocab": {},
+        "unk_token": "",
+        "continuing_subword_prefix": "",
+        "max_input_chars_per_word": 2**62,
+    },
     {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "none"},
     {"type": "Unigram", "vocab": [], "unk_id": None},
     {"type": "Unigram", "vocab": [["a", 1e308], ["b", -1e308]], "unk_id": 7},
@@ -147,7 +165,15 @@ TOKENIZER: list[Member] = [
     *({"model": each} for each in MODELS),
     *({"added_tokens": each} for each in ADDED),
     {"truncation": {"max_length": 0, "stride": 2**40, "strategy": "LongestFirst", "direction": "Right"}},
-    {"padding": {"strategy": {"Fixed": 2**40}, "direction": "Left", "pad_id": 2**32 - 1, "pad_token": "", "pad_type_id": 0}},
+    {
+        "padding": {
+            "strategy": {"Fixed": 2**40},
+            "direction": "Left",
+            "pad_id": 2**32 - 1,
+            "pad_token": "",
+            "pad_type_id": 0,
+        }
+    },
 ]
 
 # Each costs some processor seconds twice, until the model is refused.

@@ -19,7 +19,14 @@ from .directory import Trial
 BOUND_S = 300.0
 # What a model may be refused with.
 KINDS = {each.kind for each in vars(errors).values() if isinstance(each, type) and hasattr(each, "kind")}
-MAY = KINDS - {"internal_error", "parse_error", "invalid_request", "method_not_found", "duplicate_id", "duplicate_stream"}
+MAY = KINDS - {
+    "internal_error",
+    "parse_error",
+    "invalid_request",
+    "method_not_found",
+    "duplicate_id",
+    "duplicate_stream",
+}
 
 # A text in which what backtracks does so, with characters of one to four bytes.
 _TEXT = "Hello " + "a" * 40 + "b é \u0301👩‍👧 \ud7ff<|im_end|>\n\t0123 ▁Ġ"

@@ -43,7 +43,17 @@ HEADER: list[Member] = [
 
 INDEX: list[Member] = [
     {"weight_map": {"model.embed_tokens.weight": name}}
-    for name in ("../model.safetensors", "/dev/zero", "/etc/passwd", "", ".", "none.safetensors", "x" * 5000, "a\x00b", 5)
+    for name in (
+        "../model.safetensors",
+        "/dev/zero",
+        "/etc/passwd",
+        "",
+        ".",
+        "none.safetensors",
+        "x" * 5000,
+        "a\x00b",
+        5,
+    )
 ]
 INDEX += [
     {"weight_map": {}},

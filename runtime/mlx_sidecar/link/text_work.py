@@ -11,6 +11,10 @@ EACH_MEGABYTE_S = 6.0  # tokenising takes 0.7
 # A process may also wait, for a disk or for a processor: this many times as long, on the clock.
 PATIENCE = 4.0
 
+# An answer is held whole by the front, which may not grow with what a model's files make of a text. The tokens of a
+# text of 16 MB, of one byte each, have so many bytes; the tables of the largest tokenizers a tenth.
+ANSWER_LIMIT_BYTES = 80_000_000
+
 
 def size_bytes(message: ToText) -> int:
     """Of what was given, roughly."""
@@ -27,14 +31,11 @@ def size_bytes(message: ToText) -> int:
             return len(message.given) + len(message.tokens)
 
 
-def processor_bound_s(message: ToText, *, reads: bool) -> float:
-    """Seconds of processor time after which ``message`` is taken for one that does not end.
-
-    ``reads``: the files of the model have to be read for it.
-    """
-    return (READ_S if reads else 0.0) + REQUEST_S + EACH_MEGABYTE_S * size_bytes(message) / 1e6
+def request_bound_s(message: ToText) -> float:
+    """Seconds of processor time after which ``message`` is taken for one that does not end. Reading comes on top."""
+    return REQUEST_S + EACH_MEGABYTE_S * size_bytes(message) / 1e6
 
 
 def clock_bound_s(message: ToText) -> float:
     """The same on the clock, by which a process is ended that neither answers nor computes."""
-    return PATIENCE * processor_bound_s(message, reads=True)
+    return PATIENCE * (READ_S + request_bound_s(message))

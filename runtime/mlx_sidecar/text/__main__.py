@@ -18,7 +18,7 @@ from ..link.orphan import die_with
 from ..link.text_messages import TextReady, ToText
 from ..observe.stderr import log_to_stderr
 from .limits import Limits
-from .server import TextServer
+from .server import TextServer, frame_of
 
 _READ_BYTES = 1 << 18
 
@@ -36,17 +36,16 @@ def main() -> NoReturn:
     limits = Limits(options.memory_limit_bytes)
     limits.set()
     with suppress(ConnectionError):  # the front is gone
-        _serve(link, TextServer(trust_remote_code=options.trust_remote_code), limits)
+        _serve(link, TextServer(limits, trust_remote_code=options.trust_remote_code))
     os._exit(0)  # not by sys.exit: libraries of models may have threads that do not end
 
 
-def _serve(link: socket.socket, server: TextServer, limits: Limits) -> None:
+def _serve(link: socket.socket, server: TextServer) -> None:
     decoder: Decoder[ToText] = Decoder(ToText)  # type: ignore[arg-type]  # a union is not a type[T]
     link.sendall(encode(TextReady(os.getpid())))
     while data := link.recv(_READ_BYTES):
         for message in decoder.feed(data):
-            limits.begin(message, reads=not server.holds(message.folder))
-            link.sendall(encode(server.answer(message)))
+            link.sendall(frame_of(server.answer(message), message.folder.name))
 
 
 def _parser() -> argparse.ArgumentParser:

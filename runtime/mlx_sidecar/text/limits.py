@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..link.text_messages import ToText
-from ..link.text_work import processor_bound_s
+from ..link.text_work import READ_S, request_bound_s
 
 
 class Limits:
@@ -31,12 +31,16 @@ class Limits:
             with suppress(OSError):
                 Path("/proc/self/oom_score_adj").write_text("1000")
 
-    def begin(self, message: ToText, *, reads: bool) -> None:
-        """From now on the process may use as much processor time as ``message`` may take; beyond it, it is ended.
+    def begin_reading(self) -> None:
+        """From now on the process may use as much processor time as reading a model may take; beyond it, it is ended."""
+        self._allow(READ_S)
 
-        ``reads``: the files of the model have to be read for it.
-        """
-        _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + processor_bound_s(message, reads=reads)))
+    def begin(self, message: ToText) -> None:
+        """The same for what ``message`` asks of a model that has been read."""
+        self._allow(request_bound_s(message))
+
+    def _allow(self, bound_s: float) -> None:
+        _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + bound_s))
 
 
 def _lower(kind: int, soft: int) -> None:

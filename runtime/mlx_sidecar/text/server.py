@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcError
 
+from ..link.codec import encode
 from ..link.faults import fault_of
 from ..link.text_messages import (
     Decode,
@@ -27,7 +28,9 @@ from ..link.text_messages import (
     TextWarning,
     ToText,
 )
+from ..link.text_work import ANSWER_LIMIT_BYTES
 from ..link.token_table import packed, unpacked
+from .limits import Limits
 from .tokenizer import TextModel
 
 MODELS = 8  # kept; a tokenizer of a 128k vocabulary takes tens of megabytes and a third of a second to read
@@ -36,9 +39,13 @@ log = logging.getLogger(__name__)
 
 
 class TextServer:
-    """Holds nothing but what can be read again. ``trust_remote_code``: run the code that tokenizers bring."""
+    """Holds nothing but what can be read again. ``trust_remote_code``: run the code that tokenizers bring.
 
-    def __init__(self, *, trust_remote_code: bool = False) -> None:
+    ``limits`` are kept by the system for each request; without them it may take for ever.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, trust_remote_code: bool = False) -> None:
+        self._limits = limits
         self._trust_remote_code = trust_remote_code
         self._models: OrderedDict[ModelFolder, TextModel] = OrderedDict()
 
@@ -57,25 +64,26 @@ class TextServer:
             return TextRefused(message.op, fault_of(told))
 
     def _answer(self, message: ToText) -> TextReply:
+        model = self._model(message.folder)
+        if self._limits is not None:
+            self._limits.begin(message)
         match message:
             case ReadModel():
-                return self._read(message)
+                return _read(model, message)
             case Encode():
-                return self._encode(message)
+                return _encode(model, message)
             case Decode():
-                return self._decode(message)
+                return _decode(model, message)
             case RenderChat():
-                return self._render(message)
+                return _render(model, message)
             case ExplainMiss():
-                return self._explain(message)
-
-    def holds(self, folder: ModelFolder) -> bool:
-        """Whether the files have been read."""
-        return folder in self._models
+                return _explain(model, message)
 
     def _model(self, folder: ModelFolder) -> TextModel:
         model = self._models.get(folder)
         if model is None:
+            if self._limits is not None:
+                self._limits.begin_reading()
             model = TextModel.load(Path(folder.path), folder.name, trust_remote_code=self._trust_remote_code)
             self._models[folder] = model
         self._models.move_to_end(folder)
@@ -83,41 +91,57 @@ class TextServer:
             self._models.popitem(last=False)
         return model
 
-    def _read(self, message: ReadModel) -> ModelRead:
-        model = self._model(message.folder)
-        return ModelRead(
-            message.op,
-            vocabulary=model.vocabulary,
-            context_length=model.context_length,
-            eos_tokens=sorted(model.eos_tokens),
-            has_chat_template=model.has_chat_template,
-            table=model.table(),
-        )
 
-    def _encode(self, message: Encode) -> Encoded:
-        model = self._model(message.folder)
-        tokens = model.encode(message.text, message.add_special)
-        return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
+def _read(model: TextModel, message: ReadModel) -> ModelRead:
+    return ModelRead(
+        message.op,
+        vocabulary=model.vocabulary,
+        context_length=model.context_length,
+        eos_tokens=sorted(model.eos_tokens),
+        has_chat_template=model.has_chat_template,
+        table=model.table(),
+    )
 
-    def _decode(self, message: Decode) -> Decoded:
-        model = self._model(message.folder)
-        # Some decoders panic when there is nothing to decode.
-        texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
-        return Decoded(message.op, texts)
 
-    def _render(self, message: RenderChat) -> RenderedChat:
-        model = self._model(message.folder)
-        rendered = model.render(**json.loads(message.chat))
-        tokens = packed(model.encode(rendered.text, add_special=False))
-        warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
-        return RenderedChat(message.op, tokens, rendered.text if message.want_text else None, warnings)
+def _encode(model: TextModel, message: Encode) -> Encoded:
+    tokens = model.encode(message.text, message.add_special)
+    return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
 
-    def _explain(self, message: ExplainMiss) -> Explained:
-        from .explain import Given, explain  # brings the contract's models, which nothing else here needs
 
-        model, given = self._model(message.folder), Given(**json.loads(message.given))
-        told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
-        return Explained(message.op, told.to_json_bytes())
+def _decode(model: TextModel, message: Decode) -> Decoded:
+    # Some decoders panic when there is nothing to decode.
+    texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
+    return Decoded(message.op, texts)
+
+
+def _render(model: TextModel, message: RenderChat) -> RenderedChat:
+    rendered = model.render(**json.loads(message.chat))
+    tokens = packed(model.encode(rendered.text, add_special=False))
+    warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
+    return RenderedChat(message.op, tokens, rendered.text if message.want_text else None, warnings)
+
+
+def _explain(model: TextModel, message: ExplainMiss) -> Explained:
+    from .explain import Given, explain  # brings the contract's models, which nothing else here needs
+
+    given = Given(**json.loads(message.given))
+    told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
+    return Explained(message.op, told.to_json_bytes())
+
+
+def frame_of(answer: TextReply | TextRefused, name: str) -> bytes:
+    """``answer``, ready to send; a refusal where the model called ``name`` says what the front cannot be told."""
+    try:
+        frame = encode(answer)
+    except (OverflowError, UnicodeEncodeError) as wrong:  # a number of more than 64 bits, half of a character
+        return _refusal(answer.op, name, f"what it says cannot be handed on: {str(wrong)[:200]}")
+    if len(frame) > ANSWER_LIMIT_BYTES:
+        return _refusal(answer.op, name, f"its answer has {len(frame)} bytes, the limit is {ANSWER_LIMIT_BYTES}")
+    return frame
+
+
+def _refusal(op: int, name: str, because: str) -> bytes:
+    return encode(TextRefused(op, fault_of(ModelUnsupported(name, because))))
 
 
 def _told(failed: BaseException, name: str) -> RpcError:

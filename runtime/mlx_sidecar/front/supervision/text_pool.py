@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TypeVar
 
 from mlx_sidecar_protocol.errors import EngineLost, ModelUnsupported, ShuttingDown
@@ -16,32 +14,20 @@ from ...config import Config
 from ...link.faults import error_from
 from ...link.text_messages import FromText, ModelFolder, TextReady, TextRefused, TextReply, ToText
 from ...link.text_work import clock_bound_s
+from .text_queue import Job, TextQueue
+from .text_verdicts import TextVerdicts
 from .text_worker import TextWorker, spawn
 
 PROCESSES = 4  # at most; the second and later ones are there for the time that another one is kept busy
-EACH_MODEL = 2  # at once: one model's requests leave a process for those of others
 HELP_AFTER_S = 0.2  # that a request waits while all processes are busy: then one more is started
+BUSY_S = 1.0  # with one request: then, where a request waits for help and no more can be started, it makes room
 IDLE_S = 30.0  # after which a process beyond the first is ended
 START_BOUND_S = 120.0
 STARTS = 5  # in a row that came to nothing: then there is no text process to be had
 AGAIN_AFTER_S = 0.1
-DEATHS = 2  # of processes that one request ended: then its model is refused
-REFUSALS = 256  # remembered
 
 log = logging.getLogger(__name__)
 Reply = TypeVar("Reply", bound=TextReply)
-
-
-@dataclass(eq=False)
-class _Job:
-    message: ToText
-    answer: asyncio.Future[TextReply]
-    since: float
-    deaths: int = 0  # of processes that were working on it
-
-    @property
-    def folder(self) -> ModelFolder:
-        return self.message.folder
 
 
 @dataclass(eq=False)
@@ -49,7 +35,7 @@ class _Seat:
     """A worker, what it is working on, and the directories it is known to have read."""
 
     worker: TextWorker
-    job: _Job | None = None
+    job: Job | None = None
     bound: asyncio.TimerHandle | None = None
     read: set[ModelFolder] = field(default_factory=set)
 
@@ -57,16 +43,19 @@ class _Seat:
 class TextPool:
     """Lives on the event loop. A request that a process was lost with is asked of another one.
 
-    A model whose request ends ``DEATHS`` of them is refused by name, as long as its files are what they were.
+    A model whose request ends two of them is refused by name, as long as its files are what they were. A request that
+    keeps a process busy while others wait begins anew, among those of its kind.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._ops = count(1)
+        self._op = 0
         self._seats: list[_Seat] = []
-        self._waiting: deque[_Job] = deque()
-        self._refused: OrderedDict[ModelFolder, str] = OrderedDict()
+        self._queue = TextQueue()
+        self._verdicts = TextVerdicts()
         self._failed_starts = 0
+        self._no_start_before = 0.0  # on the loop's clock
+        self._alarm: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def start(self) -> None:
@@ -81,6 +70,8 @@ class TextPool:
         for seat in self._seats:
             if seat.job is not None:
                 _settle(seat.job, ShuttingDown())
+            seat.worker.kill("there is no more to do")
+        for seat in self._seats:  # all of them die at the same time
             seat.worker.close()
         self._seats.clear()
 
@@ -98,46 +89,48 @@ class TextPool:
         if self._stopped:
             raise ShuttingDown
         loop = asyncio.get_running_loop()
-        job = _Job(make(next(self._ops)), loop.create_future(), loop.time())
-        if (because := self._refused.get(job.folder)) is not None:
-            raise ModelUnsupported(job.folder.name, because)
-        self._waiting.append(job)
+        self._op += 1
+        job = Job(make(self._op), reply, loop.create_future(), loop.time())
+        self._verdicts.check(job)
+        self._queue.add(job)
         self._dispatch()
         try:
             answer = await job.answer
-        finally:
-            if job in self._waiting:  # its request was cancelled
-                self._waiting.remove(job)
+        except asyncio.CancelledError:
+            self._give_up(job)
+            raise
         assert isinstance(answer, reply)
         return answer
+
+    def _give_up(self, job: Job) -> None:
+        """Its request was cancelled. What works on it is let be, unless it is one of the few that may take long."""
+        self._verdicts.left(job)
+        if job in self._queue:
+            self._queue.remove(job)
+        elif job.slow and (seat := next((seat for seat in self._seats if seat.job is job), None)) is not None:
+            self._interrupt(seat)
 
     # Who does what.
 
     def _dispatch(self) -> None:
-        """Give waiting jobs to free processes, in their order, and see to it that there are enough."""
-        busy = Counter(seat.job.folder.path for seat in self._seats if seat.job is not None)
-        for job in list(self._waiting):
-            if busy[job.folder.path] >= EACH_MODEL:
-                continue
-            if (seat := self._free_seat(job)) is None:
-                break
-            self._waiting.remove(job)
-            busy[job.folder.path] += 1
-            self._begin(seat, job)
-        if self._waiting:
-            self._get_help()
+        """Give waiting jobs to free processes, and see to it that there are enough."""
+        while jobs := self._queue.next_ones([seat.job for seat in self._seats if seat.job is not None]):
+            if (seat := self._free_seat(jobs[0])) is None:
+                self._get_help(jobs)
+                return
+            self._queue.remove(jobs[0])
+            self._begin(seat, jobs[0])
 
-    def _free_seat(self, job: _Job) -> _Seat | None:
+    def _free_seat(self, job: Job) -> _Seat | None:
         free = [seat for seat in self._seats if seat.worker.ready and seat.job is None]
         return next((seat for seat in free if job.folder in seat.read), free[0] if free else None)
 
-    def _begin(self, seat: _Seat, job: _Job) -> None:
+    def _begin(self, seat: _Seat, job: Job) -> None:
         self._end_of_work(seat)  # and of its leisure
-        seat.job = job
+        loop = asyncio.get_running_loop()
+        seat.job, job.began = job, loop.time()
         bound_s = clock_bound_s(job.message)
-        seat.bound = asyncio.get_running_loop().call_later(
-            bound_s, seat.worker.kill, f"it did not answer within {bound_s:.0f} s"
-        )
+        seat.bound = loop.call_later(bound_s, seat.worker.kill, f"it did not answer within {bound_s:.0f} s")
         try:
             seat.worker.ask(job.message)
         except (OverflowError, ValueError, TypeError) as error:  # a number that no link carries: a bug of ours
@@ -145,22 +138,55 @@ class TextPool:
             self._end_of_work(seat)
             _settle(job, EngineLost(f"what was asked cannot be sent: {error}"))
 
-    def _get_help(self) -> None:
-        """Start the first process at once; one more if a request has waited for long."""
-        if not self._seats:
+    def _get_help(self, jobs: Sequence[Job]) -> None:
+        """Start the first process at once; one more if one of ``jobs``, which might begin, has waited for long."""
+        now = asyncio.get_running_loop().time()
+        if any(not seat.worker.ready for seat in self._seats):
+            return  # one is coming
+        due = self._no_start_before
+        if self._seats:
+            due = max(due, min(job.since for job in jobs) + HELP_AFTER_S)
+        if now < due:
+            self._look_again_at(due)
+        elif len(self._seats) < PROCESSES:
             self._add_process()
-            return
-        if len(self._seats) >= PROCESSES or any(not seat.worker.ready for seat in self._seats):
-            return
-        loop = asyncio.get_running_loop()
-        due = self._waiting[0].since + HELP_AFTER_S
-        if loop.time() >= due:
-            self._add_process()
+        elif any(not job.slow for job in jobs):
+            self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Have another process in place of one whose work nobody waits for, or that takes long over it."""
+        working = [(seat, seat.job) for seat in self._seats if seat.job is not None and not seat.job.slow]
+        abandoned = [seat for seat, job in working if job.answer.done()]
+        seat, began = min(((seat, job.began) for seat, job in working), key=lambda pair: pair[1])
+        if abandoned:
+            self._interrupt(abandoned[0])
+        elif now >= began + BUSY_S:
+            self._interrupt(seat)
         else:
-            loop.call_at(due, self._look_again)
+            self._look_again_at(began + BUSY_S)
+
+    def _interrupt(self, seat: _Seat) -> None:
+        """What the process was working on begins anew later, as one of those that take long."""
+        job = seat.job
+        assert job is not None
+        self._end_of_work(seat)
+        self._seats.remove(seat)
+        seat.worker.kill("others waited")
+        self._queue.answered(job, quick=False)
+        job.slow = True
+        if not job.answer.done():
+            self._queue.add(job)
+        self._add_process()
+
+    def _look_again_at(self, due: float) -> None:
+        if self._alarm is None or self._alarm.cancelled() or due < self._alarm.when():
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = asyncio.get_running_loop().call_at(due, self._look_again)
 
     def _look_again(self) -> None:
-        if self._waiting and not self._stopped:
+        self._alarm = None
+        if not self._stopped:
             self._dispatch()
 
     def _add_process(self) -> None:
@@ -183,20 +209,27 @@ class TextPool:
         seat = self._seat_of(worker)
         if seat is None:
             return
-        if isinstance(message, TextReady):
+        if isinstance(message, TextReady) and not seat.worker.ready:
+            seat.worker.ready = True
             self._failed_starts = 0
             self._end_of_work(seat)
-        elif seat.job is not None and message.op == seat.job.message.op:
-            job = seat.job
-            self._end_of_work(seat)
-            if isinstance(message, TextRefused):
-                _settle(job, error_from(message.fault))
-            else:
-                seat.read.add(job.folder)
-                if not job.answer.done():
-                    job.answer.set_result(message)
+        elif seat.job is not None and _answers(message, seat.job):
+            self._answered(seat, seat.job, message)
+        else:  # what runs there may be a model's own code
+            worker.kill("it said what it was not asked")
+            return
         self._dispatch()
         self._dismiss_later(seat)
+
+    def _answered(self, seat: _Seat, job: Job, message: FromText) -> None:
+        self._end_of_work(seat)
+        self._queue.answered(job, quick=asyncio.get_running_loop().time() < job.began + BUSY_S)
+        if isinstance(message, TextRefused):
+            _settle(job, error_from(message.fault))
+            return
+        seat.read.add(job.folder)
+        if not job.answer.done() and not isinstance(message, TextReady):
+            job.answer.set_result(message)
 
     def _on_end(self, worker: TextWorker, because: str) -> None:
         seat = self._seat_of(worker)
@@ -212,34 +245,33 @@ class TextPool:
             self._lost(job, because)
         self._dispatch()
 
-    def _lost(self, job: _Job, because: str) -> None:
+    def _lost(self, job: Job, because: str) -> None:
         """A process was lost with ``job``: it is the only one that can have ended it."""
         log.warning("%s: a text process was lost: %s", job.folder.name, because)
-        job.deaths += 1
-        if job.deaths < DEATHS:
-            if not job.answer.cancelled():
-                self._waiting.appendleft(job)
-            return
-        because = f"what its files say of text ended {DEATHS} processes that read them, the last one since {because}"
-        self._refused[job.folder] = because
-        while len(self._refused) > REFUSALS:
-            self._refused.popitem(last=False)
-        for refused in [job, *(other for other in self._waiting if other.folder == job.folder)]:
-            _settle(refused, ModelUnsupported(job.folder.name, because))
-        self._waiting = deque(other for other in self._waiting if other.folder != job.folder)
+        refusal = self._verdicts.lost(job, because)
+        if refusal is not None:
+            for refused in [job, *self._queue.take_all(job.folder)]:
+                _settle(refused, ModelUnsupported(job.folder.name, refusal))
+        elif not job.answer.done():
+            job.slow = True
+            self._queue.add(job)
 
     def _start_failed(self, because: str) -> None:
-        self._failed_starts += 1
+        loop = asyncio.get_running_loop()
+        self._no_start_before = loop.time() + AGAIN_AFTER_S
         log.error("a text process was lost before it was ready: %s", because)
+        if any(seat.worker.ready for seat in self._seats):
+            self._no_start_before += HELP_AFTER_S  # no need: what waits gets its turn with those that are there
+        else:
+            self._failed_starts += 1
         if self._failed_starts >= STARTS:
             self._failed_starts = 0  # the next request may try again
             self._fail_waiting(lambda: EngineLost(f"no process for texts can be started: {because}"))
         else:
-            asyncio.get_running_loop().call_later(AGAIN_AFTER_S, self._look_again)
+            self._look_again_at(self._no_start_before)
 
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for job in waiting:
+        for job in self._queue.take_all():
             _settle(job, error())
 
     def _end_of_work(self, seat: _Seat) -> None:
@@ -263,6 +295,10 @@ class TextPool:
         return next((seat for seat in self._seats if seat.worker is worker), None)
 
 
-def _settle(job: _Job, error: Exception) -> None:
+def _answers(message: FromText, job: Job) -> bool:
+    return isinstance(message, job.reply | TextRefused) and message.op == job.message.op
+
+
+def _settle(job: Job, error: Exception) -> None:
     if not job.answer.done():
         job.answer.set_exception(error)

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from ...config import Config
 from ...link.codec import Decoder, LinkCorrupt, encode
 from ...link.environment import environment
-from ...link.text_messages import FromText, TextReady, ToText
+from ...link.text_messages import FromText, ToText
 from ...models.budget import machine_limit_bytes
 
 MEMORY_LIMIT_BYTES = 4 << 30  # of address space; the largest tokenizers in use take a tenth
+
+_LOOK_EVERY_S = 0.005  # whether a process that was killed is gone
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class TextWorker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._killed_because: str | None = None
         self._burial: asyncio.Task[None] | None = None
-        self.ready = False
+        self.ready = False  # has said so; set by whoever is told
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -90,7 +92,6 @@ class TextWorker(asyncio.Protocol):
             self.kill(f"it said what cannot be read: {error}")
             return
         for message in messages:
-            self.ready |= isinstance(message, TextReady)
             self._on_answer(self, message)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,6 +105,8 @@ class TextWorker(asyncio.Protocol):
         """End it; ``on_end`` follows."""
         self._killed_because = self._killed_because or because
         self._process.kill()
+        if self._transport is not None:
+            self._transport.abort()  # what it started may hold the other end open
 
     def close(self) -> None:
         """End it and wait for that: a killed process that waits for nothing is gone at once."""
@@ -117,9 +120,10 @@ class TextWorker(asyncio.Protocol):
         return self._process.pid
 
     async def _bury(self) -> None:
-        """Wait until it has ended, and tell. A process of gigabytes takes its time, so it is waited for elsewhere."""
+        """Wait until it has ended, and tell. A process of gigabytes takes its time; a thread may not be had to wait."""
         self._process.kill()  # it has closed its link, so it is on its way out, or about to hang there
-        code = await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        while (code := self._process.poll()) is None:
+            await asyncio.sleep(_LOOK_EVERY_S)
         self._on_end(self, self._killed_because or _ended_because(code))
 
 
