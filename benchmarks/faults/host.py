@@ -53,6 +53,7 @@ class Pings:
     def __init__(self) -> None:
         self.took_s: list[float] = []
         self.own_s: list[float] = []
+        self.at_s: list[float] = []  # when it was sent, on the monotonic clock
         self._sent: dict[int, float] = {}
         self._judged = 0
 
@@ -65,6 +66,7 @@ class Pings:
             return False
         self.took_s.append(at_s - sent_s)
         self.own_s.append(0.0)
+        self.at_s.append(sent_s)
         return True
 
     def woke(self, late_s: float) -> None:

@@ -64,7 +64,7 @@ def _bytewise(pick: Random, file: Path) -> None:
 def _json(name: str, known: list[dict[str, object]]) -> Callable[[Random, Path, bool], None]:
     """Damage to an object that pocket has in ``name``, or to one of ``known`` where it has none."""
 
-    def mutate(pick: Random, folder: Path, slow: bool) -> None:
+    def mutate(pick: Random, folder: Path, _: bool) -> None:
         file = folder / name
         if name in _FILES and pick.random() < _BYTES_SHARE:
             _bytewise(pick, file)
@@ -109,11 +109,11 @@ def _template(pick: Random, folder: Path, slow: bool) -> None:
         _write(file, pick.choice(template_attacks.TEMPLATES))
 
 
-def _header(pick: Random, folder: Path, slow: bool) -> None:
+def _header(pick: Random, folder: Path, _: bool) -> None:
     _write(folder / "model.safetensors", mutated_header(pick, _original("model.safetensors")))
 
 
-def _index(pick: Random, folder: Path, slow: bool) -> None:
+def _index(pick: Random, folder: Path, _: bool) -> None:
     """An index beside the one file that pocket has."""
     data = _original("model.safetensors")
     (size,) = struct.unpack("<Q", data[:8])
@@ -124,7 +124,7 @@ def _index(pick: Random, folder: Path, slow: bool) -> None:
         _write(file, pick.choice(DAMAGES)(pick, file.read_bytes()))
 
 
-def _directory(pick: Random, folder: Path, slow: bool) -> None:
+def _directory(pick: Random, folder: Path, _: bool) -> None:
     """Something else where a file should be."""
     file = folder / pick.choice((*_FILES, *_OTHERS, "special_tokens_map.json", "model.safetensors.index.json"))
     file.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def _sparse(file: Path, pick: Random) -> None:
 
 
 _IN_PLACE: list[Callable[[Path, Random], object]] = [
-    lambda file, _: None,
+    lambda *_: None,
     lambda file, _: file.mkdir(),
     lambda file, _: file.symlink_to(file.name),
     lambda file, _: file.symlink_to("/dev/zero"),

@@ -8,10 +8,9 @@ from ..faults.report import Report, body
 from ..measure import Row
 from ..serving.figures import percentile
 from .directory import KINDS
-from .siege import Siege
+from .siege import PING_S, Siege
 from .trial import Told
 
-PING_S = 0.25
 NOT_COVERED = """\
 Not covered: tokenizers without a tokenizer.json (SentencePiece and the like, read by transformers), adapters, code of
 models (`--trust-remote-code`), weights whose numbers are hostile, a directory that changes while it is read, answers of
@@ -42,7 +41,8 @@ def report(siege: Siege, *, quick: bool) -> Report:
     broken = list(siege.broken)
     broken += ["the front was lost"] * siege.front_lost
     broken += [f"{siege.restarts} restarts of the engine"] * bool(siege.restarts)
-    broken += [f"a ping was answered after {longest_s:.3f} s"] * (longest_s > PING_S and not quick)
+    late_s = max(siege.late_s, default=0.0)
+    broken += [f"a ping took {late_s:.3f} s more than that of an echo"] * (late_s > PING_S and not quick)
     return Report(_rows(siege, longest_s), broken)
 
 
@@ -53,12 +53,22 @@ def _rows(siege: Siege, longest_s: float) -> list[Row]:
         Row("directories", f"{len(siege.told):,} in {siege.seconds:.0f} s, {pace:.1f} a second", "10,000"),
         Row("fronts lost", str(int(siege.front_lost)), "0"),
         Row("engines lost", f"{siege.engines_lost}; restarts {siege.restarts}", "0"),
-        Row("text processes ended", f"{siege.texts_lost:,}", "may be"),
+        Row("text processes ended", f"{siege.texts_lost.total():,}{_reasons(siege.texts_lost)}", "may be"),
         Row("innocent streams beside them", f"{siege.streams:,}", "all of the same text"),
         Row("innocent chat rendered, longest", f"{siege.longest_text_s:.2f} s"),
-        Row("answers to ping", f"p99 {p99 * 1e3:.1f} ms, longest {longest_s * 1e3:.0f} ms", f"{PING_S * 1e3:.0f} ms"),
+        Row("answers to ping", f"p99 {p99 * 1e3:.1f} ms, longest {longest_s * 1e3:.0f} ms"),
+        Row("of these late, beyond what an echo beside them took", _late(siege), f"{PING_S * 1e3:.0f} ms"),
         Row("the front grew by", f"{siege.front_grown_bytes / 2**20:.0f} MiB", "100 MiB"),
     ]
+
+
+def _reasons(lost: Counter[str]) -> str:
+    """Why, in order of number."""
+    return "".join(f"; {because} {count:,}" for because, count in lost.most_common(6))
+
+
+def _late(siege: Siege) -> str:
+    return f"{len(siege.late_s)} pings, longest {max(siege.late_s, default=0.0) * 1e3:.0f} ms"
 
 
 def whole(siege: Siege, found: Report) -> str:

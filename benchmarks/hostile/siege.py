@@ -1,11 +1,13 @@
-"""One sidecar, an innocent host, and directories that were mutated: several at once, each answered whatever it holds."""
+"""One sidecar, an innocent host, and mutated directories: several at once, each answered whatever it holds."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,13 +16,16 @@ from typing import TextIO
 
 import psutil
 
-from ..faults.host import Host, State, state_faults
+from ..faults.host import Host, Pings, State, state_faults
 from ..serving.request import ContenderFailed
 from .directory import Trial
+from .echo import Echo
 from .innocent import Innocent
 from .trial import Told, tried
 
 AT_ONCE = 4
+PING_S = 0.25
+_LOST = re.compile(r"text process was lost: (.*)")
 _SHM = Path("/dev/shm")  # memory, where the system has such a thing
 
 
@@ -32,35 +37,47 @@ class Siege:
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
     pings_s: list[float] = field(default_factory=list)
+    late_s: list[float] = field(
+        default_factory=list
+    )  # what late pings took beyond an echo that the machine delayed too
     streams: int = 0
     longest_text_s: float = 0.0
-    texts_lost: int = 0
+    texts_lost: Counter[str] = field(default_factory=Counter)  # by reason
     engines_lost: int = 0
     restarts: int = 0
     front_lost: bool = False
     front_grown_bytes: int = 0
     shown: TextIO | None = None  # where what is broken is written at once
+    _began_s: float = 0.0
     _open: set[int] = field(default_factory=set)
 
     async def run(self, trials: Iterator[Trial], seconds: float) -> None:
         """All of ``trials``, or those that begin within ``seconds``."""
         began = time.monotonic()
         try:
-            async with Host("--numerics", "exact") as host:
+            async with Echo() as echo, Host("--numerics", "exact") as host:
                 await self._beside(host, trials, began + seconds)
         except (ContenderFailed, psutil.NoSuchProcess) as gone:
             self.front_lost = True
             self._broke(f"the front is gone: {gone}; {self._beside_what()}")
         self.seconds = time.monotonic() - began
-        self.pings_s = host.pings.sidecars_s
-        self.texts_lost = sum("text process was lost" in line["message"] for line in host.logged)
+        self._read_pings(host.pings, echo)
+        self.texts_lost.update(_LOST.findall("\n".join(line["message"] for line in host.logged)))
         self.broken += host.promises.broken + state_faults(host.states)
         self.broken += [f"logged: {line['message'][-600:]}" for line in host.logged if "Traceback" in line["message"]]
 
+    def _read_pings(self, pings: Pings, echo: Echo) -> None:
+        sent = zip(pings.at_s, pings.sidecars_s, strict=True)
+        beside = [(at, took) for at, took in sent if at >= self._began_s]
+        self.pings_s = [took for _, took in beside]
+        late = [(at, took) for at, took in beside if took > PING_S]
+        self.late_s = [took - echo.longest_s(at, at + took) for at, took in late]
+
     async def _beside(self, host: Host, trials: Iterator[Trial], until_s: float) -> None:
         await host.call("load", {"model": "pocket", "pin": True})
+        await host.call("stats", {})  # the first one imports what it needs
         async with Innocent(host, tokens=48) as innocent:
-            before = host.front.memory_info().rss
+            before, self._began_s = host.front.memory_info().rss, time.monotonic()
             watch = asyncio.create_task(self._watch(host.states))
             with tempfile.TemporaryDirectory(dir=_SHM if _SHM.is_dir() else None, prefix="hostile-") as folder:
                 attackers = (self._attack(host, trials, until_s, Path(folder)) for _ in range(AT_ONCE))
