@@ -32,7 +32,7 @@ class Limits:
                 Path("/proc/self/oom_score_adj").write_text("1000")
 
     def begin_reading(self) -> None:
-        """From now on the process may use as much processor time as reading a model may take; beyond it, it is ended."""
+        """From now on the process may use as much processor time as reading a model may take, or it is ended."""
         self._allow(READ_S)
 
     def begin(self, message: ToText) -> None:
