@@ -42,7 +42,9 @@ def report(siege: Siege, *, quick: bool) -> Report:
     broken += ["the front was lost"] * siege.front_lost
     broken += [f"{siege.restarts} restarts of the engine"] * bool(siege.restarts)
     late_s = max(siege.late_s, default=0.0)
-    broken += [f"a ping took {late_s:.3f} s more than that of an echo"] * (late_s > PING_S and not quick)
+    broken += [f"a ping took {late_s:.3f} s, without what the front waited for a processor"] * (
+        late_s > PING_S and not quick
+    )
     return Report(_rows(siege, longest_s), broken)
 
 
@@ -57,7 +59,7 @@ def _rows(siege: Siege, longest_s: float) -> list[Row]:
         Row("innocent streams beside them", f"{siege.streams:,}", "all of the same text"),
         Row("innocent chat rendered, longest", f"{siege.longest_text_s:.2f} s"),
         Row("answers to ping", f"p99 {p99 * 1e3:.1f} ms, longest {longest_s * 1e3:.0f} ms"),
-        Row("of these late, beyond what an echo beside them took", _late(siege), f"{PING_S * 1e3:.0f} ms"),
+        Row("late ones, without what the front waited for a processor", _late(siege), f"{PING_S * 1e3:.0f} ms"),
         Row("the front grew by", f"{siege.front_grown_bytes / 2**20:.0f} MiB", "100 MiB"),
     ]
 

@@ -19,9 +19,9 @@ import psutil
 from ..faults.host import Host, Pings, State, state_faults
 from ..serving.request import ContenderFailed
 from .directory import Trial
-from .echo import Echo
 from .innocent import Innocent
 from .trial import Told, tried
+from .waits import Waits
 
 AT_ONCE = 4
 PING_S = 0.25
@@ -37,9 +37,7 @@ class Siege:
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
     pings_s: list[float] = field(default_factory=list)
-    late_s: list[float] = field(
-        default_factory=list
-    )  # what late pings took beyond an echo that the machine delayed too
+    late_s: list[float] = field(default_factory=list)  # what late pings took without waiting for a processor
     streams: int = 0
     longest_text_s: float = 0.0
     texts_lost: Counter[str] = field(default_factory=Counter)  # by reason
@@ -55,23 +53,23 @@ class Siege:
         """All of ``trials``, or those that begin within ``seconds``."""
         began = time.monotonic()
         try:
-            async with Echo() as echo, Host("--numerics", "exact") as host:
+            async with Host("--numerics", "exact") as host, Waits(host.front.pid) as waits:
                 await self._beside(host, trials, began + seconds)
         except (ContenderFailed, psutil.NoSuchProcess) as gone:
             self.front_lost = True
             self._broke(f"the front is gone: {gone}; {self._beside_what()}")
         self.seconds = time.monotonic() - began
-        self._read_pings(host.pings, echo)
+        self._read_pings(host.pings, waits)
         self.texts_lost.update(_LOST.findall("\n".join(line["message"] for line in host.logged)))
         self.broken += host.promises.broken + state_faults(host.states)
         self.broken += [f"logged: {line['message'][-600:]}" for line in host.logged if "Traceback" in line["message"]]
 
-    def _read_pings(self, pings: Pings, echo: Echo) -> None:
+    def _read_pings(self, pings: Pings, waits: Waits) -> None:
         sent = zip(pings.at_s, pings.sidecars_s, strict=True)
         beside = [(at, took) for at, took in sent if at >= self._began_s]
         self.pings_s = [took for _, took in beside]
         late = [(at, took) for at, took in beside if took > PING_S]
-        self.late_s = [took - echo.longest_s(at, at + took) for at, took in late]
+        self.late_s = [max(0.0, took - waits.between_s(at, at + took)) for at, took in late]
 
     async def _beside(self, host: Host, trials: Iterator[Trial], until_s: float) -> None:
         await host.call("load", {"model": "pocket", "pin": True})

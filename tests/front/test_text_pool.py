@@ -302,7 +302,7 @@ def test_a_system_without_processes_is_told_as_such(monkeypatch: pytest.MonkeyPa
     on_loop(test)
 
 
-PANICS: dict[str, dict[str, Any]] = {
+FAILS: dict[str, dict[str, Any]] = {
     "an empty chunk": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
     "a replacement of nothing": {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}},
     "an unknown special token": {
@@ -313,14 +313,16 @@ PANICS: dict[str, dict[str, Any]] = {
             "special_tokens": {},
         }
     },
+    "a model without tokens": {"model": {"type": "Unigram", "vocab": [], "unk_id": None}},
+    "an unknown token that is none": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "none"}},
 }
 
 
-@pytest.mark.parametrize("what", PANICS)
-def test_a_tokenizer_that_makes_its_library_panic_is_an_error_of_its_own(
+@pytest.mark.parametrize("what", FAILS)
+def test_a_tokenizer_that_makes_its_library_fail_is_an_error_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
 ) -> None:
-    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", **PANICS[what])), "1")
+    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", **FAILS[what])), "1")
 
     async def test() -> None:
         async with pooled(monkeypatch) as pool:
@@ -328,6 +330,23 @@ def test_a_tokenizer_that_makes_its_library_panic_is_an_error_of_its_own(
                 await (await FolderText.read(pool, folder)).encode("hi")
             assert refused.value.details["model"] == "guilty"
             assert await (await FolderText.read(pool, POCKET)).encode("hi")
+
+    on_loop(test)
+
+
+def test_an_answer_that_is_too_large_for_the_front_is_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    grows = {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 1_000}
+    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", decoder=grows)), "1")
+
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, folder)
+            with pytest.raises(ModelUnsupported, match="the limit is 80000000"):
+                await text.decode([300] * 40_000)
+            assert await text.decode([300])
+            assert len(pool.pids) == 1
 
     on_loop(test)
 

@@ -146,7 +146,8 @@ def _refusal(op: int, name: str, because: str) -> bytes:
 
 def _told(failed: BaseException, name: str) -> RpcError:
     """What a host hears of ``failed``. Only what is the files' doing is told, not what may be a bug of ours."""
-    if type(failed).__name__ == "PanicException":
+    # The library raises bare Exception for all that can be wrong with a tokenizer, and nothing of ours does.
+    if type(failed) is Exception or type(failed).__name__ == "PanicException":
         return ModelUnsupported(name, because=f"the tokenizers library failed: {str(failed)[:200]}")
     if isinstance(failed, MemoryError | RecursionError | SystemExit):
         return ModelUnsupported(name, because=f"its text cannot be processed: {type(failed).__name__}")

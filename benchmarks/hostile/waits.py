@@ -1,0 +1,41 @@
+"""How long a process had work and no processor: what the machine makes late is not the process's doing."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, bisect_right
+from pathlib import Path
+
+_EVERY_S = 0.01
+
+
+class Waits:
+    """From ``async with`` to its end. Only Linux tells; elsewhere nothing is late for want of a processor."""
+
+    def __init__(self, pid: int) -> None:
+        self._file = Path(f"/proc/{pid}/schedstat")
+        self._at_s: list[float] = []
+        self._waited_s: list[float] = []
+
+    async def __aenter__(self) -> Waits:
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._looking.cancel()
+
+    def between_s(self, begin_s: float, end_s: float) -> float:
+        """Seconds of waiting in that time on the monotonic clock, and in a hundredth of a second around it."""
+        if not self._at_s:
+            return 0.0
+        first = max(bisect_right(self._at_s, begin_s) - 1, 0)
+        last = min(bisect_left(self._at_s, end_s), len(self._at_s) - 1)
+        return self._waited_s[last] - self._waited_s[first]
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._file.exists():
+            words = self._file.read_text().split()  # processor time, time of waiting for it, both in nanoseconds
+            self._at_s.append(loop.time())
+            self._waited_s.append(int(words[1]) / 1e9)
+            await asyncio.sleep(_EVERY_S)
