@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from random import Random
@@ -10,6 +11,8 @@ from typing import Any
 
 # Text that stands for itself in the file, since Python writes no such JSON. It marks no text of any model.
 _MARK = "\ue000raw:"
+_MARKED = json.dumps(_MARK)[:-1]
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _GROWN_BYTES = 500_000
 
 _NUMBERS: list[Any] = [0, 1, -1, 2, 255, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, 10**400]
@@ -61,18 +64,12 @@ def odd(pick: Random) -> Any:
 def written(value: Any) -> str:
     """``value`` as JSON, raw texts as they are."""
     text = json.dumps(value)
-    if json.dumps(_MARK)[1:-1] not in text:
-        return text
-    parts = text.split('"' + json.dumps(_MARK)[1:-1])
-    return parts[0] + "".join(json.loads(f'"{inside}"') + rest for inside, rest in map(_cut, parts[1:]))
+    return _STRING.sub(_unmarked, text) if _MARKED in text else text
 
 
-def _cut(part: str) -> tuple[str, str]:
-    """The inside of a JSON string that ``part`` begins with, and what follows it."""
-    at = 0
-    while part[at] != '"':
-        at += 2 if part[at] == "\\" else 1
-    return part[:at], part[at + 1 :]
+def _unmarked(string: re.Match[str]) -> str:
+    found: str = string[0]
+    return json.loads(found)[len(_MARK) :] if found.startswith(_MARKED) else found
 
 
 def _nested(pick: Random) -> Any:
