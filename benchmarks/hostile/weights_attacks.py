@@ -98,8 +98,8 @@ def written_over(pick: Random, header: bytes) -> bytes:
 def mutated_index(pick: Random, header: bytes) -> str:
     """An index of the tensors that ``header`` names, with damage."""
     names = [name for name in json.loads(header) if name != "__metadata__"]
-    index = {"metadata": {"total_size": 2_000_000}, "weight_map": dict.fromkeys(names, "model.safetensors")}
+    files: Member = dict.fromkeys(names, "model.safetensors")
     if pick.random() < 0.1:
         for name in pick.sample(names, 3):
-            index["weight_map"][name] = odd(pick)
-    return damaged(pick, index, INDEX)
+            files[name] = odd(pick)
+    return damaged(pick, {"metadata": {"total_size": 2_000_000}, "weight_map": files}, INDEX)

@@ -72,7 +72,7 @@ class Connection:
 
     async def call(self, method: str, params: Frame) -> Frame:
         """The result. Raises ContenderFailed if the answer is an error, or none comes."""
-        frame = await self.answer(method, params)
+        frame: Frame = await self.answer(method, params)
         if "error" in frame:
             raise ContenderFailed(f"{method}: {frame['error']}")
         result: Frame = frame["result"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from .generate import Priority, Prompted
+from .generate import EscapeSpecial, Priority, Prompted
 from .model import Count, ModelName, Name, NullIs, Received, Seconds, Sent
 
 
@@ -106,6 +106,7 @@ class CacheWarmParams(Prefix):
     deadline_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="from the arrival of the request; then it is answered with deadline_passed"
     )
+    escape_special: EscapeSpecial = False
 
 
 class CacheWarmResult(Sent):
@@ -125,6 +126,8 @@ class File(Received):
 
 class CacheExportParams(Prefix, File):
     """What is known of this prompt goes to a file, which is replaced if it is there."""
+
+    escape_special: EscapeSpecial = False
 
 
 class CacheImportParams(File):

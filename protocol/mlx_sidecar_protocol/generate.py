@@ -28,6 +28,10 @@ TokenIds = Annotated[list[TokenId], FirstFault()]
 TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
+EscapeSpecial = Annotated[
+    bool, NullIs(False), Field(description="text of prompt and messages never becomes a control token")
+]
+
 _PROMPTS = ("prompt", "messages", "tokens")
 _ONLY_WITH_MESSAGES = ("tools", "template_args")
 _ONLY_WITH_STREAM = ("window", "min_interval_ms")
@@ -84,6 +88,12 @@ class Prompted(Received):
         """Which of the three it is."""
         return "tokens" if self.tokens is not None else "messages" if self.messages is not None else "prompt"
 
+    @property
+    def escapes(self) -> bool:
+        """Whether its text is to be kept from becoming control tokens."""
+        # Each kind of request has this parameter behind all others of its own: arrays of parameters keep their order.
+        return bool(getattr(self, "escape_special", False))
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if faults := {**self._prompt_faults(), **self._company_faults()}:
@@ -98,9 +108,12 @@ class Prompted(Received):
 
     def _company_faults(self) -> dict[str, str]:
         """Fields that would be ignored without the field they belong to."""
-        if self.messages is not None:
-            return {}
-        return dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+        faults = {}
+        if self.messages is None:
+            faults = dict.fromkeys(self._present(_ONLY_WITH_MESSAGES), "only goes with messages")
+        if self.tokens is not None and self.escapes:
+            faults["escape_special"] = "only goes with prompt or messages: tokens are fed as they are"
+        return faults
 
     def _present(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]
@@ -142,9 +155,6 @@ class GenerateParams(Prompted):
         default=None, description="at most 256; they end the text as the model's own end of turn does"
     )
     ignore_eos: Annotated[bool, NullIs(False)] = False
-    skip_special: Annotated[bool, NullIs(True)] = Field(
-        default=True, description="false: special tokens stand in the text"
-    )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         default=None, description="report log probabilities, with how many alternatives for each token"
     )
@@ -156,6 +166,10 @@ class GenerateParams(Prompted):
     explain_cache: Annotated[bool, NullIs(False)] = Field(
         default=False, description="tell where the prompt left the nearest one that is known"
     )
+    skip_special: Annotated[bool, NullIs(True)] = Field(
+        default=True, description="false: special tokens stand in the text"
+    )
+    escape_special: EscapeSpecial = False
 
     def _company_faults(self) -> dict[str, str]:
         faults = super()._company_faults()

@@ -173,6 +173,9 @@ class TokenizeParams(Received):
         default=True, description="whether the tokenizer adds its own special tokens, as for a prompt"
     )
     pieces: Annotated[bool, NullIs(False)] = Field(default=False, description="answer the text of each token too")
+    escape_special: Annotated[bool, NullIs(False)] = Field(
+        default=False, description="nothing of the text becomes a control token"
+    )
 
 
 class TokenizeResult(Sent):
@@ -198,6 +201,9 @@ class RenderParams(Received):
     tools: list[dict[str, Any]] | None = None
     template_args: dict[str, Any] | None = None
     add_generation_prompt: Annotated[bool, NullIs(True)] = True
+    escape_special: Annotated[bool, NullIs(False)] = Field(
+        default=False, description="text of messages, tools and template_args never becomes a control token"
+    )
 
 
 class RenderResult(Sent):

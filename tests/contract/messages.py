@@ -67,6 +67,7 @@ sampling = st.fixed_dictionaries(
         "stop_tokens": st.lists(st.integers(0, 256), max_size=2),
         "ignore_eos": st.just(False),
         "skip_special": st.booleans(),
+        "escape_special": st.just(False),
         "logprobs": st.integers(0, 20),
         "priority": st.sampled_from(["critical", "high", "normal", "low", None]),
         "deadline_s": st.sampled_from([0.02, 0.2, 3600]),

@@ -18,8 +18,7 @@ from mlx_sidecar import pocket
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.api.model_text import Chat, FolderText
 from mlx_sidecar.front.supervision import text_pool as text_pool_module
-from mlx_sidecar.front.supervision.text_pool import PROCESSES, STARTS, TextPool
-from mlx_sidecar.front.supervision.text_queue import EACH_MODEL
+from mlx_sidecar.front.supervision.text_pool import EACH_MODEL, PROCESSES, STARTS, TextPool
 from mlx_sidecar.link.text_messages import ModelFolder
 from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown
 from tests.support import mortal_text
@@ -186,7 +185,7 @@ def test_a_request_that_nobody_waits_for_makes_room_at_once(monkeypatch: pytest.
             cancelled = asyncio.ensure_future(text.encode(f"hang {tmp_path / 'begun'}"))
             await until_there(tmp_path / "begun")
             cancelled.cancel()
-            assert await FolderText.read(pool, another("other", 1))
+            assert (await FolderText.read(pool, another("other", 1))).vocabulary
 
     on_loop(test)
 
@@ -240,7 +239,7 @@ def test_a_process_that_says_what_it_was_not_asked_is_ended(monkeypatch: pytest.
             text = await FolderText.read(pool, POCKET)
             with pytest.raises(ModelUnsupported, match="said what it was not asked"):
                 await text.encode("babble")
-            assert await FolderText.read(pool, another("other", 1))
+            assert (await FolderText.read(pool, another("other", 1))).vocabulary
 
     on_loop(test)
 

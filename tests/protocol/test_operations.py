@@ -64,7 +64,7 @@ def test_parameters_by_position_come_in_the_order_of_the_fields() -> None:
     assert locations(TokenizeParams, ["pocket", 3]) == [["text"]]
 
 
-@pytest.mark.parametrize("params", [["pocket", "a", True, True, 5], "Hello", 3, True])
+@pytest.mark.parametrize("params", [["pocket", "a", True, True, False, 5], "Hello", 3, True])
 def test_what_cannot_be_parameters_is_refused(params: object) -> None:
     assert locations(TokenizeParams, params) == [[]]
 
@@ -133,6 +133,7 @@ def test_a_field_that_is_null_has_the_default_that_the_schema_announces(model: t
         ("stop_tokens", [-1]),
         ("ignore_eos", 1),
         ("skip_special", "no"),
+        ("escape_special", "yes"),
         ("logprobs", -1),
         ("logprobs", 21),
         ("priority", "urgent"),

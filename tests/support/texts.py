@@ -85,6 +85,6 @@ class SlowText(FakeText):
         super().__init__()
         self.go_on = asyncio.Event()
 
-    async def encode(self, text: str, add_special: bool = True) -> list[int]:
+    async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         await self.go_on.wait()
         return await super().encode(text, add_special)

@@ -1,12 +1,16 @@
-"""Chat templates that nobody should ship, by what stops them."""
+"""Chat templates that do harm, by what stops them: the limits of the process that runs them, or those of ours."""
 
 from __future__ import annotations
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
+# One call of C whose time is quadratic: all keys have one hash.
+COLLIDING = "{% set d = dict.fromkeys(range(0, 99999 * 2305843009213693951, 2305843009213693951)) %}ok"
+
 # Stopped by the clock, and by nothing else before.
 FOR_EVER = [
     ENDLESS,
+    COLLIDING,
     "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",
     "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     "{% macro m() %}{{ caller() }}{{ caller() }}{% endmacro %}"
@@ -107,5 +111,4 @@ NOT_COMPILED = [
     "{{ " + "1 + " * 20_000 + "1 }}",
     "{{ " + "9" * 10_000 + " }}",
     "{% for a in b %}" * 30 + "{% endfor %}" * 30,
-    "{{ a }}" * 60_000,
 ]

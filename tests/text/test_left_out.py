@@ -1,4 +1,4 @@
-"""What a template does not write of a chat is told; what it changes on purpose is not."""
+"""Parts of a chat that a template does not write are told; parts that it changes on purpose are not."""
 
 from __future__ import annotations
 

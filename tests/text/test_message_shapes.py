@@ -116,6 +116,31 @@ def test_parts_are_handed_on_to_a_template_that_goes_through_them() -> None:
         "{% for part in message.content %}[{{ loop.index }}: {{ part.text }}]{% endfor %}{% endif %}"
     )
     assert rendered(numbered, [user(parts("one", "two"))]) == "<user>[1: one][2: two]"
+    assert rendered(numbered, [user(parts("one"))]) == rendered(numbered, [user("one")]) == "<user>one"
+
+
+def test_a_template_that_writes_nothing_without_its_variables_is_probed_with_them() -> None:
+    needs = "{{ datetime + '' }}" + OBJECTS["json"]
+    chat = [user(parts("?")), calling('{"x":1}')]
+    template = ChatTemplates({"default": needs}, {})
+    with pytest.raises(InvalidParams):
+        template.render(chat)
+    text = template.render(chat, template_args={"datetime": "now"}).text
+    assert text == 'now<user>?<assistant>{"x": 1}'
+
+
+def test_sets_of_variables_without_end_are_not_remembered_without_end() -> None:
+    template = ChatTemplate(STRINGS_ONLY["plus"], {})
+    for number in range(100):
+        template.render([user()], None, True, {f"name{number}": "x"})
+    assert len(template._shapes) <= 4
+
+
+def test_no_space_between_parts_is_lost() -> None:
+    trims = "{% for part in message.content %}{{ part.text | trim }}{% endfor %}"
+    either = loop("{% if message.content is string %}{{ message.content }}{% else %}" + trims + "{% endif %}")
+    assert rendered(loop(trims), [user(parts("one ", "two"))]) == "<user>one two"
+    assert rendered(either, [user(parts("one ", "two"))]) == "<user>one two"
 
 
 def test_each_role_has_a_shape_of_its_own() -> None:
@@ -215,13 +240,15 @@ OBJECT = st.dictionaries(
 )
 
 
+AS_JSON = ChatTemplates({"default": OBJECTS["json"]}, {})
+
+
 @given(arguments=OBJECT)
 def test_any_object_is_the_same_through_json(arguments: dict[str, Any]) -> None:
+    expected = "<user>?<assistant>" + json.dumps(arguments, ensure_ascii=False)
     for ensure_ascii in (False, True):
         text = json.dumps(arguments, ensure_ascii=ensure_ascii)
-        assert rendered(OBJECTS["json"], [user("?"), calling(text)]) == "<user>?<assistant>" + json.dumps(
-            arguments, ensure_ascii=False
-        )
+        assert AS_JSON.render([user("?"), calling(text)]).text == expected
 
 
 @pytest.mark.parametrize(
@@ -275,13 +302,13 @@ def test_a_template_that_objects_to_everything_gets_strings_and_what_came() -> N
 def test_probing_needs_few_renderings_and_they_are_kept() -> None:
     template = ChatTemplate(CALLS["json"], {})
     asked: list[int] = []
-    probe = template.shapes._probes._render
+    probe = template.shapes({})._probes._render
 
     def counted(messages: Any, tools: Any) -> str:
         asked.append(len(messages))
         return probe(messages, tools)
 
-    template.shapes._probes._render = counted
+    template.shapes({})._probes._render = counted
     chat = [{"role": "system", "content": "s"}, user(), calling(ARGUMENTS), RESULT, {"role": "critic", "content": "c"}]
     template.render(chat, None, True, {})
     assert len(asked) < 40
@@ -294,5 +321,5 @@ def test_roles_without_end_are_not_remembered_without_end() -> None:
     template = ChatTemplate(STRINGS_ONLY["plus"], {})
     for number in range(1000):
         template.render([user(), {"role": f"role{number}", "content": "x"}], None, True, {})
-    assert len(template.shapes._probes._reads) <= 64
-    assert len(template.shapes._probes._known_roles) <= 64
+    assert len(template.shapes({})._probes._reads) <= 64
+    assert len(template.shapes({})._probes._known_roles) <= 64

@@ -16,6 +16,8 @@ from mlx_sidecar.text.templates import ChatTemplates
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
+from .evil import NOT_COMPILED
+
 SHAPES = ["chatml", "llama2", "llama3", "mistral", "gemma", "qwen3", "deepseek", "phi", "command"]
 
 
@@ -123,7 +125,7 @@ class Pair(NamedTuple):
     def shaped(self, messages: Any, tools: Any) -> Any:
         assert self.ours._chat is not None
         named = "tool_use" if tools is not None and "tool_use" in self.ours._chat._sources else "default"
-        return self.ours._chat._template(named).shapes.shaped(messages)
+        return self.ours._chat._template(named).shapes({}).shaped(messages)
 
     def _theirs(self, messages: Any, tools: Any, prompt: bool, arguments: Any) -> tuple[str, str | None]:
         """(text, None), or ("", why it was refused)."""
@@ -290,6 +292,13 @@ def test_a_broken_template_is_the_models_fault_and_spoils_only_chats(
     assert model.encode("still works")
     with pytest.raises(UnsupportedParameter, match="chat template is broken in line 1"):
         model.render([USER])
+
+
+@pytest.mark.parametrize("source", NOT_COMPILED, ids=range(len(NOT_COMPILED)))
+def test_what_cannot_be_compiled_is_refused_as_the_models_fault(source: str) -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        ChatTemplates({"default": source}, {}).render([USER])
+    assert len(refused.value.message) < 2000
 
 
 def test_several_templates_without_a_default_say_which_there_are(make_model: Callable[..., Path]) -> None:

@@ -344,3 +344,25 @@ model.render([{{"role": "user", "content": "Hi"}}])
 assert [name for name in heavy if name in sys.modules] == ["jinja2", "tokenizers"], "after rendering"
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+@pytest.mark.parametrize(("kind", "bos"), [("llama_like", "<s>"), ("byte_level_with_bos", "<|begin_of_text|>")])
+def test_a_prompt_that_begins_with_bos_gets_no_second_one(make_model: MakeModel, kind: str, bos: str) -> None:
+    model = TextModel.load(make_model(kind))
+    for text in (bos, f"{bos}x", f"{bos}{bos}x", f"{bos} the engine {bos}"):
+        assert model.encode_prompt(text) == model.encode(text, add_special=False)
+    for text in ("", "x", f" x{bos}", bos[:-1]):
+        assert model.encode_prompt(text) == model.encode(text, add_special=True)
+        assert model.encode_prompt(text)[0] == model.bos
+    assert model.encode_prompt(f"{bos}x", False) == model.encode(f"{bos}x", add_special=False)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "gemma_like", "unigram", "word_piece"])
+def test_what_the_tokenizer_puts_around_a_prompt_is_there_once(make_model: MakeModel, kind: str) -> None:
+    model = TextModel.load(make_model(kind))
+    around = model.pieces(model.encode(""))
+    for text in ("x", "the engine", "<s>x", "[CLS] x", "</s>x</s>", "<|im_start|><|im_start|>x"):
+        expected = model.encode(text)
+        if kind in ("word_piece", "gemma_like") and text.startswith(around[0]):
+            expected = expected[1:]
+        assert model.encode_prompt(text) == expected

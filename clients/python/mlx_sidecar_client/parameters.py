@@ -43,6 +43,7 @@ class PromptOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     template_args: Mapping[str, Any] | None
     tokens: Sequence[int] | None
+    escape_special: bool | None
 
 
 class GenerateOptions(PromptOptions, total=False):
@@ -101,3 +102,4 @@ class RenderOptions(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     template_args: Mapping[str, Any] | None
     add_generation_prompt: bool | None
+    escape_special: bool | None

@@ -158,10 +158,22 @@ class Sidecar:
     # Text.
 
     async def tokenize(
-        self, model: str, text: str, *, add_special: bool = True, pieces: bool = False
+        self,
+        model: str,
+        text: str,
+        *,
+        add_special: bool = True,
+        pieces: bool = False,
+        escape_special: bool = False,
     ) -> TokenizeResult:
         """Text to token ids."""
-        params = {"model": model, "text": text, "add_special": add_special, "pieces": pieces}
+        params = {
+            "model": model,
+            "text": text,
+            "add_special": add_special,
+            "pieces": pieces,
+            "escape_special": escape_special,
+        }
         return await self._ask(TokenizeResult, "tokenize", params)
 
     async def detokenize(self, model: str, tokens: Sequence[int]) -> DetokenizeResult:

@@ -401,10 +401,6 @@ export interface GenerateParams {
   stop_tokens?: number[] | null;
   ignore_eos?: boolean | null;
   /**
-   * false: special tokens stand in the text
-   */
-  skip_special?: boolean | null;
-  /**
    * report log probabilities, with how many alternatives for each token
    */
   logprobs?: number | null;
@@ -417,6 +413,14 @@ export interface GenerateParams {
    * tell where the prompt left the nearest one that is known
    */
   explain_cache?: boolean | null;
+  /**
+   * false: special tokens stand in the text
+   */
+  skip_special?: boolean | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * One message of a chat, as the model's template will see it.
@@ -467,6 +471,10 @@ export interface TokenizeParams {
    * answer the text of each token too
    */
   pieces?: boolean | null;
+  /**
+   * nothing of the text becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Token ids to text.
@@ -505,6 +513,10 @@ export interface RenderParams {
     [k: string]: unknown;
   } | null;
   add_generation_prompt?: boolean | null;
+  /**
+   * text of messages, tools and template_args never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Cancel a stream; idempotent.
@@ -612,6 +624,10 @@ export interface CacheWarmParams {
    * from the arrival of the request; then it is answered with deadline_passed
    */
   deadline_s?: number | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Write what is cached of a conversation to a file.
@@ -643,6 +659,10 @@ export interface CacheExportParams {
    * with messages: whether the template opens an answer; turns that follow do not have it
    */
   add_generation_prompt?: boolean | null;
+  /**
+   * text of prompt and messages never becomes a control token
+   */
+  escape_special?: boolean | null;
 }
 /**
  * Take in what cache/export wrote.

@@ -33,12 +33,16 @@ class ReadModel(msgspec.Struct, frozen=True, tag=True):
 
 
 class Encode(msgspec.Struct, frozen=True, tag=True):
-    """``text`` as tokens, ``add_special``: with what the tokenizer puts around it, ``pieces``: with their strings."""
+    """A prompt as tokens. ``add_special``: with what the tokenizer puts around it; ``pieces``: with their strings.
+
+    ``escape``: nothing of ``text`` becomes a control token.
+    """
 
     op: int
     folder: ModelFolder
     text: str
     add_special: bool
+    escape: bool = False
     pieces: bool = False
 
 
@@ -54,7 +58,7 @@ class Decode(msgspec.Struct, frozen=True, tag=True):
 class RenderChat(msgspec.Struct, frozen=True, tag=True):
     """A chat under the model's template, as tokens, and as text where that is wanted.
 
-    ``chat`` is JSON with the members messages, tools, add_generation_prompt and template_args.
+    ``chat`` is JSON with the members messages, tools, add_generation_prompt, template_args and escape.
     """
 
     op: int

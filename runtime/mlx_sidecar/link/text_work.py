@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .text_messages import Decode, Encode, ExplainMiss, ReadModel, RenderChat, ToText
 
-# Processor seconds. A slow machine takes a tenth of each for the largest there is in practice.
-READ_S = 20.0  # a tokenizer of 262,000 tokens takes 3
-REQUEST_S = 5.0  # a chat of a thousand messages takes 0.1
+# Processor seconds.
+READ_S = 20.0  # for the files of a model; a tokenizer of 262,000 tokens takes 3
+REQUEST_S = 3.0  # a chat of a thousand messages takes 0.1
 EACH_MEGABYTE_S = 6.0  # tokenising takes 0.7
 # A process may also wait, for a disk or for a processor: this many times as long, on the clock.
 PATIENCE = 4.0
@@ -31,11 +31,11 @@ def size_bytes(message: ToText) -> int:
             return len(message.given) + len(message.tokens)
 
 
-def request_bound_s(message: ToText) -> float:
-    """Seconds of processor time after which ``message`` is taken for one that does not end. Reading comes on top."""
+def processor_bound_s(message: ToText) -> float:
+    """Seconds of processor time after which ``message`` is taken for one that does not end, its model being read."""
     return REQUEST_S + EACH_MEGABYTE_S * size_bytes(message) / 1e6
 
 
 def clock_bound_s(message: ToText) -> float:
     """The same on the clock, by which a process is ended that neither answers nor computes."""
-    return PATIENCE * (READ_S + request_bound_s(message))
+    return PATIENCE * (READ_S + processor_bound_s(message))

@@ -36,7 +36,7 @@ def main() -> NoReturn:
     limits = Limits(options.memory_limit_bytes)
     limits.set()
     with suppress(ConnectionError):  # the front is gone
-        _serve(link, TextServer(limits, trust_remote_code=options.trust_remote_code))
+        _serve(link, TextServer(limits.allow, trust_remote_code=options.trust_remote_code))
     os._exit(0)  # not by sys.exit: libraries of models may have threads that do not end
 
 

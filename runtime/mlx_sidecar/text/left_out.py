@@ -1,4 +1,4 @@
-"""What of a chat a template left out of its text: told as warnings, so that nothing is dropped without a word.
+"""Finds the parts of a chat that a template left out of its text, and says so in warnings.
 
 Texts are looked for in the rendered chat first. Where one is not found, or is so short that it may stand there by
 chance, the chat is rendered once more with a mark at both ends of every text. A text with neither mark in the result is
@@ -35,7 +35,7 @@ _WARNINGS: dict[Member, tuple[str, str]] = {
 
 
 class RenderWarning(NamedTuple):
-    """What was not refused and yet has to be told."""
+    """Something that was not refused and yet has to be told."""
 
     kind: str
     message: str
@@ -56,7 +56,7 @@ class _Text(NamedTuple):
 def left_out(
     rendered: str, render: Render, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
 ) -> tuple[RenderWarning, ...]:
-    """Warnings for what of ``messages`` and ``tools`` is not in ``rendered``, which ``render`` made of them."""
+    """Warnings for all of ``messages`` and ``tools`` that is not in ``rendered``, the text ``render`` made of them."""
     marks = _Marks(rendered)
     marked = marks.messages(messages), None if tools is None else marks.tools(tools)
     if _all_in_order(rendered, marks.texts):
@@ -148,7 +148,7 @@ class _Marks:
         return marked
 
     def _around(self, text: str, place: Place) -> str:
-        """What is white around ``text`` stays around the marks."""
+        """``text`` between two marks; white space around it stays around them."""
         if not (core := text.strip()):
             return text
         mark = f"{self._prefix}{len(self.texts)}z"

@@ -9,9 +9,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..link.text_messages import ToText
-from ..link.text_work import READ_S, request_bound_s
-
 
 class Limits:
     """``memory_bytes`` of address space, and for each request an amount of processor time.
@@ -31,16 +28,9 @@ class Limits:
             with suppress(OSError):
                 Path("/proc/self/oom_score_adj").write_text("1000")
 
-    def begin_reading(self) -> None:
-        """From now on the process may use as much processor time as reading a model may take, or it is ended."""
-        self._allow(READ_S)
-
-    def begin(self, message: ToText) -> None:
-        """The same for what ``message`` asks of a model that has been read."""
-        self._allow(request_bound_s(message))
-
-    def _allow(self, bound_s: float) -> None:
-        _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + bound_s))
+    def allow(self, processor_s: float) -> None:
+        """From now on the process may use so much processor time; beyond it, the system ends it."""
+        _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + processor_s))
 
 
 def _lower(kind: int, soft: int) -> None:

@@ -2,20 +2,20 @@
 
 Hosts send what OpenAI's API defines: ``content`` as a string, a list of text parts or null, and the ``arguments`` of a
 call as JSON text. A template reads some of these and spoils the others: it prints a list as Python does, encodes JSON
-text as JSON again, or leaves a text out. Which ones it reads is found by rendering small chats (``probes``) with it
-and looking for their texts, once for each kind of message. A chat that the template objects to tells nothing, and then
-contents are handed on as strings and calls as they came, which is what most templates read.
+text as JSON again, or leaves a text out. Rendering small chats with it (``probes``) tells which ones it reads, once for
+each kind of message. Where the template objects to all of them, contents are handed on as strings and calls as they
+came, because most templates read these.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from mlx_sidecar.text.left_out import RenderWarning, named
-from mlx_sidecar.text.probes import Arguments, Kind, Message, Probes, Reads, Render, in_parts
+from mlx_sidecar.text.probes import Kind, Message, Probes, Reads, Render, in_parts
 from mlx_sidecar_protocol.strings import has_surrogates
 
 # A template has a place for these or objects to them; the last branch of its conditions may be for one of them.
@@ -23,7 +23,7 @@ _COMMON_ROLES = ("system", "user", "assistant")
 
 
 class MessageShapes:
-    """What one template reads. What has been found is kept."""
+    """Brings messages into the shape that one template reads."""
 
     def __init__(self, render: Render) -> None:
         """``render`` makes a text of messages and tools exactly as they are, or raises RpcError."""
@@ -48,12 +48,23 @@ class MessageShapes:
         calls = plain.pop("tool_calls", None)
         shaped = {"role": plain.pop("role"), "content": content, **plain}
         if calls:
-            shaped["tool_calls"] = [_with_arguments(call, self._probes.arguments) for call in calls]
+            shaped["tool_calls"] = [_with_arguments(call, self._arguments) for call in calls]
         if calls and not _text(content):
             return self._without_content(shaped, content)
         reads = self._probes.reads(Kind(message["role"], bool(calls)))
         shaped["content"] = _content("" if content is None else content, reads)
         return shaped
+
+    def _arguments(self, given: Any) -> Any:
+        """Arguments as the template wants them: an object, or JSON text."""
+        wanted = self._probes.arguments
+        if wanted == "text" and isinstance(given, Mapping | list):
+            return _as_json(given)
+        if wanted == "object" and isinstance(given, str):
+            given = _parsed(given)
+        if not isinstance(given, Mapping) or not (printed := self._probes.prints_nested):
+            return given
+        return {key: _as_json(value) if isinstance(value, printed) else value for key, value in given.items()}
 
     def _without_content(self, message: dict[str, Any], given: Any) -> dict[str, Any]:
         """A message that only calls tools, with the empty content under which the template writes its calls."""
@@ -73,27 +84,21 @@ def _text(content: Any) -> str:
 
 
 def _content(content: Any, reads: Reads) -> Any:
-    if reads.lists and isinstance(content, list):
+    if reads.lists and isinstance(content, list) and not (reads.strings and len(content) == 1):
         return content
-    text = _text(content)
+    text = _text(content)  # one part means what a string means, whatever else a template makes of a list
     return text if reads.strings else in_parts(text) if reads.lists or reads.one_part else text
 
 
-def _with_arguments(call: Mapping[str, Any], wanted: Arguments) -> Mapping[str, Any]:
-    """``call`` with its arguments as the template wants them; they may stand in its ``function`` or in itself."""
+def _with_arguments(call: Mapping[str, Any], change: Callable[[Any], Any]) -> Mapping[str, Any]:
+    """``call`` with its arguments changed; they may stand in its ``function`` or in itself."""
     if isinstance(function := call.get("function"), Mapping):
-        return {**call, "function": _with_arguments(function, wanted)}
-    if "arguments" not in call:
-        return call
-    return {**call, "arguments": _arguments(call["arguments"], wanted)}
+        return {**call, "function": _with_arguments(function, change)}
+    return {**call, "arguments": change(call["arguments"])} if "arguments" in call else call
 
 
-def _arguments(given: Any, wanted: Arguments) -> Any:
-    if wanted == "object" and isinstance(given, str):
-        return _parsed(given)
-    if wanted == "text" and isinstance(given, Mapping | list):
-        return json.dumps(given, ensure_ascii=False)
-    return given
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _parsed(text: str) -> Any:

@@ -1,8 +1,8 @@
-"""Small chats that show what a chat template reads: rendered with it, and looked through for their texts.
+"""Small chats that show which messages a chat template reads: they are rendered with it and their texts looked for.
 
-What a template does is asked, not guessed from its source. Every answer is found when it is first needed and kept.
-A chat that the template objects to gives no answer; then another is tried, and at last what most templates read is
-taken. A rendering of these chats takes a fraction of a millisecond, and a template costs some ten of them.
+A template is asked; its source is not looked at. Every answer is found when it is first needed, and kept. A chat that
+the template objects to gives no answer. Then another chat is tried, and at last the answer is that of most templates.
+A template that has been asked everything has rendered some thirty small chats, which takes 1 to 15 ms.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
 # Words that no template writes by itself; they are looked for without regard to case.
 _WORD, _OTHER_WORD, _ROLE = "zqone", "zqtwo", "zqrole"
 _ARGUMENTS: Final = {"zqkey": "zqvalue"}
+_NESTED: Final = ({"zqin": "zqdeep"}, ["zqin", "zqdeep"])
 _ARGUMENTS_TEXT = json.dumps(_ARGUMENTS)
 _NAME, _ID = "zqcall", "zqid12345"  # some templates insist on ids of nine letters and digits
 # Its name is not that of the call, which could not be told from it.
@@ -30,7 +31,7 @@ _TOOLS = [
         "function": {"name": "zqtool", "description": "d", "parameters": {"type": "object", "properties": {}}},
     }
 ]
-_PRINTED_WHOLE = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}")
+_SPOILED = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}|{_WORD}{_OTHER_WORD}")
 _NOTHING = re.compile(r"\b(?:None|null|Undefined)\b")
 # Stands for the content that is asked about.
 _HOLE: Final = object()
@@ -60,7 +61,7 @@ Empty = Literal["blank", "absent", "null"]
 _EMPTY: tuple[Empty, ...] = ("blank", "absent", "null")
 
 
-# How the contents around what is asked about are written.
+# The contents around those that are asked about are all written in one of these ways.
 Form = Callable[[str], Any]
 
 
@@ -72,7 +73,7 @@ _FORMS: tuple[Form, ...] = (str, in_parts)
 
 
 class Probes:
-    """What one template reads."""
+    """The answers of one template."""
 
     def __init__(self, render: Render) -> None:
         """``render`` raises RpcError where the template objects."""
@@ -101,13 +102,28 @@ class Probes:
 
     @cached_property
     def arguments(self) -> Arguments:
-        """What the template makes the arguments of a call from: an object, or JSON text; "any" if neither can be seen.
+        """The form in which the template takes the arguments of a call: an object, or JSON text.
 
-        An object is taken where both can: the text is then the template's own, however the host wrote its JSON.
+        An object is taken where both do: the text is then the template's own, however the host wrote its JSON. "any"
+        is the answer of a template that writes neither.
         """
         if any(_shows_object(text) for text in self._with_call(_ARGUMENTS)):
             return "object"
         return "text" if any(_ARGUMENTS_TEXT in text for text in self._with_call(_ARGUMENTS_TEXT)) else "any"
+
+    @cached_property
+    def prints_nested(self) -> tuple[type, ...]:
+        """Kinds of values in arguments that the template prints as Python does, and JSON text as it is.
+
+        A template that puts quotation marks around such a text writes Python on purpose.
+        """
+        return tuple(type(value) for value in _NESTED if self.arguments == "object" and self._prints(value))
+
+    def _prints(self, value: Any) -> bool:
+        printed = any(repr(value) in text for text in self._with_call({**_ARGUMENTS, "zqmore": value}))
+        as_text = json.dumps(value)
+        bare = re.compile(r"""(?<!['"])""" + re.escape(as_text))
+        return printed and any(bare.search(text) for text in self._with_call({**_ARGUMENTS, "zqmore": as_text}))
 
     @cached_property
     def empty_contents(self) -> Sequence[Empty]:
@@ -116,11 +132,13 @@ class Probes:
         Best is the one of which least is written: neither ``None`` nor a turn without a text.
         """
         for form in _FORMS:
-            chats = {empty: [_user(form), self._call(empty), _result(form)] for empty in _EMPTY}
-            texts = {empty: text for empty, chat in chats.items() if _shows_call(text := self._text(chat))}
-            printed = {empty: len(_NOTHING.findall(text)) for empty, text in texts.items()}
-            if printed:
-                best = [empty for empty in texts if printed[empty] == min(printed.values())]
+            texts: dict[Empty, str] = {}
+            for empty in _EMPTY:
+                if _shows_call(text := self._text([_user(form), self._call(empty), _result(form)])):
+                    texts[empty] = text
+            if texts:
+                fewest = min(map(_nothings, texts.values()))
+                best: list[Empty] = [empty for empty, text in texts.items() if _nothings(text) == fewest]
                 return sorted(best, key=lambda empty: len(texts[empty]))
         return ("blank",)
 
@@ -133,7 +151,7 @@ class Probes:
                 if text := self._text([_user(form), _call(arguments, empty), _result(form)]):
                     yield text
 
-    def _around(self, kind: Kind, form: Form) -> Iterator[list[Message]]:
+    def _around(self, kind: Kind, form: Form) -> Iterator[Sequence[Message]]:
         """Chats with messages of ``kind`` where a template may expect them. Their contents are holes."""
         asked: Message = {"role": kind.role, "content": _HOLE}
         first, last = [asked, _user(form)], [_user(form), asked]
@@ -150,21 +168,27 @@ class Probes:
             yield from (first, last) if kind.role in ("system", "developer") else (last, first)
 
     def _reads_among(self, chat: Sequence[Message]) -> Reads:
+        strings = self._shows(chat, _WORD, _WORD)
+        lists = self._shows(chat, in_parts(f"{_WORD} ", _OTHER_WORD), _WORD, _OTHER_WORD)
+        return Reads(strings, lists, not (strings or lists) and self._shows(chat, in_parts(_WORD), _WORD))
+
+    def _shows(self, chat: Sequence[Message], content: Any, *words: str) -> bool:
+        """Whether all ``words`` of a content are written, as often as it is there.
+
+        Not so if the content is printed whole, or if a template that trims each part makes one word of two.
+        """
         holes = sum(message.get("content") is _HOLE for message in chat)
-        strings = self._text(_filled(chat, _WORD)).count(_WORD) >= holes
-        lists = self._text(_filled(chat, in_parts(_WORD, _OTHER_WORD)))
-        many = min(lists.count(_WORD), lists.count(_OTHER_WORD)) >= holes and not _PRINTED_WHOLE.search(lists)
-        one = not (strings or many) and self._text(_filled(chat, in_parts(_WORD))).count(_WORD) >= holes
-        return Reads(strings, many, one)
+        text = self._text(_filled(chat, content)).lower()
+        return all(text.count(word) >= holes for word in words) and not _SPOILED.search(text)
 
     def _tells_apart(self, role: str, form: Form) -> bool | None:
         """Whether ``role`` is written otherwise than one that there is not; None where no chat can be rendered."""
         for chat in self._around(Kind(role, calls=False), form):
             chat = _filled(chat, form(_WORD))
-            if _WORD not in (text := self._text(chat)):
+            if _WORD not in (text := self._text(chat)).lower():
                 continue
             unknown = self._text([{**each, "role": _ROLE} if each["role"] == role else each for each in chat])
-            return _ROLE in unknown or unknown != text
+            return unknown != text or _ROLE in unknown.lower()
         return None
 
     def _text(self, chat: Sequence[Message]) -> str:
@@ -200,7 +224,12 @@ def _shows_object(text: str) -> bool:
 
 
 def _shows_call(text: str) -> bool:
-    return all(word in text for pair in _ARGUMENTS.items() for word in pair)
+    return all(word in text.lower() for pair in _ARGUMENTS.items() for word in pair)
+
+
+def _nothings(text: str) -> int:
+    """How often nothing is printed as a word."""
+    return len(_NOTHING.findall(text))
 
 
 def _forget(known: dict[Any, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcError
@@ -28,9 +29,8 @@ from ..link.text_messages import (
     TextWarning,
     ToText,
 )
-from ..link.text_work import ANSWER_LIMIT_BYTES
+from ..link.text_work import ANSWER_LIMIT_BYTES, READ_S, processor_bound_s
 from ..link.token_table import packed, unpacked
-from .limits import Limits
 from .tokenizer import TextModel
 
 MODELS = 8  # kept; a tokenizer of a 128k vocabulary takes tens of megabytes and a third of a second to read
@@ -39,13 +39,14 @@ log = logging.getLogger(__name__)
 
 
 class TextServer:
-    """Holds nothing but what can be read again. ``trust_remote_code``: run the code that tokenizers bring.
+    """Holds nothing but what can be read again.
 
-    ``limits`` are kept by the system for each request; without them it may take for ever.
+    ``allow`` is told how many seconds of processor time may be used from now on. ``trust_remote_code``: run the code
+    that tokenizers bring.
     """
 
-    def __init__(self, limits: Limits | None = None, *, trust_remote_code: bool = False) -> None:
-        self._limits = limits
+    def __init__(self, allow: Callable[[float], None], *, trust_remote_code: bool = False) -> None:
+        self._allow = allow
         self._trust_remote_code = trust_remote_code
         self._models: OrderedDict[ModelFolder, TextModel] = OrderedDict()
 
@@ -64,69 +65,66 @@ class TextServer:
             return TextRefused(message.op, fault_of(told))
 
     def _answer(self, message: ToText) -> TextReply:
-        model = self._model(message.folder)
-        if self._limits is not None:
-            self._limits.begin(message)
         match message:
             case ReadModel():
-                return _read(model, message)
+                return self._read(message)
             case Encode():
-                return _encode(model, message)
+                return self._encode(message)
             case Decode():
-                return _decode(model, message)
+                return self._decode(message)
             case RenderChat():
-                return _render(model, message)
+                return self._render(message)
             case ExplainMiss():
-                return _explain(model, message)
+                return self._explain(message)
 
-    def _model(self, folder: ModelFolder) -> TextModel:
+    def _model(self, message: ToText) -> TextModel:
+        """The model that ``message`` is about; what follows has its own time."""
+        folder = message.folder
         model = self._models.get(folder)
         if model is None:
-            if self._limits is not None:
-                self._limits.begin_reading()
+            self._allow(READ_S)
             model = TextModel.load(Path(folder.path), folder.name, trust_remote_code=self._trust_remote_code)
             self._models[folder] = model
         self._models.move_to_end(folder)
         while len(self._models) > MODELS:
             self._models.popitem(last=False)
+        self._allow(processor_bound_s(message))
         return model
 
+    def _read(self, message: ReadModel) -> ModelRead:
+        model = self._model(message)
+        return ModelRead(
+            message.op,
+            vocabulary=model.vocabulary,
+            context_length=model.context_length,
+            eos_tokens=sorted(model.eos_tokens),
+            has_chat_template=model.has_chat_template,
+            table=model.table(),
+        )
 
-def _read(model: TextModel, message: ReadModel) -> ModelRead:
-    return ModelRead(
-        message.op,
-        vocabulary=model.vocabulary,
-        context_length=model.context_length,
-        eos_tokens=sorted(model.eos_tokens),
-        has_chat_template=model.has_chat_template,
-        table=model.table(),
-    )
+    def _encode(self, message: Encode) -> Encoded:
+        model = self._model(message)
+        tokens = model.encode_prompt(message.text, message.add_special, message.escape)
+        return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
 
+    def _decode(self, message: Decode) -> Decoded:
+        model = self._model(message)
+        # Some decoders panic when there is nothing to decode.
+        texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
+        return Decoded(message.op, texts)
 
-def _encode(model: TextModel, message: Encode) -> Encoded:
-    tokens = model.encode(message.text, message.add_special)
-    return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
+    def _render(self, message: RenderChat) -> RenderedChat:
+        model = self._model(message)
+        rendered, tokens = model.chat(**json.loads(message.chat))
+        warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
+        return RenderedChat(message.op, packed(tokens), rendered.text if message.want_text else None, warnings)
 
+    def _explain(self, message: ExplainMiss) -> Explained:
+        from .explain import Given, explain  # brings the contract's models, which nothing else here needs
 
-def _decode(model: TextModel, message: Decode) -> Decoded:
-    # Some decoders panic when there is nothing to decode.
-    texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
-    return Decoded(message.op, texts)
-
-
-def _render(model: TextModel, message: RenderChat) -> RenderedChat:
-    rendered = model.render(**json.loads(message.chat))
-    tokens = packed(model.encode(rendered.text, add_special=False))
-    warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
-    return RenderedChat(message.op, tokens, rendered.text if message.want_text else None, warnings)
-
-
-def _explain(model: TextModel, message: ExplainMiss) -> Explained:
-    from .explain import Given, explain  # brings the contract's models, which nothing else here needs
-
-    given = Given(**json.loads(message.given))
-    told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
-    return Explained(message.op, told.to_json_bytes())
+        model, given = self._model(message), Given(**json.loads(message.given))
+        told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
+        return Explained(message.op, told.to_json_bytes())
 
 
 def frame_of(answer: TextReply | TextRefused, name: str) -> bytes:

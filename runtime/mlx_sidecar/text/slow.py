@@ -11,7 +11,7 @@ from typing import Any
 
 from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.files import ModelFiles
-from mlx_sidecar.text.tokens import FastTokens, Tokens
+from mlx_sidecar.text.tokens import Encoder, FastTokens
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 # Any of these makes a tokenizer, given the code that knows it.
@@ -20,7 +20,7 @@ _SOURCES = ("*.model", "*.tiktoken", "vocab.json", "vocab.txt", "tekken.json")
 _READ = frozenset({".jinja", ".json", ".model", ".py", ".tiktoken", ".txt"})
 
 
-def load_slow(files: ModelFiles, *, trust_remote_code: bool = False) -> tuple[Tokens, dict[str, str]]:
+def load_slow(files: ModelFiles, *, trust_remote_code: bool = False) -> tuple[Encoder, dict[str, str]]:
     """The tokenizer and its named special tokens (name → text).
 
     Raises ModelLoadFailed if the directory has no tokenizer or transformers cannot read it, ModelUnsupported if it
@@ -59,7 +59,7 @@ def _from_transformers(files: ModelFiles, run_code: bool) -> Any:
 class SlowTokens:
     """A tokenizer written in Python. Its decoding is nobody's to predict, so it has no family."""
 
-    family = None
+    family = controls = None
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

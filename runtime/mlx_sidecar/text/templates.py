@@ -1,7 +1,7 @@
 """Chat templates: from messages and tools to the text a model was trained on, equal to transformers' rendering.
 
-Messages are brought into the shape that the template reads first (``message_shapes``), and what the template leaves out
-of its text all the same is told (``left_out``). Runs where a template may do harm: nothing here bounds its time.
+Messages are first brought into the shape that the template reads (``message_shapes``); parts of them that it leaves
+out of its text all the same are told (``left_out``). Nothing here bounds a template's time: its process does.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RENDERED_LIMIT_CHARACTERS = 64 * 1024 * 1024
 SOURCE_LIMIT_CHARACTERS = 1024 * 1024
 
+_SHAPES_LIMIT = 4  # sets of names of template_args: a host uses one or two, and the values of each are kept
 _REASON_LIMIT_CHARACTERS = 1000  # of what a template says in an error
 
 # Names under which hosts pass what a model thought. Templates read the first, or (gpt-oss) the second.
@@ -33,7 +34,7 @@ Tools = Sequence[Mapping[str, Any]]
 
 
 class Rendered(NamedTuple):
-    """A chat as text, and what of it the template left out."""
+    """A chat as text, and warnings about parts of it that the template left out."""
 
     text: str
     warnings: tuple[RenderWarning, ...] = ()
@@ -78,13 +79,24 @@ class ChatTemplates:
 
 
 class ChatTemplate:
-    """One compiled template, and the shape of messages that it reads."""
+    """One compiled template, and the shapes of messages that it reads."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Raises UnsupportedParameter for a source that is broken or too long."""
         self._template = _compile(source)
         self._special_tokens = special_tokens
-        self.shapes = MessageShapes(lambda messages, tools: self.render_as_is(messages, tools, False, {}))
+        self._shapes: dict[frozenset[str], MessageShapes] = {}
+
+    def shapes(self, template_args: Mapping[str, Any]) -> MessageShapes:
+        """The shapes that the template reads beside these variables, which it may need to write anything at all."""
+        names = frozenset(template_args)
+        if names not in self._shapes:
+            if len(self._shapes) >= _SHAPES_LIMIT:
+                self._shapes.clear()
+            self._shapes[names] = MessageShapes(
+                partial(self.render_as_is, add_generation_prompt=False, template_args=template_args)
+            )
+        return self._shapes[names]
 
     def render(
         self,
@@ -93,13 +105,12 @@ class ChatTemplate:
         add_generation_prompt: bool,
         template_args: Mapping[str, Any],
     ) -> Rendered:
-        """``messages`` brought into shape, as text; what the text leaves out is in the warnings."""
-        shaped = [_with_reasoning(message) for message in self.shapes.shaped(messages)]
-        render = partial(
-            self.render_as_is, add_generation_prompt=add_generation_prompt, template_args=_without_ours(template_args)
-        )
+        """The template's text of ``messages`` brought into shape."""
+        shapes = self.shapes(_without_ours(template_args))
+        shaped = [_with_reasoning(message) for message in shapes.shaped(messages)]
+        render = partial(self.render_as_is, add_generation_prompt=add_generation_prompt, template_args=template_args)
         text = render(shaped, tools)
-        return Rendered(text, (*left_out(text, render, shaped, tools), *self.shapes.unknown_roles(messages)))
+        return Rendered(text, (*left_out(text, render, shaped, tools), *shapes.unknown_roles(messages)))
 
     def render_as_is(
         self,

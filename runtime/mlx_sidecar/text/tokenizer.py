@@ -15,10 +15,12 @@ from typing import Any
 
 from mlx_sidecar.link.token_table import TokenTable
 from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
+from mlx_sidecar.text.escape import escaped_chat
 from mlx_sidecar.text.files import ModelFiles
+from mlx_sidecar.text.prompts import encode_prompt
 from mlx_sidecar.text.special import complete
 from mlx_sidecar.text.templates import ChatTemplates, Rendered
-from mlx_sidecar.text.tokens import FastTokens, Tokens, read_tokenizer, token_table
+from mlx_sidecar.text.tokens import Encoder, FastTokens, read_tokenizer, token_table
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 
 # Token ids are 32 bits wide in the tokenizers library.
@@ -42,7 +44,7 @@ class TextModel:
     bos: int | None
     special_tokens: Mapping[str, str]
     special_ids: frozenset[int]
-    _tokens: Tokens
+    _tokens: Encoder
     _chat: ChatTemplates | None
 
     @classmethod
@@ -65,7 +67,7 @@ class TextModel:
         return cls._of(files, *load_slow(files, trust_remote_code=trust_remote_code))
 
     @classmethod
-    def _of(cls, files: ModelFiles, tokens: Tokens, special_tokens: Mapping[str, str]) -> TextModel:
+    def _of(cls, files: ModelFiles, tokens: Encoder, special_tokens: Mapping[str, str]) -> TextModel:
         eos = {tokens.token_id(special_tokens["eos_token"])} if "eos_token" in special_tokens else set()
         size = files.config_value("vocab_size")
         return cls(
@@ -92,6 +94,41 @@ class TextModel:
         ``add_special=False``.
         """
         return self._tokens.encode(text, add_special)
+
+    def encode_prompt(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
+        """Tokens of a prompt, which has no second BOS if its text begins with one.
+
+        ``escape``: nothing of the text becomes a control token. Raises UnsupportedParameter naming ``escape_special``
+        where the tokenizer does not allow that.
+        """
+        return encode_prompt(self._tokens, text, add_special, escape)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_args: Mapping[str, Any] | None = None,
+        escape: bool = False,
+    ) -> tuple[Rendered, list[int]]:
+        """A chat as text, and as tokens; see ``render``.
+
+        ``escape``: nothing of messages, tools and variables becomes a control token. This renders several times. Raises
+        UnsupportedParameter naming ``escape_special`` where the tokenizer does not allow that.
+        """
+        rendered = self.render(messages, tools, add_generation_prompt, template_args)
+        if not escape:
+            return rendered, self.encode(rendered.text, add_special=False)
+
+        def render(given: Mapping[str, Any]) -> str:
+            return self.render(given["messages"], given["tools"], add_generation_prompt, given["template_args"]).text
+
+        if self._tokens.controls is None:
+            because = "the model's tokenizer is not of the tokenizers library"
+            raise UnsupportedParameter("escape_special", because=because)
+        given = {"messages": messages, "tools": tools, "template_args": template_args}
+        escaped = escaped_chat(given, render, self._tokens.controls)
+        return Rendered(escaped.text, rendered.warnings), escaped.tokens
 
     def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         """Text of ``tokens``; ids that stand for nothing give nothing.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlx_sidecar.link.token_table import ByteLevel, Pieces, Strings, TokenTable, packed
+from mlx_sidecar.text.controls import Controls, ControlTokens
 from mlx_sidecar.text.decoding import family
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
@@ -52,6 +53,15 @@ class Tokens(Protocol):
         ...
 
 
+class Encoder(Tokens, Protocol):
+    """A tokenizer that encodes prompts and chats."""
+
+    @property
+    def controls(self) -> ControlTokens | None:
+        """Its control tokens; None if only the tokenizer itself can tell."""
+        ...
+
+
 class FastTokens:
     """A tokenizer of the tokenizers library."""
 
@@ -67,6 +77,11 @@ class FastTokens:
         added = tokenizer.get_added_tokens_decoder()
         self.special = frozenset(token for token, description in added.items() if description.special)
         self.family = family(_description(tokenizer))
+        self._controls = Controls(tokenizer)
+
+    @property
+    def controls(self) -> ControlTokens:
+        return self._controls
 
     @property
     def ids(self) -> Sequence[int]:

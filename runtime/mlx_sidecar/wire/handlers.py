@@ -106,15 +106,16 @@ class Handlers:
         text = await self._catalog.text(params.model)
         pieces: list[str] | None = None
         if params.pieces:
-            tokens, pieces = await text.tokenize(params.text, params.add_special)
+            tokens, pieces = await text.tokenize(params.text, params.add_special, params.escape_special)
         else:
-            tokens = await text.encode(params.text, params.add_special)
+            tokens = await text.encode(params.text, params.add_special, params.escape_special)
         return await off_loop(object_json, {"tokens": tokens, "count": len(tokens), "pieces": pieces})
 
     async def render(self, context: RequestContext, params: RenderParams) -> bytes:
         text = await self._catalog.text(params.model)
         messages = [message.for_template() for message in params.messages]
-        chat = Chat(messages, params.tools, params.add_generation_prompt, params.template_args)
+        options = params.add_generation_prompt, params.template_args, params.escape_special
+        chat = Chat(messages, params.tools, *options)
         prompt = await text.render(chat)
         warnings = [msgspec.structs.asdict(each) for each in prompt.warnings] or None
         return await off_loop(object_json, {"text": prompt.text, "tokens": prompt.tokens, "warnings": warnings})

@@ -36,12 +36,12 @@ async def _prompt(text: ModelText, params: Prompted, add_generation_prompt: bool
     if params.messages is not None:
         return await text.chat_tokens(_chat(params, add_generation_prompt=add_generation_prompt))
     assert params.prompt is not None
-    return Prompt(await text.encode(params.prompt, True))
+    return Prompt(await text.encode(params.prompt, True, params.escapes))
 
 
 def _chat(params: Prompted, *, add_generation_prompt: bool = True) -> Chat:
     messages = [message.for_template() for message in params.messages or ()]
-    return Chat(messages, params.tools, add_generation_prompt, params.template_args)
+    return Chat(messages, params.tools, add_generation_prompt, params.template_args, params.escapes)
 
 
 def result_warnings(warnings: Sequence[TextWarning]) -> list[ResultWarning] | None:

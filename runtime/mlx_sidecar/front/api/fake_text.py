@@ -13,12 +13,14 @@ from mlx_sidecar_protocol.errors import InvalidParams
 from mlx_sidecar_protocol.generate import CacheExplanation
 
 from ...link.messages import Nearest
+from ...link.text_messages import TextWarning
 from ...link.token_table import ByteLevel, Strings, TokenTable, packed, token_bytes
 from ..output.detokenizer import Detokenizer
 from ..output.late_text import LateText
 from .model_text import Chat, Prompt, TableText
 
 END = 256
+_NO_TOOLS = TextWarning("tools_left_out", "the model's chat template leaves out tools[0] and all others")
 
 
 @cache
@@ -39,10 +41,10 @@ class FakeText(TableText):
     def __init__(self) -> None:
         super().__init__(_table(), frozenset({END}))
 
-    async def encode(self, text: str, add_special: bool = True) -> list[int]:
-        return list(text.encode())
+    async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
+        return list(text.encode())  # no text becomes the one control token there is
 
-    async def tokenize(self, text: str, add_special: bool) -> tuple[list[int], list[str]]:
+    async def tokenize(self, text: str, add_special: bool, escape: bool) -> tuple[list[int], list[str]]:
         tokens = await self.encode(text, add_special)
         return tokens, [_table().token(token) or "" for token in tokens]
 
@@ -56,7 +58,7 @@ class FakeText(TableText):
 
     async def render(self, chat: Chat) -> Prompt:
         text = _chatml(chat)
-        return Prompt(await self.encode(text), text)
+        return Prompt(await self.encode(text), text, [_NO_TOOLS] if chat.tools else [])
 
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str

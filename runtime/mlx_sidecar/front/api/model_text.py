@@ -39,12 +39,16 @@ _TOKEN_LIMIT = 2**32
 
 
 class Chat(NamedTuple):
-    """What a chat template is given; each message as the host sent it."""
+    """What a chat template is given; each message as the host sent it.
+
+    ``escape``: nothing of messages, tools and variables becomes a control token.
+    """
 
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] | None = None
     add_generation_prompt: bool = True
     template_args: Mapping[str, Any] | None = None
+    escape: bool = False
 
 
 class Prompt(NamedTuple):
@@ -69,14 +73,15 @@ class ModelText(Protocol):
     @property
     def token_texts(self) -> Mapping[int, str]: ...
 
-    async def encode(self, text: str, add_special: bool = True) -> list[int]:
-        """Tokens of ``text``. ``add_special``: with what the tokenizer puts around a text (often a BOS at its start).
+    async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
+        """Tokens of a prompt. ``add_special``: with what the tokenizer puts around a text, a BOS it begins with once.
 
-        Special tokens written out in ``text`` become those tokens.
+        Special tokens written out in ``text`` become those tokens; with ``escape`` no control token comes of it. Raises
+        UnsupportedParameter naming ``escape_special`` where the tokenizer does not allow that.
         """
         ...
 
-    async def tokenize(self, text: str, add_special: bool) -> tuple[list[int], list[str]]:
+    async def tokenize(self, text: str, add_special: bool, escape: bool) -> tuple[list[int], list[str]]:
         """``encode``, and the vocabulary's own string for each token (``Ġhello``, ``<0x0A>``); empty if it has none."""
         ...
 
@@ -161,15 +166,15 @@ class FolderText(TableText):
         """
         return cls(pool, folder, await pool.ask(lambda op: ReadModel(op, folder), ModelRead))
 
-    async def encode(self, text: str, add_special: bool = True) -> list[int]:
-        return unpacked((await self._encoded(text, add_special, pieces=False)).tokens)
+    async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
+        return unpacked((await self._encoded(text, add_special, escape, pieces=False)).tokens)
 
-    async def tokenize(self, text: str, add_special: bool) -> tuple[list[int], list[str]]:
-        encoded = await self._encoded(text, add_special, pieces=True)
+    async def tokenize(self, text: str, add_special: bool, escape: bool) -> tuple[list[int], list[str]]:
+        encoded = await self._encoded(text, add_special, escape, pieces=True)
         return unpacked(encoded.tokens), encoded.pieces or []
 
-    async def _encoded(self, text: str, add_special: bool, *, pieces: bool) -> Encoded:
-        return await self._pool.ask(lambda op: Encode(op, self._folder, text, add_special, pieces), Encoded)
+    async def _encoded(self, text: str, add_special: bool, escape: bool, *, pieces: bool) -> Encoded:
+        return await self._pool.ask(lambda op: Encode(op, self._folder, text, add_special, escape, pieces), Encoded)
 
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         for token in tokens:

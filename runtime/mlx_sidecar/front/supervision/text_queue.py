@@ -1,95 +1,59 @@
-"""Which request a text process is given next. Pure: no process, no clock of its own."""
+"""The requests that wait for a text process. Pure: no process and no clock."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from ...link.text_messages import ModelFolder, TextReply, ToText
+from .text_seat import Job
 
-EACH_MODEL = 2  # at once: one model's requests leave a process for those of others
-SLOW = 2  # at once, of all models: the other processes are for requests that take no time
-# A request may go before others that have waited so much longer than it: a model that is known to answer at once before
-# one that nobody has asked yet, and both before what kept a process busy.
-UNKNOWN_AFTER_S = 1.0
-SLOW_AFTER_S = 5.0
 KNOWN = 256  # models that answered at once, remembered
 
 
-@dataclass(eq=False)
-class Job:
-    """A request to a text process, and who waits for its answer.
+class TextQueue:
+    """Jobs in the order in which they should begin.
 
-    ``since``, ``began``: in seconds on the loop's clock. ``deaths``: of processes that were working on it. ``slow``: it
-    has kept a process busy that others waited for, or has ended one.
+    First those about models that answer at once as far as is known, then those about models that were not asked yet,
+    then those that have kept a process busy while others waited, or have ended one. In each lane they keep their order.
     """
 
-    message: ToText
-    reply: type[TextReply]
-    answer: asyncio.Future[TextReply]
-    since: float
-    began: float = 0.0
-    deaths: int = 0
-    slow: bool = False
-
-    @property
-    def folder(self) -> ModelFolder:
-        return self.message.folder
-
-
-class TextQueue:
-    """The requests that wait, those of a model in their order."""
-
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, bool], deque[Job]] = {}  # by directory, what is slow apart
         self._quick: OrderedDict[str, None] = OrderedDict()  # directories
-
-    def __contains__(self, job: Job) -> bool:
-        return job in self._waiting.get(_key(job), ())
+        self._lanes: tuple[OrderedDict[Job, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
 
     def __iter__(self) -> Iterator[Job]:
-        return (job for waiting in self._waiting.values() for job in waiting)
+        return chain.from_iterable(self._lanes)
 
-    def add(self, job: Job) -> None:
-        self._waiting.setdefault(_key(job), deque()).append(job)
+    def put(self, job: Job) -> None:
+        self._lane_of(job)[job] = None
 
-    def remove(self, job: Job) -> None:
-        """Take out a job that is among those that wait."""
-        waiting = self._waiting[_key(job)]
-        waiting.remove(job)
-        if not waiting:
-            del self._waiting[_key(job)]
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """Have ``jobs``, in their order, begin before all of their lanes that came later, unless they were answered."""
+        for job in reversed([job for job in jobs if not job.answer.done()]):
+            self.put(job)
+            self._lane_of(job).move_to_end(job, last=False)
 
-    def take_all(self, folder: ModelFolder | None = None) -> list[Job]:
-        """Take out all jobs, or those that are about ``folder``."""
-        taken = [job for job in self if folder is None or job.folder == folder]
-        for job in taken:
-            self.remove(job)
+    def drop(self, job: Job) -> None:
+        """Forget a job, whether or not it waits."""
+        for lane in self._lanes:
+            lane.pop(job, None)
+
+    def take_all(self) -> list[Job]:
+        taken = list(self)
+        for lane in self._lanes:
+            lane.clear()
         return taken
 
-    def next_ones(self, running: Collection[Job]) -> list[Job]:
-        """What may begin beside ``running``, one job of each model at most, the most urgent first."""
-        busy = Counter(job.folder.path for job in running)
-        slow = sum(job.slow for job in running)
-        heads = [waiting[0] for waiting in self._waiting.values()]
-        able = [job for job in heads if busy[job.folder.path] < EACH_MODEL and not (job.slow and slow >= SLOW)]
-        return sorted(able, key=self._due)
-
-    def answered(self, job: Job, quick: bool) -> None:
+    def answered(self, job: Job, *, quick: bool) -> None:
         """Remember whether the model answers at once."""
         self._quick.pop(job.folder.path, None)
-        if quick and not job.slow:
+        if quick:
             self._quick[job.folder.path] = None
             while len(self._quick) > KNOWN:
                 self._quick.popitem(last=False)
 
-    def _due(self, job: Job) -> float:
+    def _lane_of(self, job: Job) -> OrderedDict[Job, None]:
         if job.slow:
-            return job.since + SLOW_AFTER_S
-        return job.since + (0.0 if job.folder.path in self._quick else UNKNOWN_AFTER_S)
-
-
-def _key(job: Job) -> tuple[str, bool]:
-    return job.folder.path, job.slow
+            return self._lanes[2]
+        return self._lanes[0 if job.folder.path in self._quick else 1]

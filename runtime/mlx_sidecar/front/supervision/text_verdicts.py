@@ -7,7 +7,7 @@ from collections import OrderedDict
 from mlx_sidecar_protocol.errors import ModelUnsupported
 
 from ...link.text_messages import ModelFolder
-from .text_queue import Job
+from .text_seat import Job
 
 DEATHS = 2  # of processes that one request ended: then its model is refused
 REMEMBERED = 256  # models

@@ -78,8 +78,19 @@ class TextWorker(asyncio.Protocol):
         self._decoder: Decoder[FromText] = Decoder(FromText)  # type: ignore[arg-type]  # a union is not a type[T]
         self._transport: asyncio.Transport | None = None
         self._killed_because: str | None = None
+        self._attaching: asyncio.Task[object] | None = None
         self._burial: asyncio.Task[None] | None = None
-        self.ready = False  # has said so; set by whoever is told
+        self.ready = False  # it has said so; set by the pool, which is told
+
+    def attach(self, link: socket.socket) -> None:
+        """Listen to it, and have it be ended if that cannot be."""
+        loop = asyncio.get_running_loop()
+        self._attaching = loop.create_task(loop.create_connection(lambda: self, sock=link))
+        self._attaching.add_done_callback(self._attached)
+
+    def _attached(self, attaching: asyncio.Task[object]) -> None:
+        if not attaching.cancelled() and attaching.exception() is not None:
+            self.connection_lost(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
