@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ MAY = KINDS - {
 }
 
 # A text in which what backtracks does so, with characters of one to four bytes.
+_LONGEST_ERROR = 20_000  # characters
 _TEXT = "Hello " + "a" * 40 + "b é \u0301👩‍👧 \ud7ff<|im_end|>\n\t0123 ▁Ġ"
 _CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -104,5 +106,7 @@ def _judge(told: Told, method: str, answer: Frame) -> None:
         kind = answer["error"].get("data", {}).get("kind", "none") if "error" in answer else "result"
     if method != "unload" or kind not in ("model_not_loaded", "result"):
         told.endings[kind] += 1
+    if (size := len(json.dumps(answer.get("error")))) > _LONGEST_ERROR:
+        told.broken.append(f"{method}: an error of {size} characters: {kind}")
     if kind not in MAY | {"result", "stop", "length"}:
         told.broken.append(f"{method}: {answer.get('error') or answer['result'].get('error') or kind}")

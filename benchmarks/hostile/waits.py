@@ -1,9 +1,13 @@
-"""How long a process had work and no processor: what the machine makes late is not the process's doing."""
+"""How long threads of a process had work and no processor: what the machine makes late is not the process's doing.
+
+One that waits may hold Python's lock, so all of them count.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from pathlib import Path
 
 _EVERY_S = 0.01
@@ -13,7 +17,7 @@ class Waits:
     """From ``async with`` to its end. Only Linux tells; elsewhere nothing is late for want of a processor."""
 
     def __init__(self, pid: int) -> None:
-        self._file = Path(f"/proc/{pid}/schedstat")
+        self._threads = Path(f"/proc/{pid}/task")
         self._at_s: list[float] = []
         self._waited_s: list[float] = []
 
@@ -34,8 +38,12 @@ class Waits:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._file.exists():
-            words = self._file.read_text().split()  # processor time, time of waiting for it, both in nanoseconds
+        waited: dict[str, float] = {}  # of threads that have ended too
+        while self._threads.exists():
+            for thread in self._threads.iterdir():
+                with suppress(OSError):  # it has just ended
+                    # Processor time, and time of waiting for it, both in nanoseconds.
+                    waited[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
             self._at_s.append(loop.time())
-            self._waited_s.append(int(words[1]) / 1e9)
+            self._waited_s.append(sum(waited.values()))
             await asyncio.sleep(_EVERY_S)

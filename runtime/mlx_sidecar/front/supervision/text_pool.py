@@ -13,7 +13,17 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelUnsupported, ShuttingDo
 
 from ...config import Config
 from ...link.faults import error_from
-from ...link.text_messages import FromText, TextReady, TextRefused, TextReply, ToText
+from ...link.text_messages import (
+    Decoded,
+    Encoded,
+    Explained,
+    FromText,
+    ModelRead,
+    RenderedChat,
+    TextReady,
+    TextRefused,
+    ToText,
+)
 from ...link.text_work import clock_bound_s
 from .activity import Activity, activity
 from .text_queue import TextQueue
@@ -33,7 +43,7 @@ AGAIN_AFTER_S = 0.1
 LOOKS = 20  # at a process that the machine keeps from working: others do not wait for better times
 
 log = logging.getLogger(__name__)
-Reply = TypeVar("Reply", bound=TextReply)
+Reply = TypeVar("Reply", ModelRead, Encoded, Decoded, RenderedChat, Explained)
 
 
 class TextPool:
