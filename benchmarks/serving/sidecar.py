@@ -67,12 +67,13 @@ class Connection:
         """The answer, whatever it is. Raises ContenderFailed if none comes."""
         if self._ended is not None:
             raise ContenderFailed(self._ended)
-        answer = self._answers[self.send(method, params)] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._answers[self.send(method, params)] = answer
         return await answer
 
     async def call(self, method: str, params: Frame) -> Frame:
         """The result. Raises ContenderFailed if the answer is an error, or none comes."""
-        frame: Frame = await self.answer(method, params)
+        frame = await self.answer(method, params)
         if "error" in frame:
             raise ContenderFailed(f"{method}: {frame['error']}")
         result: Frame = frame["result"]

@@ -7,27 +7,16 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from itertools import count, islice
-from typing import TypeVar
 
 from mlx_sidecar_protocol.errors import EngineLost, ModelUnsupported, ShuttingDown
 
 from ...config import Config
 from ...link.faults import error_from
-from ...link.text_messages import (
-    Decoded,
-    Encoded,
-    Explained,
-    FromText,
-    ModelRead,
-    RenderedChat,
-    TextReady,
-    TextRefused,
-    ToText,
-)
+from ...link.text_messages import FromText, TextReady, TextRefused, ToText
 from ...link.text_work import clock_bound_s
 from .activity import Activity, activity
 from .text_queue import TextQueue
-from .text_seat import Job, Seat
+from .text_seat import Job, Reply, Seat
 from .text_verdicts import TextVerdicts
 from .text_worker import TextWorker, spawn
 
@@ -43,7 +32,6 @@ AGAIN_AFTER_S = 0.1
 LOOKS = 20  # at a process that the machine keeps from working: others do not wait for better times
 
 log = logging.getLogger(__name__)
-Reply = TypeVar("Reply", ModelRead, Encoded, Decoded, RenderedChat, Explained)
 
 
 class TextPool:

@@ -6,14 +6,28 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from ...link.text_messages import FromText, ModelFolder, ReadModel, TextRefused, TextReply, ToText
+from ...link.text_messages import (
+    Decoded,
+    Encoded,
+    Explained,
+    FromText,
+    ModelFolder,
+    ModelRead,
+    ReadModel,
+    RenderedChat,
+    TextRefused,
+    TextReply,
+    ToText,
+)
 from ...link.text_work import size_bytes
 from .text_worker import TextWorker
 
 AHEAD = 64  # small requests, of some 50 µs each, that a process is given at once: it need not wait for us between two
 SMALL_BYTES = 4096
+
+Reply = TypeVar("Reply", ModelRead, Encoded, Decoded, RenderedChat, Explained)
 
 
 class Job:
