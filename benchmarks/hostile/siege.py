@@ -52,8 +52,10 @@ class Siege:
     async def run(self, trials: Iterator[Trial], seconds: float) -> None:
         """All of ``trials``, or those that begin within ``seconds``."""
         began = time.monotonic()
+        host = Host("--numerics", "exact")
+        waits = Waits(lambda: host.front.pid)
         try:
-            async with Host("--numerics", "exact") as host, Waits(host.front.pid) as waits:
+            async with host, waits:
                 await self._beside(host, trials, began + seconds)
         except (ContenderFailed, psutil.NoSuchProcess) as gone:
             self.front_lost = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,15 +15,18 @@ _EVERY_S = 0.01
 
 
 class Waits:
-    """From ``async with`` to its end. Only Linux tells; elsewhere nothing is late for want of a processor."""
+    """From ``async with`` to its end. Only Linux tells; elsewhere nothing is late for want of a processor.
 
-    def __init__(self, pid: int) -> None:
-        self._threads = Path(f"/proc/{pid}/task")
+    ``pid`` is asked for the process at the beginning.
+    """
+
+    def __init__(self, pid: Callable[[], int]) -> None:
+        self._pid = pid
         self._at_s: list[float] = []
         self._waited_s: list[float] = []
 
     async def __aenter__(self) -> Waits:
-        self._looking = asyncio.create_task(self._look())
+        self._looking = asyncio.create_task(self._look(Path(f"/proc/{self._pid()}/task")))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -36,11 +40,11 @@ class Waits:
         last = min(bisect_left(self._at_s, end_s), len(self._at_s) - 1)
         return self._waited_s[last] - self._waited_s[first]
 
-    async def _look(self) -> None:
+    async def _look(self, threads: Path) -> None:
         loop = asyncio.get_running_loop()
         waited: dict[str, float] = {}  # of threads that have ended too
-        while self._threads.exists():
-            for thread in self._threads.iterdir():
+        while threads.exists():
+            for thread in threads.iterdir():
                 with suppress(OSError):  # it has just ended
                     # Processor time, and time of waiting for it, both in nanoseconds.
                     waited[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
