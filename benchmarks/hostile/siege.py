@@ -16,7 +16,7 @@ from typing import TextIO
 
 import psutil
 
-from ..faults.host import Host, Pings, State, state_faults
+from ..faults.host import Host, Pings, State, Stuck, state_faults
 from ..serving.request import ContenderFailed
 from .directory import Trial
 from .innocent import Innocent
@@ -57,7 +57,7 @@ class Siege:
         try:
             async with host, waits:
                 await self._beside(host, trials, began + seconds)
-        except (ContenderFailed, psutil.NoSuchProcess) as gone:
+        except (ContenderFailed, Stuck, psutil.NoSuchProcess) as gone:
             self.front_lost = True
             self._broke(f"the front is gone: {gone}; {self._beside_what()}")
         self.seconds = time.monotonic() - began

@@ -53,5 +53,5 @@ def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
 
 
 if __name__ == "__main__":
-    vars(text_process)["TextServer"] = _Mortal
+    text_process.__dict__["TextServer"] = _Mortal
     text_process.main()
