@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 # Text that stands for itself in the file, since Python writes no such JSON. It marks no text of any model.
 _MARK = "\ue000raw:"
 _MARKED = json.dumps(_MARK)[:-1]
+_Sized = TypeVar("_Sized", str, list[Any])
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _GROWN_BYTES = 500_000
 
@@ -146,7 +147,9 @@ def _negate(pick: Random, root: Any) -> None:
         case int() | float():
             place.value = pick.choice((-place.value, place.value + 1, place.value * 1000, 0, str(place.value)))
         case str():
-            place.value = pick.choice((place.value * 1000, place.value[::-1], place.value + "\x00", [place.value]))
+            place.value = pick.choice(
+                (_copies(place.value, 1000), place.value[::-1], place.value + "\x00", [place.value])
+            )
         case list() | dict():
             place.value = pick.choice(([place.value], {"a": place.value}, str(place.value)[:10_000]))
         case _:
@@ -162,15 +165,19 @@ def _double(pick: Random, root: Any) -> None:
     """A member twice, with two values; an element many times."""
     place = _place(pick, root)
     if isinstance(place.holder, list):
-        place.holder[place.key : place.key] = [place.value] * _times(place.value, pick.choice((1, 100, 10_000)))
+        place.holder[place.key : place.key] = _copies([place.value], pick.choice((1, 100, 10_000)))
     else:
         first = written(place.value)
         place.value = raw(f"{first}, {json.dumps(place.key)}: {written(odd(pick))}")
 
 
-def _times(value: Any, wanted: int) -> int:
-    """``wanted`` times, or as often as ``value`` fits into a file that is read in no time."""
-    return max(1, min(wanted, _GROWN_BYTES // len(written(value))))
+def _copies(value: _Sized, wanted: int) -> _Sized:
+    """``value`` behind itself, ``wanted`` times or as often as it fits into a file that is read in no time.
+
+    No element is there twice: what is done to one later is not done to thousands.
+    """
+    times = max(1, min(wanted, _GROWN_BYTES // len(written(value))))
+    return value * times if isinstance(value, str) else [deepcopy(each) for _ in range(times) for each in value]
 
 
 def _swap(pick: Random, root: Any) -> None:
@@ -195,9 +202,9 @@ def _names(root: Any) -> Iterator[str]:
 def _grow(pick: Random, root: Any) -> None:
     place = _place(pick, root)
     if isinstance(place.value, str | list) and len(place.value) < 100:
-        place.value = place.value * pick.choice((100, 10_000))
+        place.value = _copies(place.value, pick.choice((100, 10_000)))
     else:
-        place.value = [place.value] * _times(place.value, 20)
+        place.value = _copies([place.value], 20)
 
 
 _CHANGES = (_replace, _replace, _replace, _negate, _negate, _delete, _double, _swap, _rename, _grow)
