@@ -7,12 +7,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 # Text that stands for itself in the file, since Python writes no such JSON. It marks no text of any model.
 _MARK = "\ue000raw:"
 _MARKED = json.dumps(_MARK)[:-1]
-_Sized = TypeVar("_Sized", str, list[Any])
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _GROWN_BYTES = 500_000
 
@@ -171,8 +170,8 @@ def _double(pick: Random, root: Any) -> None:
         place.value = raw(f"{first}, {json.dumps(place.key)}: {written(odd(pick))}")
 
 
-def _copies(value: _Sized, wanted: int) -> _Sized:
-    """``value`` behind itself, ``wanted`` times or as often as it fits into a file that is read in no time.
+def _copies(value: Any, wanted: int) -> Any:
+    """``value``, a text or a list, behind itself: ``wanted`` times, or as often as a file of moderate size holds it.
 
     No element is there twice: what is done to one later is not done to thousands.
     """
