@@ -3,7 +3,7 @@
 # make check    lint, types and schemas only
 # make bench    benchmarks; writes docs/measurements.md
 # make bench-serving  under load, against peers, a quarter of an hour; writes docs/benchmarks.md and docs/plots
-# make faults   kills, hangs, full disks and worse under load, a quarter of an hour; writes docs/faults.md
+# make faults   kills, hangs, full disks, hostile models and worse under load, 20 minutes; writes docs/faults.md
 # make native   build the native part again
 # make schemas  write schemas/ from the protocol package, and the types of the TypeScript client from them
 # make clean    remove what was made

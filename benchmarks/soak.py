@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from .faults.host import is_engine
 from .measure import Row, machine, table
 from .promises import Frame, Promises
 from .serving.models import Prompts, make
@@ -153,7 +154,7 @@ class Soak:
 
     async def _watch(self, interval_s: float) -> None:
         front = psutil.Process(self._connection.pid)
-        [engine] = front.children()
+        [engine] = filter(is_engine, front.children())
         while True:
             self.sizes["front"].append(front.memory_info().rss)
             # What is kept of prefills that were cancelled grows up to its bound, and is told apart.

@@ -26,6 +26,7 @@ PARTS = {
     "cost": "What the happy path pays",
     "hosts": "Hosts that die",
     "fuzz": "Fuzzed frames",
+    "hostile": "Hostile model directories",
 }
 
 

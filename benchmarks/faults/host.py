@@ -53,6 +53,7 @@ class Pings:
     def __init__(self) -> None:
         self.took_s: list[float] = []
         self.own_s: list[float] = []
+        self.at_s: list[float] = []  # when it was sent, on the monotonic clock
         self._sent: dict[int, float] = {}
         self._judged = 0
 
@@ -65,6 +66,7 @@ class Pings:
             return False
         self.took_s.append(at_s - sent_s)
         self.own_s.append(0.0)
+        self.at_s.append(sent_s)
         return True
 
     def woke(self, late_s: float) -> None:
@@ -86,6 +88,7 @@ class Host:
         self.promises = Promises()
         self.states: list[State] = []
         self.pings = Pings()
+        self.logged: list[Frame] = []
         self.heard_s = time.monotonic()  # of a request or of the engine
         self.interrupted = asyncio.Event()  # some stream was
         self._options = options
@@ -136,6 +139,10 @@ class Host:
         """The result of another method. Raises ContenderFailed if it is an error."""
         return await within(f"an answer to {method}", self._connection.call(method, params))
 
+    async def answer(self, method: str, params: Frame, patience_s: float = PATIENCE_S) -> Frame:
+        """The answer to another method, whatever it is. Raises Stuck if none comes."""
+        return await within(f"answer to {method}", self._connection.answer(method, params), patience_s)
+
     def next_delta(self, stream: object = None) -> asyncio.Future[float]:
         """When the next delta of ``stream``, or of any, will have been read, on the monotonic clock."""
         return self._first_deltas.setdefault(stream, asyncio.get_running_loop().create_future())
@@ -162,7 +169,7 @@ class Host:
         """The engine process, also one that is not ready; None between two."""
         for child in self.front.children():
             with suppress(psutil.NoSuchProcess):  # it is gone by now
-                if child.status() != psutil.STATUS_ZOMBIE and "mlx_sidecar.text" not in child.cmdline():
+                if child.status() != psutil.STATUS_ZOMBIE and is_engine(child):
                     return child.pid
         return None
 
@@ -188,6 +195,8 @@ class Host:
         elif method == "stream/interrupted":
             self.promises.interrupted(params)
             self.interrupted.set()
+        elif method == "log":
+            self.logged.append(params)
         elif method == "engine/state":
             self.heard_s = at_s
             self._state(params, at_s)
@@ -223,6 +232,11 @@ class Host:
             self.pings.sent(self._connection.send("ping", {}), now)
             due_s = max(due_s + _PING_EVERY_S, now)
             await asyncio.sleep(due_s - now)
+
+
+def is_engine(child: psutil.Process) -> bool:
+    """Whether it is the engine, and none of the processes that read texts. Raises psutil.NoSuchProcess."""
+    return "mlx_sidecar.engine" in child.cmdline()
 
 
 async def within(what: str, awaited: Awaitable[T], patience_s: float = PATIENCE_S) -> T:

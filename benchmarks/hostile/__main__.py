@@ -1,37 +1,49 @@
-"""``python -m benchmarks.hostile [--trials N] [--seed N]``: mutated directories, one after the other, in one sidecar.
+"""Mutated model directories beside an innocent stream. Ends with status 1 if a promise was broken.
 
-Beside them a stream runs that must say what it says alone, and pings are answered. Ends with status 1 if a process
-was lost, an error was no typed one, or the stream noticed.
+python -m benchmarks.hostile --trials 10000        as many as are asked for
+python -m benchmarks.hostile --seed 1 --trial 513  one of them again
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
-import tempfile
-from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 
-from .bases import write_bases
-from .trials import Trials
+from .directory import KINDS, Trial
+from .report import report, whole
+from .siege import Siege
+
+TRIALS = 1_000
+_FOREVER_S = 1e9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.hostile", description=__doc__)
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verbose", action="store_true", help="tell each trial")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root, Trials(write_bases(Path(root)), Path(root)) as trials:
-        for seed in range(args.seed, args.seed + args.trials):
-            done, outcome = trials.run(seed)
-            if args.verbose:
-                print(seed, done, "->", outcome, flush=True)
-    for kind, count in Counter(trials.outcomes).most_common():
-        print(f"{count:6} {kind}")
-    print(f"worst ping {trials.worst_ping_s * 1000:.0f} ms, {trials.restarts} restarts, {len(trials.broken)} broken")
-    print(*trials.broken, *trials.slow, sep="\n")
-    sys.exit(bool(trials.broken or trials.slow))
+    args = _parser().parse_args()
+    print(f"seed {args.seed}", flush=True)
+    siege = Siege(shown=sys.stderr)
+    asyncio.run(siege.run(_chosen(args), args.seconds))
+    found = report(siege, quick=False)
+    print(whole(siege, found))
+    sys.exit(bool(found.broken))
+
+
+def _chosen(args: argparse.Namespace) -> Iterator[Trial]:
+    if args.trial is not None:
+        return iter([Trial(args.seed, args.trial)])
+    trials = (Trial(args.seed, number) for number in range(args.trials))
+    return (trial for trial in trials if args.kind in (None, trial.kind))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="other mutations (default: 1)")
+    parser.add_argument("--trials", type=int, default=TRIALS, help=f"how many (default: {TRIALS})")
+    parser.add_argument("--trial", type=int, help="only this one")
+    parser.add_argument("--kind", choices=[*KINDS], help="only mutations of this file")
+    parser.add_argument("--seconds", type=float, default=_FOREVER_S, help="begin none after that many")
+    return parser
 
 
 if __name__ == "__main__":

@@ -63,12 +63,17 @@ class Connection:
     def notify(self, method: str, params: Frame) -> None:
         self._process.send({"jsonrpc": "2.0", "method": method, "params": params})
 
-    async def call(self, method: str, params: Frame) -> Frame:
-        """The result. Raises ContenderFailed if the answer is an error, or none comes."""
+    async def answer(self, method: str, params: Frame) -> Frame:
+        """The answer, whatever it is. Raises ContenderFailed if none comes."""
         if self._ended is not None:
             raise ContenderFailed(self._ended)
-        answer = self._answers[self.send(method, params)] = asyncio.get_running_loop().create_future()
-        frame = await answer
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._answers[self.send(method, params)] = answer
+        return await answer
+
+    async def call(self, method: str, params: Frame) -> Frame:
+        """The result. Raises ContenderFailed if the answer is an error, or none comes."""
+        frame = await self.answer(method, params)
         if "error" in frame:
             raise ContenderFailed(f"{method}: {frame['error']}")
         result: Frame = frame["result"]
@@ -76,13 +81,15 @@ class Connection:
 
     def _receive(self, frame: Frame, at_s: float) -> None:
         if "method" not in frame and (answer := self._answers.pop(frame["id"], None)) is not None:
-            answer.set_result(frame)
+            if not answer.done():  # else its asker has stopped waiting
+                answer.set_result(frame)
         else:
             self._hear(frame, at_s)
 
     def _gone(self, why: str) -> None:
         for answer in self._answers.values():
-            answer.set_exception(ContenderFailed(why))
+            if not answer.done():
+                answer.set_exception(ContenderFailed(why))
         self._answers.clear()
         self._ended = why
         self._lost(why)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.hostile.bases import write_bases
-from benchmarks.hostile.trials import Trials
+from benchmarks.hostile_weights.bases import write_bases
+from benchmarks.hostile_weights.trials import Trials
 from mlx_sidecar import pocket
 from tests.support.sidecar import sidecar
 

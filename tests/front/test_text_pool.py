@@ -18,7 +18,7 @@ from mlx_sidecar import pocket
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.api.model_text import Chat, FolderText
 from mlx_sidecar.front.supervision import text_pool as text_pool_module
-from mlx_sidecar.front.supervision.text_pool import PROCESSES, STARTS, TextPool
+from mlx_sidecar.front.supervision.text_pool import EACH_MODEL, PROCESSES, STARTS, TextPool
 from mlx_sidecar.link.text_messages import ModelFolder
 from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown
 from tests.support import mortal_text
@@ -129,10 +129,128 @@ def test_a_model_whose_request_hangs_keeps_no_other_model_waiting(
             hanging = [asyncio.ensure_future(guilty.encode(f"hang {tmp_path / str(n)}")) for n in range(PROCESSES)]
             await until_there(tmp_path / "0")
             assert await innocent.encode("Hello")
-            assert len(pool.pids) <= PROCESSES
+            assert len(pool.pids) <= EACH_MODEL + 1
             pool.stop()
             for answer in await asyncio.gather(*hanging, return_exceptions=True):
                 assert isinstance(answer, ShuttingDown)
+
+    on_loop(test)
+
+
+def another(name: str, number: int) -> ModelFolder:
+    """Pocket, in a directory that is written otherwise each time."""
+    return ModelFolder(name, f"{pocket.PATH}{'/.' * number}", "1")
+
+
+def test_a_model_that_answers_gets_through_beside_others_that_all_hang(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            guilty = [await FolderText.read(pool, another(f"guilty-{n}", n)) for n in range(1, 2 * PROCESSES)]
+            innocent = await FolderText.read(pool, POCKET)
+            hanging = [asyncio.ensure_future(each.encode(f"hang {tmp_path / str(n)}")) for n, each in enumerate(guilty)]
+            for n in range(PROCESSES):
+                await until_there(tmp_path / str(n))
+            for n in range(10):
+                assert await innocent.encode(f"Hello {n}")
+            assert not any(each.done() for each in hanging)
+            assert len(pool.pids) <= PROCESSES
+
+    on_loop(test)
+
+
+def test_a_request_that_made_room_for_another_model_is_answered_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(text_pool_module, "PROCESSES", 1)
+        monkeypatch.setattr(text_pool_module, "BUSY_S", 0.01)
+        async with pooled(monkeypatch) as pool:
+            slow = await FolderText.read(pool, another("slow", 1))
+            long = asyncio.ensure_future(slow.encode(f"hang-once {tmp_path / 'begun'}"))
+            await until_there(tmp_path / "begun")
+            assert (await FolderText.read(pool, POCKET)).vocabulary
+            assert await long
+
+    on_loop(test)
+
+
+def test_a_request_that_nobody_waits_for_makes_room_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(text_pool_module, "PROCESSES", 1)
+        monkeypatch.setattr(text_pool_module, "BUSY_S", PATIENCE_S)
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            cancelled = asyncio.ensure_future(text.encode(f"hang {tmp_path / 'begun'}"))
+            await until_there(tmp_path / "begun")
+            cancelled.cancel()
+            assert (await FolderText.read(pool, another("other", 1))).vocabulary
+
+    on_loop(test)
+
+
+def test_what_a_cancelled_request_ended_counts_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            guilty = await FolderText.read(pool, POCKET)
+            cancelled = asyncio.ensure_future(guilty.encode(f"hang {tmp_path / 'begun'}"))
+            await until_there(tmp_path / "begun")
+            cancelled.cancel()
+            [pid] = pool.pids
+            os.kill(pid, signal.SIGKILL)
+            while pid in pool.pids:
+                await asyncio.sleep(0.01)
+            with pytest.raises(ModelUnsupported, match="2 processes"):
+                await guilty.encode(f"die-once {tmp_path / 'died'}")
+
+    on_loop(test)
+
+
+def test_help_that_cannot_be_started_fails_no_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    refused = 0
+
+    def spawn(_: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        nonlocal refused
+        refused += 1
+        raise OSError("no more processes")
+
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            monkeypatch.setattr(text_pool_module, "spawn", spawn)
+            first = asyncio.ensure_future(text.encode(f"wait-for {tmp_path / 'begun'} {tmp_path / 'go'}"))
+            await until_there(tmp_path / "begun")
+            second = asyncio.ensure_future(text.encode("Hello"))
+            while refused <= STARTS:
+                await asyncio.sleep(0.01)
+            (tmp_path / "go").touch()
+            assert await first
+            assert await second
+
+    on_loop(test)
+
+
+def test_a_process_that_says_what_it_was_not_asked_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+            with pytest.raises(ModelUnsupported, match="said what it was not asked"):
+                await text.encode("babble")
+            assert (await FolderText.read(pool, another("other", 1))).vocabulary
+
+    on_loop(test)
+
+
+def test_a_model_is_refused_under_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            with pytest.raises(ModelUnsupported):
+                await (await FolderText.read(pool, POCKET)).encode("die SIGKILL")
+            with pytest.raises(ModelUnsupported, match="alias"):
+                await FolderText.read(pool, ModelFolder("alias", POCKET.path, POCKET.edition))
 
     on_loop(test)
 
@@ -183,7 +301,7 @@ def test_a_system_without_processes_is_told_as_such(monkeypatch: pytest.MonkeyPa
     on_loop(test)
 
 
-PANICS: dict[str, dict[str, Any]] = {
+FAILS: dict[str, dict[str, Any]] = {
     "an empty chunk": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
     "a replacement of nothing": {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}},
     "an unknown special token": {
@@ -194,14 +312,16 @@ PANICS: dict[str, dict[str, Any]] = {
             "special_tokens": {},
         }
     },
+    "a model without tokens": {"model": {"type": "Unigram", "vocab": [], "unk_id": None}},
+    "an unknown token that is none": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "none"}},
 }
 
 
-@pytest.mark.parametrize("what", PANICS)
-def test_a_tokenizer_that_makes_its_library_panic_is_an_error_of_its_own(
+@pytest.mark.parametrize("what", FAILS)
+def test_a_tokenizer_that_makes_its_library_fail_is_an_error_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
 ) -> None:
-    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", **PANICS[what])), "1")
+    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", **FAILS[what])), "1")
 
     async def test() -> None:
         async with pooled(monkeypatch) as pool:
@@ -209,6 +329,23 @@ def test_a_tokenizer_that_makes_its_library_panic_is_an_error_of_its_own(
                 await (await FolderText.read(pool, folder)).encode("hi")
             assert refused.value.details["model"] == "guilty"
             assert await (await FolderText.read(pool, POCKET)).encode("hi")
+
+    on_loop(test)
+
+
+def test_an_answer_that_is_too_large_for_the_front_is_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    grows = {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 1_000}
+    folder = ModelFolder("guilty", str(pocket_with(tmp_path / "m", decoder=grows)), "1")
+
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, folder)
+            with pytest.raises(ModelUnsupported, match="the limit is 80000000"):
+                await text.decode([300] * 40_000)
+            assert await text.decode([300])
+            assert len(pool.pids) == 1
 
     on_loop(test)
 

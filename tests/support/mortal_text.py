@@ -1,4 +1,4 @@
-"""A text process that does what the text it is asked about says: ``die`` of a signal, ``hang``, or else its work."""
+"""A text process that does what the text says that it is asked about: ``die`` of a signal, ``hang``, or its work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.link.text_messages import Encode, TextRefused, TextReply, ToText
+from mlx_sidecar.link.text_messages import Encode, TextReady, TextRefused, TextReply, ToText
 from mlx_sidecar.text import __main__ as text_process
 from mlx_sidecar.text.server import TextServer
 
@@ -28,6 +28,15 @@ class _Mortal(TextServer):
                 case ["hang", file]:
                     Path(file).touch()
                     time.sleep(3600)
+                case ["hang-once", file] if not Path(file).exists():
+                    Path(file).touch()
+                    time.sleep(3600)
+                case ["wait-for", begun, file]:
+                    Path(begun).touch()
+                    while not Path(file).exists():
+                        time.sleep(0.01)
+                case ["babble"]:
+                    return TextReady(os.getpid())  # type: ignore[return-value]  # it is not what was asked for
         return super().answer(message)
 
 
@@ -44,5 +53,5 @@ def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
 
 
 if __name__ == "__main__":
-    vars(text_process)["TextServer"] = _Mortal
+    text_process.__dict__["TextServer"] = _Mortal
     text_process.main()

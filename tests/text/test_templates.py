@@ -329,6 +329,12 @@ def test_a_template_that_never_ends_is_stopped_at_the_limit(monkeypatch: pytest.
         ChatTemplates({"default": endless}, {}).render([USER])
 
 
+@pytest.mark.parametrize("half", ["\\ud800", "\\udfff", "x\\ud83d"])
+def test_a_template_that_makes_half_a_character_is_refused(half: str) -> None:
+    with pytest.raises(InvalidParams, match="failed: UnicodeEncodeError"):
+        ChatTemplates({"default": "{{ '" + half + "' }}"}, {}).render([USER])
+
+
 def test_the_messages_of_the_caller_are_left_as_they_were() -> None:
     messages = [{"role": "user", "content": None, "reasoning": "r"}]
     ChatTemplates({"default": "{{ messages[0].thinking }}"}, {}).render(messages)

@@ -11,6 +11,10 @@ EACH_MEGABYTE_S = 6.0  # tokenising takes 0.7
 # A process may also wait, for a disk or for a processor: this many times as long, on the clock.
 PATIENCE = 4.0
 
+# An answer is held whole by the front, which may not grow with what a model's files make of a text. The tokens of a
+# text of 16 MB, of one byte each, have so many bytes; the tables of the largest tokenizers a tenth.
+ANSWER_LIMIT_BYTES = 80_000_000
+
 
 def size_bytes(message: ToText) -> int:
     """Of what was given, roughly."""

@@ -7,14 +7,11 @@ time: the front sends what was being asked to another one.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import socket
 from contextlib import suppress
 from typing import NoReturn
-
-import msgspec
 
 from mlx_sidecar_protocol.errors import InternalError
 
@@ -24,11 +21,9 @@ from ..link.orphan import die_with
 from ..link.text_messages import TextReady, TextRefused, ToText
 from ..observe.stderr import log_to_stderr
 from .limits import Limits
-from .server import TextServer
+from .server import TextServer, frame_of
 
 _READ_BYTES = 1 << 18
-
-log = logging.getLogger(__name__)
 
 
 def main() -> NoReturn:
@@ -57,15 +52,9 @@ def _serve(link: socket.socket, server: TextServer) -> None:
 
 
 def _answer(server: TextServer, message: ToText | Unreadable) -> bytes:
-    """What ``server`` says, as far as a link can carry it: numbers come from files."""
-    refused = encode(TextRefused(message.op or 0, fault_of(InternalError())))
     if isinstance(message, Unreadable):
-        return refused
-    try:
-        return encode(server.answer(message))
-    except (OverflowError, UnicodeEncodeError, msgspec.MsgspecError):
-        log.exception("%s: an answer cannot be sent", message.folder.name)
-        return refused
+        return encode(TextRefused(message.op or 0, fault_of(InternalError())))
+    return frame_of(server.answer(message), message.folder.name)
 
 
 def _parser() -> argparse.ArgumentParser:

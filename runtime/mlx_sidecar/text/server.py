@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcError
 
+from ..link.codec import encode
 from ..link.faults import fault_of
 from ..link.text_messages import (
     Decode,
@@ -28,7 +29,7 @@ from ..link.text_messages import (
     TextWarning,
     ToText,
 )
-from ..link.text_work import READ_S, processor_bound_s
+from ..link.text_work import ANSWER_LIMIT_BYTES, READ_S, processor_bound_s
 from ..link.token_table import packed, unpacked
 from .tokenizer import TextModel
 
@@ -126,9 +127,25 @@ class TextServer:
         return Explained(message.op, told.to_json_bytes())
 
 
+def frame_of(answer: TextReply | TextRefused, name: str) -> bytes:
+    """``answer``, ready to send; a refusal where the model called ``name`` says what the front cannot be told."""
+    try:
+        frame = encode(answer)
+    except (OverflowError, UnicodeEncodeError) as wrong:  # a number of more than 64 bits, half of a character
+        return _refusal(answer.op, name, f"what it says cannot be handed on: {str(wrong)[:200]}")
+    if len(frame) > ANSWER_LIMIT_BYTES:
+        return _refusal(answer.op, name, f"its answer has {len(frame)} bytes, the limit is {ANSWER_LIMIT_BYTES}")
+    return frame
+
+
+def _refusal(op: int, name: str, because: str) -> bytes:
+    return encode(TextRefused(op, fault_of(ModelUnsupported(name, because))))
+
+
 def _told(failed: BaseException, name: str) -> RpcError:
     """What a host hears of ``failed``. Only what is the files' doing is told, not what may be a bug of ours."""
-    if type(failed).__name__ == "PanicException":
+    # The library raises bare Exception for all that can be wrong with a tokenizer, and nothing of ours does.
+    if type(failed) is Exception or type(failed).__name__ == "PanicException":
         return ModelUnsupported(name, because=f"the tokenizers library failed: {str(failed)[:200]}")
     if isinstance(failed, MemoryError | RecursionError | SystemExit):
         return ModelUnsupported(name, because=f"its text cannot be processed: {type(failed).__name__}")

@@ -167,7 +167,9 @@ def _render(template: Template, variables: Mapping[str, Any]) -> str:
 
     try:
         # Not ``template.generate``, which rewrites tracebacks that are never shown.
-        return "".join(_bounded(template.root_render_func(template.new_context(dict(variables)))))
+        text = "".join(_bounded(template.root_render_func(template.new_context(dict(variables)))))
+        text.encode()  # half of a surrogate pair is no text, and nothing behind us takes it
+        return text
     except TemplateError as refused:
         message = _cut(refused.message) or type(refused).__name__
         raise InvalidParams.field("messages", message, "template_error") from refused

@@ -6,28 +6,51 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from ...link.text_messages import ModelFolder, ReadModel, TextReply, ToText
+from ...link.text_messages import (
+    Decoded,
+    Encoded,
+    Explained,
+    FromText,
+    ModelFolder,
+    ModelRead,
+    ReadModel,
+    RenderedChat,
+    TextRefused,
+    TextReply,
+    ToText,
+)
 from ...link.text_work import size_bytes
 from .text_worker import TextWorker
 
 AHEAD = 64  # small requests, of some 50 µs each, that a process is given at once: it need not wait for us between two
 SMALL_BYTES = 4096
 
+Reply = TypeVar("Reply", ModelRead, Encoded, Decoded, RenderedChat, Explained)
+
 
 class Job:
-    """A request and its answer. To be made on the event loop."""
+    """A request and its answer, which has to be of the type ``reply``. To be made on the event loop.
 
-    def __init__(self, message: ToText) -> None:
+    ``slow``: it has kept a process busy while others waited, or has ended one.
+    """
+
+    def __init__(self, message: ToText, reply: type[TextReply]) -> None:
         self.message = message
+        self.reply = reply
         self.answer: asyncio.Future[TextReply] = asyncio.get_running_loop().create_future()
         self.deaths = 0  # of processes that were working on it
+        self.slow = False
         self.small = not isinstance(message, ReadModel) and size_bytes(message) <= SMALL_BYTES
 
     @property
     def folder(self) -> ModelFolder:
         return self.message.folder
+
+    def answers(self, message: FromText) -> bool:
+        """Whether it is ``message`` that it waits for."""
+        return isinstance(message, self.reply | TextRefused) and message.op == self.message.op
 
     def succeed(self, answer: TextReply) -> None:
         if not self.answer.done():
@@ -43,12 +66,14 @@ class Seat:
     """A worker and what it was given, in order: it works on the first of ``jobs``.
 
     ``read`` are the directories it is known to have read; ``slow`` says that what it works on takes long.
+    ``began_s`` is when it began with that, on the loop's clock.
     """
 
     worker: TextWorker
     jobs: deque[Job] = field(default_factory=deque)
     read: set[ModelFolder] = field(default_factory=set)
     slow: bool = False
+    began_s: float = 0.0
     _timer: asyncio.TimerHandle | None = None
 
     @property
@@ -61,11 +86,17 @@ class Seat:
         """Whether it could take a small request."""
         return self.worker.ready and not self.slow and len(self.jobs) < AHEAD
 
+    def works_on(self, job: Job) -> bool:
+        return bool(self.jobs) and self.jobs[0] is job
+
     def takes(self, job: Job) -> bool:
         """Whether ``job`` would be begun at once, or behind a few small ones."""
         if not self.has_room:
             return False
-        return not self.jobs or (job.folder in self.read and job.small and self.jobs[-1].small)
+        if not self.jobs:
+            return True
+        last = self.jobs[-1]
+        return job.folder in self.read and all(each.small and not each.slow for each in (job, last))
 
     def arm(self, delay_s: float, call: Callable[..., object], *args: Any) -> None:
         """``call`` it after ``delay_s``, unless the seat is armed anew or disarmed before."""

@@ -18,10 +18,12 @@ from ...containment import contained
 from ...link.codec import Decoder, LinkCorrupt, Unreadable, encode
 from ...link.faults import fault_of
 from ...link.process import child_environment
-from ...link.text_messages import FromText, TextReady, TextRefused, ToText
+from ...link.text_messages import FromText, TextRefused, ToText
 from ...models.budget import machine_limit_bytes
 
 MEMORY_LIMIT_BYTES = 4 << 30  # of address space; the largest tokenizers in use take a tenth
+
+_LOOK_EVERY_S = 0.005  # whether a process that was killed is gone
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class TextWorker(asyncio.Protocol):
         self._killed_because: str | None = None
         self._attaching: asyncio.Task[object] | None = None
         self._burial: asyncio.Task[None] | None = None
-        self.ready = False
+        self.ready = False  # it has said so; set by the pool, which is told
 
     def attach(self, link: socket.socket) -> None:
         """Listen to it, and have it be ended if that cannot be."""
@@ -105,7 +107,6 @@ class TextWorker(asyncio.Protocol):
             self.kill(f"it said what cannot be read: {error}")
             return
         for message in messages:
-            self.ready |= isinstance(message, TextReady)
             with contained(log, "an answer of a text process could not be taken in"):
                 self._on_answer(self, _readable(message))
 
@@ -120,6 +121,8 @@ class TextWorker(asyncio.Protocol):
         """End it; ``on_end`` follows."""
         self._killed_because = self._killed_because or because
         self._process.kill()
+        if self._transport is not None:
+            self._transport.abort()  # what it started may hold the other end open
 
     def close(self) -> None:
         """End it and wait for that: a killed process that waits for nothing is gone at once."""
@@ -133,9 +136,10 @@ class TextWorker(asyncio.Protocol):
         return self._process.pid
 
     async def _bury(self) -> None:
-        """Wait until it has ended, and tell. A process of gigabytes takes its time, so it is waited for elsewhere."""
+        """Wait until it has ended, and tell. A process of gigabytes takes its time; a thread may not be had to wait."""
         self._process.kill()  # it has closed its link, so it is on its way out, or about to hang there
-        code = await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        while (code := self._process.poll()) is None:
+            await asyncio.sleep(_LOOK_EVERY_S)
         self._on_end(self, self._killed_because or _ended_because(code))
 
 

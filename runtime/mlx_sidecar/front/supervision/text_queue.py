@@ -1,0 +1,59 @@
+"""The requests that wait for a text process. Pure: no process and no clock."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from .text_seat import Job
+
+KNOWN = 256  # models that answered at once, remembered
+
+
+class TextQueue:
+    """Jobs in the order in which they should begin.
+
+    First those about models that answer at once as far as is known, then those about models that were not asked yet,
+    then those that have kept a process busy while others waited, or have ended one. In each lane they keep their order.
+    """
+
+    def __init__(self) -> None:
+        self._quick: OrderedDict[str, None] = OrderedDict()  # directories
+        self._lanes: tuple[OrderedDict[Job, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+
+    def __iter__(self) -> Iterator[Job]:
+        return chain.from_iterable(self._lanes)
+
+    def put(self, job: Job) -> None:
+        self._lane_of(job)[job] = None
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """Have ``jobs``, in their order, begin before all of their lanes that came later, unless they were answered."""
+        for job in reversed([job for job in jobs if not job.answer.done()]):
+            self.put(job)
+            self._lane_of(job).move_to_end(job, last=False)
+
+    def drop(self, job: Job) -> None:
+        """Forget a job, whether or not it waits."""
+        for lane in self._lanes:
+            lane.pop(job, None)
+
+    def take_all(self) -> list[Job]:
+        taken = list(self)
+        for lane in self._lanes:
+            lane.clear()
+        return taken
+
+    def answered(self, job: Job, *, quick: bool) -> None:
+        """Remember whether the model answers at once."""
+        self._quick.pop(job.folder.path, None)
+        if quick:
+            self._quick[job.folder.path] = None
+            while len(self._quick) > KNOWN:
+                self._quick.popitem(last=False)
+
+    def _lane_of(self, job: Job) -> OrderedDict[Job, None]:
+        if job.slow:
+            return self._lanes[2]
+        return self._lanes[0 if job.folder.path in self._quick else 1]
