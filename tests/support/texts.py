@@ -74,7 +74,7 @@ class _Bytes:
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(token for token in tokens if token < 256).decode(errors="replace")
 
-    def render(self, *_: object) -> Rendered:
+    def render(self, messages: object, tools: object, add_generation_prompt: bool, template_args: object) -> Rendered:
         raise NotImplementedError
 
 

@@ -32,6 +32,13 @@ class ReadModel(msgspec.Struct, frozen=True, tag=True):
     folder: ModelFolder
 
 
+class InspectWeights(msgspec.Struct, frozen=True, tag=True):
+    """Read config, index and the headers of weights: whether an engine may be given the directory."""
+
+    op: int
+    folder: ModelFolder
+
+
 class Encode(msgspec.Struct, frozen=True, tag=True):
     """A prompt as tokens. ``add_special``: with what the tokenizer puts around it; ``pieces``: with their strings.
 
@@ -78,7 +85,7 @@ class ExplainMiss(msgspec.Struct, frozen=True, tag=True):
     uncacheable: str
 
 
-ToText = ReadModel | Encode | Decode | RenderChat | ExplainMiss
+ToText = ReadModel | InspectWeights | Encode | Decode | RenderChat | ExplainMiss
 
 
 # Text process to front.
@@ -99,6 +106,12 @@ class ModelRead(msgspec.Struct, frozen=True, tag=True):
     eos_tokens: list[int]
     has_chat_template: bool
     table: TokenTable
+
+
+class Inspected(msgspec.Struct, frozen=True, tag=True):
+    """The directory is sound, as far as it can be seen without its weights."""
+
+    op: int
 
 
 class Encoded(msgspec.Struct, frozen=True, tag=True):
@@ -140,5 +153,5 @@ class TextRefused(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
-TextReply = ModelRead | Encoded | Decoded | RenderedChat | Explained
+TextReply = ModelRead | Inspected | Encoded | Decoded | RenderedChat | Explained
 FromText = TextReady | TextReply | TextRefused

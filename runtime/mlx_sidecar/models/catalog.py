@@ -24,7 +24,7 @@ from ..front.api.model_text import FolderText, ModelText
 from ..front.supervision.text_pool import TextPool
 from ..link.messages import Load, ModelCard, Progress, Unload, Unloaded
 from ..link.supervisor import Supervisor
-from ..link.text_messages import ModelFolder
+from ..link.text_messages import Inspected, InspectWeights, ModelFolder
 from . import resolve
 from .refusals import Refusals, signature
 
@@ -245,7 +245,9 @@ class Catalog:
             ttl_s=params.ttl_s,
         )
         report = None if on_progress is None else partial(_report, on_progress)
-        # Weights in the engine and tokenizer in a thread of ours, at the same time.
+        if path != FAKE:  # no engine is given what ends its reader
+            await self._inspected(ModelFolder(params.model, path, await _in_thread(None, _edition, Path(path))))
+        # Weights in the engine and tokenizer in a text process, at the same time.
         reading = self._reading(params.model, path)
         loaded = await self._engine.load(message, report)
         before = self._known.get(params.model)
@@ -282,8 +284,9 @@ class Catalog:
         if self._config.engine == "fake":
             return FAKE
         found: Path | None = None
+        inspect = partial(self._inspect, asyncio.get_running_loop())
         try:
-            found = await _in_thread(None, resolve.local, name, path, revision)
+            found = await _in_thread(None, partial(resolve.local, inspect=inspect), name, path, revision)
         except ModelNotFound:
             if not (download and path is None and resolve.is_hub_id(name)):
                 raise
@@ -291,7 +294,16 @@ class Catalog:
             return str(found)
         log.info("%s is not here yet, or not whole: asking the hub", name)
         on_bytes = partial(_report_bytes, asyncio.get_running_loop(), on_progress)
-        return str(await _in_thread(self._downloads, resolve.fetch, name, revision, found, on_bytes))
+        return str(await _in_thread(self._downloads, resolve.fetch, name, revision, found, on_bytes, inspect))
+
+    async def _inspected(self, folder: ModelFolder) -> None:
+        """Have a text process read the headers in ``folder``. Raises what ``weights.inspect`` raises."""
+        await self._pool.ask(lambda op: InspectWeights(op, folder), Inspected)
+
+    def _inspect(self, loop: asyncio.AbstractEventLoop, name: str, directory: Path) -> None:
+        """``_inspected``, for threads of ours that look for models; it needs no other thread."""
+        folder = ModelFolder(name, str(directory), _edition(directory))
+        asyncio.run_coroutine_threadsafe(self._inspected(folder), loop).result()
 
     async def _text(self, name: str, path: str) -> ModelText:
         return await asyncio.shield(self._reading(name, path))

@@ -31,12 +31,20 @@ _PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja"]
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 OnBytes = Callable[[int, int], None]
+Inspect = Callable[[str, Path], object]
 
 
-def local(name: str, path: str | None = None, revision: str | None = None) -> Path:
+def _inspect_here(name: str, directory: Path) -> None:
+    from . import weights
+
+    weights.inspect(name, str(directory))
+
+
+def local(name: str, path: str | None = None, revision: str | None = None, *, inspect: Inspect = _inspect_here) -> Path:
     """The directory of a model that is already on this machine.
 
-    ``path`` overrides what ``name`` would mean. A hub id resolves to the hub's local cache.
+    ``path`` overrides what ``name`` would mean. A hub id resolves to the hub's local cache, whose files ``inspect``
+    looks into: it raises as ``weights.inspect``.
 
     Raises:
         ModelNotFound: nothing here answers to the name; the message says what was tried.
@@ -55,7 +63,7 @@ def local(name: str, path: str | None = None, revision: str | None = None) -> Pa
         raise InvalidParams.field("path", f"{path} is no directory with a config.json")
     if not is_hub_id(name):
         raise ModelNotFound(name, "it is neither a directory with a config.json nor a hub id like owner/name")
-    return _cached(name, revision)
+    return _cached(name, revision, inspect)
 
 
 def _pocket() -> Path:
@@ -99,21 +107,23 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None
 
 
-def fetch(name: str, revision: str | None, found: Path | None, on_bytes: OnBytes) -> Path:
+def fetch(
+    name: str, revision: str | None, found: Path | None, on_bytes: OnBytes, inspect: Inspect = _inspect_here
+) -> Path:
     """Download ``name``; of a snapshot that was ``found``, and may lack files, just those. Blocks, as ``download``.
 
     Raises what ``download`` raises where nothing was found.
     """
     if found is None:
-        return download(name, revision, on_bytes)
+        return download(name, revision, on_bytes, inspect)
     try:
-        return download(name, found.name, on_bytes)
+        return download(name, found.name, on_bytes, inspect)
     except ModelNotFound as error:
         log.warning("%s may lack files, and the hub does not say: %s", name, error.message)
         return found
 
 
-def download(name: str, revision: str | None, on_bytes: OnBytes) -> Path:
+def download(name: str, revision: str | None, on_bytes: OnBytes, inspect: Inspect = _inspect_here) -> Path:
     """Fetch a hub model into the hub's cache and return its directory. Blocks: call it in a thread.
 
     ``on_bytes(done, total)`` is called from downloading threads; ``total`` grows while files are discovered.
@@ -138,7 +148,7 @@ def download(name: str, revision: str | None, on_bytes: OnBytes) -> Path:
     # AssertionError, KeyError, TypeError, and its HTTP library's own.
     except Exception as error:
         raise ModelNotFound(name, f"the download failed: {in_short(error)}") from error
-    if (missing := _missing(name, Path(found))) is not None:
+    if (missing := _missing(name, Path(found), inspect)) is not None:
         raise ModelLoadFailed(name, f"the hub does not have all of it: {missing}")
     return Path(found)
 
@@ -164,7 +174,7 @@ def _client(name: str) -> Any:
     return huggingface_hub
 
 
-def _cached(name: str, revision: str | None) -> Path:
+def _cached(name: str, revision: str | None, inspect: Inspect) -> Path:
     hub = _client(name)
     errors = hub.errors
     try:
@@ -172,13 +182,13 @@ def _cached(name: str, revision: str | None) -> Path:
     except errors.HFValidationError as error:
         raise ModelNotFound(name, "the hub has no such names") from error
     except errors.IncompleteSnapshotError as error:
-        lacking = _missing(name, Path(error.snapshot_path)) or in_short(error)
+        lacking = _missing(name, Path(error.snapshot_path), inspect) or in_short(error)
         raise ModelNotFound(name, _not_whole(lacking)) from error
     except errors.LocalEntryNotFoundError as error:
         raise ModelNotFound(name, "it is not in the local hub cache; load downloads it") from error
     except (OSError, RuntimeError, ValueError) as error:  # it is not ours to read, or holds nonsense
         raise ModelNotFound(name, f"the local hub cache cannot be read ({in_short(error)})") from error
-    if (missing := _missing(name, Path(found))) is not None:
+    if (missing := _missing(name, Path(found), inspect)) is not None:
         raise ModelNotFound(name, _not_whole(missing))
     return Path(found)
 
@@ -187,16 +197,14 @@ def _not_whole(missing: str) -> str:
     return f"it is not whole in the local hub cache ({missing}); load downloads the rest"
 
 
-def _missing(name: str, snapshot: Path) -> str | None:
+def _missing(name: str, snapshot: Path, inspect: Inspect) -> str | None:
     """What the cache lacks of what a model needs, in words. Other tools leave a tokenizer there, or half a model."""
-    from . import weights
-
     if not snapshot.is_dir():
         return "there are no files of it"
     try:
         if lost := sorted(file.name for file in snapshot.iterdir() if not file.exists()):  # links to nowhere
             return f"there is no {shown(lost[0])}"
-        weights.inspect(name, str(snapshot))
+        inspect(name, snapshot)
     except ModelLoadFailed as error:
         return str(error.details["because"])
     except ModelUnsupported:

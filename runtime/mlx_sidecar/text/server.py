@@ -19,6 +19,8 @@ from ..link.text_messages import (
     Encoded,
     Explained,
     ExplainMiss,
+    Inspected,
+    InspectWeights,
     ModelFolder,
     ModelRead,
     ReadModel,
@@ -68,6 +70,8 @@ class TextServer:
         match message:
             case ReadModel():
                 return self._read(message)
+            case InspectWeights():
+                return self._inspect(message)
             case Encode():
                 return self._encode(message)
             case Decode():
@@ -101,6 +105,13 @@ class TextServer:
             has_chat_template=model.has_chat_template,
             table=model.table(),
         )
+
+    def _inspect(self, message: InspectWeights) -> Inspected:
+        from ..models.weights import inspect  # of what is there to load, and not of every text
+
+        self._allow(READ_S)
+        inspect(message.folder.name, message.folder.path, trust_remote_code=self._trust_remote_code)
+        return Inspected(message.op)
 
     def _encode(self, message: Encode) -> Encoded:
         model = self._model(message)

@@ -13,6 +13,8 @@ from ...link.text_messages import (
     Encoded,
     Explained,
     FromText,
+    Inspected,
+    InspectWeights,
     ModelFolder,
     ModelRead,
     ReadModel,
@@ -27,7 +29,7 @@ from .text_worker import TextWorker
 AHEAD = 64  # small requests, of some 50 µs each, that a process is given at once: it need not wait for us between two
 SMALL_BYTES = 4096
 
-Reply = TypeVar("Reply", ModelRead, Encoded, Decoded, RenderedChat, Explained)
+Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, Explained)
 
 
 class Job:
@@ -42,7 +44,7 @@ class Job:
         self.answer: asyncio.Future[TextReply] = asyncio.get_running_loop().create_future()
         self.deaths = 0  # of processes that were working on it
         self.slow = False
-        self.small = not isinstance(message, ReadModel) and size_bytes(message) <= SMALL_BYTES
+        self.small = not isinstance(message, ReadModel | InspectWeights) and size_bytes(message) <= SMALL_BYTES
 
     @property
     def folder(self) -> ModelFolder:
