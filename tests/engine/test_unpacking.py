@@ -53,3 +53,30 @@ def test_a_bias_goes_along_and_a_layer_of_another_kind_stays() -> None:
     assert [type(layer) for layer in model.layers] == [nn.Linear, Own]
     assert mx.array_equal(model.layers[0].bias, bias)
     assert model.layers[0](mx.ones((1, 64))).shape == (1, 8)
+
+
+def test_experts_are_unpacked_each_by_a_global_scale_of_its_own() -> None:
+    switch: Any = next(made for made in packed_classes().values() if made.__name__ == "SwitchLinear")
+    model: Any = nn.Module()
+    plain: Any = switch(64, 32, 3)
+    model.experts = plain.to_quantized(16, 4, "nvfp4", True)
+    packed = model.experts
+    exact = mx.dequantize(
+        packed.weight[1], packed.scales[1], None, 16, 4, "nvfp4", global_scale=packed.global_scale[1], dtype=mx.float32
+    )
+    unpack(model)
+    assert type(model.experts) is switch
+    assert mx.array_equal(model.experts.weight[1], exact)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_layer_that_rounds_its_activations_becomes_one_that_does_not(packed: bool) -> None:
+    model: Any = nn.Module()
+    plain = nn.Linear(64, 32, bias=False)
+    layer: Any = nn.QQLinear.from_linear(plain, 16, 4, "nvfp4")
+    if packed:
+        layer.quantize()
+    model.layer = layer
+    unpack(model)
+    assert type(model.layer) is nn.Linear
+    assert mx.allclose(model.layer.weight, plain.weight, atol=0.05 if packed else 1e-9)

@@ -42,6 +42,7 @@ def test_what_real_configs_say_is_within_the_limits() -> None:
     config = {"rope_theta": 10**11, "max_position_embeddings": 10_485_760, "layer_types": ["full_attention"] * 128}
     plans = {f"model.layers.{n}.mlp.experts.{e}": {"bits": 4, "group_size": 64} for n in range(60) for e in range(256)}
     check_values("m", "config.json", {**config, "quantization": plans})
+    check_values("m", "config.json", {"vocab_size_per_layer_input": 262144, "model_max_length": int(1e30)})
 
 
 @pytest.mark.parametrize("value", [True, [True], 1.0, "2", [[2]], {"a": 2}, [2, None]], ids=str)

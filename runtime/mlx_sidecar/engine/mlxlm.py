@@ -146,6 +146,7 @@ def packed_classes() -> dict[type, type]:
 
     return {
         nn.QuantizedLinear: nn.Linear,
+        nn.QQLinear: nn.Linear,  # its activations are then not rounded either
         nn.QuantizedEmbedding: nn.Embedding,
         QuantizedSwitchLinear: SwitchLinear,
         QuantizedMultiLinear: MultiLinear,

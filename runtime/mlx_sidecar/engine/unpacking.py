@@ -26,19 +26,24 @@ def unpack(model: nn.Module) -> None:
 def _unpacked(packed: Any, plain: type[nn.Module]) -> nn.Module:
     made: Any = plain.__new__(plain)
     nn.Module.__init__(made)  # what its own would make is replaced
-    made.weight = mx.dequantize(
-        packed.weight,
-        _in_float32(packed.scales),
-        None if packed.get("biases") is None else _in_float32(packed.biases),
-        packed.group_size,
-        packed.bits,
-        packed.mode,
-        global_scale=packed.get("global_scale"),
-        dtype=mx.float32,
-    )
+    made.weight = _dequantized(packed)
     if "bias" in packed:
         made.bias = packed.bias
     return cast("nn.Module", made)
+
+
+def _dequantized(packed: Any) -> mx.array:
+    if packed.get("scales") is None:  # a QQLinear that was loaded unpacked
+        return cast("mx.array", packed.weight)
+    biases = None if packed.get("biases") is None else _in_float32(packed.biases)
+    scales, whole = _in_float32(packed.scales), packed.get("global_scale")
+    how: dict[str, Any] = {"group_size": packed.group_size, "bits": packed.bits, "mode": packed.mode}
+    how["dtype"] = mx.float32
+    if whole is None or not whole.ndim:
+        return mx.dequantize(packed.weight, scales, biases, global_scale=whole, **how)
+    # One scale for each expert, and mlx takes one at a time.
+    experts = zip(packed.weight, scales, whole, strict=True)
+    return mx.stack([mx.dequantize(w, s, global_scale=g, **how) for w, s, g in experts])
 
 
 def _in_float32(array: mx.array) -> mx.array:

@@ -14,6 +14,7 @@ _VALUES_LIMIT = 200_000  # plans of quantisation have some for each of thousands
 _DEPTH_LIMIT = 32
 _TEXT_LIMIT = 1 << 16
 _NUMBER_LIMIT = 1 << 63
+_NO_LIMIT = int(1e30)  # as transformers writes it, for lengths that nothing reads
 
 
 def check_values(model: str, file: str, config: Mapping[str, Any]) -> None:
@@ -26,9 +27,10 @@ def check_values(model: str, file: str, config: Mapping[str, Any]) -> None:
             raise ModelLoadFailed(model, f"{file} holds more than {_VALUES_LIMIT} values")
         if isinstance(value, str) and len(value) > _TEXT_LIMIT:
             raise ModelLoadFailed(model, f"{file}: {shown(key)} is longer than {_TEXT_LIMIT} characters")
-        if isinstance(value, int) and not -_NUMBER_LIMIT <= value < _NUMBER_LIMIT:
+        if isinstance(value, int) and value != _NO_LIMIT and not -_NUMBER_LIMIT <= value < _NUMBER_LIMIT:
             raise ModelLoadFailed(model, f"{file}: {shown(key)} is a number of more than 64 bits")
-        if "layer" in key and type(value) is int and value > LAYERS_LIMIT:
+        # A size is no count: "vocab_size_per_layer_input" of Gemma 3n is 262,144.
+        if "layer" in key and "size" not in key and type(value) is int and value > LAYERS_LIMIT:
             raise ModelLoadFailed(model, f"{file}: {shown(key)} is above {LAYERS_LIMIT}")
 
 

@@ -57,12 +57,16 @@ class Directory:
     def loaded_bytes(self, dtype: Dtype | None) -> int:
         """What the weights will hold as ``dtype``, or as they are stored. Packed weights unpack."""
         if dtype is None:
-            return min(_MOST_BYTES, sum(tensor.nbytes for tensor in self.tensors))
+            return min(_MOST_BYTES, sum(each.nbytes * (2 if self._becomes_half(each) else 1) for each in self.tensors))
         if self.quantization is None:
             elements = sum(tensor.elements for tensor in self.tensors)
         else:
             elements = self.quantization.unpacked_elements(self.tensors)
         return min(_MOST_BYTES, elements * BYTES_OF_KIND["F32" if dtype == "float32" else "F16"])
+
+    def _becomes_half(self, tensor: Tensor) -> bool:
+        """mlx-lm makes bfloat16 of block-wise fp8 while it loads; what it keeps packed is counted too high then."""
+        return tensor.kind == "F8_E4M3" and self.quantization is not None and self.quantization.method == "fp8"
 
 
 def inspect(model: str, path: str, *, trust_remote_code: bool = False) -> Directory:
