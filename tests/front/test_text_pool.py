@@ -19,6 +19,7 @@ from mlx_sidecar.config import Config
 from mlx_sidecar.front.api.model_text import Chat, FolderText
 from mlx_sidecar.front.supervision import text_pool as text_pool_module
 from mlx_sidecar.front.supervision.text_pool import EACH_MODEL, PROCESSES, STARTS, TextPool
+from mlx_sidecar.front.supervision.text_verdicts import DEATHS, KILLS
 from mlx_sidecar.link.text_messages import ModelFolder
 from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown
 from tests.support import mortal_text
@@ -96,7 +97,9 @@ def test_a_model_that_ends_two_processes_is_refused_by_name_and_no_other(
             one, refused, _, other = await asyncio.gather(*answers, return_exceptions=True)
             assert isinstance(refused, ModelUnsupported)
             assert refused.details["model"] == "guilty"
-            assert "2 processes" in refused.details["because"]
+            # One that somebody else kills may be the kernel's choice, for what others hold.
+            ended = KILLS if name == "SIGKILL" else DEATHS
+            assert f"{ended} processes" in refused.details["because"]
             assert (one, other) == (await innocent.encode("Hello"), await innocent.encode("x"))
             pids = pool.pids
             with pytest.raises(ModelUnsupported):
@@ -200,7 +203,7 @@ def test_what_a_cancelled_request_ended_counts_for_the_next_one(
             await until_there(tmp_path / "begun")
             cancelled.cancel()
             [pid] = pool.pids
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGABRT)
             while pid in pool.pids:
                 await asyncio.sleep(0.01)
             with pytest.raises(ModelUnsupported, match="2 processes"):
@@ -251,6 +254,29 @@ def test_a_model_is_refused_under_any_name(monkeypatch: pytest.MonkeyPatch) -> N
                 await (await FolderText.read(pool, POCKET)).encode("die SIGKILL")
             with pytest.raises(ModelUnsupported, match="alias"):
                 await FolderText.read(pool, ModelFolder("alias", POCKET.path, POCKET.edition))
+
+    on_loop(test)
+
+
+def test_small_requests_without_end_do_not_keep_a_long_one_or_another_model_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, POCKET)
+
+            async def ask_on() -> None:
+                while True:
+                    await text.encode("hello")
+
+            asking = [asyncio.ensure_future(ask_on()) for _ in range(100)]
+            await text.encode("hello")
+            await text.encode("hello " * 1000)
+            await FolderText.read(pool, ModelFolder("another", str(pocket.PATH), "another"))
+            assert not any(each.done() for each in asking)
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     on_loop(test)
 

@@ -16,7 +16,7 @@ from mlx_sidecar.link.messages import Finished, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.link.token_table import Strings, TokenTable, packed
 from mlx_sidecar.streams.stream import Stream
 from mlx_sidecar_protocol.errors import ModelUnsupported
-from tests.support.desk import Desk, Shelf
+from tests.support.desk import GONE, Desk, Shelf
 
 # Token n is the byte n, and what bytes make is decoded elsewhere.
 TABLE = TokenTable(packed(range(256)), Strings.of(f"t{n}" for n in range(256)), b"", None)
@@ -44,11 +44,11 @@ class Elsewhere:
 class Stage:
     """A desk with one stream, placed, whose text is made ``elsewhere``."""
 
-    def __init__(self, elsewhere: Elsewhere, stop: Sequence[str] = ()) -> None:
+    def __init__(self, elsewhere: Elsewhere, stop: Sequence[str] = (), behind: bytes = b"") -> None:
         self.desk = Desk()
         self.desk.lifeline.attach(self.desk, Shelf())
         number = self.desk.streams.next_number()
-        late = LateText(elsewhere.decode, Window(TABLE, skip_special=True))
+        late = LateText(elsewhere.decode, Window(TABLE, True, list(behind)))
         self.stream = Stream(Submit(number, "fake", [1], Sampling(), 100, []), "s", late, StopMatcher(stop))
 
     def say(self, data: bytes) -> None:
@@ -101,6 +101,43 @@ def test_a_text_that_cannot_be_had_ends_its_stream_with_the_reason() -> None:
             stage.say(b"text")
             ending = await stage.stream.ended
             assert (ending.reason, ending.error) == ("error", elsewhere.error)
+
+    on_loop(test)
+
+
+def test_an_engine_that_is_lost_while_the_prompt_is_read_costs_a_continuation_nothing() -> None:
+    async def test() -> None:
+        elsewhere = Elsewhere(at_once=False)
+        stage = Stage(elsewhere, behind="Z\u00fc".encode()[:2])
+        with stage.desk.lifeline.carrying(stage.stream):
+            stage.say("\u00fc".encode()[1:])
+            await elsewhere.asked.wait()
+            stage.desk.lifeline.on_engine_lost(frozenset(), "test", forced=True)
+            stage.desk.lifeline.on_engine_ready()
+            elsewhere.may.set()
+            stage.say("\u00fc".encode()[1:])
+            stage.finish()
+            await stage.stream.ended
+            assert stage.stream.transcript.text == "\u00fc"
+
+    on_loop(test)
+
+
+def test_a_stream_whose_model_was_gone_for_a_moment_loses_nothing_of_its_end() -> None:
+    async def test() -> None:
+        elsewhere = Elsewhere()
+        stage = Stage(elsewhere)
+        with stage.desk.lifeline.carrying(stage.stream):
+            stage.desk.lifeline.on_engine_lost(frozenset(), "test", forced=True)
+            stage.desk.lifeline.on_engine_ready()
+            gone = Finished(stage.stream.seq, "error", False, Timing(), fault=GONE)
+            stage.desk.lifeline.on_finished(gone)
+            while not stage.desk.sent[2:]:
+                await asyncio.sleep(0)
+            stage.say(b"the end")
+            stage.finish()
+            await stage.stream.ended
+            assert stage.stream.transcript.text == "the end"
 
     on_loop(test)
 

@@ -223,3 +223,7 @@ def test_a_character_of_byte_tokens_before_the_special_token_belongs_to_the_text
         text, match = reading.push([*smile, end])
         tail = "" if match else reading.finish()[0]
         assert (text + tail, match) == expected
+
+
+def test_a_stop_token_that_is_no_special_one_ends_the_text_as_it_is() -> None:
+    assert read(["<a>"], [list(b"on")], last=ord(".")) == ("on", None)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 FAKE = "fake"  # where every name leads under --engine fake
 NAMES = 1024  # remembered with how they were loaded
+LOOKUPS = 8  # of where names lead, at once; each may wait for a text process that reads headers
 DOWNLOADS = 4  # at once; in threads of their own, so that a slow hub does not keep tokenizing waiting
 TEXTS = 8  # token tables kept; one of a 128k vocabulary takes two megabytes and half a second to make
 
@@ -68,6 +69,7 @@ class Catalog:
         self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
         self._refusals = Refusals()
         self._unloads = 0  # that were asked for
+        self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
 
     def engine_lost(self) -> list[str]:
@@ -286,7 +288,7 @@ class Catalog:
         found: Path | None = None
         inspect = partial(self._inspect, asyncio.get_running_loop())
         try:
-            found = await _in_thread(None, partial(resolve.local, inspect=inspect), name, path, revision)
+            found = await _in_thread(self._lookups, partial(resolve.local, inspect=inspect), name, path, revision)
         except ModelNotFound:
             if not (download and path is None and resolve.is_hub_id(name)):
                 raise

@@ -19,6 +19,7 @@ from mlx_sidecar_protocol.errors import (
 )
 
 from ..file_numbers import in_short, shown
+from ..regular import FILE_LIMIT_BYTES, is_file
 
 log = logging.getLogger(__name__)
 
@@ -228,8 +229,9 @@ def _has_template(directory: Path) -> bool:
     if any((directory / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     try:
-        return b'"chat_template"' in (directory / "tokenizer_config.json").read_bytes()
-    except OSError:
+        file = directory / "tokenizer_config.json"
+        return is_file(file, FILE_LIMIT_BYTES, directory.name) and b'"chat_template"' in file.read_bytes()
+    except (OSError, ModelLoadFailed):
         return False
 
 

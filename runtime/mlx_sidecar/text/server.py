@@ -61,6 +61,9 @@ class TextServer:
         # A panic of the tokenizers library is a BaseException, and code of a model may try to leave.
         except BaseException as failed:
             self._models.pop(message.folder, None)  # what was in the middle of something is not used again
+            if isinstance(failed, MemoryError) and self._models:  # other models hold it: once more, alone
+                self._models.clear()
+                return self.answer(message)
             told = _told(failed, message.folder.name)
             if isinstance(told, InternalError):
                 log.exception("%s: %s failed", message.folder.name, type(message).__name__)

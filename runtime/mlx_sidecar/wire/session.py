@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio.abc import TaskGroup
@@ -48,7 +49,7 @@ from .stdio import somebody_reads
 from .writer import Writer, watch_readers
 
 _SHED_AFTER_S = 0.1
-_HEAVY_AT_ONCE = 4  # each may take many times the size of its request
+_HEAVY_AT_ONCE = 4  # of one model; each may take many times the size of its request
 _PATIENCE_S = 2.0  # for cancelled requests to end before they are dropped, and for the host to take the last answers
 _TAKING_S = 10.0  # for a host that is there and has closed our input: it may be at work on what it has read
 _HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to be gone within a second
@@ -89,7 +90,7 @@ class Session:
         self._mailbox = mailbox
         self._bounds = bounds or Bounds(mailbox)
         self._shedding = False
-        self._heavy = anyio.Semaphore(_HEAVY_AT_ONCE)
+        self._heavy: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()  # of the models in use now
         self._intake = Intake(limits, self._handle, self._wait_for_room, reader.hold)
         self._host_is_silent = on_end_of_input
         self._decoder = FrameDecoder(framing, limits)
@@ -225,7 +226,7 @@ class Session:
         outcome = self._refusal(name, size_bytes, id_) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
             self._open[id_] = context
-            self._start(context, outcome, reply, name)
+            self._start(context, outcome, reply, name, params)
         else:
             answer(reply, id_, outcome)
 
@@ -234,7 +235,7 @@ class Session:
         context = RequestContext(None, is_notification=True, size_bytes=size_bytes)
         outcome = self._refusal(name, size_bytes) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
-            self._start(context, outcome, Nowhere(self._mailbox), name)
+            self._start(context, outcome, Nowhere(self._mailbox), name, params)
         elif isinstance(outcome, RpcError):
             log.info("notification %.100r failed: %s", name, outcome)
 
@@ -252,23 +253,29 @@ class Session:
             return error
         return self._life.admit(name)
 
-    def _start(self, context: RequestContext, pending: Pending, reply: Reply, name: str) -> None:
+    def _start(self, context: RequestContext, pending: Pending, reply: Reply, name: str, params: Any) -> None:
         self._running[context] = reply
         self._bounds.begun(context.size_bytes)
-        self._tasks.start_soon(self._run, context, pending, self._dispatcher.methods[name].heavy)
+        turn = self._turn(params) if self._dispatcher.methods[name].heavy else None
+        self._tasks.start_soon(self._run, context, pending, turn)
 
-    async def _run(self, context: RequestContext, pending: Pending, heavy: bool) -> None:
+    def _turn(self, params: Any) -> anyio.Semaphore:
+        """What few requests hold at once. Each model has its own: one that hangs keeps no other waiting."""
+        model = params.get("model") if isinstance(params, dict) else None
+        return self._heavy.setdefault(str(model), anyio.Semaphore(_HEAVY_AT_ONCE))
+
+    async def _run(self, context: RequestContext, pending: Pending, turn: anyio.Semaphore | None) -> None:
         outcome: Outcome = Cancelled()  # unless the handler gets to its end
         try:
             with anyio.CancelScope() as scope:
                 if context.enter(scope):
-                    outcome = await (self._in_turn(pending) if heavy else pending.run())
+                    outcome = await (pending.run() if turn is None else self._in_turn(pending, turn))
         finally:
             pending.close()
             self._settle(context, outcome)
 
-    async def _in_turn(self, pending: Pending) -> Outcome:
-        async with self._heavy:
+    async def _in_turn(self, pending: Pending, turn: anyio.Semaphore) -> Outcome:
+        async with turn:
             room = anyio.Event()
             while self._wait_for_room(room.set):
                 await room.wait()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from mlx_sidecar_protocol.errors import RpcError
+from mlx_sidecar_protocol.errors import InternalError, RpcError
 
 from .window import Decoding, Mark, Window
+
+log = logging.getLogger(__name__)
 
 # Decodes each run of tokens by itself.
 Decode = Callable[[Sequence[Sequence[int]]], Awaitable[list[str]]]
@@ -44,6 +47,8 @@ class LateText:
 
         ``failed`` is called where the text cannot be had.
         """
+        if tokens is not None:
+            self._tail = None  # the end that was announced was none: the stream went on elsewhere
         self._queue.append((tokens, then))
         if self._draining is None:
             self._draining = asyncio.get_running_loop().create_task(self._drain(failed))
@@ -88,6 +93,10 @@ class LateText:
         except RpcError as error:
             self._queue.clear()
             failed(error)
+        except (ValueError, TypeError, IndexError):  # what runs in a text process may be a model's own code
+            log.exception("text cannot be taken in")
+            self._queue.clear()
+            failed(InternalError())
         finally:
             if self._draining is asyncio.current_task():
                 self._draining = None

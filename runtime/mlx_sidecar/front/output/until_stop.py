@@ -70,7 +70,7 @@ class _UntilSpecialStop(UntilStop):
 
     def finish(self, stop_token: int | None = None) -> Said:
         text, match = self._read(self._detokenizer.finish())
-        if match is None and stop_token is not None:
+        if match is None and stop_token is not None and self._special.hides(stop_token):
             more, match = self._settle("", self._special.special(stop_token), behind=True)
             text += more
         return (text, match) if match is not None else (text + self._waiting, None)

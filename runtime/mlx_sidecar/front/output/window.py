@@ -60,12 +60,13 @@ class Window:
         self._start, self._read, self._due, self._in_run = mark.start, mark.read, mark.due, mark.in_run
 
     def begin(self) -> Decoding:
-        """Read what is continued. To be driven once, before anything else; it gives no text."""
-        context, self._context = self._context or [], None
-        self._tokens = context
+        """Read what is continued. To be driven to its end once, before anything else; it gives no text."""
+        context = self._context or []
+        self._tokens = list(context)
         # The text that was given out ends with a whole character.
         ends = range(len(context), max(0, len(context) - _CHARACTER_TOKENS), -1)
         texts = yield [context[:end] for end in ends]
+        self._context = None
         whole = ((end, text) for end, text in zip(ends, texts, strict=True) if not text.endswith("\ufffd"))
         self._read, given = next(whole, (len(context), texts[0] if texts else ""))
         self._given = [given]

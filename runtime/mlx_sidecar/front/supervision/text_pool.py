@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from itertools import count, islice
+from itertools import chain, count, islice
 
-from mlx_sidecar_protocol.errors import EngineLost, ModelUnsupported, ShuttingDown
+from mlx_sidecar_protocol.errors import EngineLost, InternalError, ModelUnsupported, RpcError, ShuttingDown
 
 from ...config import Config
 from ...link.faults import error_from
@@ -83,7 +83,7 @@ class TextPool:
         if self._stopped:
             raise ShuttingDown
         job = Job(make(next(self._ops)), reply)
-        self._verdicts.check(job)
+        self._verdicts.check(job, asyncio.get_running_loop().time())
         self._waiting.put(job)
         self._dispatch()
         try:
@@ -108,10 +108,14 @@ class TextPool:
         busy = Counter(path for seat in self._seats for path in seat.paths)
         slow = sum(job.slow for seat in self._seats for job in islice(seat.jobs, 1))
         given: list[Job] = []
-        for job in self._waiting:
+        overdue = self._overdue(busy)
+        for job in chain(overdue, (job for job in self._waiting if job not in overdue)):
             if not any(seat.has_room for seat in self._seats) or (job.slow and slow >= SLOW):
                 break
-            if (seat := self._seat_for(job, busy[job.folder.path])) is not None:
+            seat = self._seat_for(job, busy[job.folder.path])
+            if seat is None and overdue:
+                break  # what processes have been given ends soon, and then it is the turn of what waits for a free one
+            if seat is not None:
                 busy[job.folder.path] += job.folder.path not in seat.paths
                 slow += job.slow
                 self._give(seat, job)
@@ -122,6 +126,18 @@ class TextPool:
             able = (job for job in self._waiting if busy[job.folder.path] < EACH_MODEL)
             if (first := next(able, None)) is not None and not (first.slow and slow >= SLOW):
                 self._get_help(first)
+
+    def _overdue(self, busy: Counter[str]) -> list[Job]:
+        """The request that has waited longest, if that is too long: small ones could pass it for ever.
+
+        While some process is at work for long, models that were not asked yet wait: they may be what takes long.
+        """
+        quick_alone = any(seat.slow for seat in self._seats)
+        able = self._waiting.firsts(lambda job: busy[job.folder.path] < EACH_MODEL, quick_alone=quick_alone)
+        oldest = min(able, key=lambda job: job.asked_s, default=None)
+        if oldest is None or asyncio.get_running_loop().time() < oldest.asked_s + LOOK_AFTER_S:
+            return []
+        return [oldest]
 
     def _get_help(self, job: Job) -> None:
         """All processes are at work for long, and ``job`` might begin."""
@@ -250,7 +266,7 @@ class TextPool:
         self._waiting.drop(job)
         self._waiting.answered(job, quick=not (seat.slow or job.slow))
         if isinstance(message, TextRefused):
-            job.fail(error_from(message.fault))
+            job.fail(_error_of(message))
         elif not isinstance(message, TextReady):
             seat.read.add(job.folder)
             job.succeed(message)
@@ -266,13 +282,13 @@ class TextPool:
             return
         self._waiting.put_back(islice(seat.jobs, 1, None))
         if seat.jobs:
-            self._lost(seat.jobs[0], because)
+            self._lost(seat.jobs[0], because, forced=worker.forced)
         self._dispatch()
 
-    def _lost(self, job: Job, because: str) -> None:
+    def _lost(self, job: Job, because: str, *, forced: bool) -> None:
         """A process was lost with ``job``: it is the only one that can have ended it."""
         log.warning("%s: a text process was lost: %s", job.folder.name, because)
-        refusal = self._verdicts.lost(job, because)
+        refusal = self._verdicts.lost(job, because, asyncio.get_running_loop().time(), forced=forced)
         if refusal is None:
             job.slow = True
             self._waiting.put_back([job])
@@ -296,3 +312,12 @@ class TextPool:
 
     def _seat_of(self, worker: TextWorker) -> Seat | None:
         return next((seat for seat in self._seats if seat.worker is worker), None)
+
+
+def _error_of(refused: TextRefused) -> RpcError:
+    """What a text process refused with. What runs there may be a model's own code, so it may be no error at all."""
+    try:
+        return error_from(refused.fault)
+    except (KeyError, TypeError, ValueError):
+        log.exception("a refusal of a text process cannot be read")
+        return InternalError()

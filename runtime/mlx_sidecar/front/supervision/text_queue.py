@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from .text_seat import Job
@@ -24,6 +24,11 @@ class TextQueue:
 
     def __iter__(self) -> Iterator[Job]:
         return chain.from_iterable(self._lanes)
+
+    def firsts(self, able: Callable[[Job], bool], *, quick_alone: bool) -> list[Job]:
+        """The first ``able`` one about a model that answers at once, and about one that was not asked yet."""
+        found = (next(filter(able, lane), None) for lane in self._lanes[: 1 if quick_alone else 2])
+        return [job for job in found if job is not None]
 
     def put(self, job: Job) -> None:
         self._lane_of(job)[job] = None

@@ -42,7 +42,9 @@ class Job:
         self.message = message
         self.reply = reply
         self.answer: asyncio.Future[TextReply] = asyncio.get_running_loop().create_future()
+        self.asked_s = asyncio.get_running_loop().time()
         self.deaths = 0  # of processes that were working on it
+        self.kills = 0  # of those, by somebody else than us
         self.slow = False
         self.small = not isinstance(message, ReadModel | InspectWeights) and size_bytes(message) <= SMALL_BYTES
 
@@ -86,7 +88,7 @@ class Seat:
     @property
     def has_room(self) -> bool:
         """Whether it could take a small request."""
-        return self.worker.ready and not self.slow and len(self.jobs) < AHEAD
+        return self.worker.ready and not (self.worker.killed or self.slow) and len(self.jobs) < AHEAD
 
     def works_on(self, job: Job) -> bool:
         return bool(self.jobs) and self.jobs[0] is job

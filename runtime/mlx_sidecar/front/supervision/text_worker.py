@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from mlx_sidecar_protocol.errors import InternalError
 
@@ -21,6 +22,8 @@ from ...link.process import child_environment
 from ...link.text_messages import FromText, TextRefused, ToText
 from ...models.budget import machine_limit_bytes
 
+END_BOUND_S = 5.0  # after a SIGKILL; one that is still there then sits in the system and cannot be waited for
+CLOSE_BOUND_S = 0.5  # the same where we leave: all of them were killed before
 MEMORY_LIMIT_BYTES = 4 << 30  # of address space; the largest tokenizers in use take a tenth
 
 _LOOK_EVERY_S = 0.005  # whether a process that was killed is gone
@@ -84,6 +87,7 @@ class TextWorker(asyncio.Protocol):
         self._killed_because: str | None = None
         self._attaching: asyncio.Task[object] | None = None
         self._burial: asyncio.Task[None] | None = None
+        self.forced = False  # it was ended by somebody else
         self.ready = False  # it has said so; set by the pool, which is told
 
     def attach(self, link: socket.socket) -> None:
@@ -124,10 +128,16 @@ class TextWorker(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()  # what it started may hold the other end open
 
+    @property
+    def killed(self) -> bool:
+        """Whether it is on its way out, by our hand."""
+        return self._killed_because is not None
+
     def close(self) -> None:
-        """End it and wait for that: a killed process that waits for nothing is gone at once."""
+        """End it and wait for that, but not for one that sits in the system and cannot be waited for."""
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_BOUND_S)
         if self._transport is not None:
             self._transport.abort()
 
@@ -138,8 +148,11 @@ class TextWorker(asyncio.Protocol):
     async def _bury(self) -> None:
         """Wait until it has ended, and tell. A process of gigabytes takes its time; a thread may not be had to wait."""
         self._process.kill()  # it has closed its link, so it is on its way out, or about to hang there
-        while (code := self._process.poll()) is None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + END_BOUND_S
+        while (code := self._process.poll()) is None and loop.time() < until_s:
             await asyncio.sleep(_LOOK_EVERY_S)
+        self.forced = code == -signal.SIGKILL and not self.killed
         self._on_end(self, self._killed_because or _ended_because(code))
 
 
@@ -150,7 +163,9 @@ def _readable(message: FromText | Unreadable) -> FromText:
     return message
 
 
-def _ended_because(code: int) -> str:
+def _ended_because(code: int | None) -> str:
+    if code is None:
+        return "it cannot be ended"
     if code == -signal.SIGXCPU:
         return "it did not come to an end"
     if code < 0:
