@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from array import array
 from typing import Any
 
 import pytest
@@ -59,4 +60,5 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def test_json_made_in_slices_is_the_json(few: list[int], many: int, strings: list[str] | None) -> None:
     members: dict[str, Any] = {"few": few, "many": list(range(many)), "count": many, "strings": strings}
     expected = {name: value for name, value in members.items() if value is not None}
-    assert json.loads(object_json(members)) == expected
+    packed = memoryview(array("I", range(many)))
+    assert json.loads(object_json({**members, "packed": packed})) == {**expected, "packed": packed.tolist()}

@@ -104,11 +104,8 @@ class Handlers:
 
     async def tokenize(self, context: RequestContext, params: TokenizeParams) -> bytes:
         text = await self._catalog.text(params.model)
-        pieces: list[str] | None = None
-        if params.pieces:
-            tokens, pieces = await text.tokenize(params.text, params.add_special, params.escape_special)
-        else:
-            tokens = await text.encode(params.text, params.add_special, params.escape_special)
+        how = params.add_special, params.escape_special
+        tokens, pieces = await text.tokenize(params.text, *how, pieces=params.pieces)
         return await off_loop(object_json, {"tokens": tokens, "count": len(tokens), "pieces": pieces})
 
     async def render(self, context: RequestContext, params: RenderParams) -> bytes:

@@ -17,7 +17,9 @@ def object_json(members: dict[str, Any]) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    if not isinstance(value, list):
+    if not isinstance(value, list | memoryview):
         return to_json(value)
     slices = (value[at : at + SLICE] for at in range(0, len(value), SLICE))
-    return b"[%b]" % b",".join(to_json(part)[1:-1] for part in slices)
+    # Numbers that are packed stay so: as a list they would take nine times as much.
+    parts = (part.tolist() if isinstance(part, memoryview) else part for part in slices)
+    return b"[%b]" % b",".join(to_json(part)[1:-1] for part in parts)

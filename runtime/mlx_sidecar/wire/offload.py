@@ -30,7 +30,7 @@ def _run(function: Callable[..., T], *args: Any) -> T:
 
 def _size(value: Any) -> int:
     """Characters of all strings within, or the length of a list of numbers."""
-    if isinstance(value, str):
+    if isinstance(value, str | memoryview):
         return len(value)
     if isinstance(value, Received):
         return _size(dict(value))

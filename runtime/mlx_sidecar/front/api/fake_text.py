@@ -44,9 +44,12 @@ class FakeText(TableText):
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         return list(text.encode())  # no text becomes the one control token there is
 
-    async def tokenize(self, text: str, add_special: bool, escape: bool) -> tuple[list[int], list[str]]:
+    async def tokenize(
+        self, text: str, add_special: bool, escape: bool, *, pieces: bool
+    ) -> tuple[memoryview, list[str] | None]:
         tokens = await self.encode(text, add_special)
-        return tokens, [_table().token(token) or "" for token in tokens]
+        strings = [_table().token(token) or "" for token in tokens] if pieces else None
+        return memoryview(packed(tokens)).cast("I"), strings
 
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         if (wrong := next((token for token in tokens if token < 0), None)) is not None:

@@ -81,8 +81,13 @@ class ModelText(Protocol):
         """
         ...
 
-    async def tokenize(self, text: str, add_special: bool, escape: bool) -> tuple[list[int], list[str]]:
-        """``encode``, and the vocabulary's own string for each token (``Ġhello``, ``<0x0A>``); empty if it has none."""
+    async def tokenize(
+        self, text: str, add_special: bool, escape: bool, *, pieces: bool
+    ) -> tuple[memoryview, list[str] | None]:
+        """``encode``, the numbers packed (32 bits each), for texts of any length.
+
+        ``pieces``: and the vocabulary's own string for each token (``Ġhello``, ``<0x0A>``); empty if it has none.
+        """
         ...
 
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
@@ -169,9 +174,11 @@ class FolderText(TableText):
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         return unpacked((await self._encoded(text, add_special, escape, pieces=False)).tokens)
 
-    async def tokenize(self, text: str, add_special: bool, escape: bool) -> tuple[list[int], list[str]]:
-        encoded = await self._encoded(text, add_special, escape, pieces=True)
-        return unpacked(encoded.tokens), encoded.pieces or []
+    async def tokenize(
+        self, text: str, add_special: bool, escape: bool, *, pieces: bool
+    ) -> tuple[memoryview, list[str] | None]:
+        encoded = await self._encoded(text, add_special, escape, pieces=pieces)
+        return memoryview(encoded.tokens).cast("I"), encoded.pieces
 
     async def _encoded(self, text: str, add_special: bool, escape: bool, *, pieces: bool) -> Encoded:
         return await self._pool.ask(lambda op: Encode(op, self._folder, text, add_special, escape, pieces), Encoded)
