@@ -1,4 +1,4 @@
-"""What the text process costs and brings: a sidecar with one beside ``--peer``, an executable that has none.
+"""The costs and gains of the text process: a sidecar with one beside ``--peer``, an executable that has none.
 
     python -m benchmarks.texts --peer OLDER_CHECKOUT/.venv/bin/mlx-sidecar [--model DIRECTORY]
 
