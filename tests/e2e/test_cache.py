@@ -153,7 +153,7 @@ def test_what_was_cached_on_disk_serves_the_engine_after_a_death(process: Sideca
     first = ask(process, SYSTEM, QUESTION)
     while process.call("cache/stats")["disk"]["pending_bytes"]:
         pass
-    os.kill(process.call("stats")["engine"]["pid"], signal.SIGKILL)
+    os.kill(process.engine_pid(), signal.SIGKILL)
     again = ask(process, SYSTEM, QUESTION)
     assert again["text"] == first["text"]
     assert again["usage"]["cached_by_tier"]["disk"] == again["usage"]["prompt_tokens"] - 1

@@ -23,7 +23,7 @@ SLOW = {"model": "fake?tokens=1000&delay_ms=20", "prompt": "x", "stream": "s"}
 def engine_of(process: Sidecar) -> psutil.Process:
     process.initialize()
     process.notification("engine/state", state="ready")
-    return psutil.Process(process.call("stats")["engine"]["pid"])
+    return psutil.Process(process.engine_pid())
 
 
 def assert_gone(*processes: psutil.Process) -> None:

@@ -72,7 +72,7 @@ def test_a_stop_string_that_names_a_special_token_outlives_the_engine(answer: Fr
         stop = {"ignore_eos": True, "stop": [f"{last}{END}"], "stream": "s"}
         id_ = process.request("generate", {**ASKED, **stop})
         process.notification("stream/delta", stream="s")
-        os.kill(process.call("stats")["engine"]["pid"], signal.SIGKILL)
+        os.kill(process.engine_pid(), signal.SIGKILL)
         stopped = process.result(id_)
         assert (stopped["text"], stopped["stop_match"]) == (answer["text"][:-6], f"{last}{END}")
 

@@ -18,15 +18,10 @@ STEADY = "fake?tokens=120&delay_ms=5"
 NUMBERS = (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV)
 
 
-def engine_pid(process: Sidecar) -> int:
-    pid: int = process.call("stats")["engine"]["pid"]
-    return pid
-
-
 def end_engine(process: Sidecar, number: int = signal.SIGKILL) -> None:
     """Kill the engine there is; returns when the front has noticed."""
     restarts = process.call("stats")["health"]["restarts"]
-    os.kill(engine_pid(process), number)
+    os.kill(process.engine_pid(), number)
     process.notification("engine/state", state="lost", restarts=restarts)
 
 
@@ -152,7 +147,7 @@ def test_a_deadline_counts_on_while_there_is_no_engine() -> None:
         }
         running = process.request("generate", params)
         process.notification("stream/delta", stream="s")
-        os.kill(engine_pid(process), signal.SIGSTOP)
+        os.kill(process.engine_pid(), signal.SIGSTOP)
         result = process.result(running)
         assert result["finish_reason"] == "deadline"
         assert_whole(process, "s", result)
@@ -163,7 +158,7 @@ def test_a_cancel_takes_effect_in_an_engine_that_is_stopped() -> None:
         process.initialize()
         running = process.request("generate", {"model": STEADY, "prompt": "x", "stream": "s"})
         process.notification("stream/delta", stream="s")
-        os.kill(engine_pid(process), signal.SIGSTOP)
+        os.kill(process.engine_pid(), signal.SIGSTOP)
         process.call("stream/cancel", {"stream": "s"})
         assert process.result(running)["finish_reason"] == "cancelled"
 
@@ -173,7 +168,7 @@ def test_an_engine_that_is_stopped_is_not_called_ready() -> None:
         process.initialize()
         process.call("load", {"model": "fake"})
         assert process.call("stats")["health"]["ready"]
-        os.kill(engine_pid(process), signal.SIGSTOP)
+        os.kill(process.engine_pid(), signal.SIGSTOP)
         health = process.call("stats")["health"]
         assert (health["status"], health["ready"]) == ("degraded", False)
 
@@ -187,7 +182,7 @@ def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(way: str) -> Non
         running = process.request("generate", {"model": model, "prompt": "x", "seed": 2, "stream": "s"})
         process.notification("stream/delta", stream="s")
         if way == "stopped":
-            os.kill(engine_pid(process), signal.SIGSTOP)
+            os.kill(process.engine_pid(), signal.SIGSTOP)
             process.request("stats")  # a stopped engine that is asked nothing hangs nobody
         notice = process.notification("stream/interrupted", stream="s")
         assert "s" in notice["because"].split()
@@ -227,13 +222,13 @@ def test_a_step_that_raises_is_tried_again_on_the_same_engine() -> None:
     with sidecar(*FAKE) as process:
         process.initialize()
         undisturbed = process.call("generate", {"model": STEADY, "prompt": "x", "seed": 2})
-        pid = engine_pid(process)
+        pid = process.engine_pid()
         params = {"model": STEADY + "&raise_after=9", "prompt": "x", "seed": 2, "stream": "s"}
         result = process.result(process.request("generate", params))
         assert_same(result, undisturbed)
         assert_whole(process, "s", result)
         assert "step failed" in process.notification("stream/interrupted", stream="s")["because"]
-        assert engine_pid(process) == pid
+        assert process.engine_pid() == pid
 
 
 def kill_engines_until_given_up(process: Sidecar) -> Frame:

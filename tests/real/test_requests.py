@@ -86,7 +86,7 @@ def test_an_engine_killed_in_the_middle_costs_a_pause_and_no_token(real_sidecar:
     greedy = chat(QUESTIONS[2])
     sampled = chat(QUESTIONS[2], temperature=0.9, seed=5)
     undisturbed = together(real_sidecar, str(model), [greedy, sampled])
-    pid = real_sidecar.call("stats")["engine"]["pid"]
+    pid = real_sidecar.engine_pid()
     # The window holds the stream in its middle until the engine is gone.
     streamed = real_sidecar.request("generate", {"model": str(model), **greedy, "stream": "s", "window": 1})
     silent = real_sidecar.request("generate", {"model": str(model), **sampled})

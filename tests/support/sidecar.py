@@ -124,6 +124,13 @@ class Sidecar:
         """Say hello: from here on the sidecar tells of its engine's state, the present one first."""
         return self.call("initialize", {"protocol_version": 1, "client": {"name": "tests"}, **members})
 
+    def engine_pid(self) -> int:
+        """The engine there is; one that is being started again is waited for, after ``initialize``."""
+        stats = self.call("stats")
+        restarts = stats["health"]["restarts"]
+        pid: int = stats["engine"].get("pid") or self.notification("engine/state", state="ready", restarts=restarts)["pid"]
+        return pid
+
     def deltas(self, stream: str | int) -> list[Frame]:
         """Deltas of a stream so far, in the order of their coming."""
         with self._changed:
