@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
-from mlx_sidecar.models.blas import preload
+from mlx_sidecar.engine.execution.blas import preload
 
 LAYERS, DEEP_LAYERS = 4, 30
 VOCABULARY = 300
@@ -129,7 +129,7 @@ def make(name: str, *, ill: bool) -> Any:
     import mlx.core as mx
     from mlx.utils import tree_map
 
-    from mlx_sidecar.engine import mlxlm
+    from mlx_sidecar.engine.execution import mlxlm
 
     more = ARCHITECTURES[name]
     layers = dict.fromkeys(_COUNTS, DEEP_LAYERS if ill else LAYERS)
@@ -171,7 +171,7 @@ def own_greedy(model: Any) -> list[int]:
     """What mlx-lm answers: the prompt in one pass, and then token by token."""
     import mlx.core as mx
 
-    from mlx_sidecar.engine import mlxlm
+    from mlx_sidecar.engine.execution import mlxlm
 
     caches = mlxlm.make_prompt_cache(model)
     tokens, answer = mx.array([PROMPT]), []
@@ -183,7 +183,7 @@ def own_greedy(model: Any) -> list[int]:
 
 def judged(name: str, *, ill: bool) -> Row:
     """Raises what the probe does."""
-    from mlx_sidecar.engine.geometry import probe
+    from mlx_sidecar.engine.execution.probe import probe
 
     from .prefixes.rig import rig
 
@@ -203,8 +203,8 @@ def judged(name: str, *, ill: bool) -> Row:
 def _uncached(geometry: Any) -> list[int]:
     import mlx.core as mx
 
-    from mlx_sidecar.cache.prefixes import NOTHING
-    from mlx_sidecar.engine.forward import Part
+    from mlx_sidecar.engine.cache.prefixes import NOTHING
+    from mlx_sidecar.engine.execution.forward import Part
 
     forward, answer = geometry.forward, []
     forward.open(1, len(PROMPT), NOTHING)

@@ -98,7 +98,7 @@ def _row(what: str, kind: str, ours: list[Speed], peer: list[Speed], asked: str 
 def child(blas: str, weights: str) -> None:
     """Builds the model, then answers each line on stdin with one round's speeds."""
     if blas == "shim":
-        from mlx_sidecar.models.blas import preload
+        from mlx_sidecar.engine.execution.blas import preload
 
         policy = preload("fast")
         if not policy.active:

@@ -117,7 +117,7 @@ def write(folder: str) -> None:
 
 def peer(folder: str) -> None:
     """Answers each number on stdin with the seconds that mlx-lm needs for the prompt and so many tokens."""
-    from mlx_sidecar.models.blas import preload
+    from mlx_sidecar.engine.execution.blas import preload
 
     preload("fast")
     import mlx.core as mx

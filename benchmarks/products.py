@@ -86,7 +86,7 @@ def _sgemm(function: Any) -> Callable[..., Any]:
 
 def _libraries() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     """The shim, bound as under `exact` but private to us, and the OpenBLAS behind it."""
-    from mlx_sidecar.models.blas import THREADS_VARIABLE, find_openblas
+    from mlx_sidecar.engine.execution.blas import THREADS_VARIABLE, find_openblas
     from mlx_sidecar_native import shim_path
 
     os.environ.setdefault(THREADS_VARIABLE, "1")
@@ -138,7 +138,7 @@ def _model_row(what: str, peer: str, rounds: list[dict[str, dict[str, float]]]) 
 def child(numerics: str) -> None:
     """Builds the model, then answers each line on stdin with one round's speeds."""
     if numerics != "plain":
-        from mlx_sidecar.models.blas import preload
+        from mlx_sidecar.engine.execution.blas import preload
 
         policy = preload("exact" if numerics == "exact" else "fast")
         if not policy.active:

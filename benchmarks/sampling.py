@@ -14,7 +14,7 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from mlx_sidecar.engine.sampler import Sampler
+from mlx_sidecar.engine.execution.sampler import Sampler
 from mlx_sidecar.link.messages import Sampling
 
 from .measure import Row, interleaved, seconds, table

@@ -42,7 +42,7 @@ def test_native_code_knows_neither_protocol_nor_runtime() -> None:
 
 
 # Who may import mlx: what runs in the engine process.
-ENGINE_FILES = {"engine", "cache", *(f"models/{name}.py" for name in ("loader", "policy", "weights", "blas", "budget"))}
+ENGINE_FILES = {"engine"}
 
 
 @pytest.mark.parametrize("library", ["mlx", "mlx_lm", "transformers"])
@@ -69,8 +69,8 @@ def guilty_files(rooms: Iterable[str], forbidden: tuple[str, ...]) -> list[tuple
 
 
 def test_the_engine_sees_neither_text_nor_json_rpc() -> None:
-    fronts = ("mlx_sidecar.front", "mlx_sidecar.wire", "mlx_sidecar.streams")
-    assert not guilty_files(["engine", "cache"], ("mlx_sidecar.text", *fronts, "jsonrpcserver", "jinja2", "tokenizers"))
+    others = ("mlx_sidecar.text", "mlx_sidecar.front")
+    assert not guilty_files(["engine"], (*others, "jsonrpcserver", "jinja2", "tokenizers"))
 
 
 def test_what_a_model_brings_is_interpreted_in_the_text_process_alone() -> None:
@@ -78,15 +78,13 @@ def test_what_a_model_brings_is_interpreted_in_the_text_process_alone() -> None:
     assert not guilty_files(rooms, ("mlx_sidecar.text", "tokenizers", "jinja2"))
 
 
-def test_the_text_process_knows_neither_the_wire_nor_the_engine_and_of_models_only_what_reads_headers() -> None:
-    others = ("front", "wire", "streams", "engine", "cache", "models")
-    guilty = guilty_files(["text"], (*(f"mlx_sidecar.{room}" for room in others), "jsonrpcserver"))
-    assert guilty == [("text/server.py", "mlx_sidecar.models.weights.inspect")]
+def test_the_text_process_knows_neither_the_wire_nor_the_engine() -> None:
+    assert not guilty_files(["text"], ("mlx_sidecar.front", "mlx_sidecar.engine", "jsonrpcserver"))
 
 
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
     code = (
-        "import sys; import mlx_sidecar.wire.serve, mlx_sidecar.wire.front\n"
+        "import sys; import mlx_sidecar.front.serve, mlx_sidecar.front.assembly\n"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub', 'torch', 'numpy', 'rich', 'jinja2', 'jsonschema',"
         " 'psutil', 'tokenizers'}\n"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"

@@ -23,7 +23,7 @@ DESTINATION = ROOT / "runtime" / "mlx_sidecar" / "pocket"
 
 def preload_blas() -> None:
     """Loads the repository's BLAS before anything imports mlx, where it was built."""
-    from mlx_sidecar.models import blas
+    from mlx_sidecar.engine.execution import blas
 
     print(blas.preload("fast"), flush=True)
 

@@ -24,7 +24,7 @@ def main() -> None:
 
 def _engine(argv: list[str]) -> None:
     from mlx_sidecar.engine import __main__ as engine
-    from mlx_sidecar.link.page import Page
+    from mlx_sidecar.link.heartbeat_page import Page
 
     for name in ("begin", "end", "note"):
         setattr(Page, name, _nothing)
@@ -34,10 +34,10 @@ def _engine(argv: list[str]) -> None:
 
 def _front() -> None:
     from mlx_sidecar import cli
-    from mlx_sidecar.link import process
-    from mlx_sidecar.link.attached import AttachedEngine
-    from mlx_sidecar.streams.isolation import Isolation
-    from mlx_sidecar.streams.journal import Journal
+    from mlx_sidecar.front.streams.journal import Journal
+    from mlx_sidecar.front.streams.poison_search import Isolation
+    from mlx_sidecar.front.supervision import engine_process as process
+    from mlx_sidecar.front.supervision.engine_connection import AttachedEngine
 
     left_out: list[tuple[object, str, object]] = [
         (process, "engine_command", _bare(process.engine_command)),

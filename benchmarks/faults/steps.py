@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
-from mlx_sidecar.engine.fake_script import END
-from mlx_sidecar.engine.fake_script import Script as FakeScript
+from mlx_sidecar.engine.fake.fake_script import END
+from mlx_sidecar.engine.fake.fake_script import Script as FakeScript
 
 from ..promises import Frame, ending
 from ..serving.request import ContenderFailed

@@ -9,19 +9,19 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from mlx_sidecar.cache.caching import Caching
-from mlx_sidecar.cache.disk.results import Result
-from mlx_sidecar.cache.disk.tier import DiskTier
-from mlx_sidecar.cache.identity import identity
-from mlx_sidecar.cache.ondisk import OnDisk
-from mlx_sidecar.cache.store import Store
-from mlx_sidecar.engine import mlxlm
-from mlx_sidecar.engine.batch import Work
-from mlx_sidecar.engine.geometry import Geometry, probe
-from mlx_sidecar.engine.mlx_batch import MlxBatch
-from mlx_sidecar.engine.sequence import Sequence
+from mlx_sidecar.engine.cache.disk.events import Result
+from mlx_sidecar.engine.cache.disk.tier import DiskTier
+from mlx_sidecar.engine.cache.disk_index import OnDisk
+from mlx_sidecar.engine.cache.identity import identity
+from mlx_sidecar.engine.cache.prefix_cache import Caching
+from mlx_sidecar.engine.cache.store import Store
+from mlx_sidecar.engine.core.batch import Work
+from mlx_sidecar.engine.core.memory_cost import SequenceCost
+from mlx_sidecar.engine.core.sequence import Sequence
+from mlx_sidecar.engine.execution import mlxlm
+from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
+from mlx_sidecar.engine.execution.probe import Geometry, probe
 from mlx_sidecar.link.messages import Sampling
-from mlx_sidecar.models.budget import SequenceCost
 
 LIMIT_BYTES = 1 << 32
 CHUNK = 128

@@ -147,7 +147,7 @@ def _write(frame: Frame) -> None:
 
 
 def child(folder: Path) -> None:
-    from mlx_sidecar.models.blas import preload
+    from mlx_sidecar.engine.execution.blas import preload
 
     preload("fast")
     Child(folder).run()

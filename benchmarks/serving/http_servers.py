@@ -160,7 +160,7 @@ class LlamaServer(HttpContender):
 
 
 def serve(folder: str, port: str) -> None:
-    from mlx_sidecar.models.blas import preload
+    from mlx_sidecar.engine.execution.blas import preload
 
     preload("fast")
     threading.Thread(target=_end_with_parent, daemon=True).start()

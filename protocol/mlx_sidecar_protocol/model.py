@@ -23,8 +23,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema, from_json
 
+from .coercion import as_meant
 from .errors import InvalidParams
-from .meant import as_meant
 
 _MAX_REPORTED_ERRORS = 16  # a list of a million wrong elements must not become an answer of a million errors
 

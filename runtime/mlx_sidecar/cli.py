@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoReturn:
-    from .wire.serve import serve
+    from .front.serve import serve
 
     _refuse_what_would_be_ignored(parser, args)
     options = {name: value for name, value in vars(args).items() if name != "command"}

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from benchmarks.faults.mortal import Mortal, Plan, alive
-from mlx_sidecar.link.page import Page
-from mlx_sidecar.link.process import EngineProcess
+from mlx_sidecar.front.supervision.engine_process import EngineProcess
+from mlx_sidecar.link.heartbeat_page import Page
 from tests.support.sidecar import PATIENCE_S, ROOT
 
 HANGS = "fake?tokens=1000&hang_after=3"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
-from mlx_sidecar.engine.batch import Event, StepFailed, Work
-from mlx_sidecar.engine.fake import FakeBackend, FakeBatch
-from mlx_sidecar.engine.fake_script import Script
+from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
+from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
+from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.loop import Engine
-from mlx_sidecar.engine.scheduler import Limits
+from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
+from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
 from mlx_sidecar.link.faults import fault_of
+from mlx_sidecar.link.heartbeat_page import Page
 from mlx_sidecar.link.messages import (
     EngineStats,
     Finished,
@@ -24,8 +26,6 @@ from mlx_sidecar.link.messages import (
     ToFront,
     Tokens,
 )
-from mlx_sidecar.link.page import Page
-from mlx_sidecar.models.registry import Backend, LoadedModel, LoadStep
 from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
 from tests.support.link import feed
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Generator
 
+    from mlx_sidecar.engine.core.sequence import Sequence
     from mlx_sidecar.engine.inbox import Inbox
-    from mlx_sidecar.engine.sequence import Sequence
 
 MOST_TURNS = 20_000  # who needs more does not get on
 

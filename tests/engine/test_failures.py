@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlx_sidecar.engine.admission import Admission
-from mlx_sidecar.engine.fake_script import Script
-from mlx_sidecar.engine.scheduler import Limits
+from mlx_sidecar.engine.core.oom_backoff import LASTS_S
+from mlx_sidecar.engine.fake.fake_script import Script
+from mlx_sidecar.engine.resident_models import LoadStep
+from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.messages import (
     Cancel,
     Dropped,
@@ -26,8 +28,6 @@ from mlx_sidecar.link.messages import (
     Submit,
     Tokens,
 )
-from mlx_sidecar.models.ceiling import LASTS_S
-from mlx_sidecar.models.registry import LoadStep
 from tests.engine.inline import Inline
 
 WIDE = "fake?tokens=1000&memory_bytes=1000&token_bytes=10"  # 2560 bytes a sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.engine.scheduler import Limits
+from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.messages import (
     Cancel,
     EngineStats,

@@ -29,7 +29,9 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def policy_of(code: str, *, policy: str = "policy", **environment: str) -> dict[str, Any]:
     """The policy that `code` binds to the name `policy`, as a dict."""
-    done = run(f"from mlx_sidecar.models.blas import preload\n{code}\n{REPORT.format(policy=policy)}", **environment)
+    done = run(
+        f"from mlx_sidecar.engine.execution.blas import preload\n{code}\n{REPORT.format(policy=policy)}", **environment
+    )
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -68,7 +70,7 @@ def test_preloading_twice_answers_the_same_policy_even_after_mlx(numerics: str) 
 
 @linux_only
 def test_fast_after_mlx_is_refused() -> None:
-    done = run("import mlx.core\nfrom mlx_sidecar.models.blas import preload\npreload('fast')")
+    done = run("import mlx.core\nfrom mlx_sidecar.engine.execution.blas import preload\npreload('fast')")
     assert done.returncode == 1
     assert "BlasOrderError: mlx.core was imported before preload()" in done.stderr
 
@@ -76,7 +78,7 @@ def test_fast_after_mlx_is_refused() -> None:
 @linux_only
 @pytest.mark.parametrize(("first", "second"), [("fast", "exact"), ("exact", "fast")])
 def test_one_numerics_after_the_other_is_refused(first: str, second: str) -> None:
-    done = run(f"from mlx_sidecar.models.blas import preload\npreload('{first}')\npreload('{second}')")
+    done = run(f"from mlx_sidecar.engine.execution.blas import preload\npreload('{first}')\npreload('{second}')")
     assert done.returncode == 1
     assert f"BlasOrderError: numerics '{second}' was asked for after" in done.stderr
 
@@ -92,7 +94,7 @@ def test_exact_after_mlx_leaves_it_the_reference_blas_and_says_why() -> None:
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_without_openblas_the_reference_blas_stays_and_the_policy_says_why(numerics: str) -> None:
     code = (
-        "import mlx_sidecar.models.blas as blas\n"
+        "import mlx_sidecar.engine.execution.blas as blas\n"
         "blas.find_spec = lambda name, real=blas.find_spec: None if name == 'scipy_openblas32' else real(name)\n"
         f"policy = preload('{numerics}')\n"
         "import mlx.core as mx; assert (mx.ones((3, 4)) @ mx.ones((4, 5))).sum().item() == 60"
@@ -129,7 +131,7 @@ def test_a_library_that_is_no_openblas_is_an_error_and_binds_nothing() -> None:
 def test_mlx_really_calls_the_shim(numerics: str) -> None:
     # The dynamic linker itself says which library it bound each symbol to.
     code = (
-        f"from mlx_sidecar.models.blas import preload; preload('{numerics}')\n"
+        f"from mlx_sidecar.engine.execution.blas import preload; preload('{numerics}')\n"
         "import mlx.core as mx; mx.eval(mx.ones((8, 8)) @ mx.ones((8, 8)))"
     )
     done = run(code, LD_DEBUG="bindings")
@@ -142,7 +144,7 @@ def test_mlx_really_calls_the_shim(numerics: str) -> None:
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_preloading_imports_neither_mlx_nor_numpy(numerics: str) -> None:
     done = run(
-        f"from mlx_sidecar.models.blas import preload; preload('{numerics}')\n"
+        f"from mlx_sidecar.engine.execution.blas import preload; preload('{numerics}')\n"
         "import sys; assert not {'mlx.core', 'numpy', 'ctypes', 'importlib.metadata'} & set(sys.modules)"
     )
     assert done.returncode == 0, done.stderr

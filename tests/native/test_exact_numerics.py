@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is built on Linux only")
 
 BEGIN = """
-from mlx_sidecar.models.blas import preload
+from mlx_sidecar.engine.execution.blas import preload
 policy = preload("exact")
 assert policy.active and policy.bit_stable, policy
 import random

@@ -101,7 +101,7 @@ def _steps(model: Any, prompt: list[int]) -> list[Step]:
 
 
 def compute() -> Reference:
-    from mlx_sidecar.models.blas import preload
+    from mlx_sidecar.engine.execution.blas import preload
 
     preload("fast")
     reference: Reference = {}

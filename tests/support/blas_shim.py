@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_char_p, c_double, c_float, c_int, c_void_p
 
-from mlx_sidecar.models.blas import find_openblas
+from mlx_sidecar.engine.execution.blas import find_openblas
 from mlx_sidecar_native import shim_path
 
 ROW_MAJOR, COL_MAJOR = 101, 102

@@ -10,10 +10,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from mlx_sidecar.cache.disk.results import Fetched, Result, Written
-from mlx_sidecar.cache.disk.tier import DiskTier
-from mlx_sidecar.cache.extent import BLOCK, Extent
-from tests.support.extents import EVER, IDENTITY, OTHER, extent
+from mlx_sidecar.engine.cache.disk.events import Fetched, Result, Written
+from mlx_sidecar.engine.cache.disk.tier import DiskTier
+from mlx_sidecar.engine.cache.segment import BLOCK, Extent
+from tests.support.segments import EVER, IDENTITY, OTHER, extent
 
 Told = TypeVar("Told", bound=Result)
 

@@ -9,11 +9,11 @@ from array import array
 from itertools import count
 from pathlib import Path
 
-from mlx_sidecar.cache.disk.results import Result
-from mlx_sidecar.cache.disk.store import DiskStore
-from mlx_sidecar.cache.disk.tier import DiskTier
-from mlx_sidecar.cache.extent import BLOCK, Extent
-from tests.support.extents import IDENTITY, extent, prompt, same
+from mlx_sidecar.engine.cache.disk.events import Result
+from mlx_sidecar.engine.cache.disk.store import DiskStore
+from mlx_sidecar.engine.cache.disk.tier import DiskTier
+from mlx_sidecar.engine.cache.segment import BLOCK, Extent
+from tests.support.segments import IDENTITY, extent, prompt, same
 
 _BYTES_PER_NUMBER = 4
 

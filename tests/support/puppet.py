@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.link import supervisor as supervisor_module
+from mlx_sidecar.front.supervision import supervisor as supervisor_module
+from mlx_sidecar.front.supervision.engine_process import EngineProcess
+from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.link.codec import Decoder, encode
+from mlx_sidecar.link.heartbeat_page import Page
 from mlx_sidecar.link.messages import Dropped, Finished, Ready, ToEngine, ToFront, Tokens
-from mlx_sidecar.link.page import Page
-from mlx_sidecar.link.process import EngineProcess
-from mlx_sidecar.link.supervisor import Supervisor
 from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.notifications import EngineState
 from tests.support.link import feed

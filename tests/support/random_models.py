@@ -97,7 +97,7 @@ def write_model(directory: Path, kind: str, *, seed: int = 0, dtype: str = "floa
     from mlx.nn.layers.quantized import quantize
     from mlx.utils import tree_flatten, tree_map
 
-    from mlx_sidecar.engine import mlxlm
+    from mlx_sidecar.engine.execution import mlxlm
 
     config = dict(CONFIGS[kind])
     mx.random.seed(seed)  # what the modules' own initialisation draws from

@@ -7,7 +7,7 @@ from typing import Any, cast
 import mlx.core as mx
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.sampler import Sampler
+from mlx_sidecar.engine.execution.sampler import Sampler
 from mlx_sidecar.link.messages import Sampling
 
 VOCABULARY = 50

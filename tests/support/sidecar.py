@@ -127,8 +127,10 @@ class Sidecar:
     def engine_pid(self) -> int:
         """The engine there is; one that is being started again is waited for, after ``initialize``."""
         stats = self.call("stats")
-        restarts = stats["health"]["restarts"]
-        pid: int = stats["engine"].get("pid") or self.notification("engine/state", state="ready", restarts=restarts)["pid"]
+        restarts, engine = stats["health"]["restarts"], stats["engine"]
+        if "pid" not in engine:
+            engine = self.notification("engine/state", state="ready", restarts=restarts)
+        pid: int = engine["pid"]
         return pid
 
     def deltas(self, stream: str | int) -> list[Frame]:

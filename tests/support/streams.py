@@ -9,10 +9,10 @@ from typing import Any
 
 from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.output.stops import StopMatcher
+from mlx_sidecar.front.streams.registry import Streams
+from mlx_sidecar.front.streams.stream import Ending, Stream
+from mlx_sidecar.front.wire.mailbox import Mailbox
 from mlx_sidecar.link.messages import Cancel, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
-from mlx_sidecar.streams.registry import Streams
-from mlx_sidecar.streams.stream import Ending, Stream
-from mlx_sidecar.wire.mailbox import Mailbox
 from mlx_sidecar_protocol.errors import EngineLost
 
 FAKE = FakeText()

@@ -10,7 +10,7 @@ from mlx_sidecar.front.output.detokenizer import Detokenizer, Detokenizers
 from mlx_sidecar.front.output.window import Decoding, Window
 from mlx_sidecar.link.messages import Nearest
 from mlx_sidecar.link.token_table import TokenTable
-from mlx_sidecar.text.explain import Given, explain
+from mlx_sidecar.text.cache_miss import Given, explain
 from mlx_sidecar.text.templates import Rendered
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.generate import CacheExplanation

@@ -19,7 +19,7 @@ from mlx_sidecar.text.prompts import encode_prompt
 from mlx_sidecar.text.slow import SlowTokens
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
-from tests.text.conftest import KINDS, byte_level, write_model
+from tests.support.text_models import KINDS, byte_level, write_model
 
 CHATML = (
     "{% if tools %}<|im_start|>tools\n{{ tools | tojson }}<|im_end|>\n{% endif %}"

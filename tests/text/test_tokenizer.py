@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.regular import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
+from mlx_sidecar.checkpoint.file_checks import FILE_LIMIT_BYTES, TOKENIZER_LIMIT_BYTES
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.errors import InvalidParams, ModelLoadFailed, ModelUnsupported, UnsupportedParameter
 from tests.support.texts import detokenizer_of

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from mlx_sidecar_protocol.errors import RpcError
 
-from ..cache.caching import Caching
-from ..cache.ondisk import OnDisk
-from ..cache.store import Store
 from ..link.codec import encode
 from ..link.faults import fault_of
+from ..link.heartbeat_page import Page
 from ..link.messages import Ready, Refused
-from ..link.orphan import die_with
-from ..link.page import Page
-from ..models.budget import granted_bytes, machine_limit_bytes
+from ..link.parent_death import die_with
 from ..observe.stderr import log_to_stderr
 from ..observe.trace import Trace
+from .cache.disk_index import OnDisk
+from .cache.prefix_cache import Caching
+from .cache.store import Store
+from .core.memory_cost import granted_bytes, machine_limit_bytes
 from .inbox import Inbox
 from .loop import Engine
-from .scheduler import Limits
+from .scheduling.scheduler import Limits
 
 if TYPE_CHECKING:
-    from ..models.policy import Policy
-    from .fake import FakeBackend
-    from .mlx_backend import MlxBackend
+    from .execution.backend_policy import Policy
+    from .execution.mlx_backend import MlxBackend
+    from .fake.fake_engine import FakeBackend
 
 FAILED_STATUS = 1
 REFUSED_STATUS = 78  # EX_CONFIG: starting again would not help
@@ -106,18 +106,18 @@ Device = tuple["FakeBackend | MlxBackend", int, Caching | None]  # what it may u
 
 
 def _fake(wanted_bytes: int | None) -> Device:
-    from .fake import FakeBackend
+    from .fake.fake_engine import FakeBackend
 
     return FakeBackend(), wanted_bytes or machine_limit_bytes(), None
 
 
 def _mlx(options: argparse.Namespace, wanted_bytes: int | None, inbox: Inbox) -> Device:
     # The order matters: the BLAS is settled before anything imports mlx.
-    from ..models.policy import settle
+    from .execution.backend_policy import settle
 
     policy = settle(options.numerics)
-    from ..cache.disk.tier import DiskTier
-    from .mlx_backend import MlxBackend
+    from .cache.disk.tier import DiskTier
+    from .execution.mlx_backend import MlxBackend
 
     limit_bytes = policy.limit_bytes if wanted_bytes is None else _granted(wanted_bytes, policy)
     cached_bytes = limit_bytes // CACHE_SHARE if options.cache_limit_bytes is None else options.cache_limit_bytes

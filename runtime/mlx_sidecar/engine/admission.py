@@ -10,12 +10,12 @@ import logging
 
 from mlx_sidecar_protocol.errors import OutOfMemory
 
-from ..models.registry import Registry
-from .accounts import Accounts
-from .batch import StepFailed
-from .reuse import Reuse
-from .scheduler import Scheduler
-from .sequence import Sequence
+from .core.batch import StepFailed
+from .core.instrumentation import Accounts
+from .core.sequence import Sequence
+from .prefix.prefix_waits import Reuse
+from .resident_models import Registry
+from .scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import socket
 import threading
 from queue import Empty, SimpleQueue
 
-from ..cache.disk.results import Result
 from ..link.codec import Decoder, Unreadable
 from ..link.messages import Stop, ToEngine
+from .cache.disk.events import Result
 
 _LONGEST_WAIT_S = 3600.0  # a queue cannot wait for ever so many seconds; to look up now and then costs nothing
 

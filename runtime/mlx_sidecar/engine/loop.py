@@ -10,10 +10,9 @@ from typing import NoReturn
 
 from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
-from ..cache.caching import Caching
-from ..cache.disk.results import Result
 from ..link.codec import Unreadable
 from ..link.faults import fault_of
+from ..link.heartbeat_page import Page
 from ..link.messages import (
     Cancel,
     ClearCache,
@@ -35,21 +34,22 @@ from ..link.messages import (
     Unload,
     Unloaded,
 )
-from ..link.page import Page
-from ..models.registry import Backend, Registry
 from ..observe.trace import Trace
-from .accounts import Accounts
 from .admission import Admission
-from .batch import StepFailed, Work
-from .bounds import RESTED_S, Bounds
-from .figures import engine_figures
+from .cache.disk.events import Result
+from .cache.prefix_cache import Caching
+from .completion import Outcomes
+from .core.batch import StepFailed, Work
+from .core.instrumentation import Accounts
+from .core.sequence import sequence_of, tokens_left
+from .heartbeat import Notes
 from .inbox import Inbox
-from .notes import Notes
-from .outcomes import Outcomes
+from .prefix.prefix_waits import Reuse
 from .refusals import encoded, refusal
-from .reuse import Reuse
-from .scheduler import Limits, Scheduler
-from .sequence import sequence_of, tokens_left
+from .resident_models import Backend, Registry
+from .scheduling.scheduler import Limits, Scheduler
+from .stall_deadline import RESTED_S, Bounds
+from .stats import engine_figures
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from mlx_sidecar_protocol.errors import InternalError
 
 from ..link.codec import Decoder, Unreadable, encode
 from ..link.faults import fault_of
-from ..link.orphan import die_with
+from ..link.parent_death import die_with
 from ..link.text_messages import TextReady, TextRefused, ToText
 from ..observe.stderr import log_to_stderr
 from .limits import Limits

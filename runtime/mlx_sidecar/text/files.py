@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mlx_sidecar.file_numbers import TOKEN_LIMIT, context_length, context_lengths, is_count, token_ids
-from mlx_sidecar.regular import FILE_LIMIT_BYTES, is_file
+from mlx_sidecar.checkpoint.file_checks import FILE_LIMIT_BYTES, is_file
+from mlx_sidecar.checkpoint.file_numbers import TOKEN_LIMIT, context_length, context_lengths, is_count, token_ids
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 # A model has one chat template or a handful, of some kilobytes each.

@@ -110,7 +110,7 @@ class TextServer:
         )
 
     def _inspect(self, message: InspectWeights) -> Inspected:
-        from ..models.weights import inspect  # of what is there to load, and not of every text
+        from ..checkpoint.model_directory import inspect  # of what is there to load, and not of every text
 
         self._allow(READ_S)
         inspect(message.folder.name, message.folder.path, trust_remote_code=self._trust_remote_code)
@@ -134,7 +134,7 @@ class TextServer:
         return RenderedChat(message.op, packed(tokens), rendered.text if message.want_text else None, warnings)
 
     def _explain(self, message: ExplainMiss) -> Explained:
-        from .explain import Given, explain  # brings the contract's models, which nothing else here needs
+        from .cache_miss import Given, explain  # brings the contract's models, which nothing else here needs
 
         model, given = self._model(message), Given(**json.loads(message.given))
         told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)

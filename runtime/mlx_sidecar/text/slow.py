@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
+from mlx_sidecar.checkpoint.file_checks import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.tokens import Encoder, FastTokens
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported

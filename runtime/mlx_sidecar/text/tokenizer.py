@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_sidecar.checkpoint.file_checks import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.link.token_table import TokenTable
-from mlx_sidecar.regular import TOKENIZER_LIMIT_BYTES, is_file
 from mlx_sidecar.text.escape import escaped_chat
 from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar.text.prompts import encode_prompt
-from mlx_sidecar.text.special import complete
+from mlx_sidecar.text.special_tokens import complete
 from mlx_sidecar.text.templates import ChatTemplates, Rendered
 from mlx_sidecar.text.tokens import Encoder, FastTokens, read_tokenizer, token_table
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter

@@ -1,0 +1,48 @@
+"""Files that a host names: a whole conversation in one, to be taken elsewhere."""
+
+from __future__ import annotations
+
+import stat
+from array import array
+from pathlib import Path
+
+from ..segment import Extent
+from .events import Exported, Imported
+from .format import Reader, pack, write_file
+from .header import Damaged, Foreign
+
+# Where mlx has no memory for an array it raises RuntimeError, and for shapes beyond its numbers what it likes.
+UNREADABLE = (Damaged, Foreign, ArithmeticError, MemoryError, RuntimeError, ValueError)
+
+
+def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[int]) -> Exported:
+    """Let ``path`` be what was computed of ``tokens``; a file that is there is replaced, anything else is not."""
+    try:
+        _check_target(path)
+        packed = pack(identity, None, extent, tokens)
+        write_file(path, packed)
+    except OSError as error:
+        return Exported(key, path, 0, error.strerror or str(error))
+    except UNREADABLE as error:
+        return Exported(key, path, 0, str(error) or "there is no memory for it")
+    return Exported(key, path, packed.header.nbytes)
+
+
+def _check_target(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise Foreign("what is there is no regular file")
+
+
+def imported(key: int, path: Path, identity: str, limit_bytes: float) -> Imported:
+    """What ``path`` holds, if it was computed by ``identity`` from the first token on, and is small enough."""
+    try:
+        header, extent = Reader().read_whole(path, identity, limit_bytes)
+    except OSError as error:
+        return Imported(key, path, array("i"), None, because=error.strerror or str(error))
+    except UNREADABLE as error:
+        return Imported(key, path, array("i"), None, because=str(error) or "there is no memory for it")
+    return Imported(key, path, header.tokens, extent, header.nbytes)

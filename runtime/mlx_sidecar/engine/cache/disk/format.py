@@ -1,0 +1,205 @@
+"""One extent, one safetensors file: there as a whole or not at all, and believed only if it is what was written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from errno import EIO, ELOOP
+from pathlib import Path
+from typing import NamedTuple
+
+import mlx.core as mx
+import numpy as np
+import xxhash
+from typing_extensions import Buffer
+
+from ..segment import Extent, Span
+from .arrays import KINDS, content, from_content, kind_name
+from .header import Damaged, Described, Foreign, Header, Tensor, decoded, encoded, length
+
+TEMPORARY = ".tmp"
+# Most headers are read at once with this much.
+_FIRST_READ_BYTES = 32 << 10
+# A staging buffer that has been larger, for a file from elsewhere, is not kept.
+_KEPT_BYTES = 64 << 20
+
+
+# Writing.
+
+
+class Packed(NamedTuple):
+    """A file that is yet to be written: ``parts`` follow each other, the arrays' own memory among them."""
+
+    header: Header
+    parts: tuple[Buffer, ...]
+
+
+def pack(identity: str, parent: bytes | None, extent: Extent, tokens: array[int]) -> Packed:
+    """``tokens`` are those of ``extent``, whose arrays are evaluated; ``parent`` is the name of the block before it.
+
+    Raises Damaged if nobody could read such a file.
+    """
+    arrays = [*(span.data for span in extent.spans), *(mark for mark in extent.marks if mark is not None)]
+    placed = _placed(arrays)
+    contents = [content(arrays[number]) for number in placed]
+    digest = xxhash.xxh3_128()
+    for part in contents:
+        digest.update(part)
+    spans = tuple(placed[number] for number in range(len(extent.spans)))
+    marks = iter(placed[number] for number in range(len(extent.spans), len(arrays)))
+    head = encoded(
+        Described(
+            identity,
+            parent,
+            extent.start,
+            tokens,
+            tuple(span.first for span in extent.spans),
+            spans,
+            tuple(None if mark is None else next(marks) for mark in extent.marks),
+            digest.hexdigest(),
+        )
+    )
+    nbytes = len(head) + sum(tensor.end - tensor.begin for tensor in placed.values())
+    length(head, nbytes)
+    return Packed(decoded(head, nbytes), (head, *contents))
+
+
+def _placed(arrays: Sequence[mx.array]) -> dict[int, Tensor]:
+    """Where each array goes, in that order: those with large elements first, so that all of them are aligned."""
+    placed: dict[int, Tensor] = {}
+    end = 0
+    kinds = [_kind(array) for array in arrays]
+    for number in sorted(range(len(arrays)), key=lambda number: -KINDS[kinds[number]].itemsize):
+        begin, end = end, end + arrays[number].nbytes
+        placed[number] = Tensor(kinds[number], tuple(arrays[number].shape), begin, end)
+    return placed
+
+
+def _kind(array: mx.array) -> str:
+    kind = kind_name(array)
+    if kind is None:
+        raise Damaged(f"it would hold elements of {array.dtype}")
+    return kind
+
+
+def write_file(path: Path, packed: Packed) -> None:
+    """Let ``path`` be ``packed``, for its owner only. Raises OSError; then ``path`` is what it was."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in packed.parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# Reading.
+
+
+def read_header(path: Path) -> Header:
+    """Reads no more than the header. Raises FileNotFoundError, Damaged, Foreign, and OSError."""
+    with _opened(path, follow=False) as descriptor:
+        return _read_header(descriptor)
+
+
+class Reader:
+    """Reads one file after the other into the same memory, which then has no fresh pages to be cleared for each."""
+
+    def __init__(self) -> None:
+        self._staging = np.empty(0, np.uint8)
+
+    def read(self, path: Path, limit_bytes: float) -> tuple[Header, Extent]:
+        """The whole file, if it has at most ``limit_bytes``. Symbolic links are refused.
+
+        Raises FileNotFoundError, Damaged, Foreign, and OSError.
+        """
+        with _opened(path, follow=False) as descriptor:
+            header = _read_header(descriptor)
+            _check_size(header, limit_bytes)
+            return header, self._extent(descriptor, header)
+
+    def read_whole(self, path: Path, identity: str, limit_bytes: float) -> tuple[Header, Extent]:
+        """A file that holds all from the first token on, computed by ``identity``; symbolic links are followed.
+
+        Raises like ``read``.
+        """
+        with _opened(path, follow=True) as descriptor:
+            header = _read_header(descriptor)
+            _check_size(header, limit_bytes)
+            if header.identity != identity:
+                raise Foreign("it was computed by other weights, or otherwise")
+            if header.start:
+                raise Foreign(f"it begins at token {header.start}")
+            return header, self._extent(descriptor, header)
+
+    def _extent(self, descriptor: int, header: Header) -> Extent:
+        if len(self._staging) < header.payload_bytes:
+            self._staging = np.empty(header.payload_bytes, np.uint8)
+        payload = self._staging[: header.payload_bytes]
+        _fill(descriptor, payload.data, header.payload_at)
+        if xxhash.xxh3_128_hexdigest(payload.data) != header.digest:
+            raise Damaged("its arrays are not what was written")
+
+        def made(tensor: Tensor) -> mx.array:
+            return from_content(tensor.kind, tensor.shape, payload[tensor.begin : tensor.end])
+
+        spans = tuple(Span(first, made(tensor)) for first, tensor in zip(header.firsts, header.spans, strict=True))
+        marks = tuple(None if tensor is None else made(tensor) for tensor in header.marks)
+        if len(self._staging) > _KEPT_BYTES:
+            self._staging = np.empty(0, np.uint8)
+        return Extent(header.start, header.stop, spans, marks)
+
+
+def _check_size(header: Header, limit_bytes: float) -> None:
+    if header.nbytes > limit_bytes:
+        raise Foreign(f"it has {header.nbytes} bytes, the limit is {limit_bytes:.0f}")
+
+
+@contextmanager
+def _opened(path: Path, *, follow: bool) -> Iterator[int]:
+    """A regular file. Who may not read it is told it is foreign; what the disk cannot give back is damaged."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)  # without waiting, should it be a pipe
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno == EIO:
+            raise Damaged("the disk cannot read it") from error
+        if error.errno == ELOOP or isinstance(error, PermissionError | IsADirectoryError):
+            raise Foreign(str(error.strerror)) from error
+        raise
+
+
+def _read_header(descriptor: int) -> Header:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise Foreign("it is no regular file")
+    start = os.pread(descriptor, _FIRST_READ_BYTES, 0)
+    end = length(start, status.st_size)
+    if end > len(start):
+        rest = bytearray(end - len(start))
+        _fill(descriptor, memoryview(rest), len(start))
+        start += rest
+    return decoded(start[:end], status.st_size)
+
+
+def _fill(descriptor: int, buffer: memoryview, offset: int) -> None:
+    """Read all of ``buffer`` from ``offset`` on; raises Damaged if the file ends before."""
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        if not count:
+            raise Damaged("it became shorter while it was read")
+        done += count

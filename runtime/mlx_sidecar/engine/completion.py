@@ -1,0 +1,91 @@
+"""What becomes of sequences, and what the front is told of it: tokens, ends, and losses."""
+
+from __future__ import annotations
+
+from array import array
+
+from mlx_sidecar_protocol.errors import OutOfMemory
+
+from ..link.faults import fault_of
+from ..link.messages import Dropped, Fault, Finished, FinishReason, ToFront, Tokens
+from .admission import Admission
+from .core.batch import Event, StepFailed
+from .core.instrumentation import Accounts
+from .core.sequence import Sequence
+from .resident_models import Registry
+from .scheduling.scheduler import Scheduler
+
+
+class Outcomes:
+    """Whoever leaves the scheduler's books leaves them here. Times are of the engine's clock, in seconds."""
+
+    def __init__(self, scheduler: Scheduler, models: Registry, admission: Admission, accounts: Accounts) -> None:
+        self._scheduler = scheduler
+        self._models = models
+        self._admission = admission
+        self._accounts = accounts
+
+    def tell(self, event: Event, now: float) -> list[ToFront]:
+        """What a step did to a sequence."""
+        sequence, tokens, reason, fault, logprobs = event
+        messages: list[ToFront] = []
+        if tokens:
+            messages.append(Tokens(sequence.id, tokens, logprobs))
+            self._accounts.generated(sequence, len(tokens), now)
+            if sequence.first_token_s is None:
+                sequence.first_token_s = now
+            sequence.last_token_s = now
+        if reason is not None:
+            messages.append(self.retire(sequence, reason, now, fault))
+        return messages
+
+    def retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
+        """The end of ``sequence``, wherever it is. What was computed of it is kept."""
+        resident = self._models.resident(sequence.model)
+        loaded = resident.loaded
+        loaded.batch.close(sequence, keep=reason != "error")
+        if sequence.warm and loaded.prefixes is not None and reason in ("length", "stop"):
+            sequence.pinned = loaded.prefixes.pin(array("i", sequence.tokens))
+        resident.last_used_s = now
+        self._scheduler.retire(sequence, now)
+        self._accounts.ended(sequence, reason, now)
+        started = sequence.started_s is not None
+        return Finished(
+            sequence.id,
+            reason,
+            started,
+            sequence.timing(now),
+            sequence.cached_tokens,
+            sequence.cached_disk,
+            loaded.uncacheable,
+            sequence.pinned,
+            sequence.nearest,
+            fault,
+            sequence.stopped_by if reason == "stop" else None,
+        )
+
+    def failed(self, model: str, failure: StepFailed, now: float) -> list[ToFront]:
+        """A step of ``model`` failed. For want of memory its sequences wait, and the front hears nothing of it, unless
+
+        one cannot run on this machine. Else those that held a cache are dropped: who was at fault is not known here.
+        """
+        if failure.for_memory:
+            ended = self._admission.allocation_failed(model, failure, now)
+            return [] if ended is None else [self._too_large(ended, failure.fault, now)]
+        lost = self._scheduler.holders_of(model)
+        self._models.resident(model).last_used_s = now
+        for sequence in lost:
+            self._scheduler.retire(sequence, now)
+        self._accounts.dropped(lost, now)
+        return [
+            Dropped([sequence.id for sequence in lost], [sequence.id for sequence in failure.running], failure.fault)
+        ]
+
+    def out_of_memory(self, sequence: Sequence, have_bytes: int, now: float) -> Finished:
+        """The end of one that nothing more can be done for."""
+        error = OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=max(0, have_bytes))
+        return self._too_large(sequence, fault_of(error), now)
+
+    def _too_large(self, sequence: Sequence, fault: Fault, now: float) -> Finished:
+        self._accounts.metrics.count("refused_for_memory")
+        return self.retire(sequence, "error", now, fault)

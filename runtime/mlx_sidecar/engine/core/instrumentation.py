@@ -1,0 +1,130 @@
+"""What the engine knows about itself: counters, histograms, the device's time, and the trace if one is written."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from ...link.messages import FinishReason
+from ...observe.metrics import Metrics
+from ...observe.trace import Trace
+from .batch import Work
+from .sequence import Sequence
+
+COUNTERS = (
+    "requests",
+    "refused",
+    "prompt_tokens",
+    "cached_tokens",
+    "prefill_tokens",
+    "completion_tokens",
+    "steps",
+    "preemptions",
+    "cancelled",
+    "deadlines",
+    "errors",
+    "loads",
+    "unloads",
+    "evictions",
+    # At the edge of memory, in the order of what is tried.
+    "kept_released",
+    "parked_for_memory",
+    "waits_for_memory",
+    "refused_for_memory",
+    "allocation_failures",
+    "dropped",
+)
+HISTOGRAMS = (
+    "queue_s",
+    "prefill_s",
+    "first_token_s",
+    "gap_s",
+    "decode_per_s",
+    "decode_step_s",
+    "prefill_step_s",
+    "load_step_s",
+    "permit_wait_s",
+    "batch_rows",
+)
+_COUNTED: dict[FinishReason, str] = {"cancelled": "cancelled", "deadline": "deadlines", "error": "errors"}
+
+
+class Accounts:
+    """Told of everything that happens in the loop; decides nothing. Times are of the engine's clock, in seconds."""
+
+    def __init__(self, trace: Trace | None) -> None:
+        self.metrics = Metrics(COUNTERS, HISTOGRAMS)
+        self.device_s = 0.0
+        self.last_operation_s: float | None = None
+        self.batch_rows = 0
+        self._trace = trace
+        self._due_since: dict[Hashable, float] = {}
+
+    def due(self, lanes: Iterable[Hashable], now: float) -> None:
+        """``lanes`` want the device. How long each waits for it is what ``operated`` will tell."""
+        self._due_since = {lane: self._due_since.get(lane, now) for lane in lanes}
+
+    def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work], *, whole: bool) -> None:
+        """``lane`` had the device, for ``work`` if it is a batch. Unless ``whole``, a step was only begun, or only
+        read: where steps overlap, its time is not that of a step."""
+        kind, model = lane
+        prefilled = sum(given.tokens for given in work if given.tokens > 1)
+        self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
+        self.device_s += ended - began
+        self.last_operation_s = ended
+        name = "load" if kind == "load" else "prefill" if prefilled else "decode"
+        if whole:
+            self.metrics.observe(f"{name}_step_s", ended - began)
+        if work:
+            self.batch_rows = len(work)
+            self.metrics.count("steps")
+            self.metrics.count("prefill_tokens", prefilled)
+            self.metrics.observe("batch_rows", len(work))
+        if self._trace is not None:
+            self._trace.operation(name, began, ended, model=model, rows=len(work), prefill_tokens=prefilled)
+
+    def opened(self, sequence: Sequence) -> None:
+        """``sequence`` has a cache, for the first time."""
+        self.metrics.count("prompt_tokens", len(sequence.tokens))
+        self.metrics.count("cached_tokens", sequence.cached_tokens)
+
+    def generated(self, sequence: Sequence, tokens: int, now: float) -> None:
+        """``sequence`` has ``tokens`` new ones; its times are still those before them."""
+        self.metrics.count("completion_tokens", tokens)
+        if sequence.last_token_s is not None:
+            self.metrics.observe("gap_s", now - sequence.last_token_s)
+            return
+        assert sequence.started_s is not None
+        self.metrics.observe("queue_s", sequence.started_s - sequence.arrived_s)
+        self.metrics.observe("prefill_s", now - sequence.started_s)
+        self.metrics.observe("first_token_s", now - sequence.arrived_s)
+
+    def ended(self, sequence: Sequence, reason: FinishReason, now: float) -> None:
+        if reason in _COUNTED:
+            self.metrics.count(_COUNTED[reason])
+        first, made = sequence.first_token_s, len(sequence.generated)
+        if first is not None and made > 1 and now > first:
+            self.metrics.observe("decode_per_s", (made - 1) / (now - first))
+        if self._trace is not None:
+            self._trace_life(self._trace, sequence, reason, now)
+
+    def dropped(self, sequences: list[Sequence], now: float) -> None:
+        """``sequences`` are gone with a step that failed."""
+        self.metrics.count("dropped", len(sequences))
+        if self._trace is not None:
+            for sequence in sequences:
+                self._trace_life(self._trace, sequence, "dropped", now)
+
+    def idle(self) -> None:
+        """There is time to write."""
+        if self._trace is not None:
+            self._trace.flush()
+
+    @staticmethod
+    def _trace_life(trace: Trace, sequence: Sequence, reason: str, now: float) -> None:
+        began = now if sequence.started_s is None else sequence.started_s
+        first = now if sequence.first_token_s is None else sequence.first_token_s
+        trace.phase(sequence.id, "queue", sequence.arrived_s, began, priority=sequence.priority)
+        if began < now:
+            trace.phase(sequence.id, "prefill", began, first, tokens=len(sequence.tokens))
+        if first < now:
+            trace.phase(sequence.id, "decode", first, now, tokens=len(sequence.generated), finish_reason=reason)

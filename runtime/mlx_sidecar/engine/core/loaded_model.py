@@ -1,0 +1,94 @@
+"""What the registry holds: models that are ready, loads in progress, and the backend that brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+from ...link.messages import Load, ModelCard
+from .batch import Batch
+from .memory_cost import SequenceCost
+
+if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
+    from ..cache.prefixes import Prefixes
+
+
+class LoadStep(NamedTuple):
+    """How far a load is. ``not_before_s``, on the engine's clock, is when its next step is due."""
+
+    stage: str
+    done_bytes: int
+    total_bytes: int
+    not_before_s: float = 0.0
+
+
+class LoadedModel(NamedTuple):
+    """What a backend makes of a directory. ``prefixes`` is what is cached of it; where there is none, ``uncacheable``
+    may say why there cannot be."""
+
+    card: ModelCard
+    batch: Batch
+    cost: SequenceCost
+    prefixes: Prefixes | None = None
+    uncacheable: str = ""
+
+
+class Backend(Protocol):
+    """Where weights live and how they get there."""
+
+    def prove(self) -> None:
+        """Compute something trivial on the device. Raises ``EngineLost`` if that cannot be done or comes out wrong."""
+
+    def estimate(self, load: Load) -> int:
+        """Bytes the model will hold once loaded. Raises what is wrong with the directory, before anything is read."""
+        ...
+
+    def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
+        """Load in bounded steps. Raises typed errors; a generator that is closed or fails leaves nothing behind."""
+        ...
+
+    def reclaim(self) -> None:
+        """Give the memory of models that were dropped back to the system."""
+
+    def gauges(self) -> dict[str, float]:
+        """Memory as the backend sees it."""
+        ...
+
+
+@dataclass
+class Resident:
+    """A model that is ready. ``last_used_s``, and ``stepped_s`` of its last step, are of the engine's clock."""
+
+    load: Load
+    loaded: LoadedModel
+    pinned: bool
+    ttl_s: float | None
+    last_used_s: float
+    stepped_s: float = -inf
+
+    @property
+    def expires_s(self) -> float:
+        return float("inf") if self.ttl_s is None else self.last_used_s + self.ttl_s
+
+    def card(self, now: float, streams: int) -> ModelCard:
+        return msgspec.structs.replace(
+            self.loaded.card, last_used_s=max(0.0, now - self.last_used_s), pinned=self.pinned, streams=streams
+        )
+
+
+@dataclass
+class Loading:
+    """A load in progress, or in the queue for it while ``steps`` is None. ``ops`` are all that wait for it."""
+
+    load: Load
+    ops: list[int]
+    pinned: bool
+    ttl_s: float | None
+    steps: Generator[LoadStep, None, LoadedModel] | None = None
+    estimated_bytes: int = 0  # what it is given room for when it begins
+    began_s: float = 0.0
+    due_s: float = 0.0

@@ -1,0 +1,194 @@
+"""The forward for every model that the flat one does not suit: mlx-lm's own caches, merged while rows decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ...link.messages import ForwardName
+from ..cache.prefixes import NOTHING, Hit
+from ..cache.segment import BLOCK, Extent
+from .cache_blocks import Shelving, leaves
+from .flat.head import Head
+from .forward import Part
+from .mlxlm import ArraysCache, make_prompt_cache
+
+
+@dataclass(slots=True)
+class _Row:
+    """``caches`` has one for each layer, none while the row is in the batch; the row holds ``length`` tokens.
+
+    ``taken`` are extents up to positions where a row can go on, from token ``start`` on; ``branches`` are to be such.
+    """
+
+    caches: list[Any]
+    length: int = 0
+    start: int = 0
+    branches: set[int] = field(default_factory=set)
+    taken: list[Extent] = field(default_factory=list)
+
+
+class MergedForward:
+    """``Forward`` for any model of mlx-lm.
+
+    A row has caches of its own and is passed by itself until it decodes beside others. Those that do are merged into
+    one batch and passed as one, and a row that pauses is taken out again. Without ``batchable`` rows are never merged.
+    """
+
+    def __init__(self, model: Any, *, batchable: bool) -> None:
+        """Changes the classes of the model's output projections until ``restore``."""
+        self._model = model
+        self._batchable = batchable
+        self.name: ForwardName = "merged" if batchable else "row_by_row"
+        self._head = Head(model)
+        self._shelving = Shelving(model)
+        self.needs = self._shelving.needs
+        self.uncacheable = self._shelving.because
+        self.captured = False
+        self.reset()
+
+    def reset(self) -> None:
+        self._rows: dict[int, _Row] = {}
+        self._batch: list[Any] = []  # merged caches, one for each layer
+        self._members: list[int | None] = []  # the rows of the batch in its order; None where one was closed
+        self._touched: list[Any] = []
+
+    def restore(self) -> None:
+        """Leave the model as it was; nothing runs afterwards."""
+        self._head.restore()
+
+    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
+        caches = make_prompt_cache(self._model)
+        if hit.length:
+            self._shelving.restore(caches, hit)
+        self._rows[row] = _Row(caches, hit.length, hit.length // BLOCK * BLOCK)
+
+    def branch(self, row: int, position: int) -> None:
+        self._rows[row].branches.add(position)
+
+    def close(self, row: int) -> None:
+        if row in self._members:
+            self._members[self._members.index(row)] = None
+        del self._rows[row]
+        if not self._rows:
+            self._regroup([])
+            self._touched = []
+
+    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
+        own = self._rows[row]
+        extents, own.taken = own.taken, []
+        start = extents[-1].stop // BLOCK * BLOCK if extents else start
+        if start < stop:
+            caches = self._extract(row) if row in self._members else own.caches
+            extents += self._shelving.take(caches, own.length, start, stop)
+        own.start = stop // BLOCK * BLOCK
+        mx.async_eval(_arrays_of(extents))
+        return extents
+
+    @property
+    def kept_bytes(self) -> int:
+        return 0
+
+    def release(self) -> None:
+        """Rows that were closed leave nothing."""
+
+    @property
+    def state(self) -> list[mx.array]:
+        return _arrays(self._touched)
+
+    def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
+        together = self._together(parts)
+        self._regroup([parts[i].row for i in together])
+        self._touched = []
+        starts = list(accumulate((part.tokens for part in parts), initial=0))
+        passed: list[tuple[int, mx.array]] = []  # parts and their logits [1, vocabulary]
+        for i, part in enumerate(parts):
+            if i not in together:
+                passed.append((i, self._pass_alone(part, tokens[None, starts[i] : starts[i + 1]])))
+        if together:
+            where = {parts[i].row: i for i in together}
+            order = [where[row] for row in self._members if row is not None]
+            logits = self._pass_batch(tokens[mx.array([starts[i] for i in order])])
+            passed += zip(order, mx.split(logits, len(order)), strict=True)
+        for part in parts:
+            self._rows[part.row].length += part.tokens
+        sampled = [logits for i, logits in sorted(passed, key=lambda each: each[0]) if parts[i].samples]
+        return mx.concatenate(sampled) if sampled else mx.zeros((0, passed[0][1].shape[-1]), passed[0][1].dtype)
+
+    def _together(self, parts: list[Part]) -> list[int]:
+        """Which of the parts are passed as one: no row joins before it holds something, for mlx-lm's empty caches do
+        not merge well, and a single one gains nothing by it."""
+        if not self._batchable:
+            return []
+        ready = [i for i, part in enumerate(parts) if part.tokens == 1 and self._rows[part.row].length]
+        return ready if len(ready) > 1 or any(parts[i].row in self._members for i in ready) else []
+
+    def _pass_alone(self, part: Part, tokens: mx.array) -> mx.array:
+        own = self._rows[part.row]
+        self._touched += own.caches
+        begin, end = own.length, own.length + part.tokens
+        stops = self._shelving.stops(begin, end, own.branches, ends=part.samples) if self.captured else []
+        for stop in stops:
+            self._pass(own, tokens[:, begin - own.length : stop - own.length])
+            taken = self._shelving.take(own.caches, stop, own.start, stop)
+            # Else the next pass could not write in place, and copied all keys and values for each of these.
+            mx.eval(_arrays_of(taken), _arrays(own.caches))
+            own.taken += taken
+            own.start = begin = stop
+        return self._pass(own, tokens[:, begin - own.length :])
+
+    def _pass(self, own: _Row, tokens: mx.array) -> mx.array:
+        """``tokens`` [1, tokens]; logits after the last of them, [1, vocabulary]."""
+        return self._head.run(lambda x: x[:, -1:], tokens, own.caches)[:, 0]
+
+    def _pass_batch(self, tokens: mx.array) -> mx.array:
+        self._touched += self._batch
+        logits: mx.array = self._model(tokens[:, None], cache=self._batch)[:, -1]
+        return logits
+
+    def _regroup(self, rows: list[int]) -> None:
+        """Make the batch hold exactly ``rows``."""
+        for row in self._members:
+            if row is not None and row not in rows:
+                self._rows[row].caches = self._extract(row)
+        stay = [i for i, row in enumerate(self._members) if row in rows]
+        if not stay:
+            self._batch = []
+        elif len(stay) < len(self._members):
+            for cache in self._batch:
+                cache.filter(stay)
+        self._members = [self._members[i] for i in stay]
+        if joining := [row for row in rows if row not in self._members]:
+            self._join(joining)
+
+    def _join(self, rows: list[int]) -> None:
+        layers = zip(*(self._rows[row].caches for row in rows), strict=True)
+        merged = [caches[0].merge(list(caches)) for caches in layers]
+        for cache, other in zip(self._batch, merged, strict=False):
+            cache.extend(other)
+        self._batch = self._batch or merged
+        self._members += rows
+        for row in rows:
+            self._rows[row].caches = []
+
+    def _extract(self, row: int) -> list[Any]:
+        caches: list[Any] = [cache.extract(self._members.index(row)) for cache in self._batch]
+        for cache in leaves(caches):
+            if isinstance(cache, ArraysCache):
+                # Else the row's state would hold on to that of the whole batch.
+                cache.cache = [array if array is None else mx.contiguous(array) for array in cache.cache]
+        return caches
+
+
+def _arrays_of(extents: list[Extent]) -> list[mx.array]:
+    spans = [span.data for extent in extents for span in extent.spans]
+    return spans + [mark for extent in extents for mark in extent.marks if mark is not None]
+
+
+def _arrays(caches: list[Any]) -> list[mx.array]:
+    found = cast("list[tuple[str, Any]]", tree_flatten([cache.state for cache in caches]))
+    return [leaf for _, leaf in found if isinstance(leaf, mx.array)]

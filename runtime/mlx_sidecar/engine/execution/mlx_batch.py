@@ -1,0 +1,289 @@
+"""The batch of a real model: a pass over the tokens that a step brings, and one sampling of all who are due one."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple, cast
+
+import mlx.core as mx
+
+from mlx_sidecar_protocol.errors import InternalError, NonFiniteLogits
+
+from ...link.faults import fault_of
+from ...link.messages import FinishReason, TokenLogprob
+from ..cache.prefixes import NOTHING, Prefixes
+from ..cache.segment import BLOCK
+from ..core.batch import Event, StepFailed, Work
+from ..core.memory_cost import out_of_memory
+from ..core.sequence import Sequence
+from .forward import Forward, Part
+from .sampler import Sampled, Sampler
+from .soundness import sound
+
+log = logging.getLogger(__name__)
+
+# Freed buffers that mlx keeps for reuse are of the sizes of caches that grow: now and then the old ones have to go.
+_STEPS_BETWEEN_CLEARINGS = 512
+
+
+class _Flight(NamedTuple):
+    """A step that the device has been given and that has not been read: who samples in it, in order, None for those
+
+    that were closed since; or, where nobody does, what to wait for.
+    """
+
+    sequences: list[Sequence | None]
+    sampled: Sampled | None
+    state: list[mx.array]
+
+
+class _Broken(NamedTuple):
+    """What opening or closing the row of ``sequence`` raised, or giving back what was kept: the next step fails with
+    it."""
+
+    error: Exception
+    sequence: Sequence | None
+
+
+class MlxBatch:
+    """Rows of one model. Where a step only decodes, the next one is started before it is read: its tokens go from one
+    to the next on the device, and the device does not wait for Python."""
+
+    def __init__(self, forward: Forward, vocabulary: int, limit_bytes: int, prefixes: Prefixes | None = None) -> None:
+        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it. Rows begin with what
+        ``prefixes`` has of them, and what is computed goes there."""
+        self._forward = forward
+        self._prefixes = prefixes
+        forward.captured = prefixes is not None
+        self._vocabulary = vocabulary
+        self._sampler = Sampler(vocabulary)
+        self._limit_bytes = limit_bytes
+        self._sequences: dict[int, Sequence] = {}
+        self._flight: _Flight | None = None
+        self._broken: _Broken | None = None
+        self._steps = 0
+
+    @property
+    def in_flight(self) -> bool:
+        return self._flight is not None
+
+    @property
+    def kept_bytes(self) -> int:
+        return self._forward.kept_bytes
+
+    def release(self) -> None:
+        try:
+            self._forward.release()
+        except Exception as error:  # noqa: BLE001 - the next step fails with it
+            self._broken = self._broken or _Broken(error, None)
+            if not self._sequences:
+                self._reset_broken()
+
+    def open(self, sequence: Sequence) -> None:
+        self._sequences[sequence.id] = sequence
+        try:
+            self._open(sequence)
+        except Exception as error:  # noqa: BLE001 - the next step fails with it
+            self._broken = self._broken or _Broken(error, sequence)
+
+    def _open(self, sequence: Sequence) -> None:
+        history = sequence.history()
+        hit = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
+        self._forward.open(sequence.id, len(history), hit)
+        if self._prefixes is not None:
+            self._forward.branch(sequence.id, self._prefixes.branch(history))
+        sequence.known = hit.length
+        sequence.captured = hit.length // BLOCK * BLOCK
+        if sequence.started_s is None:
+            sequence.cached_tokens, sequence.cached_disk = hit.length, hit.disk
+        prompt = len(sequence.tokens) - sequence.emitted
+        answer = sequence.tokens[prompt:] + sequence.generated
+        self._sampler.open(sequence.id, sequence.sampling, sequence.tokens[:prompt], answer)
+
+    def close(self, sequence: Sequence, *, keep: bool) -> None:
+        if self._sequences.pop(sequence.id, None) is None:
+            return  # a step that failed took it
+        if self._flight is not None:
+            flying = self._flight.sequences
+            flying[:] = [None if other is sequence else other for other in flying]
+        try:
+            if self._broken is None:
+                self._close(sequence, keep=keep)
+        except Exception as error:  # noqa: BLE001 - the next step fails with it
+            self._broken = _Broken(error, sequence)
+        sequence.known = sequence.in_flight = 0
+        if not self._sequences:
+            self._flight = None
+            self._reset_broken()
+
+    def _reset_broken(self) -> None:
+        """Start anew if anything is broken: nobody is there who would ask for the step that fails."""
+        if self._broken is not None:
+            log.error("the batch is broken", exc_info=self._broken.error)
+            self._reset()
+
+    def _close(self, sequence: Sequence, *, keep: bool) -> None:
+        if keep:
+            self._capture(sequence, min(sequence.known, len(sequence.history())))
+        self._forward.close(sequence.id)
+        self._sampler.close(sequence.id)
+
+    def _capture(self, sequence: Sequence, stop: int) -> None:
+        """Put the first ``stop`` tokens of a row into the prefix cache, as far as they are not there."""
+        prefixes, start = self._prefixes, sequence.captured
+        if prefixes is None or stop <= start:
+            return
+        history = sequence.history()
+        if not prefixes.needs.marks:  # where somebody else has computed the same, nothing need be copied
+            start = max(start, prefixes.lacks(history, stop))
+        if start < stop:
+            extents = self._forward.capture(sequence.id, start, stop)
+            # A token that was chosen proves the state before it. Of a prompt there is no token yet, and its step is
+            # waited for anyway.
+            if sequence.generated or all(map(sound, extents)):
+                prefixes.put(history, extents)
+        sequence.captured = stop // BLOCK * BLOCK
+
+    def _capture_blocks(self, work: list[Work]) -> None:
+        """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
+        if self._prefixes is None:
+            return
+        for sequence, tokens in work:
+            if tokens > 1 or self._prefixes.needs.fades:
+                self._capture(sequence, min(sequence.known, len(sequence.history())) // BLOCK * BLOCK)
+
+    def share(self, sequence: Sequence, tokens: int) -> None:
+        if sequence.id in self._sequences and self._broken is None:
+            self._forward.branch(sequence.id, tokens)
+
+    def due_s(self, now: float) -> float:
+        runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
+        return now if runnable or self._flight or self._broken else float("inf")
+
+    def step(self, work: list[Work], now: float) -> list[Event]:
+        try:
+            return self._step(work)
+        except Exception as error:  # noqa: BLE001 - logged and told
+            failed = self._failed(error, work)
+        # Out here nothing holds on to the frames of the failure any more, nor to the arrays in them.
+        self._reset()
+        raise failed
+
+    def _step(self, work: list[Work]) -> list[Event]:
+        if self._broken is not None:
+            raise self._broken.error
+        before, self._flight = self._flight, None
+        if not work:
+            return self._read(before)
+        # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
+        overlaps = all(given.tokens == 1 for given in work)
+        assert overlaps or before is None
+        self._flight = self._launch(work, before)
+        self._capture_blocks(work)
+        return self._read(before) if overlaps else self._read_flight()
+
+    def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
+        """Give the device a step; its tokens may be those that ``before`` is about to sample."""
+        samplers = [given.sequence for given in work if given.samples]
+        parts = [Part(given.sequence.id, given.tokens, given.samples) for given in work]
+        logits = self._forward.run(parts, _inputs(work, before))
+        sampled = None
+        if samplers:
+            ids, positions = [s.id for s in samplers], [s.total for s in samplers]
+            sampled = self._sampler.sample(ids, positions, logits)
+        state = self._forward.state
+        mx.async_eval(*(sampled.arrays if sampled else []), *state)
+        for given in work:
+            given.sequence.known += given.tokens
+        for sequence in samplers:
+            sequence.in_flight += 1
+        self._clear_now_and_then()
+        # Arrays that somebody holds are copied when the next step writes to them.
+        return _Flight([*samplers], sampled, [] if sampled else state)
+
+    def _read_flight(self) -> list[Event]:
+        flight, self._flight = self._flight, None
+        return self._read(flight)
+
+    def _read(self, flight: _Flight | None) -> list[Event]:
+        """Wait for a step and tell what it sampled."""
+        if flight is None:
+            return []
+        if flight.sampled is None:
+            mx.eval(*flight.state)
+            return []
+        tokens = cast("list[int]", flight.sampled.tokens.tolist())
+        unsound = flight.sampled.unsound()
+        logprobs = flight.sampled.read()
+        return [
+            self._event(sequence, token, logprobs.get(row)) if row not in unsound else self._failure(sequence)
+            for row, (sequence, token) in enumerate(zip(flight.sequences, tokens, strict=True))
+            if sequence is not None
+        ]
+
+    def _failure(self, sequence: Sequence) -> Event:
+        """The model has nothing to say after what ``sequence`` holds: that ends it, and nobody else."""
+        sequence.in_flight -= 1
+        error = NonFiniteLogits(sequence.model, len(sequence.tokens) + len(sequence.generated))
+        log.warning("sequence %d ends: %s", sequence.id, error)
+        return Event(sequence, [], "error", fault_of(error))
+
+    def _event(self, sequence: Sequence, token: int, logprob: TokenLogprob | None) -> Event:
+        sequence.in_flight -= 1
+        if token in sequence.stop_tokens:  # it ends the sequence and is not part of it
+            sequence.stopped_by = token
+            return Event(sequence, [], "stop")
+        sequence.generated.append(token)
+        reason: FinishReason | None = "length" if len(sequence.generated) >= sequence.limit else None
+        return Event(sequence, [token], reason, logprobs=None if logprob is None else [logprob])
+
+    def _failed(self, error: Exception, work: list[Work]) -> StepFailed:
+        """What to tell of ``error``: an allocation that failed says how many bytes it wanted, the rest is our fault."""
+        running = [given.sequence for given in work]
+        running += [other for other in self._sequences.values() if other.in_flight and other not in running]
+        if self._broken is not None:
+            opened = self._broken.sequence
+            running = [opened] if opened is not None and opened.id in self._sequences else []
+        typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory()))
+        if typed is None:
+            log.error("a step failed, and %d sequences with it", len(self._sequences), exc_info=error)
+        else:
+            log.warning("a step failed for want of memory, and %d sequences wait: %s", len(self._sequences), error)
+        return StepFailed(fault_of(typed or InternalError()), running, self._forward.kept_bytes)
+
+    def _reset(self) -> None:
+        """Forget everything: how far the caches got is not known."""
+        for sequence in self._sequences.values():
+            sequence.known = sequence.in_flight = 0
+        self._sequences.clear()
+        self._broken = self._flight = None
+        self._forward.reset()
+        self._sampler = Sampler(self._vocabulary)
+        mx.clear_cache()
+
+    def _clear_now_and_then(self) -> None:
+        self._steps += 1
+        if self._steps % _STEPS_BETWEEN_CLEARINGS == 0:
+            mx.clear_cache()
+
+
+def _inputs(work: list[Work], before: _Flight | None) -> mx.array:
+    """The tokens of a step, [all of them]; those that ``before`` samples are taken from there, unread."""
+    if before is None or before.sampled is None:
+        return mx.array([token for given in work for token in given.sequence.upcoming(given.tokens)])
+    sampled = before.sampled.tokens
+    flying = {sequence.id: row for row, sequence in enumerate(before.sequences) if sequence is not None}
+    rows = [flying.get(given.sequence.id) if given.sequence.in_flight else None for given in work]
+    if rows == list(range(len(before.sequences))):
+        return sampled
+    known: list[int] = []
+    into: list[int] = []
+    for given, row in zip(work, rows, strict=True):
+        known += given.sequence.upcoming(given.tokens)
+        if row is not None:
+            into.append(len(known))
+            known.append(0)
+    inputs = mx.array(known)
+    if into:
+        inputs[mx.array(into)] = sampled[mx.array([row for row in rows if row is not None])].astype(inputs.dtype)
+    return inputs

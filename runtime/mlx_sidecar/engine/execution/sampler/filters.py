@@ -1,0 +1,112 @@
+"""Which tokens top-k, top-p and min-p drop, for rows that go the same way.
+
+Rows come shifted so that their likeliest token is at 0. A token's weight is its probability in whole multiples of
+2^-30 of the likeliest's. So sums of weights are exact: neither the order of summation nor the batch nor the device
+decides where a nucleus ends. Top-p keeps the shortest head whose weight reaches ``top_p`` of the total, in float32
+(at least the likeliest token). Tokens that are equal to the last one kept (for top-p: in weight) are kept too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from ....link.messages import Sampling
+
+_UNIT = float(2**30)
+# Under this many, top-k rows share one partition.
+_LEAST_HEAD = 64
+# On a CPU a partition is cheap and a sort is not: the nucleus of 151,936 tokens is found by halving in 2 ms, by a sort
+# in 12 to 24, by bisection in 20. What is no longer than this is sorted: 256 to 1024 are as good as each other.
+# Elsewhere a partition is a sort.
+_SORTED_AT_ONCE = 512
+
+
+class Way(NamedTuple):
+    """Rows with an equal way are filtered together. None of it depends on other rows."""
+
+    head: int = 0  # how many of the likeliest tokens to look at for top-k; 0 without
+    nucleus: bool = False  # top-p over the whole vocabulary
+    floor: bool = False  # min-p alone
+
+
+def way(sampling: Sampling, vocabulary: int) -> Way:
+    if 0 < sampling.top_k < vocabulary:
+        head = max(_LEAST_HEAD, 1 << (sampling.top_k - 1).bit_length())
+        return Way(head=min(head, vocabulary))
+    if sampling.top_p < 1:
+        return Way(nucleus=True)
+    return Way(floor=sampling.min_p > 0)
+
+
+class Filter:
+    """The parameters of rows that go one way, as columns [rows, 1]."""
+
+    def __init__(self, way: Way, rows: list[Sampling]) -> None:
+        self._way = way
+        self._floor = column([math.log(row.min_p) if row.min_p > 0 else -math.inf for row in rows])
+        self._top_p = column([row.top_p for row in rows])
+        self._first = mx.array([[way.head - row.top_k] for row in rows])  # of the top-k tokens among the head's
+        self._any_top_p = any(row.top_p < 1 for row in rows)
+        self._sorted_at_once = _SORTED_AT_ONCE if mx.default_device() == mx.Device(mx.cpu) else 2**62
+
+    def dropped(self, shifted: mx.array) -> mx.array | None:
+        """[rows, vocabulary] float32 to bool of that shape; None if nothing is dropped."""
+        if self._way.head:
+            return shifted < mx.maximum(self._floor, self._head_floor(shifted))
+        if self._way.nucleus:
+            weights = _weights(shifted)
+            last = self._last_weight(weights, _share(weights, self._top_p))
+            return (weights < last) | (shifted < self._floor)
+        return shifted < self._floor if self._way.floor else None
+
+    def _head_floor(self, shifted: mx.array) -> mx.array:
+        """The least that top-k leaves, and then top-p of it: [rows, 1]."""
+        size, head = shifted.shape[-1], self._way.head
+        ranked = mx.sort(mx.partition(shifted, size - head, axis=-1)[:, size - head :], axis=-1)
+        by_rank = mx.take_along_axis(ranked, self._first, axis=-1)
+        if not self._any_top_p:
+            return by_rank
+        weights = mx.where(mx.arange(head) >= self._first, _weights(ranked), 0)
+        last = _last_of_sorted(weights, _share(weights, self._top_p))
+        by_mass = mx.take_along_axis(ranked, mx.sum(weights < last, axis=-1, keepdims=True), axis=-1)
+        return mx.where(self._top_p < 1, by_mass, by_rank)
+
+    def _last_weight(self, weights: mx.array, share: mx.array) -> mx.array:
+        """The weight of the last token of the shortest head that holds ``share``: [rows, 1].
+
+        Halves what it looks at until it can be sorted: the head ends in the upper half if that holds the share, else
+        in the lower one, of which the rest of the share is then wanted. With an odd count the middle is in both, which
+        does no harm: in the upper half it is beyond the end of the head, in the lower it comes first.
+        """
+        while (count := weights.shape[-1]) > self._sorted_at_once:
+            half, rest = count // 2, count - count // 2
+            weights = mx.partition(weights, rest, axis=-1)
+            above = mx.sum(weights[:, rest:].astype(mx.int64), axis=-1, keepdims=True)
+            upper = above >= share
+            weights = mx.where(upper, weights[:, half:], weights[:, :rest])
+            share = share - mx.where(upper, 0, above)
+        return _last_of_sorted(mx.sort(weights, axis=-1), share)
+
+
+def column(values: list[float]) -> mx.array:
+    """[len(values), 1], float32."""
+    return mx.array([[value] for value in values], dtype=mx.float32)
+
+
+def _weights(shifted: mx.array) -> mx.array:
+    return (mx.exp(shifted) * _UNIT).astype(mx.int32)
+
+
+def _share(weights: mx.array, top_p: mx.array) -> mx.array:
+    """How much weight a nucleus has to hold: at least 1, so that it is never empty: [rows, 1], int64."""
+    total = mx.sum(weights.astype(mx.int64), axis=-1, keepdims=True)
+    return mx.clip((total.astype(mx.float32) * top_p).astype(mx.int64), 1, total)
+
+
+def _last_of_sorted(weights: mx.array, share: mx.array) -> mx.array:
+    """Of ascending weights [rows, n], the largest whose sum with all after it reaches ``share``: [rows, 1]."""
+    heads = mx.cumsum(weights.astype(mx.int64), axis=-1, reverse=True)
+    return mx.take_along_axis(weights, mx.sum(heads >= share, axis=-1, keepdims=True) - 1, axis=-1)

@@ -1,0 +1,157 @@
+"""The sampler of a batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from ....link.messages import Sampling
+from .filters import Filter, Way, column, way
+from .limits import within_float32
+from .logits_processors import Changes, Penalties, penalizes
+from .logprobs import Asked, Sampled
+from .noise import gumbel_over, key, stream
+
+# Dropped tokens lose by this much: more than noise can make up for.
+_OUT = 1e30
+
+
+class _Row(NamedTuple):
+    sampling: Sampling
+    stream: int  # of noise
+    way: Way | None  # None: greedy
+
+    @property
+    def penalized(self) -> bool:
+        return penalizes(self.sampling)
+
+    @property
+    def changed(self) -> bool:
+        return self.penalized or bool(self.sampling.logit_bias)
+
+
+class Sampler:
+    """Samples for rows numbered by the caller. Nothing is evaluated here.
+
+    Rows of a step are taken together by what they need, so that none pays for what only another asked for. What
+    depends on the parameters alone is kept from step to step, as long as the rows stay the same.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+        self._rows: dict[int, _Row] = {}
+        self._penalties = Penalties(vocabulary)
+        self._gumbel = gumbel_over(vocabulary)
+        self._plan: _Plan | None = None
+
+    def open(self, row: int, sampling: Sampling, prompt: list[int], answer: list[int]) -> None:
+        """Begin ``row``. ``answer``: its tokens generated so far, before a restart or a preemption; ``prompt``: those
+        before. All tokens here and in ``sampling`` are within the vocabulary."""
+        self._plan = None
+        sampling = within_float32(sampling)
+        filtering = way(sampling, self._vocabulary) if sampling.temperature > 0 else None
+        self._rows[row] = _Row(sampling, stream(sampling.seed), filtering)
+        if penalizes(sampling):
+            self._penalties.open(row, sampling, prompt, answer)
+
+    def close(self, row: int) -> None:
+        self._plan = None
+        del self._rows[row]
+        self._penalties.close(row)
+
+    def sample(self, rows: list[int], positions: list[int], logits: mx.array) -> Sampled:
+        """The next token of each of ``rows``, one or more, all distinct; other rows keep their state.
+
+        ``logits`` [rows, vocabulary], of any floating type; ``positions``: of the tokens to sample, counted from the
+        start of the prompt. May be called again before its result was evaluated.
+        """
+        if self._plan is None or self._plan.rows != rows:
+            self._plan = _Plan(list(rows), self._rows, self._penalties, self._vocabulary)
+        plan = self._plan
+        sampled = [group.sample(logits, self._noise(group, positions)) for group in plan.groups]
+        tokens, peaks = (_together([each[part] for each in sampled]) for part in (0, 1))
+        if plan.order is not None:
+            tokens, peaks = tokens[plan.order], peaks[plan.order]
+        plan.note(tokens)
+        return Sampled(tokens, peaks, plan.asked.rows, plan.asked.of(logits, tokens), plan.asked.alternatives)
+
+    def _noise(self, group: _Group, positions: list[int]) -> mx.array | None:
+        if not group.streams:
+            return None
+        keys = [key(stream, positions[index]) for stream, index in zip(group.streams, group.indices, strict=True)]
+        return self._gumbel(mx.array(keys, dtype=mx.uint32))
+
+
+class _Plan:
+    """How to sample these rows in this order."""
+
+    def __init__(self, rows: list[int], known: dict[int, _Row], penalties: Penalties, vocabulary: int) -> None:
+        self.rows = rows
+        members = [known[row] for row in rows]
+        ways: dict[Way | None, list[int]] = {}
+        for index, member in enumerate(members):
+            ways.setdefault(member.way, []).append(index)
+        self.groups = [_Group(way, indices, rows, members, penalties) for way, indices in ways.items()]
+        self.asked = Asked([member.sampling.logprobs for member in members], vocabulary)
+        order = [index for group in self.groups for index in group.indices]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        self.order = None if back == order == sorted(order) else mx.array(back)
+        self._penalties = penalties
+        penalized = [index for index, member in enumerate(members) if member.penalized]
+        self._penalized = mx.array(penalized, dtype=mx.int32)
+        self._slots = penalties.slots([rows[index] for index in penalized])
+        self._repetition = mx.array([members[index].sampling.repetition_penalty for index in penalized])
+
+    def note(self, tokens: mx.array) -> None:
+        if self._penalized.size:
+            self._penalties.note(self._slots, self._repetition, tokens[self._penalized])
+
+
+class _Group:
+    """Rows of a step that go the same way: those with penalties, then those with a bias, then those with neither."""
+
+    def __init__(
+        self, way: Way | None, indices: list[int], rows: list[int], members: list[_Row], penalties: Penalties
+    ) -> None:
+        self.indices = sorted(indices, key=lambda index: (not members[index].penalized, not members[index].changed))
+        group = [members[index] for index in self.indices]
+        samplings = [member.sampling for member in group]
+        self.streams = [] if way is None else [member.stream for member in group]
+        self._all = self.indices == list(range(len(members)))
+        self._gather = mx.array(self.indices)
+        self._changed = sum(member.changed for member in group)
+        penalized = [rows[index] for index in self.indices if members[index].penalized]
+        self._changes = Changes(penalties, penalized, samplings[: self._changed])
+        self._filter = Filter(way or Way(), samplings)
+        self._temperatures = column([sampling.temperature or 1.0 for sampling in samplings])
+        self._argmax_finds_nan = mx.default_device().type == mx.DeviceType.cpu
+
+    def sample(self, logits: mx.array, noise: mx.array | None) -> tuple[mx.array, mx.array]:
+        """``logits`` of the whole step to tokens [group], int32, and the largest logit of each, float32: NaN where any
+        is. Without ``noise``: greedy."""
+        mine = self._change((logits if self._all else logits[self._gather]).astype(mx.float32))
+        if noise is not None:
+            peaks = mx.max(mine, axis=-1, keepdims=True)
+            return mx.argmax(self._disturb(mine - peaks, noise), axis=-1).astype(mx.int32), peaks[:, 0]
+        tokens = mx.argmax(mine, axis=-1, keepdims=True)
+        # A second pass over the vocabulary is for nothing where the first one stops at a NaN.
+        peaks = mx.take_along_axis(mine, tokens, axis=-1) if self._argmax_finds_nan else mx.max(mine, -1, keepdims=True)
+        return tokens[:, 0].astype(mx.int32), peaks[:, 0]
+
+    def _change(self, logits: mx.array) -> mx.array:
+        if self._changed == len(logits):
+            return self._changes.apply(logits)
+        if not self._changed:
+            return logits
+        return mx.concatenate([self._changes.apply(logits[: self._changed]), logits[self._changed :]])
+
+    def _disturb(self, shifted: mx.array, noise: mx.array) -> mx.array:
+        # Shifted, the likeliest token is at 0 at any temperature, and nothing overflows.
+        scores = shifted / self._temperatures + noise
+        dropped = self._filter.dropped(shifted)
+        return scores if dropped is None else scores - dropped * _OUT
+
+
+def _together(arrays: list[mx.array]) -> mx.array:
+    return arrays[0] if len(arrays) == 1 else mx.concatenate(arrays)

@@ -1,0 +1,62 @@
+"""What the loop writes on the page that the front reads: before each operation, what that may take down with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..link.heartbeat_page import Page
+
+
+class Notes:
+    """Keeps the page. A step in flight outlasts its operation, and several models may each have one: beside what an
+
+    operation works on, the page names the sequences of all of these. ``in_flight`` tells of a model if it has one.
+    """
+
+    def __init__(self, page: Page, in_flight: Callable[[str], bool]) -> None:
+        self._page = page
+        self._in_flight = in_flight
+        self._flying: dict[str, tuple[list[int], float]] = {}  # by model: sequences and bound of its newest step
+        self._taken = 0
+
+    def begin_step(self, model: str, ids: list[int], bound_s: float) -> None:
+        """A step of ``ids``; none, where the one in flight is only read."""
+        flown, flown_s = self._flying.get(model, ([], bound_s))
+        if not ids:
+            ids, bound_s = flown, flown_s
+        self._flying[model] = ids, bound_s
+        named = self._ids()
+        if flown != ids:
+            named = named + [id_ for id_ in flown if id_ not in ids]
+        self._page.begin("step", named, max(bound_s, flown_s))  # it may wait for the one before
+
+    def begin_load(self, ops: list[int], bound_s: float) -> None:
+        self._page.begin("load", ops, bound_s)
+
+    def begin_message(self, seq: int, bound_s: float) -> None:
+        self._page.begin("message", [seq, *self._ids()], bound_s)
+
+    def end(self, now: float) -> None:
+        """The operation is over, at ``now``. What is in flight still is noted as it was."""
+        self._land()
+        self._page.end(now, self._ids())
+
+    def note(self, *, taken: int = 0, models: int) -> None:
+        """``taken`` more messages have been dealt with; ``models`` are resident."""
+        if self._flying:
+            self._land()
+            if not self._flying:  # its sequences have ended
+                self._page.landed()
+        self._taken += taken
+        self._page.note(taken=self._taken, models=models)
+
+    def _land(self) -> None:
+        """Forget the steps that are no longer in flight."""
+        for model in [model for model in self._flying if not self._in_flight(model)]:
+            del self._flying[model]
+
+    def _ids(self) -> list[int]:
+        flights = self._flying.values()
+        if len(flights) == 1:  # nearly always, and before every step
+            return next(iter(flights))[0]
+        return [id_ for ids, _ in flights for id_ in ids]

@@ -1,0 +1,171 @@
+"""What hosts ask of the prefix cache itself: figures, forgetting, and conversations in files."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlx_sidecar_protocol.errors import (
+    InternalError,
+    InvalidParams,
+    ModelNotLoaded,
+    OutOfMemory,
+    RpcError,
+    UnsupportedParameter,
+)
+
+from ...link.faults import fault_of
+from ...link.messages import (
+    CacheCleared,
+    CacheMoved,
+    ClearCache,
+    ExportCache,
+    ImportCache,
+    QueryCache,
+    Refused,
+    ToFront,
+)
+from ..cache.disk.events import Cleared, Exported, Imported
+from ..cache.prefix_cache import Caching
+from ..cache.prefix_match import LEAST_TOKENS
+from ..cache.prefixes import Prefixes
+from ..core.memory_cost import out_of_memory
+from ..resident_models import Registry
+from ..stats import cache_figures
+
+Asked = QueryCache | ClearCache | ExportCache | ImportCache
+
+
+class Desk:
+    """Answers at once, or when the disk tier has done its part: its key there is the request's ``op``, negative."""
+
+    def __init__(self, models: Registry, caching: Caching | None) -> None:
+        self._models = models
+        self._caching = caching
+        self._answers: dict[int, Callable[[Any], ToFront]] = {}  # what follows from what the tier says
+        self._exports: dict[int, ExportCache] = {}  # those for which something is read first
+        self._unscanned: list[ExportCache] = []  # those that wait until it is known what the disk has
+
+    def ask(self, message: Asked) -> list[ToFront]:
+        """Raises ``ModelNotLoaded``, ``UnsupportedParameter`` for a model of which nothing can be cached, and
+        ``InvalidParams`` for a conversation of which nothing is."""
+        match message:
+            case QueryCache():
+                return [cache_figures(message.op, self._models, self._caching)]
+            case ClearCache():
+                return self._clear(message)
+            case ExportCache():
+                self._export(message)
+            case ImportCache():
+                self._import(message)
+        return []
+
+    def serve(self) -> list[ToFront]:
+        """Go on with exports that had to wait until it was known what the disk has."""
+        waiting, self._unscanned = self._unscanned, []
+        refused: list[ToFront] = []
+        for message in waiting:
+            try:
+                self._export(message)
+            except RpcError as error:
+                refused.append(Refused(message.op, fault_of(error)))
+        return refused
+
+    def knows(self, key: int) -> bool:
+        """Whether it was this desk that had something read."""
+        return key in self._exports
+
+    def fetched(self, key: int) -> list[ToFront]:
+        """What an export had to read is there."""
+        message = self._exports.pop(key)
+        try:
+            self._write(message)
+        except RpcError as error:
+            return [Refused(message.op, fault_of(error))]
+        return []
+
+    def told(self, result: Cleared | Exported | Imported) -> list[ToFront]:
+        """The disk tier has done what it was asked."""
+        return [self._answers.pop(result.key)(result)]
+
+    def _of(self, model: str) -> tuple[Caching, Prefixes]:
+        loaded = self._models.resident(model).loaded
+        if self._caching is None or loaded.prefixes is None:
+            raise UnsupportedParameter("model", loaded.uncacheable)
+        return self._caching, loaded.prefixes
+
+    def _clear(self, message: ClearCache) -> list[ToFront]:
+        if self._caching is None:
+            return [CacheCleared(message.op, 0, 0)]
+        caching, prefixes = (self._caching, None) if message.model is None else self._of(message.model)
+        ram_bytes = caching.clear(prefixes)
+        if not message.disk or caching.disk.directory is None:
+            return [CacheCleared(message.op, ram_bytes, 0)]
+
+        def cleared(result: Cleared) -> ToFront:
+            caching.disk.cleared(result.identity)
+            if result.because:
+                because = f"the disk has failed, and files may be left in {caching.disk.directory}: {result.because}"
+                return Refused(message.op, fault_of(UnsupportedParameter("disk", because)))
+            return CacheCleared(message.op, ram_bytes, result.nbytes)
+
+        self._answers[-message.op] = cleared
+        caching.disk.clear(-message.op, None if prefixes is None else prefixes.identity)
+        return []
+
+    def _export(self, message: ExportCache) -> None:
+        caching, prefixes = self._of(message.model)
+        if not caching.disk.ready(prefixes):
+            self._unscanned.append(message)
+        elif caching.disk.read(-message.op, prefixes, array("i", [*message.tokens, 0])):
+            self._exports[-message.op] = message
+        else:
+            self._write(message)
+
+    def _write(self, message: ExportCache) -> None:
+        from ..cache.export import conversation  # it brings mlx, which an engine with a cache has
+
+        caching, prefixes = self._of(message.model)
+        tokens = array("i", message.tokens)
+        try:
+            extent = conversation(prefixes, tokens)
+        except (RuntimeError, MemoryError) as error:
+            raise out_of_memory(error, self._models.free_bytes) or InternalError() from error
+        if extent is None:
+            raise InvalidParams.field(
+                "tokens", f"nothing of it is cached; of less than {LEAST_TOKENS} tokens nothing is"
+            )
+
+        def exported(result: Exported) -> ToFront:
+            return _outcome(message.op, extent.stop, result)
+
+        self._answers[-message.op] = exported
+        caching.disk.tier.export(-message.op, Path(message.path), prefixes.identity, extent, tokens)
+
+    def _import(self, message: ImportCache) -> None:
+        caching, prefixes = self._of(message.model)
+
+        def imported(result: Imported) -> ToFront:
+            extent = result.extent
+            if extent is None:
+                return _outcome(message.op, 0, result)
+            if not caching.has(prefixes):  # its model went meanwhile
+                return Refused(message.op, fault_of(ModelNotLoaded(message.model)))
+            if not prefixes.needs.fit(extent):
+                return _outcome(message.op, 0, result._replace(because="it does not hold what it says it holds"))
+            if not caching.store.make_room(extent.nbytes):
+                have_bytes = caching.store.limit_bytes - caching.store.pinned_bytes
+                return Refused(message.op, fault_of(OutOfMemory(need_bytes=extent.nbytes, have_bytes=have_bytes)))
+            prefixes.put(result.tokens, [extent])
+            return _outcome(message.op, extent.stop, result)
+
+        self._answers[-message.op] = imported
+        caching.disk.tier.import_(-message.op, Path(message.path), prefixes.identity, caching.store.limit_bytes)
+
+
+def _outcome(op: int, tokens: int, result: Exported | Imported) -> ToFront:
+    if result.because:
+        return Refused(op, fault_of(InvalidParams.field("path", result.because)))
+    return CacheMoved(op, tokens, result.nbytes)

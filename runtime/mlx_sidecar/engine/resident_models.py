@@ -1,0 +1,285 @@
+"""Which models are resident: loading, naming, evicting and freeing them. Knows no mlx: a backend brings the weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from math import inf
+
+from mlx_sidecar_protocol.errors import (
+    InvalidParams,
+    ModelInUse,
+    ModelLoadFailed,
+    ModelNotLoaded,
+    OutOfMemory,
+    RpcError,
+)
+
+from ..link.faults import fault_of
+from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
+from ..observe.metrics import Metrics
+from .cache.prefix_cache import Caching
+from .core.batch import Batch
+from .core.loaded_model import Backend, LoadedModel, Loading, LoadStep, Resident
+from .core.memory_cost import out_of_memory
+from .core.oom_backoff import Ceiling
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Backend", "LoadStep", "LoadedModel", "Registry"]
+
+
+class Registry:
+    """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
+
+    ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold. What batches keep for
+    whoever asks next is counted too, and goes first. ``evicted`` is told of each model that goes unasked.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        limit_bytes: int,
+        metrics: Metrics,
+        streams: Callable[[str], int],
+        reserved_bytes: Callable[[], int],
+        evicted: Callable[[str], None] = lambda _: None,
+        caching: Caching | None = None,
+    ) -> None:
+        self._backend = backend
+        self._caching = caching
+        self._limit_bytes = limit_bytes
+        self._metrics = metrics
+        self._streams = streams
+        self._reserved_bytes = reserved_bytes
+        self._evicted = evicted
+        self.ceiling = Ceiling()
+        self._residents: dict[str, Resident] = {}
+        self._loading: dict[str, Loading] = {}
+
+    @property
+    def loading(self) -> Loading | None:
+        """The load whose turn it is."""
+        return next(iter(self._loading.values()), None)
+
+    @property
+    def count(self) -> int:
+        """How many models are resident."""
+        return len(self._residents)
+
+    def in_flight(self, model: str) -> bool:
+        """Whether the device has a step of ``model`` that has not been read."""
+        return model in self._residents and self._residents[model].loaded.batch.in_flight
+
+    @property
+    def held_bytes(self) -> int:
+        """All that is held or reserved: weights, loads, sequences and what is kept."""
+        held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
+        loading = sum(loading.estimated_bytes for loading in self._loading.values())
+        return held + loading + self._reserved_bytes() + self.kept_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        return self._limit_bytes - self.held_bytes
+
+    def room_bytes(self, *, alone: bool) -> int:
+        """What sequences may still take: ``free_bytes``, or less under a ceiling, which does not count for one that is
+        ``alone``, for it can only be tried."""
+        ceiling_bytes = self.ceiling.limit_bytes
+        if alone or ceiling_bytes is None:
+            return self.free_bytes
+        return min(self._limit_bytes, ceiling_bytes) - self.held_bytes
+
+    def batches(self) -> Iterator[tuple[str, Batch]]:
+        """Those of all resident models."""
+        return ((name, resident.loaded.batch) for name, resident in self._residents.items())
+
+    def loaded(self) -> Iterator[tuple[str, LoadedModel]]:
+        """All resident models."""
+        return ((name, resident.loaded) for name, resident in self._residents.items())
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is cached of prompts, and what batches keep: nobody uses it now."""
+        cached_bytes = 0 if self._caching is None else self._caching.store.used_bytes
+        return cached_bytes + sum(resident.loaded.batch.kept_bytes for resident in self._residents.values())
+
+    def most_bytes(self, model: str) -> int:
+        """What a sequence of ``model`` could have if everything else went that may go."""
+        held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
+        pinned_bytes = 0 if self._caching is None else self._caching.store.pinned_bytes
+        return max(0, self._limit_bytes - pinned_bytes - sum(held))
+
+    def release_kept(self, need_bytes: float = inf) -> int:
+        """Give back ``need_bytes`` of what is kept, as far as there is so much: first what batches keep, then what is
+        cached of prompts and was not used for longest. How many bytes that was."""
+        before = self.kept_bytes
+        for resident in self._residents.values():
+            resident.loaded.batch.release()
+        if self._caching is not None:
+            self._caching.store.release(need_bytes - (before - self.kept_bytes))
+        freed_bytes = before - self.kept_bytes
+        if freed_bytes:
+            self._metrics.count("kept_released")
+        return freed_bytes
+
+    def release_idle(self, need_bytes: int) -> int:
+        """Evict idle models until ``need_bytes`` have come free, as far as there are any; how many bytes that was."""
+        freed = 0
+        for name in self._idle():
+            if freed and freed >= need_bytes:
+                break
+            freed += self._evict(name)
+        return freed
+
+    def reclaim(self) -> None:
+        """Give the memory of what was dropped back to the system."""
+        self._backend.reclaim()
+
+    @property
+    def next_expiry_s(self) -> float:
+        """When the first idle model outlives its time to live, or the ceiling is lifted."""
+        return min(self.ceiling.until_s, *(self._residents[name].expires_s for name in self._idle()), float("inf"))
+
+    def resident(self, model: str) -> Resident:
+        if model not in self._residents:
+            raise ModelNotLoaded(model)
+        return self._residents[model]
+
+    def cards(self, now: float) -> list[ModelCard]:
+        ready = [resident.card(now, self._streams(name)) for name, resident in self._residents.items()]
+        return ready + [ModelCard(name, "loading", loading.load.path) for name, loading in self._loading.items()]
+
+    def request(self, load: Load, now: float) -> ModelCard | None:
+        """The card if ``load`` is resident; else None, and ``advance`` will bring it."""
+        known = self._residents.get(load.model) or self._loading.get(load.model)
+        if known is None:
+            self._loading[load.model] = Loading(load, [load.op], load.pin, load.ttl_s)
+            return None
+        for field in ("path", "dtype", "adapter"):
+            have, want = getattr(known.load, field), getattr(load, field)
+            if have != want:
+                raise InvalidParams.field(field, f"{load.model!r} is loaded with {field} {have!r}; unload it first")
+        known.pinned = known.pinned or load.pin
+        known.ttl_s = load.ttl_s if load.ttl_s is not None else known.ttl_s
+        if isinstance(known, Loading):
+            known.ops.append(load.op)
+            return None
+        known.last_used_s = now
+        return known.card(now, self._streams(load.model))
+
+    def advance(self, loading: Loading, now: float) -> list[ToFront]:
+        """One bounded operation of ``loading``; what there is to tell the front."""
+        step = self._try_step(loading, now)
+        if isinstance(step, RpcError):
+            return self._abandon(loading, step)
+        if isinstance(step, LoadStep):
+            loading.due_s = step.not_before_s
+            return [Progress(op, step.stage, step.done_bytes, step.total_bytes) for op in loading.ops]
+        del self._loading[loading.load.model]
+        resident = Resident(loading.load, step, loading.pinned, loading.ttl_s, now)
+        self._residents[loading.load.model] = resident
+        self._metrics.count("loads")
+        return [Loaded(op, resident.card(now, 0), now - loading.began_s) for op in loading.ops]
+
+    def unload(self, model: str, force: bool) -> tuple[int, list[ToFront]]:
+        """Drop ``model``: bytes freed, and refusals for those that were waiting for its load.
+
+        Raises ``ModelNotLoaded``, and ``ModelInUse`` unless ``force``; with it, end the sequences first.
+        """
+        if model in self._loading:
+            error = ModelLoadFailed(model, "it was unloaded before it was ready")
+            return 0, self._abandon(self._loading[model], error)
+        self.resident(model)
+        if self._streams(model) and not force:
+            raise ModelInUse(model, self._streams(model))
+        self._metrics.count("unloads")
+        return self._free(model), []
+
+    def make_room(self, need_bytes: int, *, alone: bool = True) -> None:
+        """Give back what is kept, then evict idle models, least recently used first, until ``need_bytes`` are free.
+
+        A load is not held up by a ceiling, nor a sequence that is ``alone``. Raises ``OutOfMemory`` and evicts nothing
+        if that could not be enough.
+        """
+        idle = self._idle()
+        evictable = sum(self._residents[name].loaded.card.memory_bytes for name in idle)
+        lacking_bytes = need_bytes - self.room_bytes(alone=alone)
+        if 0 < lacking_bytes <= evictable + self.kept_bytes:  # else what is kept would go in vain
+            self.release_kept(lacking_bytes)
+        room = self.room_bytes(alone=alone)
+        if need_bytes > room + evictable:
+            raise OutOfMemory(need_bytes=need_bytes, have_bytes=max(0, room + evictable))
+        while self.room_bytes(alone=alone) < need_bytes:
+            self._evict(idle.pop(0))
+
+    def expire(self, now: float) -> None:
+        """Evict what has been idle for longer than its time to live, and lift a ceiling whose time is over."""
+        self.ceiling.lift(now)
+        for name in self._idle():
+            if self._residents[name].expires_s <= now:
+                self._evict(name)
+
+    def _idle(self) -> list[str]:
+        """What may be evicted, least recently used first."""
+        idle = [name for name, r in self._residents.items() if not r.pinned and not self._streams(name)]
+        return sorted(idle, key=lambda name: self._residents[name].last_used_s)
+
+    def _try_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel | RpcError:
+        # What failed is returned, not raised: the frames of a failure hold what was loaded so far.
+        try:
+            return self._next_step(loading, now)
+        except Exception as error:  # noqa: BLE001 - logged and answered
+            return self._typed(loading.load, error)
+
+    def _next_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel:
+        if loading.steps is None:
+            loading.began_s = now
+            estimated_bytes = self._backend.estimate(loading.load)
+            self.make_room(estimated_bytes)
+            loading.estimated_bytes = estimated_bytes
+            loading.steps = self._backend.load(loading.load)
+        try:
+            return next(loading.steps)
+        except StopIteration as done:
+            loaded: LoadedModel = done.value
+            return loaded
+
+    def _typed(self, load: Load, error: Exception) -> RpcError:
+        if isinstance(error, OutOfMemory):  # there is no room for it, and nothing was begun
+            self._metrics.count("refused_for_memory")
+            return error
+        if (failed := out_of_memory(error, self.free_bytes)) is not None:
+            log.warning("loading %s failed for want of memory: %s", load.path, error)
+            self._metrics.count("allocation_failures")
+            self._metrics.count("refused_for_memory")
+            return failed
+        if isinstance(error, RpcError):
+            return error
+        # mlx-lm raises what it likes at a model it cannot read.
+        log.warning("loading %s failed", load.path, exc_info=error)
+        return ModelLoadFailed(load.model, f"{type(error).__name__}: {error}")
+
+    def _abandon(self, loading: Loading, error: RpcError) -> list[ToFront]:
+        del self._loading[loading.load.model]
+        if loading.steps is not None:
+            loading.steps.close()
+            loading.steps = None
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        self._backend.reclaim()
+        self._metrics.count("errors")
+        return [Refused(op, fault_of(error)) for op in loading.ops]
+
+    def _evict(self, model: str) -> int:
+        log.info("evicting %s", model)
+        self._metrics.count("evictions")
+        freed = self._free(model)
+        self._evicted(model)
+        return freed
+
+    def _free(self, model: str) -> int:
+        card, _, _, prefixes, _ = self._residents.pop(model).loaded
+        if prefixes is not None and self._caching is not None:
+            self._caching.leave(prefixes)
+        self._backend.reclaim()
+        return card.memory_bytes

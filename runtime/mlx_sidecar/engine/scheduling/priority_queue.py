@@ -1,0 +1,108 @@
+"""Who waits, in which order, and what waiting counts for. Pure: time is a number."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from ...link.messages import Priority
+from ..core.sequence import Sequence
+
+RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
+
+# Who has waited this long counts as of the class above; and so long a place is held at that class. Long against a short
+# answer, so that classes mean something; short enough that a low one is first after half a minute whatever arrives.
+AGEING_S = 10.0
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs."""
+
+    sequence: Sequence
+    waits_since_s: float
+    runs_as: int = RANKS["low"]  # its class, from its last admission until it has settled
+    paused_s: float = 0.0
+
+    @property
+    def rank(self) -> int:
+        return RANKS[self.sequence.priority]
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """Its place among those of its class: as they arrived."""
+        return self.sequence.arrived_s, self.sequence.id
+
+    def urgency(self, now: float) -> float:
+        """Less is more urgent. It falls by one, a class, in AGEING_S of waiting, and has no lower end."""
+        return self.rank - (now - self.waits_since_s) / AGEING_S
+
+    def admit(self, now: float) -> None:
+        """From here it runs, at first as of the class that waiting has made it: nobody it overtook is to put it out."""
+        self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
+        self.sequence.admitted_s = now
+
+    def leave(self, now: float) -> None:
+        """It gives up its place. Unless it had settled there, its wait goes on as if it had not run."""
+        if self._settled(now):
+            self.waits_since_s = now
+
+    def running_rank(self, now: float) -> int:
+        """The class that counts when others want the place it has."""
+        return self.rank if self._settled(now) else self.runs_as
+
+    def _settled(self, now: float) -> bool:
+        """Whether its place has been of use: for AGEING_S, and for a token, which a long prompt may take longer for."""
+        sequence = self.sequence
+        gained = sequence.last_token_s is not None and sequence.last_token_s > sequence.admitted_s
+        return gained and now >= sequence.admitted_s + AGEING_S
+
+
+class Lines:
+    """One line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
+
+    Along a line nobody has waited longer than who stands before: a line is as old as the one in it that has waited
+    longest, even where that one is not the head, because somebody who arrived earlier has come back after running.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, dict[int, list[Ticket]]] = {}
+
+    def models(self) -> list[str]:
+        return list(self._lines)
+
+    def join(self, ticket: Ticket) -> None:
+        """Stand in line by arrival: before newcomers of the class, if it comes back."""
+        line = self._lines.setdefault(ticket.sequence.model, {}).setdefault(ticket.rank, [])
+        at = bisect_left(line, ticket.order, key=_order)
+        if at < len(line):
+            ticket.waits_since_s = min(ticket.waits_since_s, line[at].waits_since_s)
+        line.insert(at, ticket)
+        for before in reversed(line[:at]):
+            if before.waits_since_s <= ticket.waits_since_s:
+                break
+            before.waits_since_s = ticket.waits_since_s
+
+    def leave(self, ticket: Ticket) -> None:
+        lines = self._lines[ticket.sequence.model]
+        line = lines[ticket.rank]
+        at = bisect_left(line, ticket.order, key=_order)
+        assert line[at] is ticket
+        del line[at]
+        if not line:
+            del lines[ticket.rank]
+        if not lines:
+            del self._lines[ticket.sequence.model]
+
+    def heads(self, model: str, now: float) -> Iterator[Ticket]:
+        """The first of each class, most urgent class first; who is past its deadline stands in nobody's way."""
+        for _, line in sorted(self._lines[model].items()):
+            head = next((ticket for ticket in line if ticket.sequence.deadline_s > now), None)
+            if head is not None:
+                yield head
+
+
+def _order(ticket: Ticket) -> tuple[float, int]:
+    return ticket.order

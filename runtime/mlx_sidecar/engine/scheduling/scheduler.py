@@ -1,0 +1,298 @@
+"""Who runs next, and what the next step is. Pure: it decides over records and numbers, and has no clock of its own.
+
+A sequence is in one of four states. It waits in the line of its class; it runs, which takes one of the places of its
+model; preempted or paused it is parked, with its cache kept; or its cache was dropped, and it waits again. Then:
+
+- The most urgent is admitted first, and waiting makes urgent: so nobody starves (``Ticket.urgency``).
+- Who finds no place or no memory may take that of a lower class. Only the class gives this right, never the waiting,
+  so two of a class do not take turns at it; but who was admitted for its waiting keeps its place for a while as if it
+  were of the class it overtook. So whoever is preempted gets on, by AGEING_S and a token each time (``Ticket.leave``).
+- Nobody overtakes for want of memory: else small requests would keep a large one waiting for ever.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Container, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from math import inf
+
+from mlx_sidecar_protocol.errors import Overloaded
+
+from ..core.batch import Work
+from ..core.sequence import Aside, Sequence
+from .fair_queue import Lane, Turns
+from .priority_queue import RANKS, Lines, Ticket
+from .step_planner import Planner
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``waiting`` sequences of all models together, ``running`` ones of each model."""
+
+    waiting: int = 1024  # a list of prompts, which the front holds as well; a refused host knows when to come again
+    running: int = 32  # the largest batch that the benchmarks compare
+
+
+class Scheduler:
+    """The books of all sequences, and the decisions over them. Whoever calls it opens and closes their caches.
+
+    A sequence is in these books from ``enqueue`` to ``retire``; of one that is not, the methods raise ``KeyError``.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._tickets: dict[str, dict[int, Ticket]] = {}
+        self._running: dict[str, dict[int, Ticket]] = {}  # in order of admission
+        self._parked: dict[int, Ticket] = {}
+        self._lines = Lines()  # those who want a place: neither running nor paused
+        self._deadlines: list[Sequence] = []
+        self._turns = Turns()
+        self._planner = Planner()
+        self._last_end_s: float | None = None
+        self._between_ends_s = 1.0
+
+    # The books.
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that hold no cache."""
+        return sum(map(len, self._tickets.values())) - self.running - self.parked
+
+    @property
+    def running(self) -> int:
+        return sum(map(len, self._running.values()))
+
+    @property
+    def parked(self) -> int:
+        """Sequences that hold a cache and have no place: preempted, paused, or resumed and waiting for a place."""
+        return len(self._parked)
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What running and parked sequences hold, with the room they are about to take."""
+        return sum(ticket.sequence.need_bytes for ticket in self._holders())
+
+    @property
+    def holders(self) -> int:
+        """Sequences that hold a cache."""
+        return self.running + self.parked
+
+    def holders_of(self, model: str) -> list[Sequence]:
+        """Those of ``model``, in whatever state."""
+        return [ticket.sequence for ticket in self._holders() if ticket.sequence.model == model]
+
+    def running_on(self, model: str) -> list[Sequence]:
+        """Those of ``model`` that have a place, in order of admission."""
+        return [ticket.sequence for ticket in self._running.get(model, {}).values()]
+
+    def streams(self, model: str) -> int:
+        return len(self._tickets.get(model, ()))
+
+    def of_model(self, model: str) -> list[Sequence]:
+        return [ticket.sequence for ticket in self._tickets.get(model, {}).values()]
+
+    def find(self, id_: int) -> Sequence | None:
+        return next((tickets[id_].sequence for tickets in self._tickets.values() if id_ in tickets), None)
+
+    # A sequence's way.
+
+    def enqueue(self, sequence: Sequence, now: float) -> None:
+        """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
+        if self.waiting >= self._limits.waiting and not sequence.again:
+            raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
+        ticket = Ticket(sequence, now)
+        self._tickets.setdefault(sequence.model, {})[sequence.id] = ticket
+        if not sequence.paused:
+            self._lines.join(ticket)
+        insort(self._deadlines, sequence, key=_deadline)
+
+    def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
+        """The most urgent of those for whom there is a place, or one to be taken (``victim`` tells from whom), of all
+        models but those in ``without``.
+
+        Whether memory suffices is not asked here. One that is ``parked`` has its memory already.
+        """
+        firsts = (self._first(model, now) for model in self._lines.models() if model not in without)
+        ready = [ticket for ticket in firsts if ticket is not None]
+        best = min(ready, key=lambda ticket: (ticket.urgency(now), ticket.order), default=None)
+        return None if best is None else best.sequence
+
+    def admit(self, sequence: Sequence, now: float) -> None:
+        """Give ``sequence``, the candidate, a place. There must be one."""
+        ticket = self._ticket(sequence)
+        self._lines.leave(ticket)
+        ticket.admit(now)
+        sequence.parked = False
+        self._parked.pop(sequence.id, None)
+        self._running.setdefault(sequence.model, {})[sequence.id] = ticket
+
+    def victim(self, candidate: Sequence, now: float, *, for_memory: bool) -> Sequence | None:
+        """Who is to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
+
+        For a place: one that runs on the same model, or None if there is a place. For memory: whoever holds some, on
+        any model, those first that do not run; None if nobody has to give way, and what runs must be waited for.
+        """
+        if not for_memory and self._has_place(candidate.model):
+            return None
+        return _least(self._victims(candidate, now, for_memory=for_memory), now)
+
+    def victims(self, candidate: Sequence, now: float) -> list[Sequence]:
+        """All whom ``victim`` could name for memory: if they hold too little, none should lose its cache in vain."""
+        return [ticket.sequence for ticket in self._victims(candidate, now, for_memory=True)]
+
+    def park(self, sequence: Sequence, now: float, *, keep: bool) -> None:
+        """Take the place of ``sequence`` away, or, from a parked one and not ``keep``, the memory.
+
+        Unless ``keep``, the caller has dropped its cache, and it waits like a new one, but by its first arrival.
+        """
+        ticket = self._ticket(sequence)
+        if self._runs(sequence):
+            self._leave_place(ticket, now)
+            self._lines.join(ticket)
+        if not keep:
+            sequence.parked = False
+            del self._parked[sequence.id]
+
+    def pause(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+        """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
+        place, but keeps its memory. Idempotent."""
+        was_paused = sequence.paused
+        sequence.aside.add(why)
+        if was_paused:
+            return
+        ticket = self._ticket(sequence)
+        if self._runs(sequence):
+            self._leave_place(ticket, now)
+        else:
+            self._lines.leave(ticket)
+        ticket.paused_s = now
+
+    def resume(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+        """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
+        which is a wait like any other. Idempotent."""
+        if why not in sequence.aside:
+            return
+        sequence.aside.remove(why)
+        if not sequence.paused:
+            ticket = self._ticket(sequence)
+            if why == "window":
+                ticket.waits_since_s += now - ticket.paused_s
+            self._lines.join(ticket)
+
+    def retire(self, sequence: Sequence, now: float) -> None:
+        """Forget ``sequence``, in whatever state."""
+        ticket = self._ticket(sequence)
+        if self._runs(sequence):
+            self._leave_place(ticket, now)
+        elif not sequence.paused:
+            self._lines.leave(ticket)
+        sequence.parked = False
+        self._parked.pop(sequence.id, None)
+        _discard(self._tickets, sequence)
+        del self._deadlines[bisect_left(self._deadlines, _deadline(sequence), key=_deadline)]
+        if self._last_end_s is not None:
+            # The mean of the last few intervals is what a refused host is told to wait for.
+            self._between_ends_s += 0.2 * (now - self._last_end_s - self._between_ends_s)
+        self._last_end_s = now
+
+    def youngest(self, now: float) -> Sequence | None:
+        """Who loses its memory when there is no more: of those that hold some, one that does not run, else the least
+        urgent; of equals the youngest. None if nobody holds any."""
+        return _least(self._holders(), now)
+
+    def expired(self, now: float) -> list[Sequence]:
+        """Those whose deadline has passed, in whatever state: they are to be ended."""
+        return self._deadlines[: bisect_right(self._deadlines, (now, inf), key=_deadline)]
+
+    def next_event_s(self) -> float:
+        """The earliest deadline, infinite if there is none."""
+        return self._deadlines[0].deadline_s if self._deadlines else inf
+
+    # The device.
+
+    def next_lane(self, due: Iterable[Lane]) -> Lane | None:
+        """Of the lanes that are due, the one that has had the least of the device; ``charge`` tells what it had."""
+        return self._turns.next(due)
+
+    def charge(self, lane: Hashable, seconds: float) -> None:
+        self._turns.charge(lane, seconds)
+
+    def plan(self, model: str, now: float, sharing: int = 1) -> list[Work]:
+        """The next step of ``model``: a token for all that decode, in order of admission, and then some prefill.
+
+        ``sharing`` lanes are due. Empty if nobody has anything to take in.
+        """
+        return self._planner.plan(self._running, model, now, sharing)
+
+    def account(self, model: str, work: list[Work], seconds: float) -> None:
+        """Learn from a step of ``model`` that did ``work`` in ``seconds``. Leave out one whose time is not known: what
+        was to be measured by it is planned again."""
+        self._planner.account(model, work, seconds)
+
+    def expected_s(self, model: str, work: list[Work]) -> float | None:
+        """Seconds that ``work`` should take; None if nothing like it was measured."""
+        return self._planner.expected_s(model, work)
+
+    def _ticket(self, sequence: Sequence) -> Ticket:
+        return self._tickets[sequence.model][sequence.id]
+
+    def _runs(self, sequence: Sequence) -> bool:
+        return sequence.id in self._running.get(sequence.model, ())
+
+    def _has_place(self, model: str) -> bool:
+        return len(self._running.get(model, ())) < self._limits.running
+
+    def _holders(self) -> Iterator[Ticket]:
+        for running in self._running.values():
+            yield from running.values()
+        yield from self._parked.values()
+
+    def _first(self, model: str, now: float) -> Ticket | None:
+        """Who of ``model`` is next: for a free place the most urgent, for a taken one the highest class."""
+        heads = self._lines.heads(model, now)
+        if self._has_place(model):
+            return min(heads, key=lambda ticket: ticket.urgency(now), default=None)
+        first = next(heads, None)
+        if first is None or next(self._victims(first.sequence, now, for_memory=False), None) is None:
+            return None
+        return first
+
+    def _victims(self, candidate: Sequence, now: float, *, for_memory: bool) -> Iterator[Ticket]:
+        rank = RANKS[candidate.priority]
+        for model in list(self._running) if for_memory else [candidate.model]:
+            for ticket in self._running.get(model, {}).values():
+                if ticket.running_rank(now) > rank and not ticket.sequence.spent:  # else it is about to end
+                    yield ticket
+        # While somebody runs, memory will come free. If nobody does, the parked ones would hold theirs for ever.
+        for ticket in self._parked.values() if for_memory else ():
+            if ticket.sequence is not candidate and (ticket.rank > rank or not self._running):
+                yield ticket
+
+    def _leave_place(self, ticket: Ticket, now: float) -> None:
+        _discard(self._running, ticket.sequence)
+        ticket.leave(now)
+        ticket.sequence.parked = True
+        self._parked[ticket.sequence.id] = ticket
+
+
+def _least(tickets: Iterator[Ticket], now: float) -> Sequence | None:
+    """Whose loss is least: it does not run, is of the lowest class, arrived last; it is not about to end anyway."""
+
+    def loss(ticket: Ticket) -> tuple[bool, bool, int, tuple[float, int]]:
+        sequence = ticket.sequence
+        rank = ticket.rank if sequence.parked else ticket.running_rank(now)
+        return not sequence.spent, sequence.parked, rank, ticket.order
+
+    least = max(tickets, key=loss, default=None)
+    return None if least is None else least.sequence
+
+
+def _discard(books: dict[str, dict[int, Ticket]], sequence: Sequence) -> None:
+    del books[sequence.model][sequence.id]
+    if not books[sequence.model]:
+        del books[sequence.model]
+
+
+def _deadline(sequence: Sequence) -> tuple[float, int]:
+    return sequence.deadline_s, sequence.id

@@ -1,0 +1,162 @@
+"""The operations of the prefix cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mlx_sidecar_protocol import cache as c
+from mlx_sidecar_protocol.errors import (
+    Cancelled,
+    ContextTooLong,
+    DeadlinePassed,
+    InternalError,
+    InvalidParams,
+    ModelNotLoaded,
+)
+from mlx_sidecar_protocol.operations import NoParams
+
+from ...link import messages as link
+from ..output.stops import StopMatcher
+from ..streams.recovery import Lifeline
+from ..streams.registry import Streams
+from ..streams.stream import Stream
+from ..supervision.supervisor import Supervisor
+from ..wire.context import RequestContext
+from .model_catalog import Catalog
+from .model_text import ModelText
+from .prompt import prompt_tokens
+from .request_task import Course
+
+
+class CacheHandlers:
+    """One per front."""
+
+    def __init__(self, catalog: Catalog, streams: Streams, lifeline: Lifeline, engine: Supervisor) -> None:
+        self._catalog = catalog
+        self._streams = streams
+        self._lifeline = lifeline
+        self._engine = engine
+
+    async def stats(self, context: RequestContext, params: NoParams) -> c.CacheStatsResult:
+        return _stats(await self._engine.cache())
+
+    async def clear(self, context: RequestContext, params: c.CacheClearParams) -> c.CacheClearResult:
+        name = params.model
+        if name is not None:
+            await self._catalog.came_back(name)
+        try:
+            cleared = await self._engine.clear_cache(link.ClearCache(self._engine.next_op(), name, params.disk))
+        except ModelNotLoaded:
+            if name is None or not await self._catalog.came_back(name):
+                raise
+            # The engine was lost before it had done so, and the next one was asked before it had the model.
+            return await self.clear(context, params)
+        return c.CacheClearResult(ram_bytes=cleared.ram_bytes, disk_bytes=cleared.disk_bytes)
+
+    async def warm(self, context: RequestContext, params: c.CacheWarmParams) -> c.CacheWarmResult:
+        arrived = time.monotonic()
+        deadline = arrived + (params.deadline_s or float("inf"))
+        stream: Stream | None = None
+
+        async def prepare() -> Stream:
+            nonlocal stream
+            stream = await self._unheard(params, deadline)
+            return stream
+
+        ending = await Course(self._catalog, self._lifeline, context, params.model, deadline).run(prepare)
+        if stream is None or ending is None or ending.reason == "deadline":
+            raise DeadlinePassed
+        if ending.reason == "error":
+            raise ending.error or InternalError()
+        if ending.reason == "cancelled":
+            raise Cancelled
+        tokens = len(stream.entry.prompt)
+        return c.CacheWarmResult(
+            tokens=tokens,
+            cached_tokens=min(ending.cached_tokens, tokens),
+            pinned_tokens=ending.pinned,
+            prefill_s=ending.timing.prefill_s,
+        )
+
+    async def _unheard(self, params: c.CacheWarmParams, deadline: float) -> Stream:
+        """A stream that nobody hears, and whose one token is nobody's: its prompt is what counts."""
+        card, text, tokens = await self._prompt(params)
+        if len(tokens) >= card.context_length:
+            raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
+        submit = link.Submit(
+            seq=self._streams.next_number(),
+            model=params.model,
+            tokens=tokens,
+            sampling=link.Sampling(),
+            max_tokens=1,
+            stop_tokens=[],
+            priority=params.priority,
+            deadline_s=None if params.deadline_s is None else deadline - time.monotonic(),
+            warm=True,
+        )
+        return Stream(submit, None, text.detokenizer(), StopMatcher([]))
+
+    async def export(self, context: RequestContext, params: c.CacheExportParams) -> c.CacheFileResult:
+        _, _, tokens = await self._prompt(params)
+        try:
+            moved = await self._moved(lambda op: link.ExportCache(op, params.model, tokens, params.path))
+        except InvalidParams as error:  # the engine knows tokens only, not what they came as
+            first = error.details["errors"][0]
+            if first["loc"] != ["tokens"]:
+                raise
+            raise InvalidParams.field(params.source, first["msg"], "nothing_cached") from error
+        return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
+
+    async def import_(self, context: RequestContext, params: c.CacheImportParams) -> c.CacheFileResult:
+        await self._catalog.ready(params.model)
+        moved = await self._moved(lambda op: link.ImportCache(op, params.model, params.path))
+        return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
+
+    async def _moved(self, make: Callable[[int], link.ExportCache | link.ImportCache]) -> link.CacheMoved:
+        message = make(self._engine.next_op())
+        try:
+            return await self._engine.move_cache(message)
+        except ModelNotLoaded:  # evicted since we looked; once is bad luck, twice is an answer
+            self._catalog.evicted(message.model)
+            await self._catalog.ready(message.model)
+            return await self._engine.move_cache(make(self._engine.next_op()))
+
+    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, ModelText, list[int]]:
+        card, text, _ = await self._catalog.ready(params.model)
+        opens = params.add_generation_prompt
+        prompt = await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
+        return card, text, prompt.tokens
+
+
+def _stats(figures: link.CacheFigures) -> c.CacheStatsResult:
+    return c.CacheStatsResult(
+        block_tokens=figures.block_tokens,
+        ram=c.MemoryTier(
+            limit_bytes=figures.ram_limit_bytes,
+            used_bytes=figures.ram_bytes,
+            pinned_bytes=figures.pinned_bytes,
+            blocks=figures.ram_blocks,
+        ),
+        disk=c.DiskTier(
+            state=figures.disk_state,
+            because=figures.disk_because or None,
+            path=figures.disk_path or None,
+            limit_bytes=figures.disk_limit_bytes if figures.disk_path else None,
+            used_bytes=figures.disk_bytes,
+            pending_bytes=figures.disk_pending_bytes,
+            blocks=figures.disk_blocks,
+            files=figures.disk_files,
+        ),
+        index=c.PrefixIndex(nodes=figures.nodes, nbytes=figures.index_bytes),
+        counters=figures.counters,
+        models=[
+            c.CachedModel(
+                model=model.model,
+                cacheable=not model.because,
+                identity=model.identity or None,
+                because=model.because or None,
+            )
+            for model in figures.models
+        ],
+    )

@@ -1,0 +1,191 @@
+"""``generate``: from validated parameters to a submitted sequence, and from its ending to the one answer."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
+from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
+
+from ...link.messages import ModelCard, Sampling, Submit
+from ..output.late_text import LateText
+from ..output.special_stops import SpecialStops
+from ..output.stops import StopMatcher
+from ..output.until_stop import Detokenizer
+from ..streams.logprobs import Logprobs
+from ..streams.recovery import Lifeline
+from ..streams.registry import Streams
+from ..streams.stream import Ending, Stream
+from ..wire.context import RequestContext
+from .generate_result import Answer, encoded_logprobs, never_begun
+from .model_catalog import Catalog
+from .model_text import ModelText
+from .offload import off_loop
+from .prompt import check_vocabulary, explained, prompt_tokens, result_warnings
+from .request_task import Course
+
+_LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
+_SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose model is there and whose prompt is tokens."""
+
+    card: ModelCard
+    text: ModelText
+    tokens: list[int]
+    stop_tokens: list[int]
+    stops: StopMatcher
+    special_stops: SpecialStops | None
+
+
+@dataclass
+class _Job:
+    """One request and how far it is."""
+
+    context: RequestContext
+    params: GenerateParams
+    arrived: float = field(default_factory=time.monotonic)
+    prompt_tokens: int = 0
+    load_s: float = 0.0
+    text: ModelText | None = None
+    warnings: list[ResultWarning] | None = None
+    stream: Stream | None = None
+
+    def __post_init__(self) -> None:
+        asked = self.params.seed
+        self.seed = random.randrange(_SEED_LIMIT) if asked is None else asked
+        self.deadline = self.arrived + (self.params.deadline_s or float("inf"))
+
+
+class Generator:
+    """Serves ``generate`` requests; one per front."""
+
+    def __init__(self, catalog: Catalog, streams: Streams, lifeline: Lifeline) -> None:
+        self._catalog = catalog
+        self._streams = streams
+        self._lifeline = lifeline
+
+    def __call__(self, context: RequestContext, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
+        name = ExitStack()
+        name.enter_context(self._streams.claim(params.stream, context.cancel))  # a cancel right behind must find it
+        context.on_cancel(_nothing)  # it runs then all the same, and gives the name back
+        return self._generate(context, params, name)
+
+    async def _generate(self, context: RequestContext, params: GenerateParams, name: ExitStack) -> Answer:
+        job = _Job(context, params)
+        with name:
+            course = Course(self._catalog, self._lifeline, context, params.model, job.deadline)
+            ending = await course.run(lambda: self._prepare(job))
+            if ending is None:
+                job.stream, ending = None, never_begun(job.arrived)
+            _raise_what_never_started(job, ending)
+            # While the name is taken: deltas of another stream must not come before this one's answer.
+            logprobs = await encoded_logprobs(params, job.stream)
+            explanation = await explained(params, job.text, job.stream, ending) if params.explain_cache else None
+        return Answer(
+            stream_id=params.stream,
+            echo_text=params.echo_text,
+            seed=job.seed,
+            arrived=job.arrived,
+            prompt_tokens=job.prompt_tokens,
+            load_s=job.load_s,
+            stream=job.stream,
+            ending=ending,
+            logprobs=logprobs,
+            explanation=explanation,
+            warnings=job.warnings,
+        )
+
+    async def _prepare(self, job: _Job) -> Stream:
+        """The stream to run: from here on the prompt is in its journal only."""
+        params, job.stream = job.params, None
+        card, text, load_s = await self._catalog.ready(params.model)
+        # A load that another request began has taken longer than this one has waited.
+        job.load_s = min(load_s, time.monotonic() - job.arrived)
+        prompt = await prompt_tokens(text, params, card.vocabulary)
+        tokens = prompt.tokens
+        check_vocabulary("stop_tokens", params.stop_tokens or (), card.vocabulary)
+        check_vocabulary("logit_bias", params.token_bias, card.vocabulary)
+        job.text, job.warnings = text, result_warnings(prompt.warnings)
+        job.prompt_tokens = len(tokens)
+        if len(tokens) >= card.context_length:
+            raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
+        stop_tokens = {*(params.stop_tokens or ()), *(() if params.ignore_eos else text.eos_tokens)}
+        stops, special = await off_loop(_matchers, text, params.stop or [], sorted(stop_tokens), params.skip_special)
+        prepared = Prepared(card, text, tokens, sorted(stop_tokens), stops, special)
+        job.stream = _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
+        return job.stream
+
+
+def _matchers(
+    text: ModelText, stops: list[str], stop_tokens: list[int], skip_special: bool
+) -> tuple[StopMatcher, SpecialStops | None]:
+    return StopMatcher(stops), text.special_stops(stops, stop_tokens, skip_special)
+
+
+def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | LateText:
+    """An answer is a text of its own; what continues a text keeps the space that it begins with."""
+    continued = () if params.source == "messages" else prepared.tokens
+    return prepared.text.detokenizer(params.skip_special, continued)
+
+
+def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
+    alternatives = submit.sampling.logprobs
+    return Stream(
+        submit,
+        params.stream,
+        _detokenizer(params, prepared),
+        prepared.stops,
+        min_interval_s=min(params.min_interval_ms or 0, _LONGEST_INTERVAL_MS) / 1000,
+        window=params.window,
+        logprobs=None if alternatives is None else Logprobs(alternatives, prepared.text.token_texts),
+        special_stops=prepared.special_stops,
+    )
+
+
+def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
+    params, card = job.params, prepared.card
+    room = card.context_length - len(prepared.tokens)
+    return Submit(
+        seq=seq,
+        model=params.model,
+        tokens=prepared.tokens,
+        sampling=Sampling(
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=min(params.top_k, card.vocabulary),
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+            presence_penalty=params.presence_penalty,
+            frequency_penalty=params.frequency_penalty,
+            logit_bias=params.token_bias,
+            seed=job.seed,
+            logprobs=None if params.logprobs is None else min(params.logprobs, card.vocabulary),
+        ),
+        max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+        stop_tokens=prepared.stop_tokens,
+        priority=params.priority,
+        deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
+        explain=params.explain_cache,
+    )
+
+
+def _raise_what_never_started(job: _Job, ending: Ending) -> None:
+    """A request that did no work is answered with an error; one that did, with a result that holds the work."""
+    if ending.started or (job.stream is not None and job.stream.first_token_at is not None):
+        return
+    if ending.error is not None:
+        raise ending.error
+    if ending.reason == "cancelled":
+        raise Cancelled
+
+
+def _nothing() -> None:
+    pass

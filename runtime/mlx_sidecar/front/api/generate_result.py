@@ -1,0 +1,120 @@
+"""The result that ends a generation, from what became of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from mlx_sidecar_protocol.envelope import Encodable
+from mlx_sidecar_protocol.errors import InternalError, RpcError
+from mlx_sidecar_protocol.generate import (
+    CachedByTier,
+    CacheExplanation,
+    ErrorData,
+    ErrorObject,
+    GenerateParams,
+    GenerateResult,
+    ResultWarning,
+    Timing,
+    Usage,
+)
+from mlx_sidecar_protocol.model import StreamId
+
+from ...link import messages as link
+from ..streams.logprobs import WithLogprobs
+from ..streams.stream import Ending, Stream
+from .offload import off_loop
+
+_OBJECTS_BYTES = 8192  # of a stream that has ended
+_CHARACTER_BYTES = 2
+_TOKEN_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a generation went. ``stream`` is None if its deadline came before it was handed to the engine.
+
+    ``arrived`` is on the monotonic clock. Called when it is written: only then is the number of the last delta known.
+    """
+
+    stream_id: StreamId | None
+    echo_text: bool
+    seed: int
+    arrived: float
+    prompt_tokens: int
+    load_s: float
+    stream: Stream | None
+    ending: Ending
+    logprobs: bytes | None = None
+    explanation: CacheExplanation | None = None
+    warnings: list[ResultWarning] | None = None
+
+    def __call__(self) -> Encodable:
+        result = self._result()
+        return result if self.logprobs is None else WithLogprobs(result, self.logprobs)
+
+    @property
+    def held_bytes(self) -> int:
+        """About what is held until it is written."""
+        characters, tokens = self.stream.transcript.published if self.stream else (0, 0)
+        text_bytes = _CHARACTER_BYTES * characters + _TOKEN_BYTES * (tokens + self.prompt_tokens)
+        return _OBJECTS_BYTES + text_bytes + len(self.logprobs or b"")
+
+    def _result(self) -> GenerateResult:
+        stream, echo = self.stream, self.echo_text
+        reason = (stream and stream.finish_reason) or self.ending.reason
+        return GenerateResult(
+            stream=self.stream_id,
+            text=(stream.transcript.text if stream else "") if echo else None,
+            tokens=(stream.transcript.tokens if stream else []) if echo else None,
+            finish_reason=reason,
+            stop_match=stream.stop_match if stream else None,
+            error=_error_object(self.ending.error or InternalError()) if reason == "error" else None,
+            usage=self._usage(stream.transcript.published[1] if stream else 0),
+            timing=self._timing(stream.first_token_at if stream else None),
+            last_seq=stream.last_seq if stream else None,
+            seed=self.seed,
+            cache=self.explanation,
+            warnings=self.warnings,
+        )
+
+    def _usage(self, completion_tokens: int) -> Usage:
+        # Of a stream that was interrupted, what was generated before may have been cached as well.
+        cached = min(self.ending.cached_tokens, self.prompt_tokens)
+        disk = min(self.ending.cached_disk, cached)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=cached,
+            cached_by_tier=CachedByTier(ram=cached - disk, disk=disk),
+            completion_tokens=completion_tokens,
+            uncached_because=self.ending.uncacheable or None,
+        )
+
+    def _timing(self, first: float | None) -> Timing:
+        timing = self.ending.timing
+        return Timing(
+            queue_s=timing.queue_s,
+            load_s=self.load_s or None,
+            prefill_s=None if first is None else timing.prefill_s,
+            first_token_s=None if first is None else first - self.arrived,
+            decode_s=None if first is None else timing.decode_s,
+        )
+
+
+async def encoded_logprobs(params: GenerateParams, stream: Stream | None) -> bytes | None:
+    """JSON of the log-probabilities that the answer carries; None if it carries none."""
+    if params.logprobs is None or not params.echo_text:
+        return None
+    if stream is None or stream.logprobs is None:
+        return b"[]"
+    tokens = stream.transcript.tokens
+    return await off_loop(stream.logprobs.encode, tokens, size=len(tokens) * (1 + params.logprobs))
+
+
+def never_begun(arrived: float) -> Ending:
+    """The ending of a request whose deadline came before the engine had heard of it."""
+    return Ending("deadline", False, link.Timing(queue_s=time.monotonic() - arrived))
+
+
+def _error_object(error: RpcError) -> ErrorObject:
+    return ErrorObject(code=error.code, message=error.message, data=ErrorData(**error.data))

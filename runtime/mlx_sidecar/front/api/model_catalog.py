@@ -1,0 +1,350 @@
+"""What the front knows of models: where a name leads, how its text is tokenised, whether the engine holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from mlx_sidecar_protocol.errors import EngineLost, ModelNotFound, ModelNotLoaded, RpcError
+from mlx_sidecar_protocol.operations import LoadParams
+
+from ...config import Config
+from ...link.messages import Load, ModelCard, Progress, Unload, Unloaded
+from ...link.text_messages import Inspected, InspectWeights, ModelFolder
+from ..supervision.supervisor import Supervisor
+from ..supervision.text_pool import TextPool
+from . import model_paths as resolve
+from .fake_text import FakeText
+from .model_refusals import Refusals, signature
+from .model_text import FolderText, ModelText
+
+log = logging.getLogger(__name__)
+
+FAKE = "fake"  # where every name leads under --engine fake
+NAMES = 1024  # remembered with how they were loaded
+LOOKUPS = 8  # of where names lead, at once; each may wait for a text process that reads headers
+DOWNLOADS = 4  # at once; in threads of their own, so that a slow hub does not keep tokenizing waiting
+TEXTS = 8  # token tables kept; one of a 128k vocabulary takes two megabytes and half a second to make
+
+OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0: unknown)
+T = TypeVar("T")
+
+
+@dataclass
+class _Known:
+    """A model that has been loaded: how, for loading it again, and its card while it is resident."""
+
+    params: LoadParams
+    path: str
+    card: ModelCard | None
+
+
+class _Lock(asyncio.Lock):
+    """Of one name."""
+
+    lost_because: str | None = None  # why the engine was lost with a load that others were waiting for
+
+
+class Catalog:
+    """One per front. Loading a model that is already being loaded waits for that load."""
+
+    def __init__(self, config: Config, engine: Supervisor, texts: TextPool) -> None:
+        self._config = config
+        self._engine = engine
+        self._pool = texts
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._texts: OrderedDict[str, asyncio.Future[ModelText]] = OrderedDict()  # by directory
+        self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()  # of the names in use right now
+        self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
+        self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
+        self._refusals = Refusals()
+        self._unloads = 0  # that were asked for
+        self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
+        self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
+
+    def engine_lost(self) -> list[str]:
+        """Nothing is resident any more. Returns what was, the latest first: it is for ``restore`` to bring back."""
+        names = [name for name, known in reversed(self._known.items()) if known.card is not None]
+        for name in names:
+            self._known[name].card = None
+            self._coming_back.setdefault(name, asyncio.Event())
+        return names
+
+    async def restore(self, name: str) -> None:
+        """Make ``name`` resident as it was before: from the same directory, with the same adapter, pin and policy.
+
+        Raises what ``load`` raises.
+        """
+        try:
+            async with self._lock(name):
+                if self._card(name) is None:
+                    known = self._known.get(name)
+                    how = self._how(name)
+                    await self._load(how, known.path if known else await self._directory(how))
+        finally:
+            if (back := self._coming_back.pop(name, None)) is not None:
+                back.set()
+
+    def holds(self, name: str) -> bool:
+        """Whether the engine has it, as far as we know."""
+        return self._card(name) is not None
+
+    def is_leaving(self, name: str) -> bool:
+        """Whether it is being unloaded by force: its streams end, and it does not come back for them."""
+        return name in self._leaving
+
+    def evicted(self, name: str) -> None:
+        """The engine no longer holds ``name``."""
+        if name in self._known:
+            self._known[name].card = None
+
+    async def text(self, name: str) -> ModelText:
+        """The text side of a model; its weights are not loaded for this.
+
+        Raises:
+            ModelNotLoaded: it is not resident and the sidecar runs with ``--no-autoload``.
+            ModelNotFound: the name leads nowhere without a download.
+        """
+        if not (self._config.autoload or self.holds(name) or name in self._coming_back):
+            raise ModelNotLoaded(name)
+        return await self._text(name, await self._directory(self._how(name)))
+
+    async def ready(self, name: str) -> tuple[ModelCard, ModelText, float]:
+        """A model to generate with, loaded if need be, and the seconds that loading it cost."""
+        await self._come_back(name)
+        card = self._card(name)
+        if card is None:
+            if not self._config.autoload:
+                raise ModelNotLoaded(name)
+            lock = self._lock(name)
+            if not lock.locked():
+                lock.lost_because = None  # it did not wait, so it may try
+            async with lock:
+                card = self._card(name)  # whoever held the lock may have brought it
+                if card is None:
+                    return await self._load_for_all(name, lock)
+        return card, await self._text(name, card.path), 0.0
+
+    async def _load_for_all(self, name: str, lock: _Lock) -> tuple[ModelCard, ModelText, float]:
+        """Load ``name`` for all who wait for ``lock``. A load that ends engines is not tried once for each of them."""
+        if lock.lost_because is not None:
+            raise EngineLost(lock.lost_because)
+        how = self._how(name)
+        try:
+            return await self._load(how, await self._directory(how))
+        except EngineLost as error:
+            lock.lost_because = str(error.details["because"])
+            raise
+
+    async def load(
+        self, params: LoadParams, on_progress: OnProgress | None = None
+    ) -> tuple[ModelCard, ModelText, float]:
+        """Make a model resident, fetching it from the hub if need be. Loading a loaded model costs nothing.
+
+        Where engines have been given up, it tries one more.
+        """
+        self._engine.wake(urgent=True)
+        await self._come_back(params.model)
+        async with self._lock(params.model):
+            how = self._completed(params)
+            path = await self._directory(how, on_progress, download=True)
+            return await self._load(how, path, on_progress, explicit=True)
+
+    async def unload(self, name: str, *, force: bool) -> int:
+        """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
+        await self._come_back(name)
+        self._unloads += 1
+        try:
+            answer = await self._dropped(name, force=force)
+        except ModelNotLoaded:
+            if name not in self._coming_back:
+                raise
+            # The engine was lost before it had done so, and the next one was asked before it had the model.
+            return await self.unload(name, force=force)
+        card = self._card(name)
+        if card is not None:
+            self._texts.pop(card.path, None)
+        self.evicted(name)
+        return answer.freed_bytes
+
+    async def _dropped(self, name: str, *, force: bool) -> Unloaded:
+        self._leaving += Counter({name: int(force)})
+        try:
+            return await self._engine.unload(Unload(self._engine.next_op(), name, force))
+        finally:
+            self._leaving -= Counter({name: int(force)})
+
+    async def came_back(self, name: str) -> bool:
+        """Whether an engine was lost with ``name``; then the next one has it now, or cannot."""
+        lost = name in self._coming_back
+        await self._come_back(name)
+        return lost
+
+    async def _come_back(self, name: str) -> None:
+        """If an engine was lost with ``name``: wait until the next one has it, or cannot."""
+        while (back := self._coming_back.get(name)) is not None:
+            await back.wait()
+
+    def _card(self, name: str) -> ModelCard | None:
+        """The card of a model that is resident as far as we know."""
+        known = self._known.get(name)
+        return known.card if known else None
+
+    def _how(self, name: str) -> LoadParams:
+        known = self._known.get(name)
+        return known.params if known else LoadParams(model=name)
+
+    def _completed(self, params: LoadParams) -> LoadParams:
+        """What ``params`` leave open stays as it is where the model is resident: loading it again is no change."""
+        if self._card(params.model) is None:
+            return params
+        before = self._how(params.model)
+        kept: dict[str, Any] = {"pin": params.pin or before.pin}
+        kept |= {name: getattr(before, name) for name in ("dtype", "adapter", "ttl_s") if getattr(params, name) is None}
+        if params.path is None and params.revision is None:
+            kept |= {"path": before.path, "revision": before.revision}
+        return params.model_copy(update=kept)
+
+    def _lock(self, name: str) -> _Lock:
+        return self._locks.setdefault(name, _Lock())
+
+    async def _load(
+        self, params: LoadParams, path: str, on_progress: OnProgress | None = None, *, explicit: bool = False
+    ) -> tuple[ModelCard, ModelText, float]:
+        """A load that was refused is refused again at once, until a file of it changes."""
+        if path == FAKE:
+            return await self._load_anew(params, path, on_progress)
+        key, unloads = (params.model, path, params.dtype, params.adapter), self._unloads
+        found = await _in_thread(None, signature, (path, resolve.adapter_path(params.adapter)))
+        self._refusals.check(key, found, time.monotonic(), explicit=explicit)
+        try:
+            return await self._load_anew(params, path, on_progress)
+        except RpcError as error:
+            if unloads == self._unloads:  # else it may have been unloaded before it was ready
+                self._refusals.remember(key, found, error, time.monotonic())
+            raise
+
+    async def _load_anew(
+        self, params: LoadParams, path: str, on_progress: OnProgress | None
+    ) -> tuple[ModelCard, ModelText, float]:
+        message = Load(
+            op=self._engine.next_op(),
+            model=params.model,
+            path=path,
+            dtype=params.dtype,
+            adapter=resolve.adapter_path(params.adapter),
+            pin=params.pin,
+            ttl_s=params.ttl_s,
+        )
+        report = None if on_progress is None else partial(_report, on_progress)
+        if path != FAKE:  # no engine is given what ends its reader
+            await self._inspected(ModelFolder(params.model, path, await _in_thread(None, _edition, Path(path))))
+        # Weights in the engine and tokenizer in a text process, at the same time.
+        reading = self._reading(params.model, path)
+        loaded = await self._engine.load(message, report)
+        before = self._known.get(params.model)
+        # Before its text is there: an engine that is lost meanwhile is lost with this model.
+        self._remember(params, path, loaded.card)
+        try:
+            text = await asyncio.shield(reading)
+        except RpcError:
+            if before is None or before.card is None:
+                await self._drop(params.model, before)
+            raise
+        return loaded.card, text, loaded.load_s
+
+    def _remember(self, params: LoadParams, path: str, card: ModelCard) -> None:
+        self._known[params.model] = _Known(params, path, card)
+        self._known.move_to_end(params.model)
+        while len(self._known) > NAMES:
+            self._known.popitem(last=False)
+
+    async def _drop(self, name: str, before: _Known | None) -> None:
+        """Weights without a tokenizer serve nobody. ``before`` is what was known of the model."""
+        self._known.pop(name, None)
+        if before is not None:
+            self._known[name] = before
+        try:
+            await self._engine.unload(Unload(self._engine.next_op(), name))
+        except RpcError as error:
+            log.info("%s was not unloaded: %s", name, error)
+
+    async def _directory(
+        self, params: LoadParams, on_progress: OnProgress | None = None, *, download: bool = False
+    ) -> str:
+        name, path, revision = params.model, params.path, params.revision
+        if self._config.engine == "fake":
+            return FAKE
+        found: Path | None = None
+        inspect = partial(self._inspect, asyncio.get_running_loop())
+        try:
+            found = await _in_thread(self._lookups, partial(resolve.local, inspect=inspect), name, path, revision)
+        except ModelNotFound:
+            if not (download and path is None and resolve.is_hub_id(name)):
+                raise
+        if found is not None and not (download and await _in_thread(None, resolve.may_lack_files, found)):
+            return str(found)
+        log.info("%s is not here yet, or not whole: asking the hub", name)
+        on_bytes = partial(_report_bytes, asyncio.get_running_loop(), on_progress)
+        return str(await _in_thread(self._downloads, resolve.fetch, name, revision, found, on_bytes, inspect))
+
+    async def _inspected(self, folder: ModelFolder) -> None:
+        """Have a text process read the headers in ``folder``. Raises what ``weights.inspect`` raises."""
+        await self._pool.ask(lambda op: InspectWeights(op, folder), Inspected)
+
+    def _inspect(self, loop: asyncio.AbstractEventLoop, name: str, directory: Path) -> None:
+        """``_inspected``, for threads of ours that look for models; it needs no other thread."""
+        folder = ModelFolder(name, str(directory), _edition(directory))
+        asyncio.run_coroutine_threadsafe(self._inspected(folder), loop).result()
+
+    async def _text(self, name: str, path: str) -> ModelText:
+        return await asyncio.shield(self._reading(name, path))
+
+    def _reading(self, name: str, path: str) -> asyncio.Future[ModelText]:
+        """Read once for all who ask, whoever of them gives up meanwhile: to be awaited under a shield."""
+        reading = self._texts.get(path)
+        if reading is None:
+            reading = self._texts[path] = asyncio.ensure_future(self._read_text(name, path))
+            reading.add_done_callback(partial(self._forget_failed, path))
+        self._texts.move_to_end(path)
+        while len(self._texts) > TEXTS:
+            self._texts.popitem(last=False)
+        return reading
+
+    async def _read_text(self, name: str, path: str) -> ModelText:
+        if path == FAKE:
+            return FakeText()
+        edition = await _in_thread(None, _edition, Path(path))
+        return await FolderText.read(self._pool, ModelFolder(name, path, edition))
+
+    def _forget_failed(self, path: str, reading: asyncio.Future[ModelText]) -> None:
+        if (reading.cancelled() or reading.exception() is not None) and self._texts.get(path) is reading:
+            del self._texts[path]
+
+
+def _edition(path: Path) -> str:
+    """Changes when a file of the directory does: where its files lie, their sizes, and when they were written."""
+    return sha256(repr(signature([str(path)])).encode()).hexdigest()
+
+
+def _report_bytes(loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None, done: int, total: int) -> None:
+    if on_progress is not None:
+        loop.call_soon_threadsafe(on_progress, "downloading", done, total)
+
+
+def _report(on_progress: OnProgress, progress: Progress) -> None:
+    on_progress(progress.stage, progress.done_bytes, progress.total_bytes)
+
+
+async def _in_thread(threads: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *args))

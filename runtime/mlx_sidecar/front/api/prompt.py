@@ -1,0 +1,67 @@
+"""From what a host gave to tokens. All that may take long runs off the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import islice
+
+from mlx_sidecar_protocol.errors import InvalidParams
+from mlx_sidecar_protocol.generate import CacheExplanation, Prompted, ResultWarning
+
+from ...link.text_messages import TextWarning
+from ..streams.stream import Ending, Stream
+from .large_json import SLICE
+from .model_text import Chat, ModelText, Prompt
+from .offload import off_loop
+
+
+async def prompt_tokens(
+    text: ModelText, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
+) -> Prompt:
+    """The prompt as tokens, whichever of the three ways it was given.
+
+    Raises InvalidParams if it has none, or for an id at or beyond ``vocabulary`` wherever ids are given.
+    """
+    prompt = await _prompt(text, params, add_generation_prompt)
+    if not prompt.tokens:
+        raise InvalidParams.field(params.source, "it has no tokens: there is nothing to continue", "empty_prompt")
+    # A tokenizer may know more tokens than its model, so a prompt of text is looked at like one of tokens.
+    await off_loop(check_vocabulary, params.source, prompt.tokens, vocabulary)
+    return prompt
+
+
+async def _prompt(text: ModelText, params: Prompted, add_generation_prompt: bool) -> Prompt:
+    if params.tokens is not None:
+        return Prompt(params.tokens)
+    if params.messages is not None:
+        return await text.chat_tokens(_chat(params, add_generation_prompt=add_generation_prompt))
+    assert params.prompt is not None
+    return Prompt(await text.encode(params.prompt, True, params.escapes))
+
+
+def _chat(params: Prompted, *, add_generation_prompt: bool = True) -> Chat:
+    messages = [message.for_template() for message in params.messages or ()]
+    return Chat(messages, params.tools, add_generation_prompt, params.template_args, params.escapes)
+
+
+def result_warnings(warnings: Sequence[TextWarning]) -> list[ResultWarning] | None:
+    """As results carry them: absent where there is nothing to tell."""
+    return [ResultWarning(kind=each.kind, message=each.message) for each in warnings] or None
+
+
+def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
+    """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong."""
+    ids = iter(tokens)
+    # Slice by slice: over a million ids at once the interpreter would be held for long.
+    worst = max((max(part) for part in iter(lambda: list(islice(ids, SLICE)), [])), default=0)
+    if worst >= size:
+        raise InvalidParams.field(name, f"token {worst} is outside the vocabulary of {size}", "unknown_token")
+
+
+async def explained(
+    params: Prompted, text: ModelText | None, stream: Stream | None, ending: Ending
+) -> CacheExplanation | None:
+    """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
+    if text is None or stream is None or not (ending.nearest or ending.uncacheable):
+        return None
+    return await text.explain(params.source, _chat(params), stream.entry.prompt, ending.nearest, ending.uncacheable)

@@ -1,0 +1,67 @@
+"""The course of a request that the engine works on: prepared, carried, ended by its deadline or a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from mlx_sidecar_protocol.errors import Cancelled, ModelNotLoaded
+
+from ..streams.recovery import Lifeline
+from ..streams.stream import Ending, Stream
+from ..wire.context import RequestContext
+from .model_catalog import Catalog
+
+Prepare = Callable[[], Awaitable[Stream]]
+
+
+@dataclass(frozen=True)
+class Course:
+    """Of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none."""
+
+    catalog: Catalog
+    lifeline: Lifeline
+    context: RequestContext
+    model: str
+    deadline: float
+
+    async def run(self, prepare: Prepare) -> Ending | None:
+        """How the stream that ``prepare`` makes ended; None if the deadline came before there was one.
+
+        ``prepare`` has the model loaded; it is called again if the model was evicted before the engine came to it.
+        Raises Cancelled if that came before there was a stream, and what ``prepare`` and the lifeline raise.
+        """
+        ending = await self._attempt(prepare)
+        gone = ending is not None and isinstance(ending.error, ModelNotLoaded) and not ending.started
+        if gone and not self.catalog.is_leaving(self.model):
+            # Evicted since we looked; once is bad luck, twice is an answer.
+            self.catalog.evicted(self.model)
+            ending = await self._attempt(prepare)
+        return ending
+
+    async def _attempt(self, prepare: Prepare) -> Ending | None:
+        stream: Stream | None = None
+        with anyio.CancelScope(deadline=self.deadline) as scope:
+            self.context.on_cancel(scope.cancel)
+            stream = await prepare()
+        if self.context.cancelled:
+            raise Cancelled
+        if scope.cancelled_caught or stream is None or time.monotonic() >= self.deadline:
+            return None
+        return await self._carried(stream)
+
+    async def _carried(self, stream: Stream) -> Ending:
+        with self.lifeline.carrying(stream):
+            if stream.id is not None:
+                self.context.answer_after(stream)
+            self.context.on_cancel(lambda: self.lifeline.end(stream, "cancelled"))
+            self.context.on_shed(lambda error: self.lifeline.refuse(stream, error))
+            overdue = asyncio.get_running_loop().call_at(self.deadline, self.lifeline.end, stream, "deadline")
+            try:
+                return await stream.ended
+            finally:
+                overdue.cancel()

@@ -1,0 +1,134 @@
+"""Starting the engine process, and how it ended. Imports little: it runs before the front imports anything heavy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from ...config import Config
+from ...link.heartbeat_page import Page
+from .environment import environment
+from .oom_kills import oom_kills
+from .private_folder import private_folder
+
+_FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
+
+
+@dataclass(frozen=True)
+class EngineProcess:
+    """A started engine, our end of its link, and the page it notes its work on.
+
+    The engine leaves when the link closes, however we die. Nothing here waits: a process that is stuck in the system
+    may take as long as it likes to end.
+    """
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    page: Page
+    oom_kills: int = field(default_factory=lambda: oom_kills())  # when it was started
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    @property
+    def exit_reason(self) -> str:
+        """How it ended, in words, or that it has not."""
+        code = self.process.poll()
+        if code is None:
+            return "it has not ended"
+        if code >= 0:
+            return f"exited with status {code}"
+        starved = ", for want of memory as it seems" if self.starved else ""
+        return f"killed by signal {-code}{_named(-code)}{starved}"
+
+    @property
+    def forced(self) -> bool:
+        """Whether it ended by a signal that comes from others: somebody, or the kernel for want of memory."""
+        return self.process.poll() in _FROM_OTHERS
+
+    @property
+    def starved(self) -> bool:
+        """Whether it was killed, and the kernel has killed for want of memory since it was started."""
+        return self.process.poll() == -signal.SIGKILL and oom_kills() > self.oom_kills
+
+    def kill(self) -> None:
+        """Have it end, and what it has started, without waiting for that."""
+        if self.process.returncode is None:  # until it has been waited for, its group is no other's
+            # mlx runs compilers, which outlive it by seconds; asked to end, they take their temporary files along.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.kill()
+
+    def discard(self) -> None:
+        """Have it end; nobody has attached to it, and nobody will."""
+        self.kill()
+        self.link.close()
+        self.page.close()
+
+
+def _named(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:  # most real-time signals have no name
+        return ""
+
+
+def spawn(config: Config) -> EngineProcess:
+    """Start an engine; does not wait for it. Its stdout and stderr are our stderr, its stdin is empty.
+
+    Of our descriptors and our environment it inherits what it needs. To be called in a thread that lives as long as
+    the front: Linux ends the engine with the thread that started it.
+
+    Raises OSError if the system gives no process, no descriptors or no folder.
+    """
+    with ExitStack() as on_failure:
+        page = Page.create()
+        on_failure.callback(page.close)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        on_failure.callback(ours.close)
+        with theirs:
+            # Room for a burst of events while the front is busy; the system may grant less.
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            process = subprocess.Popen(
+                engine_command(config, theirs.fileno(), page.fd),
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                pass_fds=[theirs.fileno(), page.fd],
+                env=child_environment(),
+                # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
+                start_new_session=True,
+            )
+        on_failure.pop_all()
+    return EngineProcess(process, ours, page)
+
+
+def child_environment() -> dict[str, str]:
+    """What a process that we start gets of our environment, with a temporary folder that nobody else can write."""
+    return {**environment(os.environ), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), private_folder())}
+
+
+def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:
+    """What starts an engine as ``config`` says; only what was set is passed, so that its defaults are the engine's."""
+    # -P: the host's working directory is not searched for modules, whatever it holds.
+    command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
+    command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]
+    command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
+    command += ["--stall-after-s", str(config.stall_after_s)]
+    if config.memory_limit_bytes is not None:
+        command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
+    if config.cache_limit_bytes is not None:
+        command += ["--cache-limit-bytes", str(config.cache_limit_bytes)]
+    if config.cache_dir is not None:
+        command += ["--cache-dir", config.cache_dir, "--cache-disk-limit-bytes", str(config.cache_disk_limit_bytes)]
+    if config.trace is not None:
+        command += ["--trace", config.trace]
+    if config.trust_remote_code:
+        command.append("--trust-remote-code")
+    return command

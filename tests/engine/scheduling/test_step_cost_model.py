@@ -1,0 +1,251 @@
+"""How much a step prefills, for whom, and whose turn it is: over numbers alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlx_sidecar.engine.core.memory_cost import SequenceCost
+from mlx_sidecar.engine.core.sequence import Sequence
+from mlx_sidecar.engine.scheduling.fair_queue import Turns
+from mlx_sidecar.engine.scheduling.prefill_chunks import OLDEST_SHARE, Chunks
+from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S, Lines, Ticket
+from mlx_sidecar.engine.scheduling.step_cost_model import (
+    CHUNK,
+    GAP,
+    LEAST_ALONE,
+    LEAST_CHUNK,
+    LONGEST_OPERATION_S,
+    REMEASURE_STEPS,
+    TRIALS,
+    Mean,
+    Pace,
+)
+from mlx_sidecar.link.messages import Priority, Sampling
+
+PRIORITIES: list[Priority] = ["critical", "high", "normal", "low"]
+seconds = st.floats(1e-4, 1.0)
+
+
+def ticket(id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0) -> Ticket:
+    sequence = Sequence(id_, "m", [1] * tokens, 0, Sampling(), [], 10, SequenceCost(), arrived_s, priority)
+    return Ticket(sequence, arrived_s, runs_as=2)
+
+
+class Device:
+    """A step costs something, each row that decodes, and each token of prefill."""
+
+    def __init__(self, step_s: float, row_s: float, token_s: float) -> None:
+        self.step_s, self.row_s, self.token_s = step_s, row_s, token_s
+
+    def takes(self, rows: int, tokens: int) -> float:
+        return self.step_s + self.row_s * rows + self.token_s * tokens
+
+    def run(self, pace: Pace, rows: int, slower: float = 1.0) -> tuple[int, float]:
+        """One step with as much prefill as ``pace`` allows: its tokens and its seconds."""
+        tokens = pace.budget(rows, pace.decode_s(rows) if rows else None, 1)
+        took_s = self.takes(rows, tokens)
+        pace.learn(rows, tokens, took_s * slower)
+        return tokens, took_s
+
+
+@given(seconds, st.floats(0, 0.1), st.floats(1e-6, 0.01), st.lists(st.integers(1, 32), min_size=1, max_size=80))
+def test_a_step_beside_decoding_rows_stays_within_the_gap_however_their_number_changes(
+    step_s: float, row_s: float, token_s: float, rows: list[int]
+) -> None:
+    device, pace = Device(step_s, row_s, token_s), Pace()
+    pace.learn(0, LEAST_ALONE, device.takes(0, LEAST_ALONE))
+    for count in rows:
+        tokens, took_s = device.run(pace, count)
+        assert tokens <= LEAST_CHUNK or took_s <= 1.01 * GAP * device.takes(count, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 32), st.floats(1e-6, 100)), min_size=1, max_size=200), st.integers(1, 4))
+def test_a_prefill_always_progresses_and_never_by_more_than_a_chunk(
+    steps: list[tuple[int, float]], sharing: int
+) -> None:
+    pace, barren, sizes = Pace(), 0, set()
+    for rows, took_s in steps:
+        tokens = pace.budget(rows, pace.decode_s(rows) if rows else None, sharing)
+        assert tokens == 0 or LEAST_CHUNK <= tokens <= CHUNK
+        assert rows or tokens
+        barren += not tokens
+        sizes.add((rows - 1).bit_length())
+        pace.learn(rows, tokens, took_s)
+    assert barren <= TRIALS * len(sizes) + len(steps) / REMEASURE_STEPS, "steps without prefill only measure"
+
+
+def test_before_anything_is_measured_a_small_chunk_tells_how_fast_it_goes() -> None:
+    pace = Pace()
+    assert pace.budget(0, None, 1) == LEAST_ALONE
+    pace.learn(0, LEAST_ALONE, LEAST_ALONE * 0.001)
+    assert pace.budget(0, None, 1) == int(LONGEST_OPERATION_S / 0.001)
+
+
+def test_where_nobody_decodes_on_this_model_the_streams_of_another_still_count() -> None:
+    pace = Pace()
+    pace.learn(0, 100, 0.1)
+    assert pace.budget(0, 0.05, 1) == int((GAP - 1) * 50)
+    assert pace.budget(0, 0.05, 3) == int((GAP - 1) * 50 / 3)
+
+
+@given(seconds, st.floats(1e-6, 1e-3), st.floats(2, 1e4), st.integers(0, 10), st.integers(0, 8))
+def test_a_slow_outlier_is_forgotten_within_a_few_steps(
+    step_s: float, token_s: float, slower: float, before: int, rows: int
+) -> None:
+    device, pace, calm = Device(step_s, 0.0, token_s), Pace(), Pace()
+    for known in (pace, calm):
+        for _ in range(TRIALS):
+            known.learn(1, 0, device.takes(1, 0))
+    for at in range(before + 1 + TRIALS + 12):
+        device.run(pace, rows, slower if at == before else 1.0)
+        device.run(calm, rows)
+    expected = calm.budget(rows, calm.decode_s(rows) if rows else None, 1)
+    tokens = pace.budget(rows, pace.decode_s(rows) if rows else None, 1)
+    assert expected / 1.3 - 1 <= tokens <= expected * 1.3 + 1
+
+
+@given(seconds, st.floats(1.1, 50))
+def test_a_mean_follows_what_stays_slower(value: float, slower: float) -> None:
+    mean = Mean()
+    for _ in range(5):
+        mean.learn(value)
+    for _ in range(30):
+        mean.learn(value * slower)
+    assert mean.value == pytest.approx(value * slower, rel=0.02)
+
+
+def test_decoding_beside_endless_prefill_is_measured_again_as_it_gets_slower() -> None:
+    device, pace = Device(0.01, 0.0, 0.0001), Pace()
+    for _ in range(10):
+        device.run(pace, 4)
+    device.step_s = 0.02  # the sequences have grown
+    for _ in range(20 * REMEASURE_STEPS):
+        device.run(pace, 4)
+    assert pace.decode_s(4) == pytest.approx(0.02, rel=0.05)
+
+
+prompts = st.lists(
+    st.tuples(st.sampled_from(PRIORITIES), st.integers(2, 3000), st.floats(0, 9)), min_size=1, max_size=40
+).map(lambda drawn: [ticket(at + 1, size, priority, arrived) for at, (priority, size, arrived) in enumerate(drawn)])
+
+
+@given(prompts, st.integers(LEAST_CHUNK, CHUNK))
+def test_a_step_prefills_what_it_may_in_pieces_worth_the_step(tickets: list[Ticket], budget: int) -> None:
+    work = Chunks().split(tickets, budget, 10.0)
+    assert sum(count for _, count in work) <= budget
+    for sequence, count in work:
+        assert min(LEAST_CHUNK, sequence.pending) <= count <= sequence.pending
+    assert len({sequence.id for sequence, _ in work}) == len(work)
+    unserved = len(tickets) - len(work)
+    if unserved:
+        assert sum(count for _, count in work) > budget - LEAST_CHUNK, "nothing is left over that somebody could use"
+
+
+@given(st.integers(LEAST_CHUNK, CHUNK), st.integers(1, 60), st.sampled_from(PRIORITIES))
+def test_the_prompt_that_waits_longest_gets_its_share_under_a_stream_of_shorter_ones(
+    budget: int, steps: int, priority: Priority
+) -> None:
+    chunks, long, total = Chunks(), ticket(1, 100_000, "low"), 0
+    for step in range(steps):
+        work = chunks.split([long, ticket(2 + step, budget, priority, arrived_s=1.0 + step)], budget, 1000.0)
+        chunks.account(work)
+        total += sum(count for _, count in work)
+        long.sequence.known += sum(count for sequence, count in work if sequence is long.sequence)
+    assert long.sequence.known >= OLDEST_SHARE * total - 2 * LEAST_CHUNK
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_nor_an_urgent_one_for_either() -> None:
+    long, short, urgent = ticket(1, 16_000), ticket(2, 40), ticket(3, 2000, "high")
+    urgent.runs_as = 1
+    assert Chunks().split([long, short], 64, 0.0) == [(short.sequence, 40), (long.sequence, 24)]
+    assert Chunks().split([long, short, urgent], 400, 0.0) == [(urgent.sequence, 300), (long.sequence, 100)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), seconds), max_size=200))
+def test_lanes_that_stay_due_have_had_equal_time_but_for_one_operation(operations: list[tuple[int, float]]) -> None:
+    turns, had, longest = Turns(), dict.fromkeys("abcd", 0.0), 0.0
+    for _, took_s in operations:
+        lane = turns.next(had)
+        assert lane is not None
+        turns.charge(lane, took_s)
+        had[lane] += took_s
+        longest = max(longest, took_s)
+        assert max(had.values()) - min(had.values()) <= longest + 1e-9
+
+
+@given(st.lists(st.tuples(st.booleans(), seconds), min_size=1, max_size=100))
+def test_a_lane_that_comes_and_goes_takes_nothing_from_one_that_stays(steps: list[tuple[bool, float]]) -> None:
+    turns, had, longest = Turns(), {"stays": 0.0, "comes": 0.0}, 0.0
+    for comes, took_s in steps:
+        lane = turns.next(["comes", "stays"] if comes else ["stays"])
+        assert lane is not None
+        turns.charge(lane, took_s)
+        had[lane] += took_s
+        longest = max(longest, took_s)
+        assert had["comes"] <= had["stays"] + 2 * longest + 1e-9
+
+
+def test_a_lane_that_was_idle_is_owed_nothing() -> None:
+    turns, served = Turns(), []
+    for due in [["busy"]] * 10 + [["busy", "idle"]] * 10:
+        served.append(turns.next(due))
+        turns.charge(served[-1], 1.0)
+    assert served.count("idle") in (5, 6)
+
+
+arrivals = st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max_size=30)
+
+
+@given(arrivals, st.data())
+def test_a_line_stands_by_arrival_and_is_as_old_as_who_has_waited_longest(
+    drawn: list[tuple[float, bool]], data: st.DataObject
+) -> None:
+    lines, inside = Lines(), []
+    for id_, (arrived_s, returns) in enumerate(drawn):
+        entry = ticket(id_, arrived_s=arrived_s)
+        since_s = entry.waits_since_s = arrived_s + (data.draw(st.floats(0, 50)) if returns else 0.0)
+        lines.join(entry)
+        inside.append((entry, since_s))
+        if data.draw(st.booleans()):
+            gone = inside.pop(data.draw(st.integers(0, len(inside) - 1)))
+            lines.leave(gone[0])
+        if inside:
+            (head,) = lines.heads("m", 0.0)
+            assert head is min((entry for entry, _ in inside), key=lambda entry: entry.order)
+            assert head.waits_since_s <= min(since_s for _, since_s in inside)
+            ages = [entry.waits_since_s for entry in sorted((e for e, _ in inside), key=lambda e: e.order)]
+            assert all(first <= second for first, second in pairwise(ages))
+    for entry, _ in inside:
+        lines.leave(entry)
+    assert lines.models() == []
+
+
+def test_whoever_is_past_its_deadline_stands_in_nobodys_way() -> None:
+    lines, late, next_ = Lines(), ticket(1), ticket(2, arrived_s=1.0)
+    late.sequence.deadline_s = 5.0
+    lines.join(late)
+    lines.join(next_)
+    assert [list(lines.heads("m", now)) for now in (4.0, 5.0)] == [[late], [next_]]
+
+
+def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
+    entry = ticket(1, priority="low")
+    assert entry.urgency(AGEING_S) == 2.0
+    entry.admit(3.5 * AGEING_S)
+    assert entry.running_rank(3.5 * AGEING_S) == 0
+    entry.sequence.last_token_s = 4 * AGEING_S
+    assert entry.running_rank(4.4 * AGEING_S) == 0
+    assert entry.running_rank(4.6 * AGEING_S) == 3, "it has settled: its class counts again"
+
+
+def test_the_step_that_counts_is_the_one_with_those_who_are_about_to_join() -> None:
+    device, pace = Device(0.03, 0.003, 0.003), Pace()
+    for _ in range(TRIALS + 1):
+        pace.learn(8, 0, device.takes(8, 0))
+        pace.learn(8, 16, device.takes(8, 16))
+    assert pace.full_s(8, 24) == pytest.approx(device.takes(32, 0), rel=0.01)
+    assert pace.full_s(4, 4) is None  # 4 rows were never measured
