@@ -24,10 +24,10 @@ def main() -> None:
 
 def _engine(argv: list[str]) -> None:
     from mlx_sidecar.engine import __main__ as engine
-    from mlx_sidecar.link.heartbeat_page import Page
+    from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 
     for name in ("begin", "end", "note"):
-        setattr(Page, name, _nothing)
+        setattr(HeartbeatPage, name, _nothing)
     sys.argv = argv
     engine.main()
 
@@ -35,14 +35,14 @@ def _engine(argv: list[str]) -> None:
 def _front() -> None:
     from mlx_sidecar import cli
     from mlx_sidecar.front.streams.journal import Journal
-    from mlx_sidecar.front.streams.poison_search import Isolation
+    from mlx_sidecar.front.streams.poison_search import PoisonSearch
     from mlx_sidecar.front.supervision import engine_process as process
-    from mlx_sidecar.front.supervision.engine_connection import AttachedEngine
+    from mlx_sidecar.front.supervision.engine_connection import EngineConnection
 
     left_out: list[tuple[object, str, object]] = [
         (process, "engine_command", _bare(process.engine_command)),
-        (AttachedEngine, "_watch", _nothing),
-        (Isolation, "progressed", _nothing),
+        (EngineConnection, "_watch", _nothing),
+        (PoisonSearch, "progressed", _nothing),
         (Journal, "holding", _unbounded),
     ]
     for owner, name, instead in left_out:

@@ -127,10 +127,10 @@ class Frames:
         pick = self._pick
         if isinstance(value, dict) and value and pick.random() < 0.9:
             name = pick.choice(list(value))
-            way = pick.random()
-            if way < 0.15:
+            filter_kind = pick.random()
+            if filter_kind < 0.15:
                 return {key: inner for key, inner in value.items() if key != name}
-            if way < 0.3:
+            if filter_kind < 0.3:
                 return {
                     **value,
                     pick.choice(["x", "", "id", "result", "error", "model", "stop", "\udc80"]): self._odd(),
@@ -147,8 +147,8 @@ class Frames:
     def _generate(self) -> Json:
         pick = self._pick
         params: dict[str, Json] = {"model": self._model(), "max_tokens": pick.randint(1, 20)}
-        way = pick.choice(("prompt", "tokens", "messages"))
-        params[way] = {"prompt": self._text, "tokens": self._tokens, "messages": self._messages}[way]()
+        filter_kind = pick.choice(("prompt", "tokens", "messages"))
+        params[filter_kind] = {"prompt": self._text, "tokens": self._tokens, "messages": self._messages}[filter_kind]()
         extras: dict[str, Json] = {
             "stream": self._small(),
             "temperature": pick.random() * 2,

@@ -19,7 +19,7 @@ from .report import Outcome, Report
 from .traffic import Traffic, differing
 
 _STALL_S = 1.0
-# What engine/stall_deadline.py gives where nothing was measured; a look each eighth of the bound, and a second for a
+# What engine/heartbeat.py gives where nothing was measured; a look each eighth of the bound, and a second for a
 # busy host.
 _LONGEST_S = 6 * _STALL_S + _STALL_S / 8 + 1.0
 _OPTIONS = ("--numerics", "exact", "--stall-after-s", str(_STALL_S))

@@ -9,18 +9,18 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from mlx_sidecar.engine.cache.disk.events import Result
+from mlx_sidecar.engine.cache.disk.events import DiskEvent
 from mlx_sidecar.engine.cache.disk.tier import DiskTier
-from mlx_sidecar.engine.cache.disk_index import OnDisk
+from mlx_sidecar.engine.cache.disk_index import DiskIndex
 from mlx_sidecar.engine.cache.identity import identity
-from mlx_sidecar.engine.cache.prefix_cache import Caching
+from mlx_sidecar.engine.cache.prefix_cache import PrefixCache
 from mlx_sidecar.engine.cache.store import Store
 from mlx_sidecar.engine.core.batch import Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
-from mlx_sidecar.engine.execution.probe import Geometry, probe
+from mlx_sidecar.engine.execution.probe import Probed, probe
 from mlx_sidecar.link.messages import Sampling
 
 LIMIT_BYTES = 1 << 32
@@ -38,18 +38,18 @@ class Said(NamedTuple):
 class Rig:
     """One model and one life of an engine. ``directory``: where its cache is on disk."""
 
-    def __init__(self, geometry: Geometry, directory: Path | None, made_by: str = "a model") -> None:
-        self._results: SimpleQueue[Result] = SimpleQueue()
+    def __init__(self, geometry: Probed, directory: Path | None, made_by: str = "a model") -> None:
+        self._results: SimpleQueue[DiskEvent] = SimpleQueue()
         self.tier = DiskTier(directory, LIMIT_BYTES, self._results.put)
-        self.caching = Caching(Store(LIMIT_BYTES), OnDisk(self.tier, directory, LIMIT_BYTES))
-        self.prefixes = self.caching.prefixes(identity(made_by), geometry.forward.needs)
+        self.prefix_cache = PrefixCache(Store(LIMIT_BYTES), DiskIndex(self.tier, directory, LIMIT_BYTES))
+        self.prefixes = self.prefix_cache.prefixes(identity(made_by), geometry.forward.spec)
         self._batch = MlxBatch(geometry.forward, geometry.vocabulary, LIMIT_BYTES, self.prefixes)
         self._numbers = count(1)
         self._settle()
 
     def generate(self, prompt: list[int], limit: int) -> Said:
         sequence = Sequence(next(self._numbers), "m", prompt, 0, Sampling(), [], limit, SequenceCost(), 0.0)
-        if self.prefixes is not None and self.caching.disk.read(sequence.id, self.prefixes, sequence.history()):
+        if self.prefixes is not None and self.prefix_cache.disk.read(sequence.id, self.prefixes, sequence.history()):
             for _, numbers in self._settle():
                 sequence.fetched = numbers
         self._batch.open(sequence)
@@ -61,7 +61,7 @@ class Rig:
 
     def write(self) -> None:
         """Until all is on disk."""
-        self.caching.write()
+        self.prefix_cache.write()
         self._settle()
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Rig:
         reads: list[tuple[int, set[int]]] = []
         while True:
             try:
-                read = self.caching.disk.taken_in(self._results.get_nowait())
+                read = self.prefix_cache.disk.taken_in(self._results.get_nowait())
             except Empty:
                 return reads
             if read is not None:
@@ -81,7 +81,7 @@ class Rig:
 
 
 @contextmanager
-def rig(geometry: Geometry, directory: Path | None, made_by: str = "a model") -> Iterator[Rig]:
+def rig(geometry: Probed, directory: Path | None, made_by: str = "a model") -> Iterator[Rig]:
     made = Rig(geometry, directory, made_by)
     try:
         yield made
@@ -89,6 +89,6 @@ def rig(geometry: Geometry, directory: Path | None, made_by: str = "a model") ->
         made.close()
 
 
-def load(path: Path) -> Geometry:
+def load(path: Path) -> Probed:
     """The model in ``path``."""
     return probe(path.name, mlxlm.load_model(path)[0])

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.faults.mortal import Mortal, Plan, alive
 from mlx_sidecar.front.supervision.engine_process import EngineProcess
-from mlx_sidecar.link.heartbeat_page import Page
+from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from tests.support.sidecar import PATIENCE_S, ROOT
 
 HANGS = "fake?tokens=1000&hang_after=3"
@@ -167,7 +167,7 @@ def test_what_an_engine_has_started_ends_with_it() -> None:
         assert process.stdout
         assert process.stdout.readline() == b"\n"
         ours, theirs = socket.socketpair()
-        page = Page.create()
+        page = HeartbeatPage.create()
         with ours, theirs:
             EngineProcess(process, ours, page).kill()
         page.close()

@@ -219,7 +219,7 @@ def test_the_death_of_the_process_named_in_initialize_ends_the_sidecar() -> None
 def test_a_stray_print_goes_to_stderr_and_never_to_the_wire() -> None:
     code = (
         "import sys\n"
-        "from mlx_sidecar.wire import stdio\n"
+        "from mlx_sidecar.front.wire import stdio\n"
         "stdio.claim()\n"
         "print('stray')\n"
         "import os; os.write(1, b'raw'); os.system('echo from a child')\n"

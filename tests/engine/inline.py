@@ -13,7 +13,7 @@ from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
 from mlx_sidecar.link.faults import fault_of
-from mlx_sidecar.link.heartbeat_page import Page
+from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from mlx_sidecar.link.messages import (
     EngineStats,
     Finished,
@@ -45,22 +45,22 @@ class FaultyBatch(FakeBatch):
     def __init__(self, script: Script) -> None:
         super().__init__(script)
         self.next_failure: RpcError | None = None
-        self.kept_bytes = 0
+        self.reclaimable_bytes = 0
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         failure, self.next_failure = self.next_failure, None
         if failure is None:
             return super().step(work, now)
-        released_bytes, self.kept_bytes = self.kept_bytes, 0
+        released_bytes, self.reclaimable_bytes = self.reclaimable_bytes, 0
         self._failed(failure, work)
         raise StepFailed(fault_of(failure), [given.sequence for given in work], released_bytes)
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         super().close(sequence, keep=keep)
-        self.kept_bytes += 100 if keep else 0
+        self.reclaimable_bytes += 100 if keep else 0
 
     def release(self) -> None:
-        self.kept_bytes = 0
+        self.reclaimable_bytes = 0
 
 
 class FaultyBackend(FakeBackend):
@@ -82,7 +82,7 @@ class Inline:
     def __init__(self, limit_bytes: int, limits: Limits | None = None, backend: Backend | None = None) -> None:
         self.now = time.monotonic() + 1e6  # what a script delays by the system's clock is long due
         self.backend = FaultyBackend()
-        self.page = Page.create()
+        self.page = HeartbeatPage.create()
         self.seen: list[ToFront] = []
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
         self._queue: list[ToEngine] = []

@@ -188,7 +188,7 @@ def test_the_only_one_is_tried_again_while_anything_can_still_be_freed(inline: I
     idle = "fake?memory_bytes=5000"
     inline.load(idle, WIDE)
     start(inline, WIDE, 1)
-    inline.backend.batches[WIDE].kept_bytes = 50
+    inline.backend.batches[WIDE].reclaimable_bytes = 50
     inline.fail(WIDE, 4000)  # what was kept goes
     inline.turn()
     assert not any(isinstance(message, Evicted) for message in inline.seen)

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlx_sidecar.engine.heartbeat import Notes
-from mlx_sidecar.link.heartbeat_page import Page, Snapshot
+from mlx_sidecar.engine.heartbeat import Heartbeat
+from mlx_sidecar.link.heartbeat_page import HeartbeatPage, Snapshot
 
 
 class Device:
     """A page, and the models that have a step in flight after an operation."""
 
     def __init__(self) -> None:
-        self.page = Page.create()
+        self.page = HeartbeatPage.create()
         self.flying: set[str] = set()
-        self.notes = Notes(self.page, lambda model: model in self.flying)
+        self.notes = Heartbeat(self.page, lambda model: model in self.flying)
 
     def step(self, model: str, *ids: int, flies: bool, bound_s: float = 1.0) -> Snapshot:
         """What stood on the page during a step of ``ids``."""

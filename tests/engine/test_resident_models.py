@@ -10,7 +10,7 @@ import pytest
 
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
-from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, Registry
+from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, ResidentModels
 from mlx_sidecar.link.messages import (
     Cancel,
     EngineStats,
@@ -215,14 +215,14 @@ def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
 def test_what_is_kept_for_later_requests_goes_before_a_load_is_refused() -> None:
     backend = KeepingBackend()
     streams = {"a": 1}.get
-    registry = Registry(backend, 1000, Metrics(("loads",), ()), lambda model: streams(model, 0), lambda: 0)
+    registry = ResidentModels(backend, 1000, Metrics(("loads",), ()), lambda model: streams(model, 0), lambda: 0)
     for name in ("a", "b"):
         told: list[ToFront] = []
         registry.request(Load(1, name, ""), 0.0)
         while (loading := registry.loading) is not None:
             told = registry.advance(loading, 0.0)
         assert isinstance(told[-1], Loaded), told
-        backend.kept.kept_bytes = 400
+        backend.kept.reclaimable_bytes = 400
     assert sorted(name for name, _ in registry.batches()) == ["a", "b"]
 
 
@@ -230,7 +230,7 @@ class KeepingBatch(FakeBatch):
     """One that holds on to caches that nobody uses."""
 
     def release(self) -> None:
-        self.kept_bytes = 0
+        self.reclaimable_bytes = 0
 
 
 class KeepingBackend(FakeBackend):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.scheduling.step_cost_model import TRIALS, Pace
-from mlx_sidecar.engine.stall_deadline import FACTOR, RESTED_S, UNMEASURED_S, Bounds
+from mlx_sidecar.engine.heartbeat import FACTOR, RESTED_S, UNMEASURED_S, StallDeadline
+from mlx_sidecar.engine.scheduling.step_cost_model import TRIALS, StepCostModel
 from tests.engine.inline import Inline
 
 seconds = st.floats(1e-6, 1e4)
@@ -17,7 +17,7 @@ sizes = st.integers(0, 1 << 40)
 def test_no_bound_is_below_the_floor_or_a_measured_step_with_its_factor(
     floor_s: float, expected_s: float | None, size_bytes: int
 ) -> None:
-    bound_s = Bounds(floor_s).step_s(expected_s, size_bytes)
+    bound_s = StallDeadline(floor_s).step_s(expected_s, size_bytes)
     assert bound_s >= floor_s
     assert expected_s is None or bound_s == max(floor_s, FACTOR * expected_s)
 
@@ -25,20 +25,20 @@ def test_no_bound_is_below_the_floor_or_a_measured_step_with_its_factor(
 @given(sizes, sizes)
 def test_more_to_read_may_take_longer(less: int, more: int) -> None:
     less, more = sorted((less, more))
-    assert Bounds().unmeasured_s(0) == UNMEASURED_S
-    assert Bounds().unmeasured_s(less) <= Bounds().unmeasured_s(more)
+    assert StallDeadline().unmeasured_s(0) == UNMEASURED_S
+    assert StallDeadline().unmeasured_s(less) <= StallDeadline().unmeasured_s(more)
 
 
 def test_a_low_floor_lowers_what_nothing_was_measured_for_and_a_high_one_raises_it() -> None:
-    assert Bounds(1.0).step_s(None, 100_000_000) == 6.0 + 1.0
-    assert Bounds(90.0).step_s(None, 0) == 90.0
+    assert StallDeadline(1.0).step_s(None, 100_000_000) == 6.0 + 1.0
+    assert StallDeadline(90.0).step_s(None, 0) == 90.0
 
 
 @given(st.integers(0, 32), st.integers(0, 512), st.floats(1e-6, 0.1), st.floats(1e-3, 1.0))
 def test_a_step_is_expected_to_take_what_its_parts_took_and_nothing_is_expected_of_what_was_never_seen(
     rows: int, tokens: int, decode_s: float, token_s: float
 ) -> None:
-    pace = Pace()
+    pace = StepCostModel()
     assert (pace.expected_s(rows, tokens) is None) == bool(rows or tokens)
     for _ in range(TRIALS):
         pace.learn(max(1, rows), 0, decode_s)
@@ -61,5 +61,5 @@ def test_a_step_of_a_model_that_has_rested_for_long_may_take_as_long_as_its_firs
             inline.turn()
         bounds.append(inline.page.read().bound_s)
         inline.settle()
-    assert bounds == [UNMEASURED_S + 1.0, Bounds.stall_after_s, UNMEASURED_S + 1.0]
+    assert bounds == [UNMEASURED_S + 1.0, StallDeadline.stall_after_s, UNMEASURED_S + 1.0]
     inline.close()

@@ -8,7 +8,7 @@ from mlx_sidecar.link.messages import Load, Loaded, QueryStats, Ready, Refused, 
 from tests.support.engine_process import engine_process, ready_engine
 
 ON_A_GPU = """
-from mlx_sidecar.models import policy
+from mlx_sidecar.engine.execution import backend_policy as policy
 policy._backend = lambda mx: "metal"
 from mlx_sidecar.engine.__main__ import main
 main()

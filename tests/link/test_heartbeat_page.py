@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.heartbeat_page import SIZE_BYTES, Page, Snapshot
+from mlx_sidecar.link.heartbeat_page import SIZE_BYTES, HeartbeatPage, Snapshot
 
 IDS = st.lists(st.integers(0, 2**64 - 1), max_size=600)
 NOTES = st.lists(
@@ -27,9 +27,9 @@ NOTES = st.lists(
 
 
 @contextmanager
-def both_ends() -> Iterator[tuple[Page, Page]]:
-    engine = Page.create()
-    front = Page(os.dup(engine.fd))
+def both_ends() -> Iterator[tuple[HeartbeatPage, HeartbeatPage]]:
+    engine = HeartbeatPage.create()
+    front = HeartbeatPage(os.dup(engine.fd))
     try:
         yield engine, front
     finally:

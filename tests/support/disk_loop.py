@@ -10,25 +10,25 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from mlx_sidecar.engine.cache.disk.events import Fetched, Result, Written
+from mlx_sidecar.engine.cache.disk.events import DiskEvent, Fetched, Written
 from mlx_sidecar.engine.cache.disk.tier import DiskTier
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent
-from tests.support.segments import EVER, IDENTITY, OTHER, extent
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment
+from tests.support.segments import EVER, IDENTITY, OTHER, segment
 
-Told = TypeVar("Told", bound=Result)
+Told = TypeVar("Told", bound=DiskEvent)
 
 
 class Loop:
     """Where a step loop would be: asks the tier, and takes what it says. It can be slow to take it: ``hold``."""
 
     def __init__(self, directory: Path | None, limit_bytes: int = EVER, pending_limit_bytes: int = EVER) -> None:
-        self._told: SimpleQueue[Result] = SimpleQueue()
+        self._told: SimpleQueue[DiskEvent] = SimpleQueue()
         self._door = threading.Condition()
         self._passes = float("inf")
         self._stands = False
         self.tier = DiskTier(directory, limit_bytes, self._post, pending_limit_bytes)
 
-    def _post(self, result: Result) -> None:
+    def _post(self, result: DiskEvent) -> None:
         with self._door:
             self._stands = True
             self._door.notify_all()
@@ -37,7 +37,7 @@ class Loop:
             self._stands = False
             self._told.put(result)
 
-    def everything(self) -> list[Result]:
+    def everything(self) -> list[DiskEvent]:
         """What was told by the time all is done, and not taken before."""
         self.tier.drain()
         return [self._told.get() for _ in range(self._told.qsize())]
@@ -69,12 +69,12 @@ class Loop:
         """Write all of ``tokens``, so many blocks to a file."""
         step = blocks * BLOCK
         for start in range(0, len(tokens), step):
-            assert self.tier.write(IDENTITY, extent(start, min(start + step, len(tokens)), seed=start), tokens)
+            assert self.tier.write(IDENTITY, segment(start, min(start + step, len(tokens)), seed=start), tokens)
         return [written.entry.path for written in self.told(Written)]
 
-    def read(self, paths: list[Path]) -> list[Extent | None]:
+    def read(self, paths: list[Path]) -> list[Segment | None]:
         self.tier.read(1, paths)
-        return [fetched.extent for fetched in self.told(Fetched)]
+        return [fetched.segment for fetched in self.told(Fetched)]
 
 
 Start = Callable[..., Loop]

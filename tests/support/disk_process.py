@@ -9,11 +9,11 @@ from array import array
 from itertools import count
 from pathlib import Path
 
-from mlx_sidecar.engine.cache.disk.events import Result
+from mlx_sidecar.engine.cache.disk.events import DiskEvent
 from mlx_sidecar.engine.cache.disk.store import DiskStore
 from mlx_sidecar.engine.cache.disk.tier import DiskTier
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent
-from tests.support.segments import IDENTITY, extent, prompt, same
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment
+from tests.support.segments import IDENTITY, prompt, same, segment
 
 _BYTES_PER_NUMBER = 4
 
@@ -22,8 +22,8 @@ def tokens_of(seed: int) -> array[int]:
     return array("i", [seed, *prompt(BLOCK - 1, seed)])
 
 
-def extent_of(seed: int, nbytes: int) -> Extent:
-    return extent(0, BLOCK, shapes=[(1, 1, nbytes // BLOCK // _BYTES_PER_NUMBER)], seed=seed)
+def extent_of(seed: int, nbytes: int) -> Segment:
+    return segment(0, BLOCK, shapes=[(1, 1, nbytes // BLOCK // _BYTES_PER_NUMBER)], seed=seed)
 
 
 def check(store: DiskStore, nbytes: int) -> int:
@@ -59,7 +59,7 @@ def write_for_ever(directory: Path, limit_bytes: int, nbytes: int, seed: int) ->
 def fill(directory: Path, limit_bytes: int, nbytes: int, seed: int) -> None:
     """Write more than the disk takes: no file may grow beyond 100 kB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    results: list[Result] = []
+    results: list[DiskEvent] = []
     tier = DiskTier(directory, limit_bytes, results.append)
     for written, size in ((seed, 1000), (seed + 1, nbytes), (seed + 2, 1000)):
         tier.write(IDENTITY, extent_of(written, size), tokens_of(written))

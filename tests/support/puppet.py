@@ -18,7 +18,7 @@ from mlx_sidecar.front.supervision import supervisor as supervisor_module
 from mlx_sidecar.front.supervision.engine_process import EngineProcess
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.link.codec import Decoder, encode
-from mlx_sidecar.link.heartbeat_page import Page
+from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from mlx_sidecar.link.messages import Dropped, Finished, Ready, ToEngine, ToFront, Tokens
 from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.notifications import EngineState
@@ -36,7 +36,7 @@ class Puppet:
         self._link.setblocking(False)
         self._decoder: Decoder[ToEngine] = Decoder(ToEngine)  # type: ignore[arg-type]  # a union is not a type[T]
         self.process = subprocess.Popen([sys.executable, "-Sc", "input()"], stdin=subprocess.PIPE)
-        self.page = Page.create()
+        self.page = HeartbeatPage.create()
         self.engine = EngineProcess(self.process, ours, self.page)
 
     def say(self, *messages: ToFront) -> None:

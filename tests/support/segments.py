@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from mlx_sidecar.engine.cache.disk.names import names
 from mlx_sidecar.engine.cache.disk.store import DiskStore
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent, Span
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment, Span
 
 IDENTITY = "0123456789abcdef0123456789abcdef"
 OTHER = "fedcba9876543210fedcba9876543210"
@@ -29,32 +29,37 @@ def numbers(shape: Sequence[int], dtype: mx.Dtype, seed: int) -> mx.array:
     return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
 
 
-def extent(
+def segment(
     start: int,
     stop: int,
     *,
     shapes: Sequence[tuple[int, int, int]] = ((2, 1, 4),),
     dtype: mx.Dtype = mx.float32,
-    marks: Sequence[Sequence[int] | None] = (),
+    checkpoints: Sequence[Sequence[int] | None] = (),
     seed: int = 0,
-) -> Extent:
-    """``shapes``: (members, heads, size) of each span; ``marks``: a shape, or None, of each."""
+) -> Segment:
+    """``shapes``: (members, heads, size) of each span; ``checkpoints``: a shape, or None, of each."""
     make = partial(numbers, dtype=dtype)
     spans = tuple(
         Span(start, make((members, heads, stop - start, size), seed=seed + number))
         for number, (members, heads, size) in enumerate(shapes)
     )
-    made = Extent(start, stop, spans, tuple(None if mark is None else make(mark, seed=seed + 100) for mark in marks))
-    mx.eval([span.data for span in made.spans], [mark for mark in made.marks if mark is not None])
+    made = Segment(
+        start,
+        stop,
+        spans,
+        tuple(None if shape is None else make(shape, seed=seed + 100) for shape in checkpoints),
+    )
+    mx.eval([span.data for span in made.spans], [state for state in made.checkpoints if state is not None])
     return made
 
 
-def same(one: Extent | None, other: Extent | None) -> bool:
-    """Whether two extents have the same bits, types and shapes."""
+def same(one: Segment | None, other: Segment | None) -> bool:
+    """Whether two segments have the same bits, types and shapes."""
     if one is None or other is None:
         return one is other
     firsts = [[span.first for span in made.spans] for made in (one, other)]
-    arrays = [[*(span.data for span in made.spans), *made.marks] for made in (one, other)]
+    arrays = [[*(span.data for span in made.spans), *made.checkpoints] for made in (one, other)]
     return (
         one[:2] == other[:2]
         and firsts[0] == firsts[1]
@@ -77,7 +82,7 @@ def parent(tokens: array[int], start: int, identity: str = IDENTITY) -> bytes | 
     return names(identity, None, tokens[:start])[-1] if start else None
 
 
-def write(store: DiskStore, tokens: array[int], made: Extent, identity: str = IDENTITY) -> Path:
+def write(store: DiskStore, tokens: array[int], made: Segment, identity: str = IDENTITY) -> Path:
     """Put ``made`` there, which is of ``tokens`` from the first on; where it is."""
     written = store.write(identity, parent(tokens, made.start, identity), made, tokens[made.start : made.stop])
     assert written is not None
@@ -88,6 +93,6 @@ def chain(store: DiskStore, tokens: array[int], blocks: int = 1, seed: int = 0) 
     """Write all of ``tokens``, so many blocks to a file."""
     step = blocks * BLOCK
     return [
-        write(store, tokens, extent(start, min(start + step, len(tokens)), seed=seed + start))
+        write(store, tokens, segment(start, min(start + step, len(tokens)), seed=seed + start))
         for start in range(0, len(tokens), step)
     ]

@@ -14,15 +14,15 @@ from mlx_sidecar_protocol.errors import RpcError
 
 from ..link.codec import encode
 from ..link.faults import fault_of
-from ..link.heartbeat_page import Page
+from ..link.heartbeat_page import HeartbeatPage
 from ..link.messages import Ready, Refused
 from ..link.parent_death import die_with
+from ..machine_memory import granted_bytes, machine_limit_bytes
 from ..observe.stderr import log_to_stderr
 from ..observe.trace import Trace
-from .cache.disk_index import OnDisk
-from .cache.prefix_cache import Caching
+from .cache.disk_index import DiskIndex
+from .cache.prefix_cache import PrefixCache
 from .cache.store import Store
-from .core.memory_cost import granted_bytes, machine_limit_bytes
 from .inbox import Inbox
 from .loop import Engine
 from .scheduling.scheduler import Limits
@@ -42,7 +42,7 @@ def main() -> NoReturn:
     options = _parser().parse_args()
     if options.parent is not None:
         die_with(options.parent)
-    page = Page.create() if options.page_fd is None else Page(options.page_fd)
+    page = HeartbeatPage.create() if options.page_fd is None else HeartbeatPage(options.page_fd)
     for fd in (options.fd, page.fd):
         # mlx runs a compiler as its child: what holds our end of the link would hide our death from the front.
         os.set_inheritable(fd, False)
@@ -63,13 +63,13 @@ def main() -> NoReturn:
         os._exit(FAILED_STATUS)
 
 
-def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Namespace) -> Engine:
+def _start(link: socket.socket, inbox: Inbox, page: HeartbeatPage, options: argparse.Namespace) -> Engine:
     """An engine whose device works. If there can be none, the front is told why, and the process ends."""
     wanted_bytes: int | None = options.memory_limit_bytes
     trace = None if options.trace is None else Trace(options.trace)
     try:
         fake = options.engine == "fake"
-        backend, limit_bytes, caching = _fake(wanted_bytes) if fake else _mlx(options, wanted_bytes, inbox)
+        backend, limit_bytes, prefix_cache = _fake(wanted_bytes) if fake else _mlx(options, wanted_bytes, inbox)
         backend.prove()
     except RpcError as error:
         logging.error("the engine cannot serve: %s", error.message)
@@ -82,7 +82,7 @@ def _start(link: socket.socket, inbox: Inbox, page: Page, options: argparse.Name
         Limits(),
         limit_bytes,
         trace,
-        caching=caching,
+        prefix_cache=prefix_cache,
         page=page,
         stall_after_s=options.stall_after_s,
     )
@@ -102,7 +102,7 @@ def _ready(backend: FakeBackend | MlxBackend, numerics: Literal["fast", "exact"]
     )
 
 
-Device = tuple["FakeBackend | MlxBackend", int, Caching | None]  # what it may use, in bytes, and what caches for it
+Device = tuple["FakeBackend | MlxBackend", int, PrefixCache | None]  # what it may use, in bytes, and what caches for it
 
 
 def _fake(wanted_bytes: int | None) -> Device:
@@ -122,9 +122,11 @@ def _mlx(options: argparse.Namespace, wanted_bytes: int | None, inbox: Inbox) ->
     limit_bytes = policy.limit_bytes if wanted_bytes is None else _granted(wanted_bytes, policy)
     cached_bytes = limit_bytes // CACHE_SHARE if options.cache_limit_bytes is None else options.cache_limit_bytes
     on_disk = options.cache_dir, options.cache_disk_limit_bytes
-    caching = Caching(Store(min(cached_bytes, limit_bytes)), OnDisk(DiskTier(*on_disk, inbox.put), *on_disk))
-    backend = MlxBackend(policy, limit_bytes, caching, trust_remote_code=options.trust_remote_code)
-    return backend, limit_bytes, caching
+    prefix_cache = PrefixCache(
+        Store(min(cached_bytes, limit_bytes)), DiskIndex(DiskTier(*on_disk, inbox.put), *on_disk)
+    )
+    backend = MlxBackend(policy, limit_bytes, prefix_cache, trust_remote_code=options.trust_remote_code)
+    return backend, limit_bytes, prefix_cache
 
 
 def _granted(wanted_bytes: int, policy: Policy) -> int:

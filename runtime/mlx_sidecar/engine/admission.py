@@ -11,10 +11,10 @@ import logging
 from mlx_sidecar_protocol.errors import OutOfMemory
 
 from .core.batch import StepFailed
-from .core.instrumentation import Accounts
+from .core.instrumentation import Instrumentation
 from .core.sequence import Sequence
-from .prefix.prefix_waits import Reuse
-from .resident_models import Registry
+from .prefix.prefix_waits import PrefixWaits
+from .resident_models import ResidentModels
 from .scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -26,17 +26,19 @@ LEAST_LESS = 0.25
 class Admission:
     """Moves sequences between the queue and the batches, within the memory that the registry counts."""
 
-    def __init__(self, scheduler: Scheduler, models: Registry, accounts: Accounts, reuse: Reuse) -> None:
+    def __init__(
+        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, prefix_waits: PrefixWaits
+    ) -> None:
         self._scheduler = scheduler
         self._models = models
-        self._accounts = accounts
-        self._reuse = reuse
+        self._instrumentation = instrumentation
+        self._prefix_waits = prefix_waits
 
     def check(self, sequence: Sequence) -> None:
         """Raise ``OutOfMemory``, with the numbers, if ``sequence`` could not start even if it were alone."""
         most = self._models.most_bytes(sequence.model)
         if sequence.need_bytes > most:
-            self._accounts.metrics.count("refused_for_memory")
+            self._instrumentation.metrics.count("refused_for_memory")
             raise OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=most)
 
     def admit(self, now: float) -> Sequence | None:
@@ -48,7 +50,7 @@ class Admission:
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:
-            if self._reuse.holds_back(candidate, now):
+            if self._prefix_waits.holds_back(candidate, now):
                 continue
             if self._make_room(candidate, now):
                 self._give_place(candidate, now)
@@ -79,7 +81,7 @@ class Admission:
         batch wait and are computed again, and less is held at once for a while. The only one that holds memory gets
         what idle models hold; if there is none, it is returned: it cannot run on this machine.
         """
-        self._accounts.metrics.count("allocation_failures")
+        self._instrumentation.metrics.count("allocation_failures")
         lost, wanted_bytes = self._scheduler.holders_of(model), int(failure.fault.details["need_bytes"])
         alone = self._scheduler.holders <= 1
         held_bytes = self._models.held_bytes + failure.released_bytes
@@ -88,7 +90,7 @@ class Admission:
         if alone:
             freed_bytes = freed_bytes or self._models.release_idle(wanted_bytes)
         else:
-            self._models.ceiling.lower(held_bytes, max(wanted_bytes, least_bytes), now)
+            self._models.backoff.lower(held_bytes, max(wanted_bytes, least_bytes), now)
         self._models.reclaim()
         if alone and lost and not freed_bytes:
             return lost[0]
@@ -104,12 +106,12 @@ class Admission:
         if not parked:
             self._models.resident(candidate.model).loaded.batch.open(candidate)
         if first:
-            self._accounts.opened(candidate)
+            self._instrumentation.opened(candidate)
 
     def _make_place(self, candidate: Sequence, now: float) -> None:
         victim = self._scheduler.victim(candidate, now, for_memory=False)
         if victim is not None:
-            self._accounts.metrics.count("preemptions")
+            self._instrumentation.metrics.count("preemptions")
             self._scheduler.park(victim, now, keep=True)
 
     def _make_room(self, candidate: Sequence, now: float) -> bool:
@@ -131,7 +133,7 @@ class Admission:
     def _wait(self, candidate: Sequence) -> None:
         if not candidate.short:
             candidate.short = True
-            self._accounts.metrics.count("waits_for_memory")
+            self._instrumentation.metrics.count("waits_for_memory")
 
     def _spare(self, need_bytes: int, *, alone: bool) -> bool:
         """Give back what nobody uses now, as far as ``need_bytes`` ask for it; False if that is not enough."""
@@ -145,7 +147,7 @@ class Admission:
 
     def _park(self, victim: Sequence, now: float) -> None:
         log.info("sequence %d gives its cache up and waits", victim.id)
-        self._accounts.metrics.count("preemptions")
-        self._accounts.metrics.count("parked_for_memory")
+        self._instrumentation.metrics.count("preemptions")
+        self._instrumentation.metrics.count("parked_for_memory")
         self._models.resident(victim.model).loaded.batch.close(victim, keep=False)
         self._scheduler.park(victim, now, keep=False)

@@ -10,20 +10,22 @@ from ..link.faults import fault_of
 from ..link.messages import Dropped, Fault, Finished, FinishReason, ToFront, Tokens
 from .admission import Admission
 from .core.batch import Event, StepFailed
-from .core.instrumentation import Accounts
+from .core.instrumentation import Instrumentation
 from .core.sequence import Sequence
-from .resident_models import Registry
+from .resident_models import ResidentModels
 from .scheduling.scheduler import Scheduler
 
 
-class Outcomes:
+class Completion:
     """Whoever leaves the scheduler's books leaves them here. Times are of the engine's clock, in seconds."""
 
-    def __init__(self, scheduler: Scheduler, models: Registry, admission: Admission, accounts: Accounts) -> None:
+    def __init__(
+        self, scheduler: Scheduler, models: ResidentModels, admission: Admission, instrumentation: Instrumentation
+    ) -> None:
         self._scheduler = scheduler
         self._models = models
         self._admission = admission
-        self._accounts = accounts
+        self._instrumentation = instrumentation
 
     def tell(self, event: Event, now: float) -> list[ToFront]:
         """What a step did to a sequence."""
@@ -31,7 +33,7 @@ class Outcomes:
         messages: list[ToFront] = []
         if tokens:
             messages.append(Tokens(sequence.id, tokens, logprobs))
-            self._accounts.generated(sequence, len(tokens), now)
+            self._instrumentation.generated(sequence, len(tokens), now)
             if sequence.first_token_s is None:
                 sequence.first_token_s = now
             sequence.last_token_s = now
@@ -48,7 +50,7 @@ class Outcomes:
             sequence.pinned = loaded.prefixes.pin(array("i", sequence.tokens))
         resident.last_used_s = now
         self._scheduler.retire(sequence, now)
-        self._accounts.ended(sequence, reason, now)
+        self._instrumentation.ended(sequence, reason, now)
         started = sequence.started_s is not None
         return Finished(
             sequence.id,
@@ -76,7 +78,7 @@ class Outcomes:
         self._models.resident(model).last_used_s = now
         for sequence in lost:
             self._scheduler.retire(sequence, now)
-        self._accounts.dropped(lost, now)
+        self._instrumentation.dropped(lost, now)
         return [
             Dropped([sequence.id for sequence in lost], [sequence.id for sequence in failure.running], failure.fault)
         ]
@@ -87,5 +89,5 @@ class Outcomes:
         return self._too_large(sequence, fault_of(error), now)
 
     def _too_large(self, sequence: Sequence, fault: Fault, now: float) -> Finished:
-        self._accounts.metrics.count("refused_for_memory")
+        self._instrumentation.metrics.count("refused_for_memory")
         return self.retire(sequence, "error", now, fault)

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 
 from ..link.codec import Decoder, Unreadable
 from ..link.messages import Stop, ToEngine
-from .cache.disk.events import Result
+from .cache.disk.events import DiskEvent
 
 _LONGEST_WAIT_S = 3600.0  # a queue cannot wait for ever so many seconds; to look up now and then costs nothing
 
@@ -32,19 +32,19 @@ class Inbox:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._decoder: Decoder[ToEngine] = Decoder(ToEngine)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._queue: SimpleQueue[ToEngine | Unreadable | Result] = SimpleQueue()
+        self._queue: SimpleQueue[ToEngine | Unreadable | DiskEvent] = SimpleQueue()
 
     def start(self) -> None:
         """Begin to listen, on a daemon thread that ends with the process."""
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
 
-    def put(self, result: Result) -> None:
+    def put(self, result: DiskEvent) -> None:
         """What the disk tier's thread has to tell the loop."""
         self._queue.put(result)
 
-    def take(self, timeout_s: float) -> list[ToEngine | Unreadable | Result]:
+    def take(self, timeout_s: float) -> list[ToEngine | Unreadable | DiskEvent]:
         """All that has arrived, in order; if that is nothing, wait up to ``timeout_s`` for a first message."""
-        messages: list[ToEngine | Unreadable | Result] = []
+        messages: list[ToEngine | Unreadable | DiskEvent] = []
         try:
             if timeout_s > 0:
                 messages.append(self._queue.get(timeout=min(timeout_s, _LONGEST_WAIT_S)))

@@ -12,7 +12,7 @@ from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
 from ..link.codec import Unreadable
 from ..link.faults import fault_of
-from ..link.heartbeat_page import Page
+from ..link.heartbeat_page import HeartbeatPage
 from ..link.messages import (
     Cancel,
     ClearCache,
@@ -36,19 +36,18 @@ from ..link.messages import (
 )
 from ..observe.trace import Trace
 from .admission import Admission
-from .cache.disk.events import Result
-from .cache.prefix_cache import Caching
-from .completion import Outcomes
+from .cache.disk.events import DiskEvent
+from .cache.prefix_cache import PrefixCache
+from .completion import Completion
 from .core.batch import StepFailed, Work
-from .core.instrumentation import Accounts
+from .core.instrumentation import Instrumentation
 from .core.sequence import sequence_of, tokens_left
-from .heartbeat import Notes
+from .heartbeat import RESTED_S, Heartbeat, StallDeadline
 from .inbox import Inbox
-from .prefix.prefix_waits import Reuse
+from .prefix.prefix_waits import PrefixWaits
 from .refusals import encoded, refusal
-from .resident_models import Backend, Registry
+from .resident_models import Backend, ResidentModels
 from .scheduling.scheduler import Limits, Scheduler
-from .stall_deadline import RESTED_S, Bounds
 from .stats import engine_figures
 
 log = logging.getLogger(__name__)
@@ -72,9 +71,9 @@ class Engine:
         limit_bytes: int,
         trace: Trace | None = None,
         *,
-        caching: Caching | None = None,
-        page: Page | None = None,
-        stall_after_s: float = Bounds.stall_after_s,
+        prefix_cache: PrefixCache | None = None,
+        page: HeartbeatPage | None = None,
+        stall_after_s: float = StallDeadline.stall_after_s,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``page`` is what the front reads of us, by default nobody's; it is told bounds of ``stall_after_s`` at least.
@@ -84,22 +83,22 @@ class Engine:
         self._backend = backend
         self._clock = clock
         self._scheduler = Scheduler(limits)
-        self._accounts = Accounts(trace)
-        self._models = Registry(
+        self._instrumentation = Instrumentation(trace)
+        self._models = ResidentModels(
             backend,
             limit_bytes,
-            self._accounts.metrics,
+            self._instrumentation.metrics,
             self._scheduler.streams,
             lambda: self._scheduler.reserved_bytes,
             lambda model: self._send([Evicted(model)]),
-            caching,
+            prefix_cache,
         )
         self._tidy_at_s = float("inf")
-        self._reuse = Reuse(self._scheduler, self._models, caching)
-        self._admission = Admission(self._scheduler, self._models, self._accounts, self._reuse)
-        self._outcomes = Outcomes(self._scheduler, self._models, self._admission, self._accounts)
-        self._bounds = Bounds(stall_after_s)
-        self._notes = Notes(page or Page.create(), self._models.in_flight)
+        self._prefix_waits = PrefixWaits(self._scheduler, self._models, prefix_cache)
+        self._admission = Admission(self._scheduler, self._models, self._instrumentation, self._prefix_waits)
+        self._completion = Completion(self._scheduler, self._models, self._admission, self._instrumentation)
+        self._deadline = StallDeadline(stall_after_s)
+        self._heartbeat = Heartbeat(page or HeartbeatPage.create(), self._models.in_flight)
 
     def run(self) -> NoReturn:
         while True:
@@ -110,21 +109,21 @@ class Engine:
         now = self._clock()
         self._end_late(now)
         self._models.expire(now)
-        self._send(self._reuse.serve(now))
+        self._send(self._prefix_waits.serve(now))
         self._admit(now)
         lanes = self._lanes(now)
         due = [lane for lane, due_s in lanes.items() if due_s <= now]
-        self._accounts.due(due, now)
+        self._instrumentation.due(due, now)
         if lane := self._scheduler.next_lane(due):
             self._send(self._operate(lane, sharing=len(due)))
             self._keep_to_budget()
-        self._notes.note(models=self._models.count)
+        self._heartbeat.note(models=self._models.count)
         for message in self._inbox.take(0.0 if lane else self._idle_s(lanes, now)):
-            if isinstance(message, Result):
-                self._send(self._reuse.told(message, self._clock()))
+            if isinstance(message, DiskEvent):
+                self._send(self._prefix_waits.told(message, self._clock()))
                 continue
             self._receive(message)
-            self._notes.note(taken=1, models=self._models.count)
+            self._heartbeat.note(taken=1, models=self._models.count)
 
     def _lanes(self, now: float) -> dict[Lane, float]:
         """Who wants the device, and when each can go on."""
@@ -135,8 +134,8 @@ class Engine:
 
     def _idle_s(self, lanes: dict[Lane, float], now: float) -> float:
         """How long nothing can be done unless the front says something."""
-        self._accounts.idle()
-        reuse_s = self._reuse.next_event_s()
+        self._instrumentation.idle()
+        reuse_s = self._prefix_waits.next_event_s()
         events = [self._models.next_expiry_s, self._scheduler.next_event_s(), reuse_s, *lanes.values()]
         if self._tidy_at_s <= now:
             self._backend.reclaim()
@@ -152,15 +151,15 @@ class Engine:
         if kind == "load":
             loading = self._models.loading
             assert loading is not None
-            self._notes.begin_load(loading.ops, self._bounds.unmeasured_s(loading.estimated_bytes))
+            self._heartbeat.begin_load(loading.ops, self._deadline.unmeasured_s(loading.estimated_bytes))
             told = self._models.advance(loading, began)
         else:
             work, told, whole = self._step(model, began, sharing)
         ended = self._clock()
-        self._notes.end(ended)
+        self._heartbeat.end(ended)
         self._tidy_at_s = ended + TIDY_AFTER_S
         self._scheduler.charge(lane, ended - began)
-        self._accounts.operated(lane, began, ended, work, whole=whole)
+        self._instrumentation.operated(lane, began, ended, work, whole=whole)
         return told
 
     def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[ToFront], bool]:
@@ -177,31 +176,31 @@ class Engine:
         overlapped = batch.in_flight
         rested, resident.stepped_s = began - resident.stepped_s > RESTED_S, began
         expected_s = None if rested else self._scheduler.expected_s(model, work)
-        bound_s = self._bounds.step_s(expected_s, resident.loaded.card.memory_bytes)
-        self._notes.begin_step(model, [given.sequence.id for given in work], bound_s)
+        bound_s = self._deadline.step_s(expected_s, resident.loaded.card.memory_bytes)
+        self._heartbeat.begin_step(model, [given.sequence.id for given in work], bound_s)
         try:
             events = batch.step(work, began)
         except StepFailed as failure:
-            return work, self._outcomes.failed(model, failure, self._clock()), False
+            return work, self._completion.failed(model, failure, self._clock()), False
         now = self._clock()
         # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
         whole = batch.in_flight == overlapped
         if whole:
             self._scheduler.account(model, work, now - began)
-        return work, [message for event in events for message in self._outcomes.tell(event, now)], whole
+        return work, [message for event in events for message in self._completion.tell(event, now)], whole
 
     def _end_late(self, now: float) -> None:
-        self._send([self._outcomes.retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])
+        self._send([self._completion.retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])
 
     def _admit(self, now: float) -> None:
         while (stuck := self._admission.admit(now)) is not None:
-            self._send([self._outcomes.out_of_memory(stuck, self._models.free_bytes, now)])
+            self._send([self._completion.out_of_memory(stuck, self._models.free_bytes, now)])
 
     def _keep_to_budget(self) -> None:
         now = self._clock()
         while (outgrown := self._admission.keep_to_budget(now)) is not None:
             have_bytes = outgrown.need_bytes + self._models.free_bytes
-            self._send([self._outcomes.out_of_memory(outgrown, have_bytes, now)])
+            self._send([self._completion.out_of_memory(outgrown, have_bytes, now)])
 
     def _receive(self, message: ToEngine | Unreadable) -> None:
         now = self._clock()
@@ -226,11 +225,13 @@ class Engine:
                     self._send([Models(message.op, self._models.cards(now))])
                 case QueryStats():
                     gauges = self._backend.gauges()
-                    self._send([engine_figures(message.op, now, self._accounts, self._scheduler, self._models, gauges)])
+                    self._send(
+                        [engine_figures(message.op, now, self._instrumentation, self._scheduler, self._models, gauges)]
+                    )
                 case QueryCache() | ClearCache() | ExportCache() | ImportCache():
-                    self._send(self._reuse.desk.ask(message))
+                    self._send(self._prefix_waits.operations.ask(message))
         except RpcError as error:
-            self._accounts.metrics.count("refused")
+            self._instrumentation.metrics.count("refused")
             self._send(refusal(message, error))
         except ConnectionError:
             raise  # the front is gone
@@ -239,7 +240,7 @@ class Engine:
             self._send(refusal(message, InternalError()))
 
     def _take_in(self, submit: Submit, now: float) -> list[ToFront]:
-        self._notes.begin_message(submit.seq, self._bounds.stall_after_s)
+        self._heartbeat.begin_message(submit.seq, self._deadline.stall_after_s)
         try:
             return self._submit(submit, now)
         except RpcError:
@@ -250,28 +251,28 @@ class Engine:
                 self._scheduler.retire(sequence, now)
             raise InternalError() from error
         finally:
-            self._notes.end(self._clock())
+            self._heartbeat.end(self._clock())
 
     def _submit(self, submit: Submit, now: float) -> list[ToFront]:
         resident = self._models.resident(submit.model)
         resident.last_used_s = now
-        self._accounts.metrics.count("requests")
+        self._instrumentation.metrics.count("requests")
         card, cost = resident.loaded.card, resident.loaded.cost
         limit = tokens_left(submit, card.context_length, card.vocabulary)
         sequence = sequence_of(submit, limit, cost, now)
         if sequence.limit <= 0:  # it had generated all it may before the restart
             return [Finished(submit.seq, "length", False, sequence.timing(now))]
         self._admission.check(sequence)
-        self._reuse.check(sequence)
+        self._prefix_waits.check(sequence)
         self._scheduler.enqueue(sequence, now)
-        self._reuse.arrived(sequence, now)
+        self._prefix_waits.arrived(sequence, now)
         return []
 
     def _cancel(self, cancel: Cancel, now: float) -> list[ToFront]:
         sequence = self._scheduler.find(cancel.seq)
         if sequence is None:  # it has just finished: its answer is on the way
             return []
-        return [self._outcomes.retire(sequence, cancel.reason, now)]
+        return [self._completion.retire(sequence, cancel.reason, now)]
 
     def _flow(self, message: Pause | Resume, now: float) -> None:
         sequence = self._scheduler.find(message.seq)
@@ -287,7 +288,7 @@ class Engine:
         if unload.force:
             fault = fault_of(ModelNotLoaded(unload.model))
             sequences = self._scheduler.of_model(unload.model)
-            ended += [self._outcomes.retire(sequence, "error", now, fault) for sequence in sequences]
+            ended += [self._completion.retire(sequence, "error", now, fault) for sequence in sequences]
         freed, refused = self._models.unload(unload.model, unload.force)
         return [*ended, *refused, Unloaded(unload.op, freed)]
 
@@ -299,4 +300,4 @@ class Engine:
     def _forsake(self, seq: int | None, now: float) -> None:
         """Take sequence ``seq`` away, if there is one: its stream is told of an error."""
         if seq is not None and (sequence := self._scheduler.find(seq)) is not None:
-            self._outcomes.retire(sequence, "error", now)
+            self._completion.retire(sequence, "error", now)

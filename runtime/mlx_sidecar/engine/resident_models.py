@@ -18,18 +18,17 @@ from mlx_sidecar_protocol.errors import (
 from ..link.faults import fault_of
 from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
 from ..observe.metrics import Metrics
-from .cache.prefix_cache import Caching
+from .cache.prefix_cache import PrefixCache
 from .core.batch import Batch
 from .core.loaded_model import Backend, LoadedModel, Loading, LoadStep, Resident
-from .core.memory_cost import out_of_memory
-from .core.oom_backoff import Ceiling
+from .core.oom_backoff import OomBackoff, out_of_memory
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Backend", "LoadStep", "LoadedModel", "Registry"]
+__all__ = ["Backend", "LoadStep", "LoadedModel", "ResidentModels"]
 
 
-class Registry:
+class ResidentModels:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
     ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold. What batches keep for
@@ -44,16 +43,16 @@ class Registry:
         streams: Callable[[str], int],
         reserved_bytes: Callable[[], int],
         evicted: Callable[[str], None] = lambda _: None,
-        caching: Caching | None = None,
+        prefix_cache: PrefixCache | None = None,
     ) -> None:
         self._backend = backend
-        self._caching = caching
+        self._prefix_cache = prefix_cache
         self._limit_bytes = limit_bytes
         self._metrics = metrics
         self._streams = streams
         self._reserved_bytes = reserved_bytes
         self._evicted = evicted
-        self.ceiling = Ceiling()
+        self.backoff = OomBackoff()
         self._residents: dict[str, Resident] = {}
         self._loading: dict[str, Loading] = {}
 
@@ -76,7 +75,7 @@ class Registry:
         """All that is held or reserved: weights, loads, sequences and what is kept."""
         held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
         loading = sum(loading.estimated_bytes for loading in self._loading.values())
-        return held + loading + self._reserved_bytes() + self.kept_bytes
+        return held + loading + self._reserved_bytes() + self.reclaimable_bytes
 
     @property
     def free_bytes(self) -> int:
@@ -85,7 +84,7 @@ class Registry:
     def room_bytes(self, *, alone: bool) -> int:
         """What sequences may still take: ``free_bytes``, or less under a ceiling, which does not count for one that is
         ``alone``, for it can only be tried."""
-        ceiling_bytes = self.ceiling.limit_bytes
+        ceiling_bytes = self.backoff.limit_bytes
         if alone or ceiling_bytes is None:
             return self.free_bytes
         return min(self._limit_bytes, ceiling_bytes) - self.held_bytes
@@ -99,26 +98,26 @@ class Registry:
         return ((name, resident.loaded) for name, resident in self._residents.items())
 
     @property
-    def kept_bytes(self) -> int:
+    def reclaimable_bytes(self) -> int:
         """What is cached of prompts, and what batches keep: nobody uses it now."""
-        cached_bytes = 0 if self._caching is None else self._caching.store.used_bytes
-        return cached_bytes + sum(resident.loaded.batch.kept_bytes for resident in self._residents.values())
+        cached_bytes = 0 if self._prefix_cache is None else self._prefix_cache.store.used_bytes
+        return cached_bytes + sum(resident.loaded.batch.reclaimable_bytes for resident in self._residents.values())
 
     def most_bytes(self, model: str) -> int:
         """What a sequence of ``model`` could have if everything else went that may go."""
         held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
-        pinned_bytes = 0 if self._caching is None else self._caching.store.pinned_bytes
+        pinned_bytes = 0 if self._prefix_cache is None else self._prefix_cache.store.pinned_bytes
         return max(0, self._limit_bytes - pinned_bytes - sum(held))
 
     def release_kept(self, need_bytes: float = inf) -> int:
         """Give back ``need_bytes`` of what is kept, as far as there is so much: first what batches keep, then what is
         cached of prompts and was not used for longest. How many bytes that was."""
-        before = self.kept_bytes
+        before = self.reclaimable_bytes
         for resident in self._residents.values():
             resident.loaded.batch.release()
-        if self._caching is not None:
-            self._caching.store.release(need_bytes - (before - self.kept_bytes))
-        freed_bytes = before - self.kept_bytes
+        if self._prefix_cache is not None:
+            self._prefix_cache.store.release(need_bytes - (before - self.reclaimable_bytes))
+        freed_bytes = before - self.reclaimable_bytes
         if freed_bytes:
             self._metrics.count("kept_released")
         return freed_bytes
@@ -139,7 +138,7 @@ class Registry:
     @property
     def next_expiry_s(self) -> float:
         """When the first idle model outlives its time to live, or the ceiling is lifted."""
-        return min(self.ceiling.until_s, *(self._residents[name].expires_s for name in self._idle()), float("inf"))
+        return min(self.backoff.until_s, *(self._residents[name].expires_s for name in self._idle()), float("inf"))
 
     def resident(self, model: str) -> Resident:
         if model not in self._residents:
@@ -205,7 +204,7 @@ class Registry:
         idle = self._idle()
         evictable = sum(self._residents[name].loaded.card.memory_bytes for name in idle)
         lacking_bytes = need_bytes - self.room_bytes(alone=alone)
-        if 0 < lacking_bytes <= evictable + self.kept_bytes:  # else what is kept would go in vain
+        if 0 < lacking_bytes <= evictable + self.reclaimable_bytes:  # else what is kept would go in vain
             self.release_kept(lacking_bytes)
         room = self.room_bytes(alone=alone)
         if need_bytes > room + evictable:
@@ -215,7 +214,7 @@ class Registry:
 
     def expire(self, now: float) -> None:
         """Evict what has been idle for longer than its time to live, and lift a ceiling whose time is over."""
-        self.ceiling.lift(now)
+        self.backoff.lift(now)
         for name in self._idle():
             if self._residents[name].expires_s <= now:
                 self._evict(name)
@@ -279,7 +278,7 @@ class Registry:
 
     def _free(self, model: str) -> int:
         card, _, _, prefixes, _ = self._residents.pop(model).loaded
-        if prefixes is not None and self._caching is not None:
-            self._caching.leave(prefixes)
+        if prefixes is not None and self._prefix_cache is not None:
+            self._prefix_cache.leave(prefixes)
         self._backend.reclaim()
         return card.memory_bytes

@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 from ..link.messages import CachedModel, CacheFigures, EngineStats
-from .cache.prefix_cache import Caching
+from .cache.prefix_cache import PrefixCache
 from .cache.segment import BLOCK
-from .core.instrumentation import Accounts
-from .resident_models import LoadedModel, Registry
+from .core.instrumentation import Instrumentation
+from .resident_models import LoadedModel, ResidentModels
 from .scheduling.scheduler import Scheduler
 
 
 def engine_figures(
-    op: int, now: float, accounts: Accounts, scheduler: Scheduler, models: Registry, memory: dict[str, float]
+    op: int,
+    now: float,
+    instrumentation: Instrumentation,
+    scheduler: Scheduler,
+    models: ResidentModels,
+    memory: dict[str, float],
 ) -> EngineStats:
     """As of ``now``; ``memory`` is what the backend says of it."""
     gauges = {
         "running": scheduler.running,
         "waiting": scheduler.waiting,
         "parked": scheduler.parked,
-        "batch_rows": accounts.batch_rows,
+        "batch_rows": instrumentation.batch_rows,
         "reserved_bytes": scheduler.reserved_bytes,
-        "kept_bytes": models.kept_bytes,
+        "kept_bytes": models.reclaimable_bytes,
         "free_bytes": models.free_bytes,
-        "device_s": accounts.device_s,
+        "device_s": instrumentation.device_s,
         **memory,
     }
-    if (ceiling_bytes := models.ceiling.limit_bytes) is not None:
+    if (ceiling_bytes := models.backoff.limit_bytes) is not None:
         gauges["ceiling_bytes"] = ceiling_bytes
-    last = accounts.last_operation_s
+    last = instrumentation.last_operation_s
     return EngineStats(
         op,
-        dict(accounts.metrics.counters),
+        dict(instrumentation.metrics.counters),
         {name: float(value) for name, value in gauges.items()},
-        accounts.metrics.histograms,
+        instrumentation.metrics.histograms,
         None if last is None else now - last,
     )
 
 
-def cache_figures(op: int, models: Registry, caching: Caching | None) -> CacheFigures:
+def cache_figures(op: int, models: ResidentModels, prefix_cache: PrefixCache | None) -> CacheFigures:
     """What there is in the cache. Without one, nothing."""
     cards = [
         CachedModel(name, "" if loaded.prefixes is None else loaded.prefixes.identity, _objection(loaded))
         for name, loaded in models.loaded()
     ]
-    if caching is None:
+    if prefix_cache is None:
         return CacheFigures(op, BLOCK, cards)
-    store, index, ondisk = caching.store, caching.store.index, caching.disk
+    store, index, ondisk = prefix_cache.store, prefix_cache.store.index, prefix_cache.disk
     disk = ondisk.tier.figures
     return CacheFigures(
         op,
@@ -63,7 +68,7 @@ def cache_figures(op: int, models: Registry, caching: Caching | None) -> CacheFi
         disk_bytes=disk.used_bytes,
         disk_blocks=index.disk_blocks,
         disk_files=disk.files,
-        disk_pending_bytes=disk.pending_bytes + caching.unwritten_bytes,
+        disk_pending_bytes=disk.pending_bytes + prefix_cache.unwritten_bytes,
         counters={**store.counters, **disk.counters},
         models=cards,
     )

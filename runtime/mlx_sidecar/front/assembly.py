@@ -30,10 +30,10 @@ from ..engine.scheduling.scheduler import Limits as QueueLimits
 from ..observe import logs
 from .api.cache import CacheHandlers
 from .api.generate import Generator
-from .api.model_catalog import Catalog
-from .api.operations import SERVER, Handlers
+from .api.model_catalog import ModelCatalog
+from .api.operations import SERVER, Operations
 from .streams.journal import Journal
-from .streams.recovery import Lifeline
+from .streams.recovery import Recovery
 from .streams.registry import Streams
 from .supervision.engine_process import EngineProcess
 from .supervision.supervisor import Supervisor
@@ -75,13 +75,13 @@ class _Front:
             values=config.values_limit,
         )
         self._mailbox = Mailbox()
-        self._streams = Streams(self._mailbox, lambda message: self._lifeline.tell(message))
+        self._streams = Streams(self._mailbox, lambda message: self._recovery.tell(message))
         self._journal = Journal(config.journal_limit_bytes)
-        self._lifeline = Lifeline(self._streams, self._journal)
-        self._engine = Supervisor(config, self._lifeline, self._on_engine_state)
+        self._recovery = Recovery(self._streams, self._journal)
+        self._engine = Supervisor(config, self._recovery, self._on_engine_state)
         self._texts = TextPool(config)
-        self._catalog = Catalog(config, self._engine, self._texts)
-        self._lifeline.attach(self._engine, self._catalog)
+        self._catalog = ModelCatalog(config, self._engine, self._texts)
+        self._recovery.attach(self._engine, self._catalog)
         self._session = Session(
             self._methods(),
             self._initialize,
@@ -122,12 +122,12 @@ class _Front:
         self._session.end(1, host_is_gone=True)
 
     def _methods(self) -> list[Method[Any]]:
-        handlers = Handlers(
-            self._instance, self._catalog, self._streams, self._lifeline, self._journal, self._engine, self._notify
+        handlers = Operations(
+            self._instance, self._catalog, self._streams, self._recovery, self._journal, self._engine, self._notify
         )
-        caching = CacheHandlers(self._catalog, self._streams, self._lifeline, self._engine)
+        caching = CacheHandlers(self._catalog, self._streams, self._recovery, self._engine)
         tasks: dict[str, Callable[..., Any]] = {
-            "generate": Generator(self._catalog, self._streams, self._lifeline),
+            "generate": Generator(self._catalog, self._streams, self._recovery),
             "load": handlers.load,
             "unload": handlers.unload,
             "models": handlers.models,

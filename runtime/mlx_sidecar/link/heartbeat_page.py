@@ -46,7 +46,7 @@ class Snapshot(NamedTuple):
     ids: tuple[int, ...] = ()
 
 
-class Page:
+class HeartbeatPage:
     """One writer, the step loop; one reader, the front. ``fd`` is what a child inherits."""
 
     # The writer fills the note that does not hold, and then makes it the one that does: the other is whole wherever the
@@ -63,7 +63,7 @@ class Page:
         self._operating = False
 
     @classmethod
-    def create(cls) -> Page:
+    def create(cls) -> HeartbeatPage:
         """A new, empty page. It has no name, so nothing is left of it. Raises OSError."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("mlx-sidecar")

@@ -11,6 +11,9 @@ from typing import Literal
 import msgspec
 
 Priority = Literal["critical", "high", "normal", "low"]
+# The lower, the more urgent.
+RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
+Dtype = Literal["float32", "float16", "bfloat16"]
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 ForwardName = Literal["flat", "merged", "row_by_row"]
 
@@ -70,7 +73,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     op: int
     model: str
     path: str
-    dtype: Literal["float32", "float16", "bfloat16"] | None = None  # None: the backend's policy decides
+    dtype: Dtype | None = None  # None: the backend's policy decides
     adapter: str | None = None
     pin: bool = False
     ttl_s: float | None = None

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_sidecar.engine.cache.disk.chains import Chains
-from mlx_sidecar.engine.cache.disk.events import Entry
+from mlx_sidecar.engine.cache.disk.events import CachedFile
 from mlx_sidecar.engine.cache.disk.format import pack
 from mlx_sidecar.engine.cache.disk.header import Header
 from mlx_sidecar.engine.cache.disk.names import FileName, Namer, from_little, little, names, parsed
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment
 from tests.support.segments import IDENTITY, OTHER, prompt
 
 tokens = st.lists(st.integers(-(2**31), 2**31 - 1), max_size=200).map(lambda values: array("i", values))
@@ -66,7 +66,7 @@ def test_what_is_no_file_name_of_ours_is_none(text: str) -> None:
 
 def header(prompt: array[int], start: int, stop: int) -> Header:
     parent = names(IDENTITY, None, prompt[:start])[-1] if start else None
-    return pack(IDENTITY, parent, Extent(start, stop, ()), prompt[start:stop]).header
+    return pack(IDENTITY, parent, Segment(start, stop, ()), prompt[start:stop]).header
 
 
 def path(found: Header) -> Path:
@@ -97,14 +97,14 @@ def placed(found: list[tuple[Header, array[int]]]) -> set[Path]:
     return paths
 
 
-def all_of(chains: Chains) -> list[Entry]:
-    entries: list[Entry] = []
+def all_of(chains: Chains) -> list[CachedFile]:
+    entries: list[CachedFile] = []
     while some := chains.take():
         entries += some
     return entries
 
 
-def assert_each_is_behind_what_it_needs(entries: list[Entry]) -> None:
+def assert_each_is_behind_what_it_needs(entries: list[CachedFile]) -> None:
     known = {b""}
     for entry in entries:
         assert entry.tokens[: entry.start].tobytes() in known
@@ -114,7 +114,7 @@ def assert_each_is_behind_what_it_needs(entries: list[Entry]) -> None:
 @given(files())
 def test_files_found_in_any_order_are_told_with_their_whole_prompt(found: list[tuple[Header, array[int]]]) -> None:
     chains = Chains()
-    entries: list[Entry] = []
+    entries: list[CachedFile] = []
     for made, _ in found:
         chains.add(path(made), made)
         entries += all_of(chains)
@@ -152,7 +152,7 @@ def test_nobody_is_told_of_what_he_knows_already() -> None:
 def test_a_file_that_claims_another_place_than_that_of_the_block_before_it_has_none() -> None:
     trunk = prompt(2 * BLOCK)
     first = header(trunk, 0, BLOCK)
-    liar = pack(IDENTITY, first.names[-1], Extent(5 * BLOCK, 6 * BLOCK, ()), trunk[BLOCK:]).header
+    liar = pack(IDENTITY, first.names[-1], Segment(5 * BLOCK, 6 * BLOCK, ()), trunk[BLOCK:]).header
     chains = Chains()
     chains.add(path(first), first)
     chains.add(path(liar), liar)

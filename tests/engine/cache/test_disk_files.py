@@ -10,9 +10,9 @@ import mlx.core as mx
 import pytest
 
 from mlx_sidecar.engine.cache.disk.events import Exported, Imported, Scanned
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment
 from tests.support.disk_loop import Start, loops
-from tests.support.segments import EVER, IDENTITY, OTHER, extent, prompt, same
+from tests.support.segments import EVER, IDENTITY, OTHER, prompt, same, segment
 
 
 @pytest.fixture
@@ -23,14 +23,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def test_a_conversation_is_exported_and_imported_even_without_a_directory(start: Start, tmp_path: Path) -> None:
     loop = start(directory=None)
-    made, tokens, file = extent(0, 200, dtype=mx.bfloat16, marks=[(2,)]), prompt(200), tmp_path / "talk.safetensors"
+    made, tokens, file = (
+        segment(0, 200, dtype=mx.bfloat16, checkpoints=[(2,)]),
+        prompt(200),
+        tmp_path / "talk.safetensors",
+    )
     file.write_text("an older one")
     loop.tier.export(1, file, IDENTITY, made, array("i", [*tokens, 0]))
     assert loop.told(Exported) == [Exported(1, file, file.stat().st_size)]
     loop.tier.import_(2, file, IDENTITY, EVER)
     (imported,) = loop.told(Imported)
     assert imported.tokens == tokens
-    assert same(imported.extent, made)
+    assert same(imported.segment, made)
     assert imported.nbytes == file.stat().st_size
     assert loop.tier.figures.state == "off"
     assert not loop.tier.write(IDENTITY, made, tokens)
@@ -44,8 +48,8 @@ def test_an_export_says_why_it_cannot_be(start: Start, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder").mkdir()
     for name in ("link", "folder", "missing/file"):
-        loop.tier.export(1, tmp_path / name, IDENTITY, extent(0, 9), prompt(9))
-    loop.tier.export(1, tmp_path / "odd", IDENTITY, Extent(0, 1, (), (mx.array(1j),)), prompt(1))
+        loop.tier.export(1, tmp_path / name, IDENTITY, segment(0, 9), prompt(9))
+    loop.tier.export(1, tmp_path / "odd", IDENTITY, Segment(0, 1, (), (mx.array(1j),)), prompt(1))
     becauses = [result.because for result in loop.told(Exported)]
     assert becauses[:2] == ["what is there is no regular file"] * 2
     assert becauses[2] == "No such file or directory"
@@ -71,7 +75,7 @@ def test_an_import_says_why_it_cannot_be(start: Start, tmp_path: Path) -> None:
     for key, (path, identity, limit_bytes) in enumerate(asked):
         loop.tier.import_(key, path, identity, limit_bytes)
     results = loop.told(Imported)
-    assert all(result.extent is None for result in results)
+    assert all(result.segment is None for result in results)
     for result, word in zip(
         results,
         ["No such file", "regular", "fit together", "somebody else", "other weights", "limit is 100", "token 64"],

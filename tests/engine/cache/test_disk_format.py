@@ -1,4 +1,4 @@
-"""An extent in a file: what comes back is what was written, or nothing."""
+"""An segment in a file: what comes back is what was written, or nothing."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from safetensors import safe_open
 
 from mlx_sidecar.engine.cache.disk.format import Packed, Reader, pack, read_header, write_file
 from mlx_sidecar.engine.cache.disk.header import VERSION, Damaged, Foreign
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent, Span
-from tests.support.segments import EVER, IDENTITY, extent, parent, prompt, same
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment, Span
+from tests.support.segments import EVER, IDENTITY, parent, prompt, same, segment
 
 DTYPES = [mx.float32, mx.float16, mx.bfloat16]
 
 
-def packed(made: Extent, seed: int = 0) -> Packed:
+def packed(made: Segment, seed: int = 0) -> Packed:
     tokens = prompt(made.stop, seed)
     return pack(IDENTITY, parent(tokens, made.start), made, tokens[made.start :])
 
 
-def stored(file: Path, made: Extent) -> Path:
+def stored(file: Path, made: Segment) -> Path:
     write_file(file, packed(made))
     return file
 
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
-extents = st.builds(
-    extent,
+segments = st.builds(
+    segment,
     st.sampled_from([0, BLOCK, 5 * BLOCK]),
     st.integers(5 * BLOCK + 1, 7 * BLOCK),
     shapes=st.lists(shapes, max_size=3),
     dtype=st.sampled_from(DTYPES),
-    marks=st.lists(st.none() | st.lists(st.integers(0, 4), max_size=4), max_size=4),
+    checkpoints=st.lists(st.none() | st.lists(st.integers(0, 4), max_size=4), max_size=4),
     seed=st.integers(1, 1000),
 )
 
 
-@given(made=extents)
-def test_an_extent_of_any_geometry_comes_back_with_the_same_bits(made: Extent) -> None:
+@given(made=segments)
+def test_an_extent_of_any_geometry_comes_back_with_the_same_bits(made: Segment) -> None:
     with TemporaryDirectory() as folder:
         file = stored(Path(folder) / "file", made)
         header, read = Reader().read(file, EVER)
@@ -61,28 +61,30 @@ def test_an_extent_of_any_geometry_comes_back_with_the_same_bits(made: Extent) -
 def test_types_of_different_size_lie_beside_each_other(tmp_path: Path) -> None:
     small = mx.array([[1, 2, 3]], dtype=mx.uint8)
     flags = mx.array([True, False])
-    half, full = extent(0, 3, dtype=mx.bfloat16), extent(0, 3, marks=[(3,)])
+    half, full = segment(0, 3, dtype=mx.bfloat16), segment(0, 3, checkpoints=[(3,)])
     mx.eval(small, flags)
-    made = Extent(0, 3, (*half.spans, *full.spans), (small, None, *full.marks, flags))
+    made = Segment(0, 3, (*half.spans, *full.spans), (small, None, *full.checkpoints, flags))
     assert same(Reader().read(stored(tmp_path / "file", made), EVER)[1], made)
 
 
 def test_what_is_strided_in_memory_is_written_in_order(tmp_path: Path) -> None:
-    across = mx.swapaxes(extent(0, 70, dtype=mx.bfloat16, shapes=[(2, 3, 70)]).spans[0].data, 2, 3)
+    across = mx.swapaxes(segment(0, 70, dtype=mx.bfloat16, shapes=[(2, 3, 70)]).spans[0].data, 2, 3)
     mx.eval(across)
-    made = Extent(0, 70, (Span(0, across),))
+    made = Segment(0, 70, (Span(0, across),))
     assert mx.array_equal(Reader().read(stored(tmp_path / "file", made), EVER)[1].spans[0].data, across)
 
 
 def test_a_window_keeps_where_its_entries_begin(tmp_path: Path) -> None:
-    whole = extent(64, 200)
-    made = Extent(64, 200, (*whole.spans, Span(150, extent(150, 200).spans[0].data), Span(200, mx.zeros((2, 1, 0, 4)))))
+    whole = segment(64, 200)
+    made = Segment(
+        64, 200, (*whole.spans, Span(150, segment(150, 200).spans[0].data), Span(200, mx.zeros((2, 1, 0, 4))))
+    )
     assert same(Reader().read(stored(tmp_path / "file", made), EVER)[1], made)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_program_that_reads_safetensors_reads_a_file(tmp_path: Path, dtype: mx.Dtype) -> None:
-    made = extent(0, 100, dtype=dtype, shapes=[(2, 2, 8), (4, 1, 3)], marks=[(1, 5), None])
+    made = segment(0, 100, dtype=dtype, shapes=[(2, 2, 8), (4, 1, 3)], checkpoints=[(1, 5), None])
     file = stored(tmp_path / "file.safetensors", made)
     loaded = mx.load(str(file))
     assert isinstance(loaded, dict)
@@ -93,9 +95,9 @@ def test_any_program_that_reads_safetensors_reads_a_file(tmp_path: Path, dtype: 
 
 
 def test_what_another_thread_has_read_is_used_in_this_one_as_it_is(tmp_path: Path) -> None:
-    made = extent(0, 100, dtype=mx.bfloat16)
+    made = segment(0, 100, dtype=mx.bfloat16)
     file = stored(tmp_path / "file", made)
-    read: list[Extent] = []
+    read: list[Segment] = []
     thread = threading.Thread(target=lambda: read.append(Reader().read(file, EVER)[1]))
     thread.start()
     thread.join()
@@ -106,29 +108,29 @@ def test_what_another_thread_has_read_is_used_in_this_one_as_it_is(tmp_path: Pat
 def test_one_reader_reads_small_files_after_large_ones(tmp_path: Path) -> None:
     reader = Reader()
     for number, stop in enumerate([2000, 1, 300]):
-        made = extent(0, stop, seed=number, dtype=mx.float16)
+        made = segment(0, stop, seed=number, dtype=mx.float16)
         earlier = reader.read(stored(tmp_path / "file", made), EVER)[1]
         assert same(earlier, made)
 
 
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
-    assert stat.S_IMODE(stored(tmp_path / "file", extent(0, 5)).stat().st_mode) == 0o600
+    assert stat.S_IMODE(stored(tmp_path / "file", segment(0, 5)).stat().st_mode) == 0o600
 
 
 def test_a_conversation_of_a_million_tokens_is_one_file(tmp_path: Path) -> None:
-    made = Extent(0, 1_000_000, (Span(999_999, mx.ones((1, 1, 1, 1))),))
+    made = Segment(0, 1_000_000, (Span(999_999, mx.ones((1, 1, 1, 1))),))
     mx.eval(made.spans[0].data)
     assert len(read_header(stored(tmp_path / "file", made)).tokens) == 1_000_000
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
-    file = stored(tmp_path / "file", extent(0, 64))
+    file = stored(tmp_path / "file", segment(0, 64))
     with pytest.raises(Foreign, match="limit"):
         Reader().read(file, 1000)
 
 
 def test_types_that_no_cache_has_are_not_written() -> None:
-    made = Extent(0, 1, (), (mx.array([1j]),))
+    made = Segment(0, 1, (), (mx.array([1j]),))
     with pytest.raises(Damaged, match="complex64"):
         packed(made)
 
@@ -136,14 +138,14 @@ def test_types_that_no_cache_has_are_not_written() -> None:
 @pytest.mark.parametrize("tokens", [3, 5])
 def test_an_extent_of_other_tokens_is_not_written(tokens: int) -> None:
     with pytest.raises(Damaged, match="fit together"):
-        pack(IDENTITY, None, extent(0, 4), prompt(tokens))
+        pack(IDENTITY, None, segment(0, 4), prompt(tokens))
 
 
 # What is not what was written.
 
 
 def test_every_single_byte_matters(tmp_path: Path) -> None:
-    file = stored(tmp_path / "file", extent(0, 2, marks=[(1,)]))
+    file = stored(tmp_path / "file", segment(0, 2, checkpoints=[(1,)]))
     content = file.read_bytes()
     for place in range(len(content)):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
@@ -180,7 +182,7 @@ def zeros(content: bytearray, draw: random.Random) -> None:
 
 def mixed(content: bytearray, draw: random.Random) -> None:
     """Blocks of another file, as after a crash."""
-    other = bytearray().join(bytes(part) for part in packed(extent(0, 90, seed=9), seed=9).parts)
+    other = bytearray().join(bytes(part) for part in packed(segment(0, 90, seed=9), seed=9).parts)
     start = draw.randrange(min(len(content), len(other)))
     content[start:] = other[start:]
 
@@ -192,7 +194,7 @@ CORRUPTIONS: list[Callable[[bytearray, random.Random], None]] = [flipped, cut, g
 def test_a_corrupted_file_is_refused_or_reads_as_it_was(
     tmp_path: Path, corrupt: Callable[[bytearray, random.Random], None]
 ) -> None:
-    made = extent(64, 150, dtype=mx.bfloat16, shapes=[(2, 2, 4), (2, 1, 3)], marks=[(3, 3), None])
+    made = segment(64, 150, dtype=mx.bfloat16, shapes=[(2, 2, 4), (2, 1, 3)], checkpoints=[(3, 3), None])
     file = stored(tmp_path / "file", made)
     original = file.read_bytes()
     reader, draw = Reader(), random.Random(corrupt.__name__)
@@ -251,7 +253,7 @@ def resealed(file: Path, old: bytes, new: bytes) -> None:
     ids=lambda part: part.decode()[:40],
 )
 def test_a_header_that_lies_with_the_right_digest_is_seen_through(tmp_path: Path, old: bytes, new: bytes) -> None:
-    file = stored(tmp_path / "file", extent(0, 100))
+    file = stored(tmp_path / "file", segment(0, 100))
     resealed(file, old, new)
     with pytest.raises(Damaged):
         Reader().read(file, EVER)
@@ -259,7 +261,7 @@ def test_a_header_that_lies_with_the_right_digest_is_seen_through(tmp_path: Path
 
 def test_an_array_that_is_not_aligned_for_its_type_is_not_made(tmp_path: Path) -> None:
     byte = mx.array([7], dtype=mx.uint8)
-    file = stored(tmp_path / "file", Extent(0, 100, extent(0, 100).spans, (byte,)))
+    file = stored(tmp_path / "file", Segment(0, 100, segment(0, 100).spans, (byte,)))
     resealed(file, b"[3200,3201]", b"[0,1]")
     resealed(file, b"[0,3200]", b"[1,3201]")
     with pytest.raises(Damaged):
@@ -267,7 +269,7 @@ def test_an_array_that_is_not_aligned_for_its_type_is_not_made(tmp_path: Path) -
 
 
 def test_a_file_of_another_version_is_foreign(tmp_path: Path) -> None:
-    file = stored(tmp_path / "file", extent(0, 100))
+    file = stored(tmp_path / "file", segment(0, 100))
     resealed(file, VERSION.encode(), b"mlx-sidecar prefix 2")
     with pytest.raises(Foreign, match="prefix 2"):
         read_header(file)
@@ -290,7 +292,7 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 
 
 def test_pipes_links_and_folders_are_foreign(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(stored(tmp_path / "file", extent(0, 5)))
+    (tmp_path / "link").symlink_to(stored(tmp_path / "file", segment(0, 5)))
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("link", "pipe", "folder"):
@@ -299,9 +301,9 @@ def test_pipes_links_and_folders_are_foreign(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    file = stored(tmp_path / "file", extent(0, 5))
+    file = stored(tmp_path / "file", segment(0, 5))
     before = file.read_bytes()
-    whole = packed(extent(0, 6))
+    whole = packed(segment(0, 6))
     with pytest.raises(TypeError):
         write_file(file, Packed(whole.header, (*whole.parts, cast("bytes", None))))
     assert list(tmp_path.iterdir()) == [file]

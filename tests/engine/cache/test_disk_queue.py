@@ -20,7 +20,7 @@ def test_a_file_that_is_read_when_its_read_is_cancelled_is_nobodys() -> None:
     read = queue.next()
     assert isinstance(read, Read)
     queue.cancel(1)
-    assert not queue.fetched(read, hit=True)
+    assert not queue.fetched(read, match=True)
 
 
 def test_a_miss_ends_its_read_and_no_other() -> None:
@@ -29,7 +29,7 @@ def test_a_miss_ends_its_read_and_no_other() -> None:
     queue.read(2, [B])
     missed = queue.next()
     assert isinstance(missed, Read)
-    assert queue.fetched(missed, hit=False)
+    assert queue.fetched(missed, match=False)
     assert queue.next() == Read(2, B, 0)
 
 
@@ -63,5 +63,5 @@ def test_a_closed_queue_gives_what_it_holds_and_then_nothing() -> None:
     queue.close()
     read = queue.next()
     assert isinstance(read, Read)
-    queue.fetched(read, hit=True)
+    queue.fetched(read, match=True)
     assert queue.next() is None

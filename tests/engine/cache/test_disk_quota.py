@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.engine.cache.disk.store import DiskStore
 from mlx_sidecar.engine.cache.segment import BLOCK
-from tests.support.segments import EVER, IDENTITY, chain, extent, parent, prompt, write
+from tests.support.segments import EVER, IDENTITY, chain, parent, prompt, segment, write
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def age(path: Path, seconds: float) -> None:
 
 
 def nbytes_of_one(store: DiskStore) -> int:
-    path = write(store, prompt(BLOCK), extent(0, BLOCK))
+    path = write(store, prompt(BLOCK), segment(0, BLOCK))
     nbytes = path.stat().st_size
     store.clear(None)
     return nbytes
@@ -72,7 +72,7 @@ def test_a_write_does_not_evict_what_it_follows(store: DiskStore) -> None:
     for path in trunk:
         age(path, 1000)
     written = bounded.write(
-        IDENTITY, parent(tokens, 2 * BLOCK), extent(2 * BLOCK, 3 * BLOCK), tokens[2 * BLOCK :], trunk
+        IDENTITY, parent(tokens, 2 * BLOCK), segment(2 * BLOCK, 3 * BLOCK), tokens[2 * BLOCK :], trunk
     )
     assert written is not None
     stamps = {path.stat().st_mtime_ns for path in [*trunk, written[0]]}
@@ -90,12 +90,12 @@ def test_room_is_made_for_what_other_processes_wrote(store: DiskStore) -> None:
 
 def test_what_is_larger_than_the_limit_is_not_written(store: DiskStore) -> None:
     bounded = again(store, limit_bytes=100)
-    assert bounded.write(IDENTITY, None, extent(0, 9), prompt(9)) is None
+    assert bounded.write(IDENTITY, None, segment(0, 9), prompt(9)) is None
     assert not bounded.room.survey()
 
 
 def test_what_an_interrupted_write_left_goes_when_it_is_old(store: DiskStore) -> None:
-    folder = write(store, prompt(9), extent(0, 9)).parent
+    folder = write(store, prompt(9), segment(0, 9)).parent
     old, fresh = folder / ".old.tmp", folder / ".fresh.tmp"
     for path in (old, fresh):
         path.write_bytes(b"x")

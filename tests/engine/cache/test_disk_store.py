@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.engine.cache.disk.store import DiskFailed, DiskStore
 from mlx_sidecar.engine.cache.segment import BLOCK
-from tests.support.segments import EVER, IDENTITY, OTHER, chain, extent, parent, prompt, same, write
+from tests.support.segments import EVER, IDENTITY, OTHER, chain, parent, prompt, same, segment, write
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def age(path: Path, seconds: float) -> None:
 
 def test_what_one_process_wrote_the_next_one_finds_and_reads(store: DiskStore) -> None:
     tokens = prompt(200)
-    made = extent(64, 200, dtype=mx.bfloat16, marks=[(2, 2), None])
+    made = segment(64, 200, dtype=mx.bfloat16, checkpoints=[(2, 2), None])
     path = write(store, tokens, made)
     later = again(store)
     ((found_path, header),) = later.scan(IDENTITY).found
@@ -52,7 +52,7 @@ def test_what_one_process_wrote_the_next_one_finds_and_reads(store: DiskStore) -
 
 
 def test_each_identity_finds_its_own(store: DiskStore) -> None:
-    ours, theirs = write(store, prompt(9), extent(0, 9)), write(store, prompt(9), extent(0, 9), OTHER)
+    ours, theirs = write(store, prompt(9), segment(0, 9)), write(store, prompt(9), segment(0, 9), OTHER)
     assert found(again(store)) == [ours]
     assert found(again(store), OTHER) == [theirs]
     assert again(store).room.used_bytes == ours.stat().st_size + theirs.stat().st_size
@@ -98,7 +98,7 @@ def test_files_are_found_in_the_order_of_their_tokens(store: DiskStore) -> None:
 
 
 def test_folders_and_files_are_their_owners_alone(store: DiskStore) -> None:
-    path = write(store, prompt(9), extent(0, 9))
+    path = write(store, prompt(9), segment(0, 9))
     modes = [stat.S_IMODE(place.stat().st_mode) for place in (path, path.parent, store.directory)]
     assert modes == [0o600, 0o700, 0o700]
 
@@ -131,7 +131,7 @@ def test_exchanged_files_are_damaged(store: DiskStore, tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_folder_of_another_identity_is_damaged(store: DiskStore) -> None:
-    path = write(store, prompt(9), extent(0, 9))
+    path = write(store, prompt(9), segment(0, 9))
     folder = store.directory / OTHER
     folder.mkdir()
     moved = path.rename(folder / path.name)
@@ -141,13 +141,13 @@ def test_a_file_in_the_folder_of_another_identity_is_damaged(store: DiskStore) -
 
 def test_a_file_of_another_version_is_left_alone_and_never_used(store: DiskStore) -> None:
     tokens = prompt(9)
-    path = write(store, tokens, extent(0, 9))
+    path = write(store, tokens, segment(0, 9))
     path.write_bytes(path.read_bytes().replace(b"mlx-sidecar prefix 1", b"mlx-sidecar prefix 2"))
     later = again(store)
     assert not found(later)
     assert not found(later)
     assert later.read(path) is None
-    assert later.write(IDENTITY, None, extent(0, 9), tokens) is None
+    assert later.write(IDENTITY, None, segment(0, 9), tokens) is None
     assert b"mlx-sidecar prefix 2" in path.read_bytes()
     assert later.counters["disk_foreign"] > 0
     assert not later.deleted
@@ -183,7 +183,7 @@ def test_files_and_folders_may_vanish_at_any_time(store: DiskStore) -> None:
     assert store.scan(IDENTITY).gone
     store.touch(paths)
     assert store.clear(None) == 0
-    assert write(store, prompt(9), extent(0, 9)).exists()
+    assert write(store, prompt(9), segment(0, 9)).exists()
 
 
 DAMAGES = ["flip", "cut", "grow", "exchange", "move", "delete", "empty", "noise"]
@@ -224,7 +224,7 @@ def test_whatever_happens_to_files_what_is_found_and_read_is_what_was_written(
     for path, start in zip(paths, [0, BLOCK, 2 * BLOCK, 0], strict=True):
         read = later.read(path)
         assert (read is not None) == (path in intact)
-        assert read is None or same(read, extent(start, start + BLOCK, seed=start))
+        assert read is None or same(read, segment(start, start + BLOCK, seed=start))
     left = {path for path in paths if path.exists()} - set(intact)
     assert len(left) <= later.counters["disk_foreign"]  # a byte in the name of the version is enough
 
@@ -234,11 +234,11 @@ def test_whatever_happens_to_files_what_is_found_and_read_is_what_was_written(
 
 def test_the_same_is_not_written_twice(store: DiskStore) -> None:
     tokens = prompt(BLOCK)
-    path = write(store, tokens, extent(0, BLOCK))
+    path = write(store, tokens, segment(0, BLOCK))
     age(path, 100)
     before = path.stat()
     later = again(store)
-    assert write(later, tokens, extent(0, BLOCK)) == path
+    assert write(later, tokens, segment(0, BLOCK)) == path
     assert later.counters["disk_writes"] == 0
     assert path.stat().st_ino == before.st_ino
     assert path.stat().st_mtime > before.st_mtime
@@ -246,29 +246,29 @@ def test_the_same_is_not_written_twice(store: DiskStore) -> None:
 
 def test_states_of_layers_replace_a_file_that_lacks_them_and_not_the_other_way(store: DiskStore) -> None:
     tokens = prompt(BLOCK)
-    plain, marked = extent(0, BLOCK), extent(0, BLOCK, marks=[(3,)])
+    plain, checkpointed = segment(0, BLOCK), segment(0, BLOCK, checkpoints=[(3,)])
     path = write(store, tokens, plain)
-    assert write(store, tokens, marked) == path
+    assert write(store, tokens, checkpointed) == path
     written = store.write(IDENTITY, None, plain, tokens)
     assert written is not None
-    assert written[1].marks
-    assert same(store.read(path), marked)
+    assert written[1].checkpoints
+    assert same(store.read(path), checkpointed)
     assert store.room.used_bytes == path.stat().st_size
     assert store.room.files == 1
 
 
 def test_a_damaged_file_is_written_anew(store: DiskStore) -> None:
     tokens = prompt(BLOCK)
-    path = write(store, tokens, extent(0, BLOCK))
+    path = write(store, tokens, segment(0, BLOCK))
     path.write_bytes(b"")
-    assert write(store, tokens, extent(0, BLOCK)) == path
-    assert same(store.read(path), extent(0, BLOCK))
+    assert write(store, tokens, segment(0, BLOCK)) == path
+    assert same(store.read(path), segment(0, BLOCK))
     assert not store.deleted
 
 
 def test_clearing_frees_one_identity_or_all(store: DiskStore) -> None:
     ours = sum(path.stat().st_size for path in chain(store, prompt(3 * BLOCK)))
-    theirs = write(store, prompt(9), extent(0, 9), OTHER)
+    theirs = write(store, prompt(9), segment(0, 9), OTHER)
     size = theirs.stat().st_size
     assert store.clear(IDENTITY) == ours
     assert theirs.exists()

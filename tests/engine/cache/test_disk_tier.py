@@ -12,9 +12,9 @@ import mlx.core as mx
 import pytest
 
 from mlx_sidecar.engine.cache.disk.events import Cleared, Deleted, Failed, Fetched, Scanned, Written
-from mlx_sidecar.engine.cache.segment import BLOCK, Extent
+from mlx_sidecar.engine.cache.segment import BLOCK, Segment
 from tests.support.disk_loop import Start, loops
-from tests.support.segments import IDENTITY, OTHER, extent, prompt, same
+from tests.support.segments import IDENTITY, OTHER, prompt, same, segment
 
 
 @pytest.fixture
@@ -37,20 +37,20 @@ def test_what_is_written_is_found_and_read_after_a_restart(start: Start) -> None
     fetched = later.told(Fetched)
     assert [(one.key, one.path, one.left) for one in fetched] == [(7, paths[0], 2), (7, paths[1], 1), (7, paths[2], 0)]
     assert all(
-        same(one.extent, extent(*stretch, seed=stretch[0]))
+        same(one.segment, segment(*stretch, seed=stretch[0]))
         for one, stretch in zip(fetched, [(0, 128), (128, 256), (256, 327)], strict=True)
     )
 
 
 def test_what_was_read_is_at_once_of_use_to_the_loop(start: Start) -> None:
     loop = start()
-    made = extent(0, BLOCK, dtype=mx.bfloat16, marks=[(3,), None])
+    made = segment(0, BLOCK, dtype=mx.bfloat16, checkpoints=[(3,), None])
     assert loop.tier.write(IDENTITY, made, prompt(BLOCK))
     (written,) = loop.told(Written)
     (read,) = loop.read([written.entry.path])
     assert read is not None
     assert mx.array_equal(read.spans[0].data * 2, made.spans[0].data * 2)
-    assert written.entry.marked
+    assert written.entry.checkpointed
     assert written.entry.firsts == (0,)
 
 
@@ -58,7 +58,7 @@ def test_the_loop_may_go_on_with_its_tokens_while_they_are_written(start: Start)
     loop = start()
     loop.hold()
     tokens = prompt(BLOCK)
-    loop.tier.write(IDENTITY, extent(0, BLOCK), tokens)
+    loop.tier.write(IDENTITY, segment(0, BLOCK), tokens)
     tokens.append(1)
     loop.go_on()
     (written,) = loop.told(Written)
@@ -70,7 +70,7 @@ def test_a_read_ends_with_the_first_miss(start: Start) -> None:
     paths = loop.written(prompt(4 * BLOCK))
     paths[1].unlink()
     loop.tier.read(3, paths)
-    assert [(one.path, one.extent is None, one.left) for one in loop.told(Fetched)] == [
+    assert [(one.path, one.segment is None, one.left) for one in loop.told(Fetched)] == [
         (paths[0], False, 3),
         (paths[1], True, 0),
     ]
@@ -80,7 +80,7 @@ def test_reads_go_before_writes_and_what_was_asked_earlier(start: Start) -> None
     loop = start()
     paths = loop.written(prompt(2 * BLOCK))
     loop.hold()
-    loop.tier.write(IDENTITY, extent(0, BLOCK, seed=5), prompt(BLOCK, seed=5))
+    loop.tier.write(IDENTITY, segment(0, BLOCK, seed=5), prompt(BLOCK, seed=5))
     loop.tier.scan(IDENTITY, afresh=True)
     loop.tier.read(1, paths[:1])
     loop.tier.read(2, paths[1:])
@@ -114,7 +114,7 @@ def test_a_read_is_cancelled_in_the_middle(start: Start) -> None:
 
 
 def test_more_than_may_wait_is_dropped_and_counted_and_nobody_waits(start: Start) -> None:
-    made, tokens = extent(0, BLOCK), prompt(BLOCK)
+    made, tokens = segment(0, BLOCK), prompt(BLOCK)
     loop = start(pending_limit_bytes=2 * (made.nbytes + 4 * BLOCK))
     loop.hold()
     assert [loop.tier.write(IDENTITY, made, tokens) for _ in range(3)] == [True, True, False]
@@ -132,7 +132,7 @@ def test_what_is_evicted_is_told(start: Start) -> None:
     evicted: set[Path] = set()
     written: set[Path] = set()
     for seed in range(20):
-        bounded.tier.write(IDENTITY, extent(0, BLOCK), prompt(BLOCK, seed))
+        bounded.tier.write(IDENTITY, segment(0, BLOCK), prompt(BLOCK, seed))
         for told in bounded.everything():
             evicted |= set(told.paths) if isinstance(told, Deleted) else set()
             written |= {told.entry.path} if isinstance(told, Written) else set()
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_a_miss_and_told(start: Start) -> None:
 def test_thousands_of_files_are_told_in_small_parts_that_reads_may_come_between(start: Start) -> None:
     loop = start()
     for seed in range(1000):
-        loop.tier.write(IDENTITY, Extent(0, 3, ()), prompt(3, seed))
+        loop.tier.write(IDENTITY, Segment(0, 3, ()), prompt(3, seed))
     (last, *_) = [written.entry.path for written in loop.told(Written)]
     loop.hold()
     loop.tier.scan(IDENTITY, afresh=True)
@@ -181,7 +181,7 @@ def test_what_other_processes_write_and_delete_the_next_scan_tells(start: Start)
     parts = theirs.told(Scanned)
     assert [path for part in parts for path in part.gone] == [trunk[1]]
     assert not any(part.entries for part in parts)  # nobody can use it: what it follows is gone
-    ours.tier.write(IDENTITY, extent(BLOCK, 2 * BLOCK), prompt(2 * BLOCK))
+    ours.tier.write(IDENTITY, segment(BLOCK, 2 * BLOCK), prompt(2 * BLOCK))
     ours.told(Written)
     theirs.tier.scan(IDENTITY)
     assert [entry.path for part in theirs.told(Scanned) for entry in part.entries] == [trunk[1], branch]
@@ -192,8 +192,8 @@ def test_clearing_takes_what_is_written_and_what_waits_to_be(start: Start) -> No
     paths = loop.written(prompt(2 * BLOCK))
     size = sum(path.stat().st_size for path in paths)
     loop.hold()
-    loop.tier.write(IDENTITY, extent(0, BLOCK), prompt(BLOCK, seed=1))
-    loop.tier.write(OTHER, extent(0, BLOCK), prompt(BLOCK, seed=2))
+    loop.tier.write(IDENTITY, segment(0, BLOCK), prompt(BLOCK, seed=1))
+    loop.tier.write(OTHER, segment(0, BLOCK), prompt(BLOCK, seed=2))
     loop.tier.clear(4, IDENTITY)
     loop.go_on()
     told = loop.everything()
@@ -232,7 +232,7 @@ def test_a_disk_that_cannot_be_used_is_told_once_and_everything_is_a_miss(
         "the disk tier of the prefix cache is off: Not a directory"
     ]
     assert loop.tier.figures[:2] == ("failed", "Not a directory")
-    assert not loop.tier.write(IDENTITY, extent(0, 9), prompt(9))
+    assert not loop.tier.write(IDENTITY, segment(0, 9), prompt(9))
     loop.tier.read(1, [tmp_path / "a", tmp_path / "b"])
     loop.tier.scan(IDENTITY)
     loop.tier.touch([tmp_path / "a"])
@@ -248,7 +248,7 @@ def test_a_bug_switches_the_tier_off_and_is_logged(start: Start, caplog: pytest.
     loop = start()
     (path,) = loop.written(prompt(BLOCK))
     with caplog.at_level(logging.ERROR):
-        loop.tier.write(IDENTITY, extent(0, 9), prompt(3))  # fewer tokens than it is of
+        loop.tier.write(IDENTITY, segment(0, 9), prompt(3))  # fewer tokens than it is of
         (failed,) = loop.told(Failed)
     assert "fit together" in failed.because
     assert caplog.records[0].exc_info is not None

@@ -102,10 +102,10 @@ class Driver:
     def open(self, prompt: int) -> int:
         self.rows += 1
         self.prompts[self.rows] = prompt
-        hit = self.cache.find(array("i", PROMPTS[prompt][: self.length]))
-        self.forward.open(self.rows, self.length, hit)
-        self.held[self.rows] = hit.length
-        assert hit.length < self.length
+        match = self.cache.find(array("i", PROMPTS[prompt][: self.length]))
+        self.forward.open(self.rows, self.length, match)
+        self.held[self.rows] = match.length
+        assert match.length < self.length
         return self.rows
 
     def close(self, row: int, keep: bool) -> None:
@@ -146,7 +146,7 @@ class Driver:
 
 
 def driver_of(subject: Subject, length: int) -> Driver:
-    return Driver(subject.forward, length, Prefixes(Store(1 << 30), "model", subject.forward.needs))
+    return Driver(subject.forward, length, Prefixes(Store(1 << 30), "model", subject.forward.spec))
 
 
 def close(one: mx.array, other: mx.array) -> bool:
@@ -164,7 +164,7 @@ def assert_same_state(one: mx.array, other: mx.array) -> None:
 def test_logits_of_a_row_are_the_same_bits_whatever_runs_beside_it(flat: Subject, actions: list[Any]) -> None:
     for prompt, position, logits in driver_of(flat, LENGTH).play(actions):
         assert mx.array_equal(logits, flat.alone[prompt][position])
-    assert flat.forward.kept_bytes == 0
+    assert flat.forward.reclaimable_bytes == 0
 
 
 def test_logits_of_a_row_are_those_of_the_models_own_caches(flat: Subject) -> None:
@@ -178,7 +178,7 @@ def test_logits_of_a_row_are_those_of_the_models_own_caches(flat: Subject) -> No
 def test_merged_rows_have_the_logits_of_the_models_own_caches(merged: Subject, actions: list[Any]) -> None:
     for prompt, position, logits in driver_of(merged, 64).play(actions):
         assert close(logits, merged.own[prompt][position])
-    assert merged.forward.kept_bytes == 0
+    assert merged.forward.reclaimable_bytes == 0
 
 
 def test_a_step_can_be_built_on_tokens_that_are_not_computed_yet(flat: Subject) -> None:

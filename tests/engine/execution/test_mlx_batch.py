@@ -38,7 +38,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def make(random_models: Path, kind: str) -> MakeBatch:
     def new() -> MlxBatch:
         _, vocabulary, forward = probe(kind, mlxlm.load_model(random_models / kind)[0])
-        prefixes = None if forward.uncacheable else Prefixes(Store(LIMIT_BYTES), kind, forward.needs)
+        prefixes = None if forward.uncacheable else Prefixes(Store(LIMIT_BYTES), kind, forward.spec)
         return MlxBatch(forward, vocabulary, LIMIT_BYTES, prefixes)
 
     return new
@@ -237,14 +237,14 @@ def test_slots_that_nobody_is_in_are_counted_and_can_be_released(new_batch: Make
     sequences = [sequence(prompt(20, n), 30) for n in range(4)]
     driver.add(*sequences)
     driver.step()
-    assert driver.batch.kept_bytes == 0
+    assert driver.batch.reclaimable_bytes == 0
     for gone in sequences[:3]:
         driver.end(gone)
     driver.step()
     slot_bytes = 64 * 2 * 2 * 2 * 16 * 4  # tokens, layers, keys and values, heads, head size, float32
-    assert driver.batch.kept_bytes == 3 * slot_bytes
+    assert driver.batch.reclaimable_bytes == 3 * slot_bytes
     driver.batch.release()
-    assert driver.batch.kept_bytes == 0
+    assert driver.batch.reclaimable_bytes == 0
     driver.drain()
     assert sequences[3].generated == run(new_batch(), sequence(prompt(20, 3), 30))[0]
 

@@ -15,7 +15,7 @@ from mlx_sidecar.engine.core.batch import Event, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
-from mlx_sidecar.engine.execution.probe import Geometry, probe
+from mlx_sidecar.engine.execution.probe import Probed, probe
 from mlx_sidecar.engine.execution.sampler import Sampler
 from mlx_sidecar.link.messages import Sampling
 
@@ -34,7 +34,7 @@ numbers = count(1)
 
 
 @pytest.fixture(scope="module", params=FORWARDS)
-def geometry(request: pytest.FixtureRequest) -> Geometry:
+def geometry(request: pytest.FixtureRequest) -> Probed:
     model = make(request.param, ill=False)
     embedding = next(module for _, module in model.named_modules() if hasattr(module, "as_linear"))
     embedding.weight[BAD] = mx.nan
@@ -46,8 +46,8 @@ def geometry(request: pytest.FixtureRequest) -> Geometry:
 class Batch:
     """A batch that takes prompts whole and decodes all that run, with the next step in flight."""
 
-    def __init__(self, geometry: Geometry) -> None:
-        self.prefixes = Prefixes(Store(1 << 30), "m", geometry.forward.needs)
+    def __init__(self, geometry: Probed) -> None:
+        self.prefixes = Prefixes(Store(1 << 30), "m", geometry.forward.spec)
         cached = None if geometry.forward.uncacheable else self.prefixes
         self.batch = MlxBatch(geometry.forward, geometry.vocabulary, 1 << 34, cached)
 
@@ -74,7 +74,7 @@ def sequence(tokens: list[int], sampling: Sampling, limit: int = 6) -> Sequence:
 
 
 @pytest.mark.parametrize("how", SAMPLINGS)
-def test_a_row_that_fails_ends_alone_and_says_why(geometry: Geometry, how: str) -> None:
+def test_a_row_that_fails_ends_alone_and_says_why(geometry: Probed, how: str) -> None:
     sampling = SAMPLINGS[how]
     alone = sequence([5, 6, 7, 8], sampling)
     Batch(geometry).run(alone)
@@ -89,7 +89,7 @@ def test_a_row_that_fails_ends_alone_and_says_why(geometry: Geometry, how: str) 
     assert event.fault.details == {"model": "m", "position": 3}
 
 
-def test_a_row_that_fails_while_the_next_step_is_in_flight_keeps_what_it_had_said(geometry: Geometry) -> None:
+def test_a_row_that_fails_while_the_next_step_is_in_flight_keeps_what_it_had_said(geometry: Probed) -> None:
     forced = sequence([5, 6, 7], Sampling(logit_bias={BAD: 1e39}))
     neighbour = sequence([5, 6, 7], Sampling(), limit=9)
     ended = Batch(geometry).run(forced, neighbour)
@@ -99,7 +99,7 @@ def test_a_row_that_fails_while_the_next_step_is_in_flight_keeps_what_it_had_sai
     assert ended[neighbour.id].reason == "length"
 
 
-def test_what_a_failed_prompt_computed_is_not_cached(geometry: Geometry) -> None:
+def test_what_a_failed_prompt_computed_is_not_cached(geometry: Probed) -> None:
     batch = Batch(geometry)
     prompt = [5, BAD, *(at % 200 for at in range(150))]
     batch.run(sequence(prompt, Sampling()))

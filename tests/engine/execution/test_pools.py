@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mlx_sidecar.engine.execution.flat.memory import memory
 from mlx_sidecar.engine.execution.flat.plan import Blank, Move, Resize
-from mlx_sidecar.engine.execution.flat.pools import Pair, Pools, Shape
+from mlx_sidecar.engine.execution.flat.pools import Pair, Pools, Shape, memory
 
 HEADS, SIZE = 2, 3
 CAPACITIES = (4, 6)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.execution.sampler.filters import Filter, way
+from mlx_sidecar.engine.execution.sampler.filters import Filter, filter_kind
 from mlx_sidecar.link.messages import Sampling
 from tests.support.samplings import (
     VOCABULARY,
@@ -57,7 +57,7 @@ def test_the_filters_keep_what_the_definitions_say(
     expected, clear = kept(logits, sampling)
     assume(clear)
     shifted = mx.array(logits - logits.max())[None]
-    dropped = Filter(way(sampling, vocabulary), [sampling]).dropped(shifted)
+    dropped = Filter(filter_kind(sampling, vocabulary), [sampling]).dropped(shifted)
     ours = set(range(vocabulary))
     if dropped is not None:
         ours -= {token for token, out in enumerate(cast("list[bool]", dropped[0].tolist())) if out}
@@ -67,7 +67,7 @@ def test_the_filters_keep_what_the_definitions_say(
 def dropped_count(logits: np.ndarray[Any, Any], rows: list[Sampling]) -> list[int]:
     """How many tokens each of ``rows``, which go one way, drops of logits whose maximum is 0."""
     shifted = mx.broadcast_to(mx.array(logits), (len(rows), len(logits)))
-    dropped = Filter(way(rows[0], len(logits)), rows).dropped(shifted)
+    dropped = Filter(filter_kind(rows[0], len(logits)), rows).dropped(shifted)
     assert dropped is not None
     return ints(dropped.sum(axis=-1))
 

@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mlx_sidecar.engine.core.batch import Work
 from mlx_sidecar.engine.core.memory_cost import LayerCost, SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
-from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S, RANKS
+from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
 from mlx_sidecar.engine.scheduling.step_cost_model import CHUNK, LEAST_CHUNK
-from mlx_sidecar.link.messages import Priority, Sampling
+from mlx_sidecar.link.messages import RANKS, Priority, Sampling
 from mlx_sidecar_protocol.errors import Overloaded
 
 LIMITS = Limits(waiting=8, running=3)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
-from mlx_sidecar.engine.scheduling.fair_queue import Turns
-from mlx_sidecar.engine.scheduling.prefill_chunks import OLDEST_SHARE, Chunks
-from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S, Lines, Ticket
+from mlx_sidecar.engine.scheduling.fair_queue import FairQueue
+from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S, PriorityQueue, QueueEntry
 from mlx_sidecar.engine.scheduling.step_cost_model import (
     CHUNK,
     GAP,
@@ -22,17 +21,18 @@ from mlx_sidecar.engine.scheduling.step_cost_model import (
     REMEASURE_STEPS,
     TRIALS,
     Mean,
-    Pace,
+    StepCostModel,
 )
+from mlx_sidecar.engine.scheduling.step_planner import OLDEST_SHARE, PrefillChunks
 from mlx_sidecar.link.messages import Priority, Sampling
 
 PRIORITIES: list[Priority] = ["critical", "high", "normal", "low"]
 seconds = st.floats(1e-4, 1.0)
 
 
-def ticket(id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0) -> Ticket:
+def queued(id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0) -> QueueEntry:
     sequence = Sequence(id_, "m", [1] * tokens, 0, Sampling(), [], 10, SequenceCost(), arrived_s, priority)
-    return Ticket(sequence, arrived_s, runs_as=2)
+    return QueueEntry(sequence, arrived_s, runs_as=2)
 
 
 class Device:
@@ -44,7 +44,7 @@ class Device:
     def takes(self, rows: int, tokens: int) -> float:
         return self.step_s + self.row_s * rows + self.token_s * tokens
 
-    def run(self, pace: Pace, rows: int, slower: float = 1.0) -> tuple[int, float]:
+    def run(self, pace: StepCostModel, rows: int, slower: float = 1.0) -> tuple[int, float]:
         """One step with as much prefill as ``pace`` allows: its tokens and its seconds."""
         tokens = pace.budget(rows, pace.decode_s(rows) if rows else None, 1)
         took_s = self.takes(rows, tokens)
@@ -56,7 +56,7 @@ class Device:
 def test_a_step_beside_decoding_rows_stays_within_the_gap_however_their_number_changes(
     step_s: float, row_s: float, token_s: float, rows: list[int]
 ) -> None:
-    device, pace = Device(step_s, row_s, token_s), Pace()
+    device, pace = Device(step_s, row_s, token_s), StepCostModel()
     pace.learn(0, LEAST_ALONE, device.takes(0, LEAST_ALONE))
     for count in rows:
         tokens, took_s = device.run(pace, count)
@@ -67,7 +67,7 @@ def test_a_step_beside_decoding_rows_stays_within_the_gap_however_their_number_c
 def test_a_prefill_always_progresses_and_never_by_more_than_a_chunk(
     steps: list[tuple[int, float]], sharing: int
 ) -> None:
-    pace, barren, sizes = Pace(), 0, set()
+    pace, barren, sizes = StepCostModel(), 0, set()
     for rows, took_s in steps:
         tokens = pace.budget(rows, pace.decode_s(rows) if rows else None, sharing)
         assert tokens == 0 or LEAST_CHUNK <= tokens <= CHUNK
@@ -79,14 +79,14 @@ def test_a_prefill_always_progresses_and_never_by_more_than_a_chunk(
 
 
 def test_before_anything_is_measured_a_small_chunk_tells_how_fast_it_goes() -> None:
-    pace = Pace()
+    pace = StepCostModel()
     assert pace.budget(0, None, 1) == LEAST_ALONE
     pace.learn(0, LEAST_ALONE, LEAST_ALONE * 0.001)
     assert pace.budget(0, None, 1) == int(LONGEST_OPERATION_S / 0.001)
 
 
 def test_where_nobody_decodes_on_this_model_the_streams_of_another_still_count() -> None:
-    pace = Pace()
+    pace = StepCostModel()
     pace.learn(0, 100, 0.1)
     assert pace.budget(0, 0.05, 1) == int((GAP - 1) * 50)
     assert pace.budget(0, 0.05, 3) == int((GAP - 1) * 50 / 3)
@@ -96,7 +96,7 @@ def test_where_nobody_decodes_on_this_model_the_streams_of_another_still_count()
 def test_a_slow_outlier_is_forgotten_within_a_few_steps(
     step_s: float, token_s: float, slower: float, before: int, rows: int
 ) -> None:
-    device, pace, calm = Device(step_s, 0.0, token_s), Pace(), Pace()
+    device, pace, calm = Device(step_s, 0.0, token_s), StepCostModel(), StepCostModel()
     for known in (pace, calm):
         for _ in range(TRIALS):
             known.learn(1, 0, device.takes(1, 0))
@@ -119,7 +119,7 @@ def test_a_mean_follows_what_stays_slower(value: float, slower: float) -> None:
 
 
 def test_decoding_beside_endless_prefill_is_measured_again_as_it_gets_slower() -> None:
-    device, pace = Device(0.01, 0.0, 0.0001), Pace()
+    device, pace = Device(0.01, 0.0, 0.0001), StepCostModel()
     for _ in range(10):
         device.run(pace, 4)
     device.step_s = 0.02  # the sequences have grown
@@ -130,17 +130,17 @@ def test_decoding_beside_endless_prefill_is_measured_again_as_it_gets_slower() -
 
 prompts = st.lists(
     st.tuples(st.sampled_from(PRIORITIES), st.integers(2, 3000), st.floats(0, 9)), min_size=1, max_size=40
-).map(lambda drawn: [ticket(at + 1, size, priority, arrived) for at, (priority, size, arrived) in enumerate(drawn)])
+).map(lambda drawn: [queued(at + 1, size, priority, arrived) for at, (priority, size, arrived) in enumerate(drawn)])
 
 
 @given(prompts, st.integers(LEAST_CHUNK, CHUNK))
-def test_a_step_prefills_what_it_may_in_pieces_worth_the_step(tickets: list[Ticket], budget: int) -> None:
-    work = Chunks().split(tickets, budget, 10.0)
+def test_a_step_prefills_what_it_may_in_pieces_worth_the_step(entries: list[QueueEntry], budget: int) -> None:
+    work = PrefillChunks().split(entries, budget, 10.0)
     assert sum(count for _, count in work) <= budget
     for sequence, count in work:
         assert min(LEAST_CHUNK, sequence.pending) <= count <= sequence.pending
     assert len({sequence.id for sequence, _ in work}) == len(work)
-    unserved = len(tickets) - len(work)
+    unserved = len(entries) - len(work)
     if unserved:
         assert sum(count for _, count in work) > budget - LEAST_CHUNK, "nothing is left over that somebody could use"
 
@@ -149,9 +149,9 @@ def test_a_step_prefills_what_it_may_in_pieces_worth_the_step(tickets: list[Tick
 def test_the_prompt_that_waits_longest_gets_its_share_under_a_stream_of_shorter_ones(
     budget: int, steps: int, priority: Priority
 ) -> None:
-    chunks, long, total = Chunks(), ticket(1, 100_000, "low"), 0
+    chunks, long, total = PrefillChunks(), queued(1, 100_000, "low"), 0
     for step in range(steps):
-        work = chunks.split([long, ticket(2 + step, budget, priority, arrived_s=1.0 + step)], budget, 1000.0)
+        work = chunks.split([long, queued(2 + step, budget, priority, arrived_s=1.0 + step)], budget, 1000.0)
         chunks.account(work)
         total += sum(count for _, count in work)
         long.sequence.known += sum(count for sequence, count in work if sequence is long.sequence)
@@ -159,15 +159,15 @@ def test_the_prompt_that_waits_longest_gets_its_share_under_a_stream_of_shorter_
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one_nor_an_urgent_one_for_either() -> None:
-    long, short, urgent = ticket(1, 16_000), ticket(2, 40), ticket(3, 2000, "high")
+    long, short, urgent = queued(1, 16_000), queued(2, 40), queued(3, 2000, "high")
     urgent.runs_as = 1
-    assert Chunks().split([long, short], 64, 0.0) == [(short.sequence, 40), (long.sequence, 24)]
-    assert Chunks().split([long, short, urgent], 400, 0.0) == [(urgent.sequence, 300), (long.sequence, 100)]
+    assert PrefillChunks().split([long, short], 64, 0.0) == [(short.sequence, 40), (long.sequence, 24)]
+    assert PrefillChunks().split([long, short, urgent], 400, 0.0) == [(urgent.sequence, 300), (long.sequence, 100)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), seconds), max_size=200))
 def test_lanes_that_stay_due_have_had_equal_time_but_for_one_operation(operations: list[tuple[int, float]]) -> None:
-    turns, had, longest = Turns(), dict.fromkeys("abcd", 0.0), 0.0
+    turns, had, longest = FairQueue(), dict.fromkeys("abcd", 0.0), 0.0
     for _, took_s in operations:
         lane = turns.next(had)
         assert lane is not None
@@ -179,7 +179,7 @@ def test_lanes_that_stay_due_have_had_equal_time_but_for_one_operation(operation
 
 @given(st.lists(st.tuples(st.booleans(), seconds), min_size=1, max_size=100))
 def test_a_lane_that_comes_and_goes_takes_nothing_from_one_that_stays(steps: list[tuple[bool, float]]) -> None:
-    turns, had, longest = Turns(), {"stays": 0.0, "comes": 0.0}, 0.0
+    turns, had, longest = FairQueue(), {"stays": 0.0, "comes": 0.0}, 0.0
     for comes, took_s in steps:
         lane = turns.next(["comes", "stays"] if comes else ["stays"])
         assert lane is not None
@@ -190,7 +190,7 @@ def test_a_lane_that_comes_and_goes_takes_nothing_from_one_that_stays(steps: lis
 
 
 def test_a_lane_that_was_idle_is_owed_nothing() -> None:
-    turns, served = Turns(), []
+    turns, served = FairQueue(), []
     for due in [["busy"]] * 10 + [["busy", "idle"]] * 10:
         served.append(turns.next(due))
         turns.charge(served[-1], 1.0)
@@ -204,9 +204,9 @@ arrivals = st.lists(st.tuples(st.floats(0, 100), st.booleans()), min_size=1, max
 def test_a_line_stands_by_arrival_and_is_as_old_as_who_has_waited_longest(
     drawn: list[tuple[float, bool]], data: st.DataObject
 ) -> None:
-    lines, inside = Lines(), []
+    lines, inside = PriorityQueue(), []
     for id_, (arrived_s, returns) in enumerate(drawn):
-        entry = ticket(id_, arrived_s=arrived_s)
+        entry = queued(id_, arrived_s=arrived_s)
         since_s = entry.waits_since_s = arrived_s + (data.draw(st.floats(0, 50)) if returns else 0.0)
         lines.join(entry)
         inside.append((entry, since_s))
@@ -225,7 +225,7 @@ def test_a_line_stands_by_arrival_and_is_as_old_as_who_has_waited_longest(
 
 
 def test_whoever_is_past_its_deadline_stands_in_nobodys_way() -> None:
-    lines, late, next_ = Lines(), ticket(1), ticket(2, arrived_s=1.0)
+    lines, late, next_ = PriorityQueue(), queued(1), queued(2, arrived_s=1.0)
     late.sequence.deadline_s = 5.0
     lines.join(late)
     lines.join(next_)
@@ -233,7 +233,7 @@ def test_whoever_is_past_its_deadline_stands_in_nobodys_way() -> None:
 
 
 def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
-    entry = ticket(1, priority="low")
+    entry = queued(1, priority="low")
     assert entry.urgency(AGEING_S) == 2.0
     entry.admit(3.5 * AGEING_S)
     assert entry.running_rank(3.5 * AGEING_S) == 0
@@ -243,7 +243,7 @@ def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
 
 
 def test_the_step_that_counts_is_the_one_with_those_who_are_about_to_join() -> None:
-    device, pace = Device(0.03, 0.003, 0.003), Pace()
+    device, pace = Device(0.03, 0.003, 0.003), StepCostModel()
     for _ in range(TRIALS + 1):
         pace.learn(8, 0, device.takes(8, 0))
         pace.learn(8, 16, device.takes(8, 16))

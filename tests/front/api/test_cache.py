@@ -9,14 +9,14 @@ from typing import Any, cast
 import pytest
 
 from mlx_sidecar.front.api.cache import CacheHandlers
-from mlx_sidecar.front.api.model_catalog import Catalog
+from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.front.wire.context import RequestContext
 from mlx_sidecar.link import messages as link
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.cache import CacheExportParams, CacheImportParams, CacheWarmParams, CacheWarmResult
 from mlx_sidecar_protocol.operations import NoParams
-from tests.support.cache_operations import GONE, Desk, Shelf
+from tests.support.desk import GONE, Desk, Shelf
 from tests.support.texts import SlowText
 
 DONE = link.Finished(1, "length", True, link.Timing(0.1, 0.5, 0.0), cached_tokens=2, pinned=4)
@@ -43,9 +43,12 @@ class Control:
 
 
 def handlers(shelf: Shelf, desk: Desk, control: Control | None = None) -> CacheHandlers:
-    desk.lifeline.attach(desk, shelf)
+    desk.recovery.attach(desk, shelf)
     return CacheHandlers(
-        cast(Catalog, shelf), desk.streams, desk.lifeline, cast(Supervisor, Control() if control is None else control)
+        cast(ModelCatalog, shelf),
+        desk.streams,
+        desk.recovery,
+        cast(Supervisor, Control() if control is None else control),
     )
 
 
@@ -66,8 +69,8 @@ def test_a_warm_up_computes_its_prompt_and_tells_what_is_pinned() -> None:
         running = warming(Shelf(), desk, priority="low")
         await desk.heard.wait()
         assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Sampling(), 1, [], priority="low", warm=True)]
-        desk.lifeline.on_tokens(link.Tokens(1, [65]))
-        desk.lifeline.on_finished(DONE)
+        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        desk.recovery.on_finished(DONE)
         assert (await running).to_plain() == {"tokens": 4, "cached_tokens": 2, "pinned_tokens": 4, "prefill_s": 0.5}
         assert not desk.streams
 
@@ -79,7 +82,7 @@ def test_a_prefix_of_messages_does_not_open_an_answer_unless_it_is_to() -> None:
         desk = Desk()
         running = warming(Shelf(), desk, prompt=None, messages=[{"role": "user", "content": "x"}], **params)
         await desk.heard.wait()
-        desk.lifeline.on_finished(DONE)
+        desk.recovery.on_finished(DONE)
         await running
         return desk.sent[0].tokens
 
@@ -92,13 +95,13 @@ def test_a_warm_up_that_lost_its_engine_behind_its_token_is_computed_again_on_th
         desk = Desk()
         running = warming(Shelf(), desk)
         await desk.heard.wait()
-        desk.lifeline.on_tokens(link.Tokens(1, [65]))
-        desk.lifeline.on_engine_lost(frozenset({1}), "test", forced=True)
-        desk.lifeline.on_engine_ready()
+        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        desk.recovery.on_engine_lost(frozenset({1}), "test", forced=True)
+        desk.recovery.on_engine_ready()
         again = desk.sent[1]
         assert (again.tokens, again.emitted, again.warm, again.again) == (list(b"four"), 0, True, True)
-        desk.lifeline.on_tokens(link.Tokens(1, [65]))
-        desk.lifeline.on_finished(DONE)
+        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        desk.recovery.on_finished(DONE)
         assert (await running).pinned_tokens == 4
 
     run(test)

@@ -10,7 +10,7 @@ import pytest
 
 from mlx_sidecar.front.api.generate import Generator
 from mlx_sidecar.front.api.generate_result import Answer
-from mlx_sidecar.front.api.model_catalog import Catalog
+from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.wire.context import RequestContext
 from mlx_sidecar.link.messages import (
@@ -32,13 +32,13 @@ from mlx_sidecar_protocol.errors import (
     UnknownStream,
 )
 from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
-from tests.support.cache_operations import GONE, Desk, Shelf
+from tests.support.desk import GONE, Desk, Shelf
 from tests.support.texts import SlowText
 
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
-    desk.lifeline.attach(desk, shelf)
-    generator = Generator(cast(Catalog, shelf), desk.streams, desk.lifeline)
+    desk.recovery.attach(desk, shelf)
+    generator = Generator(cast(ModelCatalog, shelf), desk.streams, desk.recovery)
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))
 
@@ -151,10 +151,10 @@ def test_what_a_deaf_engine_says_after_the_deadline_is_nobodys() -> None:
         desk = Desk()
         running = generation(Shelf(), desk, RequestContext(1), deadline_s=0.5, stream="s")
         await desk.heard.wait()
-        desk.lifeline.on_tokens(Tokens(1, list(b"in time")))
+        desk.recovery.on_tokens(Tokens(1, list(b"in time")))
         answer = await running
-        desk.lifeline.on_tokens(Tokens(1, list(b" and late")))
-        desk.lifeline.on_finished(Finished(1, "length", True, Timing()))
+        desk.recovery.on_tokens(Tokens(1, list(b" and late")))
+        desk.recovery.on_finished(Finished(1, "length", True, Timing()))
         result = answer()
         assert isinstance(result, GenerateResult)
         assert (result.text, result.finish_reason) == ("in time", "deadline")
@@ -167,8 +167,8 @@ def test_the_log_probabilities_of_an_answer_are_left_out_with_its_text() -> None
         desk = Desk()
         running = generation(Shelf(), desk, RequestContext(1), logprobs=1, stream="s", **params)
         await desk.heard.wait()
-        desk.lifeline.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [(66, -0.5)])]))
-        desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
+        desk.recovery.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [(66, -0.5)])]))
+        desk.recovery.on_finished(Finished(1, "stop", True, Timing()))
         return (await running)().to_plain()
 
     entry = {"token": 65, "text": "A", "logprob": -1.0, "top": [{"token": 66, "text": "B", "logprob": -0.5}]}
@@ -190,8 +190,8 @@ def test_a_name_is_taken_until_the_answer_is_made(monkeypatch: pytest.MonkeyPatc
         desk = Desk()
         first = generation(Shelf(), desk, RequestContext(1), stream="s", logprobs=20)
         await desk.heard.wait()
-        desk.lifeline.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [])]))
-        desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
+        desk.recovery.on_tokens(Tokens(1, [65], [TokenLogprob(-1.0, [])]))
+        desk.recovery.on_finished(Finished(1, "stop", True, Timing()))
         await encoding.wait()
         with pytest.raises(DuplicateStream):
             await generation(Shelf(), desk, RequestContext(2), stream="s")
@@ -221,8 +221,8 @@ def test_what_was_generated_before_and_needed_no_prefill_again_is_no_part_of_the
         desk = Desk()
         running = generation(Shelf(), desk, RequestContext(1), prompt="four")
         await desk.heard.wait()
-        desk.lifeline.on_tokens(Tokens(1, [65] * 9))
-        desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=12, cached_disk=3))
+        desk.recovery.on_tokens(Tokens(1, [65] * 9))
+        desk.recovery.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=12, cached_disk=3))
         usage = (await running)().to_plain()["usage"]
         assert usage == {
             "prompt_tokens": 4,
@@ -256,8 +256,8 @@ def test_loading_takes_no_longer_than_the_request_waited() -> None:
         desk = Desk()
         running = generation(Joined(), desk, RequestContext(1))
         await desk.heard.wait()
-        desk.lifeline.on_tokens(Tokens(1, [65]))
-        desk.lifeline.on_finished(Finished(1, "stop", True, Timing()))
+        desk.recovery.on_tokens(Tokens(1, [65]))
+        desk.recovery.on_finished(Finished(1, "stop", True, Timing()))
         timing = (await running)().to_plain()["timing"]
         assert timing["load_s"] <= timing["first_token_s"]
 
@@ -268,8 +268,8 @@ async def explained(desk: Desk, shelf: Shelf, nearest: Nearest | None, **params:
     """What a request for "four" is told, whose engine says that this was the nearest known prompt."""
     running = generation(shelf, desk, RequestContext(1), prompt="four", **params)
     await desk.heard.wait()
-    desk.lifeline.on_tokens(Tokens(1, [65]))
-    desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), nearest=nearest))
+    desk.recovery.on_tokens(Tokens(1, [65]))
+    desk.recovery.on_finished(Finished(1, "stop", True, Timing(), nearest=nearest))
     return (await running)().to_plain()
 
 
@@ -301,12 +301,12 @@ def test_a_stream_that_went_on_elsewhere_is_explained_by_its_last_engine() -> No
         desk = Desk()
         running = generation(Shelf(), desk, RequestContext(1), prompt="four", explain_cache=True)
         await desk.heard.wait()
-        desk.lifeline.on_tokens(Tokens(1, [65]))
-        desk.lifeline.on_engine_lost(frozenset({1}), "test", forced=True)
-        desk.lifeline.on_engine_ready()
+        desk.recovery.on_tokens(Tokens(1, [65]))
+        desk.recovery.on_engine_lost(frozenset({1}), "test", forced=True)
+        desk.recovery.on_engine_ready()
         assert desk.sent[1].tokens == [*b"four", 65]
         whole = Nearest(5, 0, [*b"four", 65])  # the token that came of it is no part of the prompt
-        desk.lifeline.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=4, cached_disk=4, nearest=whole))
+        desk.recovery.on_finished(Finished(1, "stop", True, Timing(), cached_tokens=4, cached_disk=4, nearest=whole))
         result = (await running)().to_plain()
         assert (result["cache"]["known_tokens"], result["cache"]["because"]) == (4, "all_known")
         assert result["usage"]["cached_by_tier"] == {"ram": 0, "disk": 4}

@@ -10,7 +10,7 @@ import pytest
 
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.api.fake_text import FakeText
-from mlx_sidecar.front.api.model_catalog import Catalog
+from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.front.supervision.text_pool import TextPool
@@ -65,12 +65,12 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def catalog_for(desk: Desk, *, autoload: bool = True) -> Catalog:
+def catalog_for(desk: Desk, *, autoload: bool = True) -> ModelCatalog:
     config = Config(engine="fake", autoload=autoload)
-    return Catalog(config, cast(Supervisor, desk), TextPool(config))
+    return ModelCatalog(config, cast(Supervisor, desk), TextPool(config))
 
 
-Test = Callable[[Catalog, Desk], Coroutine[Any, Any, None]]
+Test = Callable[[ModelCatalog, Desk], Coroutine[Any, Any, None]]
 
 
 def catalogued(test: Test) -> Callable[[], None]:
@@ -85,14 +85,14 @@ def catalogued(test: Test) -> Callable[[], None]:
     return run
 
 
-async def load(catalog: Catalog, desk: Desk, **params: Any) -> None:
+async def load(catalog: ModelCatalog, desk: Desk, **params: Any) -> None:
     loading = asyncio.create_task(catalog.load(LoadParams(model="m", **params)))
     await desk.answers()
     await loading
 
 
 @catalogued
-async def test_a_model_is_restored_as_it_was(catalog: Catalog, desk: Desk) -> None:
+async def test_a_model_is_restored_as_it_was(catalog: ModelCatalog, desk: Desk) -> None:
     await load(catalog, desk, pin=True, ttl_s=5.0)
     assert catalog.engine_lost() == ["m"]
     assert not catalog.holds("m")
@@ -108,7 +108,7 @@ async def test_a_model_is_restored_as_it_was(catalog: Catalog, desk: Desk) -> No
 
 def test_a_model_whose_engine_is_lost_while_its_tokenizer_is_read_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     @catalogued
-    async def test(catalog: Catalog, desk: Desk) -> None:
+    async def test(catalog: ModelCatalog, desk: Desk) -> None:
         go_on = asyncio.Event()
 
         async def slowly(*_: object) -> ModelText:
@@ -135,7 +135,7 @@ def test_a_model_whose_tokenizer_cannot_be_read_is_not_held(monkeypatch: pytest.
         raise ModelLoadFailed("m", "damaged")
 
     @catalogued
-    async def test(catalog: Catalog, desk: Desk) -> None:
+    async def test(catalog: ModelCatalog, desk: Desk) -> None:
         monkeypatch.setattr(catalog, "_read_text", damaged)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
@@ -152,7 +152,7 @@ def test_a_model_whose_tokenizer_cannot_be_read_is_not_held(monkeypatch: pytest.
 
 @catalogued
 async def test_an_unload_that_outlives_its_engine_unloads_what_the_next_one_has_loaded_again(
-    catalog: Catalog, desk: Desk
+    catalog: ModelCatalog, desk: Desk
 ) -> None:
     await load(catalog, desk)
     unloading = asyncio.create_task(catalog.unload("m", force=False))
@@ -173,7 +173,7 @@ async def test_an_unload_that_outlives_its_engine_unloads_what_the_next_one_has_
 @pytest.mark.parametrize("force", [False, True])
 def test_a_model_is_leaving_while_it_is_unloaded_by_force(force: bool) -> None:
     @catalogued
-    async def test(catalog: Catalog, desk: Desk) -> None:
+    async def test(catalog: ModelCatalog, desk: Desk) -> None:
         await load(catalog, desk)
         unloading = asyncio.create_task(catalog.unload("m", force=force))
         await settled()
@@ -203,7 +203,7 @@ def test_a_load_that_ends_engines_is_not_tried_once_for_each_request_that_waits_
 
 
 @catalogued
-async def test_unloading_what_is_not_loaded_is_refused(catalog: Catalog, desk: Desk) -> None:
+async def test_unloading_what_is_not_loaded_is_refused(catalog: ModelCatalog, desk: Desk) -> None:
     unloading = asyncio.create_task(catalog.unload("m", force=False))
     await desk.answers()
     with pytest.raises(ModelNotLoaded):

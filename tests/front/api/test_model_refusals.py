@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.front.api.model_refusals import LASTS_S, Refusals, signature
+from mlx_sidecar.front.api.model_refusals import LASTS_S, ModelRefusals, signature
 from mlx_sidecar.front.supervision.pending_calls import LoadLost
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelUnsupported, OutOfMemory, RpcError
 
 KEY = ("m", "/m", None, None)
 
 
-def seen(path: Path) -> Refusals:
-    refusals = Refusals()
+def seen(path: Path) -> ModelRefusals:
+    refusals = ModelRefusals()
     refusals.remember(KEY, signature([str(path)]), ModelLoadFailed("m", "because"), 0.0)
     return refusals
 
@@ -58,19 +58,19 @@ def test_a_refusal_does_not_last_for_ever_for_its_cause_may_not_be_in_the_files(
 
 @pytest.mark.parametrize("error", [OutOfMemory(need_bytes=2, have_bytes=1), EngineLost("it ended")], ids=str)
 def test_what_may_go_better_next_time_is_not_remembered(tmp_path: Path, error: RpcError) -> None:
-    refusals = Refusals()
+    refusals = ModelRefusals()
     refusals.remember(KEY, signature([str(tmp_path)]), error, 0.0)
     refusals.check(KEY, signature([str(tmp_path)]), 0.0, explicit=False)
 
 
 def test_another_way_to_load_a_directory_is_another_matter(tmp_path: Path) -> None:
-    refusals = Refusals()
+    refusals = ModelRefusals()
     refusals.remember(KEY, signature([str(tmp_path)]), ModelUnsupported("m", "adapter"), 0.0)
     refusals.check(("m", "/m", "bfloat16", None), signature([str(tmp_path)]), 0.0, explicit=False)
 
 
 def test_a_load_that_ended_engines_is_tried_again_for_those_alone_who_ask_for_it(tmp_path: Path) -> None:
-    refusals = Refusals()
+    refusals = ModelRefusals()
     refusals.remember(KEY, signature([str(tmp_path)]), LoadLost("engines were lost 2 times"), 0.0)
     with pytest.raises(ModelLoadFailed, match="an explicit load tries again"):
         refusals.check(KEY, signature([str(tmp_path)]), 1.0, explicit=False)

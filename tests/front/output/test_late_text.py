@@ -16,7 +16,7 @@ from mlx_sidecar.front.streams.stream import Stream
 from mlx_sidecar.link.messages import Finished, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.link.token_table import Strings, TokenTable, packed
 from mlx_sidecar_protocol.errors import ModelUnsupported
-from tests.support.cache_operations import GONE, Desk, Shelf
+from tests.support.desk import GONE, Desk, Shelf
 
 # Token n is the byte n, and what bytes make is decoded elsewhere.
 TABLE = TokenTable(packed(range(256)), Strings.of(f"t{n}" for n in range(256)), b"", None)
@@ -46,16 +46,16 @@ class Stage:
 
     def __init__(self, elsewhere: Elsewhere, stop: Sequence[str] = (), behind: bytes = b"") -> None:
         self.desk = Desk()
-        self.desk.lifeline.attach(self.desk, Shelf())
+        self.desk.recovery.attach(self.desk, Shelf())
         number = self.desk.streams.next_number()
         late = LateText(elsewhere.decode, Window(TABLE, True, list(behind)))
         self.stream = Stream(Submit(number, "fake", [1], Sampling(), 100, []), "s", late, StopMatcher(stop))
 
     def say(self, data: bytes) -> None:
-        self.desk.lifeline.on_tokens(Tokens(self.stream.seq, list(data)))
+        self.desk.recovery.on_tokens(Tokens(self.stream.seq, list(data)))
 
     def finish(self) -> None:
-        self.desk.lifeline.on_finished(Finished(self.stream.seq, "stop", True, Timing()))
+        self.desk.recovery.on_finished(Finished(self.stream.seq, "stop", True, Timing()))
 
 
 def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -66,7 +66,7 @@ def test_an_ending_waits_for_the_text_of_the_tokens_before_it() -> None:
     async def test() -> None:
         elsewhere = Elsewhere(at_once=False)
         stage = Stage(elsewhere)
-        with stage.desk.lifeline.carrying(stage.stream):
+        with stage.desk.recovery.carrying(stage.stream):
             stage.say("Zwölf".encode()[:4])
             stage.say("Zwölf".encode()[4:])
             stage.finish()
@@ -82,7 +82,7 @@ def test_an_ending_waits_for_the_text_of_the_tokens_before_it() -> None:
 def test_a_stop_string_ends_text_that_comes_late() -> None:
     async def test() -> None:
         stage = Stage(Elsewhere(), ["en"])
-        with stage.desk.lifeline.carrying(stage.stream):
+        with stage.desk.recovery.carrying(stage.stream):
             stage.say(b"to the ")
             stage.say(b"end of it")
             stage.finish()
@@ -97,7 +97,7 @@ def test_a_text_that_cannot_be_had_ends_its_stream_with_the_reason() -> None:
         elsewhere = Elsewhere()
         elsewhere.error = ModelUnsupported("m", "its decoder does not end")
         stage = Stage(elsewhere)
-        with stage.desk.lifeline.carrying(stage.stream):
+        with stage.desk.recovery.carrying(stage.stream):
             stage.say(b"text")
             ending = await stage.stream.ended
             assert (ending.reason, ending.error) == ("error", elsewhere.error)
@@ -109,11 +109,11 @@ def test_an_engine_that_is_lost_while_the_prompt_is_read_costs_a_continuation_no
     async def test() -> None:
         elsewhere = Elsewhere(at_once=False)
         stage = Stage(elsewhere, behind="Z\u00fc".encode()[:2])
-        with stage.desk.lifeline.carrying(stage.stream):
+        with stage.desk.recovery.carrying(stage.stream):
             stage.say("\u00fc".encode()[1:])
             await elsewhere.asked.wait()
-            stage.desk.lifeline.on_engine_lost(frozenset(), "test", forced=True)
-            stage.desk.lifeline.on_engine_ready()
+            stage.desk.recovery.on_engine_lost(frozenset(), "test", forced=True)
+            stage.desk.recovery.on_engine_ready()
             elsewhere.may.set()
             stage.say("\u00fc".encode()[1:])
             stage.finish()
@@ -127,11 +127,11 @@ def test_a_stream_whose_model_was_gone_for_a_moment_loses_nothing_of_its_end() -
     async def test() -> None:
         elsewhere = Elsewhere()
         stage = Stage(elsewhere)
-        with stage.desk.lifeline.carrying(stage.stream):
-            stage.desk.lifeline.on_engine_lost(frozenset(), "test", forced=True)
-            stage.desk.lifeline.on_engine_ready()
+        with stage.desk.recovery.carrying(stage.stream):
+            stage.desk.recovery.on_engine_lost(frozenset(), "test", forced=True)
+            stage.desk.recovery.on_engine_ready()
             gone = Finished(stage.stream.seq, "error", False, Timing(), fault=GONE)
-            stage.desk.lifeline.on_finished(gone)
+            stage.desk.recovery.on_finished(gone)
             while not stage.desk.sent[2:]:
                 await asyncio.sleep(0)
             stage.say(b"the end")
@@ -154,7 +154,7 @@ def test_whenever_engines_are_lost_the_text_is_that_of_an_undisturbed_run(
     async def test() -> None:
         stage = Stage(Elsewhere())
         data, stream = text.encode(), stage.stream
-        with stage.desk.lifeline.carrying(stream):
+        with stage.desk.recovery.carrying(stream):
             said = 0  # of what the engine that there is has to say
             for count, turns, lost in course:
                 stage.say(data[said : said + count]) if said < len(data) else None
@@ -162,8 +162,8 @@ def test_whenever_engines_are_lost_the_text_is_that_of_an_undisturbed_run(
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 if lost:
-                    stage.desk.lifeline.on_engine_lost(frozenset(), "test", forced=True)
-                    stage.desk.lifeline.on_engine_ready()
+                    stage.desk.recovery.on_engine_lost(frozenset(), "test", forced=True)
+                    stage.desk.recovery.on_engine_ready()
                     said = len(stream.transcript.tokens)
                     assert stage.desk.sent[-1].tokens == [1, *data[:said]]
             stage.say(data[said:]) if said < len(data) else None

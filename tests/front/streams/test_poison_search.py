@@ -10,147 +10,147 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlx_sidecar.front.streams.poison_search import DEATHS_BY_FORCE, UNEXPLAINED_DEATHS, Isolation, Verdict
+from mlx_sidecar.front.streams.poison_search import DEATHS_BY_FORCE, UNEXPLAINED_DEATHS, PoisonSearch, Verdict
 
 NOTHING = Verdict([], narrowed=False)
 NARROWED = Verdict([], narrowed=True)
 NOBODY_KNOWN = -1  # a number no stream has: stands for all newcomers
 
 
-def on_trial(isolation: Isolation, ids: range) -> list[int]:
-    return [id_ for id_ in ids if isolation.admits(id_)]
+def on_trial(poison_search: PoisonSearch, ids: range) -> list[int]:
+    return [id_ for id_ in ids if poison_search.admits(id_)]
 
 
 def test_everybody_is_admitted_in_normal_times() -> None:
-    isolation = Isolation()
-    assert isolation.admits(7)
-    assert not isolation.active
-    assert not isolation.progressed(7)
-    assert not isolation.ended(7)
-    assert not isolation.set_aside(7)
+    poison_search = PoisonSearch()
+    assert poison_search.admits(7)
+    assert not poison_search.active
+    assert not poison_search.progressed(7)
+    assert not poison_search.ended(7)
+    assert not poison_search.pause(7)
 
 
 def test_a_first_death_blames_nobody() -> None:
-    isolation = Isolation()
-    assert isolation.died({1, 2, 3}) == NOTHING
-    assert on_trial(isolation, range(5)) == [0, 1, 2, 3, 4]
+    poison_search = PoisonSearch()
+    assert poison_search.died({1, 2, 3}) == NOTHING
+    assert on_trial(poison_search, range(5)) == [0, 1, 2, 3, 4]
 
 
 def test_a_stream_that_runs_at_two_deaths_alone_is_poison_and_forgotten() -> None:
-    isolation = Isolation()
-    assert isolation.died({1}) == NOTHING
-    assert isolation.died({1}) == Verdict([1], narrowed=True)
-    assert not isolation.active
-    assert isolation.died({1}) == NOTHING
+    poison_search = PoisonSearch()
+    assert poison_search.died({1}) == NOTHING
+    assert poison_search.died({1}) == Verdict([1], narrowed=True)
+    assert not poison_search.active
+    assert poison_search.died({1}) == NOTHING
 
 
 def test_a_token_between_two_deaths_clears() -> None:
-    isolation = Isolation()
-    isolation.died({1, 2})
-    assert not isolation.progressed(1)
-    assert isolation.died({1, 2}) == NARROWED
-    assert on_trial(isolation, range(4)) == [2]
-    assert isolation.died({2}) == Verdict([2], narrowed=True)
+    poison_search = PoisonSearch()
+    poison_search.died({1, 2})
+    assert not poison_search.progressed(1)
+    assert poison_search.died({1, 2}) == NARROWED
+    assert on_trial(poison_search, range(4)) == [2]
+    assert poison_search.died({2}) == Verdict([2], narrowed=True)
 
 
 @pytest.mark.parametrize("running", [set[int](), {9}])
 def test_a_death_of_nobody_we_suspect_changes_nothing_outside_a_trial(running: set[int]) -> None:
-    isolation = Isolation()
-    isolation.died({1})
-    assert isolation.died(running) == NOTHING
-    assert isolation.died({1}) == Verdict([1], narrowed=True)
+    poison_search = PoisonSearch()
+    poison_search.died({1})
+    assert poison_search.died(running) == NOTHING
+    assert poison_search.died({1}) == Verdict([1], narrowed=True)
 
 
 def test_several_suspects_are_tried_in_halves_older_first_while_the_others_wait() -> None:
-    isolation = Isolation()
-    isolation.died({4, 1, 3, 2, 5})
-    assert isolation.died({4, 1, 3, 2, 5, 6}) == NARROWED
-    assert on_trial(isolation, range(8)) == [1, 2, 3]
-    assert [isolation.progressed(id_) for id_ in (1, 3, 2)] == [False, False, True]
-    assert on_trial(isolation, range(8)) == [4, 5]
-    assert isolation.ended(4) is False
-    assert isolation.set_aside(5) is True
-    assert not isolation.active
+    poison_search = PoisonSearch()
+    poison_search.died({4, 1, 3, 2, 5})
+    assert poison_search.died({4, 1, 3, 2, 5, 6}) == NARROWED
+    assert on_trial(poison_search, range(8)) == [1, 2, 3]
+    assert [poison_search.progressed(id_) for id_ in (1, 3, 2)] == [False, False, True]
+    assert on_trial(poison_search, range(8)) == [4, 5]
+    assert poison_search.ended(4) is False
+    assert poison_search.pause(5) is True
+    assert not poison_search.active
 
 
 def test_a_group_that_dies_is_halved_before_the_others_and_its_absent_members_follow() -> None:
-    isolation = Isolation()
+    poison_search = PoisonSearch()
     for _ in range(2):
-        isolation.died(range(8))
-    assert isolation.died({0, 1}) == NARROWED
-    assert isolation.died({0}) == Verdict([0], narrowed=True)
-    assert on_trial(isolation, range(8)) == [1]
-    assert isolation.progressed(1)
-    assert on_trial(isolation, range(8)) == [2, 3]
-    assert isolation.died({3}) == Verdict([3], narrowed=True)
-    assert on_trial(isolation, range(8)) == [2]
-    assert isolation.progressed(2)
-    assert on_trial(isolation, range(8)) == [4, 5, 6, 7]
+        poison_search.died(range(8))
+    assert poison_search.died({0, 1}) == NARROWED
+    assert poison_search.died({0}) == Verdict([0], narrowed=True)
+    assert on_trial(poison_search, range(8)) == [1]
+    assert poison_search.progressed(1)
+    assert on_trial(poison_search, range(8)) == [2, 3]
+    assert poison_search.died({3}) == Verdict([3], narrowed=True)
+    assert on_trial(poison_search, range(8)) == [2]
+    assert poison_search.progressed(2)
+    assert on_trial(poison_search, range(8)) == [4, 5, 6, 7]
 
 
 def test_a_queued_group_whose_members_all_leave_is_passed_over() -> None:
-    isolation = Isolation()
+    poison_search = PoisonSearch()
     for _ in range(2):
-        isolation.died(range(4))
-    assert not isolation.ended(2)
-    assert not isolation.progressed(3)
-    assert on_trial(isolation, range(5)) == [0, 1]
-    assert not isolation.ended(0)
-    assert isolation.ended(1)
-    assert not isolation.active
+        poison_search.died(range(4))
+    assert not poison_search.ended(2)
+    assert not poison_search.progressed(3)
+    assert on_trial(poison_search, range(5)) == [0, 1]
+    assert not poison_search.ended(0)
+    assert poison_search.ended(1)
+    assert not poison_search.active
 
 
 def test_a_stream_set_aside_keeps_its_deaths() -> None:
-    isolation = Isolation()
+    poison_search = PoisonSearch()
     for _ in range(2):
-        isolation.died({1, 2})
-    assert isolation.set_aside(1)
-    assert isolation.progressed(2)
-    assert isolation.died({1, 2}) == NARROWED
-    assert on_trial(isolation, range(4)) == [1]
+        poison_search.died({1, 2})
+    assert poison_search.pause(1)
+    assert poison_search.progressed(2)
+    assert poison_search.died({1, 2}) == NARROWED
+    assert on_trial(poison_search, range(4)) == [1]
 
 
 def test_deaths_at_which_nobody_on_trial_runs_call_the_trial_off_and_are_forgotten() -> None:
-    isolation = Isolation()
+    poison_search = PoisonSearch()
     for _ in range(2):
-        isolation.died({1, 2})
+        poison_search.died({1, 2})
     for _ in range(UNEXPLAINED_DEATHS - 1):
-        assert isolation.died({2}) == NOTHING
-        assert on_trial(isolation, range(4)) == [1]
-    assert isolation.died(()) == NOTHING
-    assert not isolation.active
-    assert isolation.died({1, 2}) == NOTHING
+        assert poison_search.died({2}) == NOTHING
+        assert on_trial(poison_search, range(4)) == [1]
+    assert poison_search.died(()) == NOTHING
+    assert not poison_search.active
+    assert poison_search.died({1, 2}) == NOTHING
 
 
 def test_who_ran_beside_one_that_has_ended_since_is_tried_and_not_blamed() -> None:
-    isolation = Isolation()
-    isolation.died({1, 2})
-    assert isolation.died({2}, beside=1) == NARROWED
-    assert on_trial(isolation, range(4)) == [2]
-    assert isolation.died({2}, beside=1) == NOTHING
-    assert isolation.died({2}) == Verdict([2], narrowed=True)
+    poison_search = PoisonSearch()
+    poison_search.died({1, 2})
+    assert poison_search.died({2}, beside=1) == NARROWED
+    assert on_trial(poison_search, range(4)) == [2]
+    assert poison_search.died({2}, beside=1) == NOTHING
+    assert poison_search.died({2}) == Verdict([2], narrowed=True)
 
 
 def test_who_is_killed_by_others_is_poison_at_the_fifth_death_without_a_token_and_not_before() -> None:
-    isolation = Isolation()
-    verdicts = [isolation.died({1}, forced=True) for _ in range(DEATHS_BY_FORCE)]
+    poison_search = PoisonSearch()
+    verdicts = [poison_search.died({1}, forced=True) for _ in range(DEATHS_BY_FORCE)]
     assert verdicts == [NOTHING, NARROWED, NOTHING, NOTHING, Verdict([1], narrowed=True)]
 
 
 def test_a_death_that_blames_starts_the_count_of_unexplained_ones_again() -> None:
-    isolation = Isolation()
+    poison_search = PoisonSearch()
     for _ in range(2):
-        isolation.died(range(4))
+        poison_search.died(range(4))
     for running in ((), (), (0, 1), (), ()):
-        isolation.died(running)
-    assert on_trial(isolation, range(4)) == [0]
+        poison_search.died(running)
+    assert on_trial(poison_search, range(4)) == [0]
 
 
 class Simulation:
     """Rounds of an engine that dies, before any token, of a poison or of ``kills``; else all that run get one token."""
 
     def __init__(self, lengths: list[int], poisons: set[int], arrivals: list[int] | None = None) -> None:
-        self.isolation = Isolation()
+        self.poison_search = PoisonSearch()
         self.tokens_left = dict(enumerate(lengths))
         self.poisons = poisons
         self.arrivals = arrivals or [0] * len(lengths)
@@ -161,7 +161,7 @@ class Simulation:
 
     def step(self, killed: bool = False) -> None:
         arrived = [id_ for id_ in self.tokens_left if self.arrivals[id_] <= self.round]
-        running = {id_ for id_ in arrived if self.isolation.admits(id_)}
+        running = {id_ for id_ in arrived if self.poison_search.admits(id_)}
         assert running or not arrived
         self.round += 1
         if killed or running & self.poisons:
@@ -173,18 +173,18 @@ class Simulation:
     def die(self, running: set[int]) -> None:
         self.deaths += 1
         self.unlucky.update(running)
-        for id_ in self.isolation.died(running).poisoned:
+        for id_ in self.poison_search.died(running).poisoned:
             assert self.unlucky[id_] >= 2
             assert running == {id_}
             self.poisoned.add(id_)
             del self.tokens_left[id_]
 
     def decode(self, id_: int) -> None:
-        self.isolation.progressed(id_)
+        self.poison_search.progressed(id_)
         self.unlucky[id_] = 0
         self.tokens_left[id_] -= 1
         if not self.tokens_left[id_]:
-            self.isolation.ended(id_)
+            self.poison_search.ended(id_)
             del self.tokens_left[id_]
 
     def finish(self) -> None:
@@ -253,7 +253,7 @@ def test_kills_with_a_token_of_everybody_between_them_poison_nobody(n: int, kill
         simulation.step(killed)
         simulation.step()
     assert not simulation.poisoned
-    assert not simulation.isolation.active
+    assert not simulation.poison_search.active
 
 
 class Host(RuleBasedStateMachine):
@@ -261,7 +261,7 @@ class Host(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.isolation = Isolation()
+        self.poison_search = PoisonSearch()
         self.opened = 0
         self.streams: set[int] = set()
         self.paused: set[int] = set()
@@ -271,7 +271,7 @@ class Host(RuleBasedStateMachine):
         return data.draw(st.sampled_from(sorted(among)))
 
     def admitted(self) -> set[int]:
-        return {id_ for id_ in {*self.streams, NOBODY_KNOWN} if self.isolation.admits(id_)}
+        return {id_ for id_ in {*self.streams, NOBODY_KNOWN} if self.poison_search.admits(id_)}
 
     @rule(count=st.integers(1, 6))
     def open(self, count: int) -> None:
@@ -284,7 +284,7 @@ class Host(RuleBasedStateMachine):
         id_ = self.some(data, self.streams)
         before = self.admitted()
         self.unlucky[id_] = 0
-        changed = self.isolation.progressed(id_)
+        changed = self.poison_search.progressed(id_)
         assert changed == bool(self.admitted() - before)
 
     @precondition(lambda self: self.streams)
@@ -292,7 +292,7 @@ class Host(RuleBasedStateMachine):
     def end(self, data: st.DataObject) -> None:
         id_ = self.some(data, self.streams)
         before = self.admitted()
-        changed = self.isolation.ended(id_)
+        changed = self.poison_search.ended(id_)
         self.streams.remove(id_)
         self.paused.discard(id_)
         assert changed == bool(self.admitted() - before)
@@ -303,7 +303,7 @@ class Host(RuleBasedStateMachine):
         id_ = self.some(data, self.streams - self.paused)
         before = self.admitted()
         self.paused.add(id_)
-        changed = self.isolation.set_aside(id_)
+        changed = self.poison_search.pause(id_)
         assert changed == bool(self.admitted() - before)
 
     @precondition(lambda self: self.paused)
@@ -318,7 +318,7 @@ class Host(RuleBasedStateMachine):
         else:
             running = data.draw(st.sets(st.sampled_from(sorted(self.streams)))) if self.streams else set()
         self.unlucky.update(running)
-        verdict = self.isolation.died(running)
+        verdict = self.poison_search.died(running)
         assert verdict.narrowed or not verdict.poisoned
         for id_ in verdict.poisoned:
             assert self.unlucky[id_] >= 2
@@ -326,20 +326,20 @@ class Host(RuleBasedStateMachine):
             self.streams.remove(id_)
             self.paused.discard(id_)
         for id_ in self.paused:
-            self.isolation.set_aside(id_)
+            self.poison_search.pause(id_)
 
     @invariant()
     def somebody_who_can_run_may_run(self) -> None:
         able = self.streams - self.paused
-        assert self.isolation.active == (NOBODY_KNOWN not in self.admitted())
-        assert not self.isolation.active or self.admitted() & able
+        assert self.poison_search.active == (NOBODY_KNOWN not in self.admitted())
+        assert not self.poison_search.active or self.admitted() & able
         assert not able or self.admitted() & able
 
     def teardown(self) -> None:
         for _ in range(self.opened + 1):
             for id_ in self.admitted() - {NOBODY_KNOWN}:
-                self.isolation.progressed(id_)
-        assert not self.isolation.active
+                self.poison_search.progressed(id_)
+        assert not self.poison_search.active
 
 
 TestHost = Host.TestCase

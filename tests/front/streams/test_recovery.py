@@ -16,7 +16,7 @@ from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.streams.journal import TOKEN_BYTES, Journal
 from mlx_sidecar.front.streams.poison_search import DEATHS_BY_FORCE
-from mlx_sidecar.front.streams.recovery import Lifeline
+from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.streams.stream import Stream
 from mlx_sidecar.front.wire.mailbox import Mailbox
@@ -90,11 +90,11 @@ class Stage:
 
     def __init__(self, journal_bytes: int = 2**20) -> None:
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, lambda message: self.lifeline.tell(message))
+        self.streams = Streams(self.mailbox, lambda message: self.recovery.tell(message))
         self.journal = Journal(journal_bytes)
-        self.lifeline = Lifeline(self.streams, self.journal, grace_s=3600.0)
+        self.recovery = Recovery(self.streams, self.journal, grace_s=3600.0)
         self.models = Models()
-        self.lifeline.attach(self, self.models)
+        self.recovery.attach(self, self.models)
         self.takes_work = True
         self.given_up = self.forced = False
         self.is_restored = True
@@ -128,26 +128,26 @@ class Stage:
             done = len(submit.tokens) - 1
             if done == LIMIT:
                 del self.has[seq]
-                self.lifeline.on_finished(Finished(seq, "length", True, Timing()))
+                self.recovery.on_finished(Finished(seq, "length", True, Timing()))
             else:
                 self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Sampling(), LIMIT, [])
-                self.lifeline.on_tokens(Tokens(seq, [answer(seq)[done]]))
+                self.recovery.on_tokens(Tokens(seq, [answer(seq)[done]]))
 
     def die(self, *running: int) -> bool:
         self.has.clear()
         self.takes_work = self.is_restored = False
-        return self.lifeline.on_engine_lost(frozenset(running), "test", forced=self.forced)
+        return self.recovery.on_engine_lost(frozenset(running), "test", forced=self.forced)
 
     def drop(self, *running: int) -> None:
         """A step with ``running`` failed; it took all that the engine has."""
         dropped = list(self.has)
         self.has.clear()
-        self.lifeline.on_dropped(Dropped(dropped, list(running), OOPS))
+        self.recovery.on_dropped(Dropped(dropped, list(running), OOPS))
 
     async def revive(self, error: RpcError | None = None) -> None:
         """The next engine takes work and has loaded what it is asked to, or could not."""
         self.takes_work = True
-        self.lifeline.on_engine_ready()
+        self.recovery.on_engine_ready()
         await self.load(error)
 
     async def load(self, error: RpcError | None = None) -> None:
@@ -166,7 +166,7 @@ class Stage:
     ) -> Stream:
         submit = Submit(self.streams.next_number(), model, [1], Sampling(), LIMIT, [], priority=priority)
         stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
-        self.held.enter_context(self.lifeline.carrying(stream))
+        self.held.enter_context(self.recovery.carrying(stream))
         return stream
 
     def read(self) -> list[dict[str, Any]]:
@@ -214,17 +214,17 @@ def the_detokenizer(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> 
 
 def the_last_text(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream, "_text", Broken())
-    stage.lifeline.on_finished(Finished(stream.seq, "length", True, Timing()))
+    stage.recovery.on_finished(Finished(stream.seq, "length", True, Timing()))
 
 
 def the_ending(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(stage.lifeline, "_finished", panic)
-    stage.lifeline.on_finished(Finished(stream.seq, "length", True, Timing()))
+    patch.setattr(stage.recovery, "_finished", panic)
+    stage.recovery.on_finished(Finished(stream.seq, "length", True, Timing()))
 
 
 def what_tokens_clear(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as only_now:
-        only_now.setattr(stage.lifeline._isolation, "progressed", panic)
+        only_now.setattr(stage.recovery._poison_search, "progressed", panic)
         stage.say(stream.seq)
 
 
@@ -259,7 +259,7 @@ def test_streams_whose_loss_cannot_be_taken_in_are_ended_and_do_not_wait(
     async def test(stage: Stage) -> None:
         lost = [stage.open("a"), stage.open("b")]
         with monkeypatch.context() as patch:
-            patch.setattr(stage.lifeline._isolation, "died", panic)
+            patch.setattr(stage.recovery._poison_search, "died", panic)
             getattr(stage, event)(lost[0].seq)
         assert [type(error_of(stream)) for stream in lost] == [InternalError, InternalError]
 
@@ -289,7 +289,7 @@ async def test_a_stream_is_refused_only_while_nothing_has_come_of_it(stage: Stag
     stage.say(begun.seq)
     refusal = EngineLost("any error")
     for stream in (begun, waiting):
-        stage.lifeline.refuse(stream, refusal)
+        stage.recovery.refuse(stream, refusal)
     assert error_of(waiting) is refusal
     assert not begun.ended.done()
     assert stage.told == [Cancel(waiting.seq)]
@@ -375,7 +375,7 @@ def test_a_stream_that_was_about_to_end_ends_with_its_engine(reason: Any) -> Non
     async def test(stage: Stage) -> None:
         stream = stage.open()
         stage.say(1)
-        stage.lifeline.end(stream, reason)
+        stage.recovery.end(stream, reason)
         assert not stream.ended.done()
         stage.die(1)
         assert stream.ended.result().reason == reason
@@ -398,7 +398,7 @@ async def test_a_cancel_without_an_engine_takes_effect_at_once(stage: Stage) -> 
     stream = stage.open()
     stage.say(1)
     stage.die(1)
-    stage.lifeline.end(stream, "cancelled")
+    stage.recovery.end(stream, "cancelled")
     assert stream.ended.result().reason == "cancelled"
     assert stream.ended.result().started
 
@@ -406,12 +406,12 @@ async def test_a_cancel_without_an_engine_takes_effect_at_once(stage: Stage) -> 
 def test_a_cancel_takes_effect_although_the_engine_does_not_react() -> None:
     async def test() -> None:
         stage = Stage()
-        stage.lifeline = Lifeline(stage.streams, stage.journal, grace_s=0.0)
-        stage.lifeline.attach(stage, stage.models)
+        stage.recovery = Recovery(stage.streams, stage.journal, grace_s=0.0)
+        stage.recovery.attach(stage, stage.models)
         with stage.held:
             stream = stage.open()
             stage.say(1)
-            stage.lifeline.end(stream, "cancelled")
+            stage.recovery.end(stream, "cancelled")
             assert (await stream.ended).reason == "cancelled"
             stage.say(1, 1)
             assert stream.transcript.tokens == answer(1)[:1]
@@ -426,7 +426,7 @@ async def test_one_that_was_alone_at_two_deaths_without_a_token_between_is_poiso
     await stage.revive()
     assert stage.die(1)
     assert isinstance(error_of(guilty), PoisonRequest)
-    assert stage.lifeline.counters["poisoned"] == 1
+    assert stage.recovery.counters["poisoned"] == 1
 
 
 @staged
@@ -493,7 +493,7 @@ async def test_a_newcomer_waits_while_the_guilty_is_looked_for(stage: Stage) -> 
         stage.die(1, 2, 3, 4)
         await stage.revive()
     assert set(stage.has) == {1, 2}
-    assert stage.lifeline.isolating
+    assert stage.recovery.isolating
     stage.open("new")
     assert set(stage.has) == {1, 2}
     stage.say(1, 2)
@@ -520,7 +520,7 @@ async def test_a_model_that_cannot_be_loaded_again_ends_its_streams_with_the_rea
     stage.say(1)
     stage.die(1)
     stage.takes_work = True
-    stage.lifeline.on_engine_ready()
+    stage.recovery.on_engine_ready()
     await settled()
     stage.models.asked["m"].set_exception(ModelLoadFailed("m", "it is gone"))
     stage.models.asked["n"].set_result(None)
@@ -535,7 +535,7 @@ async def test_a_model_that_cannot_be_loaded_again_for_a_bug_of_ours_keeps_nobod
     stream, other = stage.open(), stage.open("other", model="n")
     stage.die(1)
     stage.takes_work = True
-    stage.lifeline.on_engine_ready()
+    stage.recovery.on_engine_ready()
     await settled()
     stage.models.asked["m"].set_exception(ZeroDivisionError())
     stage.models.asked["n"].set_result(None)
@@ -552,7 +552,7 @@ async def test_a_model_that_was_evicted_before_a_stream_came_back_to_it_is_loade
     stage.die(1)
     await stage.revive()
     del stage.has[1]
-    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
+    stage.recovery.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
     await stage.load()
     assert 1 in stage.has
     assert not stream.ended.done()
@@ -565,7 +565,7 @@ async def test_a_model_that_is_unloaded_by_force_is_not_loaded_again_for_a_strea
     stage.die(1)
     await stage.revive()
     stage.models.leaving.add("m")
-    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
+    stage.recovery.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
     assert isinstance(error_of(stream), ModelNotLoaded)
     await settled()
     assert stage.models.asked == {}
@@ -577,9 +577,9 @@ async def test_a_stream_that_is_about_to_end_is_not_placed_again_when_its_model_
     stage.say(1)
     stage.die(1)
     await stage.revive()
-    stage.lifeline.end(stream, "cancelled")
+    stage.recovery.end(stream, "cancelled")
     del stage.has[1]
-    stage.lifeline.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
+    stage.recovery.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
     await stage.load()
     assert stage.has == {}
     assert (stream.ended.result().reason, error_of(stream)) == ("cancelled", None)
@@ -590,13 +590,13 @@ async def test_one_that_ran_beside_another_is_not_blamed_because_that_one_was_ca
     poison, innocent = stage.open("poison"), stage.open("innocent")
     stage.die(1, 2)
     await stage.revive()
-    stage.lifeline.end(poison, "cancelled")
+    stage.recovery.end(poison, "cancelled")
     assert stage.die(1, 2)
     assert poison.ended.result().reason == "cancelled"
     assert not innocent.ended.done()
     await stage.revive()
     stage.say(2)
-    assert not stage.lifeline.isolating
+    assert not stage.recovery.isolating
 
 
 @staged
@@ -607,10 +607,10 @@ async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_r
         stage.die(1, 2)
         await stage.revive()
     stage.open("newcomer")
-    stage.lifeline.tell(Pause(1))
+    stage.recovery.tell(Pause(1))
     assert set(stage.has) == {1, 2}
-    stage.lifeline.tell(Resume(1))
-    stage.lifeline.end(on_trial, "cancelled")
+    stage.recovery.tell(Resume(1))
+    stage.recovery.end(on_trial, "cancelled")
     stage.drop(1, 2)
     assert set(stage.has) == {1}  # the newcomer waits until it has been tried
 
@@ -619,12 +619,12 @@ async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_r
 async def test_a_model_whose_streams_wait_for_an_engine_is_in_use_and_with_force_they_end(stage: Stage) -> None:
     stream, other = stage.open(), stage.open("other", model="n")
     stage.say(1)
-    stage.lifeline.unloading("n", force=False)  # the engine has its streams, and will say so
+    stage.recovery.unloading("n", force=False)  # the engine has its streams, and will say so
     stage.die(1)
     with pytest.raises(ModelInUse) as refused:
-        stage.lifeline.unloading("m", force=False)
+        stage.recovery.unloading("m", force=False)
     assert refused.value.details == {"model": "m", "streams": 1}
-    stage.lifeline.unloading("m", force=True)
+    stage.recovery.unloading("m", force=True)
     assert isinstance(error_of(stream), ModelNotLoaded)
     assert not other.ended.done()
 
@@ -635,7 +635,7 @@ async def test_when_engines_are_given_up_every_stream_is_told(stage: Stage) -> N
     stage.say(1)
     stage.die(1, 2)
     stage.given_up = True
-    stage.lifeline.on_given_up(EngineLost("test"))
+    stage.recovery.on_given_up(EngineLost("test"))
     assert all(isinstance(error_of(stream), EngineLost) for stream in streams)
     assert [stream.ended.result().started for stream in streams] == [True, False, False]
     with pytest.raises(EngineLost):
@@ -646,7 +646,7 @@ async def test_when_engines_are_given_up_every_stream_is_told(stage: Stage) -> N
 async def test_the_engine_counts_as_restored_when_the_first_model_is_back(stage: Stage) -> None:
     stage.die()
     stage.takes_work = True
-    stage.lifeline.on_engine_ready()
+    stage.recovery.on_engine_ready()
     await settled()
     assert not stage.is_restored
     stage.models.asked["m"].set_result(None)
@@ -708,9 +708,9 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
             elif action == "cancel" and live:
                 victim = pick.choice(live)
                 cancelled.add(victim.seq)
-                stage.lifeline.end(victim, "cancelled")
+                stage.recovery.end(victim, "cancelled")
             elif action == "pause" and stage.has:
-                stage.lifeline.tell(Pause(pick.choice(sorted(stage.has))))
+                stage.recovery.tell(Pause(pick.choice(sorted(stage.has))))
 
         with stage.held:
             for action, pick in actions:
@@ -728,6 +728,6 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
                 elif stream.seq not in cancelled:
                     assert (ending.reason, stream.transcript.tokens) == ("length", answer(stream.seq))
         assert stage.journal.held_bytes == 0
-        assert not stage.lifeline.isolating
+        assert not stage.recovery.isolating
 
     asyncio.run(test())

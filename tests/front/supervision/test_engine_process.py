@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.front.supervision.engine_process import EngineProcess, engine_command, spawn
-from mlx_sidecar.front.supervision.environment import environment
+from mlx_sidecar.front.supervision.engine_process import EngineProcess, engine_command, environment, spawn
 from mlx_sidecar.front.supervision.private_folder import private_folder
 from mlx_sidecar.link.codec import Decoder
-from mlx_sidecar.link.heartbeat_page import Page
+from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from mlx_sidecar.link.messages import Ready
 from tests.support.link import feed
 
@@ -134,7 +133,7 @@ def test_the_working_directory_is_not_searched_for_modules(tmp_path: Path, monke
 )
 def test_an_end_is_told_in_words(code: str, said: str) -> None:
     ours, theirs = socket.socketpair()
-    page = Page.create()
+    page = HeartbeatPage.create()
     with ours, theirs, subprocess.Popen([sys.executable, "-Sc", code]) as process:
         process.wait()
         assert EngineProcess(process, ours, page).exit_reason == said

@@ -212,7 +212,7 @@ def test_an_engine_that_cannot_be_attached_or_buried_leads_to_the_next_one_or_is
         async with stage(monkeypatch) as made:
             call = await asked(made.supervisor.load(load(made.supervisor)))
             with monkeypatch.context() as broken:
-                broken.setattr(attached.AttachedEngine, method, panic)
+                broken.setattr(attached.EngineConnection, method, panic)
                 made.puppet.die()
                 await made.until_state("failed")
             with pytest.raises(errors.EngineLost, match="cannot be started"):

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.front.api.large_json import SLICE, object_json
-from mlx_sidecar.front.api.offload import off_loop
+from mlx_sidecar.front.api.offload import SLICE, object_json, off_loop
 from mlx_sidecar_protocol.generate import Message
 from tests.support.sidecar import sidecar
 

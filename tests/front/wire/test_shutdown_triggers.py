@@ -131,7 +131,7 @@ def test_the_signal_of_a_thread_that_ended_is_no_reason_to_leave(monkeypatch: py
 def test_the_death_of_a_parent_is_noticed_without_looking(thread_ends_first: bool) -> None:
     child = (
         "import anyio, os, sys\n"
-        "from mlx_sidecar.wire import watch\n"
+        "from mlx_sidecar.front.wire import shutdown_triggers as watch\n"
         f"watch._EVERY_S = {NEVER_S}\n"
         "async def main():\n"
         "    parent = os.getppid()\n"

@@ -9,10 +9,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .disk.events import Deleted, Entry, Fetched, Result, Scanned, Written
+from .disk.events import CachedFile, Deleted, DiskEvent, Fetched, Scanned, Written
 from .prefix_match import Piece, joined, usable
 from .prefixes import Prefixes
-from .segment import Extent
+from .segment import Segment
 from .store import Found
 
 if TYPE_CHECKING:  # it brings mlx
@@ -23,20 +23,20 @@ if TYPE_CHECKING:  # it brings mlx
 class _File:
     """``blocks`` are found in it: those of its own that no other file had before."""
 
-    entry: Entry
+    entry: CachedFile
     identity: str
     blocks: int
 
 
 @dataclass(slots=True)
 class _Read:
-    """``fetched`` are the numbers that its extents have in memory."""
+    """``fetched`` are the numbers that its segments have in memory."""
 
     identity: str
     fetched: set[int] = field(default_factory=set)
 
 
-class OnDisk:
+class DiskIndex:
     """The files of the models that are resident, by the number that the index knows them under."""
 
     def __init__(self, tier: DiskTier, directory: Path | None, limit_bytes: int) -> None:
@@ -82,13 +82,13 @@ class OnDisk:
         """Whether it is known what there is of the model."""
         return prefixes.identity in self._scanned or self.hangs or not self.on
 
-    def keep(self, prefixes: Prefixes, tokens: array[int], extent: Extent) -> None:
-        """Write ``extent``, which is new in memory, some time."""
+    def keep(self, prefixes: Prefixes, tokens: array[int], segment: Segment) -> None:
+        """Write ``segment``, which is new in memory, some time."""
         from .export import settle  # not before it is needed: it brings mlx
 
-        settle(extent)
+        settle(segment)
         before = [self._files[block.disk].entry.path for block in self._found(prefixes, tokens) if block.disk >= 0]
-        self.tier.write(prefixes.identity, extent, tokens, list(dict.fromkeys(before)))
+        self.tier.write(prefixes.identity, segment, tokens, list(dict.fromkeys(before)))
 
     # For sequences that wait.
 
@@ -102,7 +102,7 @@ class OnDisk:
         self._look(prefixes.identity)  # what others have written meanwhile is for those who come later
         found = self._found(prefixes, tokens)
         most = len(tokens) - 1
-        reach = usable(self._pieces(prefixes, found), prefixes.needs, most)
+        reach = usable(self._pieces(prefixes, found), prefixes.spec, most)
         if reach <= prefixes.reach(tokens):
             return False
         numbers = dict.fromkeys(block.disk for block in found if block.start < reach and block.ram < 0)
@@ -122,7 +122,7 @@ class OnDisk:
         if numbers:
             self.tier.touch([self._files[number].entry.path for number in numbers])
 
-    def taken_in(self, result: Result) -> tuple[int, set[int]] | None:
+    def taken_in(self, result: DiskEvent) -> tuple[int, set[int]] | None:
         """What the tier has to tell. Where that ends a read: its key, and the numbers of what was read."""
         self.hangs = False
         match result:
@@ -147,22 +147,22 @@ class OnDisk:
         number = self._numbers.get(result.path)
         prefixes = self._models.get(read.identity)
         cleared = read.identity in self._clearing
-        if result.extent is not None and number is not None and prefixes is not None and not cleared:
-            kept = self._promote(prefixes, self._files[number].entry, result.extent)
+        if result.segment is not None and number is not None and prefixes is not None and not cleared:
+            kept = self._promote(prefixes, self._files[number].entry, result.segment)
             read.fetched |= set() if kept is None else {kept}
         if result.left:
             return None
         del self._reads[result.key]
         return result.key, read.fetched
 
-    def _promote(self, prefixes: Prefixes, entry: Entry, extent: Extent) -> int | None:
+    def _promote(self, prefixes: Prefixes, entry: CachedFile, segment: Segment) -> int | None:
         """Put into memory what was read; its number there."""
-        if not prefixes.needs.fit(extent):  # a file that lies about what made it
+        if not prefixes.spec.fit(segment):  # a file that lies about what made it
             self._forget([entry.path])
             return None
-        if prefixes.serves(entry.tokens, extent):
+        if prefixes.serves(entry.tokens, segment):
             return None
-        return prefixes.store.put(prefixes.root, entry.tokens, extent, exact=prefixes.needs.marks)
+        return prefixes.store.put(prefixes.root, entry.tokens, segment, exact=prefixes.spec.checkpoints)
 
     def clear(self, key: int, identity: str | None) -> None:
         """Delete what is on disk of ``identity``, or of all: ``Cleared``. What is being read of it is not wanted."""
@@ -189,10 +189,10 @@ class OnDisk:
 
     def _piece(self, block: Found) -> Piece:
         entry = self._files[block.disk].entry
-        marked = entry.marked and block.stop == entry.stop
-        return Piece(~block.disk, block.start, min(block.stop, entry.stop), entry.firsts, marked)
+        checkpointed = entry.checkpointed and block.stop == entry.stop
+        return Piece(~block.disk, block.start, min(block.stop, entry.stop), entry.firsts, checkpointed)
 
-    def _add(self, identity: str, entries: Iterable[Entry]) -> None:
+    def _add(self, identity: str, entries: Iterable[CachedFile]) -> None:
         prefixes = self._models.get(identity)
         if prefixes is None:
             return
@@ -205,7 +205,7 @@ class OnDisk:
             number = self._next
             try:
                 inserted = prefixes.store.index.insert(
-                    prefixes.root, entry.tokens, entry.start, entry.stop, number, True, prefixes.needs.marks
+                    prefixes.root, entry.tokens, entry.start, entry.stop, number, True, prefixes.spec.checkpoints
                 )
             except ValueError:  # what comes before it has gone
                 continue
@@ -217,9 +217,9 @@ class OnDisk:
                 self._files[number] = _File(entry, identity, inserted.count)
                 self._numbers[entry.path] = number
 
-    def _serves(self, prefixes: Prefixes, entry: Entry) -> bool:
+    def _serves(self, prefixes: Prefixes, entry: CachedFile) -> bool:
         """Whether another file does already what ``entry`` could: else it would take the place of one with marks."""
-        if entry.marked or not prefixes.needs.marks:
+        if entry.checkpointed or not prefixes.spec.checkpoints:
             return False
         found = self._found(prefixes, entry.tokens)
         return bool(found) and found[-1].stop == entry.stop and found[-1].disk >= 0

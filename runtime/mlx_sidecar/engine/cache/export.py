@@ -6,26 +6,29 @@ from array import array
 
 import mlx.core as mx
 
-from .prefixes import Hit, Prefixes
-from .segment import Extent, Span
+from .prefixes import Prefixes, PrefixMatch
+from .segment import Segment, Span
 
 
-def conversation(prefixes: Prefixes, tokens: array[int]) -> Extent | None:
-    """All that is in memory of ``tokens`` as one extent from the first token on; None if that is nothing."""
-    hit = prefixes.find(array("i", [*tokens, 0]))
-    if not hit.length:
+def conversation(prefixes: Prefixes, tokens: array[int]) -> Segment | None:
+    """All that is in memory of ``tokens`` as one segment from the first token on; None if that is nothing."""
+    match = prefixes.find(array("i", [*tokens, 0]))
+    if not match.length:
         return None
-    spans = tuple(_span(hit, number, sees) for number, sees in enumerate(prefixes.needs.sees))
-    extent = Extent(0, hit.length, spans, hit.marks)
-    settle(extent)
-    return extent
+    spans = tuple(_span(match, number, window) for number, window in enumerate(prefixes.spec.window))
+    segment = Segment(0, match.length, spans, match.checkpoints)
+    settle(segment)
+    return segment
 
 
-def _span(hit: Hit, number: int, sees: int | None) -> Span:
-    first = 0 if sees is None else max(0, hit.length - sees)
-    return Span(first, mx.concatenate([part for _, part in hit.entries(number, first)], axis=2))
+def _span(match: PrefixMatch, number: int, window: int | None) -> Span:
+    first = 0 if window is None else max(0, match.length - window)
+    return Span(first, mx.concatenate([part for _, part in match.entries(number, first)], axis=2))
 
 
-def settle(extent: Extent) -> None:
-    """Wait until ``extent`` is computed: then any thread may read it."""
-    mx.eval([span.data for span in extent.spans], [mark for mark in extent.marks if mark is not None])
+def settle(segment: Segment) -> None:
+    """Wait until ``segment`` is computed: then any thread may read it."""
+    mx.eval(
+        [span.data for span in segment.spans],
+        [state for state in segment.checkpoints if state is not None],
+    )

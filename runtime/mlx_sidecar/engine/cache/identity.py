@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-# Raised when extents come to hold something else, or files to look otherwise.
+# Raised when segments come to hold something else, or files to look otherwise.
 FORMAT = 1
 
 

@@ -8,8 +8,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...link.messages import Nearest
-from .prefix_match import Needs, Piece, joined, usable
-from .segment import BLOCK, Extent
+from .prefix_match import CacheSpec, Piece, joined, usable
+from .segment import BLOCK, Segment
 from .store import Found, Store
 
 if TYPE_CHECKING:
@@ -19,51 +19,51 @@ if TYPE_CHECKING:
 _BEFORE, _BEHIND = 32, 64
 
 
-class Segment(NamedTuple):
-    """Tokens ``start`` to ``stop`` of an extent that may hold more on either side."""
+class SegmentSlice(NamedTuple):
+    """Tokens ``start`` to ``stop`` of a segment that may hold more on either side."""
 
-    extent: Extent
+    segment: Segment
     start: int
     stop: int
 
     def part(self, span: int, start: int) -> mx.array | None:
         """Entries of a span from ``start``, or where the segment begins, to its end; [members, heads, tokens, size]."""
-        first, data = self.extent.spans[span]
+        first, data = self.segment.spans[span]
         begin = max(start, self.start, first)
         return data[:, :, begin - first : self.stop - first] if begin < self.stop else None
 
 
-class Hit(NamedTuple):
+class PrefixMatch(NamedTuple):
     """The first ``length`` tokens of a prompt need not be computed. ``disk`` of them were fetched for it from disk."""
 
     length: int = 0
-    segments: tuple[Segment, ...] = ()
-    marks: tuple[mx.array | None, ...] = ()
+    slices: tuple[SegmentSlice, ...] = ()
+    checkpoints: tuple[mx.array | None, ...] = ()
     disk: int = 0
 
     def entries(self, span: int, start: int) -> list[tuple[int, mx.array]]:
         """What there is of a span from token ``start`` on: where each part begins, and the part."""
         parts = (
-            (max(start, segment.start, segment.extent.spans[span].first), segment.part(span, start))
-            for segment in self.segments
+            (max(start, piece_.start, piece_.segment.spans[span].first), piece_.part(span, start))
+            for piece_ in self.slices
         )
         return [(begin, part) for begin, part in parts if part is not None]
 
 
-NOTHING = Hit()
+NOTHING = PrefixMatch()
 
 
-Stored = Callable[["Prefixes", "array[int]", Extent], None]
-"""Told of each extent that is new, and of the tokens that it belongs to."""
+Stored = Callable[["Prefixes", "array[int]", Segment], None]
+"""Told of each segment that is new, and of the tokens that it belongs to."""
 
 
 class Prefixes:
     """The blocks of one model. ``identity`` names everything that its keys and values depend on besides the tokens."""
 
-    def __init__(self, store: Store, identity: str, needs: Needs, stored: Stored | None = None) -> None:
+    def __init__(self, store: Store, identity: str, spec: CacheSpec, stored: Stored | None = None) -> None:
         self.store = store
         self.identity = identity
-        self.needs = needs
+        self.spec = spec
         self._stored = stored
         self.root = store.index.root()
         self._pins: dict[bytes, tuple[list[int], set[int]]] = {}
@@ -82,28 +82,26 @@ class Prefixes:
 
     # For rows.
 
-    def find(self, tokens: array[int], fetched: Iterable[int] = ()) -> Hit:
+    def find(self, tokens: array[int], fetched: Iterable[int] = ()) -> PrefixMatch:
         """The most that a row of ``tokens`` can be given; at least one token is left, for a row must produce logits.
 
-        ``fetched`` are the numbers of extents that came from disk for it.
+        ``fetched`` are the numbers of segments that came from disk for it.
         """
         found = self.store.find(self.root, tokens)
         pieces = self._pieces(found)
-        count = usable(pieces, self.needs, len(tokens) - 1)
+        count = usable(pieces, self.spec, len(tokens) - 1)
         pieces = [piece for piece in pieces if piece.start < count]
-        segments = tuple(Segment(self.store[piece.number], piece.start, min(piece.stop, count)) for piece in pieces)
-        marks = segments[-1].extent.marks if segments and self.needs.marks else ()
+        slices = tuple(SegmentSlice(self.store[piece.number], piece.start, min(piece.stop, count)) for piece in pieces)
+        checkpoints = slices[-1].segment.checkpoints if slices and self.spec.checkpoints else ()
         disk = sum(
-            segment.stop - segment.start
-            for segment, piece in zip(segments, pieces, strict=True)
-            if piece.number in fetched
+            piece_.stop - piece_.start for piece_, piece in zip(slices, pieces, strict=True) if piece.number in fetched
         )
         counters = self.store.counters
         counters["lookups"] += 1
         counters["hits"] += count > 0
         counters["ram_tokens"] += count - disk
         counters["disk_tokens"] += disk
-        return Hit(count, segments, marks, disk)
+        return PrefixMatch(count, slices, checkpoints, disk)
 
     def lacks(self, tokens: array[int], stop: int) -> int:
         """From which block on something of the first ``stop`` tokens is not in memory; ``stop`` if all is."""
@@ -111,32 +109,32 @@ class Prefixes:
         covered = held[-1].stop if held else 0
         return stop if covered >= stop else covered // BLOCK * BLOCK
 
-    def put(self, tokens: array[int], extents: list[Extent]) -> None:
-        """Keep what was computed of ``tokens``, as far as it is not there; ``extents`` are in order."""
-        covered = self.lacks(tokens, extents[-1].stop) if extents and not self.needs.marks else 0
-        for extent in extents:
-            if extent.stop <= covered or (self.needs.marks and self.serves(tokens, extent)):
+    def put(self, tokens: array[int], segments: list[Segment]) -> None:
+        """Keep what was computed of ``tokens``, as far as it is not there; ``segments`` are in order."""
+        covered = self.lacks(tokens, segments[-1].stop) if segments and not self.spec.checkpoints else 0
+        for segment in segments:
+            if segment.stop <= covered or (self.spec.checkpoints and self.serves(tokens, segment)):
                 continue
-            kept = self.store.put(self.root, tokens, extent, exact=self.needs.marks)
+            kept = self.store.put(self.root, tokens, segment, exact=self.spec.checkpoints)
             if kept is not None and self._stored is not None:
-                self._stored(self, tokens, extent)
+                self._stored(self, tokens, segment)
 
     def reach(self, tokens: array[int]) -> int:
         """How many tokens ``find`` would give now."""
-        return usable(self._pieces(self.store.find(self.root, tokens, touch=False)), self.needs, len(tokens) - 1)
+        return usable(self._pieces(self.store.find(self.root, tokens, touch=False)), self.spec, len(tokens) - 1)
 
-    def serves(self, tokens: array[int], extent: Extent) -> bool:
-        """Whether what is in memory can do all that ``extent`` can."""
-        held = self._held(tokens[: extent.stop])
-        if not held or held[-1].stop < extent.stop:
+    def serves(self, tokens: array[int], segment: Segment) -> bool:
+        """Whether what is in memory can do all that ``segment`` can."""
+        held = self._held(tokens[: segment.stop])
+        if not held or held[-1].stop < segment.stop:
             return False
-        return not extent.marks or usable(self._pieces(held), self.needs, extent.stop) == extent.stop
+        return not segment.checkpoints or usable(self._pieces(held), self.spec, segment.stop) == segment.stop
 
     def _held(self, tokens: array[int]) -> list[Found]:
         """The blocks of ``tokens`` that are in memory, from the first on without a gap."""
         return list(takewhile(lambda block: block.ram >= 0, self.store.find(self.root, tokens)))
 
-    def branch(self, tokens: array[int]) -> int:
+    def checkpoint_at(self, tokens: array[int]) -> int:
         """Where ``tokens`` leave the nearest known prompt, to the block: others will leave it there as well."""
         return self.store.index.find(self.root, tokens, False).common // BLOCK * BLOCK
 
@@ -145,10 +143,10 @@ class Prefixes:
 
     def piece(self, block: Found) -> Piece:
         """What is in memory of a block."""
-        extent = self.store[block.ram]
-        firsts = tuple(span.first for span in extent.spans)
-        marked = bool(extent.marks) and block.stop == extent.stop
-        return Piece(block.ram, block.start, min(block.stop, extent.stop), firsts, marked)
+        segment = self.store[block.ram]
+        firsts = tuple(span.first for span in segment.spans)
+        checkpointed = bool(segment.checkpoints) and block.stop == segment.stop
+        return Piece(block.ram, block.start, min(block.stop, segment.stop), firsts, checkpointed)
 
     # For hosts.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mlx_sidecar_native._native import Match, PrefixIndex
 
-from .segment import BLOCK, Extent
+from .segment import BLOCK, Segment
 
 COUNTERS = (
     "lookups",
@@ -30,9 +30,9 @@ COUNTERS = (
 
 @dataclass(slots=True)
 class _Kept:
-    """An extent, how many blocks are found in it, and how many pins hold some of these."""
+    """An segment, how many blocks are found in it, and how many pins hold some of these."""
 
-    extent: Extent
+    segment: Segment
     blocks: int
     nbytes: int
     pins: int = 0
@@ -56,7 +56,7 @@ class Store:
         self.index = PrefixIndex(BLOCK)
         self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.used_bytes = 0
-        self.pinned_bytes = 0  # of extents that pins hold, wholly or in part
+        self.pinned_bytes = 0  # of segments that pins hold, wholly or in part
         self._numbers = count()
         self._kept: dict[int, _Kept] = {}
         self.superseded: Callable[[list[int]], None] = lambda _: None
@@ -66,39 +66,39 @@ class Store:
     def enabled(self) -> bool:
         return self.limit_bytes > 0
 
-    def __getitem__(self, number: int) -> Extent:
-        return self._kept[number].extent
+    def __getitem__(self, number: int) -> Segment:
+        return self._kept[number].segment
 
     def find(self, root: int, tokens: array[int], *, touch: bool = True) -> list[Found]:
         """What is known of ``tokens``, block by block from the first on; the last may be known in part."""
         return list(_found(self.index.find(root, tokens, touch)))
 
-    def put(self, root: int, tokens: array[int], extent: Extent, *, exact: bool) -> int | None:
-        """Keep ``extent`` of ``tokens``; its number. ``exact``: where it stops counts, so what stops elsewhere does not
-        serve for it.
+    def put(self, root: int, tokens: array[int], segment: Segment, *, exact: bool) -> int | None:
+        """Keep ``segment`` of ``tokens``; its number. ``exact``: where it stops counts, so what stops elsewhere does
+        not serve for it.
 
         None where it is not kept: everything in it is there already, there is no room for it, or what comes before it
         has gone.
         """
-        nbytes = extent.nbytes
+        nbytes = segment.nbytes
         if not self.make_room(nbytes):
             return None
         number = next(self._numbers)
         try:
-            inserted = self.index.insert(root, tokens, extent.start, extent.stop, number, False, exact)
+            inserted = self.index.insert(root, tokens, segment.start, segment.stop, number, False, exact)
         except ValueError:  # nobody could find it without what comes before
             return None
         self.give_up(inserted.ram)
         self.superseded(inserted.disk)
         if not inserted.count:
             return None
-        self._kept[number] = _Kept(extent, inserted.count, nbytes)
+        self._kept[number] = _Kept(segment, inserted.count, nbytes)
         self.used_bytes += nbytes
         self.counters["stored_blocks"] += inserted.count
         return number
 
     def give_up(self, numbers: Iterable[int]) -> None:
-        """Blocks in these extents are found there no more."""
+        """Blocks in these segments are found there no more."""
         for number in numbers:
             self._lose(number)
 
@@ -124,7 +124,7 @@ class Store:
         return before - self.used_bytes
 
     def hold(self, nodes: list[int], numbers: Iterable[int]) -> None:
-        """Evict none of ``nodes``, which are in the extents ``numbers``, until they are let go."""
+        """Evict none of ``nodes``, which are in the segments ``numbers``, until they are let go."""
         self.index.hold(nodes)
         for number in numbers:
             kept = self._kept[number]

@@ -93,7 +93,7 @@ class Batch(Protocol):
         ...
 
     @property
-    def kept_bytes(self) -> int:
+    def reclaimable_bytes(self) -> int:
         """Memory of sequences that have left, which the next ones may have; ``release`` gives it back."""
         ...
 

@@ -48,7 +48,7 @@ HISTOGRAMS = (
 _COUNTED: dict[FinishReason, str] = {"cancelled": "cancelled", "deadline": "deadlines", "error": "errors"}
 
 
-class Accounts:
+class Instrumentation:
     """Told of everything that happens in the loop; decides nothing. Times are of the engine's clock, in seconds."""
 
     def __init__(self, trace: Trace | None) -> None:

@@ -5,13 +5,33 @@ Pure: time is a number.
 
 from __future__ import annotations
 
+import re
 from math import inf
+
+from mlx_sidecar_protocol.errors import OutOfMemory
 
 LASTS_S = 30.0
 LONGEST_S = 900.0  # a guard that stays is worse than a long prefill that is begun again
+# What mlx raises: "[malloc] Unable to allocate N bytes", "[metal::malloc] Attempting to allocate N bytes which is …",
+# "cudaMallocAsync(…) failed: out of memory", "Command buffer execution failed: Insufficient Memory".
+_ALLOCATION = re.compile(r"malloc.* allocate (\d+) bytes|out of memory|insufficient memory", re.IGNORECASE)
 
 
-class Ceiling:
+def out_of_memory(error: BaseException, free_bytes: int) -> OutOfMemory | None:
+    """``error``, or what it came from, as an allocation that failed; None if it is something else.
+
+    ``free_bytes`` are free by our books; the device had less than was asked of it. A wish that is not told counts as 0.
+    """
+    if isinstance(error, OutOfMemory):
+        return error
+    wanted = _ALLOCATION.search(str(error))
+    if wanted is not None or isinstance(error, MemoryError):
+        need_bytes = int(wanted[1] or 0) if wanted is not None else 0
+        return OutOfMemory(need_bytes=need_bytes, have_bytes=max(0, min(free_bytes, need_bytes - 1)))
+    return None if error.__cause__ is None else out_of_memory(error.__cause__, free_bytes)
+
+
+class OomBackoff:
     """``limit_bytes`` is what may be held while it is in force, None while it is not; ``until_s`` is when it goes."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ class Sequence:
     ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed. The cache holds its first
     ``known`` tokens; ``in_flight`` counts the token that the device has been told to sample and nobody has read yet.
     ``admitted_s`` is when it was last given a place, ``started_s`` when a first step took in some of its tokens.
-    Its first ``captured`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which
+    Its first ``cached_upto`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which
     ``cached_disk`` had been brought from disk.
     """
 
@@ -48,10 +48,10 @@ class Sequence:
     stopped_by: int | None = None  # the token that ended it, and is no part of it
     known: int = 0
     in_flight: int = 0
-    captured: int = 0
+    cached_upto: int = 0
     cached_tokens: int = 0
     cached_disk: int = 0
-    fetched: set[int] = field(default_factory=set)  # extents that were brought from disk for it
+    fetched: set[int] = field(default_factory=set)  # segments that were brought from disk for it
     warm: bool = False  # its prompt is to be pinned in the prefix cache
     explain: bool = False
     nearest: Nearest | None = None

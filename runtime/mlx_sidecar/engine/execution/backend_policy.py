@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from mlx_sidecar_protocol.errors import UnsupportedParameter
 
-from ..core.memory_cost import machine_limit_bytes
+from ...link.messages import Dtype
+from ...machine_memory import machine_limit_bytes
 from . import blas
 
 Numerics = Literal["fast", "exact"]
-Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class BlasPolicy:
 
     `threads` is per product, None where it is not ours to know. `library` is the OpenBLAS behind the shim.
     `bit_stable`: an element of a float32 product has the same bits whatever rows share the product, which `--numerics
-    exact` needs. `reason` says why the shim is not in force; None when it is.
+    exact` spec. `reason` says why the shim is not in force; None when it is.
     """
 
     name: str

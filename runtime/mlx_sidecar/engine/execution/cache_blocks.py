@@ -1,4 +1,4 @@
-"""From mlx-lm's caches to extents and back, for every kind of cache that mlx-lm batches."""
+"""From mlx-lm's caches to segments and back, for every kind of cache that mlx-lm batches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..cache.prefix_match import Needs, SpanShape
-from ..cache.prefixes import Hit
-from ..cache.segment import BLOCK, Extent, Span, runs
+from ..cache.prefix_match import CacheSpec, SpanShape
+from ..cache.prefixes import PrefixMatch
+from ..cache.segment import BLOCK, Segment, Span, runs
 from .mlxlm import ArraysCache, KVCache, RotatingKVCache, make_prompt_cache
 
 # States that are not one of tokens are marked at the end of as many blocks as take about as much memory as they do, but
@@ -18,7 +18,7 @@ _MOST_BLOCKS = 32
 _LEAST_BLOCK_BYTES = 1 << 20
 
 
-class Shelving:
+class CacheBlocks:
     """How the caches of a model are taken apart and put together. ``because`` says why they cannot be, "" if they can.
 
     Keys and values of layers that see equally far and have one shape share a span. A ``RotatingKVCache`` must be given
@@ -32,18 +32,20 @@ class Shelving:
         self._leaves = list(leaves(caches))
         self.because = next(filter(None, map(_objection, self._leaves)), "")
         self._groups: list[list[tuple[int, int]]] = []
-        sees: list[int | None] = []
+        window: list[int | None] = []
         shapes: tuple[SpanShape, ...] = ()
         if not self.because:
             groups = self._grouped()
-            self._groups, sees = list(groups.values()), [window for window, *_ in groups]
+            self._groups, window = list(groups.values()), [window for window, *_ in groups]
             shapes = tuple(SpanShape(len(of_it), *key[1:3], str(key[3])) for key, of_it in groups.items())
-        marked = [leaf for leaf in self._leaves if type(leaf) is ArraysCache]
+        checkpointed = [leaf for leaf in self._leaves if type(leaf) is ArraysCache]
         states = tuple(
-            None if array is None else (tuple(array.shape), str(array.dtype)) for leaf in marked for array in leaf.cache
+            None if array is None else (tuple(array.shape), str(array.dtype))
+            for leaf in checkpointed
+            for array in leaf.cache
         )
-        self.needs = Needs(tuple(sees), bool(marked), shapes, states)
-        self._spacing = self._blocks_between(sum(leaf.nbytes for leaf in marked)) * BLOCK
+        self.spec = CacheSpec(tuple(window), bool(checkpointed), shapes, states)
+        self._spacing = self._blocks_between(sum(leaf.nbytes for leaf in checkpointed)) * BLOCK
 
     def _grouped(self) -> dict[tuple[int | None, int, int, mx.Dtype], list[tuple[int, int]]]:
         """(window, heads, size, dtype) to (leaf, keys or values)."""
@@ -67,7 +69,7 @@ class Shelving:
     def stops(self, begin: int, end: int, branches: set[int], *, ends: bool) -> list[int]:
         """Where a pass over tokens ``begin`` to ``end`` is to be cut so that the states there can be marked: at regular
         distances, at ``branches``, and where the last whole block of a prompt that ``ends`` with it does."""
-        if not self.needs.marks or self.because:
+        if not self.spec.checkpoints or self.because:
             return []
         stops = set(range((begin // self._spacing + 1) * self._spacing, end, self._spacing))
         stops |= branches
@@ -75,32 +77,34 @@ class Shelving:
             stops.add((end - 1) // BLOCK * BLOCK)
         return sorted(stop for stop in stops if begin < stop < end)
 
-    def take(self, caches: list[Any], length: int, start: int, stop: int) -> list[Extent]:
+    def take(self, caches: list[Any], length: int, start: int, stop: int) -> list[Segment]:
         """Tokens ``start`` to ``stop`` of caches that hold ``length``, as far as they hold them; lazily."""
-        return [self._take(caches, length, *run) for run in runs(start, stop, self.needs.token_bytes)]
+        return [self._take(caches, length, *run) for run in runs(start, stop, self.spec.token_bytes)]
 
-    def _take(self, caches: list[Any], length: int, start: int, stop: int) -> Extent:
+    def _take(self, caches: list[Any], length: int, start: int, stop: int) -> Segment:
         found = list(leaves(caches))
         spans = tuple(
             _span([_entries(found[leaf], part) for leaf, part in group], length, start, stop) for group in self._groups
         )
         states = (state for leaf in found if type(leaf) is ArraysCache for state in leaf.cache)
         # Some are views of all that a pass has computed.
-        marks = tuple(None if state is None else mx.contiguous(state) for state in states) if stop == length else ()
-        return Extent(start, stop, spans, marks)
+        checkpoints = (
+            tuple(None if state is None else mx.contiguous(state) for state in states) if stop == length else ()
+        )
+        return Segment(start, stop, spans, checkpoints)
 
-    def restore(self, caches: list[Any], hit: Hit) -> None:
-        """Let new ``caches`` hold what is in ``hit``; lazily."""
+    def restore(self, caches: list[Any], match: PrefixMatch) -> None:
+        """Let new ``caches`` hold what is in ``match``; lazily."""
         found = list(leaves(caches))
-        for span, (group, sees) in enumerate(zip(self._groups, self.needs.sees, strict=True)):
-            first = 0 if sees is None else max(0, hit.length - sees)
-            data = mx.concatenate([part for _, part in hit.entries(span, first)], axis=2)
+        for span, (group, window) in enumerate(zip(self._groups, self.spec.window, strict=True)):
+            first = 0 if window is None else max(0, match.length - window)
+            data = mx.concatenate([part for _, part in match.entries(span, first)], axis=2)
             for member, (leaf, part) in enumerate(group):
-                _give(found[leaf], part, data[member : member + 1], hit.length)
-        marks = iter(hit.marks)
+                _give(found[leaf], part, data[member : member + 1], match.length)
+        checkpoints = iter(match.checkpoints)
         for leaf in found:
             if type(leaf) is ArraysCache:
-                leaf.cache = [next(marks) for _ in leaf.cache]
+                leaf.cache = [next(checkpoints) for _ in leaf.cache]
 
 
 def leaves(caches: Iterable[Any]) -> Iterator[Any]:

@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 import mlx.core as mx
 
 from ...link.messages import ForwardName
-from ..cache.prefix_match import Needs
-from ..cache.prefixes import NOTHING, Hit
-from ..cache.segment import Extent
+from ..cache.prefix_match import CacheSpec
+from ..cache.prefixes import NOTHING, PrefixMatch
+from ..cache.segment import Segment
 
 
 class Part(NamedTuple):
@@ -25,24 +25,24 @@ class Forward(Protocol):
 
     name: ForwardName
     """What hosts are told it is."""
-    needs: Needs
-    """What of an extent a row must be given to go on with it."""
+    spec: CacheSpec
+    """What of a segment a row must be given to go on with it."""
     uncacheable: str
     """Why nothing of a row can be captured; "" where it can."""
-    captured: bool
+    cached_upto: bool
     """Whether anybody will: set by whoever does."""
 
-    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
-        """Make a row for ``expected`` tokens that begins with what ``hit`` holds."""
+    def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
+        """Make a row for ``expected`` tokens that begins with what ``match`` holds."""
 
-    def branch(self, row: int, position: int) -> None:
+    def checkpoint_at(self, row: int, position: int) -> None:
         """Others will want to go on at ``position``, which the row has yet to come to: a forward that cannot go on
         everywhere sees to it that it can be gone on from there."""
 
     def close(self, row: int) -> None:
         """Forget a row."""
 
-    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
+    def capture(self, row: int, start: int, stop: int) -> list[Segment]:
         """Copies of what there is of tokens ``start`` to ``stop`` of a row, which holds them, for others to begin with.
 
         ``start`` is where a block begins. Called after each step that goes beyond the end of a block, or nothing is
@@ -64,7 +64,7 @@ class Forward(Protocol):
         ...
 
     @property
-    def kept_bytes(self) -> int:
+    def reclaimable_bytes(self) -> int:
         """Memory of rows that were closed, which the next ones may have."""
         ...
 

@@ -10,9 +10,9 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ...link.messages import ForwardName
-from ..cache.prefixes import NOTHING, Hit
-from ..cache.segment import BLOCK, Extent
-from .cache_blocks import Shelving, leaves
+from ..cache.prefixes import NOTHING, PrefixMatch
+from ..cache.segment import BLOCK, Segment
+from .cache_blocks import CacheBlocks, leaves
 from .flat.head import Head
 from .forward import Part
 from .mlxlm import ArraysCache, make_prompt_cache
@@ -22,14 +22,14 @@ from .mlxlm import ArraysCache, make_prompt_cache
 class _Row:
     """``caches`` has one for each layer, none while the row is in the batch; the row holds ``length`` tokens.
 
-    ``taken`` are extents up to positions where a row can go on, from token ``start`` on; ``branches`` are to be such.
+    ``taken`` are segments up to positions where a row can go on, from token ``start`` on; ``branches`` are to be such.
     """
 
     caches: list[Any]
     length: int = 0
     start: int = 0
     branches: set[int] = field(default_factory=set)
-    taken: list[Extent] = field(default_factory=list)
+    taken: list[Segment] = field(default_factory=list)
 
 
 class MergedForward:
@@ -45,10 +45,10 @@ class MergedForward:
         self._batchable = batchable
         self.name: ForwardName = "merged" if batchable else "row_by_row"
         self._head = Head(model)
-        self._shelving = Shelving(model)
-        self.needs = self._shelving.needs
+        self._shelving = CacheBlocks(model)
+        self.spec = self._shelving.spec
         self.uncacheable = self._shelving.because
-        self.captured = False
+        self.cached_upto = False
         self.reset()
 
     def reset(self) -> None:
@@ -61,13 +61,13 @@ class MergedForward:
         """Leave the model as it was; nothing runs afterwards."""
         self._head.restore()
 
-    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
+    def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
         caches = make_prompt_cache(self._model)
-        if hit.length:
-            self._shelving.restore(caches, hit)
-        self._rows[row] = _Row(caches, hit.length, hit.length // BLOCK * BLOCK)
+        if match.length:
+            self._shelving.restore(caches, match)
+        self._rows[row] = _Row(caches, match.length, match.length // BLOCK * BLOCK)
 
-    def branch(self, row: int, position: int) -> None:
+    def checkpoint_at(self, row: int, position: int) -> None:
         self._rows[row].branches.add(position)
 
     def close(self, row: int) -> None:
@@ -78,19 +78,19 @@ class MergedForward:
             self._regroup([])
             self._touched = []
 
-    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
+    def capture(self, row: int, start: int, stop: int) -> list[Segment]:
         own = self._rows[row]
-        extents, own.taken = own.taken, []
-        start = extents[-1].stop // BLOCK * BLOCK if extents else start
+        segments, own.taken = own.taken, []
+        start = segments[-1].stop // BLOCK * BLOCK if segments else start
         if start < stop:
             caches = self._extract(row) if row in self._members else own.caches
-            extents += self._shelving.take(caches, own.length, start, stop)
+            segments += self._shelving.take(caches, own.length, start, stop)
         own.start = stop // BLOCK * BLOCK
-        mx.async_eval(_arrays_of(extents))
-        return extents
+        mx.async_eval(_arrays_of(segments))
+        return segments
 
     @property
-    def kept_bytes(self) -> int:
+    def reclaimable_bytes(self) -> int:
         return 0
 
     def release(self) -> None:
@@ -131,7 +131,7 @@ class MergedForward:
         own = self._rows[part.row]
         self._touched += own.caches
         begin, end = own.length, own.length + part.tokens
-        stops = self._shelving.stops(begin, end, own.branches, ends=part.samples) if self.captured else []
+        stops = self._shelving.stops(begin, end, own.branches, ends=part.samples) if self.cached_upto else []
         for stop in stops:
             self._pass(own, tokens[:, begin - own.length : stop - own.length])
             taken = self._shelving.take(own.caches, stop, own.start, stop)
@@ -184,9 +184,9 @@ class MergedForward:
         return caches
 
 
-def _arrays_of(extents: list[Extent]) -> list[mx.array]:
-    spans = [span.data for extent in extents for span in extent.spans]
-    return spans + [mark for extent in extents for mark in extent.marks if mark is not None]
+def _arrays_of(segments: list[Segment]) -> list[mx.array]:
+    spans = [span.data for segment in segments for span in segment.spans]
+    return spans + [checkpoint for segment in segments for checkpoint in segment.checkpoints if checkpoint is not None]
 
 
 def _arrays(caches: list[Any]) -> list[mx.array]:

@@ -13,17 +13,17 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from ... import __version__
 from ...checkpoint.model_directory import Directory, inspect
-from ...link.messages import Load, ModelCard
+from ...link.messages import Dtype, Load, ModelCard
 from ..cache.identity import identity
-from ..cache.prefix_cache import Caching
-from ..core.memory_cost import out_of_memory
+from ..cache.prefix_cache import PrefixCache
+from ..core.oom_backoff import out_of_memory
 from ..resident_models import LoadedModel, LoadStep
 from . import mlxlm
-from .backend_policy import Dtype, Policy
+from .backend_policy import Policy
 from .forward import Forward
 from .loader import Weights, load_steps
 from .mlx_batch import MlxBatch
-from .probe import Geometry, probe_steps
+from .probe import Probed, probe_steps
 from .trial import Passes
 
 # Of what is left to the rest of the machine, which is a quarter of the limit.
@@ -34,14 +34,19 @@ class MlxBackend:
     """Used by the step loop's thread only: mlx binds streams, and lazy arrays with them, to threads."""
 
     def __init__(
-        self, policy: Policy, limit_bytes: int, caching: Caching | None = None, *, trust_remote_code: bool = False
+        self,
+        policy: Policy,
+        limit_bytes: int,
+        prefix_cache: PrefixCache | None = None,
+        *,
+        trust_remote_code: bool = False,
     ) -> None:
         """``limit_bytes`` is for weights and caches; freed buffers that mlx keeps for reuse come on top. What is
-        computed of prompts goes to ``caching``."""
+        computed of prompts goes to ``prefix_cache``."""
         mx.set_cache_limit(limit_bytes // _CACHE_SHARE)
         self._policy = policy
         self._limit_bytes = limit_bytes
-        self._caching = caching
+        self._prefix_cache = prefix_cache
         self._trust = trust_remote_code
         self._estimated: tuple[Load, Directory] | None = None  # headers are read once for both
         self.name = policy.backend
@@ -96,8 +101,8 @@ class MlxBackend:
             forward=forward.name,
         )
         prefixes = None
-        if self._caching is not None and not forward.uncacheable:
-            prefixes = self._caching.prefixes(self._identity(weights, forward), forward.needs)
+        if self._prefix_cache is not None and not forward.uncacheable:
+            prefixes = self._prefix_cache.prefixes(self._identity(weights, forward), forward.spec)
         because = "" if prefixes is not None else forward.uncacheable or "the cache is switched off"
         batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes)
         return LoadedModel(card, batch, cost, prefixes, because)
@@ -126,11 +131,11 @@ class MlxBackend:
         return load.dtype or self._policy.default_dtype
 
 
-def _in_load(passes: Passes[Geometry], loaded_bytes: int) -> Generator[LoadStep, None, Geometry]:
+def _in_load(passes: Passes[Probed], loaded_bytes: int) -> Generator[LoadStep, None, Probed]:
     """``passes`` as steps of a load: where half precision is slow they take long, and others decode meanwhile."""
     while True:
         try:
             next(passes)
         except StopIteration as done:
-            return cast("Geometry", done.value)
+            return cast("Probed", done.value)
         yield LoadStep("trying", loaded_bytes, loaded_bytes)

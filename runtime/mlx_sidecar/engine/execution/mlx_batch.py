@@ -14,7 +14,7 @@ from ...link.messages import FinishReason, TokenLogprob
 from ..cache.prefixes import NOTHING, Prefixes
 from ..cache.segment import BLOCK
 from ..core.batch import Event, StepFailed, Work
-from ..core.memory_cost import out_of_memory
+from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
 from .forward import Forward, Part
 from .sampler import Sampled, Sampler
@@ -54,7 +54,7 @@ class MlxBatch:
         ``prefixes`` has of them, and what is computed goes there."""
         self._forward = forward
         self._prefixes = prefixes
-        forward.captured = prefixes is not None
+        forward.cached_upto = prefixes is not None
         self._vocabulary = vocabulary
         self._sampler = Sampler(vocabulary)
         self._limit_bytes = limit_bytes
@@ -68,8 +68,8 @@ class MlxBatch:
         return self._flight is not None
 
     @property
-    def kept_bytes(self) -> int:
-        return self._forward.kept_bytes
+    def reclaimable_bytes(self) -> int:
+        return self._forward.reclaimable_bytes
 
     def release(self) -> None:
         try:
@@ -88,14 +88,14 @@ class MlxBatch:
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.history()
-        hit = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
-        self._forward.open(sequence.id, len(history), hit)
+        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
+        self._forward.open(sequence.id, len(history), match)
         if self._prefixes is not None:
-            self._forward.branch(sequence.id, self._prefixes.branch(history))
-        sequence.known = hit.length
-        sequence.captured = hit.length // BLOCK * BLOCK
+            self._forward.checkpoint_at(sequence.id, self._prefixes.checkpoint_at(history))
+        sequence.known = match.length
+        sequence.cached_upto = match.length // BLOCK * BLOCK
         if sequence.started_s is None:
-            sequence.cached_tokens, sequence.cached_disk = hit.length, hit.disk
+            sequence.cached_tokens, sequence.cached_disk = match.length, match.disk
         prompt = len(sequence.tokens) - sequence.emitted
         answer = sequence.tokens[prompt:] + sequence.generated
         self._sampler.open(sequence.id, sequence.sampling, sequence.tokens[:prompt], answer)
@@ -130,31 +130,31 @@ class MlxBatch:
 
     def _capture(self, sequence: Sequence, stop: int) -> None:
         """Put the first ``stop`` tokens of a row into the prefix cache, as far as they are not there."""
-        prefixes, start = self._prefixes, sequence.captured
+        prefixes, start = self._prefixes, sequence.cached_upto
         if prefixes is None or stop <= start:
             return
         history = sequence.history()
-        if not prefixes.needs.marks:  # where somebody else has computed the same, nothing need be copied
+        if not prefixes.spec.checkpoints:  # where somebody else has computed the same, nothing need be copied
             start = max(start, prefixes.lacks(history, stop))
         if start < stop:
-            extents = self._forward.capture(sequence.id, start, stop)
+            segments = self._forward.capture(sequence.id, start, stop)
             # A token that was chosen proves the state before it. Of a prompt there is no token yet, and its step is
             # waited for anyway.
-            if sequence.generated or all(map(sound, extents)):
-                prefixes.put(history, extents)
-        sequence.captured = stop // BLOCK * BLOCK
+            if sequence.generated or all(map(sound, segments)):
+                prefixes.put(history, segments)
+        sequence.cached_upto = stop // BLOCK * BLOCK
 
     def _capture_blocks(self, work: list[Work]) -> None:
         """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
         if self._prefixes is None:
             return
         for sequence, tokens in work:
-            if tokens > 1 or self._prefixes.needs.fades:
+            if tokens > 1 or self._prefixes.spec.window_evicts:
                 self._capture(sequence, min(sequence.known, len(sequence.history())) // BLOCK * BLOCK)
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         if sequence.id in self._sequences and self._broken is None:
-            self._forward.branch(sequence.id, tokens)
+            self._forward.checkpoint_at(sequence.id, tokens)
 
     def due_s(self, now: float) -> float:
         runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
@@ -249,7 +249,7 @@ class MlxBatch:
             log.error("a step failed, and %d sequences with it", len(self._sequences), exc_info=error)
         else:
             log.warning("a step failed for want of memory, and %d sequences wait: %s", len(self._sequences), error)
-        return StepFailed(fault_of(typed or InternalError()), running, self._forward.kept_bytes)
+        return StepFailed(fault_of(typed or InternalError()), running, self._forward.reclaimable_bytes)
 
     def _reset(self) -> None:
         """Forget everything: how far the caches got is not known."""

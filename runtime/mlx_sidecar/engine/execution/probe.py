@@ -10,7 +10,8 @@ import mlx.core as mx
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
-from ..core.memory_cost import LayerCost, SequenceCost, out_of_memory
+from ..core.memory_cost import LayerCost, SequenceCost
+from ..core.oom_backoff import out_of_memory
 from .cache_blocks import leaves
 from .flat.forward import FlatForward
 from .forward import Forward
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 _CANNOT = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
-class Geometry(NamedTuple):
+class Probed(NamedTuple):
     """What a sequence of the model costs, how many tokens it knows, and what runs it."""
 
     cost: SequenceCost
@@ -32,12 +33,12 @@ class Geometry(NamedTuple):
     forward: Forward
 
 
-def probe(name: str, model: Any) -> Geometry:
+def probe(name: str, model: Any) -> Probed:
     """What ``probe_steps`` finds out, at once."""
     return drained(probe_steps(name, model))
 
 
-def probe_steps(name: str, model: Any) -> Passes[Geometry]:
+def probe_steps(name: str, model: Any) -> Passes[Probed]:
     """Find out by running a few tokens through ``model``; yields after each pass.
 
     A model is run flat if its caches allow it, else merged: the first of these that gives the logits which the model
@@ -61,7 +62,7 @@ def probe_steps(name: str, model: Any) -> Passes[Geometry]:
         forward = yield from _last_resort(name, model, trial)
     pooled = isinstance(forward, FlatForward)
     cost = SequenceCost.of([_layer_cost(cache, pooled) for cache in leaves(caches)])
-    return Geometry(cost, vocabulary, forward)
+    return Probed(cost, vocabulary, forward)
 
 
 def _makers(model: Any, caches: list[Any]) -> Iterator[Callable[[], FlatForward | MergedForward]]:

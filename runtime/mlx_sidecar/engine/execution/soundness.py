@@ -1,19 +1,19 @@
-"""What can be told of an extent from its numbers."""
+"""What can be told of a segment from its numbers."""
 
 from __future__ import annotations
 
 import mlx.core as mx
 
-from ..cache.segment import Extent
+from ..cache.segment import Segment
 
 
-def sound(extent: Extent) -> bool:
+def sound(segment: Segment) -> bool:
     """Whether a state that was computed holds numbers. Waits for it.
 
     A layer hands what is no number on to the layers above, so the last one of each span is looked at, not all.
     Recurrent states may hold an infinity for nothing yet, so only NaN counts in them.
     """
-    keys_and_values = [mx.all(mx.isfinite(span.data[-1])) for span in extent.spans if span.data.size]
-    states = [~mx.any(mx.isnan(mark)) for mark in extent.marks if mark is not None]
+    keys_and_values = [mx.all(mx.isfinite(span.data[-1])) for span in segment.spans if span.data.size]
+    states = [~mx.any(mx.isnan(checkpoint)) for checkpoint in segment.checkpoints if checkpoint is not None]
     found = [*keys_and_values, *states]
     return not found or bool(mx.all(mx.stack(found)).item())

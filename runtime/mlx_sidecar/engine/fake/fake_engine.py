@@ -50,7 +50,7 @@ class FakeBatch:
     """Sequences of one fake model, each on its own clock. Prefill is a time in the script, whatever the prompt."""
 
     in_flight = False
-    kept_bytes = 0
+    reclaimable_bytes = 0
 
     def __init__(self, script: Script) -> None:
         self._script = script

@@ -28,22 +28,22 @@ from ...link.messages import (
     ToFront,
 )
 from ..cache.disk.events import Cleared, Exported, Imported
-from ..cache.prefix_cache import Caching
+from ..cache.prefix_cache import PrefixCache
 from ..cache.prefix_match import LEAST_TOKENS
 from ..cache.prefixes import Prefixes
-from ..core.memory_cost import out_of_memory
-from ..resident_models import Registry
+from ..core.oom_backoff import out_of_memory
+from ..resident_models import ResidentModels
 from ..stats import cache_figures
 
 Asked = QueryCache | ClearCache | ExportCache | ImportCache
 
 
-class Desk:
+class CacheOperations:
     """Answers at once, or when the disk tier has done its part: its key there is the request's ``op``, negative."""
 
-    def __init__(self, models: Registry, caching: Caching | None) -> None:
+    def __init__(self, models: ResidentModels, prefix_cache: PrefixCache | None) -> None:
         self._models = models
-        self._caching = caching
+        self._prefix_cache = prefix_cache
         self._answers: dict[int, Callable[[Any], ToFront]] = {}  # what follows from what the tier says
         self._exports: dict[int, ExportCache] = {}  # those for which something is read first
         self._unscanned: list[ExportCache] = []  # those that wait until it is known what the disk has
@@ -53,7 +53,7 @@ class Desk:
         ``InvalidParams`` for a conversation of which nothing is."""
         match message:
             case QueryCache():
-                return [cache_figures(message.op, self._models, self._caching)]
+                return [cache_figures(message.op, self._models, self._prefix_cache)]
             case ClearCache():
                 return self._clear(message)
             case ExportCache():
@@ -90,36 +90,38 @@ class Desk:
         """The disk tier has done what it was asked."""
         return [self._answers.pop(result.key)(result)]
 
-    def _of(self, model: str) -> tuple[Caching, Prefixes]:
+    def _of(self, model: str) -> tuple[PrefixCache, Prefixes]:
         loaded = self._models.resident(model).loaded
-        if self._caching is None or loaded.prefixes is None:
+        if self._prefix_cache is None or loaded.prefixes is None:
             raise UnsupportedParameter("model", loaded.uncacheable)
-        return self._caching, loaded.prefixes
+        return self._prefix_cache, loaded.prefixes
 
     def _clear(self, message: ClearCache) -> list[ToFront]:
-        if self._caching is None:
+        if self._prefix_cache is None:
             return [CacheCleared(message.op, 0, 0)]
-        caching, prefixes = (self._caching, None) if message.model is None else self._of(message.model)
-        ram_bytes = caching.clear(prefixes)
-        if not message.disk or caching.disk.directory is None:
+        prefix_cache, prefixes = (self._prefix_cache, None) if message.model is None else self._of(message.model)
+        ram_bytes = prefix_cache.clear(prefixes)
+        if not message.disk or prefix_cache.disk.directory is None:
             return [CacheCleared(message.op, ram_bytes, 0)]
 
         def cleared(result: Cleared) -> ToFront:
-            caching.disk.cleared(result.identity)
+            prefix_cache.disk.cleared(result.identity)
             if result.because:
-                because = f"the disk has failed, and files may be left in {caching.disk.directory}: {result.because}"
+                because = (
+                    f"the disk has failed, and files may be left in {prefix_cache.disk.directory}: {result.because}"
+                )
                 return Refused(message.op, fault_of(UnsupportedParameter("disk", because)))
             return CacheCleared(message.op, ram_bytes, result.nbytes)
 
         self._answers[-message.op] = cleared
-        caching.disk.clear(-message.op, None if prefixes is None else prefixes.identity)
+        prefix_cache.disk.clear(-message.op, None if prefixes is None else prefixes.identity)
         return []
 
     def _export(self, message: ExportCache) -> None:
-        caching, prefixes = self._of(message.model)
-        if not caching.disk.ready(prefixes):
+        prefix_cache, prefixes = self._of(message.model)
+        if not prefix_cache.disk.ready(prefixes):
             self._unscanned.append(message)
-        elif caching.disk.read(-message.op, prefixes, array("i", [*message.tokens, 0])):
+        elif prefix_cache.disk.read(-message.op, prefixes, array("i", [*message.tokens, 0])):
             self._exports[-message.op] = message
         else:
             self._write(message)
@@ -127,42 +129,44 @@ class Desk:
     def _write(self, message: ExportCache) -> None:
         from ..cache.export import conversation  # it brings mlx, which an engine with a cache has
 
-        caching, prefixes = self._of(message.model)
+        prefix_cache, prefixes = self._of(message.model)
         tokens = array("i", message.tokens)
         try:
-            extent = conversation(prefixes, tokens)
+            segment = conversation(prefixes, tokens)
         except (RuntimeError, MemoryError) as error:
             raise out_of_memory(error, self._models.free_bytes) or InternalError() from error
-        if extent is None:
+        if segment is None:
             raise InvalidParams.field(
                 "tokens", f"nothing of it is cached; of less than {LEAST_TOKENS} tokens nothing is"
             )
 
         def exported(result: Exported) -> ToFront:
-            return _outcome(message.op, extent.stop, result)
+            return _outcome(message.op, segment.stop, result)
 
         self._answers[-message.op] = exported
-        caching.disk.tier.export(-message.op, Path(message.path), prefixes.identity, extent, tokens)
+        prefix_cache.disk.tier.export(-message.op, Path(message.path), prefixes.identity, segment, tokens)
 
     def _import(self, message: ImportCache) -> None:
-        caching, prefixes = self._of(message.model)
+        prefix_cache, prefixes = self._of(message.model)
 
         def imported(result: Imported) -> ToFront:
-            extent = result.extent
-            if extent is None:
+            segment = result.segment
+            if segment is None:
                 return _outcome(message.op, 0, result)
-            if not caching.has(prefixes):  # its model went meanwhile
+            if not prefix_cache.has(prefixes):  # its model went meanwhile
                 return Refused(message.op, fault_of(ModelNotLoaded(message.model)))
-            if not prefixes.needs.fit(extent):
+            if not prefixes.spec.fit(segment):
                 return _outcome(message.op, 0, result._replace(because="it does not hold what it says it holds"))
-            if not caching.store.make_room(extent.nbytes):
-                have_bytes = caching.store.limit_bytes - caching.store.pinned_bytes
-                return Refused(message.op, fault_of(OutOfMemory(need_bytes=extent.nbytes, have_bytes=have_bytes)))
-            prefixes.put(result.tokens, [extent])
-            return _outcome(message.op, extent.stop, result)
+            if not prefix_cache.store.make_room(segment.nbytes):
+                have_bytes = prefix_cache.store.limit_bytes - prefix_cache.store.pinned_bytes
+                return Refused(message.op, fault_of(OutOfMemory(need_bytes=segment.nbytes, have_bytes=have_bytes)))
+            prefixes.put(result.tokens, [segment])
+            return _outcome(message.op, segment.stop, result)
 
         self._answers[-message.op] = imported
-        caching.disk.tier.import_(-message.op, Path(message.path), prefixes.identity, caching.store.limit_bytes)
+        prefix_cache.disk.tier.import_(
+            -message.op, Path(message.path), prefixes.identity, prefix_cache.store.limit_bytes
+        )
 
 
 def _outcome(op: int, tokens: int, result: Exported | Imported) -> ToFront:

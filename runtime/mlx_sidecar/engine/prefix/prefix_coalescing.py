@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from typing import NamedTuple
 
+from ...link.messages import RANKS
 from ..cache.segment import BLOCK
 from ..core.sequence import Sequence
-from ..resident_models import Registry
-from ..scheduling.priority_queue import RANKS
+from ..resident_models import ResidentModels
 from ..scheduling.scheduler import Scheduler
 
 # Arrays are compared in pieces: a difference is found without looking at what follows.
@@ -23,10 +23,10 @@ class _Wait(NamedTuple):
     tokens: int
 
 
-class Sharing:
+class PrefixCoalescing:
     """Decides over sequences that are about to be admitted; whoever calls it sets them aside."""
 
-    def __init__(self, scheduler: Scheduler, models: Registry) -> None:
+    def __init__(self, scheduler: Scheduler, models: ResidentModels) -> None:
         self._scheduler = scheduler
         self._models = models
         self._waits: list[_Wait] = []
@@ -44,8 +44,8 @@ class Sharing:
         reach = loaded.prefixes.reach(tokens)
         for leader in leaders:
             common = min(common_prefix(tokens, leader.history()), len(tokens) - 1)
-            until = _last_block(common, leader, within=not loaded.prefixes.needs.marks)
-            if min(common, until) >= max(reach, leader.captured) + BLOCK:
+            until = _last_block(common, leader, within=not loaded.prefixes.spec.checkpoints)
+            if min(common, until) >= max(reach, leader.cached_upto) + BLOCK:
                 loaded.batch.share(leader, until)
                 self._waits.append(_Wait(candidate, leader, until))
                 return True
@@ -53,7 +53,9 @@ class Sharing:
 
     def served(self) -> list[Sequence]:
         """Those whose wait is over: what they wait for is there, or will not come. Some may have ended meanwhile."""
-        over = [wait for wait in self._waits if wait.leader.captured >= wait.tokens or not self._computes(wait.leader)]
+        over = [
+            wait for wait in self._waits if wait.leader.cached_upto >= wait.tokens or not self._computes(wait.leader)
+        ]
         if over:
             self._waits = [wait for wait in self._waits if wait not in over]
         followers = [wait.follower for wait in over]

@@ -8,7 +8,7 @@ from typing import TypeVar
 Lane = TypeVar("Lane", bound=Hashable)
 
 
-class Turns:
+class FairQueue:
     """Shares device time evenly among lanes, whatever their operations take.
 
     Start-time fair queueing (P. Goyal, H. M. Vin, H. Cheng, SIGCOMM 1996): a lane's next operation starts, in virtual

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from ...link.messages import Priority
+from ...link.messages import RANKS
 from ..core.sequence import Sequence
-
-RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
 
 # Who has waited this long counts as of the class above; and so long a place is held at that class. Long against a short
 # answer, so that classes mean something; short enough that a low one is first after half a minute whatever arrives.
@@ -18,7 +16,7 @@ AGEING_S = 10.0
 
 
 @dataclass(eq=False, slots=True)
-class Ticket:
+class QueueEntry:
     """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs."""
 
     sequence: Sequence
@@ -60,7 +58,7 @@ class Ticket:
         return gained and now >= sequence.admitted_s + AGEING_S
 
 
-class Lines:
+class PriorityQueue:
     """One line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
 
     Along a line nobody has waited longer than who stands before: a line is as old as the one in it that has waited
@@ -68,41 +66,41 @@ class Lines:
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, dict[int, list[Ticket]]] = {}
+        self._queue: dict[str, dict[int, list[QueueEntry]]] = {}
 
     def models(self) -> list[str]:
-        return list(self._lines)
+        return list(self._queue)
 
-    def join(self, ticket: Ticket) -> None:
+    def join(self, entry: QueueEntry) -> None:
         """Stand in line by arrival: before newcomers of the class, if it comes back."""
-        line = self._lines.setdefault(ticket.sequence.model, {}).setdefault(ticket.rank, [])
-        at = bisect_left(line, ticket.order, key=_order)
+        line = self._queue.setdefault(entry.sequence.model, {}).setdefault(entry.rank, [])
+        at = bisect_left(line, entry.order, key=_order)
         if at < len(line):
-            ticket.waits_since_s = min(ticket.waits_since_s, line[at].waits_since_s)
-        line.insert(at, ticket)
+            entry.waits_since_s = min(entry.waits_since_s, line[at].waits_since_s)
+        line.insert(at, entry)
         for before in reversed(line[:at]):
-            if before.waits_since_s <= ticket.waits_since_s:
+            if before.waits_since_s <= entry.waits_since_s:
                 break
-            before.waits_since_s = ticket.waits_since_s
+            before.waits_since_s = entry.waits_since_s
 
-    def leave(self, ticket: Ticket) -> None:
-        lines = self._lines[ticket.sequence.model]
-        line = lines[ticket.rank]
-        at = bisect_left(line, ticket.order, key=_order)
-        assert line[at] is ticket
+    def leave(self, entry: QueueEntry) -> None:
+        lines = self._queue[entry.sequence.model]
+        line = lines[entry.rank]
+        at = bisect_left(line, entry.order, key=_order)
+        assert line[at] is entry
         del line[at]
         if not line:
-            del lines[ticket.rank]
+            del lines[entry.rank]
         if not lines:
-            del self._lines[ticket.sequence.model]
+            del self._queue[entry.sequence.model]
 
-    def heads(self, model: str, now: float) -> Iterator[Ticket]:
+    def heads(self, model: str, now: float) -> Iterator[QueueEntry]:
         """The first of each class, most urgent class first; who is past its deadline stands in nobody's way."""
-        for _, line in sorted(self._lines[model].items()):
-            head = next((ticket for ticket in line if ticket.sequence.deadline_s > now), None)
+        for _, line in sorted(self._queue[model].items()):
+            head = next((entry for entry in line if entry.sequence.deadline_s > now), None)
             if head is not None:
                 yield head
 
 
-def _order(ticket: Ticket) -> tuple[float, int]:
-    return ticket.order
+def _order(entry: QueueEntry) -> tuple[float, int]:
+    return entry.order

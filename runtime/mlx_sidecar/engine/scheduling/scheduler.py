@@ -3,10 +3,11 @@
 A sequence is in one of four states. It waits in the line of its class; it runs, which takes one of the places of its
 model; preempted or paused it is parked, with its cache kept; or its cache was dropped, and it waits again. Then:
 
-- The most urgent is admitted first, and waiting makes urgent: so nobody starves (``Ticket.urgency``).
+- The most urgent is admitted first, and waiting makes urgent: so nobody starves (``QueueEntry.urgency``).
 - Who finds no place or no memory may take that of a lower class. Only the class gives this right, never the waiting,
   so two of a class do not take turns at it; but who was admitted for its waiting keeps its place for a while as if it
-  were of the class it overtook. So whoever is preempted gets on, by AGEING_S and a token each time (``Ticket.leave``).
+  were of the class it overtook. So whoever is preempted gets on, by AGEING_S and a token each time
+  (``QueueEntry.leave``).
 - Nobody overtakes for want of memory: else small requests would keep a large one waiting for ever.
 """
 
@@ -19,11 +20,12 @@ from math import inf
 
 from mlx_sidecar_protocol.errors import Overloaded
 
+from ...link.messages import RANKS
 from ..core.batch import Work
 from ..core.sequence import Aside, Sequence
-from .fair_queue import Lane, Turns
-from .priority_queue import RANKS, Lines, Ticket
-from .step_planner import Planner
+from .fair_queue import FairQueue, Lane
+from .priority_queue import PriorityQueue, QueueEntry
+from .step_planner import StepPlanner
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Scheduler:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._tickets: dict[str, dict[int, Ticket]] = {}
-        self._running: dict[str, dict[int, Ticket]] = {}  # in order of admission
-        self._parked: dict[int, Ticket] = {}
-        self._lines = Lines()  # those who want a place: neither running nor paused
+        self._entries: dict[str, dict[int, QueueEntry]] = {}
+        self._running: dict[str, dict[int, QueueEntry]] = {}  # in order of admission
+        self._parked: dict[int, QueueEntry] = {}
+        self._queue = PriorityQueue()  # those who want a place: neither running nor paused
         self._deadlines: list[Sequence] = []
-        self._turns = Turns()
-        self._planner = Planner()
+        self._fair_queue = FairQueue()
+        self._planner = StepPlanner()
         self._last_end_s: float | None = None
         self._between_ends_s = 1.0
 
@@ -57,7 +59,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Sequences that hold no cache."""
-        return sum(map(len, self._tickets.values())) - self.running - self.parked
+        return sum(map(len, self._entries.values())) - self.running - self.parked
 
     @property
     def running(self) -> int:
@@ -71,7 +73,7 @@ class Scheduler:
     @property
     def reserved_bytes(self) -> int:
         """What running and parked sequences hold, with the room they are about to take."""
-        return sum(ticket.sequence.need_bytes for ticket in self._holders())
+        return sum(entry.sequence.need_bytes for entry in self._holders())
 
     @property
     def holders(self) -> int:
@@ -80,20 +82,20 @@ class Scheduler:
 
     def holders_of(self, model: str) -> list[Sequence]:
         """Those of ``model``, in whatever state."""
-        return [ticket.sequence for ticket in self._holders() if ticket.sequence.model == model]
+        return [entry.sequence for entry in self._holders() if entry.sequence.model == model]
 
     def running_on(self, model: str) -> list[Sequence]:
         """Those of ``model`` that have a place, in order of admission."""
-        return [ticket.sequence for ticket in self._running.get(model, {}).values()]
+        return [entry.sequence for entry in self._running.get(model, {}).values()]
 
     def streams(self, model: str) -> int:
-        return len(self._tickets.get(model, ()))
+        return len(self._entries.get(model, ()))
 
     def of_model(self, model: str) -> list[Sequence]:
-        return [ticket.sequence for ticket in self._tickets.get(model, {}).values()]
+        return [entry.sequence for entry in self._entries.get(model, {}).values()]
 
     def find(self, id_: int) -> Sequence | None:
-        return next((tickets[id_].sequence for tickets in self._tickets.values() if id_ in tickets), None)
+        return next((entries[id_].sequence for entries in self._entries.values() if id_ in entries), None)
 
     # A sequence's way.
 
@@ -101,10 +103,10 @@ class Scheduler:
         """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
         if self.waiting >= self._limits.waiting and not sequence.again:
             raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
-        ticket = Ticket(sequence, now)
-        self._tickets.setdefault(sequence.model, {})[sequence.id] = ticket
+        entry = QueueEntry(sequence, now)
+        self._entries.setdefault(sequence.model, {})[sequence.id] = entry
         if not sequence.paused:
-            self._lines.join(ticket)
+            self._queue.join(entry)
         insort(self._deadlines, sequence, key=_deadline)
 
     def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
@@ -113,19 +115,19 @@ class Scheduler:
 
         Whether memory suffices is not asked here. One that is ``parked`` has its memory already.
         """
-        firsts = (self._first(model, now) for model in self._lines.models() if model not in without)
-        ready = [ticket for ticket in firsts if ticket is not None]
-        best = min(ready, key=lambda ticket: (ticket.urgency(now), ticket.order), default=None)
+        firsts = (self._first(model, now) for model in self._queue.models() if model not in without)
+        ready = [entry for entry in firsts if entry is not None]
+        best = min(ready, key=lambda entry: (entry.urgency(now), entry.order), default=None)
         return None if best is None else best.sequence
 
     def admit(self, sequence: Sequence, now: float) -> None:
         """Give ``sequence``, the candidate, a place. There must be one."""
-        ticket = self._ticket(sequence)
-        self._lines.leave(ticket)
-        ticket.admit(now)
+        entry = self._entry(sequence)
+        self._queue.leave(entry)
+        entry.admit(now)
         sequence.parked = False
         self._parked.pop(sequence.id, None)
-        self._running.setdefault(sequence.model, {})[sequence.id] = ticket
+        self._running.setdefault(sequence.model, {})[sequence.id] = entry
 
     def victim(self, candidate: Sequence, now: float, *, for_memory: bool) -> Sequence | None:
         """Who is to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
@@ -139,17 +141,17 @@ class Scheduler:
 
     def victims(self, candidate: Sequence, now: float) -> list[Sequence]:
         """All whom ``victim`` could name for memory: if they hold too little, none should lose its cache in vain."""
-        return [ticket.sequence for ticket in self._victims(candidate, now, for_memory=True)]
+        return [entry.sequence for entry in self._victims(candidate, now, for_memory=True)]
 
     def park(self, sequence: Sequence, now: float, *, keep: bool) -> None:
         """Take the place of ``sequence`` away, or, from a parked one and not ``keep``, the memory.
 
         Unless ``keep``, the caller has dropped its cache, and it waits like a new one, but by its first arrival.
         """
-        ticket = self._ticket(sequence)
+        entry = self._entry(sequence)
         if self._runs(sequence):
-            self._leave_place(ticket, now)
-            self._lines.join(ticket)
+            self._leave_place(entry, now)
+            self._queue.join(entry)
         if not keep:
             sequence.parked = False
             del self._parked[sequence.id]
@@ -161,12 +163,12 @@ class Scheduler:
         sequence.aside.add(why)
         if was_paused:
             return
-        ticket = self._ticket(sequence)
+        entry = self._entry(sequence)
         if self._runs(sequence):
-            self._leave_place(ticket, now)
+            self._leave_place(entry, now)
         else:
-            self._lines.leave(ticket)
-        ticket.paused_s = now
+            self._queue.leave(entry)
+        entry.paused_s = now
 
     def resume(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
         """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
@@ -175,21 +177,21 @@ class Scheduler:
             return
         sequence.aside.remove(why)
         if not sequence.paused:
-            ticket = self._ticket(sequence)
+            entry = self._entry(sequence)
             if why == "window":
-                ticket.waits_since_s += now - ticket.paused_s
-            self._lines.join(ticket)
+                entry.waits_since_s += now - entry.paused_s
+            self._queue.join(entry)
 
     def retire(self, sequence: Sequence, now: float) -> None:
         """Forget ``sequence``, in whatever state."""
-        ticket = self._ticket(sequence)
+        entry = self._entry(sequence)
         if self._runs(sequence):
-            self._leave_place(ticket, now)
+            self._leave_place(entry, now)
         elif not sequence.paused:
-            self._lines.leave(ticket)
+            self._queue.leave(entry)
         sequence.parked = False
         self._parked.pop(sequence.id, None)
-        _discard(self._tickets, sequence)
+        _discard(self._entries, sequence)
         del self._deadlines[bisect_left(self._deadlines, _deadline(sequence), key=_deadline)]
         if self._last_end_s is not None:
             # The mean of the last few intervals is what a refused host is told to wait for.
@@ -213,10 +215,10 @@ class Scheduler:
 
     def next_lane(self, due: Iterable[Lane]) -> Lane | None:
         """Of the lanes that are due, the one that has had the least of the device; ``charge`` tells what it had."""
-        return self._turns.next(due)
+        return self._fair_queue.next(due)
 
     def charge(self, lane: Hashable, seconds: float) -> None:
-        self._turns.charge(lane, seconds)
+        self._fair_queue.charge(lane, seconds)
 
     def plan(self, model: str, now: float, sharing: int = 1) -> list[Work]:
         """The next step of ``model``: a token for all that decode, in order of admission, and then some prefill.
@@ -234,8 +236,8 @@ class Scheduler:
         """Seconds that ``work`` should take; None if nothing like it was measured."""
         return self._planner.expected_s(model, work)
 
-    def _ticket(self, sequence: Sequence) -> Ticket:
-        return self._tickets[sequence.model][sequence.id]
+    def _entry(self, sequence: Sequence) -> QueueEntry:
+        return self._entries[sequence.model][sequence.id]
 
     def _runs(self, sequence: Sequence) -> bool:
         return sequence.id in self._running.get(sequence.model, ())
@@ -243,52 +245,52 @@ class Scheduler:
     def _has_place(self, model: str) -> bool:
         return len(self._running.get(model, ())) < self._limits.running
 
-    def _holders(self) -> Iterator[Ticket]:
+    def _holders(self) -> Iterator[QueueEntry]:
         for running in self._running.values():
             yield from running.values()
         yield from self._parked.values()
 
-    def _first(self, model: str, now: float) -> Ticket | None:
+    def _first(self, model: str, now: float) -> QueueEntry | None:
         """Who of ``model`` is next: for a free place the most urgent, for a taken one the highest class."""
-        heads = self._lines.heads(model, now)
+        heads = self._queue.heads(model, now)
         if self._has_place(model):
-            return min(heads, key=lambda ticket: ticket.urgency(now), default=None)
+            return min(heads, key=lambda entry: entry.urgency(now), default=None)
         first = next(heads, None)
         if first is None or next(self._victims(first.sequence, now, for_memory=False), None) is None:
             return None
         return first
 
-    def _victims(self, candidate: Sequence, now: float, *, for_memory: bool) -> Iterator[Ticket]:
+    def _victims(self, candidate: Sequence, now: float, *, for_memory: bool) -> Iterator[QueueEntry]:
         rank = RANKS[candidate.priority]
         for model in list(self._running) if for_memory else [candidate.model]:
-            for ticket in self._running.get(model, {}).values():
-                if ticket.running_rank(now) > rank and not ticket.sequence.spent:  # else it is about to end
-                    yield ticket
+            for entry in self._running.get(model, {}).values():
+                if entry.running_rank(now) > rank and not entry.sequence.spent:  # else it is about to end
+                    yield entry
         # While somebody runs, memory will come free. If nobody does, the parked ones would hold theirs for ever.
-        for ticket in self._parked.values() if for_memory else ():
-            if ticket.sequence is not candidate and (ticket.rank > rank or not self._running):
-                yield ticket
+        for entry in self._parked.values() if for_memory else ():
+            if entry.sequence is not candidate and (entry.rank > rank or not self._running):
+                yield entry
 
-    def _leave_place(self, ticket: Ticket, now: float) -> None:
-        _discard(self._running, ticket.sequence)
-        ticket.leave(now)
-        ticket.sequence.parked = True
-        self._parked[ticket.sequence.id] = ticket
+    def _leave_place(self, entry: QueueEntry, now: float) -> None:
+        _discard(self._running, entry.sequence)
+        entry.leave(now)
+        entry.sequence.parked = True
+        self._parked[entry.sequence.id] = entry
 
 
-def _least(tickets: Iterator[Ticket], now: float) -> Sequence | None:
+def _least(entries: Iterator[QueueEntry], now: float) -> Sequence | None:
     """Whose loss is least: it does not run, is of the lowest class, arrived last; it is not about to end anyway."""
 
-    def loss(ticket: Ticket) -> tuple[bool, bool, int, tuple[float, int]]:
-        sequence = ticket.sequence
-        rank = ticket.rank if sequence.parked else ticket.running_rank(now)
-        return not sequence.spent, sequence.parked, rank, ticket.order
+    def loss(entry: QueueEntry) -> tuple[bool, bool, int, tuple[float, int]]:
+        sequence = entry.sequence
+        rank = entry.rank if sequence.parked else entry.running_rank(now)
+        return not sequence.spent, sequence.parked, rank, entry.order
 
-    least = max(tickets, key=loss, default=None)
+    least = max(entries, key=loss, default=None)
     return None if least is None else least.sequence
 
 
-def _discard(books: dict[str, dict[int, Ticket]], sequence: Sequence) -> None:
+def _discard(books: dict[str, dict[int, QueueEntry]], sequence: Sequence) -> None:
     del books[sequence.model][sequence.id]
     if not books[sequence.model]:
         del books[sequence.model]

@@ -59,7 +59,7 @@ class _Decode:
         return self.seconds.value * min(1.0, rows / self.rows)
 
 
-class Pace:
+class StepCostModel:
     """What steps of one model take: decoding by the number of rows, to a power of two, and each token of prefill.
 
     On a GPU a decode step takes as long for 1 row as for 32, on a CPU up to 32 times as long. Within a factor of two

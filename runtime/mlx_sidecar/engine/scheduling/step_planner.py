@@ -3,27 +3,74 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..core.batch import Work
-from .prefill_chunks import Chunks
-from .priority_queue import Ticket
-from .step_cost_model import Pace
+from .priority_queue import QueueEntry
+from .step_cost_model import LEAST_CHUNK, StepCostModel
 
-Running = Mapping[str, Mapping[int, Ticket]]  # by model and id, in order of admission
+# Of all that is prefilled, what the prompt that has waited longest gets at least.
+OLDEST_SHARE = 0.25
 
 
-class Planner:
+class PrefillChunks:
+    """Splits the prefill of one model's steps: the most urgent class first, in it the shortest remainder first.
+
+    So a short prompt never waits for a long one; and a long one still gets its share, once it is the oldest. A piece
+    is never less than LEAST_CHUNK, or all that is left of the prompt: a share that is less in one step is saved up.
+    """
+
+    def __init__(self) -> None:
+        self._oldest_id = 0
+        self._owed = 0.0  # tokens that the oldest has not got of its share
+
+    def split(self, prompts: list[QueueEntry], budget: int, now: float) -> list[Work]:
+        """At most ``budget`` tokens for ``prompts``, which all want some; the most urgent first."""
+        oldest = min(prompts, key=lambda entry: entry.order)
+        if oldest.sequence.id != self._oldest_id:
+            self._oldest_id, self._owed = oldest.sequence.id, 0.0
+        ordered = sorted(prompts, key=lambda t: (t.running_rank(now), t.sequence.pending, t.order))
+        counts = dict.fromkeys(ordered, 0)
+        counts[oldest] = _piece(oldest, min(budget, int(self._owed + OLDEST_SHARE * budget)))
+        left = budget - counts[oldest]
+        for entry in ordered:
+            if not counts[entry]:
+                counts[entry] = _piece(entry, left)
+                left -= counts[entry]
+        for entry in ordered:
+            if counts[entry]:  # the rest is too little for another piece
+                more = min(left, entry.sequence.pending - counts[entry])
+                counts[entry] += more
+                left -= more
+        return [Work(entry.sequence, tokens) for entry, tokens in counts.items() if tokens]
+
+    def account(self, work: Iterable[Work]) -> None:
+        """The prefill of a step was done."""
+        for sequence, tokens in work:
+            self._owed += OLDEST_SHARE * tokens - tokens * (sequence.id == self._oldest_id)
+        self._owed = max(0.0, self._owed)
+
+
+def _piece(entry: QueueEntry, tokens: int) -> int:
+    """What ``entry`` takes of ``tokens``: nothing, if that were too little to be worth a step."""
+    pending = entry.sequence.pending
+    return min(pending, tokens) if tokens >= min(LEAST_CHUNK, pending) else 0
+
+
+Running = Mapping[str, Mapping[int, QueueEntry]]  # by model and id, in order of admission
+
+
+class StepPlanner:
     """Plans steps, and learns from what they took."""
 
     def __init__(self) -> None:
-        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
-        self._chunks: defaultdict[str, Chunks] = defaultdict(Chunks)
+        self._paces: defaultdict[str, StepCostModel] = defaultdict(StepCostModel)
+        self._chunks: defaultdict[str, PrefillChunks] = defaultdict(PrefillChunks)
 
     def plan(self, running: Running, model: str, now: float, sharing: int) -> list[Work]:
         """A token for all that decode, in order of admission, and then some prefill."""
         decoding, prompts = _ready(running, model)
-        work = [Work(ticket.sequence, 1) for ticket in decoding]
+        work = [Work(entry.sequence, 1) for entry in decoding]
         if prompts:
             budget = self._paces[model].budget(len(decoding), self._fastest_step_s(running), sharing)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
@@ -43,16 +90,16 @@ class Planner:
 
     def _fastest_step_s(self, running: Running) -> float | None:
         """The shortest step of all models that decode: their streams are the first to notice a long operation."""
-        rows = {model: [len(tickets) for tickets in _ready(running, model)] for model in running}
+        rows = {model: [len(entries) for entries in _ready(running, model)] for model in running}
         steps = [self._paces[model].full_s(*counts) for model, counts in rows.items() if counts[0]]
         return min((step_s for step_s in steps if step_s is not None), default=None)
 
 
-def _ready(running: Running, model: str) -> tuple[list[Ticket], list[Ticket]]:
+def _ready(running: Running, model: str) -> tuple[list[QueueEntry], list[QueueEntry]]:
     """Who of ``model`` decodes, and who has a prompt to take in."""
-    decoding: list[Ticket] = []
-    prompts: list[Ticket] = []
-    for ticket in running.get(model, {}).values():
-        if not ticket.sequence.spent:
-            (decoding if ticket.sequence.pending == 1 else prompts).append(ticket)
+    decoding: list[QueueEntry] = []
+    prompts: list[QueueEntry] = []
+    for entry in running.get(model, {}).values():
+        if not entry.sequence.spent:
+            (decoding if entry.sequence.pending == 1 else prompts).append(entry)
     return decoding, prompts

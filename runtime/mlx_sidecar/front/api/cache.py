@@ -18,24 +18,24 @@ from mlx_sidecar_protocol.operations import NoParams
 
 from ...link import messages as link
 from ..output.stops import StopMatcher
-from ..streams.recovery import Lifeline
+from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..streams.stream import Stream
 from ..supervision.supervisor import Supervisor
 from ..wire.context import RequestContext
-from .model_catalog import Catalog
+from .model_catalog import ModelCatalog
 from .model_text import ModelText
 from .prompt import prompt_tokens
-from .request_task import Course
+from .request_task import RequestTask
 
 
 class CacheHandlers:
     """One per front."""
 
-    def __init__(self, catalog: Catalog, streams: Streams, lifeline: Lifeline, engine: Supervisor) -> None:
+    def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery, engine: Supervisor) -> None:
         self._catalog = catalog
         self._streams = streams
-        self._lifeline = lifeline
+        self._recovery = recovery
         self._engine = engine
 
     async def stats(self, context: RequestContext, params: NoParams) -> c.CacheStatsResult:
@@ -64,7 +64,7 @@ class CacheHandlers:
             stream = await self._unheard(params, deadline)
             return stream
 
-        ending = await Course(self._catalog, self._lifeline, context, params.model, deadline).run(prepare)
+        ending = await RequestTask(self._catalog, self._recovery, context, params.model, deadline).run(prepare)
         if stream is None or ending is None or ending.reason == "deadline":
             raise DeadlinePassed
         if ending.reason == "error":

@@ -18,16 +18,16 @@ from ..output.special_stops import SpecialStops
 from ..output.stops import StopMatcher
 from ..output.until_stop import Detokenizer
 from ..streams.logprobs import Logprobs
-from ..streams.recovery import Lifeline
+from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
 from ..wire.context import RequestContext
 from .generate_result import Answer, encoded_logprobs, never_begun
-from .model_catalog import Catalog
+from .model_catalog import ModelCatalog
 from .model_text import ModelText
 from .offload import off_loop
 from .prompt import check_vocabulary, explained, prompt_tokens, result_warnings
-from .request_task import Course
+from .request_task import RequestTask
 
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
@@ -67,10 +67,10 @@ class _Job:
 class Generator:
     """Serves ``generate`` requests; one per front."""
 
-    def __init__(self, catalog: Catalog, streams: Streams, lifeline: Lifeline) -> None:
+    def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery) -> None:
         self._catalog = catalog
         self._streams = streams
-        self._lifeline = lifeline
+        self._recovery = recovery
 
     def __call__(self, context: RequestContext, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
         name = ExitStack()
@@ -81,7 +81,7 @@ class Generator:
     async def _generate(self, context: RequestContext, params: GenerateParams, name: ExitStack) -> Answer:
         job = _Job(context, params)
         with name:
-            course = Course(self._catalog, self._lifeline, context, params.model, job.deadline)
+            course = RequestTask(self._catalog, self._recovery, context, params.model, job.deadline)
             ending = await course.run(lambda: self._prepare(job))
             if ending is None:
                 job.stream, ending = None, never_begun(job.arrived)

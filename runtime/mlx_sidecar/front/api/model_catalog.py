@@ -25,7 +25,7 @@ from ..supervision.supervisor import Supervisor
 from ..supervision.text_pool import TextPool
 from . import model_paths as resolve
 from .fake_text import FakeText
-from .model_refusals import Refusals, signature
+from .model_refusals import ModelRefusals, signature
 from .model_text import FolderText, ModelText
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class _Lock(asyncio.Lock):
     lost_because: str | None = None  # why the engine was lost with a load that others were waiting for
 
 
-class Catalog:
+class ModelCatalog:
     """One per front. Loading a model that is already being loaded waits for that load."""
 
     def __init__(self, config: Config, engine: Supervisor, texts: TextPool) -> None:
@@ -67,7 +67,7 @@ class Catalog:
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()  # of the names in use right now
         self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
         self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
-        self._refusals = Refusals()
+        self._refusals = ModelRefusals()
         self._unloads = 0  # that were asked for
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
         self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")

@@ -49,7 +49,7 @@ class _Refusal(NamedTuple):
     deadly: bool
 
 
-class Refusals:
+class ModelRefusals:
     """By what was asked for. Time is a number. Lives on the front's event loop."""
 
     def __init__(self) -> None:

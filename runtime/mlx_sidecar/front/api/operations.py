@@ -45,14 +45,13 @@ from ... import __version__
 from ...engine.scheduling.scheduler import Limits as QueueLimits
 from ...link import messages as link
 from ..streams.journal import Journal
-from ..streams.recovery import Lifeline
+from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..supervision.supervisor import Supervisor
 from ..wire.context import RequestContext
-from .large_json import object_json
-from .model_catalog import Catalog, OnProgress
+from .model_catalog import ModelCatalog, OnProgress
 from .model_text import Chat
-from .offload import off_loop
+from .offload import object_json, off_loop
 
 HealthStatus = Literal["ok", "starting", "degraded", "failed"]
 
@@ -61,15 +60,15 @@ _STATS_WAIT_S = 1.0  # an engine in the middle of an operation answers after it
 SERVER = ServerInfo(name="mlx-sidecar", version=__version__)
 
 
-class Handlers:
+class Operations:
     """Everything but ``generate``; one per front. ``notify`` writes a notification."""
 
     def __init__(
         self,
         instance: str,
-        catalog: Catalog,
+        catalog: ModelCatalog,
         streams: Streams,
-        lifeline: Lifeline,
+        recovery: Recovery,
         journal: Journal,
         engine: Supervisor,
         notify: Callable[[str, ProgressParams], None],
@@ -77,7 +76,7 @@ class Handlers:
         self._instance = instance
         self._catalog = catalog
         self._streams = streams
-        self._lifeline = lifeline
+        self._recovery = recovery
         self._journal = journal
         self._engine = engine
         self._notify = notify
@@ -89,7 +88,7 @@ class Handlers:
         return LoadResult(**_card(card).model_dump(), load_s=load_s)
 
     async def unload(self, context: RequestContext, params: UnloadParams) -> UnloadResult:
-        self._lifeline.unloading(params.model, force=params.force)
+        self._recovery.unloading(params.model, force=params.force)
         return UnloadResult(freed_bytes=await self._catalog.unload(params.model, force=params.force))
 
     async def models(self, context: RequestContext, params: NoParams) -> ModelsResult:
@@ -141,7 +140,7 @@ class Handlers:
         memory = _memory(gauges, self._engine.ready)
         gauges |= {
             "streams": len(self._streams),
-            "held": self._lifeline.held,
+            "held": self._recovery.held,
             "journal_bytes": self._journal.held_bytes,
         }
         return StatsResult(
@@ -152,7 +151,7 @@ class Handlers:
             health=health,
             queue=queue,
             memory=memory,
-            counters={**(answer.counters if answer else {}), **self._lifeline.counters},
+            counters={**(answer.counters if answer else {}), **self._recovery.counters},
             gauges=gauges,
             histograms={name: Histogram.of(pairs) for name, pairs in answer.histograms.items()} if answer else {},
         )
@@ -169,7 +168,7 @@ class Handlers:
         except TimeoutError:
             because = f"the engine has not answered for {_STATS_WAIT_S} s: one device operation takes that long"
             return None, self._health("degraded", because)
-        if self._lifeline.isolating:
+        if self._recovery.isolating:
             return answer, self._health("degraded", "it is being found out which request ends the engine", answers=True)
         return answer, self._health("ok", engine.reason, answers=True)
 

@@ -10,9 +10,8 @@ from mlx_sidecar_protocol.generate import CacheExplanation, Prompted, ResultWarn
 
 from ...link.text_messages import TextWarning
 from ..streams.stream import Ending, Stream
-from .large_json import SLICE
 from .model_text import Chat, ModelText, Prompt
-from .offload import off_loop
+from .offload import SLICE, off_loop
 
 
 async def prompt_tokens(

@@ -11,20 +11,20 @@ import anyio
 
 from mlx_sidecar_protocol.errors import Cancelled, ModelNotLoaded
 
-from ..streams.recovery import Lifeline
+from ..streams.recovery import Recovery
 from ..streams.stream import Ending, Stream
 from ..wire.context import RequestContext
-from .model_catalog import Catalog
+from .model_catalog import ModelCatalog
 
 Prepare = Callable[[], Awaitable[Stream]]
 
 
 @dataclass(frozen=True)
-class Course:
+class RequestTask:
     """Of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none."""
 
-    catalog: Catalog
-    lifeline: Lifeline
+    catalog: ModelCatalog
+    recovery: Recovery
     context: RequestContext
     model: str
     deadline: float
@@ -55,12 +55,12 @@ class Course:
         return await self._carried(stream)
 
     async def _carried(self, stream: Stream) -> Ending:
-        with self.lifeline.carrying(stream):
+        with self.recovery.carrying(stream):
             if stream.id is not None:
                 self.context.answer_after(stream)
-            self.context.on_cancel(lambda: self.lifeline.end(stream, "cancelled"))
-            self.context.on_shed(lambda error: self.lifeline.refuse(stream, error))
-            overdue = asyncio.get_running_loop().call_at(self.deadline, self.lifeline.end, stream, "deadline")
+            self.context.on_cancel(lambda: self.recovery.end(stream, "cancelled"))
+            self.context.on_shed(lambda error: self.recovery.refuse(stream, error))
+            overdue = asyncio.get_running_loop().call_at(self.deadline, self.recovery.end, stream, "deadline")
             try:
                 return await stream.ended
             finally:

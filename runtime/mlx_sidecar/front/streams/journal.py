@@ -16,7 +16,7 @@ from ...link.messages import Priority, Submit
 TOKEN_BYTES = 4
 
 
-class Entry:
+class JournalEntry:
     """One request. With the tokens that came of it, which its transcript holds, it is all that another engine needs;
 
     where detokenising and stop strings stand is the stream's, which outlives the engine anyway.
@@ -73,7 +73,7 @@ class Journal:
         self.held_bytes = 0
 
     @contextmanager
-    def holding(self, entry: Entry) -> Iterator[None]:
+    def holding(self, entry: JournalEntry) -> Iterator[None]:
         """Room for ``entry`` while the block runs. Raises OutOfMemory if there is none."""
         need_bytes, free_bytes = entry.most_bytes, self._limit_bytes - self.held_bytes
         if need_bytes > free_bytes:

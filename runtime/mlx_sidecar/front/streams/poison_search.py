@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
     narrowed: bool
 
 
-class Isolation:
+class PoisonSearch:
     """One per front. Outside a trial everybody may run, and a stream that never died is not known here at all."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Isolation:
 
         ``beside``: so many more may have caused it that cannot be blamed; nobody ran alone beside them. ``forced``: the
         engine was killed by others, who may have had reasons of their own: it takes more such deaths to be poison.
-        A paused one among them may be on trial now, where all would wait for it: its owner says ``set_aside`` again.
+        A paused one among them may be on trial now, where all would wait for it: its owner says ``pause`` again.
         """
         ran = set(running)
         for id_ in ran:
@@ -84,7 +84,7 @@ class Isolation:
         """It is gone, for whatever reason. True if streams that waited may run now."""
         return self.progressed(id_)
 
-    def set_aside(self, id_: int) -> bool:
+    def pause(self, id_: int) -> bool:
         """It is paused: nobody waits for its trial, its deaths stay. True if streams that waited may run now."""
         return self._leaves(id_)
 

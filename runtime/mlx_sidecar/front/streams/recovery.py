@@ -2,7 +2,7 @@
 
 A stream is *placed* while an engine has it. When an engine is lost its streams are not: their hosts are told, the
 models are loaded again on the next engine, and each is placed there as its prompt and the tokens that came of it so
-far. Who may run with whom after deaths, and who is to blame, ``isolation`` decides.
+far. Who may run with whom after deaths, and who is to blame, ``poison_search`` decides.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from mlx_sidecar_protocol.errors import InternalError, ModelInUse, ModelNotLoade
 from mlx_sidecar_protocol.generate import FinishReason
 
 from ...containment import CONTROL_FLOW, LEAVING, contained
-from ...engine.scheduling.priority_queue import RANKS
-from ...link.messages import Cancel, Dropped, Finished, Pause, Resume, Submit, Tokens
+from ...link.messages import RANKS, Cancel, Dropped, Finished, Pause, Resume, Submit, Tokens
 from ..supervision.supervisor import error_from
 from .journal import Journal
-from .poison_search import Isolation
+from .poison_search import PoisonSearch
 from .registry import Streams
 from .stream import Ending, Stream
 
@@ -54,7 +53,7 @@ class Models(Protocol):
     async def restore(self, name: str) -> None: ...
 
 
-class Lifeline:
+class Recovery:
     """The supervisor's client: lives on the event loop, and never waits there. ``attach`` before anything else.
 
     The engine has ``grace_s`` to end a sequence when it is told to; ``counters`` are for ``stats``.
@@ -64,7 +63,7 @@ class Lifeline:
         self._streams = streams
         self._journal = journal
         self._grace_s = grace_s
-        self._isolation = Isolation()
+        self._poison_search = PoisonSearch()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._evictions: Counter[int] = Counter()
         self.counters: Counter[str] = Counter(interruptions=0, poisoned=0)
@@ -78,7 +77,7 @@ class Lifeline:
     @property
     def isolating(self) -> bool:
         """Whether streams wait because it is being found out which one ends the engine."""
-        return self._isolation.active
+        return self._poison_search.active
 
     @property
     def held(self) -> int:
@@ -138,7 +137,7 @@ class Lifeline:
         self._engine.tell(message)
         if isinstance(message, Cancel):
             asyncio.get_running_loop().call_later(self._grace_s, self._give_up, message.seq)
-        elif isinstance(message, Pause) and self._isolation.set_aside(message.seq):
+        elif isinstance(message, Pause) and self._poison_search.pause(message.seq):
             self._place_all()
 
     # What the supervisor says.
@@ -148,7 +147,7 @@ class Lifeline:
     def on_tokens(self, message: Tokens) -> None:
         try:
             self._streams.on_tokens(message)
-            if self._isolation.progressed(message.seq):
+            if self._poison_search.progressed(message.seq):
                 self._place_all()
         except LEAVING:
             raise
@@ -258,7 +257,7 @@ class Lifeline:
                 self._streams.finish(stream, self._ending(stream, reason))
                 self._forget(stream)
         there = [seq for seq in running if self._streams.get(seq) is not None]
-        verdict = self._isolation.died(there, beside=had - len(there), forced=forced)
+        verdict = self._poison_search.died(there, beside=had - len(there), forced=forced)
         for seq in verdict.poisoned:
             log.warning("a request is not tried again, for engines were lost with it: %s", because)
             self.counters["poisoned"] += 1
@@ -283,7 +282,7 @@ class Lifeline:
                 self._finish(stream, self._ending(stream, "error", InternalError()))
 
     def _place(self, stream: Stream) -> None:
-        if stream.placed or not self._engine.takes_work or not self._isolation.admits(stream.seq):
+        if stream.placed or not self._engine.takes_work or not self._poison_search.admits(stream.seq):
             return
         model = stream.entry.model
         if not self._models.holds(model):
@@ -356,7 +355,7 @@ class Lifeline:
     def _forget(self, stream: Stream) -> bool:
         """Whether streams that waited may run now."""
         self._evictions.pop(stream.seq, None)
-        return self._isolation.ended(stream.seq)
+        return self._poison_search.ended(stream.seq)
 
     @staticmethod
     def _leaves_as(stream: Stream) -> FinishReason | None:

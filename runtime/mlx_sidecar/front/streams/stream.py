@@ -17,7 +17,7 @@ from ...link.messages import Nearest, Submit, Timing, TokenLogprob
 from ..output.late_text import LateText
 from ..output.special_stops import SpecialStops
 from ..output.until_stop import Detokenizer, StopMatcher, until_stop
-from .journal import Entry
+from .journal import JournalEntry
 from .logprobs import Logprobs, WithLogprobs
 from .transcript import CHUNK, Transcript
 
@@ -62,7 +62,7 @@ class Stream:
         logprobs: Logprobs | None = None,
         special_stops: SpecialStops | None = None,
     ) -> None:
-        self.entry = Entry(submit)
+        self.entry = JournalEntry(submit)
         self.id = id_
         self.min_interval_s = min_interval_s
         self.window = window

@@ -9,7 +9,7 @@ from mlx_sidecar_protocol.errors import RpcError
 from ...link.messages import Dropped, Finished, Tokens
 
 
-class Client(Protocol):
+class EngineClient(Protocol):
     """Called on the event loop. What it raises is a bug of ours: it is logged, and the engine goes on."""
 
     def on_tokens(self, message: Tokens) -> None: ...

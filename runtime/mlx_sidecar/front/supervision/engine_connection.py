@@ -24,7 +24,7 @@ _LONGEST_LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class AttachedEngine(asyncio.BufferedProtocol):
+class EngineConnection(asyncio.BufferedProtocol):
     """Our end of the link, with the process and the page behind it.
 
     It is sent ``first`` as soon as it can be. ``receive`` gets what it says; ``closed`` is called once, when the link
@@ -36,8 +36,8 @@ class AttachedEngine(asyncio.BufferedProtocol):
         self,
         engine: EngineProcess,
         first: Callable[[], Iterable[ToEngine]],
-        receive: Callable[[AttachedEngine, ToFront | Unreadable], None],
-        closed: Callable[[AttachedEngine], None],
+        receive: Callable[[EngineConnection, ToFront | Unreadable], None],
+        closed: Callable[[EngineConnection], None],
         stall_after_s: float,
     ) -> None:
         self._engine = engine
@@ -94,8 +94,8 @@ class AttachedEngine(asyncio.BufferedProtocol):
     def life(self) -> Life:
         """What came of it, as far as can be told from here."""
         if self.decoded or time.monotonic() - self._attached_at >= LIFE_S:
-            return Life.FRUITFUL
-        return Life.LOADED if self.loaded else Life.BARREN
+            return Life.USEFUL
+        return Life.LOADED if self.loaded else Life.USELESS
 
     @property
     def _open(self) -> bool:
@@ -121,13 +121,13 @@ class AttachedEngine(asyncio.BufferedProtocol):
         self._ready = True
         self._watchdog = Watchdog(self._stall_after_s)
 
-    def condemn(self, because: str) -> None:
+    def kill_because(self, because: str) -> None:
         """End it, for a reason that its exit status will not tell."""
         self._because = self._because or because
         self._engine.kill()
         self._close()
 
-    async def bury(self) -> Snapshot:
+    async def wait_ended(self) -> Snapshot:
         """Kill it, wait for its end, but not for ever, and take what it noted last. The loop keeps turning."""
         self._close()
         self._engine.kill()
@@ -153,7 +153,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
         due = self._sent if self._ready else seen.taken + 1  # before it is ready it owes us that message
         if self._watchdog.look(seen, due, time.monotonic()):
             self.stalled = True
-            self.condemn(self._stall(seen))
+            self.kill_because(self._stall(seen))
         elif self._gone:  # and its link is open: a child of its own holds that
             self._close()
         self._gone = self._engine.ended  # what it said last is read before the next look
@@ -183,7 +183,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
             raise
         except BaseException as error:
             log.exception("an engine could not be told what to do")
-            self.condemn(f"it could not be told what to do: {error}")
+            self.kill_because(f"it could not be told what to do: {error}")
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffer
@@ -194,7 +194,7 @@ class AttachedEngine(asyncio.BufferedProtocol):
         except LEAVING:
             raise
         except BaseException as error:  # noqa: BLE001 - it is what the engine is ended for
-            self.condemn(f"it said what cannot be read: {error}")
+            self.kill_because(f"it said what cannot be read: {error}")
             return
         for message in messages:
             with contained(log, "a message of the engine could not be taken in"):

@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from ...config import Config
-from ...link.heartbeat_page import Page
-from .environment import environment
+from ...link.heartbeat_page import HeartbeatPage
 from .oom_kills import oom_kills
 from .private_folder import private_folder
 
@@ -29,7 +29,7 @@ class EngineProcess:
 
     process: subprocess.Popen[bytes]
     link: socket.socket
-    page: Page
+    page: HeartbeatPage
     oom_kills: int = field(default_factory=lambda: oom_kills())  # when it was started
 
     @property
@@ -88,7 +88,7 @@ def spawn(config: Config) -> EngineProcess:
     Raises OSError if the system gives no process, no descriptors or no folder.
     """
     with ExitStack() as on_failure:
-        page = Page.create()
+        page = HeartbeatPage.create()
         on_failure.callback(page.close)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         on_failure.callback(ours.close)
@@ -132,3 +132,34 @@ def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:
     if config.trust_remote_code:
         command.append("--trust-remote-code")
     return command
+
+
+_FOR_PYTHON = ("PYTHON", "COVERAGE_")
+_FOR_LIBRARIES = ("DYLD_", "OPENBLAS_", "OMP_", "MKL_", "VECLIB_", "TRANSFORMERS_")
+_FOR_DEVICES = ("MLX_", "METAL_", "MTL_", "CUDA_", "NVIDIA_", "NCCL_")
+_PREFIXES = ("LC_", "XDG_", *_FOR_PYTHON, *_FOR_LIBRARIES, *_FOR_DEVICES)
+_NAMES = {
+    *("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ"),
+    *("LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"),
+    *("TOKENIZERS_PARALLELISM", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE"),
+}
+# NVIDIA_API_KEY has a prefix that is let through, and is a secret all the same.
+_SECRETS = {"TOKEN", "TOKENS", "KEY", "KEYS", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS"}
+
+
+def environment(of: Mapping[str, str]) -> dict[str, str]:
+    """What the engine needs of ``of`` to find Python, libraries, a device and a cache folder.
+
+    Everything else stays out, above all what gives access to something: the engine runs code that models bring and
+    never needs the network.
+    """
+    passed = {name: value for name, value in of.items() if _is_needed(name) and not _is_secret(name)}
+    return {**passed, "PYTHONUNBUFFERED": "1"}
+
+
+def _is_needed(name: str) -> bool:
+    return name in _NAMES or name.startswith(_PREFIXES)
+
+
+def _is_secret(name: str) -> bool:
+    return not _SECRETS.isdisjoint(name.upper().split("_"))

@@ -48,7 +48,7 @@ class _Call:
     deaths: int = 0  # of engines that were loading for it
 
 
-class Calls:
+class PendingCalls:
     """By ``op``, in the order they were made. Lives on the front's event loop."""
 
     def __init__(self) -> None:

@@ -13,16 +13,16 @@ REST_S = 30.0  # after giving up, until somebody else than an explicit load may 
 class Life(Enum):
     """What came of an engine before it was lost.
 
-    ``FRUITFUL``: a token was decoded, it lived for ``LIFE_S``, or its death told who causes it. ``LOADED``: a model
-    became resident, no more. ``BARREN``: nothing.
+    ``USEFUL``: a token was decoded, it lived for ``LIFE_S``, or its death told who causes it. ``LOADED``: a model
+    became resident, no more. ``USELESS``: nothing.
     """
 
-    FRUITFUL = "fruitful"
+    USEFUL = "fruitful"
     LOADED = "loaded"
-    BARREN = "barren"
+    USELESS = "barren"
 
 
-class Restarts:
+class RestartPolicy:
     """One per front. Engines that get something done may die as often as they like."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Restarts:
 
     def died(self, life: Life, now: float) -> float | None:
         """Seconds to wait before the next start, or None: give up."""
-        if life is Life.FRUITFUL:
+        if life is Life.USEFUL:
             self._barren = self._loaded = 0
             return 0.0
         if life is Life.LOADED:

@@ -48,17 +48,18 @@ from ...link.messages import (
     Unload,
     Unloaded,
 )
-from .engine_client import Client
-from .engine_connection import AttachedEngine
+from .engine_client import EngineClient
+from .engine_connection import EngineConnection
 from .engine_process import EngineProcess, spawn
-from .pending_calls import Calls, Control, OnProgress, Reply
-from .restart_policy import REST_S, Life, Restarts
+from .pending_calls import Control, OnProgress, PendingCalls, Reply
+from .restart_policy import REST_S, Life, RestartPolicy
 
-__all__ = ["Client", "Supervisor", "error_from"]
+__all__ = ["EngineClient", "Supervisor", "error_from"]
 
 R = TypeVar("R", bound=Reply)
 
-log = logging.getLogger(__name__)
+# Hosts see this name in `log` notifications, so it stays while files move.
+log = logging.getLogger("mlx_sidecar.link.supervisor")
 
 
 class Supervisor:
@@ -67,14 +68,16 @@ class Supervisor:
     Control requests wait for an engine, and outlive the one they were sent to. Work is for an engine that takes it.
     """
 
-    def __init__(self, config: Config, client: Client, on_state: Callable[[EngineState, str | None], None]) -> None:
+    def __init__(
+        self, config: Config, client: EngineClient, on_state: Callable[[EngineState, str | None], None]
+    ) -> None:
         self._config = config
         self._client = client
         self._on_state = on_state
         self._ops = count(1)
-        self._calls = Calls()
-        self._restarts = Restarts()
-        self._engine: AttachedEngine | None = None
+        self._calls = PendingCalls()
+        self._restart_policy = RestartPolicy()
+        self._engine: EngineConnection | None = None
         self._succession: asyncio.Task[None] | None = None
         self._refusal: Fault | None = None
         self._stalled = False  # what ended the last engine
@@ -85,7 +88,7 @@ class Supervisor:
 
     async def start(self, engine: EngineProcess) -> None:
         """Attach to ``engine``, and ask it what is still unanswered."""
-        self._engine = AttachedEngine(
+        self._engine = EngineConnection(
             engine, lambda: self._calls.unanswered, self._receive, self._closed, self._config.stall_after_s
         )
         await self._engine.attach()
@@ -98,7 +101,7 @@ class Supervisor:
         self._calls.fail(errors.ShuttingDown)
         if (engine := self._engine) is not None:
             self._engine = self.ready = None
-            await engine.bury()
+            await engine.wait_ended()
 
     # To the engine.
 
@@ -165,7 +168,7 @@ class Supervisor:
             raise errors.ShuttingDown
         if self.state != "failed":
             return
-        if self._refusal is not None or not (urgent or self._restarts.may_try(time.monotonic())):
+        if self._refusal is not None or not (urgent or self._restart_policy.may_try(time.monotonic())):
             raise self._away()
         self._starting()
         self._follow(self._succeed(0.0))
@@ -197,7 +200,7 @@ class Supervisor:
         assert isinstance(answer, reply)
         return answer
 
-    def _receive(self, engine: AttachedEngine, message: ToFront | Unreadable) -> None:
+    def _receive(self, engine: EngineConnection, message: ToFront | Unreadable) -> None:
         if engine is not self._engine:  # it was lost meanwhile
             return
         try:
@@ -210,7 +213,7 @@ class Supervisor:
             if isinstance(message, Reply | Refused):
                 self._calls.settle(message.op, errors.InternalError())
 
-    def _handle(self, engine: AttachedEngine, message: ToFront | Unreadable) -> None:
+    def _handle(self, engine: EngineConnection, message: ToFront | Unreadable) -> None:
         match message:
             case Unreadable():
                 self._unread(engine, message)
@@ -237,7 +240,7 @@ class Supervisor:
                 engine.loaded |= isinstance(message, Loaded)
                 self._calls.settle(message.op, message)
 
-    def _unread(self, engine: AttachedEngine, message: Unreadable) -> None:
+    def _unread(self, engine: EngineConnection, message: Unreadable) -> None:
         """What was asked ends; the engine goes on, for it is one value of a file or a host that it could not tell."""
         log.error("a %s of the engine cannot be read", message.type)
         if message.op and message.type != Progress.__name__:
@@ -247,15 +250,15 @@ class Supervisor:
             fault = Fault(errors.InternalError.kind, errors.InternalError().message)
             self._client.on_finished(Finished(message.seq, "error", True, Timing(), fault=fault))
 
-    def _refused(self, engine: AttachedEngine, fault: Fault) -> None:
+    def _refused(self, engine: EngineConnection, fault: Fault) -> None:
         if error_from(fault).retryable:  # a device without room now may have it later
-            engine.condemn(str(fault.details.get("because", fault.message)))
+            engine.kill_because(str(fault.details.get("because", fault.message)))
         else:
             self._refusal = fault
 
     # Death and succession.
 
-    def _closed(self, engine: AttachedEngine) -> None:
+    def _closed(self, engine: EngineConnection) -> None:
         if engine is self._engine and self.state != "stopped":
             self.ready = None
             self._follow(self._replace(engine))
@@ -272,12 +275,12 @@ class Supervisor:
         except BaseException as error:
             log.exception("the next engine could not be started")
             self._stalled, self.reason = False, f"it cannot be started: {error!r}"
-            self._restarts.gave_up(time.monotonic())
+            self._restart_policy.gave_up(time.monotonic())
             self._give_up()
 
-    async def _replace(self, engine: AttachedEngine) -> None:
+    async def _replace(self, engine: EngineConnection) -> None:
         try:
-            last = await engine.bury()
+            last = await engine.wait_ended()
         finally:
             self._engine = None
         self._stalled = engine.stalled
@@ -288,8 +291,8 @@ class Supervisor:
             return
         self._enter("lost", self.reason)
         learnt = self._learnt_from(last, self.reason, forced=engine.forced, starved=engine.starved)
-        life = Life.FRUITFUL if learnt else engine.life
-        await self._succeed(self._restarts.died(life, time.monotonic()))
+        life = Life.USEFUL if learnt else engine.life
+        await self._succeed(self._restart_policy.died(life, time.monotonic()))
 
     def _learnt_from(self, last: Snapshot, because: str, *, forced: bool, starved: bool) -> bool:
         """Tell those whose engine it was; whether its death showed what causes it."""
@@ -316,7 +319,7 @@ class Supervisor:
                 self._stalled, self.reason = False, f"it cannot be started: {error}"
                 log.error("the engine %s", self.reason.removeprefix("it "))
                 self._enter("lost", self.reason)
-                delay_s = self._restarts.died(Life.BARREN, time.monotonic())
+                delay_s = self._restart_policy.died(Life.USELESS, time.monotonic())
             else:
                 return
         self._give_up()
@@ -334,7 +337,7 @@ class Supervisor:
 
     def _give_up(self) -> None:
         if self._refusal is None:
-            last = f"it ended {self._restarts.in_a_row} times in a row, last: {self.reason}"
+            last = f"it ended {self._restart_policy.in_a_row} times in a row, last: {self.reason}"
             self.reason = f"{last}; a load tries again, and so does any request after {REST_S:g} s"
         self._enter("failed", self.reason)
         self._calls.fail(self._away)

@@ -16,10 +16,10 @@ from mlx_sidecar_protocol.errors import InternalError
 
 from ...config import Config
 from ...containment import contained
-from ...engine.core.memory_cost import machine_limit_bytes
 from ...link.codec import Decoder, LinkCorrupt, Unreadable, encode
 from ...link.faults import fault_of
 from ...link.text_messages import FromText, TextRefused, ToText
+from ...machine_memory import machine_limit_bytes
 from .engine_process import child_environment
 
 END_BOUND_S = 5.0  # after a SIGKILL; one that is still there then sits in the system and cannot be waited for

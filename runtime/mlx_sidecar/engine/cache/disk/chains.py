@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..segment import BLOCK
-from .events import Entry
+from .events import CachedFile
 from .header import Header
 
 # Of what is taken at once: each entry has all tokens of its prompt, and prompts may be long.
@@ -57,9 +57,9 @@ class Chains:
         """Somebody knows of ``path`` already."""
         self._told.add(path)
 
-    def take(self) -> tuple[Entry, ...]:
+    def take(self) -> tuple[CachedFile, ...]:
         """Some files that nobody was told of, each behind those it needs; none if there are no more."""
-        entries: list[Entry] = []
+        entries: list[CachedFile] = []
         tokens = 0
         while self._ready and len(entries) < _MOST_ENTRIES and tokens < _MOST_TOKENS:
             path = self._ready.popleft()
@@ -88,7 +88,7 @@ class Chains:
         path, blocks = self._places[name]
         return self._headers[path].start + blocks * BLOCK
 
-    def _entry(self, path: Path) -> Entry:
+    def _entry(self, path: Path) -> CachedFile:
         header = self._headers[path]
         parts, parent = [header.tokens], header.parent
         while parent is not None:
@@ -99,6 +99,6 @@ class Chains:
         return entry(path, header, sum(reversed(parts), array("i")))
 
 
-def entry(path: Path, header: Header, tokens: array[int]) -> Entry:
+def entry(path: Path, header: Header, tokens: array[int]) -> CachedFile:
     """``path`` for those who have all ``tokens`` from the first on."""
-    return Entry(path, header.start, header.stop, tokens, header.firsts, bool(header.marks), header.nbytes)
+    return CachedFile(path, header.start, header.stop, tokens, header.firsts, bool(header.checkpoints), header.nbytes)

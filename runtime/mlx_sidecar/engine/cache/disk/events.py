@@ -6,19 +6,19 @@ from array import array
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..segment import Extent
+from ..segment import Segment
 
 
-class Entry(NamedTuple):
+class CachedFile(NamedTuple):
     """A file that can be read: tokens ``start`` to ``stop`` of a prompt that begins with ``tokens`` (int32, ``stop`` of
-    them). ``firsts``: where each of its spans begins; ``marked``: it holds the states after token ``stop``."""
+    them). ``firsts``: where each of its spans begins; ``checkpointed``: it holds the states after token ``stop``."""
 
     path: Path
     start: int
     stop: int
     tokens: array[int]
     firsts: tuple[int, ...]
-    marked: bool
+    checkpointed: bool
     nbytes: int
 
 
@@ -29,28 +29,28 @@ class Scanned(NamedTuple):
     """
 
     identity: str
-    entries: tuple[Entry, ...]
+    entries: tuple[CachedFile, ...]
     gone: tuple[Path, ...]
     done: bool
 
 
 class Fetched(NamedTuple):
-    """One file of a read, in the order asked for; ``left`` are still to come. ``extent`` is evaluated.
+    """One file of a read, in the order asked for; ``left`` are still to come. ``segment`` is evaluated.
 
     None is a miss, and then ``left`` is 0: nobody can go on behind a gap.
     """
 
     key: int
     path: Path
-    extent: Extent | None
+    segment: Segment | None
     left: int
 
 
 class Written(NamedTuple):
-    """An extent is on disk, for the first time or already."""
+    """An segment is on disk, for the first time or already."""
 
     identity: str
-    entry: Entry
+    entry: CachedFile
 
 
 class Deleted(NamedTuple):
@@ -89,7 +89,7 @@ class Imported(NamedTuple):
     key: int
     path: Path
     tokens: array[int]
-    extent: Extent | None
+    segment: Segment | None
     nbytes: int = 0
     because: str = ""
 
@@ -100,7 +100,7 @@ class Failed(NamedTuple):
     because: str
 
 
-Result = Scanned | Fetched | Written | Deleted | Cleared | Exported | Imported | Failed
+DiskEvent = Scanned | Fetched | Written | Deleted | Cleared | Exported | Imported | Failed
 
 
 class Figures(NamedTuple):

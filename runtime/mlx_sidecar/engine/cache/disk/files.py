@@ -6,7 +6,7 @@ import stat
 from array import array
 from pathlib import Path
 
-from ..segment import Extent
+from ..segment import Segment
 from .events import Exported, Imported
 from .format import Reader, pack, write_file
 from .header import Damaged, Foreign
@@ -15,11 +15,11 @@ from .header import Damaged, Foreign
 UNREADABLE = (Damaged, Foreign, ArithmeticError, MemoryError, RuntimeError, ValueError)
 
 
-def exported(key: int, path: Path, identity: str, extent: Extent, tokens: array[int]) -> Exported:
+def exported(key: int, path: Path, identity: str, segment: Segment, tokens: array[int]) -> Exported:
     """Let ``path`` be what was computed of ``tokens``; a file that is there is replaced, anything else is not."""
     try:
         _check_target(path)
-        packed = pack(identity, None, extent, tokens)
+        packed = pack(identity, None, segment, tokens)
         write_file(path, packed)
     except OSError as error:
         return Exported(key, path, 0, error.strerror or str(error))
@@ -40,9 +40,9 @@ def _check_target(path: Path) -> None:
 def imported(key: int, path: Path, identity: str, limit_bytes: float) -> Imported:
     """What ``path`` holds, if it was computed by ``identity`` from the first token on, and is small enough."""
     try:
-        header, extent = Reader().read_whole(path, identity, limit_bytes)
+        header, segment = Reader().read_whole(path, identity, limit_bytes)
     except OSError as error:
         return Imported(key, path, array("i"), None, because=error.strerror or str(error))
     except UNREADABLE as error:
         return Imported(key, path, array("i"), None, because=str(error) or "there is no memory for it")
-    return Imported(key, path, header.tokens, extent, header.nbytes)
+    return Imported(key, path, header.tokens, segment, header.nbytes)

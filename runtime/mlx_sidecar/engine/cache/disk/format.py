@@ -1,4 +1,4 @@
-"""One extent, one safetensors file: there as a whole or not at all, and believed only if it is what was written."""
+"""One segment, one safetensors file: there as a whole or not at all, and believed only if it is what was written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from typing_extensions import Buffer
 
-from ..segment import Extent, Span
+from ..segment import Segment, Span
 from .arrays import KINDS, content, from_content, kind_name
 from .header import Damaged, Described, Foreign, Header, Tensor, decoded, encoded, length
 
@@ -38,28 +38,31 @@ class Packed(NamedTuple):
     parts: tuple[Buffer, ...]
 
 
-def pack(identity: str, parent: bytes | None, extent: Extent, tokens: array[int]) -> Packed:
-    """``tokens`` are those of ``extent``, whose arrays are evaluated; ``parent`` is the name of the block before it.
+def pack(identity: str, parent: bytes | None, segment: Segment, tokens: array[int]) -> Packed:
+    """``tokens`` are those of ``segment``, whose arrays are evaluated; ``parent`` is the name of the block before it.
 
     Raises Damaged if nobody could read such a file.
     """
-    arrays = [*(span.data for span in extent.spans), *(mark for mark in extent.marks if mark is not None)]
+    arrays = [
+        *(span.data for span in segment.spans),
+        *(state for state in segment.checkpoints if state is not None),
+    ]
     placed = _placed(arrays)
     contents = [content(arrays[number]) for number in placed]
     digest = xxhash.xxh3_128()
     for part in contents:
         digest.update(part)
-    spans = tuple(placed[number] for number in range(len(extent.spans)))
-    marks = iter(placed[number] for number in range(len(extent.spans), len(arrays)))
+    spans = tuple(placed[number] for number in range(len(segment.spans)))
+    checkpoints = iter(placed[number] for number in range(len(segment.spans), len(arrays)))
     head = encoded(
         Described(
             identity,
             parent,
-            extent.start,
+            segment.start,
             tokens,
-            tuple(span.first for span in extent.spans),
+            tuple(span.first for span in segment.spans),
             spans,
-            tuple(None if mark is None else next(marks) for mark in extent.marks),
+            tuple(None if state is None else next(checkpoints) for state in segment.checkpoints),
             digest.hexdigest(),
         )
     )
@@ -117,7 +120,7 @@ class Reader:
     def __init__(self) -> None:
         self._staging = np.empty(0, np.uint8)
 
-    def read(self, path: Path, limit_bytes: float) -> tuple[Header, Extent]:
+    def read(self, path: Path, limit_bytes: float) -> tuple[Header, Segment]:
         """The whole file, if it has at most ``limit_bytes``. Symbolic links are refused.
 
         Raises FileNotFoundError, Damaged, Foreign, and OSError.
@@ -127,7 +130,7 @@ class Reader:
             _check_size(header, limit_bytes)
             return header, self._extent(descriptor, header)
 
-    def read_whole(self, path: Path, identity: str, limit_bytes: float) -> tuple[Header, Extent]:
+    def read_whole(self, path: Path, identity: str, limit_bytes: float) -> tuple[Header, Segment]:
         """A file that holds all from the first token on, computed by ``identity``; symbolic links are followed.
 
         Raises like ``read``.
@@ -141,7 +144,7 @@ class Reader:
                 raise Foreign(f"it begins at token {header.start}")
             return header, self._extent(descriptor, header)
 
-    def _extent(self, descriptor: int, header: Header) -> Extent:
+    def _extent(self, descriptor: int, header: Header) -> Segment:
         if len(self._staging) < header.payload_bytes:
             self._staging = np.empty(header.payload_bytes, np.uint8)
         payload = self._staging[: header.payload_bytes]
@@ -153,10 +156,10 @@ class Reader:
             return from_content(tensor.kind, tensor.shape, payload[tensor.begin : tensor.end])
 
         spans = tuple(Span(first, made(tensor)) for first, tensor in zip(header.firsts, header.spans, strict=True))
-        marks = tuple(None if tensor is None else made(tensor) for tensor in header.marks)
+        checkpoints = tuple(None if tensor is None else made(tensor) for tensor in header.checkpoints)
         if len(self._staging) > _KEPT_BYTES:
             self._staging = np.empty(0, np.uint8)
-        return Extent(header.start, header.stop, spans, marks)
+        return Segment(header.start, header.stop, spans, checkpoints)
 
 
 def _check_size(header: Header, limit_bytes: float) -> None:

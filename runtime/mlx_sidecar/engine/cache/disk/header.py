@@ -64,7 +64,7 @@ class Header(NamedTuple):
     names: tuple[bytes, ...]
     firsts: tuple[int, ...]
     spans: tuple[Tensor, ...]
-    marks: tuple[Tensor | None, ...]
+    checkpoints: tuple[Tensor | None, ...]
     payload_at: int
     payload_bytes: int
     digest: str
@@ -88,7 +88,7 @@ class Described(NamedTuple):
     tokens: array[int]
     firsts: tuple[int, ...]
     spans: tuple[Tensor, ...]
-    marks: tuple[Tensor | None, ...]
+    checkpoints: tuple[Tensor | None, ...]
     digest: str
 
 
@@ -104,7 +104,7 @@ class _Metadata(msgspec.Struct):
     stop: _Count
     tokens: str
     firsts: str
-    marks: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+    checkpoints: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)] = msgspec.field(name="marks")
     payload_digest: str
     header_digest: str
 
@@ -143,7 +143,7 @@ def _stated(described: Described) -> dict[str, str]:
         "stop": str(described.start + len(described.tokens)),
         "tokens": b64encode(little(described.tokens)).decode(),
         "firsts": msgspec.json.encode(described.firsts).decode(),
-        "marks": str(len(described.marks)),
+        "marks": str(len(described.checkpoints)),
         "payload_digest": described.digest,
         "header_digest": _NO_DIGEST,
     }
@@ -152,7 +152,7 @@ def _stated(described: Described) -> dict[str, str]:
 def _listed(described: Described) -> dict[str, dict[str, object]]:
     numbered = chain(
         ((f"span.{number}", tensor) for number, tensor in enumerate(described.spans)),
-        ((f"mark.{number}", tensor) for number, tensor in enumerate(described.marks) if tensor is not None),
+        ((f"mark.{number}", tensor) for number, tensor in enumerate(described.checkpoints) if tensor is not None),
     )
     return {
         name: {"dtype": kind, "shape": shape, "data_offsets": (begin, end)}
@@ -229,7 +229,7 @@ def _header(metadata: _Metadata, tensors: dict[str, Tensor], payload_at: int, fi
         tuple(names(metadata.identity, parent, tokens)),
         tuple(firsts),
         tuple(tensors[f"span.{number}"] for number in range(len(firsts))),
-        tuple(tensors.get(f"mark.{number}") for number in range(metadata.marks)),
+        tuple(tensors.get(f"mark.{number}") for number in range(metadata.checkpoints)),
         payload_at,
         file_bytes - payload_at,
         metadata.payload_digest,
@@ -238,7 +238,7 @@ def _header(metadata: _Metadata, tensors: dict[str, Tensor], payload_at: int, fi
 
 def _check(header: Header, count: int) -> None:
     """Whether everything that is said of the file, which has ``count`` arrays, fits together."""
-    present = [tensor for tensor in (*header.spans, *header.marks) if tensor is not None]
+    present = [tensor for tensor in (*header.spans, *header.checkpoints) if tensor is not None]
     sound = (
         len(present) == count
         and IDENTITY.fullmatch(header.identity)

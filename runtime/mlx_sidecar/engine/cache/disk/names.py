@@ -63,7 +63,7 @@ def names(identity: str, parent: bytes | None, tokens: array[int]) -> list[bytes
 
 
 class Namer:
-    """Names whole prompts. The next extent is mostly of the same prompt as the last: that one's names are kept."""
+    """Names whole prompts. The next segment is mostly of the same prompt as the last: that one's names are kept."""
 
     def __init__(self) -> None:
         self._identity = ""

@@ -114,11 +114,11 @@ class Queue:
             self._busy = False
             return None
 
-    def fetched(self, read: Read, *, hit: bool) -> bool:
+    def fetched(self, read: Read, *, match: bool) -> bool:
         """A file has been read; whether anybody still wants to know. The last of a read ends it, and so does a miss."""
         with self._changed:
             if read.key not in self._reads:
                 return False
-            if not hit or not read.left:
+            if not match or not read.left:
                 del self._reads[read.key]
             return True

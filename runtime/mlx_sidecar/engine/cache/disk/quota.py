@@ -29,7 +29,7 @@ class Kept(NamedTuple):
     path: Path
 
 
-class Room:
+class DiskQuota:
     """``used_bytes`` and ``files`` are of all identities, as last seen, with what this process has changed since."""
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:

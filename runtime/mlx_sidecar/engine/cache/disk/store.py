@@ -1,4 +1,4 @@
-"""The directory of the disk tier: files of extents, shared by all processes of a user, bounded in bytes.
+"""The directory of the disk tier: files of segments, shared by all processes of a user, bounded in bytes.
 
 Every file may vanish at any time, for others evict too. What is damaged is deleted; what is foreign is left alone.
 """
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ..segment import Extent
+from ..segment import Segment
 from .format import Packed, Reader, pack, read_header, write_file
 from .header import Damaged, Foreign, Header
 from .names import parsed
-from .quota import Room, regular
+from .quota import DiskQuota, regular
 
 COUNTERS = (
     "disk_reads",
@@ -55,7 +55,7 @@ class DiskStore:
         """Raises DiskFailed if there can be no such directory."""
         self.directory = directory
         self.limit_bytes = limit_bytes
-        self.room = Room(directory, limit_bytes)
+        self.room = DiskQuota(directory, limit_bytes)
         self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.deleted: list[Path] = []
         self._reader = Reader()
@@ -106,15 +106,15 @@ class DiskStore:
                 told.add(name)
                 yield path, header
 
-    def read(self, path: Path) -> Extent | None:
+    def read(self, path: Path) -> Segment | None:
         """None if it is not there any more, or no good. Raises DiskFailed."""
         found = self._judged(path, lambda: self._reader.read(path, self.limit_bytes))
         if found is None:
             return None
-        header, extent = found
+        header, segment = found
         self.counters["disk_reads"] += 1
         self.counters["disk_read_bytes"] += header.nbytes
-        return extent
+        return segment
 
     def _header(self, path: Path) -> Header | None:
         found = self._judged(path, lambda: (read_header(path), None))
@@ -149,14 +149,14 @@ class DiskStore:
     # What changes.
 
     def write(
-        self, identity: str, parent: bytes | None, extent: Extent, tokens: array[int], before: Iterable[Path] = ()
+        self, identity: str, parent: bytes | None, segment: Segment, tokens: array[int], before: Iterable[Path] = ()
     ) -> tuple[Path, Header] | None:
-        """Keep ``extent``, which is of ``tokens``; the files ``before`` it are then used as recently as itself.
+        """Keep ``segment``, which is of ``tokens``; the files ``before`` it are then used as recently as itself.
 
         None if it is larger than the limit, something foreign has its name, or somebody removes the folder. Raises
         DiskFailed.
         """
-        packed = pack(identity, parent, extent, tokens)
+        packed = pack(identity, parent, segment, tokens)
         path = self.directory / identity / str(packed.header.file_name)
         now_ns = time.time_ns()
         self.touch(before, now_ns)  # first, or room would be made by evicting them
@@ -173,7 +173,9 @@ class DiskStore:
     def _at_least(self, path: Path, header: Header) -> Header | None:
         """Of the file that is there, if it can do all that one of ``header`` could."""
         there = self._header(path)
-        enough = there is not None and len(there.marks) >= len(header.marks) and there.firsts <= header.firsts
+        enough = (
+            there is not None and len(there.checkpoints) >= len(header.checkpoints) and there.firsts <= header.firsts
+        )
         return there if enough else None
 
     def _put(self, path: Path, packed: Packed) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..segment import Extent
-from .events import Figures, Result
+from ..segment import Segment
+from .events import DiskEvent, Figures
 from .files import exported, imported
 from .queue import Queue, Read
 from .store import DiskFailed
@@ -37,7 +37,7 @@ class DiskTier:
         self,
         directory: Path | None,
         limit_bytes: int,
-        post: Callable[[Result], None],
+        post: Callable[[DiskEvent], None],
         pending_limit_bytes: int = PENDING_LIMIT_BYTES,
     ) -> None:
         """Starts the thread; ``limit_bytes`` is for all that is in ``directory``, of this process and of others."""
@@ -52,17 +52,17 @@ class DiskTier:
         """Find files of ``identity`` that were not told of before, or all, ``afresh``: ``Scanned`` until it is done."""
         self._queue.put(partial(self._worker.scan, identity, afresh=afresh))
 
-    def write(self, identity: str, extent: Extent, tokens: array[int], before: Sequence[Path] = ()) -> bool:
-        """Keep ``extent`` of a prompt that begins with ``tokens``, behind the files ``before`` it: ``Written``.
+    def write(self, identity: str, segment: Segment, tokens: array[int], before: Sequence[Path] = ()) -> bool:
+        """Keep ``segment`` of a prompt that begins with ``tokens``, behind the files ``before`` it: ``Written``.
 
         Its arrays are evaluated. False if it is dropped: too much waits already, or there is no disk. A write of more
         bytes than the limit comes to nothing, and so does one that waits when its identity is cleared.
         """
         if self._worker.figures.state != "on":
             return False
-        prompt = tokens[: extent.stop]
-        job = partial(self._worker.write, identity, extent, prompt, tuple(before))
-        return self._queue.write(job, identity, extent.nbytes + len(prompt) * prompt.itemsize)
+        prompt = tokens[: segment.stop]
+        job = partial(self._worker.write, identity, segment, prompt, tuple(before))
+        return self._queue.write(job, identity, segment.nbytes + len(prompt) * prompt.itemsize)
 
     def read(self, key: int, paths: Sequence[Path]) -> None:
         """Read ``paths``, of which there is at least one, in order: ``Fetched`` for each, up to the first miss."""
@@ -83,10 +83,10 @@ class DiskTier:
         self._queue.drop_writes(identity)
         self._queue.put(partial(self._worker.clear, key, identity))
 
-    def export(self, key: int, path: Path, identity: str, extent: Extent, tokens: array[int]) -> None:
-        """Let ``path`` be ``extent``, which begins with the first of ``tokens``: ``Exported``."""
-        prompt = tokens[: extent.stop]
-        self._queue.put(lambda: self._post(exported(key, path, identity, extent, prompt)))
+    def export(self, key: int, path: Path, identity: str, segment: Segment, tokens: array[int]) -> None:
+        """Let ``path`` be ``segment``, which begins with the first of ``tokens``: ``Exported``."""
+        prompt = tokens[: segment.stop]
+        self._queue.put(lambda: self._post(exported(key, path, identity, segment, prompt)))
 
     def import_(self, key: int, path: Path, identity: str, limit_bytes: float) -> None:
         """Read what ``export`` wrote, if it has at most ``limit_bytes``: ``Imported``."""

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from ..segment import BLOCK, Extent
+from ..segment import BLOCK, Segment
 from .chains import Chains, entry
-from .events import Cleared, Deleted, Failed, Fetched, Figures, Result, Scanned, Written
+from .events import Cleared, Deleted, DiskEvent, Failed, Fetched, Figures, Scanned, Written
 from .header import Header
 from .names import Namer
 from .queue import Queue, Read
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 class Worker:
     """Used by the tier's thread only. After a failure it touches the disk no more, and everything is a miss."""
 
-    def __init__(self, directory: Path | None, limit_bytes: int, queue: Queue, post: Callable[[Result], None]) -> None:
+    def __init__(
+        self, directory: Path | None, limit_bytes: int, queue: Queue, post: Callable[[DiskEvent], None]
+    ) -> None:
         self._directory = directory
         self._limit_bytes = limit_bytes
         self._queue = queue
@@ -46,13 +48,13 @@ class Worker:
             self._store = DiskStore(self._directory, self._limit_bytes)
 
     def read(self, read: Read) -> None:
-        extent = None
+        segment = None
         try:
-            extent = self._store.read(read.path) if self._store else None
+            segment = self._store.read(read.path) if self._store else None
         finally:
-            hit = extent is not None
-            if self._queue.fetched(read, hit=hit):
-                self._post(Fetched(read.key, read.path, extent, read.left if hit else 0))
+            match = segment is not None
+            if self._queue.fetched(read, match=match):
+                self._post(Fetched(read.key, read.path, segment, read.left if match else 0))
 
     def scan(self, identity: str, *, afresh: bool) -> None:
         if self._store is None:
@@ -92,11 +94,11 @@ class Worker:
         if entries or done:
             self._post(Scanned(identity, entries, (), done=done))
 
-    def write(self, identity: str, extent: Extent, tokens: array[int], before: Sequence[Path]) -> None:
+    def write(self, identity: str, segment: Segment, tokens: array[int], before: Sequence[Path]) -> None:
         if self._store is None:  # failed since it was asked for
             return
-        parent = self._namer.names(identity, tokens)[extent.start // BLOCK - 1] if extent.start else None
-        written = self._store.write(identity, parent, extent, tokens[extent.start :], before)
+        parent = self._namer.names(identity, tokens)[segment.start // BLOCK - 1] if segment.start else None
+        written = self._store.write(identity, parent, segment, tokens[segment.start :], before)
         if written is not None:
             path, header = written
             chains = self._of(identity)

@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from ....link.messages import ForwardName
-from ...cache.prefix_match import Needs, SpanShape
-from ...cache.prefixes import NOTHING, Hit
-from ...cache.segment import Extent, Span, runs
+from ...cache.prefix_match import CacheSpec, SpanShape
+from ...cache.prefixes import NOTHING, PrefixMatch
+from ...cache.segment import Segment, Span, runs
 from ..forward import Part
 from .cache import LayerCache
 from .head import Head
 from .layout import Layout
-from .memory import memory
 from .plan import Chunk, Op
-from .pools import Shape
+from .pools import Shape, memory
 from .step import Step
 
 
@@ -35,7 +34,7 @@ class _Kind(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """What lies in one span of an extent: keys (0) or values (1) of layers of a kind that have one shape."""
+    """What lies in one span of a segment: keys (0) or values (1) of layers of a kind that have one shape."""
 
     kind: int
     members: list[tuple[int, int]]  # layer, and which of the two
@@ -46,7 +45,7 @@ class FlatForward:
 
     name: ForwardName = "flat"
     uncacheable = ""
-    captured = False
+    cached_upto = False
 
     def __init__(self, model: Any, caches: list[Any]) -> None:
         """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
@@ -61,7 +60,7 @@ class FlatForward:
         self._groups = list(self._grouped())
         windows = [self._kinds[group.kind].layout.window for group in self._groups]
         shapes = tuple(self._span_shape(group) for group in self._groups)
-        self.needs = Needs(tuple(window - 1 if window else None for window in windows), shapes=shapes)
+        self.spec = CacheSpec(tuple(window - 1 if window else None for window in windows), shapes=shapes)
 
     def reset(self) -> None:
         windows = self._windows
@@ -92,11 +91,11 @@ class FlatForward:
         shape = self._shapes[layer]
         return SpanShape(len(group.members), shape.heads, (shape.key, shape.value)[part], str(shape.dtype))
 
-    def open(self, row: int, expected: int, hit: Hit = NOTHING) -> None:
+    def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
         for kind in self._kinds:
-            base = max(0, hit.length - kind.layout.window + 1) if kind.layout.window else 0
-            kind.layout.open(row, expected + 1, base, hit.length)
-        if not hit.length:
+            base = max(0, match.length - kind.layout.window + 1) if kind.layout.window else 0
+            kind.layout.open(row, expected + 1, base, match.length)
+        if not match.length:
             return
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare([]))
@@ -104,14 +103,14 @@ class FlatForward:
         mx.synchronize()
         for span, group in enumerate(self._groups):
             place = self._kinds[group.kind].layout[row]
-            for start, entries in hit.entries(span, place.base):
+            for start, entries in match.entries(span, place.base):
                 data = memory(entries)
                 for member, (layer, part) in enumerate(group.members):
                     pools = self._caches[layer].pools
                     pools.put(part, place.capacity, place.slot, start - place.base, data[member])
         mx.async_eval(self._arrays(range(len(self._caches))))
 
-    def branch(self, row: int, position: int) -> None:
+    def checkpoint_at(self, row: int, position: int) -> None:
         """A row can be gone on from wherever its entries are."""
 
     def close(self, row: int) -> None:
@@ -124,14 +123,14 @@ class FlatForward:
                 for layer in kind.layers:
                     self._caches[layer].rest()
 
-    def capture(self, row: int, start: int, stop: int) -> list[Extent]:
-        extents = [
-            Extent(begin, end, tuple(self._span(row, group, begin, end) for group in self._groups))
-            for begin, end in runs(start, stop, self.needs.token_bytes)
+    def capture(self, row: int, start: int, stop: int) -> list[Segment]:
+        segments = [
+            Segment(begin, end, tuple(self._span(row, group, begin, end) for group in self._groups))
+            for begin, end in runs(start, stop, self.spec.token_bytes)
         ]
         # Before the next step writes to the pools.
-        mx.async_eval([span.data for extent in extents for span in extent.spans])
-        return extents
+        mx.async_eval([span.data for segment in segments for span in segment.spans])
+        return segments
 
     def _span(self, row: int, group: _Group, start: int, stop: int) -> Span:
         """A copy of what is there of the row's tokens ``start`` to ``stop``: where a layer has a window, the last."""
@@ -153,7 +152,7 @@ class FlatForward:
         return Span(first, mx.stack(entries) if len(entries) > 1 else (entries[0] * 1)[None])
 
     @property
-    def kept_bytes(self) -> int:
+    def reclaimable_bytes(self) -> int:
         """The slots that nobody is in."""
         token_bytes = [shape.token_bytes for shape in self._shapes]
         return sum(kind.layout.slack * sum(token_bytes[layer] for layer in kind.layers) for kind in self._kinds)

@@ -9,8 +9,20 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from .memory import memory
 from .plan import Blank, Drop, Move, Op, Resize
+
+_KNOWN = (mx.float32, mx.float16)  # numpy has no bfloat16
+
+
+def memory(array: mx.array) -> NDArray[Any] | mx.array:
+    """``array`` itself, or on a CPU the memory that it lies in, once it is computed.
+
+    To write there is to change the array, and all that mlx made of it without copying.
+    """
+    if mx.default_device().type != mx.DeviceType.cpu or array.dtype not in _KNOWN:
+        return array
+    mx.eval(array)
+    return np.asarray(array)
 
 
 class Shape(NamedTuple):

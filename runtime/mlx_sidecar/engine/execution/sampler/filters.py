@@ -24,7 +24,7 @@ _LEAST_HEAD = 64
 _SORTED_AT_ONCE = 512
 
 
-class Way(NamedTuple):
+class FilterKind(NamedTuple):
     """Rows with an equal way are filtered together. None of it depends on other rows."""
 
     head: int = 0  # how many of the likeliest tokens to look at for top-k; 0 without
@@ -32,23 +32,23 @@ class Way(NamedTuple):
     floor: bool = False  # min-p alone
 
 
-def way(sampling: Sampling, vocabulary: int) -> Way:
+def filter_kind(sampling: Sampling, vocabulary: int) -> FilterKind:
     if 0 < sampling.top_k < vocabulary:
         head = max(_LEAST_HEAD, 1 << (sampling.top_k - 1).bit_length())
-        return Way(head=min(head, vocabulary))
+        return FilterKind(head=min(head, vocabulary))
     if sampling.top_p < 1:
-        return Way(nucleus=True)
-    return Way(floor=sampling.min_p > 0)
+        return FilterKind(nucleus=True)
+    return FilterKind(floor=sampling.min_p > 0)
 
 
 class Filter:
     """The parameters of rows that go one way, as columns [rows, 1]."""
 
-    def __init__(self, way: Way, rows: list[Sampling]) -> None:
-        self._way = way
+    def __init__(self, filter_kind: FilterKind, rows: list[Sampling]) -> None:
+        self._way = filter_kind
         self._floor = column([math.log(row.min_p) if row.min_p > 0 else -math.inf for row in rows])
         self._top_p = column([row.top_p for row in rows])
-        self._first = mx.array([[way.head - row.top_k] for row in rows])  # of the top-k tokens among the head's
+        self._first = mx.array([[filter_kind.head - row.top_k] for row in rows])  # of the top-k tokens among the head's
         self._any_top_p = any(row.top_p < 1 for row in rows)
         self._sorted_at_once = _SORTED_AT_ONCE if mx.default_device() == mx.Device(mx.cpu) else 2**62
 

@@ -74,7 +74,7 @@ class Penalties:
         return mx.zeros((slots, self._vocabulary))
 
 
-class Changes:
+class LogitsProcessors:
     """The changes to some rows' logits; those with penalties come first among them."""
 
     def __init__(self, penalties: Penalties, penalized: list[int], samplings: list[Sampling]) -> None:

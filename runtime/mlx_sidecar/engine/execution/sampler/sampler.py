@@ -7,9 +7,9 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from ....link.messages import Sampling
-from .filters import Filter, Way, column, way
+from .filters import Filter, FilterKind, column, filter_kind
 from .limits import within_float32
-from .logits_processors import Changes, Penalties, penalizes
+from .logits_processors import LogitsProcessors, Penalties, penalizes
 from .logprobs import Asked, Sampled
 from .noise import gumbel_over, key, stream
 
@@ -20,7 +20,7 @@ _OUT = 1e30
 class _Row(NamedTuple):
     sampling: Sampling
     stream: int  # of noise
-    way: Way | None  # None: greedy
+    filter_kind: FilterKind | None  # None: greedy
 
     @property
     def penalized(self) -> bool:
@@ -50,7 +50,7 @@ class Sampler:
         before. All tokens here and in ``sampling`` are within the vocabulary."""
         self._plan = None
         sampling = within_float32(sampling)
-        filtering = way(sampling, self._vocabulary) if sampling.temperature > 0 else None
+        filtering = filter_kind(sampling, self._vocabulary) if sampling.temperature > 0 else None
         self._rows[row] = _Row(sampling, stream(sampling.seed), filtering)
         if penalizes(sampling):
             self._penalties.open(row, sampling, prompt, answer)
@@ -89,10 +89,10 @@ class _Plan:
     def __init__(self, rows: list[int], known: dict[int, _Row], penalties: Penalties, vocabulary: int) -> None:
         self.rows = rows
         members = [known[row] for row in rows]
-        ways: dict[Way | None, list[int]] = {}
+        ways: dict[FilterKind | None, list[int]] = {}
         for index, member in enumerate(members):
-            ways.setdefault(member.way, []).append(index)
-        self.groups = [_Group(way, indices, rows, members, penalties) for way, indices in ways.items()]
+            ways.setdefault(member.filter_kind, []).append(index)
+        self.groups = [_Group(filter_kind, indices, rows, members, penalties) for filter_kind, indices in ways.items()]
         self.asked = Asked([member.sampling.logprobs for member in members], vocabulary)
         order = [index for group in self.groups for index in group.indices]
         back = sorted(range(len(order)), key=order.__getitem__)
@@ -112,18 +112,23 @@ class _Group:
     """Rows of a step that go the same way: those with penalties, then those with a bias, then those with neither."""
 
     def __init__(
-        self, way: Way | None, indices: list[int], rows: list[int], members: list[_Row], penalties: Penalties
+        self,
+        filter_kind: FilterKind | None,
+        indices: list[int],
+        rows: list[int],
+        members: list[_Row],
+        penalties: Penalties,
     ) -> None:
         self.indices = sorted(indices, key=lambda index: (not members[index].penalized, not members[index].changed))
         group = [members[index] for index in self.indices]
         samplings = [member.sampling for member in group]
-        self.streams = [] if way is None else [member.stream for member in group]
+        self.streams = [] if filter_kind is None else [member.stream for member in group]
         self._all = self.indices == list(range(len(members)))
         self._gather = mx.array(self.indices)
         self._changed = sum(member.changed for member in group)
         penalized = [rows[index] for index in self.indices if members[index].penalized]
-        self._changes = Changes(penalties, penalized, samplings[: self._changed])
-        self._filter = Filter(way or Way(), samplings)
+        self._processors = LogitsProcessors(penalties, penalized, samplings[: self._changed])
+        self._filter = Filter(filter_kind or FilterKind(), samplings)
         self._temperatures = column([sampling.temperature or 1.0 for sampling in samplings])
         self._argmax_finds_nan = mx.default_device().type == mx.DeviceType.cpu
 
@@ -141,10 +146,10 @@ class _Group:
 
     def _change(self, logits: mx.array) -> mx.array:
         if self._changed == len(logits):
-            return self._changes.apply(logits)
+            return self._processors.apply(logits)
         if not self._changed:
             return logits
-        return mx.concatenate([self._changes.apply(logits[: self._changed]), logits[self._changed :]])
+        return mx.concatenate([self._processors.apply(logits[: self._changed]), logits[self._changed :]])
 
     def _disturb(self, shifted: mx.array, noise: mx.array) -> mx.array:
         # Shifted, the likeliest token is at 0 at any temperature, and nothing overflows.

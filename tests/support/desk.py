@@ -6,7 +6,7 @@ import asyncio
 
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.streams.journal import Journal
-from mlx_sidecar.front.streams.recovery import Lifeline
+from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.wire.mailbox import Mailbox
 from mlx_sidecar.link.messages import Cancel, Fault, Finished, ModelCard, Pause, Resume, Submit, Timing
@@ -54,8 +54,8 @@ class Desk:
         self.sent: list[Submit] = []
         self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
-        self.streams = Streams(Mailbox(), lambda message: self.lifeline.tell(message))
-        self.lifeline = Lifeline(self.streams, Journal(2**20), grace_s=0.0)
+        self.streams = Streams(Mailbox(), lambda message: self.recovery.tell(message))
+        self.recovery = Recovery(self.streams, Journal(2**20), grace_s=0.0)
         self.takes_work = True
         self._fault = fault
 
@@ -69,7 +69,7 @@ class Desk:
         self.sent.append(message)
         self.heard.set()
         if self._fault is not None:
-            self.lifeline.on_finished(Finished(message.seq, "error", False, Timing(), fault=self._fault))
+            self.recovery.on_finished(Finished(message.seq, "error", False, Timing(), fault=self._fault))
 
     def tell(self, message: Cancel | Pause | Resume) -> None:
         """The engine has gone deaf."""
