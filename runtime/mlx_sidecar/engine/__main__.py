@@ -25,6 +25,7 @@ from .cache.prefix_cache import PrefixCache
 from .cache.store import Store
 from .inbox import Inbox
 from .loop import Engine
+from .outbox import LinkOutbox
 from .scheduling.scheduler import Limits
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _start(link: socket.socket, inbox: Inbox, page: HeartbeatPage, options: argp
         link.sendall(encode(Refused(0, fault_of(error))))
         os._exit(REFUSED_STATUS)
     engine = Engine(
-        link,
+        LinkOutbox(link),
         inbox,
         backend,
         Limits(),
