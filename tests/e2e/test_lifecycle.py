@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from mlx_sidecar_protocol.generate import GenerateParams
-from tests.support.sidecar import PATIENCE_S, ROOT, Sidecar, outgoing, sidecar
+from tests.support.byte_host import PATIENCE_S
+from tests.support.frames import check_outgoing
+from tests.support.sidecar import ROOT, Sidecar, sidecar
 
 SERVE = (sys.executable, "-m", "mlx_sidecar", "serve", "--engine", "fake")
 SLOW = {"model": "fake?tokens=1000&delay_ms=20", "prompt": "x", "stream": "s"}
@@ -37,7 +39,7 @@ def test_a_line_piped_in_by_a_shell_is_answered_and_the_status_is_0() -> None:
     assert done.returncode == 0
     frames = [json.loads(line) for line in done.stdout.splitlines()]
     for frame in frames:
-        outgoing().validate(frame)
+        check_outgoing(frame)
     (answer,) = [frame for frame in frames if frame.get("id") == 1]
     assert answer["result"]["finish_reason"] == "stop"
 

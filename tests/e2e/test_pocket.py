@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from mlx_sidecar import pocket
-from tests.e2e.test_generate import assert_whole
-from tests.support.sidecar import PATIENCE_S, ROOT, Sidecar, outgoing, sidecar
+from tests.support.byte_host import PATIENCE_S
+from tests.support.frames import check_outgoing
+from tests.support.sidecar import ROOT, Sidecar, sidecar
+from tests.support.streamed import assert_whole
 
 MLX_SIDECAR = (sys.executable, "-m", "mlx_sidecar")
 QUESTIONS = (
@@ -168,7 +170,7 @@ def test_the_shell_line_of_the_readme_prints_the_answer_and_exits_0() -> None:
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=ROOT, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
-    outgoing().validate(answer)
+    check_outgoing(answer)
     assert answer["result"]["finish_reason"] == "stop"
     assert answer["result"]["text"]
 

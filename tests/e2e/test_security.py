@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mlx_sidecar import pocket
-from tests.support.sidecar import Frame, Sidecar, sidecar
+from tests.support.host import Frame
+from tests.support.sidecar import Sidecar, sidecar
 from tests.text.evil import ENDLESS, NOT_COMPILED
 
 FAKE = ("--engine", "fake")
