@@ -49,7 +49,8 @@ from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..supervision.supervisor import Supervisor
 from ..wire.context import RequestContext
-from .model_catalog import ModelCatalog, OnProgress
+from .model_catalog import ModelCatalog
+from .model_files import OnProgress
 from .model_text import Chat
 from .offload import object_json, off_loop
 
