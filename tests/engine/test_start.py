@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.messages import Load, Loaded, QueryStats, Ready, Refused, Sampling, Submit, Tokens
 from tests.support.engine_process import engine_process, ready_engine
 
@@ -29,6 +30,7 @@ def test_the_first_message_says_what_computes() -> None:
         assert isinstance(ready, Ready)
         assert ready.pid == engine.process.pid
         assert (ready.backend, ready.numerics, ready.memory_limit_bytes) == ("cpu", "exact", 123)
+        assert (ready.waiting_limit, ready.running_limit) == (Limits().waiting, Limits().running)
         assert ready.policy.endswith(" via shim, float32")
         assert set(ready.versions) == {"mlx", "mlx_lm", "mlx_sidecar", "python"}
 

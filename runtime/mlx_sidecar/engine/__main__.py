@@ -75,22 +75,25 @@ def _start(link: socket.socket, inbox: Inbox, page: HeartbeatPage, options: argp
         logging.error("the engine cannot serve: %s", error.message)
         link.sendall(encode(Refused(0, fault_of(error))))
         os._exit(REFUSED_STATUS)
+    limits = Limits()
     engine = Engine(
         link,
         inbox,
         backend,
-        Limits(),
+        limits,
         limit_bytes,
         trace,
         prefix_cache=prefix_cache,
         page=page,
         stall_after_s=options.stall_after_s,
     )
-    link.sendall(encode(_ready(backend, options.numerics, limit_bytes)))
+    link.sendall(encode(_ready(backend, options.numerics, limit_bytes, limits)))
     return engine
 
 
-def _ready(backend: FakeBackend | MlxBackend, numerics: Literal["fast", "exact"], limit_bytes: int) -> Ready:
+def _ready(
+    backend: FakeBackend | MlxBackend, numerics: Literal["fast", "exact"], limit_bytes: int, limits: Limits
+) -> Ready:
     return Ready(
         pid=os.getpid(),
         backend=backend.name,
@@ -99,6 +102,8 @@ def _ready(backend: FakeBackend | MlxBackend, numerics: Literal["fast", "exact"]
         numerics=numerics,
         policy=backend.policy,
         memory_limit_bytes=limit_bytes,
+        waiting_limit=limits.waiting,
+        running_limit=limits.running,
     )
 
 

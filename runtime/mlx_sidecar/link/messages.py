@@ -191,7 +191,10 @@ ToEngine = (
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """First message of an engine: it has imported its backend and takes work."""
+    """First message of an engine: it has imported its backend and takes work.
+
+    ``waiting_limit`` sequences of all models may wait together, ``running_limit`` of each model may run at once.
+    """
 
     pid: int
     backend: str  # "cpu", "metal", "cuda" or "fake"
@@ -200,6 +203,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     numerics: Literal["fast", "exact"]
     policy: str
     memory_limit_bytes: int
+    waiting_limit: int
+    running_limit: int
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
