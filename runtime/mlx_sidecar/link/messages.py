@@ -13,6 +13,8 @@ import msgspec
 Priority = Literal["critical", "high", "normal", "low"]
 # The lower, the more urgent.
 RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
+# Sequences that may wait on an engine, as it is started: a list of prompts, which the front holds as well.
+WAITING_LIMIT = 1024
 Dtype = Literal["float32", "float16", "bfloat16"]
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 ForwardName = Literal["flat", "merged", "row_by_row"]

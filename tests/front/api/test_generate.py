@@ -38,7 +38,7 @@ from tests.support.texts import SlowText
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
     desk.recovery.attach(desk, shelf)
-    generator = Generator(cast(ModelCatalog, shelf), desk.streams, desk.recovery)
+    generator = Generator(cast(ModelCatalog, shelf), desk.streams, desk.recovery, desk.names)
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))
 
@@ -72,10 +72,10 @@ def test_a_stream_whose_request_was_dropped_can_still_be_asked_about() -> None:
         await desk.heard.wait()
         running.cancel()  # as at the end of the grace that a session gives to an engine that does not react
         await asyncio.wait([running])
-        assert desk.streams.find("s").finish_reason == "cancelled"
-        desk.streams.cancel("s")
+        assert desk.names.find("s").finish_reason == "cancelled"
+        desk.names.cancel("s")
         with pytest.raises(UnknownStream):
-            desk.streams.cancel("t")
+            desk.names.cancel("t")
 
     asyncio.run(test())
 
@@ -211,7 +211,7 @@ def test_a_stream_for_which_there_was_no_engine_is_not_remembered_as_one_that_ru
         with pytest.raises(EngineLost):
             await generation(Shelf(), desk, RequestContext(1), stream="s")
         with pytest.raises(UnknownStream):
-            desk.streams.find("s")
+            desk.names.find("s")
 
     asyncio.run(test())
 
