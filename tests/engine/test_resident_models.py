@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, ResidentModels
@@ -215,7 +216,7 @@ def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
 def test_what_is_kept_for_later_requests_goes_before_a_load_is_refused() -> None:
     backend = KeepingBackend()
     streams = {"a": 1}.get
-    registry = ResidentModels(backend, 1000, Metrics(("loads",), ()), lambda model: streams(model, 0), lambda: 0)
+    registry = ResidentModels(backend, MemoryLedger(1000), Metrics(("loads",), ()), lambda model: streams(model, 0))
     for name in ("a", "b"):
         told: list[ToFront] = []
         registry.request(Load(1, name, ""), 0.0)

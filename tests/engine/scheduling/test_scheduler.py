@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mlx_sidecar.engine.core.batch import Work
 from mlx_sidecar.engine.core.memory_cost import LayerCost, SequenceCost
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
@@ -28,7 +29,7 @@ class Driver:
     """A scheduler, a memory and batches whose steps overlap: a token is read one step after it was asked for."""
 
     def __init__(self, limits: Limits, capacity: int = 10**9) -> None:
-        self.scheduler = Scheduler(limits)
+        self.scheduler = Scheduler(limits, MemoryLedger(capacity))
         self.limits, self.capacity = limits, capacity
         self.ids = count(1)
         self.now = 0.0
@@ -78,7 +79,7 @@ class Driver:
         def short() -> bool:
             return self.scheduler.reserved_bytes + candidate.need_bytes > self.capacity
 
-        yielding = sum(victim.need_bytes for victim in self.scheduler.victims(candidate, self.now))
+        yielding = self.scheduler.yields(candidate, self.now).nbytes
         if self.scheduler.reserved_bytes - yielding + candidate.need_bytes > self.capacity:
             return False
         while short():
@@ -110,6 +111,8 @@ class Driver:
                 sequence.generated.append(0)
                 sequence.last_token_s = self.now
             sequence.in_flight = int(sequence in asked)
+        self.scheduler.grown(work)
+        for sequence in [s for s in self.state if s.model == model]:
             if len(sequence.generated) == sequence.limit:
                 self.end(sequence)
         self.keep_to_budget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from mlx_sidecar_protocol.errors import OutOfMemory
@@ -83,8 +84,9 @@ class Batch(Protocol):
         """
         ...
 
-    def due_s(self, now: float) -> float:
-        """When there is something to do, if there is work: ``now`` or later on the engine's clock."""
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        """When there is something to do, where ``running`` are the sequences that have a place: ``now`` or later on the
+        engine's clock, infinite if there is nothing."""
         ...
 
     @property

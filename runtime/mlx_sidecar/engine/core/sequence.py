@@ -91,11 +91,15 @@ class Sequence:
         return len(self.generated) + self.in_flight >= self.limit
 
     @property
+    def room_tokens(self) -> int:
+        """Tokens of the room that it has, or is about to be given where it has filled that."""
+        return -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
+
+    @property
     def need_bytes(self) -> int:
         """Cache it holds once the room that is next allocated is: not what it would hold at its limit, which is often
         the whole context, and which few answers come near."""
-        room = -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
-        return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
+        return self.cost.bytes_for(min(self.room_tokens, len(self.tokens) + self.limit))
 
     def history(self) -> array[int]:
         """Prompt and answer so far, and the token that ended it. Not to be changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import mlx.core as mx
@@ -156,8 +157,8 @@ class MlxBatch:
         if sequence.id in self._sequences and self._broken is None:
             self._forward.checkpoint_at(sequence.id, tokens)
 
-    def due_s(self, now: float) -> float:
-        runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        runnable = any(not sequence.spent for sequence in running)
         return now if runnable or self._flight or self._broken else float("inf")
 
     def step(self, work: list[Work], now: float) -> list[Event]:
