@@ -46,7 +46,9 @@ def settled(engine: EngineClient) -> dict[str, float]:
 def stats(engine: EngineClient) -> EngineStats:
     op = engine.number()
     engine.send(QueryStats(op))
-    return engine.wait(EngineStats, lambda message: message.op == op)
+    answer = engine.reply(op)
+    assert isinstance(answer, EngineStats)
+    return answer
 
 
 def received(engine: EngineClient, seq: int) -> int:
