@@ -17,6 +17,7 @@ from mlx_sidecar.link.messages import (
     EngineStats,
     Evicted,
     Finished,
+    Generate,
     Load,
     Loaded,
     Models,
@@ -165,7 +166,8 @@ def test_sequences_wait_for_memory_in_order_and_impossible_ones_are_refused(engi
 def test_a_long_limit_is_not_reserved_and_who_outgrows_the_memory_ends_with_an_error(engine: EngineClient) -> None:
     model = load(engine, "a", "&token_bytes=1&tokens=100000")  # 600 bytes are left: 600 tokens
     first, second = engine.number(), engine.number()
-    engine.send(*(Submit(seq, model, [1], Sampling(), 8000, []) for seq in (first, second)))  # they step together
+    goal = Generate(Sampling(), [], 8000)
+    engine.send(*(Submit(seq, model, [1], goal) for seq in (first, second)))  # they step together
     for seq in (first, second):  # the second waits for the end of the first
         finished = engine.finished(seq)
         assert (finished.reason, finished.started) == ("error", True)

@@ -17,6 +17,7 @@ from mlx_sidecar.link.messages import (
     CacheMoved,
     EngineStats,
     Finished,
+    Generate,
     Load,
     Loaded,
     Models,
@@ -98,8 +99,9 @@ class EngineClient:
     def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: Any) -> int:
         seq = self.number()
         sampling = fields.pop("sampling", None) or Sampling()
-        stop_tokens = fields.pop("stop_tokens", [])
-        self.send(Submit(seq, model, tokens, sampling, max_tokens, stop_tokens, **fields))
+        asked = {name: fields.pop(name) for name in ("emitted", "explain") if name in fields}
+        goal = Generate(sampling, fields.pop("stop_tokens", []), max_tokens, **asked)
+        self.send(Submit(seq, model, tokens, goal, **fields))
         return seq
 
     def finished(self, seq: int) -> Finished:
