@@ -9,6 +9,7 @@ from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.loop import Engine
+from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
@@ -90,7 +91,7 @@ class Inline:
         self._idle_s = 0.0
         self._ops = 0
         self.engine = Engine(
-            cast("socket.socket", self),
+            LinkOutbox(cast("socket.socket", self)),
             cast("Inbox", self),
             backend or self.backend,
             limits or Limits(),

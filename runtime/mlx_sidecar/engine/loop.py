@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -46,8 +45,9 @@ from .core.memory_ledger import MemoryLedger
 from .core.sequence import sequence_of, tokens_left
 from .heartbeat import RESTED_S, Heartbeat, StallDeadline
 from .inbox import Inbox
+from .outbox import Outbox
 from .prefix.prefix_waits import PrefixWaits
-from .refusals import encoded, refusal
+from .refusals import refusal
 from .resident_models import Backend, ResidentModels
 from .scheduling.scheduler import Limits, Scheduler
 from .stats import engine_figures
@@ -66,7 +66,7 @@ class Engine:
 
     def __init__(
         self,
-        link: socket.socket,
+        outbox: Outbox,
         inbox: Inbox,
         backend: Backend,
         limits: Limits,
@@ -80,7 +80,7 @@ class Engine:
     ) -> None:
         """``page`` is what the front reads of us, by default nobody's; it is told bounds of ``stall_after_s`` at least.
         ``clock`` gives seconds."""
-        self._link = link
+        self._send = outbox.send
         self._inbox = inbox
         self._backend = backend
         self._clock = clock
@@ -305,11 +305,6 @@ class Engine:
             ended += [self._completion.retire(sequence, "error", now, fault) for sequence in sequences]
         freed, refused = self._models.unload(unload.model, unload.force)
         return [*ended, *refused, Unloaded(unload.op, freed)]
-
-    def _send(self, messages: list[ToFront]) -> None:
-        # Blocking is right: the front reads whatever its host does, and a link that is gone ends this process.
-        if messages:
-            self._link.sendall(b"".join(map(encoded, messages)))
 
     def _forsake(self, seq: int | None, now: float) -> None:
         """Take sequence ``seq`` away, if there is one: its stream is told of an error."""
