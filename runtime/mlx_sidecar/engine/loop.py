@@ -39,7 +39,7 @@ from .admission import Admission
 from .cache.disk.events import DiskEvent
 from .cache.prefix_cache import PrefixCache
 from .completion import Completion
-from .core.batch import StepFailed, Work
+from .core.batch import Role, StepFailed, Work
 from .core.instrumentation import Instrumentation
 from .core.memory_ledger import MemoryLedger
 from .core.sequence import sequence_of, tokens_left
@@ -173,7 +173,7 @@ class Engine:
         resident = self._models.resident(model)
         batch = resident.loaded.batch
         work = self._scheduler.plan(model, began, sharing)
-        if batch.in_flight and any(given.tokens > 1 for given in work):
+        if batch.in_flight and any(given.role is Role.PREFILL for given in work):
             work = []  # what is in flight is told first, or its streams would wait for the prefill as well
         for given in work:
             if given.sequence.started_s is None:

@@ -12,7 +12,7 @@ import pytest
 
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
+from mlx_sidecar.engine.core.batch import Event, Role, StepFailed, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
@@ -77,8 +77,8 @@ class Driver:
 
     def step(self) -> list[Event]:
         ready = [s for s in self.running if not (s.idle or s.spent)]
-        work = [Work(s, min(s.pending, CHUNK)) for s in ready]
-        if self.batch.in_flight and any(given.tokens > 1 for given in work):
+        work = [Work(s, min(s.pending, CHUNK), Role.DECODE if s.pending == 1 else Role.PREFILL) for s in ready]
+        if self.batch.in_flight and any(given.role is Role.PREFILL for given in work):
             work = []
         events = self.batch.step(work, 0.0)
         for event in events:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlx_sidecar.engine.core.batch import Work
+from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.memory_cost import LayerCost, SequenceCost
 from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
@@ -104,7 +104,7 @@ class Driver:
         self.check(model, work)
         self.scheduler.account(model, work, seconds)
         asked = {part.sequence for part in work if part.samples}
-        for sequence, tokens in work:
+        for sequence, tokens, _ in work:
             sequence.known += tokens
         for sequence in [s for s in self.state if s.model == model]:
             if sequence.in_flight:
@@ -130,9 +130,11 @@ class Driver:
         assert len({part.sequence for part in work}) == len(work)
         decoding = [s for s in sorted(ready, key=lambda s: s.admitted_s) if s.pending == 1]
         assert {part.sequence for part in work[: len(decoding)]} == set(decoding), "all that decode, and they first"
+        assert all((tokens, role) == (1, Role.DECODE) for _, tokens, role in work[: len(decoding)])
         prefill = work[len(decoding) :]
         assert sum(part.tokens for part in prefill) <= CHUNK
-        for sequence, tokens in prefill:
+        for sequence, tokens, role in prefill:
+            assert role is Role.PREFILL
             assert min(LEAST_CHUNK, sequence.pending) <= tokens <= sequence.pending
         assert bool(work) == bool(ready)
 

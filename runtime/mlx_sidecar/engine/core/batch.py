@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from mlx_sidecar_protocol.errors import OutOfMemory
@@ -11,8 +12,15 @@ from ...link.messages import Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
 
+class Role(Enum):
+    """What the planner gives a sequence a part in a step for. Everything that must know reads it here."""
+
+    PREFILL = "prefill"  # some of a prompt is taken in, and the last of it samples
+    DECODE = "decode"  # the newest token is taken in, and the next one sampled
+
+
 class Work(NamedTuple):
-    """What one step does for one sequence: the model takes in the next ``tokens`` of it.
+    """The next ``tokens`` of ``sequence`` are taken in by the model in one step; ``role`` says to what end.
 
     If these are all that are pending, it samples one more. So a decode step is one token, and a prefill is one or
     more steps of which the last samples the first token.
@@ -20,6 +28,7 @@ class Work(NamedTuple):
 
     sequence: Sequence
     tokens: int
+    role: Role
 
     @property
     def samples(self) -> bool:

@@ -14,7 +14,7 @@ from ...link.faults import fault_of
 from ...link.messages import FinishReason, TokenLogprob
 from ..cache.prefixes import NOTHING, Prefixes
 from ..cache.segment import BLOCK
-from ..core.batch import Event, StepFailed, Work
+from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
 from .forward import Forward, Part
@@ -149,8 +149,8 @@ class MlxBatch:
         """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
         if self._prefixes is None:
             return
-        for sequence, tokens in work:
-            if tokens > 1 or self._prefixes.spec.window_evicts:
+        for sequence, _, role in work:
+            if role is Role.PREFILL or self._prefixes.spec.window_evicts:
                 self._capture(sequence, min(sequence.known, len(sequence.history())) // BLOCK * BLOCK)
 
     def share(self, sequence: Sequence, tokens: int) -> None:
@@ -177,7 +177,7 @@ class MlxBatch:
         if not work:
             return self._read(before)
         # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-        overlaps = all(given.tokens == 1 for given in work)
+        overlaps = all(given.role is Role.DECODE for given in work)
         assert overlaps or before is None
         self._flight = self._launch(work, before)
         self._capture_blocks(work)
