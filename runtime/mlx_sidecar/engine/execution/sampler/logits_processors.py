@@ -54,11 +54,14 @@ class LogitsProcessor(Protocol):
         """Forget ``row``, which is changed."""
 
 
-# Each makes the processor of one batch, given the size of the vocabulary.
-FACTORIES: tuple[Callable[[int], LogitsProcessor], ...] = (Penalties, LogitBias)
+# Makes the processor of one batch, given the size of the vocabulary.
+ProcessorFactory = Callable[[int], LogitsProcessor]
+
+# All that there are; a new one is added here.
+FACTORIES: tuple[ProcessorFactory, ...] = (Penalties, LogitBias)
 
 
-def make_processors(factories: Sequence[Callable[[int], LogitsProcessor]], vocabulary: int) -> list[LogitsProcessor]:
+def make_processors(factories: Sequence[ProcessorFactory], vocabulary: int) -> list[LogitsProcessor]:
     """Make one processor of each factory, in the order in which they are applied."""
     return sorted((make(vocabulary) for make in factories), key=lambda processor: processor.order)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -10,7 +10,14 @@ import mlx.core as mx
 from ....link.messages import Sampling
 from .filters import Filter, FilterKind, column, filter_kind
 from .limits import within_float32
-from .logits_processors import FACTORIES, BoundProcessors, ChangedRow, LogitsProcessor, make_processors
+from .logits_processors import (
+    FACTORIES,
+    BoundProcessors,
+    ChangedRow,
+    LogitsProcessor,
+    ProcessorFactory,
+    make_processors,
+)
 from .logprobs import Asked, Sampled
 from .noise import gumbel_over, key, stream
 
@@ -32,7 +39,7 @@ class Sampler:
     depends on the parameters alone is kept from step to step, as long as the rows stay the same.
     """
 
-    def __init__(self, vocabulary: int, factories: Sequence[Callable[[int], LogitsProcessor]] = FACTORIES) -> None:
+    def __init__(self, vocabulary: int, factories: Sequence[ProcessorFactory] = FACTORIES) -> None:
         """``factories`` make the logits processors of this batch, given the size of the ``vocabulary``."""
         self._vocabulary = vocabulary
         self._rows: dict[int, _Row] = {}
