@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, cast
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend
 from mlx_sidecar.engine.inbox import Inbox
 from mlx_sidecar.engine.loop import Engine
+from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.scheduling.scheduler import Limits
-from mlx_sidecar.link.messages import Load, Pause, Sampling, Submit, ToEngine
+from mlx_sidecar.link.messages import Generate, Load, Pause, Sampling, Submit, ToEngine
 
 from .measure import Row, interleaved, table
 
@@ -34,7 +35,9 @@ class _Loop:
 
     def __init__(self, paused: int, decoding: int) -> None:
         self._heard: list[ToEngine] = []
-        self._engine = Engine(cast("socket.socket", self), cast("Inbox", self), FakeBackend(), Limits(), GIVEN_BYTES)
+        self._engine = Engine(
+            LinkOutbox(cast("socket.socket", self)), cast("Inbox", self), FakeBackend(), Limits(), GIVEN_BYTES
+        )
         self._turn(Load(1, MODEL, ""))
         for _ in range(8):  # a step of the load each
             self._turn()
@@ -56,7 +59,7 @@ class _Loop:
         return time.perf_counter() - began
 
     def _submit(self, seq: int) -> Submit:
-        return Submit(seq, MODEL, [1] * 16, Sampling(), 1 << 20, [])
+        return Submit(seq, MODEL, [1] * 16, Generate(Sampling(), [], max_tokens=1 << 20))
 
     # What the engine takes for its link and its inbox.
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.engine.core.batch import Event, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
@@ -170,7 +171,7 @@ class Loop:
     """A batch and the scheduler, as the step loop drives them. ``plans`` are the ids of each step's sequences."""
 
     def __init__(self, batch: MlxBatch) -> None:
-        self.batch, self.scheduler = batch, Scheduler(Limits())
+        self.batch, self.scheduler = batch, Scheduler(Limits(), MemoryLedger(1 << 34))
         self.events: list[Event] = []
         self.plans: list[list[int]] = []
 
@@ -207,7 +208,7 @@ class Loop:
         self.scheduler.retire(sequence, 0.0)
 
     def drain(self) -> None:
-        while self.batch.due_s(0.0) == 0.0:
+        while self.batch.due_s(self.scheduler.running_on("m"), 0.0) == 0.0:
             self.step()
 
 
