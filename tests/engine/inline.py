@@ -9,6 +9,7 @@ from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.loop import Engine
+from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
@@ -17,6 +18,7 @@ from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from mlx_sidecar.link.messages import (
     EngineStats,
     Finished,
+    Generate,
     Load,
     Loaded,
     QueryStats,
@@ -89,7 +91,7 @@ class Inline:
         self._idle_s = 0.0
         self._ops = 0
         self.engine = Engine(
-            cast("socket.socket", self),
+            LinkOutbox(cast("socket.socket", self)),
             cast("Inbox", self),
             backend or self.backend,
             limits or Limits(),
@@ -126,7 +128,7 @@ class Inline:
             assert isinstance(self.seen[-1], Loaded), self.seen[-1]
 
     def submit(self, seq: int, model: str, tokens: int = 1, max_tokens: int = 8) -> None:
-        self.send(Submit(seq, model, [1] * tokens, Sampling(), max_tokens, []))
+        self.send(Submit(seq, model, [1] * tokens, Generate(Sampling(), [], max_tokens)))
 
     def fail(self, model: str, need_bytes: int | None = None) -> None:
         """Let the next step of ``model`` fail: for want of ``need_bytes``, or by a bug."""

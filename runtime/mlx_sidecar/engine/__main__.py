@@ -25,6 +25,7 @@ from .cache.prefix_cache import PrefixCache
 from .cache.store import Store
 from .inbox import Inbox
 from .loop import Engine
+from .outbox import LinkOutbox
 from .scheduling.scheduler import Limits
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _start(link: socket.socket, inbox: Inbox, page: HeartbeatPage, options: argp
         os._exit(REFUSED_STATUS)
     limits = Limits()
     engine = Engine(
-        link,
+        LinkOutbox(link),
         inbox,
         backend,
         limits,

@@ -26,6 +26,7 @@ from mlx_sidecar.link.messages import (
     Dropped,
     Fault,
     Finished,
+    Generate,
     Pause,
     Priority,
     Resume,
@@ -132,7 +133,7 @@ class Stage:
                 del self.has[seq]
                 self.recovery.on_finished(Finished(seq, "length", True, Timing()))
             else:
-                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Sampling(), LIMIT, [])
+                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Generate(Sampling(), [], LIMIT))
                 self.recovery.on_tokens(Tokens(seq, [answer(seq)[done]]))
 
     def die(self, *running: int) -> bool:
@@ -166,7 +167,7 @@ class Stage:
     def open(
         self, name: str | None = "s", priority: Priority = "normal", model: str = "m", stop: str = "", **options: Any
     ) -> Stream:
-        submit = Submit(self.streams.next_number(), model, [1], Sampling(), LIMIT, [], priority=priority)
+        submit = Submit(self.streams.next_number(), model, [1], Generate(Sampling(), [], LIMIT), priority=priority)
         stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
         if name is not None:
             self.names.connect(stream)
@@ -307,7 +308,8 @@ async def test_the_next_engine_goes_on_behind_the_last_token(stage: Stage) -> No
     assert not stream.ended.done()
     await stage.revive()
     replay = stage.sent[-1]
-    assert (replay.seq, replay.tokens, replay.emitted, replay.again) == (1, [1, *answer(1)[:3]], 3, True)
+    assert (replay.seq, replay.tokens, replay.again) == (1, [1, *answer(1)[:3]], True)
+    assert replay.goal == Generate(Sampling(), [], LIMIT, emitted=3)
     while not stream.ended.done():
         stage.say(1)
     assert stream.transcript.tokens == answer(1)

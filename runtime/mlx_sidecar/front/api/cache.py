@@ -80,7 +80,7 @@ class CacheHandlers:
         )
 
     async def _unheard(self, params: c.CacheWarmParams, deadline: float) -> Stream:
-        """A stream that nobody hears, and whose one token is nobody's: its prompt is what counts."""
+        """A stream that nobody hears: its prompt is what counts."""
         card, text, tokens = await self._prompt(params)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
@@ -88,12 +88,9 @@ class CacheHandlers:
             seq=self._streams.next_number(),
             model=params.model,
             tokens=tokens,
-            sampling=link.Sampling(),
-            max_tokens=1,
-            stop_tokens=[],
+            goal=link.Prefill(pin=True),
             priority=params.priority,
             deadline_s=None if params.deadline_s is None else deadline - time.monotonic(),
-            warm=True,
         )
         return Stream(submit, None, text.detokenizer(), StopMatcher([]))
 

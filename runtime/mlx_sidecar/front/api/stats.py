@@ -111,8 +111,13 @@ def _engine_info(engine: Supervisor) -> EngineInfo:
 
 
 def _memory(gauges: dict[str, float], ready: link.Ready | None) -> Memory:
-    """Takes the device's memory out of ``gauges``; adds what the system says of both processes."""
-    names = {"used_bytes": "active_bytes", "peak_bytes": "peak_bytes", "cache_bytes": "cache_bytes"}
+    """Takes the device's memory and the models' out of ``gauges``; adds what the system says of both processes."""
+    names = {
+        "models_bytes": "models_bytes",
+        "used_bytes": "active_bytes",
+        "peak_bytes": "peak_bytes",
+        "cache_bytes": "cache_bytes",
+    }
     known = {name: int(gauges.pop(gauge)) for name, gauge in names.items() if gauge in gauges}
     return Memory(
         limit_bytes=ready.memory_limit_bytes if ready else None,
