@@ -6,11 +6,10 @@ validates with pydantic and lets nothing of an unexpected exception through.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast
 
 from mlx_sidecar_protocol.envelope import Params, Result
@@ -25,7 +24,7 @@ from .context import RequestContext
 bare_package("jsonrpcserver")
 bare_package("oslash")
 
-from jsonrpcserver.dispatcher import dispatch_request  # noqa: E402
+from jsonrpcserver.dispatcher import call, get_method  # noqa: E402
 from jsonrpcserver.request import Request as LibraryRequest  # noqa: E402
 from jsonrpcserver.result import Success  # noqa: E402
 from oslash.either import Left  # noqa: E402
@@ -74,7 +73,8 @@ class Dispatcher:
     def call(self, context: RequestContext, name: str, params: Params) -> Outcome | Pending:
         """The outcome of a quick method, or of a call that cannot be made; else what is still to be run."""
         # To the library our parameters are one argument: pydantic judges them, and says more than a TypeError could.
-        _, result = dispatch_request(self._calls, context, LibraryRequest(name, [params], context.id))
+        request = LibraryRequest(name, [params], context.id)
+        result = get_method(self._calls, name).bind(partial(call, request, context))
         if isinstance(result, Left):  # calls raise nothing: the library has not found the name
             return MethodNotFound()
         return cast("Outcome | Pending", result._value.result)
@@ -115,7 +115,7 @@ def _call(method: Method[Any]) -> Callable[[RequestContext, Params], Any]:
     handler: Callable[[RequestContext, Any], Any] = method.handler
     validated = _validator(method.params)
 
-    def call(context: RequestContext, params: Params) -> Any:
+    def validated_call(context: RequestContext, params: Params) -> Any:
         try:
             value = handler(context, validated(params))
         except LEAVING:
@@ -124,12 +124,7 @@ def _call(method: Method[Any]) -> Callable[[RequestContext, Params], Any]:
             return Success(error_of(error))
         return Success(value if method.quick else Pending(value))
 
-    call.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
-    return call
-
-
-# The library asks for it at each call, and finding it out takes longer than the rest.
-_SIGNATURE = inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("_", "__")])
+    return validated_call
 
 
 def _validator(model: type[Received] | None) -> Callable[[Params], Any]:
