@@ -15,7 +15,7 @@ from mlx_sidecar.engine.cache.disk_index import DiskIndex
 from mlx_sidecar.engine.cache.identity import identity
 from mlx_sidecar.engine.cache.prefix_cache import PrefixCache
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Work
+from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
@@ -54,8 +54,9 @@ class Rig:
                 sequence.fetched = numbers
         self._batch.open(sequence)
         while not sequence.spent or self._batch.in_flight:
-            due = 0 if sequence.spent or (self._batch.in_flight and sequence.pending > 1) else sequence.pending
-            self._batch.step([Work(sequence, min(due, CHUNK))] if due else [], 0.0)
+            role = Role.DECODE if sequence.pending == 1 else Role.PREFILL
+            waits = sequence.spent or (self._batch.in_flight and role is Role.PREFILL)
+            self._batch.step([] if waits else [Work(sequence, min(sequence.pending, CHUNK), role)], 0.0)
         self._batch.close(sequence, keep=True)
         return Said(sequence.generated, sequence.cached_tokens, sequence.cached_disk)
 

@@ -18,6 +18,7 @@ from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from mlx_sidecar.link.messages import (
     EngineStats,
     Finished,
+    Generate,
     Load,
     Loaded,
     QueryStats,
@@ -127,7 +128,7 @@ class Inline:
             assert isinstance(self.seen[-1], Loaded), self.seen[-1]
 
     def submit(self, seq: int, model: str, tokens: int = 1, max_tokens: int = 8) -> None:
-        self.send(Submit(seq, model, [1] * tokens, Sampling(), max_tokens, []))
+        self.send(Submit(seq, model, [1] * tokens, Generate(Sampling(), [], max_tokens)))
 
     def fail(self, model: str, need_bytes: int | None = None) -> None:
         """Let the next step of ``model`` fail: for want of ``need_bytes``, or by a bug."""

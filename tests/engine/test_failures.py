@@ -19,6 +19,7 @@ from mlx_sidecar.link.messages import (
     Dropped,
     Evicted,
     Finished,
+    Generate,
     Load,
     Pause,
     Priority,
@@ -95,7 +96,7 @@ def test_a_dropped_sequence_that_comes_again_goes_on_where_it_was(inline: Inline
     inline.settle()
     told = inline.tokens(1)
     assert len(told) == 3
-    inline.send(Submit(1, model, [1, *told], Sampling(), 40, [], emitted=3, again=True))
+    inline.send(Submit(1, model, [1, *told], Generate(Sampling(), [], 40, emitted=3), again=True))
     inline.settle()
     assert inline.tokens(1) == answer(model, 1, 40)
 
@@ -105,9 +106,9 @@ def test_one_that_comes_again_finds_no_queue_too_long() -> None:
     model = "fake?delay_ms=3600000"
     inline.load(model)
     for seq in (1, 2, 3):
-        inline.send(Submit(seq, model, [1], Sampling(), 8, []))
+        inline.send(Submit(seq, model, [1], Generate(Sampling(), [], 8)))
         inline.settle()
-    inline.send(Submit(4, model, [1], Sampling(), 8, [], again=True))
+    inline.send(Submit(4, model, [1], Generate(Sampling(), [], 8), again=True))
     inline.settle()
     fault = inline.finished(3).fault
     assert fault is not None
@@ -259,7 +260,7 @@ class Failures(RuleBasedStateMachine):
         seq = len(self.asked) + 1
         self.asked[seq] = model, length
         self.submitted.append(seq)
-        self.inline.send(Submit(seq, model, [1], Sampling(), length, [], priority=priority))
+        self.inline.send(Submit(seq, model, [1], Generate(Sampling(), [], length), priority=priority))
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), kind=st.sampled_from([Cancel, Pause, Resume]))
@@ -292,7 +293,7 @@ class Failures(RuleBasedStateMachine):
             model, length = self.asked[seq]
             told = self.inline.tokens(seq)
             self.submitted.append(seq)
-            again = Submit(seq, model, [1, *told], Sampling(), length, [], emitted=len(told), again=True)
+            again = Submit(seq, model, [1, *told], Generate(Sampling(), [], length, emitted=len(told)), again=True)
             self.inline.send(again)
 
     @invariant()

@@ -15,6 +15,7 @@ from mlx_sidecar.link.messages import (
     Cancel,
     EngineStats,
     Finished,
+    Generate,
     Pause,
     QueryStats,
     Resume,
@@ -46,7 +47,9 @@ def settled(engine: EngineClient) -> dict[str, float]:
 def stats(engine: EngineClient) -> EngineStats:
     op = engine.number()
     engine.send(QueryStats(op))
-    return engine.wait(EngineStats, lambda message: message.op == op)
+    answer = engine.reply(op)
+    assert isinstance(answer, EngineStats)
+    return answer
 
 
 def received(engine: EngineClient, seq: int) -> int:
@@ -196,9 +199,7 @@ def test_ten_thousand_random_events_leave_nothing_behind(engine: EngineClient) -
                         seq,
                         chance.choice(models),
                         [1] * chance.randint(1, 40),
-                        Sampling(seed=seq),
-                        chance.randint(1, 60),
-                        [],
+                        Generate(Sampling(seed=seq), [], chance.randint(1, 60)),
                         priority=chance.choice(["critical", "high", "normal", "low"]),
                         deadline_s=chance.choice([None, None, 0.001, 0.05]),
                     )

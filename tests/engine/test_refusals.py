@@ -17,6 +17,7 @@ from mlx_sidecar.link.messages import (
     Evicted,
     Fault,
     Finished,
+    Generate,
     Load,
     Loaded,
     ModelCard,
@@ -72,11 +73,11 @@ def test_what_cannot_be_said_becomes_the_failure_of_what_it_answers(message: ToF
 
 
 def test_what_cannot_be_read_is_answered_for_its_own_request_and_the_engine_goes_on() -> None:
-    submit = Submit(7, "fake", [1], Sampling(), 5, [])
+    submit = Submit(7, "fake", [1], Generate(Sampling(), [], 5))
     with ready_engine("--engine", "fake") as engine:
         engine.load("fake")
         engine.link.sendall(damaged(Load(1001, "m", "fake"), pin=3))
-        engine.link.sendall(damaged(submit, stop_tokens=[True]))
+        engine.link.sendall(damaged(submit, goal={"type": "Prefill", "pin": 3}))
         engine.link.sendall(damaged(QueryStats(1002), op=1002, more=[]))  # unknown members are no fault
         assert engine.wait(Refused).op == 1001
         ended = engine.finished(7)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, ResidentModels
@@ -16,6 +17,7 @@ from mlx_sidecar.link.messages import (
     EngineStats,
     Evicted,
     Finished,
+    Generate,
     Load,
     Loaded,
     Models,
@@ -164,7 +166,8 @@ def test_sequences_wait_for_memory_in_order_and_impossible_ones_are_refused(engi
 def test_a_long_limit_is_not_reserved_and_who_outgrows_the_memory_ends_with_an_error(engine: EngineClient) -> None:
     model = load(engine, "a", "&token_bytes=1&tokens=100000")  # 600 bytes are left: 600 tokens
     first, second = engine.number(), engine.number()
-    engine.send(*(Submit(seq, model, [1], Sampling(), 8000, []) for seq in (first, second)))  # they step together
+    goal = Generate(Sampling(), [], 8000)
+    engine.send(*(Submit(seq, model, [1], goal) for seq in (first, second)))  # they step together
     for seq in (first, second):  # the second waits for the end of the first
         finished = engine.finished(seq)
         assert (finished.reason, finished.started) == ("error", True)
@@ -215,7 +218,7 @@ def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
 def test_what_is_kept_for_later_requests_goes_before_a_load_is_refused() -> None:
     backend = KeepingBackend()
     streams = {"a": 1}.get
-    registry = ResidentModels(backend, 1000, Metrics(("loads",), ()), lambda model: streams(model, 0), lambda: 0)
+    registry = ResidentModels(backend, MemoryLedger(1000), Metrics(("loads",), ()), lambda model: streams(model, 0))
     for name in ("a", "b"):
         told: list[ToFront] = []
         registry.request(Load(1, name, ""), 0.0)

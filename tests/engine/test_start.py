@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from mlx_sidecar.engine.scheduling.scheduler import Limits
-from mlx_sidecar.link.messages import Load, Loaded, QueryStats, Ready, Refused, Sampling, Submit, Tokens
+from mlx_sidecar.link.messages import Generate, Load, Loaded, QueryStats, Ready, Refused, Sampling, Submit, Tokens
 from tests.support.engine_process import engine_process, ready_engine
 
 ON_A_GPU = """
@@ -77,7 +77,7 @@ def test_a_link_that_breaks_in_the_middle_of_a_send_is_no_failure() -> None:
         endless = "fake?tokens=1000000&context=2000000&delay_ms=1"
         engine.send(Load(1, endless, "fake"))
         engine.wait(Loaded)
-        engine.send(Submit(1, endless, [1], Sampling(), 1_000_000, []))
+        engine.send(Submit(1, endless, [1], Generate(Sampling(), [], 1_000_000)))
         engine.wait(Tokens)
         engine.link.close()
         assert engine.process.wait(60) == 0

@@ -17,6 +17,7 @@ from mlx_sidecar.link.messages import (
     CacheMoved,
     EngineStats,
     Finished,
+    Generate,
     Load,
     Loaded,
     Models,
@@ -32,16 +33,22 @@ from mlx_sidecar.link.messages import (
 from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)
+Reply = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved | Refused
 PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
 
 
 class EngineClient:
-    """Our end of the link. Every wait is for a message; what came on the way is kept in ``seen``."""
+    """Our end of the link. Every wait is for a message; what came on the way is kept in ``seen``.
+
+    The ends of sequences and of control requests are found by their number, however much has been seen.
+    """
 
     def __init__(self, link: socket.socket, process: subprocess.Popen[bytes]) -> None:
         self.link = link
         self.process = process
         self.seen: list[ToFront] = []
+        self._ends: dict[int, Finished] = {}
+        self._replies: dict[int, Reply] = {}
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
         self._numbers = count(1)
 
@@ -60,8 +67,7 @@ class EngineClient:
                 if isinstance(message, kind) and where(message):
                     return message
             at = len(self.seen)
-            if not self._read():
-                raise AssertionError(f"the engine left with status {self.process.wait(PATIENCE_S)}")
+            self._hear()
 
     def at_end(self) -> int:
         """Read until the engine closes the link; its exit status."""
@@ -79,10 +85,11 @@ class EngineClient:
         assert isinstance(message, Loaded), message
         return message
 
-    def reply(self, op: int) -> ToFront:
-        """What ends control request ``op``."""
-        replies = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved | Refused
-        return self.wait(replies, lambda message: message.op == op)  # type: ignore[arg-type]  # a union is not a type[M]
+    def reply(self, op: int) -> Reply:
+        """The message that ends control request ``op``."""
+        while op not in self._replies:
+            self._hear()
+        return self._replies[op]
 
     def refusal(self, op: int) -> Refused:
         message = self.reply(op)
@@ -92,12 +99,15 @@ class EngineClient:
     def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: Any) -> int:
         seq = self.number()
         sampling = fields.pop("sampling", None) or Sampling()
-        stop_tokens = fields.pop("stop_tokens", [])
-        self.send(Submit(seq, model, tokens, sampling, max_tokens, stop_tokens, **fields))
+        asked = {name: fields.pop(name) for name in ("emitted", "explain") if name in fields}
+        goal = Generate(sampling, fields.pop("stop_tokens", []), max_tokens, **asked)
+        self.send(Submit(seq, model, tokens, goal, **fields))
         return seq
 
     def finished(self, seq: int) -> Finished:
-        return self.wait(Finished, lambda message: message.seq == seq)
+        while seq not in self._ends:
+            self._hear()
+        return self._ends[seq]
 
     def wait_tokens(self, seq: int) -> Tokens:
         return self.wait(Tokens, lambda message: message.seq == seq)
@@ -118,12 +128,22 @@ class EngineClient:
         assert self.finished(seq).reason in ("stop", "length"), self.finished(seq)
         return self.tokens(seq)
 
+    def _hear(self) -> None:
+        if not self._read():
+            raise AssertionError(f"the engine left with status {self.process.wait(PATIENCE_S)}")
+
     def _read(self) -> bool:
         try:
             data = self.link.recv(1 << 16)
         except ConnectionResetError:  # it died with our messages unread
             data = b""
-        self.seen += feed(self._decoder, data)
+        messages = feed(self._decoder, data)
+        self.seen += messages
+        for message in messages:
+            if isinstance(message, Finished):
+                self._ends.setdefault(message.seq, message)
+            elif isinstance(message, Reply):
+                self._replies.setdefault(message.op, message)
         return bool(data)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.output.stops import StopMatcher
+from mlx_sidecar.front.streams.names import StreamNames
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.streams.stream import Ending, Stream
 from mlx_sidecar.front.wire.mailbox import Mailbox
-from mlx_sidecar.link.messages import Cancel, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, FinishReason, Generate, Pause, Resume, Sampling, Submit, Timing, Tokens
 from mlx_sidecar_protocol.errors import EngineLost
 
 FAKE = FakeText()
@@ -24,14 +26,25 @@ class Bench:
     def __init__(self, stop: list[str] | None = None, **options: Any) -> None:
         self.told: list[Cancel | Pause | Resume] = []
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, self.told.append)
+        self.streams = Streams(self.told.append)
+        self.names = StreamNames(self.mailbox, self.streams)
+        self._held: dict[str, ExitStack] = {}
         self.stream = self.open("s", stop or [], **options)
 
     def open(self, name: str, stop: list[str], **options: Any) -> Stream:
-        submit = Submit(self.streams.next_number(), "fake", [1], Sampling(), 100, [])
+        submit = Submit(self.streams.next_number(), "fake", [1], Generate(Sampling(), [], 100))
         stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop), **options)
+        held = self._held[name] = ExitStack()
+        claim = held.enter_context(self.names.claim(name, lambda: None))
+        assert claim is not None
+        claim.give(stream)
         self.streams.open(stream)
         return stream
+
+    def close(self, name: str) -> None:
+        """The request behind ``name`` is answered."""
+        self.streams.close(self.names.find(name))
+        self._held.pop(name).close()
 
     def say(self, tokens: bytes, **more: Any) -> None:
         """The engine decodes these tokens of the first stream."""

@@ -121,9 +121,8 @@ class Admission:
             others = self._scheduler.holders - candidate.parked
             if self._spare(need_bytes, alone=not others):
                 return True
-            victims = self._scheduler.victims(candidate, now)
-            lacking_bytes = need_bytes - sum(victim.need_bytes for victim in victims)
-            if not self._spare(lacking_bytes, alone=len(victims) == others):
+            yields = self._scheduler.yields(candidate, now)
+            if not self._spare(need_bytes - yields.nbytes, alone=yields.sequences == others):
                 self._wait(candidate)
                 return False  # nobody loses a cache in vain
             victim = self._scheduler.victim(candidate, now, for_memory=True)

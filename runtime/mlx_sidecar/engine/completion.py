@@ -32,7 +32,8 @@ class Completion:
         sequence, tokens, reason, fault, logprobs = event
         messages: list[ToFront] = []
         if tokens:
-            messages.append(Tokens(sequence.id, tokens, logprobs))
+            if sequence.prefill is None:
+                messages.append(Tokens(sequence.id, tokens, logprobs))
             self._instrumentation.generated(sequence, len(tokens), now)
             if sequence.first_token_s is None:
                 sequence.first_token_s = now
@@ -46,7 +47,8 @@ class Completion:
         resident = self._models.resident(sequence.model)
         loaded = resident.loaded
         loaded.batch.close(sequence, keep=reason != "error")
-        if sequence.warm and loaded.prefixes is not None and reason in ("length", "stop"):
+        pins = sequence.prefill is not None and sequence.prefill.pin and reason == "length"
+        if pins and loaded.prefixes is not None:
             sequence.pinned = loaded.prefixes.pin(array("i", sequence.tokens))
         resident.last_used_s = now
         self._scheduler.retire(sequence, now)

@@ -15,6 +15,7 @@ from ..link.heartbeat_page import HeartbeatPage
 from ..link.messages import (
     Cancel,
     ClearCache,
+    EngineStats,
     Evicted,
     ExportCache,
     Finished,
@@ -38,8 +39,9 @@ from .admission import Admission
 from .cache.disk.events import DiskEvent
 from .cache.prefix_cache import PrefixCache
 from .completion import Completion
-from .core.batch import StepFailed, Work
+from .core.batch import Role, StepFailed, Work
 from .core.instrumentation import Instrumentation
+from .core.memory_ledger import MemoryLedger
 from .core.sequence import sequence_of, tokens_left
 from .heartbeat import RESTED_S, Heartbeat, StallDeadline
 from .inbox import Inbox
@@ -82,14 +84,14 @@ class Engine:
         self._inbox = inbox
         self._backend = backend
         self._clock = clock
-        self._scheduler = Scheduler(limits)
+        self._ledger = MemoryLedger(limit_bytes)
+        self._scheduler = Scheduler(limits, self._ledger)
         self._instrumentation = Instrumentation(trace)
         self._models = ResidentModels(
             backend,
-            limit_bytes,
+            self._ledger,
             self._instrumentation.metrics,
             self._scheduler.streams,
-            lambda: self._scheduler.reserved_bytes,
             lambda model: self._send([Evicted(model)]),
             prefix_cache,
         )
@@ -127,7 +129,10 @@ class Engine:
 
     def _lanes(self, now: float) -> dict[Lane, float]:
         """Who wants the device, and when each can go on."""
-        lanes: dict[Lane, float] = {("batch", model): batch.due_s(now) for model, batch in self._models.batches()}
+        lanes: dict[Lane, float] = {
+            ("batch", model): batch.due_s(self._scheduler.running_on(model), now)
+            for model, batch in self._models.batches()
+        }
         if (loading := self._models.loading) is not None:
             lanes["load", loading.load.model] = loading.due_s
         return {lane: due_s for lane, due_s in lanes.items() if due_s < float("inf")}
@@ -168,7 +173,7 @@ class Engine:
         resident = self._models.resident(model)
         batch = resident.loaded.batch
         work = self._scheduler.plan(model, began, sharing)
-        if batch.in_flight and any(given.tokens > 1 for given in work):
+        if batch.in_flight and any(given.role is Role.PREFILL for given in work):
             work = []  # what is in flight is told first, or its streams would wait for the prefill as well
         for given in work:
             if given.sequence.started_s is None:
@@ -183,6 +188,7 @@ class Engine:
         except StepFailed as failure:
             return work, self._completion.failed(model, failure, self._clock()), False
         now = self._clock()
+        self._scheduler.grown(work)
         # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
         whole = batch.in_flight == overlapped
         if whole:
@@ -224,10 +230,7 @@ class Engine:
                 case QueryModels():
                     self._send([Models(message.op, self._models.cards(now))])
                 case QueryStats():
-                    gauges = self._backend.gauges()
-                    self._send(
-                        [engine_figures(message.op, now, self._instrumentation, self._scheduler, self._models, gauges)]
-                    )
+                    self._send([self._figures(message.op, now)])
                 case QueryCache() | ClearCache() | ExportCache() | ImportCache():
                     self._send(self._prefix_waits.operations.ask(message))
         except RpcError as error:
@@ -267,6 +270,17 @@ class Engine:
         self._scheduler.enqueue(sequence, now)
         self._prefix_waits.arrived(sequence, now)
         return []
+
+    def _figures(self, op: int, now: float) -> EngineStats:
+        return engine_figures(
+            op,
+            now,
+            instrumentation=self._instrumentation,
+            scheduler=self._scheduler,
+            models=self._models,
+            ledger=self._ledger,
+            memory=self._backend.gauges(),
+        )
 
     def _cancel(self, cancel: Cancel, now: float) -> list[ToFront]:
         sequence = self._scheduler.find(cancel.seq)

@@ -6,6 +6,7 @@ from ..link.messages import CachedModel, CacheFigures, EngineStats
 from .cache.prefix_cache import PrefixCache
 from .cache.segment import BLOCK
 from .core.instrumentation import Instrumentation
+from .core.memory_ledger import CACHE, SEQUENCES, WEIGHTS, MemoryLedger
 from .resident_models import LoadedModel, ResidentModels
 from .scheduling.scheduler import Scheduler
 
@@ -13,20 +14,23 @@ from .scheduling.scheduler import Scheduler
 def engine_figures(
     op: int,
     now: float,
+    *,
     instrumentation: Instrumentation,
     scheduler: Scheduler,
     models: ResidentModels,
+    ledger: MemoryLedger,
     memory: dict[str, float],
 ) -> EngineStats:
-    """As of ``now``; ``memory`` is what the backend says of it."""
+    """The engine's counters, gauges and histograms as of ``now``; ``memory`` is what the backend says of it."""
     gauges = {
         "running": scheduler.running,
         "waiting": scheduler.waiting,
         "parked": scheduler.parked,
         "batch_rows": instrumentation.batch_rows,
-        "reserved_bytes": scheduler.reserved_bytes,
-        "kept_bytes": models.reclaimable_bytes,
-        "free_bytes": models.free_bytes,
+        "models_bytes": ledger.bytes_of(WEIGHTS),
+        "reserved_bytes": ledger.bytes_of(SEQUENCES),
+        "kept_bytes": ledger.bytes_of(CACHE),
+        "free_bytes": ledger.free_bytes,
         "device_s": instrumentation.device_s,
         **memory,
     }

@@ -13,6 +13,8 @@ import msgspec
 Priority = Literal["critical", "high", "normal", "low"]
 # The lower, the more urgent.
 RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
+# Sequences that may wait on an engine, as it is started: a list of prompts, which the front holds as well.
+WAITING_LIMIT = 1024
 Dtype = Literal["float32", "float16", "bfloat16"]
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 ForwardName = Literal["flat", "merged", "row_by_row"]
@@ -87,26 +89,45 @@ class Unload(msgspec.Struct, frozen=True, tag=True):
     force: bool = False
 
 
-class Submit(msgspec.Struct, frozen=True, tag=True):
-    """Decode from ``tokens``. ``emitted`` counts those at their end that were generated before (a restart's replay).
+class Generate(msgspec.Struct, frozen=True, tag=True):
+    """A goal of ``Submit``: decode on from its tokens, and send ``Tokens`` as they come.
 
-    A replay keeps the number it had. ``again``: an engine had accepted it before, so no queue is too long for it.
-    ``warm``: compute the prompt and pin it in the cache; the one token that comes of it is nobody's. ``explain``: tell
-    in ``Finished`` where the prompt left the nearest known one.
+    ``explain``: tell in ``Finished`` where the prompt left the nearest known one.
+    """
+
+    sampling: Sampling
+    stop_tokens: list[int]  # ends the sequence with reason "stop"; the stop token itself is not sent
+    max_tokens: int  # of the whole answer: those emitted before count
+    emitted: int = 0  # of the tokens of ``Submit``, the last ones that were generated before a restart
+    explain: bool = False
+
+
+class Prefill(msgspec.Struct, frozen=True, tag=True):
+    """A goal of ``Submit``: compute its tokens and send none. ``pin`` keeps them in the prefix cache.
+
+    It ends with reason "length".
+    """
+
+    pin: bool
+
+
+Goal = Generate | Prefill
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """Pursue ``goal`` from ``tokens`` on, which are those of the prompt and of what was generated before a restart.
+
+    What is submitted once more keeps the number it had. ``again``: an engine had accepted it before, so no queue is
+    too long for it.
     """
 
     seq: int
     model: str
     tokens: list[int]
-    sampling: Sampling
-    max_tokens: int  # of the whole answer: those emitted before count
-    stop_tokens: list[int]  # ends the sequence with reason "stop"; the stop token itself is not sent
-    emitted: int = 0
+    goal: Goal
     priority: Priority = "normal"
     deadline_s: float | None = None  # from now
     again: bool = False
-    warm: bool = False
-    explain: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -337,8 +358,8 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     """Last message of a sequence, after its last ``Tokens``. ``started`` is false if it never reached the device.
 
     ``cached_tokens`` of its tokens needed no prefill, ``cached_disk`` of these came from disk. ``uncacheable`` says why
-    nothing of this model can be cached, "" where it can. ``pinned`` tokens stay for a ``warm`` one. ``stop_token`` is
-    the one of its stop tokens that ended it.
+    nothing of this model can be cached, "" where it can. ``pinned`` tokens stay for a ``Prefill`` that pins.
+    ``stop_token`` is the one of its stop tokens that ended it.
     """
 
     seq: int

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from mlx_sidecar.engine.core.memory_cost import LayerCost, SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence, tokens_left
 from mlx_sidecar.link.faults import fault_of
-from mlx_sidecar.link.messages import Sampling, Submit, Timing
+from mlx_sidecar.link.messages import Generate, Sampling, Submit, Timing
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams, OutOfMemory
 
 
 def submit(tokens: list[int], max_tokens: int, emitted: int = 0) -> Submit:
-    return Submit(1, "m", tokens, Sampling(), max_tokens, [], emitted)
+    return Submit(1, "m", tokens, Generate(Sampling(), [], max_tokens, emitted))
 
 
 @given(st.integers(1, 50), st.integers(1, 60), st.integers(1, 60), st.data())

@@ -12,7 +12,7 @@ import pytest
 
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
+from mlx_sidecar.engine.core.batch import Event, Role, StepFailed, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
@@ -77,8 +77,8 @@ class Driver:
 
     def step(self) -> list[Event]:
         ready = [s for s in self.running if not (s.idle or s.spent)]
-        work = [Work(s, min(s.pending, CHUNK)) for s in ready]
-        if self.batch.in_flight and any(given.tokens > 1 for given in work):
+        work = [Work(s, min(s.pending, CHUNK), Role.DECODE if s.pending == 1 else Role.PREFILL) for s in ready]
+        if self.batch.in_flight and any(given.role is Role.PREFILL for given in work):
             work = []
         events = self.batch.step(work, 0.0)
         for event in events:
@@ -89,7 +89,7 @@ class Driver:
         return events
 
     def drain(self) -> None:
-        while self.batch.due_s(0.0) == 0.0:
+        while self.batch.due_s([s for s in self.running if not s.idle], 0.0) == 0.0:
             self.step()
 
 
@@ -221,7 +221,7 @@ def test_cancel_of_the_last_sequence_leaves_a_batch_that_works(new_batch: MakeBa
         for _ in range(steps):
             driver.step()
         driver.end(gone)
-        assert batch.due_s(0.0) == float("inf")
+        assert batch.due_s([], 0.0) == float("inf")
         assert batch.step([], 0.0) == []
     assert len(run(batch, sequence([1, 2, 3]))[0]) == 8
 
@@ -280,7 +280,7 @@ def test_a_failing_step_takes_all_caches_names_who_ran_and_leaves_a_batch_as_goo
     assert failed.value.running == [bad, neighbour]
     assert [(s.known, s.in_flight) for s in (bad, neighbour, paused)] == [(0, 0)] * 3
     assert not batch.in_flight
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
@@ -339,7 +339,7 @@ def test_a_row_that_cannot_be_opened_fails_the_next_step_in_its_name(
         driver.step()
     assert failed.value.running == [bad]
     assert (neighbour.known, neighbour.in_flight) == (0, 0)
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
@@ -361,7 +361,7 @@ def test_a_row_that_cannot_be_kept_does_no_harm_to_those_who_come_later(
         with pytest.raises(StepFailed) as failed:
             driver.step()
         assert failed.value.running == []
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
@@ -384,7 +384,7 @@ def test_what_cannot_be_given_back_fails_the_next_step_and_nothing_before(
         with pytest.raises(StepFailed) as failed:
             driver.step()
         assert failed.value.running == []
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.architectures import VOCABULARY, make
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Event, Work
+from mlx_sidecar.engine.core.batch import Event, Role, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
@@ -61,7 +61,9 @@ class Batch:
             due = [sequence for sequence in running if not sequence.spent]
             prefills = any(sequence.pending > 1 for sequence in due)
             held = prefills and self.batch.in_flight
-            for event in self.batch.step([] if held else [Work(s, s.pending) for s in due], 0.0):
+            roles = [Role.DECODE if s.pending == 1 else Role.PREFILL for s in due]
+            work = [Work(s, s.pending, role) for s, role in zip(due, roles, strict=True)]
+            for event in self.batch.step([] if held else work, 0.0):
                 if event.reason is not None:
                     ended[event.sequence.id] = event
                     running.remove(event.sequence)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, EngineStats, QueryStats, Sampling, Submit
+from mlx_sidecar.link.messages import Cancel, EngineStats, Prefill, QueryStats, Submit
 from tests.support.engine_process import EngineClient, ready_engine
 
 KINDS = ["qwen3", "sliding", "mamba", "lfm2", "qwen3_5"]
@@ -116,8 +116,9 @@ def test_a_prompt_is_pinned_and_stays_whatever_comes(start: Callable[..., Engine
     engine.load("qwen3", str(random_models / "qwen3"))
     pinned = words(200, seed=6)
     warm = engine.number()
-    engine.send(Submit(warm, "qwen3", pinned, Sampling(), 1, [], warm=True))
+    engine.send(Submit(warm, "qwen3", pinned, Prefill(pin=True)))
     assert engine.finished(warm).pinned == 200
+    assert engine.tokens(warm) == []  # it asked for none
     for seed in range(7, 20):
         engine.generate("qwen3", words(300, seed), 4)
     assert engine.finished(engine.submit("qwen3", [*pinned, 1, 2, 3], 4)).cached_tokens == 200
@@ -127,7 +128,7 @@ def test_a_pin_for_which_there_is_no_room_is_refused(start: Callable[..., Engine
     engine = start("--cache-limit-bytes", "300000")
     engine.load("qwen3", str(random_models / "qwen3"))
     warm = engine.number()
-    engine.send(Submit(warm, "qwen3", words(3000, seed=6), Sampling(), 1, [], warm=True))
+    engine.send(Submit(warm, "qwen3", words(3000, seed=6), Prefill(pin=True)))
     fault = engine.finished(warm).fault
     assert fault is not None
     assert fault.kind == "out_of_memory"

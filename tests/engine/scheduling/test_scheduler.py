@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlx_sidecar.engine.core.batch import Work
+from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.memory_cost import LayerCost, SequenceCost
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
@@ -28,7 +29,7 @@ class Driver:
     """A scheduler, a memory and batches whose steps overlap: a token is read one step after it was asked for."""
 
     def __init__(self, limits: Limits, capacity: int = 10**9) -> None:
-        self.scheduler = Scheduler(limits)
+        self.scheduler = Scheduler(limits, MemoryLedger(capacity))
         self.limits, self.capacity = limits, capacity
         self.ids = count(1)
         self.now = 0.0
@@ -78,7 +79,7 @@ class Driver:
         def short() -> bool:
             return self.scheduler.reserved_bytes + candidate.need_bytes > self.capacity
 
-        yielding = sum(victim.need_bytes for victim in self.scheduler.victims(candidate, self.now))
+        yielding = self.scheduler.yields(candidate, self.now).nbytes
         if self.scheduler.reserved_bytes - yielding + candidate.need_bytes > self.capacity:
             return False
         while short():
@@ -103,13 +104,15 @@ class Driver:
         self.check(model, work)
         self.scheduler.account(model, work, seconds)
         asked = {part.sequence for part in work if part.samples}
-        for sequence, tokens in work:
+        for sequence, tokens, _ in work:
             sequence.known += tokens
         for sequence in [s for s in self.state if s.model == model]:
             if sequence.in_flight:
                 sequence.generated.append(0)
                 sequence.last_token_s = self.now
             sequence.in_flight = int(sequence in asked)
+        self.scheduler.grown(work)
+        for sequence in [s for s in self.state if s.model == model]:
             if len(sequence.generated) == sequence.limit:
                 self.end(sequence)
         self.keep_to_budget()
@@ -122,14 +125,17 @@ class Driver:
 
     def check(self, model: str, work: list[Work]) -> None:
         """What holds of every plan."""
-        ready = [s for s, state in self.state.items() if (s.model, state) == (model, "running") and not s.spent]
+        running = [s for s, state in self.state.items() if (s.model, state) == (model, "running")]
+        ready = [s for s in running if not (s.spent or s.awaits_token)]
         assert {part.sequence for part in work} <= set(ready)
         assert len({part.sequence for part in work}) == len(work)
         decoding = [s for s in sorted(ready, key=lambda s: s.admitted_s) if s.pending == 1]
         assert {part.sequence for part in work[: len(decoding)]} == set(decoding), "all that decode, and they first"
+        assert all((tokens, role) == (1, Role.DECODE) for _, tokens, role in work[: len(decoding)])
         prefill = work[len(decoding) :]
         assert sum(part.tokens for part in prefill) <= CHUNK
-        for sequence, tokens in prefill:
+        for sequence, tokens, role in prefill:
+            assert role is Role.PREFILL
             assert min(LEAST_CHUNK, sequence.pending) <= tokens <= sequence.pending
         assert bool(work) == bool(ready)
 
@@ -162,9 +168,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         limit=st.integers(1, 20),
         priority=priorities,
         patience_s=st.floats(0.1, 40) | st.just(float("inf")),
+        reads_last_token=st.booleans(),
     )
-    def arrive(self, model: str, tokens: int, limit: int, priority: Priority, patience_s: float) -> None:
+    def arrive(
+        self, model: str, tokens: int, limit: int, priority: Priority, patience_s: float, reads_last_token: bool
+    ) -> None:
         new = self.driver.sequence(tokens, limit, priority, model, self.driver.now + patience_s)
+        new.reads_last_token = reads_last_token
         if self.scheduler.waiting >= LIMITS.waiting:
             with pytest.raises(Overloaded) as refused:
                 self.driver.submit(new)
@@ -505,6 +515,37 @@ def test_the_last_token_in_flight_is_asked_for_once() -> None:
     assert driver.scheduler.plan("a", driver.now) == []
     driver.step("a")
     assert driver.state == {}
+
+
+def test_a_sequence_that_reads_its_last_token_is_left_out_while_that_is_in_flight_and_others_are_not(
+    full: Driver,
+) -> None:
+    while any(s.pending > 1 or not s.in_flight for s in full.state):
+        full.step("a")
+    waits, *others = full.state
+    waits.reads_last_token = True
+    for _ in range(2):
+        assert [part.sequence for part in full.scheduler.plan("a", full.now)] == others
+        full.step("a")
+        assert [part.sequence for part in full.scheduler.plan("a", full.now)] == [waits, *others]
+        full.step("a")
+
+
+def test_a_prompt_is_taken_in_beside_sequences_that_take_turns_to_read_their_last_tokens() -> None:
+    driver = Driver(Limits(running=4))
+    first, second, _ = (driver.submit(driver.sequence(limit=1000)) for _ in range(3))
+    driver.admit()
+    first.reads_last_token = second.reads_last_token = True
+    while first.in_flight == second.in_flight:
+        driver.pause(first)
+        driver.step("a")
+        driver.scheduler.resume(first, driver.now)
+        driver.admit()
+    prompt = driver.submit(driver.sequence(tokens=30, limit=1000))
+    driver.admit()
+    for _ in range(10):
+        driver.step("a")
+    assert prompt.generated
 
 
 def test_a_refused_host_is_told_how_fast_places_come_free() -> None:

@@ -136,13 +136,13 @@ prompts = st.lists(
 @given(prompts, st.integers(LEAST_CHUNK, CHUNK))
 def test_a_step_prefills_what_it_may_in_pieces_worth_the_step(entries: list[QueueEntry], budget: int) -> None:
     work = PrefillChunks().split(entries, budget, 10.0)
-    assert sum(count for _, count in work) <= budget
-    for sequence, count in work:
+    assert sum(count for _, count, _ in work) <= budget
+    for sequence, count, _ in work:
         assert min(LEAST_CHUNK, sequence.pending) <= count <= sequence.pending
-    assert len({sequence.id for sequence, _ in work}) == len(work)
+    assert len({part.sequence.id for part in work}) == len(work)
     unserved = len(entries) - len(work)
     if unserved:
-        assert sum(count for _, count in work) > budget - LEAST_CHUNK, "nothing is left over that somebody could use"
+        assert sum(count for _, count, _ in work) > budget - LEAST_CHUNK, "nothing is left over that somebody could use"
 
 
 @given(st.integers(LEAST_CHUNK, CHUNK), st.integers(1, 60), st.sampled_from(PRIORITIES))
@@ -153,16 +153,18 @@ def test_the_prompt_that_waits_longest_gets_its_share_under_a_stream_of_shorter_
     for step in range(steps):
         work = chunks.split([long, queued(2 + step, budget, priority, arrived_s=1.0 + step)], budget, 1000.0)
         chunks.account(work)
-        total += sum(count for _, count in work)
-        long.sequence.known += sum(count for sequence, count in work if sequence is long.sequence)
+        total += sum(count for _, count, _ in work)
+        long.sequence.known += sum(count for sequence, count, _ in work if sequence is long.sequence)
     assert long.sequence.known >= OLDEST_SHARE * total - 2 * LEAST_CHUNK
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one_nor_an_urgent_one_for_either() -> None:
     long, short, urgent = queued(1, 16_000), queued(2, 40), queued(3, 2000, "high")
     urgent.runs_as = 1
-    assert PrefillChunks().split([long, short], 64, 0.0) == [(short.sequence, 40), (long.sequence, 24)]
-    assert PrefillChunks().split([long, short, urgent], 400, 0.0) == [(urgent.sequence, 300), (long.sequence, 100)]
+    split = [part[:2] for part in PrefillChunks().split([long, short], 64, 0.0)]
+    assert split == [(short.sequence, 40), (long.sequence, 24)]
+    split = [part[:2] for part in PrefillChunks().split([long, short, urgent], 400, 0.0)]
+    assert split == [(urgent.sequence, 300), (long.sequence, 100)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), seconds), max_size=200))

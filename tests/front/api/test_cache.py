@@ -68,8 +68,7 @@ def test_a_warm_up_computes_its_prompt_and_tells_what_is_pinned() -> None:
         desk = Desk()
         running = warming(Shelf(), desk, priority="low")
         await desk.heard.wait()
-        assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Sampling(), 1, [], priority="low", warm=True)]
-        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Prefill(pin=True), priority="low")]
         desk.recovery.on_finished(DONE)
         assert (await running).to_plain() == {"tokens": 4, "cached_tokens": 2, "pinned_tokens": 4, "prefill_s": 0.5}
         assert not desk.streams
@@ -90,17 +89,15 @@ def test_a_prefix_of_messages_does_not_open_an_answer_unless_it_is_to() -> None:
     assert bytes(asyncio.run(tokens(add_generation_prompt=True))) == b"<|user|>x\n<|assistant|>"
 
 
-def test_a_warm_up_that_lost_its_engine_behind_its_token_is_computed_again_on_the_next() -> None:
+def test_a_warm_up_that_lost_its_engine_is_computed_again_on_the_next() -> None:
     async def test() -> None:
         desk = Desk()
         running = warming(Shelf(), desk)
         await desk.heard.wait()
-        desk.recovery.on_tokens(link.Tokens(1, [65]))
         desk.recovery.on_engine_lost(frozenset({1}), "test", forced=True)
         desk.recovery.on_engine_ready()
         again = desk.sent[1]
-        assert (again.tokens, again.emitted, again.warm, again.again) == (list(b"four"), 0, True, True)
-        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        assert (again.tokens, again.goal, again.again) == (list(b"four"), link.Prefill(pin=True), True)
         desk.recovery.on_finished(DONE)
         assert (await running).pinned_tokens == 4
 

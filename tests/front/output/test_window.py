@@ -39,10 +39,10 @@ class Window:
         elif operation == "drain":
             self.deltas += bench.deltas(argument)
         elif operation == "ack" and argument < len(self.deltas):
-            bench.streams.acknowledge(bench.stream, argument)
+            bench.names.acknowledge("s", argument)
             self.acknowledged = max(self.acknowledged, argument + 1)
         elif operation == "rewind":
-            bench.streams.rewind(bench.stream, argument)
+            bench.names.rewind("s", argument)
         assert len(self.deltas) - self.acknowledged <= self.window
 
     def read(self) -> str:
@@ -83,7 +83,7 @@ def test_text_behind_a_closed_window_waits_merges_and_goes_out_with_the_ack() ->
         bench.say(b"three")
         assert bench.deltas() == []
         assert bench.told == [Pause(seq)]
-        bench.streams.acknowledge(bench.stream, 0)
+        bench.names.acknowledge("s", 0)
         assert bench.told == [Pause(seq), Resume(seq)]
         assert [(delta["seq"], delta["text"]) for delta in bench.deltas()] == [(1, "two three")]
 
@@ -96,9 +96,9 @@ def test_an_ack_that_was_given_before_opens_nothing() -> None:
         for piece in (b"a", b"b", b"c"):
             bench.say(piece)
             assert len(bench.deltas()) == 1
-            bench.streams.acknowledge(bench.stream, 0)
+            bench.names.acknowledge("s", 0)
         bench.say(b"d")
-        bench.streams.acknowledge(bench.stream, 0)
+        bench.names.acknowledge("s", 0)
         assert bench.deltas() == []
         assert bench.told == [Pause(bench.stream.seq)]
 
@@ -120,8 +120,8 @@ def test_the_end_of_a_stream_waits_for_no_ack(ending: str) -> None:
             bench.finish("cancelled" if ending == "cancelled" else "deadline" if ending == "deadline" else "stop")
         assert "".join(delta["text"] for delta in bench.deltas()) == ("two " if ending == "stop string" else "two STO")
         assert isinstance(bench.stream.ended.result(), Ending)
-        bench.streams.close(bench.stream)
-        bench.streams.acknowledge(bench.streams.find("s"), 1)  # late, and no mistake
+        bench.close("s")
+        bench.names.acknowledge("s", 1)  # late, and no mistake
         assert Resume(seq) not in bench.told
         assert (Cancel(seq, "stop") in bench.told) == (ending == "stop string")
 
@@ -132,10 +132,11 @@ def test_acks_beyond_the_last_delta_and_for_streams_without_a_window_are_refused
     def test() -> None:
         bench = Bench(window=4)
         with pytest.raises(InvalidParams) as refused:
-            bench.streams.acknowledge(bench.stream, 0)
+            bench.names.acknowledge("s", 0)
         assert refused.value.data["errors"][0]["loc"] == ["seq"]
+        bench.open("t", [])
         with pytest.raises(UnsupportedParameter) as unasked:
-            bench.streams.acknowledge(bench.open("t", []), 0)
+            bench.names.acknowledge("t", 0)
         assert unasked.value.data["name"] == "window"
 
     on_loop(test)
@@ -147,9 +148,9 @@ def test_what_is_sent_again_counts_like_any_delta() -> None:
         for piece in (b"a", b"b"):
             bench.say(piece)
             bench.deltas()
-        bench.streams.rewind(bench.stream, None)
+        bench.names.rewind("s", None)
         assert bench.deltas() == []
-        bench.streams.acknowledge(bench.stream, 1)
+        bench.names.acknowledge("s", 1)
         assert [(delta["seq"], delta["offset"], delta["text"]) for delta in bench.deltas()] == [(2, 0, "ab")]
 
     on_loop(test)
@@ -163,7 +164,7 @@ def test_without_a_host_to_acknowledge_windows_are_lifted_for_all_streams() -> N
         bench.deltas()
         bench.say(b"two")
         assert bench.told == [Pause(seq)]
-        bench.streams.lift_windows()
+        bench.names.lift_windows()
         assert bench.told == [Pause(seq), Resume(seq)]
         assert [delta["text"] for delta in bench.deltas()] == ["two"]
         assert bench.open("later", [], window=1).window is None

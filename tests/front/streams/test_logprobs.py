@@ -102,7 +102,7 @@ def test_a_stream_that_is_read_from_the_middle_has_the_entries_of_the_middle() -
         for token in b"abc":
             bench.say(bytes([token]), logprobs=entries(bytes([token])))
             bench.deltas()
-        bench.streams.rewind(bench.stream, 0)
+        bench.names.rewind("s", 0)
         (again,) = bench.deltas()
         assert [entry["text"] for entry in again["logprobs"]] == ["b", "c"]
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.streams.journal import TOKEN_BYTES, Journal
+from mlx_sidecar.front.streams.names import StreamNames
 from mlx_sidecar.front.streams.poison_search import DEATHS_BY_FORCE
 from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
@@ -25,6 +26,7 @@ from mlx_sidecar.link.messages import (
     Dropped,
     Fault,
     Finished,
+    Generate,
     Pause,
     Priority,
     Resume,
@@ -90,7 +92,8 @@ class Stage:
 
     def __init__(self, journal_bytes: int = 2**20) -> None:
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, lambda message: self.recovery.tell(message))
+        self.streams = Streams(lambda message: self.recovery.tell(message))
+        self.names = StreamNames(self.mailbox, self.streams)
         self.journal = Journal(journal_bytes)
         self.recovery = Recovery(self.streams, self.journal, grace_s=3600.0)
         self.models = Models()
@@ -130,7 +133,7 @@ class Stage:
                 del self.has[seq]
                 self.recovery.on_finished(Finished(seq, "length", True, Timing()))
             else:
-                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Sampling(), LIMIT, [])
+                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Generate(Sampling(), [], LIMIT))
                 self.recovery.on_tokens(Tokens(seq, [answer(seq)[done]]))
 
     def die(self, *running: int) -> bool:
@@ -164,8 +167,10 @@ class Stage:
     def open(
         self, name: str | None = "s", priority: Priority = "normal", model: str = "m", stop: str = "", **options: Any
     ) -> Stream:
-        submit = Submit(self.streams.next_number(), model, [1], Sampling(), LIMIT, [], priority=priority)
+        submit = Submit(self.streams.next_number(), model, [1], Generate(Sampling(), [], LIMIT), priority=priority)
         stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
+        if name is not None:
+            self.names.connect(stream)
         self.held.enter_context(self.recovery.carrying(stream))
         return stream
 
@@ -303,7 +308,8 @@ async def test_the_next_engine_goes_on_behind_the_last_token(stage: Stage) -> No
     assert not stream.ended.done()
     await stage.revive()
     replay = stage.sent[-1]
-    assert (replay.seq, replay.tokens, replay.emitted, replay.again) == (1, [1, *answer(1)[:3]], 3, True)
+    assert (replay.seq, replay.tokens, replay.again) == (1, [1, *answer(1)[:3]], True)
+    assert replay.goal == Generate(Sampling(), [], LIMIT, emitted=3)
     while not stream.ended.done():
         stage.say(1)
     assert stream.transcript.tokens == answer(1)
@@ -365,7 +371,10 @@ async def test_a_paused_stream_is_paused_again_and_goes_on_with_an_ack(stage: St
     stage.die(1)
     await stage.revive()
     assert stage.told == [Pause(1), Pause(1)]
-    stage.streams.acknowledge(stream, 0)
+    with stage.names.claim("s", lambda: None) as claim:
+        assert claim is not None
+        claim.give(stream)
+        stage.names.acknowledge("s", 0)
     assert stage.told[-1] == Resume(1)
 
 

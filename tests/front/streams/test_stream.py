@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_sidecar.front.output.stops import StopMatcher
-from mlx_sidecar.front.streams.registry import REMEMBERED, Streams
+from mlx_sidecar.front.streams.names import REMEMBERED, StreamNames
 from mlx_sidecar.front.streams.stream import Ending, Stream
-from mlx_sidecar.link.messages import Cancel, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, Generate, Sampling, Submit, Timing, Tokens
 from mlx_sidecar_protocol.errors import UnknownStream
 from tests.support.streams import Bench, on_loop
 
@@ -67,10 +67,10 @@ def test_rewinding_sends_everything_behind_a_delta_again_in_one() -> None:
         for piece in (b"a", b"b", b"c"):
             bench.say(piece)
             bench.deltas()
-        assert bench.streams.rewind(bench.stream, 0) == 2
+        assert bench.names.rewind("s", 0) == (bench.stream, 2)
         (again,) = bench.deltas()
         assert (again["seq"], again["offset"], again["text"]) == (3, 1, "bc")
-        bench.streams.rewind(bench.stream, 99)  # beyond the last: there is nothing to send again
+        bench.names.rewind("s", 99)  # beyond the last: there is nothing to send again
         assert bench.deltas() == []
 
     on_loop(test)
@@ -82,18 +82,19 @@ def test_a_bounded_number_of_ended_streams_is_remembered() -> None:
         ended = [bench.open(f"e{n}", []) for n in range(REMEMBERED + 5)]
         for stream in ended:
             stream.finish(Ending("stop", True, Timing()))
-            bench.streams.close(stream)
-        assert bench.streams.find(f"e{REMEMBERED + 4}") is ended[-1]
-        assert bench.streams.find("s") is bench.stream
-        missing = sum(not _known(bench.streams, stream) for stream in ended)
+            assert isinstance(stream.id, str)
+            bench.close(stream.id)
+        assert bench.names.find(f"e{REMEMBERED + 4}") is ended[-1]
+        assert bench.names.find("s") is bench.stream
+        missing = sum(not _known(bench.names, stream) for stream in ended)
         assert missing == 5
 
     on_loop(test)
 
 
-def _known(streams: Streams, stream: Stream) -> bool:
+def _known(names: StreamNames, stream: Stream) -> bool:
     try:
-        return stream.id is not None and streams.find(stream.id) is stream
+        return stream.id is not None and names.find(stream.id) is stream
     except UnknownStream:
         return False
 
@@ -124,7 +125,8 @@ def test_a_fault_in_making_text_ends_that_stream_and_no_other(method: str) -> No
     def test() -> None:
         bench = Bench([])
         number = bench.streams.next_number()
-        broken = Stream(Submit(number, "fake", [1], Sampling(), 9, []), "b", _Breaks(method), StopMatcher([]))
+        broken = Stream(Submit(number, "fake", [1], Generate(Sampling(), [], 9)), "b", _Breaks(method), StopMatcher([]))
+        bench.names.connect(broken)
         bench.streams.open(broken)
         bench.streams.on_tokens(Tokens(number, list(b"text")))
         bench.streams.on_tokens(Tokens(number, [0] if method == "push_many" else list(b".")))

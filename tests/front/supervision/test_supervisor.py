@@ -32,6 +32,7 @@ from mlx_sidecar.link.messages import (
     ExportCache,
     Fault,
     Finished,
+    Generate,
     ImportCache,
     Load,
     Loaded,
@@ -114,7 +115,7 @@ def test_what_the_engine_says_of_sequences_and_models_goes_to_the_client(monkeyp
 
 
 def test_work_is_for_an_engine_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    submit = Submit(7, "m", [1], Sampling(), 1, [])
+    submit = Submit(7, "m", [1], Generate(Sampling(), [], 1))
 
     async def test() -> None:
         async with stage(monkeypatch) as made:
@@ -254,7 +255,7 @@ def test_what_cannot_be_said_to_the_engine_fails_its_own_call(monkeypatch: pytes
             made.puppet.say(READY)
             await made.until_state("ready")
             with pytest.raises(OverflowError):
-                made.supervisor.send(Submit(7, "m", [2**70], Sampling(), 1, []))
+                made.supervisor.send(Submit(7, "m", [2**70], Generate(Sampling(), [], 1)))
             made.puppet.die()  # and the next engine is not asked what the first could not be
             (await made.until_engine(2)).say(READY)
             await made.until_state("ready")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from mlx_sidecar_protocol.errors import OutOfMemory
@@ -10,8 +12,15 @@ from ...link.messages import Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
 
+class Role(Enum):
+    """What the planner gives a sequence a part in a step for. Everything that must know reads it here."""
+
+    PREFILL = "prefill"  # some of a prompt is taken in, and the last of it samples
+    DECODE = "decode"  # the newest token is taken in, and the next one sampled
+
+
 class Work(NamedTuple):
-    """What one step does for one sequence: the model takes in the next ``tokens`` of it.
+    """The next ``tokens`` of ``sequence`` are taken in by the model in one step; ``role`` says to what end.
 
     If these are all that are pending, it samples one more. So a decode step is one token, and a prefill is one or
     more steps of which the last samples the first token.
@@ -19,6 +28,7 @@ class Work(NamedTuple):
 
     sequence: Sequence
     tokens: int
+    role: Role
 
     @property
     def samples(self) -> bool:
@@ -65,7 +75,8 @@ class Batch(Protocol):
     def open(self, sequence: Sequence) -> None:
         """Give ``sequence`` a place, after its arrival or after its cache was dropped.
 
-        Sets its ``known`` to the tokens that the cache holds already, and on arrival its ``cached_tokens``.
+        Sets its ``known`` to the tokens that the cache holds already, whether it ``reads_last_token``, and on arrival
+        its ``cached_tokens``.
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
@@ -77,14 +88,15 @@ class Batch(Protocol):
     def step(self, work: list[Work], now: float) -> list[Event]:
         """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
 
-        While a step is in flight, prefill may not be asked for: give no work first. Advances ``known``, ``in_flight``
-        and ``generated`` of the sequences. Empty ``work`` reads what is in flight. Raises ``StepFailed``, and then has
-        told everything that ``generated`` says.
+        While a step is in flight, prefill may not be asked for: give no work first. Nor may a step of a sequence that
+        ``awaits_token``. Advances ``known``, ``in_flight`` and ``generated`` of the sequences. Empty ``work`` reads
+        what is in flight. Raises ``StepFailed``, and then has told everything that ``generated`` says.
         """
         ...
 
-    def due_s(self, now: float) -> float:
-        """When there is something to do, if there is work: ``now`` or later on the engine's clock."""
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        """When there is something to do, where ``running`` are the sequences that have a place: ``now`` or later on the
+        engine's clock, infinite if there is nothing."""
         ...
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from ...link.messages import FinishReason
 from ...observe.metrics import Metrics
 from ...observe.trace import Trace
-from .batch import Work
+from .batch import Role, Work
 from .sequence import Sequence
 
 COUNTERS = (
@@ -67,7 +67,7 @@ class Instrumentation:
         """``lane`` had the device, for ``work`` if it is a batch. Unless ``whole``, a step was only begun, or only
         read: where steps overlap, its time is not that of a step."""
         kind, model = lane
-        prefilled = sum(given.tokens for given in work if given.tokens > 1)
+        prefilled = sum(given.tokens for given in work if given.role is Role.PREFILL)
         self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
         self.device_s += ended - began
         self.last_operation_s = ended

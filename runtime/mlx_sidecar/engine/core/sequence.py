@@ -8,7 +8,7 @@ from typing import Literal
 
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
-from ...link.messages import Nearest, Priority, Sampling, Submit, Timing
+from ...link.messages import Generate, Goal, Nearest, Prefill, Priority, Sampling, Submit, Timing
 from .memory_cost import SequenceCost
 
 # The host has no window left; or others compute, or the disk is asked for, blocks that it begins with.
@@ -52,7 +52,7 @@ class Sequence:
     cached_tokens: int = 0
     cached_disk: int = 0
     fetched: set[int] = field(default_factory=set)  # segments that were brought from disk for it
-    warm: bool = False  # its prompt is to be pinned in the prefix cache
+    prefill: Prefill | None = None  # its prompt is all that is wanted: the token that comes of it is not sent
     explain: bool = False
     nearest: Nearest | None = None
     pinned: int = 0
@@ -60,6 +60,7 @@ class Sequence:
     parked: bool = False  # preempted with its cache kept
     again: bool = False  # an engine before this one, or a batch that failed, had it already
     short: bool = False  # it waits for memory, and that has been counted
+    reads_last_token: bool = False  # a logits processor does, before the next step; set when the batch opens it
     _history: array[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +75,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that the model has not taken in: one while it decodes, more while it prefills."""
         return self.total - self.known
+
+    @property
+    def awaits_token(self) -> bool:
+        """Whether no step may be planned for it until its token in flight has been read."""
+        return self.reads_last_token and self.in_flight > 0
 
     @property
     def paused(self) -> bool:
@@ -91,11 +97,15 @@ class Sequence:
         return len(self.generated) + self.in_flight >= self.limit
 
     @property
+    def room_tokens(self) -> int:
+        """Tokens of the room that it has, or is about to be given where it has filled that."""
+        return -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
+
+    @property
     def need_bytes(self) -> int:
         """Cache it holds once the room that is next allocated is: not what it would hold at its limit, which is often
         the whole context, and which few answers come near."""
-        room = -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
-        return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
+        return self.cost.bytes_for(min(self.room_tokens, len(self.tokens) + self.limit))
 
     def history(self) -> array[int]:
         """Prompt and answer so far, and the token that ended it. Not to be changed."""
@@ -121,21 +131,22 @@ class Sequence:
 
 def sequence_of(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Sequence:
     """What ``submit`` asks for, as of ``now``; ``limit`` as ``tokens_left`` says."""
+    generate = _generation(submit.goal)
     return Sequence(
         id=submit.seq,
         model=submit.model,
         tokens=submit.tokens,
-        emitted=submit.emitted,
-        sampling=submit.sampling,
-        stop_tokens=submit.stop_tokens,
+        emitted=generate.emitted,
+        sampling=generate.sampling,
+        stop_tokens=generate.stop_tokens,
         limit=limit,
         cost=cost,
         arrived_s=now,
         priority=submit.priority,
         deadline_s=float("inf") if submit.deadline_s is None else now + submit.deadline_s,
         again=submit.again,
-        warm=submit.warm,
-        explain=submit.explain,
+        prefill=submit.goal if isinstance(submit.goal, Prefill) else None,
+        explain=generate.explain,
     )
 
 
@@ -145,11 +156,20 @@ def tokens_left(submit: Submit, context_length: int, vocabulary: int) -> int:
     Raises ``InvalidParams`` for an empty prompt or a token outside the vocabulary, ``ContextTooLong`` where no room is
     left for a single token.
     """
+    generate = _generation(submit.goal)
     if not submit.tokens:
         raise InvalidParams.field("tokens", "the prompt is empty; at least one token is needed to start from")
-    for name, ids in (("tokens", submit.tokens), ("logit_bias", submit.sampling.logit_bias)):
+    for name, ids in (("tokens", submit.tokens), ("logit_bias", generate.sampling.logit_bias)):
         if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
             raise InvalidParams.field(name, f"token ids go from 0 to {vocabulary - 1}")
-    if len(submit.tokens) - submit.emitted >= context_length:
+    if len(submit.tokens) - generate.emitted >= context_length:
         raise ContextTooLong(have=len(submit.tokens), limit=context_length)
-    return min(submit.max_tokens - submit.emitted, context_length - len(submit.tokens))
+    return min(generate.max_tokens - generate.emitted, context_length - len(submit.tokens))
+
+
+# A prefill ends with the one token that the logits behind its prompt give.
+_FIRST_TOKEN = Generate(Sampling(), [], 1)
+
+
+def _generation(goal: Goal) -> Generate:
+    return goal if isinstance(goal, Generate) else _FIRST_TOKEN

@@ -11,7 +11,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from math import log
 from typing import NoReturn
@@ -93,8 +93,8 @@ class FakeBatch:
     def release(self) -> None:
         """Nothing is ever kept."""
 
-    def due_s(self, now: float) -> float:
-        return min((run.due_s for run in self._runs.values() if not run.sequence.idle), default=float("inf"))
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        return min((self._runs[sequence.id].due_s for sequence in running), default=float("inf"))
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         """One token for every sequence that is due."""

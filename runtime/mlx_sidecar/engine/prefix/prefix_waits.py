@@ -38,7 +38,7 @@ class PrefixWaits:
     def check(self, sequence: Sequence) -> None:
         """Raise what is against pinning the prompt of ``sequence``, if that is asked: ``UnsupportedParameter`` for a
         model of which nothing can be cached, ``OutOfMemory`` where there is no room for another pin."""
-        if not sequence.warm:
+        if sequence.prefill is None or not sequence.prefill.pin:
             return
         loaded = self._models.resident(sequence.model).loaded
         if self._prefix_cache is None or loaded.prefixes is None:

@@ -17,12 +17,17 @@ AGEING_S = 10.0
 
 @dataclass(eq=False, slots=True)
 class QueueEntry:
-    """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs."""
+    """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs.
+
+    While it holds a cache, ``reserved_bytes`` of it are in the ledger: enough for ``room_tokens``.
+    """
 
     sequence: Sequence
     waits_since_s: float
     runs_as: int = RANKS["low"]  # its class, from its last admission until it has settled
     paused_s: float = 0.0
+    room_tokens: int = 0
+    reserved_bytes: int = 0
 
     @property
     def rank(self) -> int:
@@ -78,10 +83,9 @@ class PriorityQueue:
         if at < len(line):
             entry.waits_since_s = min(entry.waits_since_s, line[at].waits_since_s)
         line.insert(at, entry)
-        for before in reversed(line[:at]):
-            if before.waits_since_s <= entry.waits_since_s:
-                break
-            before.waits_since_s = entry.waits_since_s
+        while at and line[at - 1].waits_since_s > entry.waits_since_s:
+            at -= 1
+            line[at].waits_since_s = entry.waits_since_s
 
     def leave(self, entry: QueueEntry) -> None:
         lines = self._queue[entry.sequence.model]

@@ -22,11 +22,11 @@ from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..streams.stream import Stream
 from ..supervision.supervisor import Supervisor
-from ..wire.context import RequestContext
 from .model_catalog import ModelCatalog
 from .model_text import ModelText
 from .prompt import prompt_tokens
 from .request_task import RequestTask
+from .sink import Sink
 
 
 class CacheHandlers:
@@ -38,10 +38,10 @@ class CacheHandlers:
         self._recovery = recovery
         self._engine = engine
 
-    async def stats(self, context: RequestContext, params: NoParams) -> c.CacheStatsResult:
+    async def stats(self, sink: Sink, params: NoParams) -> c.CacheStatsResult:
         return _stats(await self._engine.cache())
 
-    async def clear(self, context: RequestContext, params: c.CacheClearParams) -> c.CacheClearResult:
+    async def clear(self, sink: Sink, params: c.CacheClearParams) -> c.CacheClearResult:
         name = params.model
         if name is not None:
             await self._catalog.came_back(name)
@@ -51,10 +51,10 @@ class CacheHandlers:
             if name is None or not await self._catalog.came_back(name):
                 raise
             # The engine was lost before it had done so, and the next one was asked before it had the model.
-            return await self.clear(context, params)
+            return await self.clear(sink, params)
         return c.CacheClearResult(ram_bytes=cleared.ram_bytes, disk_bytes=cleared.disk_bytes)
 
-    async def warm(self, context: RequestContext, params: c.CacheWarmParams) -> c.CacheWarmResult:
+    async def warm(self, sink: Sink, params: c.CacheWarmParams) -> c.CacheWarmResult:
         arrived = time.monotonic()
         deadline = arrived + (params.deadline_s or float("inf"))
         stream: Stream | None = None
@@ -64,7 +64,7 @@ class CacheHandlers:
             stream = await self._unheard(params, deadline)
             return stream
 
-        ending = await RequestTask(self._catalog, self._recovery, context, params.model, deadline).run(prepare)
+        ending = await RequestTask(self._catalog, self._recovery, sink, params.model, deadline).run(prepare)
         if stream is None or ending is None or ending.reason == "deadline":
             raise DeadlinePassed
         if ending.reason == "error":
@@ -80,7 +80,7 @@ class CacheHandlers:
         )
 
     async def _unheard(self, params: c.CacheWarmParams, deadline: float) -> Stream:
-        """A stream that nobody hears, and whose one token is nobody's: its prompt is what counts."""
+        """A stream that nobody hears: its prompt is what counts."""
         card, text, tokens = await self._prompt(params)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
@@ -88,16 +88,13 @@ class CacheHandlers:
             seq=self._streams.next_number(),
             model=params.model,
             tokens=tokens,
-            sampling=link.Sampling(),
-            max_tokens=1,
-            stop_tokens=[],
+            goal=link.Prefill(pin=True),
             priority=params.priority,
             deadline_s=None if params.deadline_s is None else deadline - time.monotonic(),
-            warm=True,
         )
         return Stream(submit, None, text.detokenizer(), StopMatcher([]))
 
-    async def export(self, context: RequestContext, params: c.CacheExportParams) -> c.CacheFileResult:
+    async def export(self, sink: Sink, params: c.CacheExportParams) -> c.CacheFileResult:
         _, _, tokens = await self._prompt(params)
         try:
             moved = await self._moved(lambda op: link.ExportCache(op, params.model, tokens, params.path))
@@ -108,7 +105,7 @@ class CacheHandlers:
             raise InvalidParams.field(params.source, first["msg"], "nothing_cached") from error
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
 
-    async def import_(self, context: RequestContext, params: c.CacheImportParams) -> c.CacheFileResult:
+    async def import_(self, sink: Sink, params: c.CacheImportParams) -> c.CacheFileResult:
         await self._catalog.ready(params.model)
         moved = await self._moved(lambda op: link.ImportCache(op, params.model, params.path))
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)

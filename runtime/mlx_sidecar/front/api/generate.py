@@ -12,22 +12,23 @@ from typing import Any
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
 from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
 
-from ...link.messages import ModelCard, Sampling, Submit
+from ...link.messages import Generate, ModelCard, Sampling, Submit
 from ..output.late_text import LateText
 from ..output.special_stops import SpecialStops
 from ..output.stops import StopMatcher
 from ..output.until_stop import Detokenizer
 from ..streams.logprobs import Logprobs
+from ..streams.names import Claim, StreamNames
 from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..streams.stream import Ending, Stream
-from ..wire.context import RequestContext
 from .generate_result import Answer, encoded_logprobs, never_begun
 from .model_catalog import ModelCatalog
 from .model_text import ModelText
 from .offload import off_loop
 from .prompt import check_vocabulary, explained, prompt_tokens, result_warnings
 from .request_task import RequestTask
+from .sink import Sink
 
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
@@ -49,7 +50,7 @@ class Prepared:
 class _Job:
     """One request and how far it is."""
 
-    context: RequestContext
+    claim: Claim | None
     params: GenerateParams
     arrived: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
@@ -65,23 +66,24 @@ class _Job:
 
 
 class Generator:
-    """Serves ``generate`` requests; one per front."""
+    """Serves the ``generate`` requests of one connection."""
 
-    def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery) -> None:
+    def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery, names: StreamNames) -> None:
         self._catalog = catalog
         self._streams = streams
         self._recovery = recovery
+        self._names = names
 
-    def __call__(self, context: RequestContext, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
+    def __call__(self, sink: Sink, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
         name = ExitStack()
-        name.enter_context(self._streams.claim(params.stream, context.cancel))  # a cancel right behind must find it
-        context.on_cancel(_nothing)  # it runs then all the same, and gives the name back
-        return self._generate(context, params, name)
+        claim = name.enter_context(self._names.claim(params.stream, sink.cancel))  # a cancel right behind must find it
+        sink.on_cancel(_nothing)  # it runs then all the same, and gives the name back
+        return self._generate(sink, _Job(claim, params), name)
 
-    async def _generate(self, context: RequestContext, params: GenerateParams, name: ExitStack) -> Answer:
-        job = _Job(context, params)
+    async def _generate(self, sink: Sink, job: _Job, name: ExitStack) -> Answer:
+        params = job.params
         with name:
-            course = RequestTask(self._catalog, self._recovery, context, params.model, job.deadline)
+            course = RequestTask(self._catalog, self._recovery, sink, params.model, job.deadline)
             ending = await course.run(lambda: self._prepare(job))
             if ending is None:
                 job.stream, ending = None, never_begun(job.arrived)
@@ -121,6 +123,8 @@ class Generator:
         stops, special = await off_loop(_matchers, text, params.stop or [], sorted(stop_tokens), params.skip_special)
         prepared = Prepared(card, text, tokens, sorted(stop_tokens), stops, special)
         job.stream = _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
+        if job.claim is not None:
+            job.claim.give(job.stream)
         return job.stream
 
 
@@ -137,7 +141,7 @@ def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | La
 
 
 def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
-    alternatives = submit.sampling.logprobs
+    alternatives = params.logprobs if params.logprobs is None else min(params.logprobs, prepared.card.vocabulary)
     return Stream(
         submit,
         params.stream,
@@ -157,23 +161,30 @@ def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
         seq=seq,
         model=params.model,
         tokens=prepared.tokens,
-        sampling=Sampling(
-            temperature=params.temperature,
-            top_p=params.top_p,
-            top_k=min(params.top_k, card.vocabulary),
-            min_p=params.min_p,
-            repetition_penalty=params.repetition_penalty,
-            presence_penalty=params.presence_penalty,
-            frequency_penalty=params.frequency_penalty,
-            logit_bias=params.token_bias,
-            seed=job.seed,
-            logprobs=None if params.logprobs is None else min(params.logprobs, card.vocabulary),
+        goal=Generate(
+            _sampling(job, card.vocabulary),
+            stop_tokens=prepared.stop_tokens,
+            max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+            explain=params.explain_cache,
         ),
-        max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
-        stop_tokens=prepared.stop_tokens,
         priority=params.priority,
         deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
-        explain=params.explain_cache,
+    )
+
+
+def _sampling(job: _Job, vocabulary: int) -> Sampling:
+    params = job.params
+    return Sampling(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=min(params.top_k, vocabulary),
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=params.token_bias,
+        seed=job.seed,
+        logprobs=None if params.logprobs is None else min(params.logprobs, vocabulary),
     )
 
 

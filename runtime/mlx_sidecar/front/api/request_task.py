@@ -13,8 +13,8 @@ from mlx_sidecar_protocol.errors import Cancelled, ModelNotLoaded
 
 from ..streams.recovery import Recovery
 from ..streams.stream import Ending, Stream
-from ..wire.context import RequestContext
 from .model_catalog import ModelCatalog
+from .sink import Sink
 
 Prepare = Callable[[], Awaitable[Stream]]
 
@@ -25,7 +25,7 @@ class RequestTask:
 
     catalog: ModelCatalog
     recovery: Recovery
-    context: RequestContext
+    sink: Sink
     model: str
     deadline: float
 
@@ -46,9 +46,9 @@ class RequestTask:
     async def _attempt(self, prepare: Prepare) -> Ending | None:
         stream: Stream | None = None
         with anyio.CancelScope(deadline=self.deadline) as scope:
-            self.context.on_cancel(scope.cancel)
+            self.sink.on_cancel(scope.cancel)
             stream = await prepare()
-        if self.context.cancelled:
+        if self.sink.cancelled:
             raise Cancelled
         if scope.cancelled_caught or stream is None or time.monotonic() >= self.deadline:
             return None
@@ -57,9 +57,9 @@ class RequestTask:
     async def _carried(self, stream: Stream) -> Ending:
         with self.recovery.carrying(stream):
             if stream.id is not None:
-                self.context.answer_after(stream)
-            self.context.on_cancel(lambda: self.recovery.end(stream, "cancelled"))
-            self.context.on_shed(lambda error: self.recovery.refuse(stream, error))
+                self.sink.answer_after(stream)
+            self.sink.on_cancel(lambda: self.recovery.end(stream, "cancelled"))
+            self.sink.on_shed(lambda error: self.recovery.refuse(stream, error))
             overdue = asyncio.get_running_loop().call_at(self.deadline, self.recovery.end, stream, "deadline")
             try:
                 return await stream.ended

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from mlx_sidecar_protocol.envelope import encode_notification
 from mlx_sidecar_protocol.errors import RpcError
@@ -20,6 +23,15 @@ from ..output.until_stop import Detokenizer, StopMatcher, until_stop
 from .journal import JournalEntry
 from .logprobs import Logprobs, WithLogprobs
 from .transcript import CHUNK, Transcript
+
+
+class Outbox(Protocol):
+    """Where the deltas of a host's streams go."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]: ...
+    def put(self, body: Callable[[], bytes | None]) -> None: ...
+    def announce(self, source: Stream, not_before: float = 0.0) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Stream:
         self.min_interval_s = min_interval_s
         self.window = window
         self.logprobs = logprobs
+        self.outbox: Outbox | None = None  # of the host that hears it
         self.paused = False  # the engine was told to wait for the host
         self.placed = False  # the engine has it
         self.leaving: FinishReason | None = None  # it has been asked to end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -9,7 +10,14 @@ import mlx.core as mx
 from ....link.messages import Sampling
 from .filters import Filter, FilterKind, column, filter_kind
 from .limits import within_float32
-from .logits_processors import LogitsProcessors, Penalties, penalizes
+from .logits_processors import (
+    FACTORIES,
+    BoundProcessors,
+    ChangedRow,
+    LogitsProcessor,
+    ProcessorFactory,
+    make_processors,
+)
 from .logprobs import Asked, Sampled
 from .noise import gumbel_over, key, stream
 
@@ -21,14 +29,7 @@ class _Row(NamedTuple):
     sampling: Sampling
     stream: int  # of noise
     filter_kind: FilterKind | None  # None: greedy
-
-    @property
-    def penalized(self) -> bool:
-        return penalizes(self.sampling)
-
-    @property
-    def changed(self) -> bool:
-        return self.penalized or bool(self.sampling.logit_bias)
+    changed_by: tuple[bool, ...]  # for each logits processor
 
 
 class Sampler:
@@ -38,27 +39,34 @@ class Sampler:
     depends on the parameters alone is kept from step to step, as long as the rows stay the same.
     """
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, factories: Sequence[ProcessorFactory] = FACTORIES) -> None:
+        """``factories`` make the logits processors of this batch, given the size of the ``vocabulary``."""
         self._vocabulary = vocabulary
         self._rows: dict[int, _Row] = {}
-        self._penalties = Penalties(vocabulary)
+        self._processors = make_processors(factories, vocabulary)
         self._gumbel = gumbel_over(vocabulary)
         self._plan: _Plan | None = None
 
     def open(self, row: int, sampling: Sampling, prompt: list[int], answer: list[int]) -> None:
-        """Begin ``row``. ``answer``: its tokens generated so far, before a restart or a preemption; ``prompt``: those
-        before. All tokens here and in ``sampling`` are within the vocabulary."""
+        """Begin ``row``. ``answer`` has its tokens generated so far, before a restart or a preemption; ``prompt`` has
+        those before. All tokens here and in ``sampling`` are within the vocabulary."""
         self._plan = None
         sampling = within_float32(sampling)
         filtering = filter_kind(sampling, self._vocabulary) if sampling.temperature > 0 else None
-        self._rows[row] = _Row(sampling, stream(sampling.seed), filtering)
-        if penalizes(sampling):
-            self._penalties.open(row, sampling, prompt, answer)
+        changed_by = tuple([processor.open(row, sampling, prompt, answer) for processor in self._processors])
+        self._rows[row] = _Row(sampling, stream(sampling.seed), filtering, changed_by)
+
+    def reads_last_token(self, row: int) -> bool:
+        """Whether ``row`` may be sampled only once its token before has been read from the device."""
+        changed_by = zip(self._processors, self._rows[row].changed_by, strict=True)
+        return any(changed and processor.reads_last_token for processor, changed in changed_by)
 
     def close(self, row: int) -> None:
+        """Forget ``row``."""
         self._plan = None
-        del self._rows[row]
-        self._penalties.close(row)
+        for processor, changed in zip(self._processors, self._rows.pop(row).changed_by, strict=True):
+            if changed:
+                processor.close(row)
 
     def sample(self, rows: list[int], positions: list[int], logits: mx.array) -> Sampled:
         """The next token of each of ``rows``, one or more, all distinct; other rows keep their state.
@@ -67,13 +75,14 @@ class Sampler:
         start of the prompt. May be called again before its result was evaluated.
         """
         if self._plan is None or self._plan.rows != rows:
-            self._plan = _Plan(list(rows), self._rows, self._penalties, self._vocabulary)
+            self._plan = _Plan(list(rows), self._rows, self._processors, self._vocabulary)
         plan = self._plan
         sampled = [group.sample(logits, self._noise(group, positions)) for group in plan.groups]
         tokens, peaks = (_together([each[part] for each in sampled]) for part in (0, 1))
         if plan.order is not None:
             tokens, peaks = tokens[plan.order], peaks[plan.order]
-        plan.note(tokens)
+        for group in plan.groups:
+            group.processors.accept(tokens)
         return Sampled(tokens, peaks, plan.asked.rows, plan.asked.of(logits, tokens), plan.asked.alternatives)
 
     def _noise(self, group: _Group, positions: list[int]) -> mx.array | None:
@@ -86,30 +95,23 @@ class Sampler:
 class _Plan:
     """How to sample these rows in this order."""
 
-    def __init__(self, rows: list[int], known: dict[int, _Row], penalties: Penalties, vocabulary: int) -> None:
+    def __init__(
+        self, rows: list[int], known: dict[int, _Row], processors: Sequence[LogitsProcessor], vocabulary: int
+    ) -> None:
         self.rows = rows
         members = [known[row] for row in rows]
-        ways: dict[FilterKind | None, list[int]] = {}
+        kinds: dict[FilterKind | None, list[int]] = {}
         for index, member in enumerate(members):
-            ways.setdefault(member.filter_kind, []).append(index)
-        self.groups = [_Group(filter_kind, indices, rows, members, penalties) for filter_kind, indices in ways.items()]
+            kinds.setdefault(member.filter_kind, []).append(index)
+        self.groups = [_Group(kind, indices, rows, members, processors) for kind, indices in kinds.items()]
         self.asked = Asked([member.sampling.logprobs for member in members], vocabulary)
         order = [index for group in self.groups for index in group.indices]
         back = sorted(range(len(order)), key=order.__getitem__)
         self.order = None if back == order == sorted(order) else mx.array(back)
-        self._penalties = penalties
-        penalized = [index for index, member in enumerate(members) if member.penalized]
-        self._penalized = mx.array(penalized, dtype=mx.int32)
-        self._slots = penalties.slots([rows[index] for index in penalized])
-        self._repetition = mx.array([members[index].sampling.repetition_penalty for index in penalized])
-
-    def note(self, tokens: mx.array) -> None:
-        if self._penalized.size:
-            self._penalties.note(self._slots, self._repetition, tokens[self._penalized])
 
 
 class _Group:
-    """Rows of a step that go the same way: those with penalties, then those with a bias, then those with neither."""
+    """Rows of a step that are filtered together; those that a logits processor changes come first."""
 
     def __init__(
         self,
@@ -117,17 +119,19 @@ class _Group:
         indices: list[int],
         rows: list[int],
         members: list[_Row],
-        penalties: Penalties,
+        processors: Sequence[LogitsProcessor],
     ) -> None:
-        self.indices = sorted(indices, key=lambda index: (not members[index].penalized, not members[index].changed))
+        self.indices = sorted(indices, key=lambda index: members[index].changed_by, reverse=True)
         group = [members[index] for index in self.indices]
         samplings = [member.sampling for member in group]
         self.streams = [] if filter_kind is None else [member.stream for member in group]
         self._all = self.indices == list(range(len(members)))
         self._gather = mx.array(self.indices)
-        self._changed = sum(member.changed for member in group)
-        penalized = [rows[index] for index in self.indices if members[index].penalized]
-        self._processors = LogitsProcessors(penalties, penalized, samplings[: self._changed])
+        changed = [index for index in self.indices if any(members[index].changed_by)]
+        self._changed = len(changed)
+        self.processors = BoundProcessors(
+            processors, [ChangedRow(rows[index], index, members[index].changed_by) for index in changed]
+        )
         self._filter = Filter(filter_kind or FilterKind(), samplings)
         self._temperatures = column([sampling.temperature or 1.0 for sampling in samplings])
         self._argmax_finds_nan = mx.default_device().type == mx.DeviceType.cpu
@@ -146,10 +150,10 @@ class _Group:
 
     def _change(self, logits: mx.array) -> mx.array:
         if self._changed == len(logits):
-            return self._processors.apply(logits)
+            return self.processors.apply(logits)
         if not self._changed:
             return logits
-        return mx.concatenate([self._processors.apply(logits[: self._changed]), logits[self._changed :]])
+        return mx.concatenate([self.processors.apply(logits[: self._changed]), logits[self._changed :]])
 
     def _disturb(self, shifted: mx.array, noise: mx.array) -> mx.array:
         # Shifted, the likeliest token is at 0 at any temperature, and nothing overflows.
