@@ -13,13 +13,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from unittest import mock
 
 from mlx_sidecar import cli
 from mlx_sidecar.config import Config
-from mlx_sidecar.front.assembly import _Front
+from mlx_sidecar.front.assembly import Front
+from mlx_sidecar.front.connection import Connection
 from mlx_sidecar.front.supervision import supervisor
 from mlx_sidecar.front.wire.reader import Reader
+from mlx_sidecar.front.wire.writer import Writer
 
 from .byte_host import PATIENCE_S
 from .engine_thread import EngineThread, engine_thread
@@ -66,7 +69,7 @@ class _Server(threading.Thread):
         self.engines: list[EngineThread] = []
         self._config, self._stdin, self._stdout = config, stdin, stdout
         self._loop = asyncio.new_event_loop()
-        self._front: _Front
+        self._connection: Connection
         self._made = threading.Event()
 
     @property
@@ -79,7 +82,7 @@ class _Server(threading.Thread):
         self._made.wait(PATIENCE_S)
         if self.is_alive():
             with suppress(RuntimeError):  # it has just left by itself
-                self._loop.call_soon_threadsafe(self._front._session.end, 143)
+                self._loop.call_soon_threadsafe(self._connection.session.end, 143)
 
     def run(self) -> None:
         root = logging.getLogger()
@@ -99,14 +102,11 @@ class _Server(threading.Thread):
 
     async def _serve(self) -> int:
         reader = Reader(self._stdin)
-        self._front = _Front(self._config, os.getppid(), reader, self._stdout.fileno())
-        self._made.set()
-        reader.start()
-        try:
-            await self._front._engine.start(self._spawn(self._config))
-            return await self._front._session.run()
-        finally:
-            await self._front._engine.stop()
+        async with Front(self._config, self._spawn(self._config)) as front:
+            self._connection = front.connect(reader, partial(Writer, self._stdout.fileno()))
+            self._made.set()
+            reader.start()
+            return await self._connection.run()
 
     def _spawn(self, config: Config) -> EngineThread:
         self.engines.append(engine_thread(config))
