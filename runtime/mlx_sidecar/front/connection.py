@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mlx_sidecar_protocol.envelope import encode_notification
@@ -22,11 +22,12 @@ from mlx_sidecar_protocol.registry import METHODS
 
 from .api.generate import Generator
 from .api.operations import Operations
+from .api.sink import Sink
 from .api.stats import SERVER, waiting_limit
 from .core import Core
 from .streams.names import StreamNames
 from .wire.bounds import Bounds
-from .wire.dispatcher import Method
+from .wire.dispatcher import Answer, Method
 from .wire.mailbox import Mailbox
 from .wire.session import Session
 from .wire.transport import Incoming, Outgoing
@@ -52,9 +53,9 @@ class Connection:
         self.session = Session(
             self._methods(),
             self._initialize,
-            reader,
-            open_writer(self._mailbox),
-            self._mailbox,
+            reader=reader,
+            writer=open_writer(self._mailbox),
+            mailbox=self._mailbox,
             framing=config.framing,
             limits=core.limits,
             bounds=Bounds(self._mailbox, config.requests_limit_bytes, config.answers_limit_bytes),
@@ -78,7 +79,7 @@ class Connection:
             names=self._names,
             notify=self._notify,
         )
-        tasks: dict[str, Callable[..., Any]] = {
+        tasks: dict[str, Callable[[Sink, Any], Coroutine[Any, Any, Answer]]] = {
             "generate": Generator(core.catalog, core.streams, core.recovery, self._names),
             "load": operations.load,
             "unload": operations.unload,
@@ -93,7 +94,7 @@ class Connection:
             "cache/export": core.cache.export,
             "cache/import": core.cache.import_,
         }
-        quick: dict[str, Callable[..., Any]] = {
+        quick: dict[str, Callable[[Sink, Any], Answer]] = {
             "stream/cancel": operations.stream_cancel,
             "stream/subscribe": operations.stream_subscribe,
             "stream/ack": operations.stream_ack,
@@ -175,7 +176,12 @@ class Connection:
         self._mailbox.put(encode_notification(method, params))
 
 
-def _method(name: str, handler: Callable[..., Any], *, quick: bool) -> Method[Any]:
+def _method(
+    name: str,
+    handler: Callable[[Sink, Any], Answer] | Callable[[Sink, Any], Coroutine[Any, Any, Answer]],
+    *,
+    quick: bool,
+) -> Method[Any]:
     params = METHODS[name].params
     assert issubclass(params, Received)
     return Method(name, params, handler, quick, passive=name in _FOR_WHAT_RUNS, heavy=name in _HEAVY)
