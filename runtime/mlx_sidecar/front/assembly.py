@@ -77,7 +77,7 @@ class _Front:
         self._mailbox = Mailbox()
         self._streams = Streams(self._mailbox, lambda message: self._recovery.tell(message))
         self._journal = Journal(config.journal_limit_bytes)
-        self._recovery = Recovery(self._streams, self._journal)
+        self._recovery = Recovery(self._journal)
         self._engine = Supervisor(config, self._recovery, self._on_engine_state)
         self._texts = TextPool(config)
         self._catalog = ModelCatalog(config, self._engine, self._texts)
@@ -125,7 +125,7 @@ class _Front:
         handlers = Operations(
             self._instance, self._catalog, self._streams, self._recovery, self._journal, self._engine, self._notify
         )
-        caching = CacheHandlers(self._catalog, self._streams, self._recovery, self._engine)
+        caching = CacheHandlers(self._catalog, self._recovery, self._engine)
         tasks: dict[str, Callable[..., Any]] = {
             "generate": Generator(self._catalog, self._streams, self._recovery),
             "load": handlers.load,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Coroutine
-from contextlib import ExitStack
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ from ..output.until_stop import Detokenizer
 from ..streams.logprobs import Logprobs
 from ..streams.recovery import Recovery
 from ..streams.registry import Streams
-from ..streams.stream import Ending, Stream
+from ..streams.task import Ending, EngineTask
+from ..streams.text_stream import TextStream
 from ..wire.context import RequestContext
 from .generate_result import Answer, encoded_logprobs, never_begun
 from .model_catalog import ModelCatalog
@@ -56,7 +57,7 @@ class _Job:
     load_s: float = 0.0
     text: ModelText | None = None
     warnings: list[ResultWarning] | None = None
-    stream: Stream | None = None
+    stream: TextStream | None = None
 
     def __post_init__(self) -> None:
         asked = self.params.seed
@@ -81,8 +82,10 @@ class Generator:
     async def _generate(self, context: RequestContext, params: GenerateParams, name: ExitStack) -> Answer:
         job = _Job(context, params)
         with name:
-            course = RequestTask(self._catalog, self._recovery, context, params.model, job.deadline)
-            ending = await course.run(lambda: self._prepare(job))
+            task = RequestTask(
+                self._catalog, self._recovery, context, params.model, job.deadline, lambda: self._hearing(job)
+            )
+            ending = await task.run(lambda: self._prepare(job))
             if ending is None:
                 job.stream, ending = None, never_begun(job.arrived)
             _raise_what_never_started(job, ending)
@@ -103,8 +106,17 @@ class Generator:
             warnings=job.warnings,
         )
 
-    async def _prepare(self, job: _Job) -> Stream:
-        """The stream to run: from here on the prompt is in its journal only."""
+    @contextmanager
+    def _hearing(self, job: _Job) -> Iterator[None]:
+        """Its stream is open, and what that has to say goes out before the answer."""
+        assert job.stream is not None
+        with self._streams.hearing(job.stream):
+            if job.stream.deltas is not None:
+                job.context.answer_after(job.stream.deltas)
+            yield
+
+    async def _prepare(self, job: _Job) -> EngineTask:
+        """The task to run: from here on the prompt is in its journal only."""
         params, job.stream = job.params, None
         card, text, load_s = await self._catalog.ready(params.model)
         # A load that another request began has taken longer than this one has waited.
@@ -120,8 +132,9 @@ class Generator:
         stop_tokens = {*(params.stop_tokens or ()), *(() if params.ignore_eos else text.eos_tokens)}
         stops, special = await off_loop(_matchers, text, params.stop or [], sorted(stop_tokens), params.skip_special)
         prepared = Prepared(card, text, tokens, sorted(stop_tokens), stops, special)
-        job.stream = _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
-        return job.stream
+        task = EngineTask(_submission(self._recovery.tasks.next_number(), job, prepared))
+        job.stream = _stream(task, params, prepared)
+        return task
 
 
 def _matchers(
@@ -136,10 +149,10 @@ def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | La
     return prepared.text.detokenizer(params.skip_special, continued)
 
 
-def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
-    alternatives = params.logprobs if params.logprobs is None else min(params.logprobs, prepared.card.vocabulary)
-    return Stream(
-        submit,
+def _stream(task: EngineTask, params: GenerateParams, prepared: Prepared) -> TextStream:
+    alternatives = _alternatives(params, prepared.card.vocabulary)
+    return TextStream(
+        task,
         params.stream,
         _detokenizer(params, prepared),
         prepared.stops,
@@ -180,13 +193,17 @@ def _sampling(job: _Job, vocabulary: int) -> Sampling:
         frequency_penalty=params.frequency_penalty,
         logit_bias=params.token_bias,
         seed=job.seed,
-        logprobs=None if params.logprobs is None else min(params.logprobs, vocabulary),
+        logprobs=_alternatives(params, vocabulary),
     )
+
+
+def _alternatives(params: GenerateParams, vocabulary: int) -> int | None:
+    return None if params.logprobs is None else min(params.logprobs, vocabulary)
 
 
 def _raise_what_never_started(job: _Job, ending: Ending) -> None:
     """A request that did no work is answered with an error; one that did, with a result that holds the work."""
-    if ending.started or (job.stream is not None and job.stream.first_token_at is not None):
+    if ending.started or (job.stream is not None and job.stream.task.started):
         return
     if ending.error is not None:
         raise ending.error

@@ -139,7 +139,7 @@ class Operations:
         )
         memory = _memory(gauges, self._engine.ready)
         gauges |= {
-            "streams": len(self._streams),
+            "streams": len(self._recovery.tasks),
             "held": self._recovery.held,
             "journal_bytes": self._journal.held_bytes,
         }
