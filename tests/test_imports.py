@@ -73,6 +73,12 @@ def test_the_engine_sees_neither_text_nor_json_rpc() -> None:
     assert not guilty_files(["engine"], (*others, "jsonrpcserver", "jinja2", "tokenizers"))
 
 
+def test_streams_and_output_know_no_wire_and_the_wire_knows_neither() -> None:
+    front = "mlx_sidecar.front"
+    assert not guilty_files(["front/streams", "front/output"], (f"{front}.wire", f"{front}.api", "pydantic"))
+    assert not guilty_files(["front/wire"], (f"{front}.streams", f"{front}.output"))
+
+
 def test_what_a_model_brings_is_interpreted_in_the_text_process_alone() -> None:
     rooms = [room.name for room in RUNTIME.iterdir() if room.is_dir() and room.name not in ("text", "__pycache__")]
     assert not guilty_files(rooms, ("mlx_sidecar.text", "tokenizers", "jinja2"))

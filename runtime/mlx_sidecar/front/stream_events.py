@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from mlx_sidecar_protocol.model import StreamId
 
 
-class Delta(NamedTuple):
+class Delta(msgspec.Struct, frozen=True):
     """New text of a stream. ``offset`` counts the characters of ``channel`` before it.
 
     ``logprobs`` are members of the contract's ``Logprob``, one for each of ``tokens``; None where they were not asked
@@ -24,7 +26,7 @@ class Delta(NamedTuple):
     logprobs: Sequence[Mapping[str, Any]] | None = None
 
 
-class Notice(NamedTuple):
+class Notice(msgspec.Struct, frozen=True):
     """The engine behind a stream was lost. ``last_seq`` is the number of the last delta before; None without one."""
 
     stream: StreamId

@@ -45,6 +45,7 @@ from mlx_sidecar_protocol.errors import (
     PoisonRequest,
     RpcError,
 )
+from tests.support.parsers import ASIDE, Asides
 
 FAKE = FakeText()
 LIMIT = 8  # tokens of an answer
@@ -297,6 +298,21 @@ async def test_a_stream_is_refused_only_while_nothing_has_come_of_it(stage: Stag
     assert error_of(waiting) is refusal
     assert not begun.task.ended.done()
     assert stage.told == [Cancel(waiting.task.seq)]
+
+
+@pytest.mark.parametrize("said", range(LIMIT))
+def test_a_parser_notices_nothing_of_a_lost_engine(said: int) -> None:
+    @staged
+    async def test(stage: Stage) -> None:
+        stream = stage.open(parser=Asides("cd", "gh"))
+        stage.say(*[1] * said)
+        stage.die(1)
+        await stage.revive()
+        stage.say(*[1] * (LIMIT - said + 1))
+        assert stream.transcript.tokens == list(b"bcdefghi")
+        assert (stream.transcript.text, stream.transcript.text_of(ASIDE)) == ("bi", "ef")
+
+    test()
 
 
 @staged

@@ -19,7 +19,8 @@ def read_all(transcript: Transcript) -> tuple[str, list[int]]:
     text = ""
     tokens: list[int] = []
     while (len(text), len(tokens)) != transcript.published:
-        _, _, more, ids = transcript.read(len(text), len(tokens))
+        read = transcript.read(len(text), len(tokens))
+        more, ids = read.text, read.tokens
         assert more or ids
         text += more
         tokens += ids
@@ -43,11 +44,13 @@ def test_a_reader_that_keeps_up_sees_the_same_as_one_that_comes_late(parts: list
     tokens: list[int] = []
     for added in parts:
         transcript.append(plain(added[0]), added[1])
-        _, _, more, ids = transcript.read(len(text), len(tokens))
+        read = transcript.read(len(text), len(tokens))
+        more, ids = read.text, read.tokens
         text += more
         tokens += ids
     while (len(text), len(tokens)) != transcript.published:
-        _, _, more, ids = transcript.read(len(text), len(tokens))
+        read = transcript.read(len(text), len(tokens))
+        more, ids = read.text, read.tokens
         text += more
         tokens += ids
     assert (text, tokens) == read_all(transcript)
@@ -60,13 +63,13 @@ def test_a_token_is_never_read_before_the_text_that_it_completed(pieces: list[st
         transcript.append(plain(piece), [number])
     start = min(start, len("".join(pieces)))
     before = next(n for n in range(len(pieces) + 1) if n == len(pieces) or len("".join(pieces[: n + 1])) > start)
-    _, _, text, tokens = transcript.read(start, before)
-    assert start + len(text) >= len("".join(pieces[: before + len(tokens)]))
+    read = transcript.read(start, before)
+    assert start + len(read.text) >= len("".join(pieces[: before + len(read.tokens)]))
 
 
 def test_one_read_stays_small_however_much_waits() -> None:
     transcript = Transcript()
     transcript.append(plain("x" * 1_000_000), list(range(200_000)))
-    _, _, text, tokens = transcript.read(0, 0)
-    assert 0 < len(text) <= 4096
-    assert len(tokens) <= 4096
+    read = transcript.read(0, 0)
+    assert 0 < len(read.text) <= 4096
+    assert len(read.tokens) <= 4096

@@ -5,12 +5,14 @@ It stands between stop strings and transcript: it gets text that may be sent and
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 TEXT = "text"  # the channel that ``generate`` answers
 
 
-class Segment(NamedTuple):
+class Segment(msgspec.Struct, frozen=True):
     """Text of one channel, whole characters."""
 
     channel: str

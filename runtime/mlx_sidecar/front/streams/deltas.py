@@ -90,14 +90,21 @@ class Deltas:
         if not self.pending or not self.window_open:
             return None
         characters, tokens = self._sent
-        channel, offset, text, ids = self._transcript.read(characters, tokens, self._limit)
+        new = self._transcript.read(characters, tokens, self._limit)
         seq = len(self._begins[0])
         self._begins[0].append(characters)
         self._begins[1].append(tokens)
-        self._sent = (characters + len(text), tokens + len(ids))
+        self._sent = (characters + len(new.text), tokens + len(new.tokens))
         self._taken_at = time.monotonic()
-        logprobs = None if self._logprobs is None else list(self._logprobs.entries(ids, tokens))
-        return Delta(self.name, seq, channel, offset, text, ids, logprobs)
+        return Delta(
+            stream=self.name,
+            seq=seq,
+            channel=new.channel,
+            offset=new.offset,
+            text=new.text,
+            tokens=new.tokens,
+            logprobs=None if self._logprobs is None else list(self._logprobs.entries(new.tokens, tokens)),
+        )
 
 
 class Notices:
@@ -116,4 +123,6 @@ class Notices:
 
     def take(self) -> Notice | None:
         because, self._because = self._because, None
-        return None if because is None else Notice(self._deltas.name, because, self._deltas.last_seq)
+        if because is None:
+            return None
+        return Notice(stream=self._deltas.name, because=because, last_seq=self._deltas.last_seq)

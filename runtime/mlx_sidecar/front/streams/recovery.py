@@ -18,8 +18,8 @@ from typing import Literal
 from mlx_sidecar_protocol.errors import InternalError, ModelInUse, ModelNotLoaded, PoisonRequest, RpcError
 
 from ...containment import LEAVING, contained
+from ...link.faults import error_from
 from ...link.messages import Cancel, Dropped, Finished, FinishReason, Pause, Resume, Tokens
-from ..supervision.supervisor import error_from
 from .journal import Journal
 from .placement import Engine, Models, Placement
 from .poison_search import PoisonSearch

@@ -131,9 +131,8 @@ class EngineTask:
             self.paused = isinstance(message, Pause)
 
     def begin(self) -> None:
-        """A token has come of it."""
-        if self.first_token_at is None:
-            self.first_token_at = time.monotonic()
+        """Its first token has come."""
+        self.first_token_at = time.monotonic()
 
     def finish(self, ending: Ending) -> None:
         """End it, its listener first. Later calls do nothing."""

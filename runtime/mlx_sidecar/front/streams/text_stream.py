@@ -55,7 +55,8 @@ class TextStream:
 
     def push(self, tokens: list[int], logprobs: list[TokenLogprob] | None = None) -> bool:
         """Take in new tokens. True if they completed text that the host has not seen."""
-        self.task.begin()
+        if self.task.first_token_at is None:
+            self.task.begin()
         text, self.stop_match = self._text.push(tokens)
         segments = self._parser.push(text, tokens)
         if self.logprobs is not None:

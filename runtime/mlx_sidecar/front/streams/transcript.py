@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
+
 from ..output.parser import TEXT, Segment
 
 CHUNK = 4096  # characters; bounds both the cost of an append and the size of a delta
@@ -21,7 +23,7 @@ class _Run(NamedTuple):
     offset: int  # of its channel, before it
 
 
-class Extract(NamedTuple):
+class Extract(msgspec.Struct, frozen=True):
     """A piece of the transcript. ``offset`` counts the characters of ``channel`` before ``text``."""
 
     channel: str
@@ -51,11 +53,11 @@ class Transcript:
     def append(self, segments: Iterable[Segment], tokens: list[int]) -> None:
         """Add the text of ``segments`` and the tokens that completed it. Either may be empty."""
         characters = self.published[0]
-        for channel, text in segments:
-            if text and channel != self._channel:
-                self._begin_run(channel, characters)
-            characters += len(text)
-            self._store(text)
+        for segment in segments:
+            if segment.channel != self._channel and segment.text:
+                self._begin_run(segment.channel, characters)
+            characters += len(segment.text)
+            self._store(segment.text)
         self._tokens.extend(tokens)
         self._ends.extend([characters] * len(tokens))
         self.published = (characters, len(self._tokens))
@@ -97,6 +99,9 @@ class Transcript:
         return self._tokens.tolist()
 
     def _store(self, text: str) -> None:
+        if len(self._chunks[-1]) + len(text) < CHUNK:  # nearly always
+            self._chunks[-1] += text
+            return
         while text:
             room = CHUNK - len(self._chunks[-1])
             self._chunks[-1] += text[:room]

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from mlx_sidecar_protocol.envelope import encode_notification
-from mlx_sidecar_protocol.notifications import StreamDelta, StreamInterrupted
+from typing import Any
 
-from ..logprobs_json import WithLogprobs, logprobs_json
-from ..stream_events import Delta, StreamEvent
+from mlx_sidecar_protocol.envelope import encode_notification
+from mlx_sidecar_protocol.notifications import StreamInterrupted
+
+from ..stream_events import Delta, Notice, StreamEvent
 
 
 def encoded(event: StreamEvent) -> bytes:
     """The body of the notification that tells ``event``."""
-    if not isinstance(event, Delta):
-        return encode_notification("stream/interrupted", StreamInterrupted(**event._asdict()))
-    stream, seq, _, offset, text, tokens, logprobs = event  # every stream has one channel: the contract names none
-    delta = StreamDelta(stream=stream, seq=seq, offset=offset, text=text, tokens=tokens)
-    if logprobs is None:
-        return encode_notification("stream/delta", delta)
-    return encode_notification("stream/delta", WithLogprobs(delta, logprobs_json(logprobs)))
+    return _delta(event) if isinstance(event, Delta) else _interrupted(event)
+
+
+def _delta(delta: Delta) -> bytes:
+    # A ``StreamDelta``, without making the model of it: this is done for each token. The channel is not told, because
+    # every stream has the one that the contract knows.
+    members: dict[str, Any] = {
+        "stream": delta.stream,
+        "seq": delta.seq,
+        "offset": delta.offset,
+        "text": delta.text,
+        "tokens": delta.tokens,
+    }
+    if delta.logprobs is not None:
+        members["logprobs"] = delta.logprobs
+    return encode_notification("stream/delta", members)
+
+
+def _interrupted(notice: Notice) -> bytes:
+    interrupted = StreamInterrupted(stream=notice.stream, because=notice.because, last_seq=notice.last_seq)
+    return encode_notification("stream/interrupted", interrupted)
