@@ -1,9 +1,9 @@
 """How the runtime is built, and how many of its files one decode turn and one ``generate`` go through.
 
-``python -m benchmarks.structure [CHECKOUT …]``: each checkout with its own ``.venv``; without any, this one. A room is a
-folder or a file directly in ``runtime/mlx_sidecar``; an arrow is an import from one room to another, wherever it stands.
-The files of a turn and of a request are those whose functions were called, as ``sys.setprofile`` tells; a switch is a call
-from a function of one file to one of another.
+``python -m benchmarks.structure [CHECKOUT …]``: each checkout with its own ``.venv``; without any, this one. A room is
+a folder or a file directly in ``runtime/mlx_sidecar``; an arrow is an import from one room to another, wherever it
+stands. The files of a turn and of a request are those whose functions were called, as ``sys.setprofile`` tells; a switch
+is a call that follows one of a function of another file.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def calls(checkout: Path) -> tuple[list[Call], list[Call], tuple[float, float]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sitecustomize.py").write_text(_PROFILER.read_text())
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHON_CALLS_TO": folder}
-        command = [checkout / ".venv" / "bin" / "python", "-m", "mlx_sidecar", "serve"]
+        command = [str(checkout / ".venv" / "bin" / "python"), "-m", "mlx_sidecar", "serve"]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=checkout)
         with child:
             _ask(child, 1, {**_CHAT, "stream": "first"}, '"id":1')  # the model is loaded, and everything imported

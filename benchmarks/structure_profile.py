@@ -18,7 +18,7 @@ def _begin(folder: str) -> None:
     stream = (Path(folder) / f"{os.getpid()}.calls").open("a", buffering=1 << 16)
     names: dict[str, str] = {}
 
-    def note(frame: FrameType, event: str, argument: object) -> None:
+    def note(frame: FrameType, event: str, _: object) -> None:
         if event != "call":
             return
         path = frame.f_code.co_filename
