@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.structure [CHECKOUT …]``: each checkout with its own ``.venv``; without any, this one. A room is
 a folder or a file directly in ``runtime/mlx_sidecar``; an arrow is an import from one room to another, wherever it
-stands. The files of a turn and of a request are those whose functions were called, as ``sys.setprofile`` tells; a switch
+stands. The files of a turn and of a request are those whose functions were called, by ``sys.setprofile``; a switch
 is a call that follows one of a function of another file.
 """
 
