@@ -25,7 +25,7 @@ from .api.operations import Operations
 from .api.sink import Sink
 from .api.stats import SERVER, waiting_limit
 from .core import Core
-from .streams.names import StreamNames
+from .streams.registry import Streams
 from .wire.bounds import Bounds
 from .wire.dispatcher import Answer, Method
 from .wire.mailbox import Mailbox
@@ -48,7 +48,7 @@ class Connection:
         self._state_told = False
         core.on_engine_state.append(self._on_engine_state)
         self._mailbox = Mailbox()
-        self._names = StreamNames(self._mailbox, core.streams)
+        self._streams = Streams(self._mailbox, core.recovery.tell)
         config = core.config
         self.session = Session(
             self._methods(),
@@ -59,7 +59,7 @@ class Connection:
             framing=config.framing,
             limits=core.limits,
             bounds=Bounds(self._mailbox, config.requests_limit_bytes, config.answers_limit_bytes),
-            on_end_of_input=self._names.lift_windows,
+            on_end_of_input=self._streams.lift_windows,
         )
 
     async def run(self) -> int:
@@ -76,11 +76,11 @@ class Connection:
             catalog=core.catalog,
             engine=core.engine,
             recovery=core.recovery,
-            names=self._names,
+            streams=self._streams,
             notify=self._notify,
         )
         tasks: dict[str, Callable[[Sink, Any], Coroutine[Any, Any, Answer]]] = {
-            "generate": Generator(core.catalog, core.streams, core.recovery, self._names),
+            "generate": Generator(core.catalog, self._streams, core.recovery),
             "load": operations.load,
             "unload": operations.unload,
             "models": operations.models,

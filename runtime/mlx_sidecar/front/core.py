@@ -17,7 +17,6 @@ from .api.model_catalog import ModelCatalog
 from .api.stats import Stats
 from .streams.journal import Journal
 from .streams.recovery import Recovery
-from .streams.registry import Streams
 from .supervision.supervisor import Supervisor
 from .supervision.text_pool import TextPool
 
@@ -40,17 +39,14 @@ class Core:
             values=config.values_limit,
         )
         self.logs = HostLogs()
-        self.streams = Streams(lambda message: self.recovery.tell(message))
         self.journal = Journal(config.journal_limit_bytes)
-        self.recovery = Recovery(self.streams, self.journal)
+        self.recovery = Recovery(self.journal)
         self.engine = Supervisor(config, self.recovery, self._tell_engine_state)
         self.texts = TextPool(config)
         self.catalog = ModelCatalog(config, self.engine, self.texts)
         self.recovery.attach(self.engine, self.catalog)
-        self.cache = CacheHandlers(self.catalog, self.streams, self.recovery, self.engine)
-        self.stats = Stats(
-            self.instance, engine=self.engine, recovery=self.recovery, streams=self.streams, journal=self.journal
-        )
+        self.cache = CacheHandlers(self.catalog, self.recovery, self.engine)
+        self.stats = Stats(self.instance, engine=self.engine, recovery=self.recovery, journal=self.journal)
 
     def _tell_engine_state(self, state: EngineState, because: str | None) -> None:
         for tell in list(self.on_engine_state):
