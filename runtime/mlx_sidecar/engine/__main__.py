@@ -20,6 +20,7 @@ from ..link.parent_death import die_with
 from ..machine_memory import granted_bytes, machine_limit_bytes
 from ..observe.stderr import log_to_stderr
 from ..observe.trace import Trace
+from .assembly import assemble
 from .cache.disk_index import DiskIndex
 from .cache.prefix_cache import PrefixCache
 from .cache.store import Store
@@ -77,7 +78,7 @@ def _start(link: socket.socket, inbox: Inbox, page: HeartbeatPage, options: argp
         link.sendall(encode(Refused(0, fault_of(error))))
         os._exit(REFUSED_STATUS)
     limits = Limits()
-    engine = Engine(
+    engine = assemble(
         LinkOutbox(link),
         inbox,
         backend,

@@ -13,7 +13,7 @@ from mlx_sidecar_protocol.errors import OutOfMemory
 from .core.batch import StepFailed
 from .core.instrumentation import Instrumentation
 from .core.sequence import Sequence
-from .prefix.prefix_waits import PrefixWaits
+from .preparation import Preparation
 from .resident_models import ResidentModels
 from .scheduling.scheduler import Scheduler
 
@@ -27,12 +27,12 @@ class Admission:
     """Moves sequences between the queue and the batches, within the memory that the registry counts."""
 
     def __init__(
-        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, prefix_waits: PrefixWaits
+        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, preparation: Preparation
     ) -> None:
         self._scheduler = scheduler
         self._models = models
         self._instrumentation = instrumentation
-        self._prefix_waits = prefix_waits
+        self._preparation = preparation
 
     def check(self, sequence: Sequence) -> None:
         """Raise ``OutOfMemory``, with the numbers, if ``sequence`` could not start even if it were alone."""
@@ -50,7 +50,7 @@ class Admission:
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:
-            if self._prefix_waits.holds_back(candidate, now):
+            if self._preparation.holds_back(candidate, now):
                 continue
             if self._make_room(candidate, now):
                 self._give_place(candidate, now)

@@ -206,7 +206,7 @@ def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path, random_models: P
     program = (
         "-c",
         "import os, runpy, sys, threading; "
-        "import mlx_sidecar.engine.prefix.prefix_waits as waits; waits.DISK_PATIENCE_S = 0.2; "
+        "import mlx_sidecar.engine.prefix.stored_prefixes as waits; waits.DISK_PATIENCE_S = 0.2; "
         "os.preadv = lambda *_: threading.Event().wait(); "  # what reads the contents of a file, and nothing else here
         "sys.argv[0] = 'engine'; runpy.run_module('mlx_sidecar.engine', run_name='__main__')",
     )

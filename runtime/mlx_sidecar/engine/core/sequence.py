@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import Literal
 
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
 from ...link.messages import Generate, Goal, Nearest, Prefill, Priority, Sampling, Submit, Timing
 from .memory_cost import SequenceCost
 
-# The host has no window left; or others compute, or the disk is asked for, blocks that it begins with.
-Aside = Literal["window", "blocks"]
+# Why a sequence is set aside: its host has no window left. Other reasons are the names of preparers.
+WINDOW = "window"
 
 # Caches grow by so many tokens at a time.
 ROOM_TOKENS = 256
@@ -55,8 +54,7 @@ class Sequence:
     prefill: Prefill | None = None  # its prompt is all that is wanted: the token that comes of it is not sent
     explain: bool = False
     nearest: Nearest | None = None
-    pinned: int = 0
-    aside: set[Aside] = field(default_factory=set)  # why it wants no place
+    aside: set[str] = field(default_factory=set)  # why it wants no place
     parked: bool = False  # preempted with its cache kept
     again: bool = False  # an engine before this one, or a batch that failed, had it already
     short: bool = False  # it waits for memory, and that has been counted

@@ -55,7 +55,8 @@ class Holders:
 
     def runs(self, sequence: Sequence) -> bool:
         """Whether ``sequence`` has a place."""
-        return sequence.id in self.running.get(sequence.model, ())
+        entry = self.running.get(sequence.model, {}).get(sequence.id)
+        return entry is not None and entry.sequence is sequence
 
     def run(self, entry: QueueEntry) -> None:
         """``entry`` has a place, and from here on a cache."""

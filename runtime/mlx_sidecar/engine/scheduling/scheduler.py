@@ -22,7 +22,7 @@ from mlx_sidecar_protocol.errors import Overloaded
 
 from ..core.batch import Work
 from ..core.memory_ledger import SEQUENCES, MemoryLedger
-from ..core.sequence import Aside, Sequence
+from ..core.sequence import WINDOW, Sequence
 from .fair_queue import FairQueue, Lane
 from .holders import Holders, Yield, least
 from .priority_queue import PriorityQueue, QueueEntry
@@ -163,7 +163,7 @@ class Scheduler:
         if not keep:
             self._holders.drop(entry)
 
-    def pause(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+    def pause(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
         place, but keeps its memory. Idempotent."""
         was_paused = sequence.paused
@@ -177,7 +177,7 @@ class Scheduler:
             self._queue.leave(entry)
         entry.paused_s = now
 
-    def resume(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+    def resume(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
         which is a wait like any other. Idempotent."""
         if why not in sequence.aside:
@@ -185,7 +185,7 @@ class Scheduler:
         sequence.aside.remove(why)
         if not sequence.paused:
             entry = self._entry(sequence)
-            if why == "window":
+            if why == WINDOW:
                 entry.waits_since_s += now - entry.paused_s
             self._queue.join(entry)
 
