@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..link.engine_config import EngineConfig
 from ..link.heartbeat_page import HeartbeatPage
 from ..link.messages import Evicted
 from ..observe.trace import Trace
@@ -39,7 +40,7 @@ def assemble(
     *,
     prefix_cache: PrefixCache | None = None,
     page: HeartbeatPage | None = None,
-    stall_after_s: float = StallDeadline.stall_after_s,
+    stall_after_s: float = EngineConfig.stall_after_s,
     clock: Callable[[], float] = time.monotonic,
 ) -> Engine:
     """An engine that may hold ``limit_bytes``. The front reads its ``page``, which by default nothing reads; the

@@ -22,7 +22,7 @@ UNMEASURED_FLOORS = 6.0
 class StallDeadline:
     """``stall_after_s``: no bound is lower."""
 
-    stall_after_s: float = 10.0
+    stall_after_s: float
 
     def step_s(self, expected_s: float | None, model_bytes: int) -> float:
         """For a step that is expected to take ``expected_s``, or nobody knows how long, on a model of so many bytes."""
