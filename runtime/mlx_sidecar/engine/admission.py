@@ -100,8 +100,8 @@ class Admission:
 
     def _give_place(self, candidate: Sequence, now: float) -> None:
         self._make_place(candidate, now)
-        parked, first = candidate.parked, not candidate.admitted_s
-        candidate.short = False
+        parked, first = candidate.parked, not candidate.standing.admitted_s
+        candidate.standing.short = False
         self._scheduler.admit(candidate, now)
         if not parked:
             self._models.resident(candidate.model).loaded.batch.open(candidate)
@@ -130,8 +130,8 @@ class Admission:
             self._park(victim, now)
 
     def _wait(self, candidate: Sequence) -> None:
-        if not candidate.short:
-            candidate.short = True
+        if not candidate.standing.short:
+            candidate.standing.short = True
             self._instrumentation.metrics.count("waits_for_memory")
 
     def _spare(self, need_bytes: int, *, alone: bool) -> bool:

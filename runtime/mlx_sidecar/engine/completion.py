@@ -40,12 +40,12 @@ class Completion:
         sequence = event.sequence
         messages: list[ToFront] = []
         if event.tokens:
-            if sequence.prefill is None:
+            if sequence.asked.prefill is None:
                 messages.append(Tokens(sequence.id, event.tokens, event.logprobs))
             self._instrumentation.generated(sequence, len(event.tokens), now)
-            if sequence.first_token_s is None:
-                sequence.first_token_s = now
-            sequence.last_token_s = now
+            if sequence.times.first_token_s is None:
+                sequence.times.first_token_s = now
+            sequence.times.last_token_s = now
         if event.reason is not None:
             messages.append(self.retire(sequence, event.reason, now, event.fault))
         return messages
@@ -61,13 +61,13 @@ class Completion:
         return Finished(
             sequence.id,
             reason,
-            started=sequence.started_s is not None,
+            started=sequence.times.started_s is not None,
             timing=sequence.timing(now),
             cached_tokens=sequence.cached_tokens,
             cached_disk=sequence.cached_disk,
             uncacheable=resident.loaded.uncacheable,
             pinned=pinned,
-            nearest=sequence.nearest,
+            nearest=sequence.prefix.nearest,
             fault=fault,
             stop_token=sequence.stopped_by if reason == "stop" else None,
         )

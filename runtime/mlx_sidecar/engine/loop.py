@@ -133,8 +133,8 @@ class Engine:
         if batch.in_flight and any(given.role is Role.PREFILL for given in work):
             work = []  # what is in flight is told first, or its streams would wait for the prefill as well
         for given in work:
-            if given.sequence.started_s is None:
-                given.sequence.started_s = began
+            if given.sequence.times.started_s is None:
+                given.sequence.times.started_s = began
         overlapped = batch.in_flight
         rested, resident.stepped_s = began - resident.stepped_s > RESTED_S, began
         expected_s = None if rested else self._scheduler.expected_s(model, work)

@@ -31,8 +31,9 @@ from ..link.messages import (
 )
 from .admission import Admission
 from .completion import Completion
+from .core.asked import asked_by, tokens_left
 from .core.instrumentation import Instrumentation
-from .core.sequence import sequence_of, tokens_left
+from .core.sequence import Sequence
 from .heartbeat import Heartbeat, StallDeadline
 from .outbox import Outbox
 from .prefix.cache_operations import CacheOperations
@@ -124,7 +125,7 @@ class Requests:
         self.instrumentation.metrics.count("requests")
         card, cost = resident.loaded.card, resident.loaded.cost
         limit = tokens_left(submit, card.context_length, card.vocabulary)
-        sequence = sequence_of(submit, limit, cost, now)
+        sequence = Sequence(asked_by(submit, limit, cost, now))
         if sequence.limit <= 0:  # it had generated all it may before the restart
             self.outbox.send([Finished(submit.seq, "length", started=False, timing=sequence.timing(now))])
             return

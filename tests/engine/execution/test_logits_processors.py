@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_sidecar.engine.core.batch import Event, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
@@ -25,6 +24,7 @@ from mlx_sidecar.engine.execution.sampler.logits_processors import Bound
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
 from mlx_sidecar.link.messages import Sampling
 from tests.support.samplings import ints
+from tests.support.sequences import sequence_of
 
 VOCABULARY = 20
 SUCCEEDING = 7  # rows with this seed are those of ``Successors``
@@ -233,7 +233,7 @@ SETTINGS = {
 
 
 def sequence(tokens: list[int], sampling: Sampling, limit: int = LIMIT) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling, [], limit, SequenceCost(), 0.0)
+    return sequence_of(next(numbers), tokens, limit, sampling)
 
 
 def successors(last: int, length: int = LIMIT) -> list[int]:

@@ -30,7 +30,10 @@ class Pins(Preparer):
         if self._prefix_cache is None or loaded.prefixes is None:
             raise UnsupportedParameter("model", loaded.uncacheable)
         store = self._prefix_cache.store
-        need_bytes, have_bytes = sequence.cost.all_bytes(len(sequence.tokens)), store.limit_bytes - store.pinned_bytes
+        need_bytes, have_bytes = (
+            sequence.asked.cost.all_bytes(len(sequence.tokens)),
+            store.limit_bytes - store.pinned_bytes,
+        )
         if need_bytes > have_bytes and not loaded.prefixes.has_pin(sequence.history()):
             raise OutOfMemory(need_bytes=need_bytes, have_bytes=have_bytes)
 
@@ -41,4 +44,4 @@ class Pins(Preparer):
 
 
 def _wanted(sequence: Sequence) -> bool:
-    return sequence.prefill is not None and sequence.prefill.pin
+    return sequence.asked.prefill is not None and sequence.asked.prefill.pin

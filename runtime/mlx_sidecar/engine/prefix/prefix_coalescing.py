@@ -104,7 +104,7 @@ def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
 
 
 def _leads(other: Sequence, candidate: Sequence) -> bool:
-    return _prefills(other) and RANKS[other.priority] <= RANKS[candidate.priority]
+    return _prefills(other) and RANKS[other.asked.priority] <= RANKS[candidate.asked.priority]
 
 
 def _prefills(sequence: Sequence) -> bool:

@@ -60,7 +60,7 @@ class StoredPrefixes(Preparer):
             if self._operations.knows(key):
                 self._operations.fetched(key)
             elif (sequence := self._reading.pop(key, None)) is not None:
-                sequence.fetched = numbers
+                sequence.prefix.fetched = numbers
                 self._release(sequence)
 
     def ready(self, now: float) -> Iterable[Sequence]:
@@ -91,13 +91,13 @@ class StoredPrefixes(Preparer):
     def next_event_s(self) -> float:
         """When the disk will have been waited for long enough, infinite if no sequence waits."""
         longest = next(iter(self._waiting.values()), None)
-        return inf if longest is None else longest.arrived_s + DISK_PATIENCE_S
+        return inf if longest is None else longest.asked.arrived_s + DISK_PATIENCE_S
 
     def _reads(self, sequence: Sequence, prefixes: Prefixes) -> bool:
         """Have the disk read what it has of ``sequence``; whether that is anything of use."""
         tokens = sequence.history()
-        if sequence.explain:
-            sequence.nearest = prefixes.nearest(tokens)
+        if sequence.asked.explain:
+            sequence.prefix.nearest = prefixes.nearest(tokens)
         if self._disk.read(sequence.id, prefixes, tokens):
             self._reading[sequence.id] = sequence
             return True

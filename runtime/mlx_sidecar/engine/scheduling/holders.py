@@ -69,7 +69,7 @@ class Holders:
     def park(self, entry: QueueEntry) -> None:
         """``entry``, which runs, gives its place up and keeps its cache."""
         self._leave_place(entry)
-        entry.sequence.parked = True
+        entry.sequence.standing.parked = True
         self.parked[entry.sequence.id] = entry
         total = self._parked_ranks[entry.rank]
         total.sequences += 1
@@ -117,7 +117,7 @@ class Holders:
 
     def _yields_parked(self, rank: int, candidate: Sequence) -> bool:
         # While a sequence runs, memory will come free. If none does, the parked ones would hold theirs for ever.
-        return rank > RANKS[candidate.priority] or not self.running
+        return rank > RANKS[candidate.asked.priority] or not self.running
 
     def _reserve(self, entry: QueueEntry) -> None:
         entry.room_tokens, entry.reserved_bytes = entry.sequence.room_tokens, entry.sequence.need_bytes
@@ -130,7 +130,7 @@ class Holders:
             del self.running[entry.sequence.model]
 
     def _forget_parked(self, entry: QueueEntry) -> None:
-        entry.sequence.parked = False
+        entry.sequence.standing.parked = False
         del self.parked[entry.sequence.id]
         total = self._parked_ranks[entry.rank]
         total.sequences -= 1
@@ -152,7 +152,7 @@ def least(entries: Iterable[QueueEntry], now: float) -> Sequence | None:
 
 def _yielding(running: dict[int, QueueEntry], candidate: Sequence, now: float) -> Iterator[QueueEntry]:
     """Those of ``running`` that are of a lower class than ``candidate`` and not about to end."""
-    rank = RANKS[candidate.priority]
+    rank = RANKS[candidate.asked.priority]
     return (entry for entry in running.values() if entry.running_rank(now) > rank and not entry.sequence.spent)
 
 

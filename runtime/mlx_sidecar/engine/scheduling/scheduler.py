@@ -109,7 +109,7 @@ class Scheduler:
 
     def enqueue(self, sequence: Sequence, now: float) -> None:
         """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
-        if self.waiting >= self._limits.waiting and not sequence.again:
+        if self.waiting >= self._limits.waiting and not sequence.asked.again:
             raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
         entry = QueueEntry(sequence, now)
         self._entries[sequence.id] = self._models.setdefault(sequence.model, {})[sequence.id] = entry
@@ -167,7 +167,7 @@ class Scheduler:
         """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
         place, but keeps its memory. Idempotent."""
         was_paused = sequence.paused
-        sequence.aside.add(why)
+        sequence.standing.aside.add(why)
         if was_paused:
             return
         entry = self._entry(sequence)
@@ -180,9 +180,9 @@ class Scheduler:
     def resume(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
         which is a wait like any other. Idempotent."""
-        if why not in sequence.aside:
+        if why not in sequence.standing.aside:
             return
-        sequence.aside.remove(why)
+        sequence.standing.aside.remove(why)
         if not sequence.paused:
             entry = self._entry(sequence)
             if why == WINDOW:
@@ -215,7 +215,7 @@ class Scheduler:
 
     def next_event_s(self) -> float:
         """The earliest deadline, infinite if there is none."""
-        return self._deadlines[0].deadline_s if self._deadlines else inf
+        return self._deadlines[0].asked.deadline_s if self._deadlines else inf
 
     # The device.
 
@@ -276,4 +276,4 @@ class Scheduler:
 
 
 def _deadline(sequence: Sequence) -> tuple[float, int]:
-    return sequence.deadline_s, sequence.id
+    return sequence.asked.deadline_s, sequence.id
