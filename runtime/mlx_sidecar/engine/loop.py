@@ -53,7 +53,7 @@ class Engine:
         self._preparation = preparation
         self._admission = admission
         self._completion = completion
-        self._requests = requests
+        self.requests = requests
         self._instrumentation = instrumentation
         self._heartbeat = heartbeat
         self._deadline = deadline
@@ -82,7 +82,7 @@ class Engine:
             if isinstance(message, Background):
                 self._preparation.told(message.event, self._clock())
                 continue
-            self._requests.carry_out(message, self._clock())
+            self.requests.carry_out(message, self._clock())
             self._heartbeat.note(taken=1, models=self._models.count)
 
     def _lanes(self, now: float) -> dict[Lane, float]:
@@ -145,7 +145,7 @@ class Engine:
         except StepFailed as failure:
             return work, self._completion.failed(model, failure, self._clock()), False
         now = self._clock()
-        self._scheduler.grown(work)
+        self._scheduler.grown(model, work)
         # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
         whole = batch.in_flight == overlapped
         if whole:

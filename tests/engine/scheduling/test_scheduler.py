@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count, cycle, takewhile
 
 import pytest
@@ -121,7 +120,7 @@ class Driver:
                 sequence.generated.append(0)
                 sequence.times.last_token_s = self.now
             sequence.in_flight = int(sequence in asked)
-        self.scheduler.grown(work)
+        self.scheduler.grown(model, work)
         for sequence in [s for s in self.state if s.model == model]:
             if len(sequence.generated) == sequence.limit:
                 self.end(sequence)
@@ -239,6 +238,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert sequence.parked == (name == "parked")
         assert scheduler.find(0) is None
         assert scheduler.next_event_s() == min((s.asked.deadline_s for s in state), default=float("inf"))
+
+    @invariant()
+    def what_victims_would_yield_is_a_sum_over_them(self) -> None:
+        holders = self.scheduler._holders
+        for candidate in self.driver.state:
+            victims = list(holders.victims(candidate, self.driver.now))
+            yields = self.scheduler.yields(candidate, self.driver.now)
+            assert yields == (len(victims), sum(victim.sequence.need_bytes for victim in victims))
 
     @invariant()
     def limits_hold(self) -> None:
@@ -408,12 +415,12 @@ def test_waiting_leads_to_the_next_free_place_and_keeps_it_for_a_period(full: Dr
 
 def test_one_that_only_waits_for_its_last_token_is_not_put_out(full: Driver) -> None:
     older, younger = full.state
-    younger.asked = replace(younger.asked, limit=1)
+    younger.limit = 1
     full.step("a")
     assert younger.spent
     urgent = full.submit(full.sequence(priority="critical"))
     assert full.scheduler.victim(urgent, full.now, for_memory=False) is older
-    older.asked = replace(older.asked, limit=1)
+    older.limit = 1
     assert full.scheduler.candidate(full.now) is None, "a place is about to come free"
 
 

@@ -70,22 +70,16 @@ class Sequence:
     reads_last_token: bool = False  # a logits processor does, before the next step; set when the batch opens it
     _history: array[int] = field(init=False)
 
+    # As asked; here because a step reads them of every row.
+    id: int = field(init=False)
+    model: str = field(init=False)
+    tokens: list[int] = field(init=False)
+    limit: int = field(init=False)
+
     def __post_init__(self) -> None:
-        self._history = array("i", self.asked.tokens)
-
-    # What a step asks of each row.
-
-    @property
-    def id(self) -> int:
-        return self.asked.id
-
-    @property
-    def model(self) -> str:
-        return self.asked.model
-
-    @property
-    def tokens(self) -> list[int]:
-        return self.asked.tokens
+        asked = self.asked
+        self.id, self.model, self.tokens, self.limit = asked.id, asked.model, asked.tokens, asked.limit
+        self._history = array("i", asked.tokens)
 
     @property
     def emitted(self) -> int:
@@ -100,15 +94,9 @@ class Sequence:
         return self.asked.stop_tokens
 
     @property
-    def limit(self) -> int:
-        return self.asked.limit
-
-    # How far it is.
-
-    @property
     def total(self) -> int:
         """Tokens of prompt and answer so far, the one in flight included."""
-        return len(self.asked.tokens) + len(self.generated) + self.in_flight
+        return len(self.tokens) + len(self.generated) + self.in_flight
 
     @property
     def pending(self) -> int:
@@ -138,7 +126,7 @@ class Sequence:
     @property
     def spent(self) -> bool:
         """Whether all the tokens it may generate have been asked of the device."""
-        return len(self.generated) + self.in_flight >= self.asked.limit
+        return len(self.generated) + self.in_flight >= self.limit
 
     @property
     def room_tokens(self) -> int:

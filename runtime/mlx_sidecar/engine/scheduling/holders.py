@@ -83,10 +83,12 @@ class Holders:
             self._leave_place(entry)
         self._ledger.release(_owner(entry))
 
-    def grown(self, sequences: Iterable[Sequence]) -> None:
-        """A step was run with ``sequences``, which all have a place: some may need more room than they have."""
+    def grown(self, model: str, sequences: Iterable[Sequence]) -> None:
+        """A step was run with ``sequences`` of ``model``, which all have a place: some may need more room than they
+        have."""
+        running = self.running.get(model, {})
         for sequence in sequences:
-            entry = self.running[sequence.model][sequence.id]
+            entry = running[sequence.id]
             if sequence.total >= entry.room_tokens:
                 self._reserve(entry)
 

@@ -238,10 +238,10 @@ class Scheduler:
         was to be measured by it is planned again."""
         self._planner.account(model, work, seconds)
 
-    def grown(self, work: list[Work]) -> None:
-        """A step has done ``work``: some of its sequences may need more room than they have. What it has ended is still
-        in the books."""
-        self._holders.grown(part.sequence for part in work)
+    def grown(self, model: str, work: list[Work]) -> None:
+        """A step of ``model`` has done ``work``: some of its sequences may need more room than they have. Those that it
+        has ended are still in the books."""
+        self._holders.grown(model, [part.sequence for part in work])
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Seconds that ``work`` should take; None if nothing like it was measured."""
