@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -40,7 +39,7 @@ class Successors:
     def __init__(self, vocabulary: int) -> None:
         self.vocabulary = vocabulary
         self.last: dict[int, int] = {}
-        self.unread: dict[int, mx.array] = {}
+        self.unread: dict[int, tuple[mx.array, int]] = {}
 
     def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int]) -> bool:
         if params.seed != SUCCEEDING:
@@ -57,7 +56,8 @@ class Successors:
 
     def successor(self, row: int) -> int:
         if row in self.unread:
-            self.last[row] = int(cast("int", self.unread.pop(row).item()))
+            tokens, place = self.unread.pop(row)
+            self.last[row] = ints(tokens)[place]
         return (self.last[row] + 1) % self.vocabulary
 
 
@@ -72,7 +72,7 @@ class BoundSuccessors:
 
     def accept(self, tokens: mx.array) -> None:
         assert tokens.shape == (len(self.rows),)
-        self.processor.unread.update(zip(self.rows, tokens, strict=True))
+        self.processor.unread |= {row: (tokens, place) for place, row in enumerate(self.rows)}
 
 
 class Recorder:
@@ -164,6 +164,18 @@ def test_a_row_reads_its_last_token_if_one_of_its_own_processors_does() -> None:
     sampler.open(0, Sampling(repetition_penalty=1.2, logit_bias={1: 1.0}), [1], [])
     sampler.open(1, Sampling(seed=SUCCEEDING), [1], [])
     assert [sampler.reads_last_token(row) for row in (0, 1)] == [False, True]
+
+
+def test_what_a_processor_reads_is_evaluated_with_its_step_and_nothing_else_is() -> None:
+    processor = Successors(VOCABULARY)
+    sampler = Sampler(VOCABULARY, [*FACTORIES, lambda _: processor])
+    sampler.open(0, Sampling(repetition_penalty=1.2), [1], [])
+    sampler.open(1, Sampling(seed=SUCCEEDING), [1], [])
+    for rows, extra in (([0], 0), ([0, 1], 1)):
+        sampled = sampler.sample(rows, [1] * len(rows), mx.zeros((len(rows), VOCABULARY)))
+        assert len(sampled.arrays) == 2 + extra
+    [(accepted, _)] = processor.unread.values()
+    assert sampled.arrays[-1] is accepted
 
 
 class Loop:

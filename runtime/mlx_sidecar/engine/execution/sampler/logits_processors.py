@@ -14,6 +14,7 @@ import mlx.core as mx
 from ....link.messages import Sampling
 from .logit_bias import LogitBias
 from .penalties import Penalties
+from .rows import Rows
 
 
 class Bound(Protocol):
@@ -32,10 +33,10 @@ class Bound(Protocol):
 class LogitsProcessor(Protocol):
     """A change to the logits of those rows whose parameters ask for it. Nothing is evaluated in these methods.
 
-    Processors are applied by ascending ``order``. One that ``reads_last_token`` may evaluate in ``Bound.apply`` what
-    ``Bound.accept`` was given before, without waiting for the device: no step of its rows is planned while their last
-    token is in flight. Such a row decodes in every other step of a batch, so a processor that can compute with
-    unevaluated tokens should.
+    Processors are applied by ascending ``order``. One that ``reads_last_token`` may list in ``Bound.apply`` the array
+    that ``Bound.accept`` was given before (``tolist``; to index it would be an operation of its own), without waiting
+    for the device, because no step of its rows is planned while their last token is in flight. Beside other rows, such
+    a row decodes in every other step only, so a processor that can compute with unevaluated tokens should.
     """
 
     order: int
@@ -75,37 +76,53 @@ class ChangedRow(NamedTuple):
 
 
 class BoundProcessors:
-    """The processors of one group of rows, in order, each bound to those that it changes.
+    """The processors of one step, in order, each bound to those of the changed rows that are its own.
 
     Rows that one processor changes should be neighbours: each run of them costs a call. Sorted by descending
     ``changed_by`` they are, for the first processor.
     """
 
-    def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow]) -> None:
+    def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow], of: int) -> None:
+        """``rows`` are those that are changed, ``of`` is how many rows the step has."""
+        self._changed = Rows([row.place for row in rows], of)
         stages = (_runs(processor, rows, number) for number, processor in enumerate(processors))
         self._stages = [stage for stage in stages if any(run.bound for run in stage)]
 
     def apply(self, logits: mx.array) -> mx.array:
-        """Change ``logits``: [rows, vocabulary], float32, to the same shape."""
+        """Return the changed rows of ``logits`` [rows of the step, vocabulary]: [changed, vocabulary], float32.
+
+        Where none is changed, there is nothing to take from the result.
+        """
+        if not self._stages:
+            return logits
+        logits = self._changed.of(logits).astype(mx.float32)
         for stage in self._stages:
             parts = [run.apply(logits if len(stage) == 1 else logits[run.rows]) for run in stage]
             logits = parts[0] if len(parts) == 1 else mx.concatenate(parts)
         return logits
 
-    def accept(self, tokens: mx.array) -> None:
-        """Tell each processor the tokens of its rows. ``tokens`` are those of the whole step: [rows], int32."""
-        for stage in self._stages:
-            for run in stage:
-                if run.bound is not None:
-                    run.bound.accept(tokens[run.places])
+    def accept(self, tokens: mx.array) -> list[mx.array]:
+        """Tell each processor the tokens of its rows; return those that will be read, to be evaluated with the step.
+
+        ``tokens`` are those of the whole step: [rows], int32.
+        """
+        read: list[mx.array] = []
+        for run in (run for stage in self._stages for run in stage):
+            if run.bound is not None:
+                own = tokens[run.places]
+                run.bound.accept(own)
+                if run.reads_last_token:
+                    read.append(own)
+        return read
 
 
 class _Run(NamedTuple):
-    """Neighbouring rows of a group that a processor changes, or that it does not: then without ``bound``."""
+    """Neighbours among the changed rows that a processor changes, or that it does not: then without ``bound``."""
 
-    rows: slice  # of the group's logits
+    rows: slice  # of the changed rows
     places: mx.array  # in the step
     bound: Bound | None
+    reads_last_token: bool
 
     def apply(self, logits: mx.array) -> mx.array:
         return logits if self.bound is None else self.bound.apply(logits)
@@ -118,6 +135,7 @@ def _runs(processor: LogitsProcessor, rows: Sequence[ChangedRow], number: int) -
     for changed, members in groupby(rows, key=lambda row: row.changed_by[number]):
         run = list(members)
         bound = processor.bind([member.row for member in run]) if changed else None
-        runs.append(_Run(slice(start, start + len(run)), mx.array([member.place for member in run]), bound))
+        rows_of_it, places = slice(start, start + len(run)), mx.array([member.place for member in run])
+        runs.append(_Run(rows_of_it, places, bound, processor.reads_last_token))
         start += len(run)
     return runs

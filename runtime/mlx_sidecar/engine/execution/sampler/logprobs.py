@@ -18,11 +18,12 @@ class Sampled(NamedTuple):
     asked: list[int]  # which rows asked for log-probabilities, those that want most alternatives first
     logprobs: list[mx.array]  # empty if nobody asked
     alternatives: list[int]  # how many, for each of ``asked``
+    accepted: list[mx.array]  # tokens that logits processors will read
 
     @property
     def arrays(self) -> list[mx.array]:
         """All that is to be evaluated."""
-        return [self.tokens, self.peaks, *self.logprobs]
+        return [self.tokens, self.peaks, *self.logprobs, *self.accepted]
 
     def unsound(self) -> set[int]:
         """Indices of rows whose logits choose nothing: one is NaN or plus infinity, or all are minus infinity."""
