@@ -75,15 +75,24 @@ class ChangedRow(NamedTuple):
     changed_by: tuple[bool, ...]  # for each processor
 
 
-class BoundProcessors:
-    """The processors of one step, in order, each bound to those of the changed rows that are its own.
+def in_runs(rows: list[ChangedRow]) -> list[ChangedRow]:
+    """Sort ``rows`` so that those of each of the first two processors are neighbours: every run costs a call."""
+    return sorted(rows, key=lambda row: _gray_rank(row.changed_by), reverse=True)
 
-    Rows that one processor changes should be neighbours: each run of them costs a call. Sorted by descending
-    ``changed_by`` they are, for the first processor.
-    """
+
+def _gray_rank(changed_by: tuple[bool, ...]) -> int:
+    """The place of ``changed_by`` in the reflected Gray code, in which neighbours differ in one bit."""
+    rank = 0
+    for changed in changed_by:
+        rank = 2 * rank + (changed ^ (rank & 1))
+    return rank
+
+
+class BoundProcessors:
+    """The processors of one step, in order, each bound to those of the changed rows that are its own."""
 
     def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow], of: int) -> None:
-        """``rows`` are those that are changed, ``of`` is how many rows the step has."""
+        """``rows`` are those that are changed, as ``in_runs`` sorts them; ``of`` is how many rows the step has."""
         self._changed = Rows([row.place for row in rows], of)
         stages = (_runs(processor, rows, number) for number, processor in enumerate(processors))
         self._stages = [stage for stage in stages if any(run.bound for run in stage)]

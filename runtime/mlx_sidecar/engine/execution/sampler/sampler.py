@@ -16,6 +16,7 @@ from .logits_processors import (
     ChangedRow,
     LogitsProcessor,
     ProcessorFactory,
+    in_runs,
     make_processors,
 )
 from .logprobs import Asked, Sampled
@@ -104,12 +105,12 @@ class _Plan:
         kinds: dict[FilterKind | None, list[int]] = {}
         for index, member in enumerate(members):
             kinds.setdefault(member.filter_kind, []).append(index)
-        changed = [index for index, member in enumerate(members) if any(member.changed_by)]
-        changed.sort(key=lambda index: members[index].changed_by, reverse=True)
-        self.processors = BoundProcessors(
-            processors, [ChangedRow(rows[index], index, members[index].changed_by) for index in changed], len(rows)
+        changed = in_runs(
+            [ChangedRow(rows[i], i, member.changed_by) for i, member in enumerate(members) if any(member.changed_by)]
         )
-        self.groups = [_Group(kind, indices, changed, members) for kind, indices in kinds.items()]
+        self.processors = BoundProcessors(processors, changed, len(rows))
+        places = [row.place for row in changed]
+        self.groups = [_Group(kind, indices, places, members) for kind, indices in kinds.items()]
         self.asked = Asked([member.sampling.logprobs for member in members], vocabulary)
         order = [index for group in self.groups for index in group.indices]
         back = sorted(range(len(order)), key=order.__getitem__)
