@@ -1,4 +1,4 @@
-"""Logits processors: what may change logits before they are filtered, the list of them, and how a step applies them.
+"""Logits processors: changes to logits before they are filtered, the list of them, and how a step applies them.
 
 A new one is a class with the methods of ``LogitsProcessor`` in a file of its own, and an entry in ``FACTORIES``.
 """

@@ -35,10 +35,10 @@ class _Row(NamedTuple):
 
 
 class Sampler:
-    """Samples for rows numbered by the caller. Nothing is evaluated here.
+    """Samples the next tokens of rows that the caller has numbered. Nothing is evaluated here.
 
-    Rows of a step are taken together by what they need, so that none pays for what only another asked for. What
-    depends on the parameters alone is kept from step to step, as long as the rows stay the same.
+    Rows of a step are grouped by the work that they need, so that no row pays for the parameters of another. Arrays
+    that depend on the parameters alone are kept from step to step, as long as the rows stay the same.
     """
 
     def __init__(self, vocabulary: int, factories: Sequence[ProcessorFactory] = FACTORIES) -> None:
@@ -50,8 +50,11 @@ class Sampler:
         self._plan: _Plan | None = None
 
     def open(self, row: int, sampling: Sampling, prompt: list[int], answer: list[int]) -> None:
-        """Begin ``row``. ``answer`` has its tokens generated so far, before a restart or a preemption; ``prompt`` has
-        those before. All tokens here and in ``sampling`` are within the vocabulary."""
+        """Begin ``row``.
+
+        ``answer`` has its tokens generated so far, before a restart or a preemption; ``prompt`` has those before. All
+        tokens here and in ``sampling`` are within the vocabulary.
+        """
         self._plan = None
         sampling = within_float32(sampling)
         filtering = filter_kind(sampling, self._vocabulary) if sampling.temperature > 0 else None
@@ -71,10 +74,10 @@ class Sampler:
                 processor.close(row)
 
     def sample(self, rows: list[int], positions: list[int], logits: mx.array) -> Sampled:
-        """The next token of each of ``rows``, one or more, all distinct; other rows keep their state.
+        """Sample the next token of each of ``rows``, one or more, all distinct; other rows keep their state.
 
-        ``logits`` [rows, vocabulary], of any floating type; ``positions``: of the tokens to sample, counted from the
-        start of the prompt. May be called again before its result was evaluated.
+        ``logits`` are [rows, vocabulary], of any floating type; ``positions`` are those of the tokens to sample,
+        counted from the start of the prompt. May be called again before its result was evaluated.
         """
         if self._plan is None or self._plan.rows != rows:
             self._plan = _Plan(list(rows), self._rows, self._processors, self._vocabulary)
