@@ -20,7 +20,7 @@ from .rows import Rows
 class Bound(Protocol):
     """A processor over some of its rows, for as many steps as the batch keeps the same rows.
 
-    It holds nothing that must outlive it: what a processor knows of a row, it keeps under the row's number.
+    It holds nothing that must outlive it: the state of a row belongs to the processor, under the row's number.
     """
 
     def apply(self, logits: mx.array) -> mx.array:
@@ -49,7 +49,7 @@ class LogitsProcessor(Protocol):
         """
 
     def bind(self, rows: list[int]) -> Bound:
-        """Prepare steps of ``rows``, all of which are changed. Opening or closing any row ends what was bound."""
+        """Prepare steps of ``rows``, all of which are changed; the result is used until any row is opened or closed."""
 
     def close(self, row: int) -> None:
         """Forget ``row``, which is changed."""
