@@ -25,6 +25,7 @@ class Bound(Protocol):
 
     def apply(self, logits: mx.array) -> mx.array:
         """Return the changed ``logits``: [rows, vocabulary], float32, in the order of ``bind``; called once a step."""
+        ...
 
     def accept(self, tokens: mx.array) -> None:
         """Take in the tokens that were sampled after ``apply``: [rows], int32, on the device and not evaluated yet."""
@@ -42,14 +43,16 @@ class LogitsProcessor(Protocol):
     order: int
     reads_last_token: bool
 
-    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int]) -> bool:
+    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int], /) -> bool:
         """Begin ``row`` and answer whether it is changed; no other method is called for a row that is not.
 
         ``answer`` has the tokens generated so far, before a restart or a preemption; ``prompt`` has those before.
         """
+        ...
 
     def bind(self, rows: list[int]) -> Bound:
         """Prepare steps of ``rows``, all of which are changed; the result is used until any row is opened or closed."""
+        ...
 
     def close(self, row: int) -> None:
         """Forget ``row``, which is changed."""
