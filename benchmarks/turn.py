@@ -11,9 +11,9 @@ import statistics
 import time
 from typing import TYPE_CHECKING, cast
 
+from mlx_sidecar.engine.assembly import assemble
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend
 from mlx_sidecar.engine.inbox import Inbox
-from mlx_sidecar.engine.loop import Engine
 from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.messages import Generate, Load, Pause, Sampling, Submit, ToEngine
@@ -35,7 +35,7 @@ class _Loop:
 
     def __init__(self, paused: int, decoding: int) -> None:
         self._heard: list[ToEngine] = []
-        self._engine = Engine(
+        self._engine = assemble(
             LinkOutbox(cast("socket.socket", self)), cast("Inbox", self), FakeBackend(), Limits(), GIVEN_BYTES
         )
         self._turn(Load(1, MODEL, ""))

@@ -15,6 +15,7 @@ from mlx_sidecar.engine.cache.disk_index import DiskIndex
 from mlx_sidecar.engine.cache.identity import identity
 from mlx_sidecar.engine.cache.prefix_cache import PrefixCache
 from mlx_sidecar.engine.cache.store import Store
+from mlx_sidecar.engine.core.asked import Asked
 from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
@@ -48,10 +49,21 @@ class Rig:
         self._settle()
 
     def generate(self, prompt: list[int], limit: int) -> Said:
-        sequence = Sequence(next(self._numbers), "m", prompt, 0, Sampling(), [], limit, SequenceCost(), 0.0)
+        sequence = Sequence(
+            Asked(
+                id=next(self._numbers),
+                model="m",
+                tokens=prompt,
+                limit=limit,
+                cost=SequenceCost(),
+                arrived_s=0.0,
+                sampling=Sampling(),
+                stop_tokens=[],
+            )
+        )
         if self.prefixes is not None and self.prefix_cache.disk.read(sequence.id, self.prefixes, sequence.history()):
             for _, numbers in self._settle():
-                sequence.fetched = numbers
+                sequence.prefix.fetched = numbers
         self._batch.open(sequence)
         while not sequence.spent or self._batch.in_flight:
             role = Role.DECODE if sequence.pending == 1 else Role.PREFILL

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
+from mlx_sidecar.engine.assembly import assemble
 from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
-from mlx_sidecar.engine.loop import Engine
 from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
@@ -90,7 +90,7 @@ class Inline:
         self._queue: list[ToEngine] = []
         self._idle_s = 0.0
         self._ops = 0
-        self.engine = Engine(
+        self.engine = assemble(
             LinkOutbox(cast("socket.socket", self)),
             cast("Inbox", self),
             backend or self.backend,

@@ -39,7 +39,7 @@ FOREVER = "&tokens=100000&delay_ms=3600000"
 
 @pytest.fixture
 def engine() -> Iterator[EngineClient]:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "1000") as client:
+    with ready_engine(engine="fake", memory_limit_bytes=1000) as client:
         yield client
 
 
@@ -198,7 +198,7 @@ def test_a_full_queue_is_overloaded(engine: EngineClient) -> None:
 
 
 def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=8000) as engine:
         ours = "fake?memory_bytes=1000&token_bytes=10" + FOREVER
         engine.load(ours)
         op = engine.number()

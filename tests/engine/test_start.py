@@ -25,7 +25,7 @@ main()
 
 
 def test_the_first_message_says_what_computes() -> None:
-    with ready_engine("--engine", "mlx", "--numerics", "exact", "--memory-limit-bytes", "123") as engine:
+    with ready_engine(engine="mlx", numerics="exact", memory_limit_bytes=123) as engine:
         ready = engine.seen[0]
         assert isinstance(ready, Ready)
         assert ready.pid == engine.process.pid
@@ -36,7 +36,7 @@ def test_the_first_message_says_what_computes() -> None:
 
 
 def test_an_engine_that_cannot_keep_its_promise_says_so_and_leaves() -> None:
-    with engine_process("--engine", "mlx", "--numerics", "exact", program=("-c", ON_A_GPU)) as engine:
+    with engine_process(engine="mlx", numerics="exact", program=("-c", ON_A_GPU)) as engine:
         assert engine.at_end() == 78
         [refused] = engine.seen
         assert isinstance(refused, Refused)
@@ -45,19 +45,19 @@ def test_an_engine_that_cannot_keep_its_promise_says_so_and_leaves() -> None:
 
 
 def test_a_bug_in_the_loop_ends_the_process() -> None:
-    with engine_process("--engine", "fake", program=("-c", WITH_A_BUG)) as engine:
+    with engine_process(engine="fake", program=("-c", WITH_A_BUG)) as engine:
         engine.send(QueryStats(1))
         assert engine.at_end() == 1
 
 
 def test_a_frame_that_is_no_message_ends_the_process() -> None:
-    with ready_engine("--engine", "fake") as engine:
+    with ready_engine(engine="fake") as engine:
         engine.link.sendall(struct.pack("<I", 3) + b"abc")
         assert engine.at_end() == 1
 
 
 def test_a_link_that_closes_during_start_up_ends_the_process() -> None:
-    with engine_process("--engine", "mlx") as engine:
+    with engine_process(engine="mlx") as engine:
         engine.link.close()
         assert engine.process.wait(60) == 0
 
@@ -73,7 +73,7 @@ main()
 
 
 def test_a_link_that_breaks_in_the_middle_of_a_send_is_no_failure() -> None:
-    with engine_process("--engine", "fake", program=("-c", SLOW_TO_HEAR)) as engine:
+    with engine_process(engine="fake", program=("-c", SLOW_TO_HEAR)) as engine:
         endless = "fake?tokens=1000000&context=2000000&delay_ms=1"
         engine.send(Load(1, endless, "fake"))
         engine.wait(Loaded)

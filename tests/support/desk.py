@@ -6,7 +6,6 @@ import asyncio
 
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.streams.journal import Journal
-from mlx_sidecar.front.streams.names import StreamNames
 from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.wire.mailbox import Mailbox
@@ -55,9 +54,8 @@ class Desk:
         self.sent: list[Submit] = []
         self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
-        self.streams = Streams(lambda message: self.recovery.tell(message))
-        self.names = StreamNames(Mailbox(), self.streams)
-        self.recovery = Recovery(self.streams, Journal(2**20), grace_s=0.0)
+        self.streams = Streams(Mailbox(), lambda message: self.recovery.tell(message))
+        self.recovery = Recovery(Journal(2**20), grace_s=0.0)
         self.takes_work = True
         self._fault = fault
 

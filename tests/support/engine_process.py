@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from typing import Any, TypeVar
 
 from mlx_sidecar.link.codec import Decoder, encode
+from mlx_sidecar.link.engine_config import EngineConfig
 from mlx_sidecar.link.messages import (
     CacheCleared,
     CacheFigures,
@@ -148,12 +151,14 @@ class EngineClient:
 
 
 @contextmanager
-def engine_process(*arguments: str, program: tuple[str, ...] = ("-m", "mlx_sidecar.engine")) -> Iterator[EngineClient]:
-    """An engine started with ``arguments``; it has left when the block has. ``program`` is what Python runs."""
+def engine_process(program: tuple[str, ...] = ("-m", "mlx_sidecar.engine"), **config: Any) -> Iterator[EngineClient]:
+    """An engine with ``config``, fields of ``EngineConfig``; it has left when the block has. ``program`` is what Python
+    runs."""
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_S)
     with theirs:
-        command = [sys.executable, *program, "--fd", str(theirs.fileno()), *arguments]
+        told = json.dumps(asdict(EngineConfig(**config)))
+        command = [sys.executable, *program, "--fd", str(theirs.fileno()), "--config", told]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
     try:
         with ours:
@@ -165,8 +170,8 @@ def engine_process(*arguments: str, program: tuple[str, ...] = ("-m", "mlx_sidec
 
 
 @contextmanager
-def ready_engine(*arguments: str) -> Iterator[EngineClient]:
+def ready_engine(**config: Any) -> Iterator[EngineClient]:
     """An engine that has said ``Ready``."""
-    with engine_process(*arguments) as client:
+    with engine_process(**config) as client:
         client.wait(Ready)
         yield client

@@ -11,14 +11,14 @@ from typing import NoReturn, cast
 
 from mlx_sidecar.config import Config
 from mlx_sidecar.engine import __main__ as engine_main
+from mlx_sidecar.engine.assembly import assemble
 from mlx_sidecar.engine.fake import fake_engine
 from mlx_sidecar.engine.inbox import Inbox
-from mlx_sidecar.engine.loop import Engine
 from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.front.supervision.engine_process import EngineProcess
 from mlx_sidecar.link.heartbeat_page import HeartbeatPage
-from mlx_sidecar.link.messages import Stop, ToEngine
+from mlx_sidecar.link.messages import ToEngine
 from mlx_sidecar.machine_memory import machine_limit_bytes
 
 
@@ -41,7 +41,7 @@ class _Inbox(Inbox):
 
     def end(self) -> None:
         self.over = True
-        self._queue.put(Stop())
+        self.put("the end")
 
     def take(self, timeout_s: float) -> list[ToEngine]:  # type: ignore[override]  # the fake engine has no disk
         messages = super().take(timeout_s)
@@ -114,7 +114,7 @@ class LoopThread(fake_engine.Process):
         backend, limits = fake_engine.FakeBackend(self), Limits()
         limit_bytes = self._config.memory_limit_bytes or machine_limit_bytes()
         outbox = LinkOutbox(self._link)
-        engine = Engine(
+        engine = assemble(
             outbox,
             self._inbox,
             backend,

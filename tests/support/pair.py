@@ -14,13 +14,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from unittest import mock
 
 from mlx_sidecar import cli
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.assembly import Front
 from mlx_sidecar.front.connection import Connection
-from mlx_sidecar.front.supervision import supervisor
 from mlx_sidecar.front.wire.reader import Reader
 from mlx_sidecar.front.wire.writer import Writer
 
@@ -88,8 +86,7 @@ class _Server(threading.Thread):
         root = logging.getLogger()
         handlers = root.handlers[:]
         try:
-            with mock.patch.object(supervisor, "spawn", self._spawn):
-                self.status = self._loop.run_until_complete(self._serve())
+            self.status = self._loop.run_until_complete(self._serve())
         finally:
             root.handlers[:] = handlers
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
@@ -102,7 +99,7 @@ class _Server(threading.Thread):
 
     async def _serve(self) -> int:
         reader = Reader(self._stdin)
-        async with Front(self._config, self._spawn(self._config)) as front:
+        async with Front(self._config, self._spawn(self._config), self._spawn) as front:
             self._connection = front.connect(reader, partial(Writer, self._stdout.fileno()))
             self._made.set()
             reader.start()

@@ -13,7 +13,7 @@ from mlx_sidecar_protocol.errors import OutOfMemory
 from .core.batch import StepFailed
 from .core.instrumentation import Instrumentation
 from .core.sequence import Sequence
-from .prefix.prefix_waits import PrefixWaits
+from .preparation import Preparation
 from .resident_models import ResidentModels
 from .scheduling.scheduler import Scheduler
 
@@ -27,12 +27,12 @@ class Admission:
     """Moves sequences between the queue and the batches, within the memory that the registry counts."""
 
     def __init__(
-        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, prefix_waits: PrefixWaits
+        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, preparation: Preparation
     ) -> None:
         self._scheduler = scheduler
         self._models = models
         self._instrumentation = instrumentation
-        self._prefix_waits = prefix_waits
+        self._preparation = preparation
 
     def check(self, sequence: Sequence) -> None:
         """Raise ``OutOfMemory``, with the numbers, if ``sequence`` could not start even if it were alone."""
@@ -50,7 +50,7 @@ class Admission:
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:
-            if self._prefix_waits.holds_back(candidate, now):
+            if self._preparation.holds_back(candidate, now):
                 continue
             if self._make_room(candidate, now):
                 self._give_place(candidate, now)
@@ -100,8 +100,8 @@ class Admission:
 
     def _give_place(self, candidate: Sequence, now: float) -> None:
         self._make_place(candidate, now)
-        parked, first = candidate.parked, not candidate.admitted_s
-        candidate.short = False
+        parked, first = candidate.parked, not candidate.standing.admitted_s
+        candidate.standing.short = False
         self._scheduler.admit(candidate, now)
         if not parked:
             self._models.resident(candidate.model).loaded.batch.open(candidate)
@@ -130,8 +130,8 @@ class Admission:
             self._park(victim, now)
 
     def _wait(self, candidate: Sequence) -> None:
-        if not candidate.short:
-            candidate.short = True
+        if not candidate.standing.short:
+            candidate.standing.short = True
             self._instrumentation.metrics.count("waits_for_memory")
 
     def _spare(self, need_bytes: int, *, alone: bool) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mlx_sidecar_protocol.envelope import encode_notification
@@ -22,11 +22,12 @@ from mlx_sidecar_protocol.registry import METHODS
 
 from .api.generate import Generator
 from .api.operations import Operations
+from .api.sink import Sink
 from .api.stats import SERVER, waiting_limit
 from .core import Core
-from .streams.names import StreamNames
+from .streams.registry import Streams
 from .wire.bounds import Bounds
-from .wire.dispatcher import Method
+from .wire.dispatcher import Answer, Method
 from .wire.mailbox import Mailbox
 from .wire.session import Session
 from .wire.transport import Incoming, Outgoing
@@ -47,18 +48,18 @@ class Connection:
         self._state_told = False
         core.on_engine_state.append(self._on_engine_state)
         self._mailbox = Mailbox()
-        self._names = StreamNames(self._mailbox, core.streams)
+        self._streams = Streams(self._mailbox, core.recovery.tell)
         config = core.config
         self.session = Session(
             self._methods(),
             self._initialize,
-            reader,
-            open_writer(self._mailbox),
-            self._mailbox,
+            reader=reader,
+            writer=open_writer(self._mailbox),
+            mailbox=self._mailbox,
             framing=config.framing,
             limits=core.limits,
             bounds=Bounds(self._mailbox, config.requests_limit_bytes, config.answers_limit_bytes),
-            on_end_of_input=self._names.lift_windows,
+            on_end_of_input=self._streams.lift_windows,
         )
 
     async def run(self) -> int:
@@ -75,11 +76,11 @@ class Connection:
             catalog=core.catalog,
             engine=core.engine,
             recovery=core.recovery,
-            names=self._names,
+            streams=self._streams,
             notify=self._notify,
         )
-        tasks: dict[str, Callable[..., Any]] = {
-            "generate": Generator(core.catalog, core.streams, core.recovery, self._names),
+        tasks: dict[str, Callable[[Sink, Any], Coroutine[Any, Any, Answer]]] = {
+            "generate": Generator(core.catalog, self._streams, core.recovery),
             "load": operations.load,
             "unload": operations.unload,
             "models": operations.models,
@@ -93,7 +94,7 @@ class Connection:
             "cache/export": core.cache.export,
             "cache/import": core.cache.import_,
         }
-        quick: dict[str, Callable[..., Any]] = {
+        quick: dict[str, Callable[[Sink, Any], Answer]] = {
             "stream/cancel": operations.stream_cancel,
             "stream/subscribe": operations.stream_subscribe,
             "stream/ack": operations.stream_ack,
@@ -175,7 +176,12 @@ class Connection:
         self._mailbox.put(encode_notification(method, params))
 
 
-def _method(name: str, handler: Callable[..., Any], *, quick: bool) -> Method[Any]:
+def _method(
+    name: str,
+    handler: Callable[[Sink, Any], Answer] | Callable[[Sink, Any], Coroutine[Any, Any, Answer]],
+    *,
+    quick: bool,
+) -> Method[Any]:
     params = METHODS[name].params
     assert issubclass(params, Received)
     return Method(name, params, handler, quick, passive=name in _FOR_WHAT_RUNS, heavy=name in _HEAVY)

@@ -17,8 +17,7 @@ from .api.model_catalog import ModelCatalog
 from .api.stats import Stats
 from .streams.journal import Journal
 from .streams.recovery import Recovery
-from .streams.registry import Streams
-from .supervision.supervisor import Supervisor
+from .supervision.supervisor import Spawn, Supervisor
 from .supervision.text_pool import TextPool
 
 OnEngineState = Callable[[EngineState, str | None], None]  # the state, and why if something went wrong
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 class Core:
     """The shared parts, put together. All in ``on_engine_state`` are told what becomes of the engine."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, start_engine: Spawn | None = None) -> None:
         self.config = config
         self.on_engine_state: list[OnEngineState] = []
         self.instance = uuid.uuid4().hex
@@ -40,17 +39,14 @@ class Core:
             values=config.values_limit,
         )
         self.logs = HostLogs()
-        self.streams = Streams(lambda message: self.recovery.tell(message))
         self.journal = Journal(config.journal_limit_bytes)
-        self.recovery = Recovery(self.streams, self.journal)
-        self.engine = Supervisor(config, self.recovery, self._tell_engine_state)
+        self.recovery = Recovery(self.journal)
+        self.engine = Supervisor(config, self.recovery, self._tell_engine_state, start_engine)
         self.texts = TextPool(config)
         self.catalog = ModelCatalog(config, self.engine, self.texts)
         self.recovery.attach(self.engine, self.catalog)
-        self.cache = CacheHandlers(self.catalog, self.streams, self.recovery, self.engine)
-        self.stats = Stats(
-            self.instance, engine=self.engine, recovery=self.recovery, streams=self.streams, journal=self.journal
-        )
+        self.cache = CacheHandlers(self.catalog, self.recovery, self.engine)
+        self.stats = Stats(self.instance, engine=self.engine, recovery=self.recovery, journal=self.journal)
 
     def _tell_engine_state(self, state: EngineState, because: str | None) -> None:
         for tell in list(self.on_engine_state):

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from .engine_config import Numerics
+
 Priority = Literal["critical", "high", "normal", "low"]
 # The lower, the more urgent.
 RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
@@ -221,7 +223,7 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     backend: str  # "cpu", "metal", "cuda" or "fake"
     device: str
     versions: dict[str, str]
-    numerics: Literal["fast", "exact"]
+    numerics: Numerics
     policy: str
     memory_limit_bytes: int
     waiting_limit: int

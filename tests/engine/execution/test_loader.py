@@ -17,7 +17,7 @@ from tests.support.random_models import write_model
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineClient]:
     """An engine that has computed: the first computation of a process leaves 8 bytes, mlx's random state."""
-    with ready_engine("--engine", "mlx", "--numerics", "exact") as client:
+    with ready_engine(engine="mlx", numerics="exact") as client:
         client.load("first", str(write_model(tmp_path_factory.mktemp("first"), "qwen3")))
         client.generate("first", [1, 2, 3], 1)
         unload(client, "first")
@@ -252,7 +252,7 @@ def test_code_of_a_model_is_run_for_those_who_trust_it(engine: EngineClient, tmp
     kind, message = refused(engine, path)
     assert kind == "model_unsupported"
     assert "--trust-remote-code" in message
-    with ready_engine("--engine", "mlx", "--trust-remote-code") as trusting:
+    with ready_engine(engine="mlx", trust_remote_code=True) as trusting:
         assert trusting.load("m", str(path)).card.state == "ready"
         unload(trusting, "m")
         (path / "own.py").write_text("raise SystemExit('out')")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -14,104 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_sidecar.engine.core.batch import Event, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
 from mlx_sidecar.engine.execution.probe import probe
 from mlx_sidecar.engine.execution.sampler import FACTORIES, Sampler
-from mlx_sidecar.engine.execution.sampler.logits_processors import Bound
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
 from mlx_sidecar.link.messages import Sampling
+from tests.support.logits_processors import SUCCEEDING, Recorder, Successors
 from tests.support.samplings import ints
+from tests.support.sequences import sequence_of
 
 VOCABULARY = 20
-SUCCEEDING = 7  # rows with this seed are those of ``Successors``
 LIMIT = 12
 numbers = count(1)
-
-
-class Successors:
-    """Forces, in rows with the seed ``SUCCEEDING``, the token after the last one. Reads the last one to know it."""
-
-    order = 300
-    reads_last_token = True
-
-    def __init__(self, vocabulary: int) -> None:
-        self.vocabulary = vocabulary
-        self.last: dict[int, int] = {}
-        self.unread: dict[int, mx.array] = {}
-
-    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int]) -> bool:
-        if params.seed != SUCCEEDING:
-            return False
-        self.last[row] = (prompt + answer)[-1]
-        return True
-
-    def bind(self, rows: list[int]) -> Bound:
-        return BoundSuccessors(self, rows)
-
-    def close(self, row: int) -> None:
-        del self.last[row]
-        self.unread.pop(row, None)
-
-    def successor(self, row: int) -> int:
-        if row in self.unread:
-            self.last[row] = int(cast("int", self.unread.pop(row).item()))
-        return (self.last[row] + 1) % self.vocabulary
-
-
-class BoundSuccessors:
-    def __init__(self, processor: Successors, rows: list[int]) -> None:
-        self.processor, self.rows = processor, rows
-
-    def apply(self, logits: mx.array) -> mx.array:
-        forced = mx.array([[self.processor.successor(row)] for row in self.rows])
-        assert logits.shape == (len(self.rows), self.processor.vocabulary)
-        return mx.where(mx.arange(logits.shape[-1]) == forced, logits, -mx.inf)
-
-    def accept(self, tokens: mx.array) -> None:
-        assert tokens.shape == (len(self.rows),)
-        self.processor.unread.update(zip(self.rows, tokens, strict=True))
-
-
-class Recorder:
-    """Raises the logit of a token in its rows, and notes what it is asked."""
-
-    reads_last_token = False
-
-    def __init__(self, _vocabulary: int, *, order: int, token: int, rows: set[int]) -> None:
-        self.order, self.token, self.rows = order, token, rows
-        self.open_rows: set[int] = set()
-        self.accepted: dict[int, list[int]] = {}
-
-    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int]) -> bool:
-        if row in self.rows:
-            self.open_rows.add(row)
-        return row in self.rows
-
-    def bind(self, rows: list[int]) -> Bound:
-        assert rows
-        assert set(rows) <= self.open_rows
-        return BoundRecorder(self, rows)
-
-    def close(self, row: int) -> None:
-        self.open_rows.remove(row)
-
-
-class BoundRecorder:
-    def __init__(self, recorder: Recorder, rows: list[int]) -> None:
-        self.recorder, self.rows = recorder, rows
-
-    def apply(self, logits: mx.array) -> mx.array:
-        # Twice the largest: of several processors, the last one's token wins.
-        raised = mx.arange(logits.shape[-1]) == self.recorder.token
-        return mx.where(raised, 2 * mx.max(mx.abs(logits), axis=-1, keepdims=True) + 1, logits)
-
-    def accept(self, tokens: mx.array) -> None:
-        for row, token in zip(self.rows, ints(tokens), strict=True):
-            self.recorder.accepted.setdefault(row, []).append(token)
 
 
 @settings(max_examples=60)
@@ -165,6 +81,18 @@ def test_a_row_reads_its_last_token_if_one_of_its_own_processors_does() -> None:
     sampler.open(0, Sampling(repetition_penalty=1.2, logit_bias={1: 1.0}), [1], [])
     sampler.open(1, Sampling(seed=SUCCEEDING), [1], [])
     assert [sampler.reads_last_token(row) for row in (0, 1)] == [False, True]
+
+
+def test_what_a_processor_reads_is_evaluated_with_its_step_and_nothing_else_is() -> None:
+    processor = Successors(VOCABULARY)
+    sampler = Sampler(VOCABULARY, [*FACTORIES, lambda _: processor])
+    sampler.open(0, Sampling(repetition_penalty=1.2), [1], [])
+    sampler.open(1, Sampling(seed=SUCCEEDING), [1], [])
+    for rows, extra in (([0], 0), ([0, 1], 1)):
+        sampled = sampler.sample(rows, [1] * len(rows), mx.zeros((len(rows), VOCABULARY)))
+        assert len(sampled.arrays) == 2 + extra
+    [(accepted, _)] = processor.unread.values()
+    assert sampled.arrays[-1] is accepted
 
 
 class Loop:
@@ -233,7 +161,7 @@ SETTINGS = {
 
 
 def sequence(tokens: list[int], sampling: Sampling, limit: int = LIMIT) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling, [], limit, SequenceCost(), 0.0)
+    return sequence_of(next(numbers), tokens, limit, sampling)
 
 
 def successors(last: int, length: int = LIMIT) -> list[int]:

@@ -13,13 +13,13 @@ import pytest
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
 from mlx_sidecar.engine.core.batch import Event, Role, StepFailed, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
-from mlx_sidecar.engine.core.sequence import Sequence
+from mlx_sidecar.engine.core.sequence import WINDOW, Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
 from mlx_sidecar.engine.execution.probe import probe
 from mlx_sidecar.engine.execution.sampler import Sampled, Sampler
 from mlx_sidecar.link.messages import Sampling
+from tests.support.sequences import sequence_of
 
 KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]
 LIMIT_BYTES = 1 << 34
@@ -55,7 +55,7 @@ def new_batch(random_models: Path) -> MakeBatch:
 
 
 def sequence(tokens: list[int], limit: int = 8, sampling: Sampling | None = None, **more: Any) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling or Sampling(), [], limit, SequenceCost(), 0.0, **more)
+    return sequence_of(next(numbers), tokens, limit, sampling, **more)
 
 
 class Driver:
@@ -82,7 +82,7 @@ class Driver:
             work = []
         events = self.batch.step(work, 0.0)
         for event in events:
-            event.sequence.first_token_s = 0.0
+            event.sequence.times.first_token_s = 0.0
             if event.reason is not None:
                 self.end(event.sequence)
         self.events += events
@@ -170,11 +170,11 @@ def test_a_sequence_that_pauses_goes_on_with_the_same_tokens(batch_of_kind: Make
     driver.add(other, paused)
     while len(paused.generated) < 5:
         driver.step()
-    paused.aside.add("window")
+    paused.standing.aside.add(WINDOW)
     for _ in range(6):
         driver.step()
     assert 5 <= len(paused.generated) <= 6
-    paused.aside.clear()
+    paused.standing.aside.clear()
     driver.drain()
     assert paused.generated == alone
 
@@ -204,8 +204,7 @@ def test_a_stop_token_ends_a_sequence_and_is_not_part_of_it(new_batch: MakeBatch
     [free] = run(new_batch(), sequence(prompt(9), 12))
     stop = free[6]
     driver = Driver(new_batch())
-    stopped = sequence(prompt(9), 12)
-    stopped.stop_tokens = [stop]
+    stopped = sequence(prompt(9), 12, stop_tokens=[stop])
     driver.add(stopped)
     driver.drain()
     assert stopped.generated == free[: free.index(stop)]
@@ -270,7 +269,8 @@ def test_a_failing_step_takes_all_caches_names_who_ran_and_leaves_a_batch_as_goo
     batch = new_batch()
     [expected] = run(batch, sequence([1, 2, 3]))
     driver = Driver(batch)
-    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6], aside={"window"})
+    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6])
+    paused.standing.aside.add(WINDOW)
     driver.add(bad, neighbour, paused)
     with monkeypatch.context() as patch:
         patch.setattr(Sampler, "sample", failing("a bug"))

@@ -12,12 +12,12 @@ from benchmarks.architectures import VOCABULARY, make
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
 from mlx_sidecar.engine.core.batch import Event, Role, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
 from mlx_sidecar.engine.execution.probe import Probed, probe
 from mlx_sidecar.engine.execution.sampler import Sampler
 from mlx_sidecar.link.messages import Sampling
+from tests.support.sequences import sequence_of
 
 BAD = 299  # a token whose embedding is NaN; no sample of the probe has it
 FORWARDS = {"llama": "flat", "falcon_h1": "merged", "llama4": "row_by_row"}
@@ -72,7 +72,7 @@ class Batch:
 
 
 def sequence(tokens: list[int], sampling: Sampling, limit: int = 6) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling, [], limit, SequenceCost(), 0.0)
+    return sequence_of(next(numbers), tokens, limit, sampling)
 
 
 @pytest.mark.parametrize("how", SAMPLINGS)

@@ -34,7 +34,7 @@ SLOW_PREFILL = "fake?prefill_ms=3600000"
 
 @pytest.fixture
 def engine() -> Iterator[EngineClient]:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "10000000") as client:
+    with ready_engine(engine="fake", memory_limit_bytes=10000000) as client:
         yield client
 
 
@@ -46,7 +46,7 @@ def test_the_same_prompt_and_seed_give_the_same_tokens_in_another_process(engine
     engine.load("fake")
     sampling = Sampling(seed=7)
     first = engine.generate("fake", [1, 2], sampling=sampling)
-    with ready_engine("--engine", "fake") as other:
+    with ready_engine(engine="fake") as other:
         other.load("fake")
         assert other.generate("fake", [1, 2], sampling=sampling) == first
         assert other.generate("fake", [1, 2], sampling=Sampling(seed=8)) != first

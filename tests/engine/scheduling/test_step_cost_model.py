@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
-from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.scheduling.fair_queue import FairQueue
 from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S, PriorityQueue, QueueEntry
 from mlx_sidecar.engine.scheduling.step_cost_model import (
@@ -24,14 +23,17 @@ from mlx_sidecar.engine.scheduling.step_cost_model import (
     StepCostModel,
 )
 from mlx_sidecar.engine.scheduling.step_planner import OLDEST_SHARE, PrefillChunks
-from mlx_sidecar.link.messages import Priority, Sampling
+from mlx_sidecar.link.messages import Priority
+from tests.support.sequences import sequence_of
 
 PRIORITIES: list[Priority] = ["critical", "high", "normal", "low"]
 seconds = st.floats(1e-4, 1.0)
 
 
-def queued(id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0) -> QueueEntry:
-    sequence = Sequence(id_, "m", [1] * tokens, 0, Sampling(), [], 10, SequenceCost(), arrived_s, priority)
+def queued(
+    id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0, deadline_s: float = inf
+) -> QueueEntry:
+    sequence = sequence_of(id_, [1] * tokens, 10, arrived_s=arrived_s, priority=priority, deadline_s=deadline_s)
     return QueueEntry(sequence, arrived_s, runs_as=2)
 
 
@@ -227,8 +229,7 @@ def test_a_line_stands_by_arrival_and_is_as_old_as_who_has_waited_longest(
 
 
 def test_whoever_is_past_its_deadline_stands_in_nobodys_way() -> None:
-    lines, late, next_ = PriorityQueue(), queued(1), queued(2, arrived_s=1.0)
-    late.sequence.deadline_s = 5.0
+    lines, late, next_ = PriorityQueue(), queued(1, deadline_s=5.0), queued(2, arrived_s=1.0)
     lines.join(late)
     lines.join(next_)
     assert [list(lines.heads("m", now)) for now in (4.0, 5.0)] == [[late], [next_]]
@@ -239,7 +240,7 @@ def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
     assert entry.urgency(AGEING_S) == 2.0
     entry.admit(3.5 * AGEING_S)
     assert entry.running_rank(3.5 * AGEING_S) == 0
-    entry.sequence.last_token_s = 4 * AGEING_S
+    entry.sequence.times.last_token_s = 4 * AGEING_S
     assert entry.running_rank(4.4 * AGEING_S) == 0
     assert entry.running_rank(4.6 * AGEING_S) == 3, "it has settled: its class counts again"
 

@@ -39,7 +39,7 @@ from tests.support.texts import SlowText
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
     desk.recovery.attach(desk, shelf)
-    generator = Generator(cast(ModelCatalog, shelf), desk.streams, desk.recovery, desk.names)
+    generator = Generator(cast(ModelCatalog, shelf), desk.streams, desk.recovery)
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))
 
@@ -79,10 +79,10 @@ def test_a_stream_whose_request_was_dropped_can_still_be_asked_about() -> None:
         await desk.heard.wait()
         running.cancel()  # as at the end of the grace that a session gives to an engine that does not react
         await asyncio.wait([running])
-        assert desk.names.find("s").finish_reason == "cancelled"
-        desk.names.cancel("s")
+        assert desk.streams.find("s").finish_reason == "cancelled"
+        desk.streams.cancel("s")
         with pytest.raises(UnknownStream):
-            desk.names.cancel("t")
+            desk.streams.cancel("t")
 
     asyncio.run(test())
 
@@ -141,7 +141,7 @@ def test_a_deadline_ends_a_request_whatever_it_waits_for(phase: str, stream: str
         answer = await generation(shelf, desk, RequestContext(1), **params)
         slow.go_on.set()
         assert desk.told == ([Cancel(1, "deadline")] if phase == "the engine is deaf" else [])
-        assert not desk.streams
+        assert not desk.recovery.tasks
         result = answer()
         assert isinstance(result, GenerateResult)
         return result
@@ -218,7 +218,7 @@ def test_a_stream_for_which_there_was_no_engine_is_not_remembered_as_one_that_ru
         with pytest.raises(EngineLost):
             await generation(Shelf(), desk, RequestContext(1), stream="s")
         with pytest.raises(UnknownStream):
-            desk.names.find("s")
+            desk.streams.find("s")
 
     asyncio.run(test())
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.front.streams.stream import Ending
+from mlx_sidecar.front.streams.task import Ending
 from mlx_sidecar.link.messages import Cancel, Pause, Resume
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 from tests.support.streams import Bench, on_loop
@@ -39,10 +39,10 @@ class Window:
         elif operation == "drain":
             self.deltas += bench.deltas(argument)
         elif operation == "ack" and argument < len(self.deltas):
-            bench.names.acknowledge("s", argument)
+            bench.streams.acknowledge(bench.stream, argument)
             self.acknowledged = max(self.acknowledged, argument + 1)
         elif operation == "rewind":
-            bench.names.rewind("s", argument)
+            bench.streams.rewind(bench.stream, argument)
         assert len(self.deltas) - self.acknowledged <= self.window
 
     def read(self) -> str:
@@ -66,7 +66,7 @@ def test_never_more_deltas_than_the_window_go_unacknowledged_and_the_text_arrive
         window.deltas += window.bench.deltas()
         assert [delta["seq"] for delta in window.deltas] == list(range(len(window.deltas)))
         assert window.read() == window.text == window.bench.stream.transcript.text
-        seq = window.bench.stream.seq
+        seq = window.bench.task.seq
         assert window.bench.told == [Pause(seq) if n % 2 == 0 else Resume(seq) for n in range(len(window.bench.told))]
 
     on_loop(test)
@@ -75,7 +75,7 @@ def test_never_more_deltas_than_the_window_go_unacknowledged_and_the_text_arrive
 def test_text_behind_a_closed_window_waits_merges_and_goes_out_with_the_ack() -> None:
     def test() -> None:
         bench = Bench(window=1)
-        seq = bench.stream.seq
+        seq = bench.task.seq
         bench.say(b"one ")
         assert [delta["text"] for delta in bench.deltas()] == ["one "]
         assert bench.told == []  # nothing has been decoded in vain yet
@@ -83,7 +83,7 @@ def test_text_behind_a_closed_window_waits_merges_and_goes_out_with_the_ack() ->
         bench.say(b"three")
         assert bench.deltas() == []
         assert bench.told == [Pause(seq)]
-        bench.names.acknowledge("s", 0)
+        bench.streams.acknowledge(bench.stream, 0)
         assert bench.told == [Pause(seq), Resume(seq)]
         assert [(delta["seq"], delta["text"]) for delta in bench.deltas()] == [(1, "two three")]
 
@@ -96,11 +96,11 @@ def test_an_ack_that_was_given_before_opens_nothing() -> None:
         for piece in (b"a", b"b", b"c"):
             bench.say(piece)
             assert len(bench.deltas()) == 1
-            bench.names.acknowledge("s", 0)
+            bench.streams.acknowledge(bench.stream, 0)
         bench.say(b"d")
-        bench.names.acknowledge("s", 0)
+        bench.streams.acknowledge(bench.stream, 0)
         assert bench.deltas() == []
-        assert bench.told == [Pause(bench.stream.seq)]
+        assert bench.told == [Pause(bench.task.seq)]
 
     on_loop(test)
 
@@ -109,7 +109,7 @@ def test_an_ack_that_was_given_before_opens_nothing() -> None:
 def test_the_end_of_a_stream_waits_for_no_ack(ending: str) -> None:
     def test() -> None:
         bench = Bench(["STOP"], window=1)
-        seq = bench.stream.seq
+        seq = bench.task.seq
         bench.say(b"one ")
         bench.deltas()
         bench.say(b"two STO" if ending != "stop string" else b"two STOP")
@@ -119,9 +119,9 @@ def test_the_end_of_a_stream_waits_for_no_ack(ending: str) -> None:
         else:
             bench.finish("cancelled" if ending == "cancelled" else "deadline" if ending == "deadline" else "stop")
         assert "".join(delta["text"] for delta in bench.deltas()) == ("two " if ending == "stop string" else "two STO")
-        assert isinstance(bench.stream.ended.result(), Ending)
+        assert isinstance(bench.task.ended.result(), Ending)
         bench.close("s")
-        bench.names.acknowledge("s", 1)  # late, and no mistake
+        bench.streams.acknowledge(bench.streams.find("s"), 1)  # late, and no mistake
         assert Resume(seq) not in bench.told
         assert (Cancel(seq, "stop") in bench.told) == (ending == "stop string")
 
@@ -132,11 +132,10 @@ def test_acks_beyond_the_last_delta_and_for_streams_without_a_window_are_refused
     def test() -> None:
         bench = Bench(window=4)
         with pytest.raises(InvalidParams) as refused:
-            bench.names.acknowledge("s", 0)
+            bench.streams.acknowledge(bench.stream, 0)
         assert refused.value.data["errors"][0]["loc"] == ["seq"]
-        bench.open("t", [])
         with pytest.raises(UnsupportedParameter) as unasked:
-            bench.names.acknowledge("t", 0)
+            bench.streams.acknowledge(bench.open("t", []), 0)
         assert unasked.value.data["name"] == "window"
 
     on_loop(test)
@@ -148,9 +147,9 @@ def test_what_is_sent_again_counts_like_any_delta() -> None:
         for piece in (b"a", b"b"):
             bench.say(piece)
             bench.deltas()
-        bench.names.rewind("s", None)
+        bench.streams.rewind(bench.stream, None)
         assert bench.deltas() == []
-        bench.names.acknowledge("s", 1)
+        bench.streams.acknowledge(bench.stream, 1)
         assert [(delta["seq"], delta["offset"], delta["text"]) for delta in bench.deltas()] == [(2, 0, "ab")]
 
     on_loop(test)
@@ -159,14 +158,16 @@ def test_what_is_sent_again_counts_like_any_delta() -> None:
 def test_without_a_host_to_acknowledge_windows_are_lifted_for_all_streams() -> None:
     def test() -> None:
         bench = Bench(window=1)
-        seq = bench.stream.seq
+        seq = bench.task.seq
         bench.say(b"one ")
         bench.deltas()
         bench.say(b"two")
         assert bench.told == [Pause(seq)]
-        bench.names.lift_windows()
+        bench.streams.lift_windows()
         assert bench.told == [Pause(seq), Resume(seq)]
         assert [delta["text"] for delta in bench.deltas()] == ["two"]
-        assert bench.open("later", [], window=1).window is None
+        later = bench.open("later", [], window=1).deltas
+        assert later is not None
+        assert later.window is None
 
     on_loop(test)

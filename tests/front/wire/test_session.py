@@ -56,7 +56,9 @@ class Host:
         self.wire = ours.detach()
         writer = Writer(self.wire, self.mailbox)
         held = Bounds(self.mailbox, **bounds)
-        self.session = Session(methods, initialize, reader, writer, self.mailbox, limits=limits, bounds=held)
+        self.session = Session(
+            methods, initialize, reader=reader, writer=writer, mailbox=self.mailbox, limits=limits, bounds=held
+        )
         self.received: list[Any] = []
         self._arrived = anyio.Event()
         self._ended = anyio.Event()

@@ -98,13 +98,13 @@ class MlxBatch:
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.history()
-        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
+        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.prefix.fetched)
         self._forward.open(sequence.id, len(history), match)
         if self._prefixes is not None:
             self._forward.checkpoint_at(sequence.id, self._prefixes.checkpoint_at(history))
         sequence.known = match.length
         sequence.cached_upto = match.length // BLOCK * BLOCK
-        if sequence.started_s is None:
+        if sequence.times.started_s is None:
             sequence.cached_tokens, sequence.cached_disk = match.length, match.disk
         prompt = len(sequence.tokens) - sequence.emitted
         answer = sequence.tokens[prompt:] + sequence.generated

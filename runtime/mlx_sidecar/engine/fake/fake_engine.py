@@ -77,12 +77,12 @@ class FakeBatch:
         at = sequence.emitted + len(sequence.generated)
         for _ in range(at):
             next(answer)
-        due_s = sequence.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
+        due_s = sequence.standing.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
         poison = self._script.poison_prompt or self._script.poison_token in prompt
         self._runs[sequence.id] = _Run(sequence, answer, at, due_s, poison)
         sequence.known = sequence.total - 1
-        if sequence.started_s is None:
-            sequence.started_s = sequence.admitted_s
+        if sequence.times.started_s is None:
+            sequence.times.started_s = sequence.standing.admitted_s
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         self._runs.pop(sequence.id, None)
@@ -130,7 +130,7 @@ class FakeBatch:
     def _misbehave(self, run: _Run, work: list[Work]) -> None:
         script, sequence, at = self._script, run.sequence, run.at
         # It has been so far before, in an engine or a batch that went down with it.
-        resumed = (sequence.again or sequence.emitted > 0) and sequence.emitted == at
+        resumed = (sequence.asked.again or sequence.emitted > 0) and sequence.emitted == at
         if at == script.poison_after or (at == script.crash_after and not resumed):
             self._process.crash()
         if at == script.poison_hang or (at == script.hang_after and not resumed):

@@ -55,7 +55,8 @@ class Holders:
 
     def runs(self, sequence: Sequence) -> bool:
         """Whether ``sequence`` has a place."""
-        return sequence.id in self.running.get(sequence.model, ())
+        entry = self.running.get(sequence.model, {}).get(sequence.id)
+        return entry is not None and entry.sequence is sequence
 
     def run(self, entry: QueueEntry) -> None:
         """``entry`` has a place, and from here on a cache."""
@@ -68,7 +69,7 @@ class Holders:
     def park(self, entry: QueueEntry) -> None:
         """``entry``, which runs, gives its place up and keeps its cache."""
         self._leave_place(entry)
-        entry.sequence.parked = True
+        entry.sequence.standing.parked = True
         self.parked[entry.sequence.id] = entry
         total = self._parked_ranks[entry.rank]
         total.sequences += 1
@@ -82,10 +83,12 @@ class Holders:
             self._leave_place(entry)
         self._ledger.release(_owner(entry))
 
-    def grown(self, sequences: Iterable[Sequence]) -> None:
-        """A step was run with ``sequences``, which all have a place: some may need more room than they have."""
+    def grown(self, model: str, sequences: Iterable[Sequence]) -> None:
+        """A step was run with ``sequences`` of ``model``, which all have a place: some may need more room than they
+        have."""
+        running = self.running.get(model, {})
         for sequence in sequences:
-            entry = self.running[sequence.model][sequence.id]
+            entry = running[sequence.id]
             if sequence.total >= entry.room_tokens:
                 self._reserve(entry)
 
@@ -116,7 +119,7 @@ class Holders:
 
     def _yields_parked(self, rank: int, candidate: Sequence) -> bool:
         # While a sequence runs, memory will come free. If none does, the parked ones would hold theirs for ever.
-        return rank > RANKS[candidate.priority] or not self.running
+        return rank > RANKS[candidate.asked.priority] or not self.running
 
     def _reserve(self, entry: QueueEntry) -> None:
         entry.room_tokens, entry.reserved_bytes = entry.sequence.room_tokens, entry.sequence.need_bytes
@@ -129,7 +132,7 @@ class Holders:
             del self.running[entry.sequence.model]
 
     def _forget_parked(self, entry: QueueEntry) -> None:
-        entry.sequence.parked = False
+        entry.sequence.standing.parked = False
         del self.parked[entry.sequence.id]
         total = self._parked_ranks[entry.rank]
         total.sequences -= 1
@@ -151,7 +154,7 @@ def least(entries: Iterable[QueueEntry], now: float) -> Sequence | None:
 
 def _yielding(running: dict[int, QueueEntry], candidate: Sequence, now: float) -> Iterator[QueueEntry]:
     """Those of ``running`` that are of a lower class than ``candidate`` and not about to end."""
-    rank = RANKS[candidate.priority]
+    rank = RANKS[candidate.asked.priority]
     return (entry for entry in running.values() if entry.running_rank(now) > rank and not entry.sequence.spent)
 
 

@@ -31,12 +31,12 @@ class QueueEntry:
 
     @property
     def rank(self) -> int:
-        return RANKS[self.sequence.priority]
+        return RANKS[self.sequence.asked.priority]
 
     @property
     def order(self) -> tuple[float, int]:
         """Its place among those of its class: as they arrived."""
-        return self.sequence.arrived_s, self.sequence.id
+        return self.sequence.asked.arrived_s, self.sequence.asked.id
 
     def urgency(self, now: float) -> float:
         """Less is more urgent. It falls by one, a class, in AGEING_S of waiting, and has no lower end."""
@@ -45,7 +45,7 @@ class QueueEntry:
     def admit(self, now: float) -> None:
         """From here it runs, at first as of the class that waiting has made it: nobody it overtook is to put it out."""
         self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
-        self.sequence.admitted_s = now
+        self.sequence.standing.admitted_s = now
 
     def leave(self, now: float) -> None:
         """It gives up its place. Unless it had settled there, its wait goes on as if it had not run."""
@@ -58,9 +58,8 @@ class QueueEntry:
 
     def _settled(self, now: float) -> bool:
         """Whether its place has been of use: for AGEING_S, and for a token, which a long prompt may take longer for."""
-        sequence = self.sequence
-        gained = sequence.last_token_s is not None and sequence.last_token_s > sequence.admitted_s
-        return gained and now >= sequence.admitted_s + AGEING_S
+        last_token_s, admitted_s = self.sequence.times.last_token_s, self.sequence.standing.admitted_s
+        return last_token_s is not None and last_token_s > admitted_s and now >= admitted_s + AGEING_S
 
 
 class PriorityQueue:
@@ -101,7 +100,7 @@ class PriorityQueue:
     def heads(self, model: str, now: float) -> Iterator[QueueEntry]:
         """The first of each class, most urgent class first; who is past its deadline stands in nobody's way."""
         for _, line in sorted(self._queue[model].items()):
-            head = next((entry for entry in line if entry.sequence.deadline_s > now), None)
+            head = next((entry for entry in line if entry.sequence.asked.deadline_s > now), None)
             if head is not None:
                 yield head
 

@@ -23,7 +23,7 @@ from mlx_sidecar_protocol.errors import Overloaded
 from ...link.messages import WAITING_LIMIT
 from ..core.batch import Work
 from ..core.memory_ledger import SEQUENCES, MemoryLedger
-from ..core.sequence import Aside, Sequence
+from ..core.sequence import WINDOW, Sequence
 from .fair_queue import FairQueue, Lane
 from .holders import Holders, Yield, least
 from .priority_queue import PriorityQueue, QueueEntry
@@ -110,7 +110,7 @@ class Scheduler:
 
     def enqueue(self, sequence: Sequence, now: float) -> None:
         """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
-        if self.waiting >= self._limits.waiting and not sequence.again:
+        if self.waiting >= self._limits.waiting and not sequence.asked.again:
             raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
         entry = QueueEntry(sequence, now)
         self._entries[sequence.id] = self._models.setdefault(sequence.model, {})[sequence.id] = entry
@@ -164,11 +164,11 @@ class Scheduler:
         if not keep:
             self._holders.drop(entry)
 
-    def pause(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+    def pause(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
         place, but keeps its memory. Idempotent."""
         was_paused = sequence.paused
-        sequence.aside.add(why)
+        sequence.standing.aside.add(why)
         if was_paused:
             return
         entry = self._entry(sequence)
@@ -178,15 +178,15 @@ class Scheduler:
             self._queue.leave(entry)
         entry.paused_s = now
 
-    def resume(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+    def resume(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
         which is a wait like any other. Idempotent."""
-        if why not in sequence.aside:
+        if why not in sequence.standing.aside:
             return
-        sequence.aside.remove(why)
+        sequence.standing.aside.remove(why)
         if not sequence.paused:
             entry = self._entry(sequence)
-            if why == "window":
+            if why == WINDOW:
                 entry.waits_since_s += now - entry.paused_s
             self._queue.join(entry)
 
@@ -216,7 +216,7 @@ class Scheduler:
 
     def next_event_s(self) -> float:
         """The earliest deadline, infinite if there is none."""
-        return self._deadlines[0].deadline_s if self._deadlines else inf
+        return self._deadlines[0].asked.deadline_s if self._deadlines else inf
 
     # The device.
 
@@ -239,10 +239,10 @@ class Scheduler:
         was to be measured by it is planned again."""
         self._planner.account(model, work, seconds)
 
-    def grown(self, work: list[Work]) -> None:
-        """A step has done ``work``: some of its sequences may need more room than they have. What it has ended is still
-        in the books."""
-        self._holders.grown(part.sequence for part in work)
+    def grown(self, model: str, work: list[Work]) -> None:
+        """A step of ``model`` has done ``work``: some of its sequences may need more room than they have. Those that it
+        has ended are still in the books."""
+        self._holders.grown(model, [part.sequence for part in work])
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Seconds that ``work`` should take; None if nothing like it was measured."""
@@ -277,4 +277,4 @@ class Scheduler:
 
 
 def _deadline(sequence: Sequence) -> tuple[float, int]:
-    return sequence.deadline_s, sequence.id
+    return sequence.asked.deadline_s, sequence.id

@@ -17,13 +17,10 @@ from mlx_sidecar_protocol.errors import (
 from mlx_sidecar_protocol.operations import NoParams
 
 from ...link import messages as link
-from ..output.stops import StopMatcher
 from ..streams.recovery import Recovery
-from ..streams.registry import Streams
-from ..streams.stream import Stream
+from ..streams.task import EngineTask
 from ..supervision.supervisor import Supervisor
 from .model_catalog import ModelCatalog
-from .model_text import ModelText
 from .prompt import prompt_tokens
 from .request_task import RequestTask
 from .sink import Sink
@@ -32,9 +29,8 @@ from .sink import Sink
 class CacheHandlers:
     """One per front."""
 
-    def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery, engine: Supervisor) -> None:
+    def __init__(self, catalog: ModelCatalog, recovery: Recovery, engine: Supervisor) -> None:
         self._catalog = catalog
-        self._streams = streams
         self._recovery = recovery
         self._engine = engine
 
@@ -57,21 +53,21 @@ class CacheHandlers:
     async def warm(self, sink: Sink, params: c.CacheWarmParams) -> c.CacheWarmResult:
         arrived = time.monotonic()
         deadline = arrived + (params.deadline_s or float("inf"))
-        stream: Stream | None = None
+        task: EngineTask | None = None
 
-        async def prepare() -> Stream:
-            nonlocal stream
-            stream = await self._unheard(params, deadline)
-            return stream
+        async def prepare() -> EngineTask:
+            nonlocal task
+            task = await self._prefill(params, deadline)
+            return task
 
         ending = await RequestTask(self._catalog, self._recovery, sink, params.model, deadline).run(prepare)
-        if stream is None or ending is None or ending.reason == "deadline":
+        if task is None or ending is None or ending.reason == "deadline":
             raise DeadlinePassed
         if ending.reason == "error":
             raise ending.error or InternalError()
         if ending.reason == "cancelled":
             raise Cancelled
-        tokens = len(stream.entry.prompt)
+        tokens = len(task.entry.prompt)
         return c.CacheWarmResult(
             tokens=tokens,
             cached_tokens=min(ending.cached_tokens, tokens),
@@ -79,23 +75,22 @@ class CacheHandlers:
             prefill_s=ending.timing.prefill_s,
         )
 
-    async def _unheard(self, params: c.CacheWarmParams, deadline: float) -> Stream:
-        """A stream that nobody hears: its prompt is what counts."""
-        card, text, tokens = await self._prompt(params)
+    async def _prefill(self, params: c.CacheWarmParams, deadline: float) -> EngineTask:
+        card, tokens = await self._prompt(params)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
         submit = link.Submit(
-            seq=self._streams.next_number(),
+            seq=self._recovery.tasks.next_number(),
             model=params.model,
             tokens=tokens,
             goal=link.Prefill(pin=True),
             priority=params.priority,
             deadline_s=None if params.deadline_s is None else deadline - time.monotonic(),
         )
-        return Stream(submit, None, text.detokenizer(), StopMatcher([]))
+        return EngineTask(submit)
 
     async def export(self, sink: Sink, params: c.CacheExportParams) -> c.CacheFileResult:
-        _, _, tokens = await self._prompt(params)
+        _, tokens = await self._prompt(params)
         try:
             moved = await self._moved(lambda op: link.ExportCache(op, params.model, tokens, params.path))
         except InvalidParams as error:  # the engine knows tokens only, not what they came as
@@ -119,11 +114,11 @@ class CacheHandlers:
             await self._catalog.ready(message.model)
             return await self._engine.move_cache(make(self._engine.next_op()))
 
-    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, ModelText, list[int]]:
+    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, list[int]]:
         card, text, _ = await self._catalog.ready(params.model)
         opens = params.add_generation_prompt
         prompt = await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
-        return card, text, prompt.tokens
+        return card, prompt.tokens
 
 
 def _stats(figures: link.CacheFigures) -> c.CacheStatsResult:

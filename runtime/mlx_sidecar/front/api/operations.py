@@ -32,8 +32,8 @@ from mlx_sidecar_protocol.operations import (
 
 from ... import __version__
 from ...link import messages as link
-from ..streams.names import StreamNames
 from ..streams.recovery import Recovery
+from ..streams.registry import Streams
 from ..supervision.supervisor import Supervisor
 from .model_catalog import ModelCatalog
 from .model_files import OnProgress
@@ -51,13 +51,13 @@ class Operations:
         catalog: ModelCatalog,
         engine: Supervisor,
         recovery: Recovery,
-        names: StreamNames,
+        streams: Streams,
         notify: Callable[[str, ProgressParams], None],
     ) -> None:
         self._catalog = catalog
         self._engine = engine
         self._recovery = recovery
-        self._names = names
+        self._streams = streams
         self._notify = notify
 
     async def load(self, sink: Sink, params: LoadParams) -> LoadResult:
@@ -95,15 +95,16 @@ class Operations:
         return await off_loop(object_json, {"text": prompt.text, "tokens": prompt.tokens, "warnings": warnings})
 
     def stream_cancel(self, sink: Sink, params: StreamCancelParams) -> EmptyResult:
-        self._names.cancel(params.stream)
+        self._streams.cancel(params.stream)
         return EmptyResult()
 
     def stream_subscribe(self, sink: Sink, params: StreamSubscribeParams) -> StreamSubscribeResult:
-        stream, last_seq = self._names.rewind(params.stream, params.after_seq)
+        stream = self._streams.find(params.stream)
+        last_seq = self._streams.rewind(stream, params.after_seq)
         return StreamSubscribeResult(stream=params.stream, last_seq=last_seq, finish_reason=stream.finish_reason)
 
     def stream_ack(self, sink: Sink, params: StreamAckParams) -> EmptyResult:
-        self._names.acknowledge(params.stream, params.seq)
+        self._streams.acknowledge(self._streams.find(params.stream), params.seq)
         return EmptyResult()
 
     def discover(self, sink: Sink, params: NoParams) -> DiscoverResult:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mlx_sidecar_protocol.errors import RpcError
 
-from ..streams.stream import Stream
+from ..streams.deltas import Deltas
 
 
 class Sink(Protocol):
@@ -34,5 +34,5 @@ class Sink(Protocol):
     def on_shed(self, callback: Callable[[RpcError], None]) -> None:
         """Call ``callback`` with an error, once, when the request should fail with it unless its work has begun."""
 
-    def answer_after(self, stream: Stream) -> None:
-        """Write the answer after all that ``stream`` has announced by then, without waiting for it to be due."""
+    def answer_after(self, deltas: Deltas, /) -> None:
+        """Write the answer after all that ``deltas`` have announced by then, without waiting for them to be due."""

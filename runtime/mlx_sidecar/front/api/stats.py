@@ -23,7 +23,6 @@ from ... import __version__
 from ...link import messages as link
 from ..streams.journal import Journal
 from ..streams.recovery import Recovery
-from ..streams.registry import Streams
 from ..supervision.supervisor import Supervisor
 from .sink import Sink
 
@@ -37,13 +36,10 @@ SERVER = ServerInfo(name="mlx-sidecar", version=__version__)
 class Stats:
     """Serves ``stats``; one per front, whose ``instance`` it is."""
 
-    def __init__(
-        self, instance: str, *, engine: Supervisor, recovery: Recovery, streams: Streams, journal: Journal
-    ) -> None:
+    def __init__(self, instance: str, *, engine: Supervisor, recovery: Recovery, journal: Journal) -> None:
         self._instance = instance
         self._engine = engine
         self._recovery = recovery
-        self._streams = streams
         self._journal = journal
         self._started_at = time.monotonic()
 
@@ -57,7 +53,7 @@ class Stats:
         )
         memory = _memory(gauges, self._engine.ready)
         gauges |= {
-            "streams": len(self._streams),
+            "streams": len(self._recovery.tasks),
             "held": self._recovery.held,
             "journal_bytes": self._journal.held_bytes,
         }

@@ -57,6 +57,7 @@ from .restart_policy import REST_S, Life, RestartPolicy
 __all__ = ["EngineClient", "Supervisor", "error_from"]
 
 R = TypeVar("R", bound=Reply)
+Spawn = Callable[[Config], EngineProcess]
 
 # Hosts see this name in `log` notifications, so it stays while files move.
 log = logging.getLogger("mlx_sidecar.link.supervisor")
@@ -69,11 +70,17 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: Config, client: EngineClient, on_state: Callable[[EngineState, str | None], None]
+        self,
+        config: Config,
+        client: EngineClient,
+        on_state: Callable[[EngineState, str | None], None],
+        start_engine: Spawn | None = None,
     ) -> None:
+        """``start_engine`` starts each engine after the first; by default ``spawn`` does."""
         self._config = config
         self._client = client
         self._on_state = on_state
+        self._start_engine = start_engine
         self._ops = count(1)
         self._calls = PendingCalls()
         self._restart_policy = RestartPolicy()
@@ -312,7 +319,7 @@ class Supervisor:
                 self._starting()
             try:
                 # On this thread: the system ends an engine with the thread that started it.
-                await self._begin(spawn(self._config))
+                await self._begin((self._start_engine or spawn)(self._config))
             except CONTROL_FLOW:
                 raise
             except BaseException as error:  # noqa: BLE001 - most often for want of memory or descriptors: told

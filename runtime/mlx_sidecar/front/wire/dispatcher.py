@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 from mlx_sidecar_protocol.envelope import Params, Result
@@ -72,11 +72,11 @@ class Dispatcher:
 
     def call(self, context: RequestContext, name: str, params: Params) -> Outcome | Pending:
         """The outcome of a quick method, or of a call that cannot be made; else what is still to be run."""
-        # To the library our parameters are one argument: pydantic judges them, and says more than a TypeError could.
-        request = LibraryRequest(name, [params], context.id)
-        result = get_method(self._calls, name).bind(partial(call, request, context))
-        if isinstance(result, Left):  # calls raise nothing: the library has not found the name
+        found: Any = get_method(self._calls, name)
+        if isinstance(found, Left):
             return MethodNotFound()
+        # To the library our parameters are one argument: pydantic judges them, and says more than a TypeError could.
+        result: Any = call(LibraryRequest(name, [params], context.id), context, found._value)
         return cast("Outcome | Pending", result._value.result)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import cache
 from importlib import import_module
+from typing import Any
 from weakref import WeakValueDictionary
 
 import anyio
@@ -40,11 +42,10 @@ class InFlight:
         self._shedding = False
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[TaskGroup]:
+    async def running(self) -> AsyncIterator[None]:
         """Tasks may be started while the block runs; at its end those that still run are answered as cancelled."""
-        _name_asyncio()
         async with anyio.create_task_group() as self._tasks:
-            yield self._tasks
+            yield
             self._tasks.cancel_scope.cancel()
         for context in list(self._running):  # a task that was cancelled before its first step
             self._settle(context, Cancelled())
@@ -61,8 +62,20 @@ class InFlight:
             self._open[context.id] = context
         self._running[context] = reply
         self._bounds.begun(context.size_bytes)
-        turn = None if heavy_model is None else self._turn(heavy_model)
-        self._tasks.start_soon(self._run, context, pending, turn)
+        self.start_soon(self._run, context, pending, heavy_model)
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
+        """Start a task, from a callback of the loop as well."""
+        # Where sniffio is installed, and many packages bring it, anyio asks that what runs here. It sees tasks only.
+        named = _sniffio()
+        if named is None:
+            self._tasks.start_soon(function, *args)
+            return
+        before, named.name = named.name, "asyncio"
+        try:
+            self._tasks.start_soon(function, *args)
+        finally:
+            named.name = before
 
     def cancel(self, id_: RequestId) -> None:
         """Ask request ``id_`` to end, if there is one."""
@@ -80,21 +93,19 @@ class InFlight:
         while self._running.keys() - {but}:
             await self._changed.wait()
 
-    def _turn(self, model: str) -> anyio.Semaphore:
-        """What few requests hold at once. Each model has its own: one that hangs keeps no other waiting."""
-        return self._heavy.setdefault(model, anyio.Semaphore(_HEAVY_AT_ONCE))
-
-    async def _run(self, context: RequestContext, pending: Pending, turn: anyio.Semaphore | None) -> None:
+    async def _run(self, context: RequestContext, pending: Pending, heavy_model: str | None) -> None:
         outcome: Outcome = Cancelled()  # unless the handler gets to its end
         try:
             with anyio.CancelScope() as scope:
                 if context.enter(scope):
-                    outcome = await (pending.run() if turn is None else self._in_turn(pending, turn))
+                    outcome = await (pending.run() if heavy_model is None else self._in_turn(pending, heavy_model))
         finally:
             pending.close()
             self._settle(context, outcome)
 
-    async def _in_turn(self, pending: Pending, turn: anyio.Semaphore) -> Outcome:
+    async def _in_turn(self, pending: Pending, model: str) -> Outcome:
+        # Each model has its own turns: one that hangs keeps no other waiting.
+        turn = self._heavy.setdefault(model, anyio.Semaphore(_HEAVY_AT_ONCE))
         async with turn:
             room = anyio.Event()
             while self._bounds.wait_for_room(room.set):
@@ -129,10 +140,10 @@ class InFlight:
                 context.shed(error)
 
 
-def _name_asyncio() -> None:
-    """Tell sniffio, for good, that this thread runs asyncio. Many packages bring it, and where it is, anyio asks it.
-
-    It finds that out inside tasks only, and we start tasks from callbacks as well.
-    """
-    with suppress(ModuleNotFoundError):
-        import_module("sniffio").thread_local.name = "asyncio"
+@cache
+def _sniffio() -> Any:
+    """Where sniffio is told what a thread runs; None if it is not installed."""
+    try:
+        return import_module("sniffio").thread_local
+    except ModuleNotFoundError:
+        return None

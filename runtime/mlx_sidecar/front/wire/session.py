@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import anyio
-from anyio.abc import TaskGroup
 
 from mlx_sidecar_protocol.envelope import (
     Batch,
@@ -60,10 +59,10 @@ class Session:
         self,
         methods: Sequence[Method[Any]],
         initialize: Callable[[InitializeParams], InitializeResult],
+        *,
         reader: Incoming,
         writer: Outgoing,
         mailbox: Mailbox,
-        *,
         framing: Literal["auto", "lines", "headers"] = "auto",
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds | None = None,
@@ -84,7 +83,6 @@ class Session:
         self._patience_s = _PATIENCE_S
         self._taking_s: float | None = None  # for the host to take some of the last answers; None: the same
         self._input_ended = False
-        self._tasks: TaskGroup
 
     # For the owner of the session.
 
@@ -101,7 +99,7 @@ class Session:
     async def run(self) -> int:
         """Serve until the host leaves, ``exit`` or ``end``. Returns the exit status; all has been written by then."""
         loop = asyncio.get_running_loop()
-        async with self._in_flight.running() as self._tasks:
+        async with self._in_flight.running():
             self._writer.start(loop, self._on_broken)
             self._reader.attach(loop, self.receive, self._on_end_of_input)
             await self._over.wait()
@@ -232,7 +230,7 @@ class Session:
         if not self._writer.somebody_reads:
             self.end(0, host_is_gone=True)
             return
-        self._tasks.start_soon(self._end_when_done)
+        self._in_flight.start_soon(self._end_when_done)
         with contained(log, "streams with a window may not go on"):
             self._host_is_silent()
         self._writer.watch_readers(lambda: self.end(0, host_is_gone=True))

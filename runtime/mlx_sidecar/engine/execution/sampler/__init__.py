@@ -1,6 +1,6 @@
-"""From logits to tokens: one call per step for all rows, whatever the mix of parameters.
+"""Sampling: from logits to tokens in one call per step for all rows, whatever the mix of parameters.
 
-The order of things, for every token:
+The order, for every token:
 
 1. logits processors by ascending ``order``: penalties (repetition, then presence and frequency), then logit bias, so
    that +100 forces a token whatever the penalties say;
@@ -12,8 +12,8 @@ negative logits of every token of prompt and answer (as in transformers); ``pres
 subtract for tokens of the answer only (as in OpenAI's API).
 
 The noise of a token is a pure function of (seed, its position counted from the start of the prompt, the token). Nothing
-here adds over rows, and a row's path depends on its own parameters: the same row gives the same token alone, in any
-batch and after a restart, bit for bit.
+here adds over rows, and how a row is computed depends on its own parameters: the same row gives the same token alone,
+in any batch and after a restart, bit for bit.
 """
 
 from .logits_processors import FACTORIES, ProcessorFactory

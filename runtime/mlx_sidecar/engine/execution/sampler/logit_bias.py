@@ -8,7 +8,7 @@ from ....link.messages import Sampling
 
 
 class LogitBias:
-    """Adds to the logits of some tokens of a row, after the penalties: so +100 forces a token whatever these say."""
+    """Adds to the logits of some tokens of a row, after the penalties, so that +100 forces a token despite these."""
 
     order = 200
     reads_last_token = False
@@ -33,7 +33,7 @@ class LogitBias:
 
 
 class BoundLogitBias:
-    """The biases of some rows, one entry for each biased token: its row, itself, what to add."""
+    """The biases of some rows, one entry for each biased token: its row, the token, and the number to add."""
 
     def __init__(self, biases: list[dict[int, float]]) -> None:
         self._rows = mx.array([row for row, own in enumerate(biases) for _ in own])
@@ -45,4 +45,4 @@ class BoundLogitBias:
         return logits.at[self._rows, self._tokens].add(self._values)
 
     def accept(self, tokens: mx.array) -> None:
-        """Biases do not depend on what was sampled."""
+        """Ignore ``tokens``, because biases do not depend on them."""

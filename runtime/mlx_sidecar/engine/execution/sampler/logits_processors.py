@@ -1,4 +1,4 @@
-"""Logits processors: what may change logits before they are filtered, the list of them, and how a step applies them.
+"""Logits processors: changes to logits before they are filtered, the list of them, and how a step applies them.
 
 A new one is a class with the methods of ``LogitsProcessor`` in a file of its own, and an entry in ``FACTORIES``.
 """
@@ -14,16 +14,18 @@ import mlx.core as mx
 from ....link.messages import Sampling
 from .logit_bias import LogitBias
 from .penalties import Penalties
+from .rows import Rows
 
 
 class Bound(Protocol):
     """A processor over some of its rows, for as many steps as the batch keeps the same rows.
 
-    It holds nothing that must outlive it: what a processor knows of a row, it keeps under the row's number.
+    It holds nothing that must outlive it: the state of a row belongs to the processor, under the row's number.
     """
 
     def apply(self, logits: mx.array) -> mx.array:
         """Return the changed ``logits``: [rows, vocabulary], float32, in the order of ``bind``; called once a step."""
+        ...
 
     def accept(self, tokens: mx.array) -> None:
         """Take in the tokens that were sampled after ``apply``: [rows], int32, on the device and not evaluated yet."""
@@ -32,23 +34,25 @@ class Bound(Protocol):
 class LogitsProcessor(Protocol):
     """A change to the logits of those rows whose parameters ask for it. Nothing is evaluated in these methods.
 
-    Processors are applied by ascending ``order``. One that ``reads_last_token`` may evaluate in ``Bound.apply`` what
-    ``Bound.accept`` was given before, without waiting for the device: no step of its rows is planned while their last
-    token is in flight. Such a row decodes in every other step of a batch, so a processor that can compute with
-    unevaluated tokens should.
+    Processors are applied by ascending ``order``. One that ``reads_last_token`` may list in ``Bound.apply`` the array
+    that ``Bound.accept`` was given before (``tolist``; to index it would be an operation of its own), without waiting
+    for the device, because no step of its rows is planned while their last token is in flight. Beside other rows, such
+    a row decodes in every other step only, so a processor that can compute with unevaluated tokens should.
     """
 
     order: int
     reads_last_token: bool
 
-    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int]) -> bool:
+    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int], /) -> bool:
         """Begin ``row`` and answer whether it is changed; no other method is called for a row that is not.
 
         ``answer`` has the tokens generated so far, before a restart or a preemption; ``prompt`` has those before.
         """
+        ...
 
     def bind(self, rows: list[int]) -> Bound:
-        """Prepare steps of ``rows``, all of which are changed. Opening or closing any row ends what was bound."""
+        """Prepare steps of ``rows``, all of which are changed; the result is used until any row is opened or closed."""
+        ...
 
     def close(self, row: int) -> None:
         """Forget ``row``, which is changed."""
@@ -74,38 +78,63 @@ class ChangedRow(NamedTuple):
     changed_by: tuple[bool, ...]  # for each processor
 
 
+def in_runs(rows: list[ChangedRow]) -> list[ChangedRow]:
+    """Sort ``rows`` so that those of each of the first two processors are neighbours: every run costs a call."""
+    return sorted(rows, key=lambda row: _gray_rank(row.changed_by), reverse=True)
+
+
+def _gray_rank(changed_by: tuple[bool, ...]) -> int:
+    """The place of ``changed_by`` in the reflected Gray code, in which neighbours differ in one bit."""
+    rank = 0
+    for changed in changed_by:
+        rank = 2 * rank + (changed ^ (rank & 1))
+    return rank
+
+
 class BoundProcessors:
-    """The processors of one group of rows, in order, each bound to those that it changes.
+    """The processors of one step, in order, each bound to those of the changed rows that are its own."""
 
-    Rows that one processor changes should be neighbours: each run of them costs a call. Sorted by descending
-    ``changed_by`` they are, for the first processor.
-    """
-
-    def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow]) -> None:
+    def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow], of: int) -> None:
+        """``rows`` are those that are changed, as ``in_runs`` sorts them; ``of`` is how many rows the step has."""
+        self._changed = Rows([row.place for row in rows], of)
         stages = (_runs(processor, rows, number) for number, processor in enumerate(processors))
         self._stages = [stage for stage in stages if any(run.bound for run in stage)]
 
     def apply(self, logits: mx.array) -> mx.array:
-        """Change ``logits``: [rows, vocabulary], float32, to the same shape."""
+        """Return the changed rows of ``logits`` [rows of the step, vocabulary]: [changed, vocabulary], float32.
+
+        Where none is changed, there is nothing to take from the result.
+        """
+        if not self._stages:
+            return logits
+        logits = self._changed.of(logits).astype(mx.float32)
         for stage in self._stages:
             parts = [run.apply(logits if len(stage) == 1 else logits[run.rows]) for run in stage]
             logits = parts[0] if len(parts) == 1 else mx.concatenate(parts)
         return logits
 
-    def accept(self, tokens: mx.array) -> None:
-        """Tell each processor the tokens of its rows. ``tokens`` are those of the whole step: [rows], int32."""
-        for stage in self._stages:
-            for run in stage:
-                if run.bound is not None:
-                    run.bound.accept(tokens[run.places])
+    def accept(self, tokens: mx.array) -> list[mx.array]:
+        """Tell each processor the tokens of its rows; return those that will be read, to be evaluated with the step.
+
+        ``tokens`` are those of the whole step: [rows], int32.
+        """
+        read: list[mx.array] = []
+        for run in (run for stage in self._stages for run in stage):
+            if run.bound is not None:
+                own = tokens[run.places]
+                run.bound.accept(own)
+                if run.reads_last_token:
+                    read.append(own)
+        return read
 
 
 class _Run(NamedTuple):
-    """Neighbouring rows of a group that a processor changes, or that it does not: then without ``bound``."""
+    """Neighbours among the changed rows that a processor changes, or that it does not: then without ``bound``."""
 
-    rows: slice  # of the group's logits
+    rows: slice  # of the changed rows
     places: mx.array  # in the step
     bound: Bound | None
+    reads_last_token: bool
 
     def apply(self, logits: mx.array) -> mx.array:
         return logits if self.bound is None else self.bound.apply(logits)
@@ -118,6 +147,7 @@ def _runs(processor: LogitsProcessor, rows: Sequence[ChangedRow], number: int) -
     for changed, members in groupby(rows, key=lambda row: row.changed_by[number]):
         run = list(members)
         bound = processor.bind([member.row for member in run]) if changed else None
-        runs.append(_Run(slice(start, start + len(run)), mx.array([member.place for member in run]), bound))
+        rows_of_it, places = slice(start, start + len(run)), mx.array([member.place for member in run])
+        runs.append(_Run(rows_of_it, places, bound, processor.reads_last_token))
         start += len(run)
     return runs

@@ -1,7 +1,7 @@
 """Repetition, presence and frequency penalties, over the whole text of a row.
 
-A row that has any holds a slot: what the logit of every token is divided or multiplied by, and how often the answer had
-the token. Both follow the sampled tokens on the device, evaluated or not.
+A row that has any holds a slot, with two numbers for each token of the vocabulary: the factor by which its logit is
+divided or multiplied, and its count in the answer. Both follow the sampled tokens on the device, evaluated or not.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Penalties:
             self._factors = self._counts = self._blank(0)
 
     def factors(self, slots: mx.array) -> mx.array:
-        """What positive logits are divided by and others multiplied with: [slots, vocabulary], float32."""
+        """The factors that divide positive logits and multiply negative ones: [slots, vocabulary], float32."""
         return self._factors[slots]
 
     def counts(self, slots: mx.array) -> mx.array:
-        """How often each token is in the answer: [slots, vocabulary], float32."""
+        """The count of each token in the answer: [slots, vocabulary], float32."""
         return self._counts[slots]
 
     def add(self, slots: mx.array, tokens: mx.array, penalties: mx.array) -> None:

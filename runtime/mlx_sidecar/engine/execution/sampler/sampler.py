@@ -16,10 +16,12 @@ from .logits_processors import (
     ChangedRow,
     LogitsProcessor,
     ProcessorFactory,
+    in_runs,
     make_processors,
 )
 from .logprobs import Asked, Sampled
 from .noise import gumbel_over, key, stream
+from .rows import Rows
 
 # Dropped tokens lose by this much: more than noise can make up for.
 _OUT = 1e30
@@ -33,10 +35,10 @@ class _Row(NamedTuple):
 
 
 class Sampler:
-    """Samples for rows numbered by the caller. Nothing is evaluated here.
+    """Samples the next tokens of rows that the caller has numbered. Nothing is evaluated here.
 
-    Rows of a step are taken together by what they need, so that none pays for what only another asked for. What
-    depends on the parameters alone is kept from step to step, as long as the rows stay the same.
+    Rows of a step are grouped by the work that they need, so that no row pays for the parameters of another. Arrays
+    that depend on the parameters alone are kept from step to step, as long as the rows stay the same.
     """
 
     def __init__(self, vocabulary: int, factories: Sequence[ProcessorFactory] = FACTORIES) -> None:
@@ -48,8 +50,11 @@ class Sampler:
         self._plan: _Plan | None = None
 
     def open(self, row: int, sampling: Sampling, prompt: list[int], answer: list[int]) -> None:
-        """Begin ``row``. ``answer`` has its tokens generated so far, before a restart or a preemption; ``prompt`` has
-        those before. All tokens here and in ``sampling`` are within the vocabulary."""
+        """Begin ``row``.
+
+        ``answer`` has its tokens generated so far, before a restart or a preemption; ``prompt`` has those before. All
+        tokens here and in ``sampling`` are within the vocabulary.
+        """
         self._plan = None
         sampling = within_float32(sampling)
         filtering = filter_kind(sampling, self._vocabulary) if sampling.temperature > 0 else None
@@ -69,21 +74,21 @@ class Sampler:
                 processor.close(row)
 
     def sample(self, rows: list[int], positions: list[int], logits: mx.array) -> Sampled:
-        """The next token of each of ``rows``, one or more, all distinct; other rows keep their state.
+        """Sample the next token of each of ``rows``, one or more, all distinct; other rows keep their state.
 
-        ``logits`` [rows, vocabulary], of any floating type; ``positions``: of the tokens to sample, counted from the
-        start of the prompt. May be called again before its result was evaluated.
+        ``logits`` are [rows, vocabulary], of any floating type; ``positions`` are those of the tokens to sample,
+        counted from the start of the prompt. May be called again before its result was evaluated.
         """
         if self._plan is None or self._plan.rows != rows:
             self._plan = _Plan(list(rows), self._rows, self._processors, self._vocabulary)
         plan = self._plan
-        sampled = [group.sample(logits, self._noise(group, positions)) for group in plan.groups]
+        changed = plan.processors.apply(logits)
+        sampled = [group.sample(logits, changed, self._noise(group, positions)) for group in plan.groups]
         tokens, peaks = (_together([each[part] for each in sampled]) for part in (0, 1))
         if plan.order is not None:
             tokens, peaks = tokens[plan.order], peaks[plan.order]
-        for group in plan.groups:
-            group.processors.accept(tokens)
-        return Sampled(tokens, peaks, plan.asked.rows, plan.asked.of(logits, tokens), plan.asked.alternatives)
+        read, logprobs = plan.processors.accept(tokens), plan.asked.of(logits, tokens)
+        return Sampled(tokens, peaks, plan.asked.rows, logprobs, plan.asked.alternatives, read)
 
     def _noise(self, group: _Group, positions: list[int]) -> mx.array | None:
         if not group.streams:
@@ -103,7 +108,12 @@ class _Plan:
         kinds: dict[FilterKind | None, list[int]] = {}
         for index, member in enumerate(members):
             kinds.setdefault(member.filter_kind, []).append(index)
-        self.groups = [_Group(kind, indices, rows, members, processors) for kind, indices in kinds.items()]
+        changed = in_runs(
+            [ChangedRow(rows[i], i, member.changed_by) for i, member in enumerate(members) if any(member.changed_by)]
+        )
+        self.processors = BoundProcessors(processors, changed, len(rows))
+        places = [row.place for row in changed]
+        self.groups = [_Group(kind, indices, places, members) for kind, indices in kinds.items()]
         self.asked = Asked([member.sampling.logprobs for member in members], vocabulary)
         order = [index for group in self.groups for index in group.indices]
         back = sorted(range(len(order)), key=order.__getitem__)
@@ -111,35 +121,32 @@ class _Plan:
 
 
 class _Group:
-    """Rows of a step that are filtered together; those that a logits processor changes come first."""
+    """Rows of a step that are filtered together; those that a logits processor changes come first.
+
+    ``changed`` are the indices of all rows of the step that one does, in the order of their changed logits.
+    """
 
     def __init__(
-        self,
-        filter_kind: FilterKind | None,
-        indices: list[int],
-        rows: list[int],
-        members: list[_Row],
-        processors: Sequence[LogitsProcessor],
+        self, filter_kind: FilterKind | None, indices: list[int], changed: list[int], members: list[_Row]
     ) -> None:
-        self.indices = sorted(indices, key=lambda index: members[index].changed_by, reverse=True)
+        of_changed = [place for place, index in enumerate(changed) if members[index].filter_kind == filter_kind]
+        unchanged = [index for index in indices if not any(members[index].changed_by)]
+        self.indices = [changed[place] for place in of_changed] + unchanged
         group = [members[index] for index in self.indices]
         samplings = [member.sampling for member in group]
         self.streams = [] if filter_kind is None else [member.stream for member in group]
-        self._all = self.indices == list(range(len(members)))
-        self._gather = mx.array(self.indices)
-        changed = [index for index in self.indices if any(members[index].changed_by)]
-        self._changed = len(changed)
-        self.processors = BoundProcessors(
-            processors, [ChangedRow(rows[index], index, members[index].changed_by) for index in changed]
-        )
+        self._changed = Rows(of_changed, len(changed))
+        self._unchanged = Rows(unchanged, len(members))
         self._filter = Filter(filter_kind or FilterKind(), samplings)
         self._temperatures = column([sampling.temperature or 1.0 for sampling in samplings])
         self._argmax_finds_nan = mx.default_device().type == mx.DeviceType.cpu
 
-    def sample(self, logits: mx.array, noise: mx.array | None) -> tuple[mx.array, mx.array]:
-        """``logits`` of the whole step to tokens [group], int32, and the largest logit of each, float32: NaN where any
-        is. Without ``noise``: greedy."""
-        mine = self._change((logits if self._all else logits[self._gather]).astype(mx.float32))
+    def sample(self, logits: mx.array, changed: mx.array, noise: mx.array | None) -> tuple[mx.array, mx.array]:
+        """Return a token of each row, int32, and its largest logit, float32: NaN where any is. Both are [group].
+
+        ``logits`` are those of the whole step, ``changed`` those of its changed rows. Without ``noise``: greedy.
+        """
+        mine = self._own(logits, changed)
         if noise is not None:
             peaks = mx.max(mine, axis=-1, keepdims=True)
             return mx.argmax(self._disturb(mine - peaks, noise), axis=-1).astype(mx.int32), peaks[:, 0]
@@ -148,12 +155,11 @@ class _Group:
         peaks = mx.take_along_axis(mine, tokens, axis=-1) if self._argmax_finds_nan else mx.max(mine, -1, keepdims=True)
         return tokens[:, 0].astype(mx.int32), peaks[:, 0]
 
-    def _change(self, logits: mx.array) -> mx.array:
-        if self._changed == len(logits):
-            return self.processors.apply(logits)
-        if not self._changed:
-            return logits
-        return mx.concatenate([self.processors.apply(logits[: self._changed]), logits[self._changed :]])
+    def _own(self, logits: mx.array, changed: mx.array) -> mx.array:
+        parts = [self._changed.of(changed)] if self._changed else []
+        if self._unchanged:
+            parts.append(self._unchanged.of(logits).astype(mx.float32))
+        return _together(parts)
 
     def _disturb(self, shifted: mx.array, noise: mx.array) -> mx.array:
         # Shifted, the likeliest token is at 0 at any temperature, and nothing overflows.
