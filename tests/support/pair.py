@@ -27,14 +27,18 @@ from .engine_thread import EngineThread, engine_thread
 from .host import Host
 
 
+def config_of(words: list[str]) -> Config:
+    """What the command line says."""
+    return cli._config(cli._parser().parse_args(words))
+
+
 class Pair(Host):
     """A host, and what ``serve --engine fake OPTION…`` makes, in one process."""
 
     def __init__(self, *options: str, framing: str = "lines") -> None:
-        arguments = cli._parser().parse_args(["serve", "--engine", "fake", *options])
         stdin, to_front = os.pipe()
         from_front, stdout = socket.socketpair()  # unlike a pipe it can be shut down under those that watch it
-        self._server = _Server(cli._config(arguments), stdin, stdout)
+        self._server = Server(config_of(["serve", "--engine", "fake", *options]), stdin, stdout)
         super().__init__(
             os.fdopen(to_front, "wb", buffering=0), os.fdopen(from_front.detach(), "rb", buffering=0), framing
         )
@@ -53,13 +57,12 @@ class Pair(Host):
     def close(self) -> None:
         """End both and check everything they said."""
         self._server.leave()
-        self.exit_status()
         self.close_pipes()
         self.check()
 
 
-class _Server(threading.Thread):
-    """The front's thread. ``status`` is what a process would exit with."""
+class Server(threading.Thread):
+    """The front's thread, which owns both descriptors. ``status`` is what a process would exit with."""
 
     def __init__(self, config: Config, stdin: int, stdout: socket.socket) -> None:
         super().__init__(name="front", daemon=True)
@@ -76,11 +79,13 @@ class _Server(threading.Thread):
         return self.engines[-1]
 
     def leave(self) -> None:
-        """Have it end as with SIGTERM."""
+        """Have it end as with SIGTERM, and wait until it has."""
         self._made.wait(PATIENCE_S)
         if self.is_alive():
             with suppress(RuntimeError):  # it has just left by itself
                 self._loop.call_soon_threadsafe(self._connection.session.end, 143)
+        self.join(PATIENCE_S)
+        assert not self.is_alive(), "the front has not left"
 
     def run(self) -> None:
         root = logging.getLogger()
