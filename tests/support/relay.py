@@ -10,6 +10,8 @@ import sys
 
 
 def main() -> None:
+    for fd in (0, 1):
+        os.set_blocking(fd, True)  # Node hands its children descriptors that do not block
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(sys.argv[1])
         link.sendall("\0".join(sys.argv[2:]).encode() + b"\n")

@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.clients.neovim.editor import SIDECAR, Editor, program
-from tests.support.listening_pair import ListeningPair, listening_pair
 
 
 @pytest.fixture
 def command() -> list[str]:
     """The sidecar as it is, in processes. Files that need neither its start nor its end put a pair in its place."""
     return SIDECAR
-
-
-@pytest.fixture(scope="session")
-def pairs() -> Iterator[ListeningPair]:
-    with listening_pair() as listening:
-        yield listening
 
 
 @pytest.fixture(params=["system", "wheel"])
