@@ -18,6 +18,7 @@ TITLES = {
     "wire": "The wire",
     "front": "The front at work on a megabyte",
     "startup": "Start-up",
+    "first_chat": "The first chat",
     "blas": "Arithmetic on a Linux CPU",
     "products": "Products of our own, and what exact numerics cost",
     "sampling": "Sampling",
