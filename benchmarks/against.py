@@ -102,20 +102,20 @@ class Pair:
         what = f"`generate` of one token, fake engine, {CLIENTS} clients"
         # An answer is one token, so tokens per second are requests per second.
         figures = [(what, "requests/s", KEPT), (f"{what}: processor time", "ms/request", "")]
-        for row in await self._compared("fake", _requests, figures, *fake):
+        for row in await self.compare("fake", _requests, figures, *fake):
             yield row
 
     async def decoding(self, name: str, model: Path | str) -> AsyncIterator[Row]:
         """Tokens per second of streams that begin together, and the time to the first token of one alone."""
         for streams, (count, settings) in DECODING.items():
             figures = [(f"{name}, {streams}", "tok/s", KEPT), (f"{name}, {streams}: processor time", "ms/token", "")]
-            for row in await self._compared(model, partial(_streams, count, settings), figures):
+            for row in await self.compare(model, partial(_streams, count, settings), figures):
                 yield row
         first = [(f"{name}, first token after {LONG_PROMPT_TOKENS}", "ms", "")]
-        for row in await self._compared(model, _first_token, first):
+        for row in await self.compare(model, _first_token, first):
             yield row
 
-    async def _compared(
+    async def compare(
         self, model: Path | str, measure: Measure, figures: Sequence[tuple[str, str, str]], *options: str
     ) -> list[Row]:
         """``measure`` of both in turns, each in a process of its own, after one turn that does not count.
