@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .generate import Logprob
+from .generate_result import Logprob
 from .model import Count, ProgressToken, Sent, StreamId, TokenId
 
 EngineState = Literal["starting", "ready", "lost", "failed", "stopped"]

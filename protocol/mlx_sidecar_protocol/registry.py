@@ -12,8 +12,10 @@ from typing import Literal
 from . import cache as c
 from . import errors as e
 from . import generate as g
+from . import generate_result as r
 from . import notifications as n
 from . import operations as o
+from . import stats as s
 from .errors import RpcError
 from .model import Received, Sent
 
@@ -96,7 +98,7 @@ _TABLE = (
     _request(
         "generate",
         g.GenerateParams,
-        g.GenerateResult,
+        r.GenerateResult,
         (
             *_ON_A_MODEL,
             e.ContextTooLong,
@@ -181,7 +183,7 @@ _TABLE = (
         (*_ON_A_MODEL, e.UnsupportedParameter),
         "Take in what cache/export wrote.",
     ),
-    _request("stats", o.NoParams, o.StatsResult, _TASK, "Counters, latencies, health, memory."),
+    _request("stats", o.NoParams, s.StatsResult, _TASK, "Counters, latencies, health, memory."),
     _request(
         "rpc.discover",
         o.NoParams,

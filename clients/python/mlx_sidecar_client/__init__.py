@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 from mlx_sidecar_protocol.errors import RpcError
-from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from mlx_sidecar_protocol.notifications import EngineStateParams, ProgressParams, StreamDelta
 
 from .errors import SidecarClosed, SidecarLost, UnknownError

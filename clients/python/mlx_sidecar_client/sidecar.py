@@ -22,10 +22,10 @@ from mlx_sidecar_protocol.operations import (
     LoadResult,
     ModelsResult,
     RenderResult,
-    StatsResult,
     TokenizeResult,
     UnloadResult,
 )
+from mlx_sidecar_protocol.stats import StatsResult
 
 from .connection import Connection
 from .errors import SidecarClosed, SidecarLost

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from mlx_sidecar_protocol.notifications import StreamDelta
 
 from .call import Call

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from mlx_sidecar_protocol.generate import CacheExplanation, PromptPlace
+from mlx_sidecar_protocol.generate_result import CacheExplanation, PromptPlace
 
 from .provenance import Path, Region, regions
 from .templates import Rendered
