@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
@@ -51,8 +50,10 @@ from ...link.messages import (
 from .engine_client import EngineClient
 from .engine_connection import EngineConnection
 from .engine_process import EngineProcess, spawn
+from .engine_status import EngineStatus
 from .pending_calls import Control, OnProgress, PendingCalls, Reply
-from .restart_policy import REST_S, Life, RestartPolicy
+from .restart_policy import Life
+from .succession import Succession
 
 __all__ = ["EngineClient", "Supervisor", "error_from"]
 
@@ -73,18 +74,12 @@ class Supervisor:
     ) -> None:
         self._config = config
         self._client = client
-        self._on_state = on_state
         self._ops = count(1)
         self._calls = PendingCalls()
-        self._restart_policy = RestartPolicy()
         self._engine: EngineConnection | None = None
-        self._succession: asyncio.Task[None] | None = None
-        self._refusal: Fault | None = None
-        self._stalled = False  # what ended the last engine
-        self.state: EngineState = "starting"
+        self._status = EngineStatus(on_state)
+        self._succession = Succession(self._status, self._start_next, self._given_up)
         self.ready: Ready | None = None
-        self.restarts = 0
-        self.reason: str | None = None
 
     async def start(self, engine: EngineProcess) -> None:
         """Attach to ``engine``, and ask it what is still unanswered."""
@@ -95,9 +90,8 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the engine for good. Nothing of it is left when this returns, unless the system cannot end it."""
-        self._enter("stopped", None)
-        if self._succession is not None:
-            self._succession.cancel()
+        self._status.enter("stopped")
+        self._succession.cancel()
         self._calls.fail(errors.ShuttingDown)
         if (engine := self._engine) is not None:
             self._engine = self.ready = None
@@ -160,26 +154,29 @@ class Supervisor:
         return next(self._ops)
 
     def wake(self, *, urgent: bool = False) -> None:
-        """Where engines were given up: try one more if it is ``urgent`` or some time has passed.
-
-        Raises why there is none, if it is not time to try, if no engine can serve as configured, or if we are leaving.
-        """
-        if self.state == "stopped":
-            raise errors.ShuttingDown
-        if self.state != "failed":
-            return
-        if self._refusal is not None or not (urgent or self._restart_policy.may_try(time.monotonic())):
-            raise self._away()
-        self._starting()
-        self._follow(self._succeed(0.0))
+        """Where engines were given up, start one more if it may be tried; raises what ``Succession.wake`` raises."""
+        self._succession.wake(urgent=urgent)
 
     def restored(self) -> None:
         """The engine holds what it should: it is ready for the host. Idempotent."""
         if self.takes_work and self.state != "ready":
-            self.reason = None
-            self._enter("ready", None)
+            self._status.reason = None
+            self._status.enter("ready")
 
     # How it is.
+
+    @property
+    def state(self) -> EngineState:
+        return self._status.state
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no engine, or what ended the last one while the next is not ready."""
+        return self._status.reason
+
+    @property
+    def restarts(self) -> int:
+        return self._status.restarts
 
     @property
     def page(self) -> Snapshot:
@@ -254,48 +251,33 @@ class Supervisor:
         if error_from(fault).retryable:  # a device without room now may have it later
             engine.kill_because(str(fault.details.get("because", fault.message)))
         else:
-            self._refusal = fault
+            self._status.refusal = fault
 
     # Death and succession.
 
     def _closed(self, engine: EngineConnection) -> None:
         if engine is self._engine and self.state != "stopped":
             self.ready = None
-            self._follow(self._replace(engine))
+            self._succession.replace(partial(self._lose, engine))
 
-    def _follow(self, course: Coroutine[Any, Any, None]) -> None:
-        self._succession = asyncio.get_running_loop().create_task(self._to_an_end(course))
-
-    async def _to_an_end(self, course: Coroutine[Any, Any, None]) -> None:
-        """Run what is to bring the next engine. If that fails there is none, and it is said: nobody waits for it."""
-        try:
-            await course
-        except CONTROL_FLOW:
-            raise
-        except BaseException as error:
-            log.exception("the next engine could not be started")
-            self._stalled, self.reason = False, f"it cannot be started: {error!r}"
-            self._restart_policy.gave_up(time.monotonic())
-            self._give_up()
-
-    async def _replace(self, engine: EngineConnection) -> None:
+    async def _lose(self, engine: EngineConnection) -> Life | None:
+        """Wait for the end of ``engine`` and tell callers; returns what came of it, None if it refused to serve."""
         try:
             last = await engine.wait_ended()
         finally:
             self._engine = None
-        self._stalled = engine.stalled
-        self.reason = self._refusal.message if self._refusal else engine.because
-        log.warning("the engine was lost: %s", self.reason)
-        if self._refusal is not None:  # it will not change by trying again
-            self._give_up()
-            return
-        self._enter("lost", self.reason)
-        learnt = self._learnt_from(last, self.reason, forced=engine.forced, starved=engine.starved)
-        life = Life.USEFUL if learnt else engine.life
-        await self._succeed(self._restart_policy.died(life, time.monotonic()))
+        status = self._status
+        status.stalled = engine.stalled
+        status.reason = because = status.refusal.message if status.refusal else engine.because
+        log.warning("the engine was lost: %s", because)
+        if status.refusal is not None:
+            return None
+        status.enter("lost", because)
+        learnt = self._learnt_from(last, because, forced=engine.forced, starved=engine.starved)
+        return Life.USEFUL if learnt else engine.life
 
     def _learnt_from(self, last: Snapshot, because: str, *, forced: bool, starved: bool) -> bool:
-        """Tell those whose engine it was; whether its death showed what causes it."""
+        """Tell callers and client that the engine was lost; returns whether its death showed what causes it."""
         running = last.ids if last.kind in ("step", "message") else ()
         loading = last.ids if last.kind == "load" else ()
         # A load that takes more memory than there is ends engines by the kernel's hand, and does so each time.
@@ -304,28 +286,10 @@ class Supervisor:
             learnt |= self._client.on_engine_lost(frozenset(running), because, forced=forced)
         return learnt
 
-    async def _succeed(self, delay_s: float | None) -> None:
-        """Start the next engine after ``delay_s``; None: there is none to start."""
-        while delay_s is not None:
-            await asyncio.sleep(delay_s)
-            if self.state != "starting":
-                self._starting()
-            try:
-                # On this thread: the system ends an engine with the thread that started it.
-                await self._begin(spawn(self._config))
-            except CONTROL_FLOW:
-                raise
-            except BaseException as error:  # noqa: BLE001 - most often for want of memory or descriptors: told
-                self._stalled, self.reason = False, f"it cannot be started: {error}"
-                log.error("the engine %s", self.reason.removeprefix("it "))
-                self._enter("lost", self.reason)
-                delay_s = self._restart_policy.died(Life.USELESS, time.monotonic())
-            else:
-                return
-        self._give_up()
-
-    async def _begin(self, engine: EngineProcess) -> None:
-        """Attach to ``engine``; what cannot be attached to is ended."""
+    async def _start_next(self) -> None:
+        """Spawn an engine and attach to it; an engine that cannot be attached to is ended."""
+        # On this thread: the system ends an engine with the thread that started it.
+        engine = spawn(self._config)
         try:
             await self.start(engine)
         except CONTROL_FLOW:
@@ -335,29 +299,11 @@ class Supervisor:
             engine.discard()
             raise
 
-    def _give_up(self) -> None:
-        if self._refusal is None:
-            last = f"it ended {self._restart_policy.in_a_row} times in a row, last: {self.reason}"
-            self.reason = f"{last}; a load tries again, and so does any request after {REST_S:g} s"
-        self._enter("failed", self.reason)
+    def _given_up(self) -> None:
         self._calls.fail(self._away)
         with contained(log, "that engines were given up could not be taken in"):
             self._client.on_given_up(self._away())
 
     def _away(self) -> errors.RpcError:
-        """Why there is no engine to talk to; made anew for each request, since a raised error keeps its frames."""
-        if self.state == "stopped":
-            return errors.ShuttingDown()
-        if self._refusal is not None:
-            return error_from(self._refusal)
-        stalled = self._stalled or (self._engine is not None and self._engine.stalled)
-        return (errors.EngineStalled if stalled else errors.EngineLost)(self.reason or "it is being started")
-
-    def _starting(self) -> None:
-        self.restarts += 1
-        self._enter("starting", None)
-
-    def _enter(self, state: EngineState, reason: str | None) -> None:
-        self.state = state
-        with contained(log, "the state of the engine could not be told"):
-            self._on_state(state, reason)
+        """Why there is no engine to talk to."""
+        return self._status.error(stalled=self._engine is not None and self._engine.stalled)
