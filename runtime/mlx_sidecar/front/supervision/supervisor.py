@@ -1,4 +1,4 @@
-"""The front's hold on the engine: talks to it, notices that it died or hangs, and starts the next one."""
+"""The supervisor holds the front's end of the engine: it sends, receives, and notices when the engine is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.notifications import EngineState
 
 from ...config import Config
-from ...containment import CONTROL_FLOW, LEAVING, contained
+from ...containment import CONTROL_FLOW, contained
 from ...link.codec import Unreadable, encode
 from ...link.faults import error_from
 from ...link.heartbeat_page import Snapshot
@@ -22,28 +22,21 @@ from ...link.messages import (
     CacheMoved,
     Cancel,
     ClearCache,
-    Dropped,
     EngineStats,
-    Evicted,
     ExportCache,
     Fault,
-    Finished,
     ImportCache,
     Load,
     Loaded,
     Models,
     Pause,
-    Progress,
     QueryCache,
     QueryModels,
     QueryStats,
     Ready,
-    Refused,
     Resume,
     Submit,
-    Timing,
     ToFront,
-    Tokens,
     Unload,
     Unloaded,
 )
@@ -51,6 +44,7 @@ from .engine_client import EngineClient
 from .engine_connection import EngineConnection
 from .engine_process import EngineProcess, spawn
 from .engine_status import EngineStatus
+from .incoming import Incoming
 from .pending_calls import Control, OnProgress, PendingCalls, Reply
 from .restart_policy import Life
 from .succession import Succession
@@ -64,9 +58,10 @@ log = logging.getLogger("mlx_sidecar.link.supervisor")
 
 
 class Supervisor:
-    """Lives on the front's event loop. ``start`` attaches to a process that was spawned before the loop existed.
+    """The one way from the front to the engine, and back; lives on the front's event loop.
 
-    Control requests wait for an engine, and outlive the one they were sent to. Work is for an engine that takes it.
+    A control request waits for an engine, and outlives the engine it was sent to. A sequence goes only to an engine
+    that takes work.
     """
 
     def __init__(
@@ -76,13 +71,14 @@ class Supervisor:
         self._client = client
         self._ops = count(1)
         self._calls = PendingCalls()
+        self._incoming = Incoming(client, self._calls, self._became_ready, self._refused)
         self._engine: EngineConnection | None = None
         self._status = EngineStatus(on_state)
         self._succession = Succession(self._status, self._start_next, self._given_up)
         self.ready: Ready | None = None
 
     async def start(self, engine: EngineProcess) -> None:
-        """Attach to ``engine``, and ask it what is still unanswered."""
+        """Attach to ``engine``, a process already spawned, and send it the control requests still unanswered."""
         self._engine = EngineConnection(
             engine, lambda: self._calls.unanswered, self._receive, self._closed, self._config.stall_after_s
         )
@@ -105,18 +101,21 @@ class Supervisor:
         return self._engine is not None and self.ready is not None and self._engine.takes_work
 
     def send(self, message: Submit) -> None:
-        """Queue ``message``. Raises EngineLost, EngineStalled or why no engine can serve, if none takes work."""
+        """Queue ``message``. Raises EngineLost, EngineStalled or the engine's refusal to serve if none takes work."""
         if self._engine is None or not self.takes_work:
             raise self._away()
         self._engine.write(message)
 
     def tell(self, message: Cancel | Pause | Resume) -> None:
-        """What becomes of a sequence. Idempotent; with the engine away there is no sequence to speak of."""
+        """Tell the engine what becomes of a sequence. Idempotent; without an engine there is no sequence to change."""
         if self._engine is not None:
             self._engine.write(message)
 
     async def load(self, message: Load, on_progress: OnProgress | None = None, *, urgent: bool = False) -> Loaded:
-        """Raises what the engine answers, and EngineLost if it ended two engines. ``urgent`` as in ``wake``."""
+        """Make a model resident. Raises the engine's refusal, and EngineLost if the load ended two engines.
+
+        ``urgent`` as in ``wake``.
+        """
         self.wake(urgent=urgent)
         return await self._call(message, Loaded, on_progress)
 
@@ -129,24 +128,20 @@ class Supervisor:
         return await self._call(QueryModels(self.next_op()), Models)
 
     async def stats(self) -> EngineStats:
-        """The figures of the engine there is. Raises EngineLost if there is none, or it is lost meanwhile."""
-        if self._engine is None:
-            raise self._away()
-        return await self._call(QueryStats(self.next_op()), EngineStats)
+        """Counters of the present engine. Raises EngineLost if there is none, or it is lost meanwhile."""
+        return await self._query(QueryStats(self.next_op()), EngineStats)
 
     async def cache(self) -> CacheFigures:
-        """What the engine that there is has cached. Raises EngineLost if there is none, or it is lost meanwhile."""
-        if self._engine is None:
-            raise self._away()
-        return await self._call(QueryCache(self.next_op()), CacheFigures)
+        """Contents of the present engine's cache. Raises EngineLost if there is none, or it is lost meanwhile."""
+        return await self._query(QueryCache(self.next_op()), CacheFigures)
 
     async def clear_cache(self, message: ClearCache) -> CacheCleared:
-        """Raises what the engine answers."""
+        """Forget cached blocks. Raises the engine's refusal."""
         self.wake()
         return await self._call(message, CacheCleared)
 
     async def move_cache(self, message: ExportCache | ImportCache) -> CacheMoved:
-        """Raises what the engine answers, and EngineLost if it is lost meanwhile."""
+        """Export or import a cache file. Raises the engine's refusal, and EngineLost if it is lost meanwhile."""
         self.wake()
         return await self._call(message, CacheMoved)
 
@@ -158,7 +153,7 @@ class Supervisor:
         self._succession.wake(urgent=urgent)
 
     def restored(self) -> None:
-        """The engine holds what it should: it is ready for the host. Idempotent."""
+        """Enter ``ready``: the engine has its models and sequences again. Idempotent."""
         if self.takes_work and self.state != "ready":
             self._status.reason = None
             self._status.enter("ready")
@@ -171,7 +166,7 @@ class Supervisor:
 
     @property
     def reason(self) -> str | None:
-        """Why there is no engine, or what ended the last one while the next is not ready."""
+        """Why there is no engine, or how the last one ended while the next is not ready; else None."""
         return self._status.reason
 
     @property
@@ -180,13 +175,18 @@ class Supervisor:
 
     @property
     def page(self) -> Snapshot:
-        """What the engine noted last; an empty page where there is no engine."""
+        """The engine's last heartbeat; an empty one if there is no engine."""
         return Snapshot() if self._engine is None else self._engine.page
 
     # From the engine.
 
+    async def _query(self, message: QueryStats | QueryCache, reply: type[R]) -> R:
+        if self._engine is None:
+            raise self._away()
+        return await self._call(message, reply)
+
     async def _call(self, message: Control, reply: type[R], on_progress: OnProgress | None = None) -> R:
-        frame = encode(message)  # what cannot be said fails here, for its caller alone, and not with the next engine
+        frame = encode(message)  # a message that cannot be encoded fails here, not when the next engine is sent it
         future = self._calls.add(message, on_progress)
         try:
             if self._engine is not None:
@@ -198,57 +198,16 @@ class Supervisor:
         return answer
 
     def _receive(self, engine: EngineConnection, message: ToFront | Unreadable) -> None:
-        if engine is not self._engine:  # it was lost meanwhile
-            return
-        try:
-            self._handle(engine, message)
-        except LEAVING:
-            raise
-        except BaseException:
-            # A bug of ours, and no reason to lose what else the engine is doing.
-            log.exception("a message of the engine could not be taken in")
-            if isinstance(message, Reply | Refused):
-                self._calls.settle(message.op, errors.InternalError())
+        if engine is self._engine:  # else it was lost meanwhile
+            self._incoming.take(engine, message)
 
-    def _handle(self, engine: EngineConnection, message: ToFront | Unreadable) -> None:
-        match message:
-            case Unreadable():
-                self._unread(engine, message)
-            case Tokens():
-                engine.decoded = True
-                self._client.on_tokens(message)
-            case Finished():
-                self._client.on_finished(message)
-            case Dropped():
-                self._client.on_dropped(message)
-            case Evicted():
-                self._client.on_evicted(message.model)
-            case Progress():
-                self._calls.progressed(message)
-            case Ready():
-                self.ready = message
-                engine.became_ready()
-                self._client.on_engine_ready()
-            case Refused(op=0):  # the engine cannot serve, and says why before it leaves
-                self._refused(engine, message.fault)
-            case Refused():
-                self._calls.settle(message.op, error_from(message.fault))
-            case _:
-                engine.loaded |= isinstance(message, Loaded)
-                self._calls.settle(message.op, message)
-
-    def _unread(self, engine: EngineConnection, message: Unreadable) -> None:
-        """What was asked ends; the engine goes on, for it is one value of a file or a host that it could not tell."""
-        log.error("a %s of the engine cannot be read", message.type)
-        if message.op and message.type != Progress.__name__:
-            self._calls.settle(message.op, errors.InternalError())
-        elif message.seq:
-            engine.write(Cancel(message.seq))
-            fault = Fault(errors.InternalError.kind, errors.InternalError().message)
-            self._client.on_finished(Finished(message.seq, "error", True, Timing(), fault=fault))
+    def _became_ready(self, engine: EngineConnection, message: Ready) -> None:
+        self.ready = message
+        engine.became_ready()
+        self._client.on_engine_ready()
 
     def _refused(self, engine: EngineConnection, fault: Fault) -> None:
-        if error_from(fault).retryable:  # a device without room now may have it later
+        if error_from(fault).retryable:  # e.g. a device without memory now may have some later
             engine.kill_because(str(fault.details.get("because", fault.message)))
         else:
             self._status.refusal = fault
@@ -280,15 +239,15 @@ class Supervisor:
         """Tell callers and client that the engine was lost; returns whether its death showed what causes it."""
         running = last.ids if last.kind in ("step", "message") else ()
         loading = last.ids if last.kind == "load" else ()
-        # A load that takes more memory than there is ends engines by the kernel's hand, and does so each time.
+        # ``starved`` is blamed on the load: one that takes more memory than there is gets every engine killed.
         learnt = self._calls.survive(loading, because, forced=forced and not starved)
-        with contained(log, "the loss of the engine could not be taken in"):  # the next one starts anyway
+        with contained(log, "the loss of the engine could not be taken in"):
             learnt |= self._client.on_engine_lost(frozenset(running), because, forced=forced)
         return learnt
 
     async def _start_next(self) -> None:
         """Spawn an engine and attach to it; an engine that cannot be attached to is ended."""
-        # On this thread: the system ends an engine with the thread that started it.
+        # On this thread, because Linux ends an engine together with the thread that started it.
         engine = spawn(self._config)
         try:
             await self.start(engine)
@@ -305,5 +264,5 @@ class Supervisor:
             self._client.on_given_up(self._away())
 
     def _away(self) -> errors.RpcError:
-        """Why there is no engine to talk to."""
+        """The error for a request that finds no engine."""
         return self._status.error(stalled=self._engine is not None and self._engine.stalled)
