@@ -1,4 +1,4 @@
-"""The arguments of the command line: commands, options, their types and their help. Imports nothing heavy."""
+"""Defines commands, options, types and help of the command line. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _finite(text: str) -> float:
 
 
 def _new_file(text: str) -> str:
-    """An absolute path at which there is now an empty file, which its owner alone can read, whatever it was before."""
+    """Create or empty the file at ``text``, for its owner alone to read; returns its absolute path."""
     path = Path(text).absolute()
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""The command line. Imports nothing heavy: ``serve`` must claim stdio before anything else happens."""
+"""Runs the commands of the command line. Imports nothing heavy, because ``serve`` must claim stdio first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .arguments import command_line, engine_options, refuse_ignored, sampling
 from .config import Config
 from .standard_streams import cannot, is_shortage, text_of, tolerate_locale
 
-_INTERRUPTED = 130  # what shells say of a command that Ctrl-C ended
+_INTERRUPTED = 130  # the exit status that shells give a command ended by Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.command == "serve":
             _serve(parser, args)
         status = _as_a_host(args)
-        sys.stdout.flush()  # here, where it can be told that this fails
+        sys.stdout.flush()  # here, where a failure can still be reported
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except Exception as error:
@@ -47,7 +47,7 @@ def _serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoRetur
 
 
 def _cache_dir(text: str) -> str:
-    """An absolute path; of "" the default."""
+    """The cache directory as an absolute path; the user's default for ""."""
     if not text:
         from platformdirs import user_cache_path
 
@@ -56,7 +56,7 @@ def _cache_dir(text: str) -> str:
 
 
 def _as_a_host(args: argparse.Namespace) -> int:
-    """A command that spawns a sidecar of its own; its exit status."""
+    """Run a command that spawns its own sidecar; returns the exit status."""
     from . import terminal
 
     if args.command == "chat":
