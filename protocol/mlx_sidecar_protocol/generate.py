@@ -25,7 +25,7 @@ TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 EscapeSpecial = Annotated[
-    bool, NullIs(False), Field(description="text of prompt and messages never becomes a control token")
+    bool, NullIs(False), Field(description="whether text of prompt and messages is kept from becoming control tokens")
 ]
 
 _PROMPTS = ("prompt", "messages", "tokens")
@@ -34,7 +34,7 @@ _ONLY_WITH_STREAM = ("window", "min_interval_ms")
 
 
 class TextPart(Received):
-    """A piece of a message's content."""
+    """A part of a message's content."""
 
     type: Literal["text"]
     text: str
@@ -49,14 +49,13 @@ Content = Annotated[
 class Message(Received):
     """One message of a chat, as the model's template will see it.
 
-    Members beyond those named here are kept and handed to the template, which may know them; a template that
-    knows nothing of a member cannot be told from one that ignores it on purpose.
+    Members beyond those named here are passed to the template, which may know them.
     """
 
     model_config = ConfigDict(extra="allow")
 
     role: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        description="system, user, assistant, tool, developer, or what else the template knows"
+        description="system, user, assistant, tool, developer, or another role of the template"
     )
     content: Content = None
     name: str | None = None
@@ -81,13 +80,13 @@ class Prompted(Received):
 
     @property
     def source(self) -> Literal["prompt", "messages", "tokens"]:
-        """Which of the three it is."""
+        """The name of the field that holds the prompt."""
         return "tokens" if self.tokens is not None else "messages" if self.messages is not None else "prompt"
 
     @property
     def escapes(self) -> bool:
-        """Whether its text is to be kept from becoming control tokens."""
-        # Each kind of request has this parameter behind all others of its own: arrays of parameters keep their order.
+        """Whether the prompt's text is to be kept from becoming control tokens."""
+        # Subclasses declare the field last, because parameters by position keep their order.
         return bool(getattr(self, "escape_special", False))
 
     @model_validator(mode="after")
@@ -118,19 +117,23 @@ class Prompted(Received):
 class GenerateParams(Prompted):
     """Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
 
-    Without ``temperature`` the answer is greedy. A parameter that is known here and that the model, the backend or
-    this version cannot honour is refused with ``unsupported_parameter``.
+    Without ``temperature`` the answer is greedy. A parameter that the model, the backend or this version cannot honour
+    is refused with ``unsupported_parameter``.
     """
 
     stream: StreamId | None = Field(default=None, description="turns deltas on, under this name")
-    window: Annotated[int, Field(ge=1)] | None = Field(default=None, description="deltas that may go unacknowledged")
-    min_interval_ms: Annotated[int, Field(ge=0)] | None = Field(default=None, description="between two deltas")
+    window: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="deltas sent beyond the last one acknowledged, before the stream pauses"
+    )
+    min_interval_ms: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="least time between two deltas"
+    )
     echo_text: Annotated[bool, NullIs(True)] = Field(
         default=True, description="whether the result repeats text and tokens that were streamed"
     )
 
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="without it: what the model's context leaves"
+        default=None, description="without it: as many as the model's context leaves"
     )
     temperature: Annotated[float, Field(ge=0), NullIs(0.0)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1), NullIs(1.0)] = 1.0
@@ -139,9 +142,11 @@ class GenerateParams(Prompted):
     repetition_penalty: Annotated[float, Field(gt=0), NullIs(1.0)] = 1.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
-    logit_bias: dict[TokenKey, float] | None = Field(default=None, description="token id to what is added")
+    logit_bias: dict[TokenKey, float] | None = Field(
+        default=None, description="token id to the number added to its logit"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        default=None, description="below 2^63; without it: we pick one"
+        default=None, description="below 2^63; without it the sidecar picks one"
     )
 
     stop: Annotated[list[StopString], Field(max_length=16)] | None = Field(
@@ -152,18 +157,18 @@ class GenerateParams(Prompted):
     )
     ignore_eos: Annotated[bool, NullIs(False)] = False
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        default=None, description="report log probabilities, with how many alternatives for each token"
+        default=None, description="report log probabilities, with this many alternatives for each token"
     )
 
     priority: Annotated[Priority, NullIs("normal")] = "normal"
     deadline_s: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="from the arrival of the request; then it ends with what there is"
+        default=None, description="seconds from the request's arrival, after which it ends with the text so far"
     )
     explain_cache: Annotated[bool, NullIs(False)] = Field(
-        default=False, description="tell where the prompt left the nearest one that is known"
+        default=False, description="report where the prompt left the nearest cached one"
     )
     skip_special: Annotated[bool, NullIs(True)] = Field(
-        default=True, description="false: special tokens stand in the text"
+        default=True, description="whether special tokens are left out of the text"
     )
     escape_special: EscapeSpecial = False
 

@@ -11,7 +11,7 @@ from .model import Count, Measure, Seconds, Sent, StreamId, TokenId
 
 
 class TokenLogprob(Sent):
-    """A token, what it says by itself, and its natural log probability; null is minus infinity."""
+    """A token, its text alone, and its natural log probability; null is minus infinity."""
 
     token: TokenId
     text: str
@@ -19,74 +19,76 @@ class TokenLogprob(Sent):
 
 
 class Logprob(TokenLogprob):
-    """A token that was chosen, and the ``logprobs`` likeliest tokens at its place, likeliest first."""
+    """A chosen token, and the ``logprobs`` likeliest tokens at its place, likeliest first."""
 
     top: list[TokenLogprob]
 
 
 class CachedByTier(Sent):
-    """Tokens that were in memory, and those that were read from disk for this request."""
+    """Counts of cached tokens that were in memory, and that were read from disk for this request."""
 
     ram: Count
     disk: Count
 
 
 class Usage(Sent):
-    """Tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of its tiers."""
+    """Counts of tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of tiers."""
 
     prompt_tokens: Count
     cached_tokens: Count
     cached_by_tier: CachedByTier
     completion_tokens: Count
     uncached_because: str | None = Field(
-        default=None, description="why nothing of this model can be cached; absent where it can"
+        default=None, description="the reason why prompts of this model cannot be cached; absent if they can"
     )
 
 
 class PromptPlace(Sent):
-    """A place in what the host gave: ``path`` leads to it, e.g. ``["messages", 2, "content"]``.
+    """A place in the host's request by its ``path``, e.g. ``["messages", 2, "content"]``.
 
-    ``template`` is text that the model's template adds, or the end of what was given; then ``path`` may be empty.
+    ``template`` is text that the model's template adds, or the end of the prompt; then ``path`` may be empty.
     """
 
     field: Literal["prompt", "messages", "tools", "template_args", "tokens", "template"]
     path: list[str | int]
-    message: Count | None = Field(default=None, description="number of the message, with messages")
-    role: str | None = Field(default=None, description="of that message")
+    message: Count | None = Field(default=None, description="number of the message, in a chat")
+    role: str | None = Field(default=None, description="role of that message")
 
 
 class CacheExplanation(Sent):
-    """Where the prompt first left the nearest one that is known, in memory or on disk.
+    """The place where the prompt first left the nearest cached one, in memory or on disk.
 
-    ``because``: ``uncacheable`` (nothing of this model can be cached), ``nothing_known`` (not even the first token),
-    ``all_known``, ``new_text`` (the known one ended there), or the two went on differently: ``date`` (they differ in
-    digits of what looks like a date or a time), ``key_order`` (the same JSON keys in another order), ``changed_text``.
+    ``because``: ``uncacheable`` (prompts of this model cannot be cached), ``nothing_known`` (not even the first token
+    is cached), ``all_known``, ``new_text`` (the cached prompt ended there), or the two prompts differ: ``date`` (in a
+    date or a time, by its looks), ``key_order`` (the same JSON keys in another order), ``changed_text``.
     """
 
     prompt_tokens: Count
     known_tokens: Count = Field(
-        description="in common with the nearest known prompt: the number of the first that differs"
+        description="tokens in common with the nearest cached prompt, and so the number of the first that differs"
     )
     because: Literal["uncacheable", "nothing_known", "all_known", "new_text", "date", "key_order", "changed_text"]
     where: PromptPlace | None = Field(default=None, description="absent if the whole prompt was known")
     text_before: str | None = None
-    text_here: str | None = Field(default=None, description="how this prompt goes on there")
-    text_known: str | None = Field(default=None, description="how the known one went on; absent if it ended there")
-    summary: str = Field(description="the same as a sentence")
+    text_here: str | None = Field(default=None, description="this prompt's text from there on")
+    text_known: str | None = Field(
+        default=None, description="the cached prompt's text from there on; absent if it ended there"
+    )
+    summary: str = Field(description="the explanation as a sentence")
 
 
 class Timing(Sent):
-    """Seconds. What did not happen is absent: a request cancelled in the queue has only ``queue_s``."""
+    """Durations in seconds. One that did not begin is absent: a request cancelled in the queue has only ``queue_s``."""
 
-    queue_s: Seconds = Field(description="until its prefill began; if it ended before the engine had it, until then")
+    queue_s: Seconds = Field(description="until its prefill began, or until its end if it had none")
     load_s: Seconds | None = Field(default=None, description="loading the model, if this request had to")
-    prefill_s: Seconds | None = Field(default=None, description="from there until its first token")
+    prefill_s: Seconds | None = Field(default=None, description="from the begin of its prefill to its first token")
     first_token_s: Seconds | None = Field(default=None, description="from the request's arrival to its first token")
     decode_s: Seconds | None = Field(default=None, description="from its first token to its end, pauses included")
 
 
 class ErrorData(Sent):
-    """What every error carries; each kind adds its own members."""
+    """The data of an error; each kind adds its own members."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -95,7 +97,7 @@ class ErrorData(Sent):
 
 
 class ErrorObject(Sent):
-    """An error inside a result: the generation broke off."""
+    """An error inside a result, because the generation broke off."""
 
     code: int
     message: str
@@ -103,10 +105,10 @@ class ErrorObject(Sent):
 
 
 class ResultWarning(Sent):
-    """Something that was not refused and yet has to be told.
+    """A warning about a request that was carried out all the same.
 
     Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
-    template does not write them), ``role_unknown`` (it writes the message as one of any other role).
+    template does not write them), ``role_unknown`` (it writes the message like one of any unknown role).
     """
 
     kind: str
@@ -114,7 +116,7 @@ class ResultWarning(Sent):
 
 
 class GenerateResult(Sent):
-    """The end of a generation. Written after the last delta; nothing of the stream follows."""
+    """The result that ends a generation, written after the last delta of its stream."""
 
     stream: StreamId | None = None
     text: str | None = Field(default=None, description="absent if echo_text is false")
@@ -123,11 +125,11 @@ class GenerateResult(Sent):
         default=None, description="one for each of tokens, if asked for; absent if echo_text is false"
     )
     finish_reason: FinishReason
-    stop_match: str | None = Field(default=None, description="the stop string that ended it")
+    stop_match: str | None = Field(default=None, description="the stop string that ended the text")
     error: ErrorObject | None = Field(default=None, description="with finish_reason error")
     usage: Usage
     timing: Timing
     last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
     seed: Count
     cache: CacheExplanation | None = Field(default=None, description="with explain_cache")
-    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there is nothing to tell")
+    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there are none")

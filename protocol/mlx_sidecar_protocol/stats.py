@@ -14,7 +14,7 @@ from .operations import ServerInfo
 
 
 class EngineInfo(Sent):
-    """The engine process; what it has not told yet is absent."""
+    """The engine process; members that it has not reported yet are absent."""
 
     state: EngineState
     restarts: Count
@@ -22,18 +22,20 @@ class EngineInfo(Sent):
     backend: str | None = None
     device: str | None = None
     numerics: Literal["fast", "exact"] | None = None
-    policy: str | None = Field(default=None, description="how arithmetic is done unless a model's card says otherwise")
+    policy: str | None = Field(
+        default=None, description="library and number format of arithmetic, unless a model's card says otherwise"
+    )
     versions: dict[str, str] | None = None
 
 
 class Health(Sent):
-    """``last_device_operation_s`` is the age of the last operation the device completed; absent before the first."""
+    """The health of the engine, and the age of the device's last completed operation; absent before the first."""
 
     status: Literal["ok", "starting", "degraded", "failed"]
     ready: bool = Field(description="whether a token could be decoded now: a model is resident and the engine keeps up")
-    restarts: Count = Field(description="how often the engine process was started again")
+    restarts: Count = Field(description="number of times that the engine process was started again")
     last_device_operation_s: Seconds | None = None
-    reason: str | None = Field(default=None, description="why it is not ok, or what ended the engine last")
+    reason: str | None = Field(default=None, description="why status is not ok, or how the engine last ended")
 
 
 class Histogram(Sent):
@@ -44,7 +46,7 @@ class Histogram(Sent):
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[float, int]]) -> Histogram:
-        """From ascending pairs of upper bound and count; an infinite last bound is the overflow."""
+        """A histogram from ascending pairs of upper bound and count; an infinite last bound is the overflow."""
         bounds, counts = [], []
         for bound, count in pairs:
             counts.append(count)
@@ -54,7 +56,7 @@ class Histogram(Sent):
 
 
 class Memory(Sent):
-    """Bytes. ``limit_bytes`` is what the engine may use."""
+    """Memory in bytes. ``limit_bytes`` is the engine's limit."""
 
     limit_bytes: Count | None = None
     used_bytes: Count | None = None
@@ -66,7 +68,7 @@ class Memory(Sent):
 
 
 class Queue(Sent):
-    """Requests. ``limit`` is how many may wait before new ones are refused."""
+    """Numbers of requests. New ones are refused when ``limit`` requests are waiting."""
 
     waiting: Count
     running: Count
@@ -74,7 +76,7 @@ class Queue(Sent):
 
 
 class StatsResult(Sent):
-    """What the sidecar knows about itself. Names of counters, gauges and histograms may grow in number."""
+    """The state of the sidecar. New counters, gauges and histograms may be added."""
 
     server: ServerInfo
     instance: str
