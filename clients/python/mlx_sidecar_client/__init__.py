@@ -1,4 +1,4 @@
-"""Client of mlx-sidecar: spawns it, speaks with it, and starts another one should it die. No MLX in your process."""
+"""The Python client of mlx-sidecar spawns it, speaks with it, and starts another one if it dies."""
 
 __version__ = "0.1.0"
 
