@@ -12,7 +12,7 @@ from mlx_sidecar.engine.cache.disk.store import DiskStore
 from tests.support.disk_process import check
 from tests.support.segments import EVER
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def process(action: str, directory: Path, *numbers: int) -> subprocess.Popen[str]:

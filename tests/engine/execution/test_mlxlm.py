@@ -9,7 +9,7 @@ import sys
 LOOK = """
 import json, resource, sys
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
-from mlx_sidecar.engine import mlxlm
+from mlx_sidecar.engine.execution import mlxlm
 left_out = ("transformers", "huggingface_hub", "numpy", "mlx_lm.tokenizer_utils")
 loaded = [name for name in left_out if name in sys.modules]
 kept = resource.getrlimit(resource.RLIMIT_NOFILE) == before
@@ -35,7 +35,7 @@ def test_mlx_lm_is_imported_without_what_deals_with_text_and_downloads() -> None
 
 EVERY_ARCHITECTURE = """
 import importlib, json, pkgutil, sys
-from mlx_sidecar.engine import mlxlm
+from mlx_sidecar.engine.execution import mlxlm
 import mlx_lm.models
 attentions = set()
 for module in pkgutil.iter_modules(mlx_lm.models.__path__):
