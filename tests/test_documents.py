@@ -12,14 +12,10 @@ from mlx_sidecar_protocol.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "runtime" / "mlx_sidecar"
-DOCUMENTS = [
-    file
-    for folder in (ROOT, *(ROOT / name for name in ("docs", "clients", "examples", "benchmarks", "tests")))
-    for file in folder.glob("*.md" if folder == ROOT else "**/*.md")
-    if "node_modules" not in file.parts
-]
+FOLDERS = ("", "docs/", "clients/*/", "examples/", "examples/*/", "benchmarks/", "runtime/mlx_sidecar/pocket/")
+DOCUMENTS = [file for folder in FOLDERS for file in sorted(ROOT.glob(f"{folder}*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-PATH = re.compile(r"`([\w.*-]+(?:/[\w.*-]+)+/?|[\w.-]+/)`")
+PATH = re.compile(r"`(\w[\w.*-]*(?:/[\w.*-]+)+/?|\w[\w.-]*/)`")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
