@@ -1,4 +1,4 @@
-"""The configuration of ``serve``, frozen and made once from the command line."""
+"""One frozen configuration, made once from the command line and handed down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Numerics = Literal["fast", "exact"]
 
 @dataclass(frozen=True)
 class Config:
-    """The options of ``mlx-sidecar serve``. Sizes in bytes, times in seconds."""
+    """What ``mlx-sidecar serve`` was told. Sizes in bytes, times in seconds."""
 
     framing: Framing = "auto"
     engine: EngineKind = "mlx"
@@ -24,16 +24,16 @@ class Config:
     batch_limit: int = 1000
     nesting_limit: int = 128
     values_limit: int = 1_100_000  # of one message; see mlx_sidecar_protocol.limits
-    requests_limit_bytes: int = 32 * 2**20  # of requests in work
-    answers_limit_bytes: int = 16 * 2**20  # of answers not yet read by the host
+    requests_limit_bytes: int = 32 * 2**20  # of requests that are being worked on
+    answers_limit_bytes: int = 16 * 2**20  # of answers that the host has not read
     log_level: str = "warning"
     trace: str | None = None  # a file for the engine's time line
-    journal_limit_bytes: int = 256 * 2**20  # of journals, from which open requests are started again
-    stall_after_s: float = 10.0  # least time after which an unfinished device operation counts as a hang
-    cache_limit_bytes: int | None = None  # of prompts in memory; None: a quarter of the engine's memory; 0: off
-    cache_dir: str | None = None  # for prompts on disk; None: not kept on disk
+    journal_limit_bytes: int = 256 * 2**20  # for what is remembered of open requests, to start them again
+    stall_after_s: float = 10.0  # least time after which a device operation that does not end is taken for a hang
+    cache_limit_bytes: int | None = None  # of prompts in memory; None: a quarter of what the engine may use; 0: off
+    cache_dir: str | None = None  # where they are kept on disk; None: nowhere
     cache_disk_limit_bytes: int = 16 * 2**30
-    trust_remote_code: bool = False  # run the Python code in model directories
+    trust_remote_code: bool = False  # run the Python code that a model directory brings
 
     @property
     def caches(self) -> bool:
@@ -42,5 +42,5 @@ class Config:
 
     @property
     def caches_on_disk(self) -> bool:
-        """Whether prompts are cached on disk as well."""
+        """Whether they are kept on disk as well."""
         return self.caches and self.cache_dir is not None

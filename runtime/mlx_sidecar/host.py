@@ -84,10 +84,10 @@ class Host:
         self._write({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
     def generate(self, params: Frame, on_delta: Callable[[Frame], None]) -> Frame:
-        """Stream a generation, in the main thread; ``on_delta`` gets each delta, and the result is returned.
+        """Stream a generation, in the main thread, and return its result.
 
-        Ctrl-C cancels the request, whose result then has ``finish_reason`` "cancelled". A second Ctrl-C raises
-        KeyboardInterrupt.
+        Ctrl-C cancels it: the result then says ``cancelled`` and holds the text so far. A second Ctrl-C, for a sidecar
+        that does not react, is a KeyboardInterrupt.
         """
         stream = f"cli-{next(self._ids)}"
         id_ = self.send("generate", {**params, "stream": stream})

@@ -1,4 +1,4 @@
-"""Sends log lines to stderr, and from ``initialize`` on to the host as ``log`` notifications instead."""
+"""Where log lines go: to stderr, and from ``initialize`` on to the host as ``log`` notifications instead."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .stderr import log_to_stderr, say
 
 
 def to_stderr(level: str) -> None:
-    """Begin logging to stderr, at ``level`` and above."""
+    """Begin logging, before there is a host to tell."""
     log_to_stderr(level, "mlx-sidecar: %(levelname)s: %(name)s: %(message)s")
 
 
 def to_host(send: Callable[[LogParams], None]) -> None:
-    """Log to the host from now on. ``send`` may be called in any thread."""
+    """From now on the host is told. ``send`` may be called in any thread."""
     root = logging.getLogger()
     root.handlers[:] = [_HostHandler(send)]
 
@@ -28,11 +28,11 @@ class _HostHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            # Tracebacks go to stderr, because they are for developers and not for a host's users.
+            # Exceptions stay on this side: a traceback is for stderr, which a host shows nobody.
             if record.exc_info:
                 say(logging.Formatter().formatException(record.exc_info) + "\n")
             self._send(LogParams(level=_level(record.levelno), message=record.getMessage(), logger=record.name))
-        except Exception:  # noqa: BLE001 - a line that cannot be formatted must not fail the code that logs it
+        except Exception:  # noqa: BLE001 - a line that cannot be formatted is no fault of what wrote it
             self.handleError(record)
 
 
@@ -45,5 +45,5 @@ _LEVELS: tuple[tuple[int, LogLevel], ...] = (
 
 
 def _level(number: int) -> LogLevel:
-    """The contract's level for a level of ``logging``, among which libraries invent their own."""
+    """The level of the wire for a number of the library; libraries invent levels in between."""
     return next(level for least, level in _LEVELS if number >= least)

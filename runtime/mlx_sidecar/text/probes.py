@@ -33,8 +33,9 @@ _TOOLS = [
 ]
 _SPOILED = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}|{_WORD}{_OTHER_WORD}")
 _NOTHING = re.compile(r"\b(?:None|null|Undefined)\b")
-_HOLE: Final = object()  # in place of the content that is probed
-_ROLES_LIMIT = 64  # roles remembered, because hosts may send any number of them
+# Stands for the content that is asked about.
+_HOLE: Final = object()
+_ROLES_LIMIT = 64  # that are remembered: roles are what hosts make of them
 
 
 class Kind(NamedTuple):

@@ -115,8 +115,8 @@ def child_environment() -> dict[str, str]:
 
 
 def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:
-    """The command line of an engine; only options that were set are passed, so that defaults stay the engine's."""
-    # -P: modules are not searched for in the host's working directory.
+    """What starts an engine as ``config`` says; only what was set is passed, so that its defaults are the engine's."""
+    # -P: the host's working directory is not searched for modules, whatever it holds.
     command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
     command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]
     command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]

@@ -35,7 +35,7 @@ Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, E
 class Job:
     """A request and the future of its answer, which must be of type ``reply``. To be made on the event loop.
 
-    ``slow``: the request has kept a process busy while others waited, or has ended a process.
+    ``slow``: it has kept a process busy while others waited, or has ended one.
     """
 
     def __init__(self, message: ToText, reply: type[TextReply]) -> None:
