@@ -1,4 +1,4 @@
-"""What crosses the link between front and engine: numbers, names and paths; never text, never JSON-RPC.
+"""Messages between front and engine, which carry numbers, names and paths; never text, never JSON-RPC.
 
 Every message is a tagged msgspec struct. ``op`` numbers a control request of the front (load, unload, stats) and
 comes back in its replies; ``seq`` numbers a sequence. Both are chosen by the front, start at 1 and are never reused.
@@ -38,11 +38,11 @@ class Sampling(msgspec.Struct, frozen=True):
     frequency_penalty: float = 0.0
     logit_bias: dict[int, float] = {}
     seed: int = 0
-    logprobs: int | None = None  # how many alternatives; 0: the chosen token's only; None: not asked
+    logprobs: int | None = None  # number of alternatives; 0: the chosen token's only; None: not asked for
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """A model the engine holds. ``state`` is loading or ready; ``last_used_s`` is seconds since its last request."""
+    """A model that is resident or loading; ``last_used_s`` is in seconds since its last request."""
 
     model: str
     state: Literal["loading", "ready"]
@@ -57,15 +57,15 @@ class ModelCard(msgspec.Struct, frozen=True):
     last_used_s: float = 0.0
     pinned: bool = False
     streams: int = 0
-    policy: str = ""  # how its arithmetic is done, e.g. "openblas float32" or "metal as stored"
-    forward: ForwardName | Literal[""] = ""  # how the rows of a step are run; the fake engine has none
+    policy: str = ""  # library and number format of its arithmetic, e.g. "openblas float32" or "metal as stored"
+    forward: ForwardName | Literal[""] = ""  # "" for the fake engine
 
 
 # Front to engine.
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Make ``model`` resident from directory ``path``. Loading what is loaded answers its card.
+    """Make ``model`` resident from directory ``path``; answered by ``Loaded``, at once if it is resident already.
 
     A model that is resident from another path or dtype is refused (``invalid_params``), never swapped in silence.
     """
@@ -80,7 +80,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unload(msgspec.Struct, frozen=True, tag=True):
-    """Drop ``model``. With running sequences: ``model_in_use``, or with ``force`` they end as ``error``."""
+    """Drop ``model``. If it has running sequences, they end with an error under ``force``, else ``model_in_use``."""
 
     op: int
     model: str
@@ -120,7 +120,7 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
 
 
 class Pause(msgspec.Struct, frozen=True, tag=True):
-    """The host has no window left: keep the sequence where it is and do not decode it. Idempotent, like ``Resume``."""
+    """Keep a sequence without decoding it, because its stream's window is used up. Idempotent, like ``Resume``."""
 
     seq: int
 
@@ -142,7 +142,7 @@ class QueryCache(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClearCache(msgspec.Struct, frozen=True, tag=True):
-    """Forget the blocks of ``model``, or of all models, pinned ones too, and those on disk unless told otherwise."""
+    """Forget the blocks of ``model``, or of all models, pinned ones too, and with ``disk`` those on disk."""
 
     op: int
     model: str | None = None
@@ -150,7 +150,7 @@ class ClearCache(msgspec.Struct, frozen=True, tag=True):
 
 
 class ExportCache(msgspec.Struct, frozen=True, tag=True):
-    """Write what is known of ``tokens``, from the first on, to the file ``path``."""
+    """Write the cached part of ``tokens``, from the first on, to the file ``path``; answered by ``CacheMoved``."""
 
     op: int
     model: str
@@ -159,7 +159,7 @@ class ExportCache(msgspec.Struct, frozen=True, tag=True):
 
 
 class ImportCache(msgspec.Struct, frozen=True, tag=True):
-    """Take in a file that ``ExportCache`` wrote, here or elsewhere."""
+    """Read a file of ``ExportCache`` into the cache; answered by ``CacheMoved``."""
 
     op: int
     model: str
@@ -203,6 +203,8 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
+    """The progress of a load."""
+
     op: int
     stage: str  # "reading" | "building" | "converting" | "trying"
     done_bytes: int
@@ -212,7 +214,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     op: int
     card: ModelCard
-    load_s: float  # 0 when it was resident
+    load_s: float  # 0 if it was resident
 
 
 class Unloaded(msgspec.Struct, frozen=True, tag=True):
@@ -226,7 +228,7 @@ class Models(msgspec.Struct, frozen=True, tag=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, tag=True):
-    """Totals since the engine started; ages in seconds. Histograms: upper bounds in seconds and counts."""
+    """Counters, gauges and histograms since the engine started. A histogram is a list of (upper bound, count)."""
 
     op: int
     counters: dict[str, int]
@@ -236,8 +238,10 @@ class EngineStats(msgspec.Struct, frozen=True, tag=True):
 
 
 class CachedModel(msgspec.Struct, frozen=True):
-    """What is cached of a model. ``identity`` names weights, adapter, arithmetic and geometry; ``because`` says why the
-    model's caches cannot be kept, "" where they can."""
+    """A model in the prefix cache; ``identity`` names weights, adapter, arithmetic and geometry.
+
+    ``because`` is the reason if prompts of the model cannot be cached, else "".
+    """
 
     model: str
     identity: str
@@ -245,7 +249,7 @@ class CachedModel(msgspec.Struct, frozen=True):
 
 
 class CacheFigures(msgspec.Struct, frozen=True, tag=True):
-    """Sizes in bytes; counters are totals since the engine started. ``disk_state`` is "off", "on" or "failed".
+    """The state of the prefix cache; counters are totals since the engine started.
 
     ``nodes`` are the blocks that the index knows in either tier, ``ram_blocks`` and ``disk_blocks`` those in each.
     """
@@ -260,7 +264,7 @@ class CacheFigures(msgspec.Struct, frozen=True, tag=True):
     nodes: int = 0
     index_bytes: int = 0
     disk_state: Literal["off", "on", "failed"] = "off"
-    disk_because: str = ""  # with "failed"
+    disk_because: str = ""  # the reason of "failed"
     disk_path: str = ""
     disk_limit_bytes: int = 0
     disk_bytes: int = 0
@@ -271,13 +275,15 @@ class CacheFigures(msgspec.Struct, frozen=True, tag=True):
 
 
 class CacheCleared(msgspec.Struct, frozen=True, tag=True):
+    """The bytes that were freed in each tier."""
+
     op: int
     ram_bytes: int
     disk_bytes: int
 
 
 class CacheMoved(msgspec.Struct, frozen=True, tag=True):
-    """An export or import is done: ``tokens`` of a conversation, ``nbytes`` of a file."""
+    """An export or import is done, of ``tokens`` tokens in a file of ``nbytes`` bytes."""
 
     op: int
     tokens: int
@@ -285,7 +291,7 @@ class CacheMoved(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
-    """The answer to an ``op`` that cannot be done."""
+    """The answer to a control request that failed; with ``op`` 0 the engine cannot serve at all, and exits."""
 
     op: int
     fault: Fault
@@ -294,7 +300,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """Natural log-probability of a token, and the likeliest tokens at its place with theirs, likeliest first.
 
-    Of the model's own distribution: before penalties, bias, temperature and filters.
+    They are of the model's own distribution: before penalties, bias, temperature and filters.
     """
 
     logprob: float
@@ -302,7 +308,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Tokens(msgspec.Struct, frozen=True, tag=True):
-    """New tokens of one sequence, in order; ``logprobs`` one for each where they were asked for."""
+    """New tokens of one sequence, in order; ``logprobs`` has one for each if they were asked for."""
 
     seq: int
     tokens: list[int]
@@ -310,7 +316,7 @@ class Tokens(msgspec.Struct, frozen=True, tag=True):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Seconds. ``queue_s`` until its prefill began, then ``prefill_s`` until its first token, then ``decode_s``."""
+    """Seconds of a sequence in the queue, in prefill until its first token, and in decoding until its end."""
 
     queue_s: float = 0.0
     prefill_s: float = 0.0
@@ -318,9 +324,9 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Nearest(msgspec.Struct, frozen=True):
-    """The known prompt that has most tokens in common with one: the first ``common``.
+    """The cached prompt that shares most tokens with a request's: the first ``common``.
 
-    ``tokens`` are its own, from number ``start`` to some way behind ``common``; none where it goes no further.
+    ``tokens`` are its own from token ``start`` to some way behind ``common``; none if it ends there.
     """
 
     common: int
@@ -350,10 +356,9 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
 
 class Dropped(msgspec.Struct, frozen=True, tag=True):
-    """A step failed, and what the device held of these sequences is gone. Nothing more comes of them; the front, which
-    has their journals, decides which of them to submit again.
+    """A step failed, and the caches of these sequences are gone; ``running`` are those that took part in the step.
 
-    ``running`` are those that took part in the step.
+    Nothing more is sent of them. The front, which has their journals, decides which of them to submit again.
     """
 
     seqs: list[int]
@@ -362,7 +367,7 @@ class Dropped(msgspec.Struct, frozen=True, tag=True):
 
 
 class Evicted(msgspec.Struct, frozen=True, tag=True):
-    """A model went to make room, or because its time to live was over."""
+    """A model was evicted for another one, or because its time to live was over."""
 
     model: str
 

@@ -31,7 +31,8 @@ from mlx_sidecar_protocol.errors import (
     ModelNotLoaded,
     UnknownStream,
 )
-from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from tests.support.desk import GONE, Desk, Shelf
 from tests.support.texts import SlowText
 

@@ -202,8 +202,8 @@ def test_an_engine_that_cannot_be_spawned_for_whatever_reason_is_tried_again_and
     on_loop(test)
 
 
-@pytest.mark.parametrize("method", ["attach", "bury"])
-def test_an_engine_that_cannot_be_attached_or_buried_leads_to_the_next_one_or_is_given_up(
+@pytest.mark.parametrize("method", ["attach", "wait_ended"])
+def test_an_engine_that_cannot_be_attached_or_awaited_leads_to_the_next_one_or_is_given_up(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setattr(restarts, "DELAYS_S", (0.0,))
@@ -230,13 +230,13 @@ def test_a_host_that_cannot_be_told_of_states_keeps_no_engine_from_coming_back(m
         async with stage(monkeypatch) as made:
             monkeypatch.setattr(made.client, "on_engine_lost", panic)
             monkeypatch.setattr(made.client, "on_given_up", panic)
-            tell = made.supervisor._on_state
+            tell = made.supervisor._status._on_state
 
             def told(state: Any, because: str | None) -> None:
                 tell(state, because)
                 panic()
 
-            monkeypatch.setattr(made.supervisor, "_on_state", told)
+            monkeypatch.setattr(made.supervisor._status, "_on_state", told)
             made.puppet.die()
             (await made.until_engine(2)).say(READY)
             await made.until_state("ready")

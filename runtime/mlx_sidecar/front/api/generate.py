@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
-from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import ResultWarning
 
 from ...link.messages import ModelCard, Sampling, Submit
 from ..output.late_text import LateText

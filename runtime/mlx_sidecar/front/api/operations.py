@@ -19,19 +19,13 @@ from mlx_sidecar_protocol.operations import (
     DetokenizeResult,
     DiscoverResult,
     EmptyResult,
-    EngineInfo,
-    Health,
-    Histogram,
     LoadParams,
     LoadResult,
-    Memory,
     ModelCard,
     ModelsResult,
     NoParams,
-    Queue,
     RenderParams,
     ServerInfo,
-    StatsResult,
     StreamAckParams,
     StreamCancelParams,
     StreamSubscribeParams,
@@ -40,6 +34,7 @@ from mlx_sidecar_protocol.operations import (
     UnloadParams,
     UnloadResult,
 )
+from mlx_sidecar_protocol.stats import EngineInfo, Health, Histogram, Memory, Queue, StatsResult
 
 from ... import __version__
 from ...engine.scheduling.scheduler import Limits as QueueLimits
