@@ -87,6 +87,16 @@ def test_the_least_recently_used_model_makes_room(engine: EngineClient) -> None:
     assert resident(engine) == ["a", "c"]
 
 
+def test_the_books_show_the_bytes_of_each_kind_of_owner(engine: EngineClient) -> None:
+    model = load(engine, "a", "&token_bytes=1" + FOREVER)
+    gauges = stats(engine).gauges
+    assert [gauges[name] for name in ("models_bytes", "reserved_bytes", "kept_bytes", "free_bytes")] == [400, 0, 0, 600]
+    engine.submit(model, [1] * 10, 100)
+    stats(engine)
+    gauges = stats(engine).gauges
+    assert (gauges["models_bytes"], gauges["reserved_bytes"], gauges["free_bytes"]) == (400, 110, 490)
+
+
 def test_the_front_is_told_of_each_model_that_goes_unasked_and_of_no_other(engine: EngineClient) -> None:
     first, second = load(engine, "a"), load(engine, "b", ttl_s=0.001)
     while "b" in resident(engine):
