@@ -80,7 +80,7 @@ class Batch(Protocol):
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take its place away; no event of it follows. ``keep`` what was computed, for whoever asks next."""
+        """Take its place away; no event of it follows. ``keep`` the part that was computed, for the next request."""
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         """Others wait for the first ``tokens`` of ``sequence``, and will go on there."""
