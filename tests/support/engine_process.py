@@ -10,25 +10,10 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
 
+from mlx_sidecar.link.cache_messages import CacheCleared, CacheFigures, CacheMoved
 from mlx_sidecar.link.codec import Decoder, encode
-from mlx_sidecar.link.messages import (
-    CacheCleared,
-    CacheFigures,
-    CacheMoved,
-    EngineStats,
-    Finished,
-    Load,
-    Loaded,
-    Models,
-    Ready,
-    Refused,
-    Sampling,
-    Submit,
-    ToEngine,
-    ToFront,
-    Tokens,
-    Unloaded,
-)
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Models, Unloaded
+from mlx_sidecar.link.messages import Finished, Ready, Refused, Sampling, Submit, ToEngine, ToFront, Tokens
 from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)

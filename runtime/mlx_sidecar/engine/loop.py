@@ -10,30 +10,12 @@ from typing import NoReturn
 
 from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
+from ..link.cache_messages import ClearCache, ExportCache, ImportCache, QueryCache
 from ..link.codec import Unreadable
+from ..link.control_messages import Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
 from ..link.faults import fault_of
 from ..link.heartbeat_page import HeartbeatPage
-from ..link.messages import (
-    Cancel,
-    ClearCache,
-    Evicted,
-    ExportCache,
-    Finished,
-    ImportCache,
-    Load,
-    Loaded,
-    Models,
-    Pause,
-    QueryCache,
-    QueryModels,
-    QueryStats,
-    Resume,
-    Submit,
-    ToEngine,
-    ToFront,
-    Unload,
-    Unloaded,
-)
+from ..link.messages import Cancel, Evicted, Finished, Pause, Resume, Submit, ToEngine, ToFront
 from ..observe.trace import Trace
 from .admission import Admission
 from .cache.disk.events import DiskEvent

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..link.messages import CachedModel, CacheFigures, EngineStats
+from ..link.cache_messages import CachedModel, CacheFigures
+from ..link.control_messages import EngineStats
 from .cache.prefix_cache import PrefixCache
 from .cache.segment import BLOCK
 from .core.instrumentation import Instrumentation

@@ -13,16 +13,8 @@ from mlx_sidecar.front.api.generate_result import Answer
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.wire.context import RequestContext
-from mlx_sidecar.link.messages import (
-    Cancel,
-    Finished,
-    ModelCard,
-    Nearest,
-    Submit,
-    Timing,
-    TokenLogprob,
-    Tokens,
-)
+from mlx_sidecar.link.control_messages import ModelCard
+from mlx_sidecar.link.messages import Cancel, Finished, Nearest, Submit, Timing, TokenLogprob, Tokens
 from mlx_sidecar_protocol.errors import (
     Cancelled,
     DuplicateStream,
