@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_sidecar.link.messages import CacheFigures, QueryCache
+from mlx_sidecar.link.cache_messages import CacheFigures, QueryCache
 
 from ..measure import Row
 

@@ -12,24 +12,18 @@ from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, ResidentModels
-from mlx_sidecar.link.messages import (
-    Cancel,
+from mlx_sidecar.link.control_messages import (
     EngineStats,
-    Evicted,
-    Finished,
-    Generate,
     Load,
     Loaded,
     Models,
     Progress,
     QueryModels,
     QueryStats,
-    Sampling,
-    Submit,
-    ToFront,
     Unload,
     Unloaded,
 )
+from mlx_sidecar.link.messages import Cancel, Evicted, Finished, Generate, Sampling, Submit, ToFront
 from mlx_sidecar.observe.metrics import Metrics
 from tests.support.engine_process import EngineClient, ready_engine
 

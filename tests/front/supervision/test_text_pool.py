@@ -18,7 +18,8 @@ from mlx_sidecar import pocket
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.api.model_text import Chat, FolderText
 from mlx_sidecar.front.supervision import text_pool as text_pool_module
-from mlx_sidecar.front.supervision.text_pool import EACH_MODEL, PROCESSES, STARTS, TextPool
+from mlx_sidecar.front.supervision.text_assignment import EACH_MODEL
+from mlx_sidecar.front.supervision.text_pool import PROCESSES, STARTS, TextPool
 from mlx_sidecar.front.supervision.text_verdicts import DEATHS, KILLS
 from mlx_sidecar.link.text_messages import ModelFolder
 from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown

@@ -18,8 +18,9 @@ from math import log
 import mlx_sidecar_protocol.errors as errors
 
 from ... import __version__
+from ...link.control_messages import Load, ModelCard
 from ...link.faults import fault_of
-from ...link.messages import Fault, Load, ModelCard, TokenLogprob
+from ...link.messages import Fault, TokenLogprob
 from ..core.batch import Event, StepFailed, Work
 from ..core.memory_cost import LayerCost, SequenceCost
 from ..core.sequence import Sequence

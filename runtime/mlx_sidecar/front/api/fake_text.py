@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation
+from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 from ...link.messages import Nearest
 from ...link.text_messages import TextWarning

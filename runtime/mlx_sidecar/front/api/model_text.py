@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic_core import to_json
 
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
-from mlx_sidecar_protocol.generate import CacheExplanation
+from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 from ...link.messages import Nearest
 from ...link.text_messages import (
