@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 TITLES = {
     "wire": "The wire",
+    "turn": "A turn of the engine's loop",
     "front": "The front at work on a megabyte",
     "startup": "Start-up",
     "first_chat": "The first chat",

@@ -12,7 +12,7 @@ from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.streams.stream import Ending, Stream
 from mlx_sidecar.front.wire.mailbox import Mailbox
-from mlx_sidecar.link.messages import Cancel, FinishReason, Pause, Resume, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, FinishReason, Generate, Pause, Resume, Sampling, Submit, Timing, Tokens
 from mlx_sidecar_protocol.errors import EngineLost
 
 FAKE = FakeText()
@@ -28,7 +28,7 @@ class Bench:
         self.stream = self.open("s", stop or [], **options)
 
     def open(self, name: str, stop: list[str], **options: Any) -> Stream:
-        submit = Submit(self.streams.next_number(), "fake", [1], Sampling(), 100, [])
+        submit = Submit(self.streams.next_number(), "fake", [1], Generate(Sampling(), [], 100))
         stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher(stop), **options)
         self.streams.open(stream)
         return stream

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUnsupported
 
-from ..link.messages import Dtype
+from ..link.control_messages import Dtype
 from .config_limits import LAYERS_LIMIT, check_values
 from .file_checks import FILE_LIMIT_BYTES, is_file, read_json
 from .file_numbers import context_length, context_lengths, shown

@@ -16,7 +16,7 @@ from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.front.supervision.text_pool import TextPool
-from mlx_sidecar.link.messages import Load, Loaded, ModelCard, Unload, Unloaded
+from mlx_sidecar.link.control_messages import Load, Loaded, ModelCard, Unload, Unloaded
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 

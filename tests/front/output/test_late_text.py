@@ -13,7 +13,7 @@ from mlx_sidecar.front.output.late_text import LateText
 from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.output.window import Window
 from mlx_sidecar.front.streams.stream import Stream
-from mlx_sidecar.link.messages import Finished, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Finished, Generate, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.link.token_table import Strings, TokenTable, packed
 from mlx_sidecar_protocol.errors import ModelUnsupported
 from tests.support.desk import GONE, Desk, Shelf
@@ -49,7 +49,7 @@ class Stage:
         self.desk.recovery.attach(self.desk, Shelf())
         number = self.desk.streams.next_number()
         late = LateText(elsewhere.decode, Window(TABLE, True, list(behind)))
-        self.stream = Stream(Submit(number, "fake", [1], Sampling(), 100, []), "s", late, StopMatcher(stop))
+        self.stream = Stream(Submit(number, "fake", [1], Generate(Sampling(), [], 100)), "s", late, StopMatcher(stop))
 
     def say(self, data: bytes) -> None:
         self.desk.recovery.on_tokens(Tokens(self.stream.seq, list(data)))

@@ -25,6 +25,7 @@ from mlx_sidecar.link.messages import (
     Dropped,
     Fault,
     Finished,
+    Generate,
     Pause,
     Priority,
     Resume,
@@ -90,7 +91,7 @@ class Stage:
 
     def __init__(self, journal_bytes: int = 2**20) -> None:
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, lambda message: self.recovery.tell(message))
+        self.streams = Streams(self.mailbox, lambda message: self.recovery.post(message))
         self.journal = Journal(journal_bytes)
         self.recovery = Recovery(self.streams, self.journal, grace_s=3600.0)
         self.models = Models()
@@ -112,13 +113,13 @@ class Stage:
     def restored(self) -> None:
         self.is_restored = True
 
-    def send(self, message: Submit) -> None:
+    def submit(self, message: Submit) -> None:
         assert self.takes_work
         assert message.seq not in self.has
         self.has[message.seq] = message
         self.sent.append(message)
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         self.told.append(message)
 
     def say(self, *seqs: int) -> None:
@@ -130,7 +131,7 @@ class Stage:
                 del self.has[seq]
                 self.recovery.on_finished(Finished(seq, "length", True, Timing()))
             else:
-                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Sampling(), LIMIT, [])
+                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Generate(Sampling(), [], LIMIT))
                 self.recovery.on_tokens(Tokens(seq, [answer(seq)[done]]))
 
     def die(self, *running: int) -> bool:
@@ -164,7 +165,7 @@ class Stage:
     def open(
         self, name: str | None = "s", priority: Priority = "normal", model: str = "m", stop: str = "", **options: Any
     ) -> Stream:
-        submit = Submit(self.streams.next_number(), model, [1], Sampling(), LIMIT, [], priority=priority)
+        submit = Submit(self.streams.next_number(), model, [1], Generate(Sampling(), [], LIMIT), priority=priority)
         stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
         self.held.enter_context(self.recovery.carrying(stream))
         return stream
@@ -270,14 +271,14 @@ def test_streams_whose_loss_cannot_be_taken_in_are_ended_and_do_not_wait(
 async def test_a_stream_that_cannot_be_given_to_the_next_engine_is_ended_and_the_others_go_on(stage: Stage) -> None:
     first, second = stage.open("a"), stage.open("b")
     stage.die()
-    send = stage.send
+    send = stage.submit
 
     def unless_first(message: Submit) -> None:
         if message.seq == first.seq:
             raise OverflowError
         send(message)
 
-    stage.send = unless_first  # type: ignore[method-assign]
+    stage.submit = unless_first  # type: ignore[method-assign]
     await stage.revive()
     assert isinstance(error_of(first), InternalError)
     assert second.seq in stage.has
@@ -303,7 +304,8 @@ async def test_the_next_engine_goes_on_behind_the_last_token(stage: Stage) -> No
     assert not stream.ended.done()
     await stage.revive()
     replay = stage.sent[-1]
-    assert (replay.seq, replay.tokens, replay.emitted, replay.again) == (1, [1, *answer(1)[:3]], 3, True)
+    assert (replay.seq, replay.tokens, replay.again) == (1, [1, *answer(1)[:3]], True)
+    assert replay.goal == Generate(Sampling(), [], LIMIT, emitted=3)
     while not stream.ended.done():
         stage.say(1)
     assert stream.transcript.tokens == answer(1)
@@ -607,9 +609,9 @@ async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_r
         stage.die(1, 2)
         await stage.revive()
     stage.open("newcomer")
-    stage.recovery.tell(Pause(1))
+    stage.recovery.post(Pause(1))
     assert set(stage.has) == {1, 2}
-    stage.recovery.tell(Resume(1))
+    stage.recovery.post(Resume(1))
     stage.recovery.end(on_trial, "cancelled")
     stage.drop(1, 2)
     assert set(stage.has) == {1}  # the newcomer waits until it has been tried
@@ -710,7 +712,7 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
                 cancelled.add(victim.seq)
                 stage.recovery.end(victim, "cancelled")
             elif action == "pause" and stage.has:
-                stage.recovery.tell(Pause(pick.choice(sorted(stage.has))))
+                stage.recovery.post(Pause(pick.choice(sorted(stage.has))))
 
         with stage.held:
             for action, pick in actions:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.front.streams.stream import Ending, Stream
-from mlx_sidecar.link.messages import Cancel, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, Generate, Sampling, Submit, Timing, Tokens
 from mlx_sidecar_protocol.errors import UnknownStream
 from tests.support.streams import Bench, on_loop
 
@@ -124,7 +124,7 @@ def test_a_fault_in_making_text_ends_that_stream_and_no_other(method: str) -> No
     def test() -> None:
         bench = Bench([])
         number = bench.streams.next_number()
-        broken = Stream(Submit(number, "fake", [1], Sampling(), 9, []), "b", _Breaks(method), StopMatcher([]))
+        broken = Stream(Submit(number, "fake", [1], Generate(Sampling(), [], 9)), "b", _Breaks(method), StopMatcher([]))
         bench.streams.open(broken)
         bench.streams.on_tokens(Tokens(number, list(b"text")))
         bench.streams.on_tokens(Tokens(number, [0] if method == "push_many" else list(b".")))

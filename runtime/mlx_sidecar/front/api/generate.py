@@ -13,7 +13,8 @@ from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
 from mlx_sidecar_protocol.generate import GenerateParams
 from mlx_sidecar_protocol.generate_result import ResultWarning
 
-from ...link.messages import ModelCard, Sampling, Submit
+from ...link.control_messages import ModelCard
+from ...link.messages import Generate, Sampling, Submit
 from ..output.late_text import LateText
 from ..output.special_stops import SpecialStops
 from ..output.stops import StopMatcher
@@ -138,7 +139,7 @@ def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | La
 
 
 def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
-    alternatives = submit.sampling.logprobs
+    alternatives = params.logprobs if params.logprobs is None else min(params.logprobs, prepared.card.vocabulary)
     return Stream(
         submit,
         params.stream,
@@ -158,23 +159,30 @@ def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
         seq=seq,
         model=params.model,
         tokens=prepared.tokens,
-        sampling=Sampling(
-            temperature=params.temperature,
-            top_p=params.top_p,
-            top_k=min(params.top_k, card.vocabulary),
-            min_p=params.min_p,
-            repetition_penalty=params.repetition_penalty,
-            presence_penalty=params.presence_penalty,
-            frequency_penalty=params.frequency_penalty,
-            logit_bias=params.token_bias,
-            seed=job.seed,
-            logprobs=None if params.logprobs is None else min(params.logprobs, card.vocabulary),
+        goal=Generate(
+            _sampling(job, card.vocabulary),
+            stop_tokens=prepared.stop_tokens,
+            max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+            explain=params.explain_cache,
         ),
-        max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
-        stop_tokens=prepared.stop_tokens,
         priority=params.priority,
         deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
-        explain=params.explain_cache,
+    )
+
+
+def _sampling(job: _Job, vocabulary: int) -> Sampling:
+    params = job.params
+    return Sampling(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=min(params.top_k, vocabulary),
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=params.token_bias,
+        seed=job.seed,
+        logprobs=None if params.logprobs is None else min(params.logprobs, vocabulary),
     )
 
 

@@ -19,7 +19,7 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelNotFound, ModelNotLoade
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ...config import Config
-from ...link.messages import Load, ModelCard, Progress, Unload, Unloaded
+from ...link.control_messages import Load, ModelCard, Progress, Unload, Unloaded
 from ...link.text_messages import Inspected, InspectWeights, ModelFolder
 from ..supervision.supervisor import Supervisor
 from ..supervision.text_pool import TextPool

@@ -19,8 +19,8 @@ from mlx_sidecar_protocol.errors import InternalError, ModelInUse, ModelNotLoade
 from mlx_sidecar_protocol.generate import FinishReason
 
 from ...containment import CONTROL_FLOW, LEAVING, contained
+from ...link.faults import error_from
 from ...link.messages import RANKS, Cancel, Dropped, Finished, Pause, Resume, Submit, Tokens
-from ..supervision.supervisor import error_from
 from .journal import Journal
 from .poison_search import PoisonSearch
 from .registry import Streams
@@ -37,8 +37,8 @@ class Engine(Protocol):
 
     @property
     def takes_work(self) -> bool: ...
-    def send(self, message: Submit) -> None: ...
-    def tell(self, message: Cancel | Pause | Resume) -> None: ...
+    def submit(self, message: Submit) -> None: ...
+    def post(self, message: Cancel | Pause | Resume) -> None: ...
     def restored(self) -> None: ...
     def wake(self, *, urgent: bool = False) -> None: ...
 
@@ -110,14 +110,14 @@ class Recovery:
         if not stream.placed:
             self._finish(stream, self._ending(stream, reason))
             return
-        self.tell(Cancel(stream.seq, reason))
+        self.post(Cancel(stream.seq, reason))
 
     def refuse(self, stream: Stream, error: RpcError) -> None:
         """End ``stream`` with ``error`` unless something has come of it already."""
         if stream.ended.done() or stream.started:
             return
         if stream.placed:
-            self.tell(Cancel(stream.seq))
+            self.post(Cancel(stream.seq))
         self._finish(stream, self._ending(stream, "error", error))
 
     def unloading(self, model: str, *, force: bool) -> None:
@@ -132,9 +132,9 @@ class Recovery:
         for stream in held:
             self._finish(stream, self._ending(stream, "error", ModelNotLoaded(model)))
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         """What becomes of a sequence, to the engine if there is one. A cancel takes effect whether it reacts or not."""
-        self._engine.tell(message)
+        self._engine.post(message)
         if isinstance(message, Cancel):
             asyncio.get_running_loop().call_later(self._grace_s, self._give_up, message.seq)
         elif isinstance(message, Pause) and self._poison_search.pause(message.seq):
@@ -288,10 +288,10 @@ class Recovery:
         if not self._models.holds(model):
             self._fetch(model)
             return
-        self._engine.send(stream.entry.submission(stream.transcript.tokens, again=stream.interruptions > 0))
+        self._engine.submit(stream.entry.submission(stream.transcript.tokens, again=stream.interruptions > 0))
         stream.placed = True
         if stream.paused:
-            self.tell(Pause(stream.seq))
+            self.post(Pause(stream.seq))
 
     def _fetch(self, model: str) -> None:
         """Have ``model`` loaded, and then place the streams that wait for it."""
@@ -336,7 +336,7 @@ class Recovery:
         for seq in seqs:
             if (stream := self._streams.get(seq)) is not None:
                 with contained(log, "a stream could not be ended"):
-                    self._engine.tell(Cancel(seq))
+                    self._engine.post(Cancel(seq))
                     self._finish(stream, self._ending(stream, "error", InternalError()))
 
     def _give_up(self, seq: int) -> None:

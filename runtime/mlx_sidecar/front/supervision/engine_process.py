@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from ...config import Config
+from ...link.engine_config import EngineConfig
 from ...link.heartbeat_page import HeartbeatPage
 from .oom_kills import oom_kills
 from .private_folder import private_folder
@@ -97,7 +99,7 @@ def spawn(config: Config) -> EngineProcess:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             process = subprocess.Popen(
-                engine_command(config, theirs.fileno(), page.fd),
+                engine_command(config.of_engine, theirs.fileno(), page.fd),
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno(), page.fd],
@@ -114,24 +116,12 @@ def child_environment() -> dict[str, str]:
     return {**environment(os.environ), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), private_folder())}
 
 
-def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:
-    """What starts an engine as ``config`` says; only what was set is passed, so that its defaults are the engine's."""
+def engine_command(config: EngineConfig, link_fd: int, page_fd: int) -> list[str]:
+    """The command that starts an engine as ``config`` says."""
     # -P: the host's working directory is not searched for modules, whatever it holds.
     command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
     command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]
-    command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
-    command += ["--stall-after-s", str(config.stall_after_s)]
-    if config.memory_limit_bytes is not None:
-        command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
-    if config.cache_limit_bytes is not None:
-        command += ["--cache-limit-bytes", str(config.cache_limit_bytes)]
-    if config.cache_dir is not None:
-        command += ["--cache-dir", config.cache_dir, "--cache-disk-limit-bytes", str(config.cache_disk_limit_bytes)]
-    if config.trace is not None:
-        command += ["--trace", config.trace]
-    if config.trust_remote_code:
-        command.append("--trust-remote-code")
-    return command
+    return [*command, "--config", json.dumps(asdict(config))]
 
 
 _FOR_PYTHON = ("PYTHON", "COVERAGE_")

@@ -9,21 +9,9 @@ from mlx_sidecar_protocol import errors
 
 from ...containment import LEAVING
 from ...link.codec import Unreadable
+from ...link.control_messages import Loaded, Progress
 from ...link.faults import error_from, fault_of
-from ...link.messages import (
-    Cancel,
-    Dropped,
-    Evicted,
-    Fault,
-    Finished,
-    Loaded,
-    Progress,
-    Ready,
-    Refused,
-    Timing,
-    ToFront,
-    Tokens,
-)
+from ...link.messages import Cancel, Dropped, Evicted, Fault, Finished, Ready, Refused, Timing, ToFront, Tokens
 from .engine_client import EngineClient
 from .engine_connection import EngineConnection
 from .pending_calls import PendingCalls, Reply

@@ -9,19 +9,21 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import EngineLost, RpcError
 
-from ...link.messages import (
+from ...link.cache_messages import (
     CacheCleared,
     CacheFigures,
     CacheMoved,
     ClearCache,
-    EngineStats,
     ExportCache,
     ImportCache,
+    QueryCache,
+)
+from ...link.control_messages import (
+    EngineStats,
     Load,
     Loaded,
     Models,
     Progress,
-    QueryCache,
     QueryModels,
     QueryStats,
     Unload,

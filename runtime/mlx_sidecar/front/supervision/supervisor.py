@@ -13,33 +13,20 @@ from mlx_sidecar_protocol.notifications import EngineState
 
 from ...config import Config
 from ...containment import CONTROL_FLOW, contained
-from ...link.codec import Unreadable, encode
-from ...link.faults import error_from
-from ...link.heartbeat_page import Snapshot
-from ...link.messages import (
+from ...link.cache_messages import (
     CacheCleared,
     CacheFigures,
     CacheMoved,
-    Cancel,
     ClearCache,
-    EngineStats,
     ExportCache,
-    Fault,
     ImportCache,
-    Load,
-    Loaded,
-    Models,
-    Pause,
     QueryCache,
-    QueryModels,
-    QueryStats,
-    Ready,
-    Resume,
-    Submit,
-    ToFront,
-    Unload,
-    Unloaded,
 )
+from ...link.codec import Unreadable, encode
+from ...link.control_messages import EngineStats, Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
+from ...link.faults import error_from
+from ...link.heartbeat_page import Snapshot
+from ...link.messages import Cancel, Fault, Pause, Ready, Resume, Submit, ToFront
 from .engine_client import EngineClient
 from .engine_connection import EngineConnection
 from .engine_process import EngineProcess, spawn
@@ -48,8 +35,6 @@ from .incoming import Incoming
 from .pending_calls import Control, OnProgress, PendingCalls, Reply
 from .restart_policy import Life
 from .succession import Succession
-
-__all__ = ["EngineClient", "Supervisor", "error_from"]
 
 R = TypeVar("R", bound=Reply)
 
@@ -100,13 +85,13 @@ class Supervisor:
         """Whether there is an engine that has said Ready and is not known to hang."""
         return self._engine is not None and self.ready is not None and self._engine.takes_work
 
-    def send(self, message: Submit) -> None:
+    def submit(self, message: Submit) -> None:
         """Queue ``message``. Raises EngineLost, EngineStalled or the engine's refusal to serve if none takes work."""
         if self._engine is None or not self.takes_work:
             raise self._away()
         self._engine.write(message)
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         """Tell the engine what becomes of a sequence. Idempotent; without an engine there is no sequence to change."""
         if self._engine is not None:
             self._engine.write(message)
