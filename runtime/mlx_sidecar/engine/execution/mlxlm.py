@@ -96,7 +96,14 @@ base.scaled_dot_product_attention = _attention
 with _placeholders(), _open_files_limit_kept():
     from mlx_lm import utils
     from mlx_lm._version import __version__ as VERSION  # noqa: N812
-    from mlx_lm.models.cache import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
+    from mlx_lm.models.cache import (
+        ArraysCache,
+        ChunkedKVCache,
+        KVCache,
+        QuantizedKVCache,
+        RotatingKVCache,
+        make_prompt_cache,
+    )
     from mlx_lm.utils import _get_classes as get_classes
     from mlx_lm.utils import get_total_parameters, load_model
 
@@ -168,6 +175,7 @@ __all__ = [
     "VERSION",
     "ArraysCache",
     "AttendingKeys",
+    "ChunkedKVCache",
     "KVCache",
     "QuantizedKVCache",
     "RotatingKVCache",
