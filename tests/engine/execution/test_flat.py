@@ -148,8 +148,8 @@ TestRowsOfAWindow = RowsOfAWindow.TestCase
 TestRows.settings = TestRowsOfAWindow.settings = settings(max_examples=40, stateful_step_count=30)
 
 
-def stepped(layout: Layout, rows: list[int]) -> Any:
-    parts = [(row, 1) for row in rows]
+def stepped(layout: Layout, rows: list[int], tokens: int = 1) -> Any:
+    parts = [(row, tokens) for row in rows]
     return layout.prepare(parts), layout.plan(parts)
 
 
@@ -167,7 +167,7 @@ def test_rows_side_by_side_are_one_run_and_a_leave_copies_nothing() -> None:
     assert [[5, 4, 3, 1, 0][i] for i in plan.order] == [0, 1, 3, 4, 5]
 
 
-def test_who_joins_takes_the_free_slot_blanked() -> None:
+def test_a_row_that_joins_takes_the_free_slot_blanked() -> None:
     layout = Layout()
     for row in range(3):
         layout.open(row, 200)
@@ -177,6 +177,18 @@ def test_who_joins_takes_the_free_slot_blanked() -> None:
     ops, plan = stepped(layout, [0, 9, 2])
     assert ops == [Blank(256, 1, 1)]
     assert len(plan.runs) == 1
+
+
+def test_a_row_that_joins_does_not_find_what_was_taken_back_before() -> None:
+    layout = Layout()
+    for row in range(3):
+        layout.open(row, 200)
+    stepped(layout, [0, 1, 2], tokens=5)
+    layout.truncate(1, 2)
+    stepped(layout, [1])
+    layout.close(1)
+    layout.open(9, 200)
+    assert stepped(layout, [0, 9, 2])[0] == [Blank(256, 1, 5)]
 
 
 def test_a_gap_is_closed_when_it_has_cost_as_much_as_a_copy() -> None:

@@ -203,7 +203,7 @@ class FlatForward:
                 for i, start in zip(order, accumulate((lengths[i][1] for i in order), initial=0), strict=False):
                     starts[i] = start
             self._spilled |= {(lengths[chunk.part][0], number): chunk for chunk in plan.chunks if chunk.spills}
-            step = Step(plan, starts, offset, kind.layout.window)
+            step = Step(plan, starts, offset, kind.layout.window, in_order=plan.sequence == order)
             for layer in kind.layers:
                 self._caches[layer].step = step
         return order

@@ -94,4 +94,4 @@ class Plan(NamedTuple):
     @property
     def sequence(self) -> list[int]:
         """The parts of the step in the plan's order."""
-        return self.order + [chunk.part for chunk in self.chunks]
+        return self.order + [chunk.part for chunk in self.chunks] if self.chunks else self.order

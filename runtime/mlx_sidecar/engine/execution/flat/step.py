@@ -53,15 +53,14 @@ class Step:
     among those of the plan, its chunks last; both None where the step has them in the plan's order.
     """
 
-    def __init__(self, plan: Plan, starts: list[int], offset: mx.array, window: int) -> None:
-        """``starts``: where in the step each of its parts begins."""
+    def __init__(self, plan: Plan, starts: list[int], offset: mx.array, window: int, *, in_order: bool) -> None:
+        """``starts``: where in the step each of its parts begins; ``in_order``: they come in the plan's order."""
         self.runs = plan.runs
         self.chunks = [Placed(starts[chunk.part], chunk) for chunk in plan.chunks]
         self.offset = offset
         self.window = window
         self.order = self.inverse = None
-        begins = [starts[part] for part in plan.sequence]
-        if begins != sorted(begins):
+        if not in_order:
             places = _places(plan, starts)
             if plan.runs:
                 self.order = mx.array(places[: plan.runs[-1].stop])
@@ -151,8 +150,16 @@ def _writes(runs: list[Run]) -> list[Write]:
     writes = []
     for capacity in dict.fromkeys(run.capacity for run in runs):
         of_it = [run for run in runs if run.capacity == capacity]
-        slots = [slot for run in of_it for slot in range(run.first, run.last) for _ in range(run.count)]
-        entries = [entry + at for run in of_it for entry in run.entries for at in range(run.count)]
+        slots: list[int] = []
+        entries: list[int] = []
+        for run in of_it:
+            if run.count == 1:
+                slots += range(run.first, run.last)
+                entries += run.entries
+                continue
+            for slot, entry in enumerate(run.entries, run.first):
+                slots += [slot] * run.count
+                entries += range(entry, entry + run.count)
         start = of_it[0].start
         if len(slots) > _ONE_BY_ONE:
             writes.append(Write(capacity, start, start + len(slots), mx.array(slots), mx.array(entries)))
