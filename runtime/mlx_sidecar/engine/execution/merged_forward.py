@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -12,10 +13,10 @@ from mlx.utils import tree_flatten
 from ...link.messages import ForwardName
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import BLOCK, Segment
-from .cache_blocks import CacheBlocks, leaves
+from .cache_blocks import CacheBlocks
 from .flat.head import Head
 from .forward import NotTruncatable, Part, StepInput, StepOutput
-from .mlxlm import ArraysCache, ChunkedKVCache, KVCache, make_prompt_cache
+from .interfaces import Cache, Mergeable, Merged, Model, has_states, is_trimmable, leaves, new_caches
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class _Row:
     ``taken`` are segments up to positions where a row can go on, from token ``start`` on; ``branches`` are to be such.
     """
 
-    caches: list[Any]
+    caches: Sequence[Cache]
     length: int = 0
     floor: int = 0
     start: int = 0
@@ -41,7 +42,7 @@ class MergedForward:
     one batch and passed as one, and a row that pauses is taken out again. Without ``batchable`` rows are never merged.
     """
 
-    def __init__(self, model: Any, *, batchable: bool) -> None:
+    def __init__(self, model: Model, *, batchable: bool) -> None:
         """Changes the classes of the model's output projections until ``restore``."""
         self._model = model
         self._batchable = batchable
@@ -50,13 +51,13 @@ class MergedForward:
         self._blocks = CacheBlocks(model)
         self.spec = self._blocks.spec
         self.uncacheable = self._blocks.because
-        self.untruncatable = next(filter(None, map(_objection, leaves(make_prompt_cache(model)))), "")
+        self.untruncatable = next(filter(None, map(_objection, leaves(new_caches(model)))), "")
         self.cached_upto = False
         self.reset()
 
     def reset(self) -> None:
         self._rows: dict[int, _Row] = {}
-        self._batch: list[Any] = []  # merged caches, one for each layer
+        self._batch: list[Merged] = []  # merged caches, one for each layer
         self._members: list[int | None] = []  # the rows of the batch in its order; None where one was closed
 
     def restore(self) -> None:
@@ -64,7 +65,7 @@ class MergedForward:
         self._head.restore()
 
     def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
-        caches = make_prompt_cache(self._model)
+        caches = new_caches(self._model)
         if match.length:
             self._blocks.restore(caches, match)
         self._rows[row] = _Row(caches, match.length, match.length, match.length // BLOCK * BLOCK)
@@ -103,7 +104,7 @@ class MergedForward:
         self._regroup([parts[i].row for i in together])
         starts = list(accumulate((part.tokens for part in parts), initial=0))
         passed: dict[int, mx.array] = {}  # by part: logits [those wanted, but at least one, vocabulary]
-        touched: list[Any] = []
+        touched: list[Cache] = []
         for i, part in enumerate(parts):
             if i not in together:
                 passed[i] = self._pass_alone(part, tokens[None, starts[i] : starts[i + 1]])
@@ -133,6 +134,7 @@ class MergedForward:
             own.caches = self._extract(row)
             self._members[self._members.index(row)] = None
         for leaf in leaves(own.caches):
+            assert is_trimmable(leaf)
             leaf.trim(own.length - length)
         own.length = length
 
@@ -195,20 +197,19 @@ class MergedForward:
         for row in rows:
             self._rows[row].caches = []
 
-    def _extract(self, row: int) -> list[Any]:
-        caches: list[Any] = [cache.extract(self._members.index(row)) for cache in self._batch]
+    def _extract(self, row: int) -> list[Mergeable]:
+        caches = [cache.extract(self._members.index(row)) for cache in self._batch]
         for cache in leaves(caches):
-            if isinstance(cache, ArraysCache):
+            if has_states(cache):
                 # Else the row's state would hold on to that of the whole batch.
                 cache.cache = [array if array is None else mx.contiguous(array) for array in cache.cache]
         return caches
 
 
-def _objection(leaf: Any) -> str:
+def _objection(leaf: Cache) -> str:
     """Why the tokens of a pass cannot be taken out of a cache; "" if they can."""
-    if type(leaf) in (KVCache, ChunkedKVCache):
-        return ""
-    return f"mlx-lm's {type(leaf).__name__} keeps nothing of what a token takes the place of"
+    because = f"mlx-lm's {type(leaf).__name__} keeps nothing of what a token takes the place of"
+    return "" if is_trimmable(leaf) else because
 
 
 def _arrays_of(segments: list[Segment]) -> list[mx.array]:
@@ -216,6 +217,6 @@ def _arrays_of(segments: list[Segment]) -> list[mx.array]:
     return spans + [checkpoint for segment in segments for checkpoint in segment.checkpoints if checkpoint is not None]
 
 
-def _arrays(caches: list[Any]) -> list[mx.array]:
-    found = cast("list[tuple[str, Any]]", tree_flatten([cache.state for cache in caches]))
+def _arrays(caches: Sequence[Cache]) -> list[mx.array]:
+    found = cast("list[tuple[str, object]]", tree_flatten([cache.state for cache in caches]))
     return [leaf for _, leaf in found if isinstance(leaf, mx.array)]

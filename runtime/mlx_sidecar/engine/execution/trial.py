@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from itertools import chain, islice
 from statistics import median_low
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Logits, Part, StepInput
-from .mlxlm import make_prompt_cache
+from .interfaces import Model, new_caches
 
 # Rows of a sample: the second prefills while the first decodes, pauses, and goes on. Tokens of each, and the steps.
 _LENGTHS = (7, 6)
@@ -68,7 +68,7 @@ class Trial:
     What takes several passes is a generator that yields after each, for other models decode meanwhile.
     """
 
-    def __init__(self, model: Any, vocabulary: int) -> None:
+    def __init__(self, model: Model, vocabulary: int) -> None:
         self._model = model
         self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) else _ALIKE
         ids = iter(_spread(vocabulary, _SAMPLES * sum(_LENGTHS)))
@@ -130,7 +130,7 @@ class Trial:
 
     def _passed(self, tokens: list[int], counts: Iterable[int]) -> mx.array:
         """[tokens, vocabulary]: logits after each of ``tokens``, taken in by ``counts``."""
-        caches, rest, logits = make_prompt_cache(self._model), iter(tokens), []
+        caches, rest, logits = new_caches(self._model), iter(tokens), []
         for count in counts:
             logits.append(self._model(mx.array([list(islice(rest, count))]), cache=caches)[0])
             mx.eval(logits[-1], [cache.state for cache in caches])
@@ -170,9 +170,9 @@ def drained(passes: Passes[_Result]) -> _Result:
             return cast("_Result", done.value)
 
 
-def half_precision(model: Any) -> mx.Dtype | None:
+def half_precision(model: Model) -> mx.Dtype | None:
     """The 16-bit type that some of the model's numbers have, if any: its logits may have another."""
-    parameters = cast("list[tuple[str, Any]]", tree_flatten(model.parameters()))
+    parameters = cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters()))
     return next((array.dtype for _, array in parameters if array.dtype in (mx.float16, mx.bfloat16)), None)
 
 

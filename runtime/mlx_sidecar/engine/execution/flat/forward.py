@@ -7,9 +7,9 @@ is replaced: see ``LayerCache``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -18,6 +18,7 @@ from ...cache.prefix_match import CacheSpec, SpanShape
 from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, Span, runs
 from ..forward import NotTruncatable, Part, StepInput, StepOutput
+from ..interfaces import Entries, Model
 from .cache import LayerCache
 from .head import Head
 from .layout import Layout
@@ -47,7 +48,7 @@ class FlatForward:
     uncacheable = untruncatable = ""
     cached_upto = False
 
-    def __init__(self, model: Any, caches: list[Any]) -> None:
+    def __init__(self, model: Model, caches: Sequence[Entries]) -> None:
         """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
 
         Changes the classes of the model's output projections until ``restore``.
@@ -182,7 +183,7 @@ class FlatForward:
     def _logits(self, tokens: mx.array, rows: list[int], total: int) -> mx.array:
         """``rows``: the tokens whose logits are wanted, in the order of the answer."""
         if rows == list(range(total)) or not rows:
-            logits: mx.array = self._model(tokens, cache=self._caches)[:, -1]
+            logits = self._model(tokens, cache=self._caches)[:, -1]
             # Where none is wanted, what was built for all is never computed.
             return logits if rows else mx.zeros((0, logits.shape[-1]), logits.dtype)
         index = mx.array(rows)
@@ -220,7 +221,7 @@ class FlatForward:
         return [array for layer in layers for array in self._caches[layer].pools.arrays]
 
 
-def _shape(cache: Any) -> Shape:
+def _shape(cache: Entries) -> Shape:
     _, heads, _, key = cache.keys.shape
     return Shape(heads, key, cache.values.shape[3], cache.keys.dtype)
 
