@@ -153,7 +153,7 @@ def test_logits_of_the_last_tokens_are_those_of_each_whatever_is_put_aside_on_th
     random_models: Path, kind: str, last: int
 ) -> None:
     subj = subject(random_models, kind, 150)
-    subj.forward.cached_upto = True
+    subj.forward.captured = True
     subj.forward.open(0, 150)
     subj.forward.checkpoint_at(0, 128)
     logits, _ = run(subj.forward, [Part(0, 150, Logits(last))], PROMPTS[0][:150])

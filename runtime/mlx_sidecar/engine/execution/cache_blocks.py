@@ -11,7 +11,7 @@ from ..cache.prefixes import PrefixMatch
 from ..cache.segment import BLOCK, Segment, Span, runs
 from .interfaces import Cache, Model, has_entries, has_states, is_window, leaves, new_caches
 
-# States that are not one of tokens are marked at the end of as many blocks as take about as much memory as they do, but
+# States that are not one of tokens get a checkpoint at the end of as many blocks as take about as much memory as they do, but
 # not more seldom than this: what lies behind the last mark is computed again.
 _MOST_BLOCKS = 32
 _LEAST_BLOCK_BYTES = 1 << 20
@@ -21,7 +21,7 @@ class CacheBlocks:
     """How the caches of a model are taken apart and put together. ``because`` says why they cannot be, "" if they can.
 
     Keys and values of layers that see equally far and have one shape share a span. A ``RotatingKVCache`` must be given
-    as many entries as it has room for; an ``ArraysCache`` can go on only where its arrays were put aside: it is marked.
+    as many entries as it has room for; an ``ArraysCache`` can go on only from a checkpoint.
     """
 
     def __init__(self, model: Model) -> None:
@@ -63,7 +63,7 @@ class CacheBlocks:
         return max(1, min(_MOST_BLOCKS, mark_bytes // max(token_bytes * BLOCK, _LEAST_BLOCK_BYTES)))
 
     def stops(self, begin: int, end: int, branches: set[int], *, ends: bool) -> list[int]:
-        """Where a pass over tokens ``begin`` to ``end`` is to be cut so that the states there can be marked: at regular
+        """Where a pass over tokens ``begin`` to ``end`` is to be cut for checkpoints of the states there: at regular
         distances, at ``branches``, and where the last whole block of a prompt that ``ends`` with it does."""
         if not self.spec.checkpoints or self.because:
             return []
@@ -90,7 +90,7 @@ class CacheBlocks:
         return Segment(start, stop, spans, checkpoints)
 
     def restore(self, caches: Sequence[Cache], match: PrefixMatch) -> None:
-        """Let new ``caches`` hold what is in ``match``; lazily."""
+        """Let new ``caches`` hold the tokens of ``match``; lazily."""
         found = list(leaves(caches))
         for span, (group, window) in enumerate(zip(self._groups, self.spec.window, strict=True)):
             first = 0 if window is None else max(0, match.length - window)

@@ -63,7 +63,7 @@ class Forward(Protocol):
     """Why nothing of a row can be captured; "" where it can."""
     untruncatable: str
     """Why no row can be truncated; "" where the tokens of a short part (``SHORT_TOKENS``) always can be taken back."""
-    cached_upto: bool
+    captured: bool
     """Whether rows will be captured: set by the batch that does."""
 
     def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:

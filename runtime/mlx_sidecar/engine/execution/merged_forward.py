@@ -52,7 +52,7 @@ class MergedForward:
         self.spec = self._blocks.spec
         self.uncacheable = self._blocks.because
         self.untruncatable = next(filter(None, map(_objection, leaves(new_caches(model)))), "")
-        self.cached_upto = False
+        self.captured = False
         self.reset()
 
     def reset(self) -> None:
@@ -149,7 +149,7 @@ class MergedForward:
     def _pass_alone(self, part: Part, tokens: mx.array) -> mx.array:
         own, last = self._rows[part.row], part.want.last
         begin, end = own.length, own.length + part.tokens
-        stops = self._blocks.stops(begin, end, own.branches, ends=bool(last)) if self.cached_upto else []
+        stops = self._blocks.stops(begin, end, own.branches, ends=bool(last)) if self.captured else []
         found: list[mx.array] = []
         for stop in [*stops, end]:
             wanted = stop - max(begin, end - last)

@@ -1,4 +1,4 @@
-"""The batch of a real model: a pass over the tokens that a step brings, and one sampling of all who are due one."""
+"""The batch of a real model: a pass over the tokens that a step brings, and one sampling for all rows that are due a token."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MlxBatch:
         ``prefixes`` has of them, and what is computed goes there. ``processors`` change logits before sampling."""
         self._forward = forward
         self._prefixes = prefixes
-        forward.cached_upto = prefixes is not None
+        forward.captured = prefixes is not None
         self._vocabulary = vocabulary
         self._processors = processors
         self._sampler = Sampler(vocabulary, processors)
@@ -134,7 +134,7 @@ class MlxBatch:
         if prefixes is None or stop <= start:
             return
         history = sequence.history()
-        if not prefixes.spec.checkpoints:  # where somebody else has computed the same, nothing need be copied
+        if not prefixes.spec.checkpoints:  # where another has computed the same, nothing need be copied
             start = max(start, prefixes.lacks(history, stop))
         if start < stop:
             segments = self._forward.capture(sequence.id, start, stop)
@@ -202,7 +202,7 @@ class MlxBatch:
         for sequence in samplers:
             sequence.in_flight += 1
         self._clear_now_and_then()
-        # Arrays that somebody holds are copied when the next step writes to them.
+        # Arrays that are held are copied when the next step writes to them.
         return Flight([*samplers], sampled, [] if sampled else state)
 
     def _read_flight(self) -> list[Event]:

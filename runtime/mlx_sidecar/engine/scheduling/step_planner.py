@@ -1,4 +1,4 @@
-"""What the next step of a model is. Pure: it sees who runs, and what earlier steps took."""
+"""The next step of a model is planned here. Pure: it sees which sequences run, and what earlier steps took."""
 
 from __future__ import annotations
 

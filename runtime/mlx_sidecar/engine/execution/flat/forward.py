@@ -1,7 +1,7 @@
 """One pass over a flat list of tokens.
 
 To the model every token is a batch row of its own, of length 1 and with its own position; so its linear layers see one
-matrix of all tokens, whoever they belong to, and nothing is ever padded. Attention, the only layer that must know,
+matrix of all tokens, whichever rows they belong to, and nothing is ever padded. Attention, the only layer that must know,
 is replaced: see ``LayerCache``.
 """
 
@@ -46,7 +46,7 @@ class FlatForward:
 
     name: ForwardName = "flat"
     uncacheable = untruncatable = ""
-    cached_upto = False
+    captured = False
 
     def __init__(self, model: Model, caches: Sequence[Entries]) -> None:
         """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
@@ -99,7 +99,7 @@ class FlatForward:
             return
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare([]))
-        # Memory that is written to must not be read any more: the slot may have been somebody's a moment ago.
+        # Memory that is written to must not be read any more: the slot may have been another row's a moment ago.
         mx.synchronize()
         for span, group in enumerate(self._groups):
             place = self._kinds[group.kind].layout[row]
