@@ -50,8 +50,9 @@ class Event(NamedTuple):
 class StepFailed(Exception):
     """A step failed and took with it what its batch held of all its sequences.
 
-    None of them has a place any more, and the batch is as good as new. ``running`` took part in it or were in flight, or stand for what could not be opened;
-    ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if an allocation failed.
+    None of them has a place any more, and the batch is as good as new. ``running`` took part in it or were in flight,
+    or stand for what could not be opened; ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if
+    an allocation failed.
     """
 
     def __init__(self, fault: Fault, running: list[Sequence], released_bytes: int = 0) -> None:

@@ -11,8 +11,8 @@ from ..cache.prefixes import PrefixMatch
 from ..cache.segment import BLOCK, Segment, Span, runs
 from .interfaces import Cache, Model, has_entries, has_states, is_window, leaves, new_caches
 
-# States that are not one of tokens get a checkpoint at the end of as many blocks as take about as much memory as they do, but
-# not more seldom than this: what lies behind the last mark is computed again.
+# States that are not one of tokens get a checkpoint after as many blocks as take about as much memory as they do, but
+# not more seldom than this: what lies behind the last checkpoint is computed again.
 _MOST_BLOCKS = 32
 _LEAST_BLOCK_BYTES = 1 << 20
 

@@ -1,4 +1,4 @@
-"""The batch of a real model: a pass over the tokens that a step brings, and one sampling for all rows that are due a token."""
+"""The batch of a real model: a pass over the tokens of a step, and one sampling for all rows that are due a token."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 ``import mlx_lm`` costs 1.0 s, of which transformers and huggingface_hub take 0.9; they serve tokenizers, templates and
 downloads. The engine sees token ids and directories and needs none of them. Two steps keep them out:
 
-- ``mlx_lm`` is registered without running its ``__init__``, which imports everything it has (``bare_import.bare_package``).
+- ``mlx_lm`` is registered without running its ``__init__``, which imports everything it has (``bare_package``).
 - While ``mlx_lm.utils`` is imported, what deals with text and downloads is a placeholder: any name can be imported
   from it, and raises as soon as it is used. Afterwards the placeholders are removed, so whatever needs the real modules
   later imports the real ones.

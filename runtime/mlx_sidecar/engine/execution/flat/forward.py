@@ -1,7 +1,7 @@
 """One pass over a flat list of tokens.
 
 To the model every token is a batch row of its own, of length 1 and with its own position; so its linear layers see one
-matrix of all tokens, whichever rows they belong to, and nothing is ever padded. Attention, the only layer that must know,
+matrix of all tokens, whichever rows they are of, and nothing is ever padded. Attention, the only layer that must know,
 is replaced: see ``LayerCache``.
 """
 
