@@ -20,7 +20,7 @@ class Mask(NamedTuple):
 
 
 class LayerCache(AttendingKeys):
-    """Every token of a step is a batch row of length 1 to the model; which of them are of one row is known here only."""
+    """To the model every token of a step is a batch row of length 1; which are of one row is known here only."""
 
     def __init__(self, shape: Shape) -> None:
         self.pools = Pools(shape)
