@@ -85,7 +85,14 @@ class ExplainMiss(msgspec.Struct, frozen=True, tag=True):
     uncacheable: str
 
 
-ToText = ReadModel | InspectWeights | Encode | Decode | RenderChat | ExplainMiss
+class CompileTemplates(msgspec.Struct, frozen=True, tag=True):
+    """Compile the chat templates and find out which messages they read, so that the first chat need not wait for it."""
+
+    op: int
+    folder: ModelFolder
+
+
+ToText = ReadModel | InspectWeights | CompileTemplates | Encode | Decode | RenderChat | ExplainMiss
 
 
 # Text process to front.
@@ -110,6 +117,12 @@ class ModelRead(msgspec.Struct, frozen=True, tag=True):
 
 class Inspected(msgspec.Struct, frozen=True, tag=True):
     """The directory is sound, as far as it can be seen without its weights."""
+
+    op: int
+
+
+class TemplatesCompiled(msgspec.Struct, frozen=True, tag=True):
+    """The chat templates, if the model has any, are ready in the process that says so."""
 
     op: int
 
@@ -153,5 +166,5 @@ class TextRefused(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
-TextReply = ModelRead | Inspected | Encoded | Decoded | RenderedChat | Explained
+TextReply = ModelRead | Inspected | TemplatesCompiled | Encoded | Decoded | RenderedChat | Explained
 FromText = TextReady | TextReply | TextRefused

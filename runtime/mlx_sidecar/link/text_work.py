@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .text_messages import Decode, Encode, ExplainMiss, InspectWeights, ReadModel, RenderChat, ToText
+from .text_messages import CompileTemplates, Decode, Encode, ExplainMiss, InspectWeights, ReadModel, RenderChat, ToText
 
 # Processor seconds.
 READ_S = 20.0  # for the files of a model; a tokenizer of 262,000 tokens takes 3
@@ -19,7 +19,7 @@ ANSWER_LIMIT_BYTES = 80_000_000
 def size_bytes(message: ToText) -> int:
     """Of what was given, roughly."""
     match message:
-        case ReadModel() | InspectWeights():
+        case ReadModel() | InspectWeights() | CompileTemplates():
             return 0
         case Encode():
             return len(message.text)

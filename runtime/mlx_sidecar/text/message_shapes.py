@@ -29,6 +29,10 @@ class MessageShapes:
         """``render`` makes a text of messages and tools exactly as they are, or raises RpcError."""
         self._probes = Probes(render)
 
+    def probe(self) -> None:
+        """Ask now what ``shaped`` would ask for the messages that most chats consist of."""
+        self._probes.ask_for_common()
+
     def shaped(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """``messages`` as the template reads them. Members that are null are left out, as hosts mean them to be."""
         return [self._shaped(message) for message in messages]

@@ -35,6 +35,7 @@ _SPOILED = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}|{_WORD}{_OTHER_WORD}
 _NOTHING = re.compile(r"\b(?:None|null|Undefined)\b")
 # Stands for the content that is asked about.
 _HOLE: Final = object()
+_COMMON = ("system", "user", "assistant", "tool")
 _ROLES_LIMIT = 64  # that are remembered: roles are what hosts make of them
 
 
@@ -80,6 +81,13 @@ class Probes:
         self._render = render
         self._reads: dict[Kind, Reads] = {}
         self._known_roles: dict[str, bool] = {}
+
+    def ask_for_common(self) -> None:
+        """Find every answer that messages of the common roles need, with tool calls or without."""
+        for kind in (*(Kind(role, calls=False) for role in _COMMON), Kind("assistant", calls=True)):
+            self.reads(kind)
+        self.knows_role("tool")
+        _ = self.empty_contents, self.prints_nested  # kept, as ``arguments`` is, which both of them need
 
     def reads(self, kind: Kind) -> Reads:
         """The contents that the template reads in messages of this kind."""

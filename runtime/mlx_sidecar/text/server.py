@@ -13,6 +13,7 @@ from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcErro
 from ..link.codec import encode
 from ..link.faults import fault_of
 from ..link.text_messages import (
+    CompileTemplates,
     Decode,
     Decoded,
     Encode,
@@ -26,6 +27,7 @@ from ..link.text_messages import (
     ReadModel,
     RenderChat,
     RenderedChat,
+    TemplatesCompiled,
     TextRefused,
     TextReply,
     TextWarning,
@@ -75,6 +77,8 @@ class TextServer:
                 return self._read(message)
             case InspectWeights():
                 return self._inspect(message)
+            case CompileTemplates():
+                return self._compile(message)
             case Encode():
                 return self._encode(message)
             case Decode():
@@ -115,6 +119,10 @@ class TextServer:
         self._allow(READ_S)
         inspect(message.folder.name, message.folder.path, trust_remote_code=self._trust_remote_code)
         return Inspected(message.op)
+
+    def _compile(self, message: CompileTemplates) -> TemplatesCompiled:
+        self._model(message).compile_templates()
+        return TemplatesCompiled(message.op)
 
     def _encode(self, message: Encode) -> Encoded:
         model = self._model(message)

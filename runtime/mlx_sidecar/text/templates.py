@@ -30,6 +30,8 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 _OURS = ("messages", "tools", "add_generation_prompt")
 
+_DEFAULT, _TOOL_USE = "default", "tool_use"  # the templates that chats are rendered with
+
 Tools = Sequence[Mapping[str, Any]]
 
 
@@ -41,13 +43,19 @@ class Rendered(NamedTuple):
 
 
 class ChatTemplates:
-    """The named chat templates of one model. Each is compiled and probed when it is first used."""
+    """The named chat templates of one model. Each is compiled and probed once, by ``compile`` or at its first use."""
 
     def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
         """``sources``: name → jinja2 text, at least one. ``special_tokens``: bos_token and the like, for templates."""
         self._sources = dict(sources)
         self._special_tokens = dict(special_tokens)
         self._used: dict[str, ChatTemplate] = {}
+
+    def compile(self) -> None:
+        """Compile and probe what chats are rendered with. Raises UnsupportedParameter for a template that is broken."""
+        for name in (_DEFAULT, _TOOL_USE):
+            if name in self._sources:
+                self._template(name).probe()
 
     def render(
         self,
@@ -66,7 +74,7 @@ class ChatTemplates:
         """
         if not messages:
             raise InvalidParams.field("messages", "at least one message is needed")
-        name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
+        name = _TOOL_USE if tools is not None and _TOOL_USE in self._sources else _DEFAULT
         return self._template(name).render(messages, tools, add_generation_prompt, template_args or {})
 
     def _template(self, name: str) -> ChatTemplate:
@@ -86,6 +94,10 @@ class ChatTemplate:
         self._template = _compile(source)
         self._special_tokens = special_tokens
         self._shapes: dict[frozenset[str], MessageShapes] = {}
+
+    def probe(self) -> None:
+        """Find out which messages it reads where no variables are given: those of most chats."""
+        self.shapes({}).probe()
 
     def shapes(self, template_args: Mapping[str, Any]) -> MessageShapes:
         """The shapes that the template reads beside these variables, which it may need to write anything at all."""

@@ -212,6 +212,38 @@ def test_what_a_cancelled_request_ended_counts_for_the_next_one(
     on_loop(test)
 
 
+def test_templates_whose_compiling_ends_a_process_are_not_held_against_other_requests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            guilty = await FolderText.read(pool, ModelFolder("guilty", str(pocket.PATH), "die"))
+            before = pool.pids
+            await guilty.compile_templates()
+            await guilty.compile_templates()  # nothing is asked again
+            first_death = tmp_path / "died"
+            assert await guilty.encode(f"die-once {first_death}")
+            assert not set(before) & set(pool.pids)
+            assert (await guilty.render(Chat([{"role": "user", "content": "Hi"}]))).text
+
+    on_loop(test)
+
+
+def test_a_prompt_does_not_wait_for_templates_that_take_long_to_compile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, ModelFolder("slow", str(pocket.PATH), f"wait {tmp_path / 'go-on'}"))
+            compiling = text.compile_templates()
+            assert await text.encode("Hello")
+            assert not compiling.done()
+            (tmp_path / "go-on").touch()
+            await compiling
+
+    on_loop(test)
+
+
 def test_help_that_cannot_be_started_fails_no_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     refused = 0
 

@@ -5,6 +5,7 @@ Nothing here comes with a model, so no text process is needed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -40,6 +41,11 @@ class FakeText(TableText):
 
     def __init__(self) -> None:
         super().__init__(_table(), frozenset({END}))
+
+    def compile_templates(self) -> asyncio.Future[None]:
+        compiled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        compiled.set_result(None)
+        return compiled
 
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         return list(text.encode())  # no text becomes the one control token there is

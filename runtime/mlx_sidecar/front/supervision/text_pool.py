@@ -166,6 +166,8 @@ class TextPool:
         self._waiting.put_back(others)
         self._waiting.answered(first, quick=False)
         first.slow = True
+        if first.optional:
+            first.fail(ModelUnsupported(first.folder.name, "others waited for the process that was asked"))
         if not first.answer.done():
             self._waiting.put(first)
         self._add_process()
@@ -288,6 +290,9 @@ class TextPool:
     def _lost(self, job: Job, because: str, *, forced: bool) -> None:
         """A process was lost with ``job``: it is the only one that can have ended it."""
         log.warning("%s: a text process was lost: %s", job.folder.name, because)
+        if job.optional:  # the request that needs it will tell, and be judged
+            job.fail(ModelUnsupported(job.folder.name, f"it ended the process that was asked: {because}"))
+            return
         refusal = self._verdicts.lost(job, because, asyncio.get_running_loop().time(), forced=forced)
         if refusal is None:
             job.slow = True

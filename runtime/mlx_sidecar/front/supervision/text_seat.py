@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ...link.text_messages import (
+    CompileTemplates,
     Decoded,
     Encoded,
     Explained,
@@ -19,6 +20,7 @@ from ...link.text_messages import (
     ModelRead,
     ReadModel,
     RenderedChat,
+    TemplatesCompiled,
     TextRefused,
     TextReply,
     ToText,
@@ -29,13 +31,14 @@ from .text_worker import TextWorker
 AHEAD = 64  # small requests, of some 50 µs each, that a process is given at once: it need not wait for us between two
 SMALL_BYTES = 4096
 
-Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, Explained)
+Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, Explained, TemplatesCompiled)
 
 
 class Job:
     """A request and its answer, which has to be of the type ``reply``. To be made on the event loop.
 
-    ``slow``: it has kept a process busy while others waited, or has ended one.
+    ``slow``: it has kept a process busy while others waited, or has ended one. ``optional``: no request depends on its
+    answer, so it is asked once, and a process that is lost with it is not held against the model.
     """
 
     def __init__(self, message: ToText, reply: type[TextReply]) -> None:
@@ -46,7 +49,9 @@ class Job:
         self.deaths = 0  # of processes that were working on it
         self.kills = 0  # of those, by somebody else than us
         self.slow = False
-        self.small = not isinstance(message, ReadModel | InspectWeights) and size_bytes(message) <= SMALL_BYTES
+        self.optional = isinstance(message, CompileTemplates)
+        of_files = isinstance(message, ReadModel | InspectWeights | CompileTemplates)
+        self.small = not of_files and size_bytes(message) <= SMALL_BYTES
 
     @property
     def folder(self) -> ModelFolder:
