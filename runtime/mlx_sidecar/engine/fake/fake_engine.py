@@ -92,7 +92,7 @@ class FakeBatch:
             need_bytes = work[-1].sequence.need_bytes
             raise self._failed(errors.OutOfMemory(need_bytes=need_bytes, have_bytes=0), work)
         due = [run for run in runs if run.due_s <= now]
-        # Before anybody has a token of this step: what a step that fails has done is lost.
+        # Before any sequence has a token of this step: what a step that fails has done is lost.
         for run in due:
             self._misbehave(run, work)
         return [self._advance(run) for run in due]
@@ -143,7 +143,7 @@ def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
 
 
 class FakeBackend:
-    """Loads any name at all, and keeps books of memory that nobody holds."""
+    """Loads any name at all, and keeps books of memory that it does not hold."""
 
     name = "fake"
     device = "fake"
