@@ -46,7 +46,6 @@ class Connection:
     def __init__(self, core: Core, reader: Incoming, open_writer: Callable[[Mailbox], Outgoing]) -> None:
         self._core = core
         self._state_told = False
-        core.on_engine_state.append(self._on_engine_state)
         self._mailbox = Mailbox()
         self._streams = Streams(self._mailbox, core.recovery.tell)
         config = core.config
@@ -64,6 +63,7 @@ class Connection:
 
     async def run(self) -> int:
         """Serve the host until it leaves or the session is ended; returns the exit status."""
+        self._core.on_engine_state.append(self._on_engine_state)
         try:
             return await self.session.run()
         finally:
