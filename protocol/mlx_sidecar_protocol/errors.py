@@ -6,7 +6,8 @@ stable. ``data`` holds ``kind``, ``retryable``, and the details with which a pro
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 NO_DATA = object()
 
@@ -22,6 +23,13 @@ class RpcError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+
+    @classmethod
+    def as_told(cls, message: str, details: Mapping[str, Any]) -> Self:
+        """The error that another process raised, in its words. They hold all that a constructor was given of use."""
+        error = cls.__new__(cls)
+        RpcError.__init__(error, message, **details)
+        return error
 
     @property
     def data(self) -> Any:

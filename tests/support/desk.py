@@ -56,7 +56,7 @@ class Desk:
         self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
         self.streams = Streams(Mailbox(), lambda message: self.recovery.post(message))
-        self.recovery = Recovery(self.streams, Journal(2**20), grace_s=0.0)
+        self.recovery = Recovery(Journal(2**20), grace_s=0.0)
         self.takes_work = True
         self._fault = fault
 

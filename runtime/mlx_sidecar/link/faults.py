@@ -25,9 +25,7 @@ def error_from(fault: Fault) -> errors.RpcError:
         field = str(fault.details["field"])
         type_ = str(fault.details.get("type", _USUAL_TYPE))
         return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "), type_)
-    error = cls.__new__(cls)
-    errors.RpcError.__init__(error, fault.message, **fault.details)
-    return error
+    return cls.as_told(fault.message, fault.details)
 
 
 def _kinds(cls: type[errors.RpcError]) -> dict[str, type[errors.RpcError]]:

@@ -18,6 +18,8 @@ from .engine_config import Numerics
 Priority = Literal["critical", "high", "normal", "low"]
 # The lower, the more urgent.
 RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
+# Sequences that may wait on an engine, as it is started: a list of prompts, which the front holds as well.
+WAITING_LIMIT = 1024
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
 

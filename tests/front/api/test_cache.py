@@ -47,7 +47,6 @@ def handlers(shelf: Shelf, desk: Desk, control: Control | None = None) -> CacheH
     desk.recovery.attach(desk, shelf)
     return CacheHandlers(
         cast(ModelCatalog, shelf),
-        desk.streams,
         desk.recovery,
         cast(Supervisor, Control() if control is None else control),
     )
@@ -72,7 +71,7 @@ def test_a_warm_up_computes_its_prompt_and_tells_what_is_pinned() -> None:
         assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Prefill(pin=True), priority="low")]
         desk.recovery.on_finished(DONE)
         assert (await running).to_plain() == {"tokens": 4, "cached_tokens": 2, "pinned_tokens": 4, "prefill_s": 0.5}
-        assert not desk.streams
+        assert not desk.recovery.tasks
 
     run(test)
 
@@ -130,7 +129,7 @@ def test_the_deadline_of_a_warm_up_counts_whatever_it_waits_for(phase: str) -> N
         with pytest.raises(errors.DeadlinePassed):
             await running
         slow.go_on.set()
-        assert not desk.streams
+        assert not desk.recovery.tasks
 
     run(test)
 

@@ -133,7 +133,7 @@ def test_a_deadline_ends_a_request_whatever_it_waits_for(phase: str, stream: str
         answer = await generation(shelf, desk, RequestContext(1), **params)
         slow.go_on.set()
         assert desk.told == ([Cancel(1, "deadline")] if phase == "the engine is deaf" else [])
-        assert not desk.streams
+        assert not desk.recovery.tasks
         result = answer()
         assert isinstance(result, GenerateResult)
         return result

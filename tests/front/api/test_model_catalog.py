@@ -118,7 +118,7 @@ def test_a_model_whose_engine_is_lost_while_its_tokenizer_is_read_is_restored(mo
             await go_on.wait()
             return FakeText()
 
-        monkeypatch.setattr(catalog, "_read_text", slowly)
+        monkeypatch.setattr(catalog._files, "_read_text", slowly)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
         assert catalog.engine_lost() == ["m"]
@@ -139,7 +139,7 @@ def test_a_model_whose_tokenizer_cannot_be_read_is_not_held(monkeypatch: pytest.
 
     @catalogued
     async def test(catalog: ModelCatalog, desk: Desk) -> None:
-        monkeypatch.setattr(catalog, "_read_text", damaged)
+        monkeypatch.setattr(catalog._files, "_read_text", damaged)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
         while len(desk.asked) < 2:

@@ -20,6 +20,7 @@ from math import inf
 
 from mlx_sidecar_protocol.errors import Overloaded
 
+from ...link.messages import WAITING_LIMIT
 from ..core.batch import Work
 from ..core.memory_ledger import SEQUENCES, MemoryLedger
 from ..core.sequence import WINDOW, Sequence
@@ -33,7 +34,7 @@ from .step_planner import StepPlanner
 class Limits:
     """``waiting`` sequences of all models together, ``running`` ones of each model."""
 
-    waiting: int = 1024  # a list of prompts, which the front holds as well; a refused host knows when to come again
+    waiting: int = WAITING_LIMIT  # a refused host knows when to come again
     running: int = 32  # the largest batch that the benchmarks compare
 
 
