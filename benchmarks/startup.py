@@ -1,4 +1,4 @@
-"""From spawning the process to its first answer, and to the first token of the pocket model."""
+"""Time from spawning the process to its first answer, and to the first token of the pocket model."""
 
 from __future__ import annotations
 
