@@ -13,11 +13,11 @@ import psutil
 
 from tests.support.sidecar import PATIENCE_S, ROOT, _cut_headers, _cut_lines
 
-PIPE_BYTES = 4096  # so that a host that does not read is felt soon
+PIPE_BYTES = 4096  # small, so that the sidecar soon notices a host that does not read
 
 
 class Host:
-    """One process. A thread reads; whoever uses this takes whole frames, in order, when it likes."""
+    """One process. A thread reads; the test takes whole frames, in order, when it likes."""
 
     def __init__(self, framing: str, *options: str) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by kill
@@ -46,7 +46,7 @@ class Host:
         return b"Content-Length: %d\r\n\r\n%b" % (len(body), body) if self.framing == "headers" else body + b"\n"
 
     def write(self, data: bytes, piece_bytes: int = 1 << 16, hold_bytes: int = 0) -> None:
-        """Write in pieces; the last ``hold_bytes`` only with the next call."""
+        """Write in pieces, the last ``hold_bytes`` only with the next call."""
         assert self.process.stdin
         data = self._held + data
         cut = max(0, len(data) - hold_bytes)
@@ -56,24 +56,24 @@ class Host:
             at += self.process.stdin.write(data[at : min(cut, at + piece_bytes)])
 
     def drop_held(self) -> None:
-        """What was held back is never written."""
+        """Forget held bytes."""
         self._held = b""
 
     def end_input(self) -> None:
-        """Write what is held, and close."""
+        """Write held bytes, and close."""
         assert self.process.stdin
         self.write(b"")
         self.process.stdin.close()
 
     def stop_reading(self) -> None:
-        """After the chunk that is being read now."""
+        """Stop reading after the present chunk."""
         self._reads.clear()
 
     def go_on_reading(self) -> None:
         self._reads.set()
 
     def take(self, *, wait: bool = False) -> list[bytes]:
-        """Frames that were read since the last call; with ``wait`` at least one, unless the sidecar has left."""
+        """Return frames read since the last call; with ``wait`` at least one, unless the sidecar has left."""
         with self._changed:
             if wait:
                 some = self._changed.wait_for(lambda: self._frames or self._ended, PATIENCE_S)
@@ -84,23 +84,23 @@ class Host:
 
     @property
     def gone(self) -> bool:
-        """Whether all that it will ever say has been taken."""
+        """Whether the sidecar has left and all its frames have been taken."""
         with self._changed:
             return self._ended and not self._frames
 
     def engines(self) -> list[psutil.Process]:
-        """Engines of this sidecar that are there, whether it is or not."""
+        """Return living engines of this sidecar, also after its end."""
         mine = ["--parent", str(self.process.pid)]
         processes = ((process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
         return [process for process, words in processes if mine in [words[at : at + 2] for at in range(len(words))]]
 
     def complaints(self) -> str:
-        """What it wrote to standard error."""
+        """Return the sidecar's standard error."""
         self._stderr.seek(0)
         return self._stderr.read().decode(errors="replace")
 
     def kill(self) -> None:
-        """Make sure that nothing is left."""
+        """Kill the sidecar and its engines."""
         self.process.kill()
         self.process.wait()
         self._reads.set()
@@ -124,6 +124,6 @@ class Host:
                 self._changed.notify_all()
         with self._changed:
             if rest:
-                self._frames.append(rest)  # half a frame: whoever takes it will say so
+                self._frames.append(rest)  # half a frame, which the test will refuse
             self._ended = True
             self._changed.notify_all()
