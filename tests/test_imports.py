@@ -1,4 +1,4 @@
-"""Imports point one way. Walks the sources, and asks a real front what it has loaded."""
+"""Imports point one way, in the sources and in the modules that a real front has loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOURCE_ROOTS = [ROOT / name for name in ("runtime", "protocol", "native")]
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Absolute names of all modules that a file imports anywhere, inside functions too."""
+    """Return absolute names of all modules that a file imports anywhere, inside functions too."""
     source_root = next(root for root in SOURCE_ROOTS if file.is_relative_to(root))
     base = file.relative_to(source_root).parts[:-1]
     for node in ast.walk(ast.parse(file.read_text())):
@@ -41,7 +41,7 @@ def test_native_code_knows_neither_protocol_nor_runtime() -> None:
     assert not roots(ROOT / "native") & {"mlx_sidecar", "mlx_sidecar_protocol"}
 
 
-# Who may import mlx: what runs in the engine process.
+# The modules of the engine process, which may import mlx.
 ENGINE_FILES = {"engine"}
 
 
@@ -58,7 +58,7 @@ def test_the_front_names_no_device_library(library: str) -> None:
 
 
 def guilty_files(rooms: Iterable[str], forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What is imported in these rooms and should not be."""
+    """Return the forbidden imports in these folders, with their files."""
     return [
         (str(file.relative_to(RUNTIME)), name)
         for room in rooms

@@ -16,7 +16,7 @@ from tests.support.sidecar import ROOT, Sidecar
 
 
 def told(number: int, message: str, *args: object) -> list[LogParams]:
-    """What the host hears of one line."""
+    """Return the `log` notifications of one line."""
     root = logging.getLogger()
     before = root.handlers[:]
     lines: list[LogParams] = []
