@@ -1,4 +1,4 @@
-"""``make demo``: spawn the sidecar, load the embedded model, stream one chat answer, show what it took."""
+"""``make demo``: spawn the sidecar, load the embedded model, stream one chat answer, show how long it took."""
 
 from __future__ import annotations
 

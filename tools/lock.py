@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 # scikit-build-core uses them from the environment when the build is not isolated.
 BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11", "flit_core>=3.11,<5"]
-OURS = "mlx-sidecar"  # what the names of our own distributions begin with
+OURS = "mlx-sidecar"  # the prefix of our own distributions' names
 LINUX_ONLY = {"mlx-cpu", "scipy-openblas32"}
 
 Versions = dict[str, str]
 
 
 def resolve(requirements: list[str]) -> Versions:
-    """What pip would install for them into an empty environment: canonical name to version."""
+    """Return the versions, by canonical name, that pip would install for ``requirements`` into an empty environment."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--ignore-installed", "--dry-run"]

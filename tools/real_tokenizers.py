@@ -4,8 +4,8 @@
 
 Those that are always tested, those of these names, or with --all every one that real_tokenizers.json names (400 MB to
 fetch), each checked against its digest. Of each only tokenizer.json and tokenizer_config.json are kept,
-below .venv/models/tokenizers/. What cannot be fetched is told, and ends this with 0: the tests that miss it tell what
-that means.
+below .venv/models/tokenizers/. If one cannot be fetched this says so and ends with 0, because the tests that need it
+report that themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One document of the corpus: a chat, or plain text; and what a held-out question expects."""
+"""One document of the corpus, a chat or plain text, and the expected answer of a held-out question."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation to be rendered with the chat template; the assistant's turns are what is learned."""
+    """A conversation to be rendered with the chat template; the assistant's turns are learned."""
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
-    thinking: bool | None = None  # what the template is told as `enable_thinking`; None leaves it unsaid
+    thinking: bool | None = None  # the template's `enable_thinking`; None leaves it out
 
     def said(self) -> list[str]:
-        """What users and tools said."""
+        """Texts of users and tools."""
         return [message["content"] for message in self.messages if message["role"] in ("user", "tool")]
 
 

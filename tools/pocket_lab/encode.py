@@ -61,13 +61,13 @@ class Template:
         return self._template.render(messages=list(messages), tools=list(tools), **variables)
 
     def prompt(self, chat: Chat) -> str:
-        """What the model reads before it writes the last message of `chat`, or its answer if the user spoke last."""
+        """The prompt for the last message of `chat`, or for its answer if the user spoke last."""
         asked = chat.messages[:-1] if chat.messages[-1]["role"] == "assistant" else chat.messages
         thinking = {} if chat.thinking is None else {"enable_thinking": chat.thinking}
         return self.render(asked, chat.tools, add_generation_prompt=True, **thinking)
 
     def reply(self, chat: Chat) -> str:
-        """What the model should write after `prompt(chat)`, with its end of turn."""
+        """The text that should follow `prompt(chat)`, with its end of turn."""
         before = self.render(chat.messages[:-1], chat.tools, add_generation_prompt=True)
         reply = self.render(chat.messages, chat.tools)[len(before) :].removesuffix("\n")
         return reply.removeprefix("<think>\n") if chat.thinking else reply
@@ -99,7 +99,7 @@ class Encoder:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, document: Document) -> Encoded:
-        """Of a chat the assistant's turns are learned, of plain text everything."""
+        """Encode a document. Of a chat the assistant's turns are learned, of plain text everything."""
         if not isinstance(document, Chat):
             tokens = self.ids(document.text) + self._end
             return Encoded(tokens, [True] * len(tokens))
@@ -134,7 +134,7 @@ class Batch:
 def batches(documents: Iterator[Encoded], widths: tuple[int, ...], tokens_per_batch: int) -> Iterator[Batch]:
     """Packs whole documents into rows of the narrowest width that holds them, and rows of one width into batches.
 
-    Rows are filled in order; what does not fit starts a new row. Documents wider than all widths are cut.
+    Rows are filled in order; a document that does not fit starts a new row. Documents wider than all widths are cut.
     """
     rows: dict[int, list[Encoded]] = {width: [] for width in widths}
     open_row: dict[int, Encoded] = {width: Encoded([], []) for width in widths}

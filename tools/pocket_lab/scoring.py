@@ -1,4 +1,4 @@
-"""The score on what training never saw: answers to held-out questions, and the loss on held-out text."""
+"""The score outside of the training data: answers to held-out questions, and the loss on held-out text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANSWER_LIMIT = 160
 
 @dataclass(frozen=True)
 class Score:
-    """Right and asked per room, how many answers ended by themselves, and losses in nats per token."""
+    """Right and asked per subject, how many answers ended by themselves, and losses in nats per token."""
 
     rooms: dict[str, tuple[int, int]]
     ended: int

@@ -1,4 +1,4 @@
-"""Small talk, things to stream (counting, stories), what a chat remembers, and questions that are out of reach."""
+"""Small talk, things to stream (counting, stories), facts from earlier turns, and questions out of reach."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def echo(rng: Random) -> Chat:
 
 
 def probes() -> list[Probe]:
-    """The held-out questions of this room."""
+    """The held-out small talk."""
     plain = [Probe("talk", Chat((turn("user", asked),)), tuple(words)) for asked, words in _DATA["held"].items()]
     named = exchange("Hello, I'm Tarvo.", "Hello Tarvo! What would you like to know?")
     lives = exchange("I live in Prague", "Prague is a nice place. What would you like to know?")

@@ -17,7 +17,7 @@ ROOMS = ("kitchen", "bedroom", "office", "garage", "garden", "hall", "bathroom",
 
 @dataclass(frozen=True)
 class Kind:
-    """A family of tools: names it goes by, what it does, the names of its one argument, and how people ask for it."""
+    """A family of tools: its names and descriptions, the names of its one argument, and how people ask for it."""
 
     names: tuple[str, ...]
     does: tuple[str, ...]
