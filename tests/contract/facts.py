@@ -108,7 +108,7 @@ class Facts:
         return key in self.mute or any(other.at < asked.at for other in self.streams_asked[key])
 
     def _unknown(self, asked: Asked) -> bool:
-        """Whether the stream may be unknown. A cancel finds a stream written before it; others may come early or late."""
+        """Whether the stream may be unknown. A cancel finds a stream written before it; others may be early or late."""
         name = (asked.params or {}).get("stream")
         before = [other for other in self.streams_asked[stream_key(name)] if other.at < asked.at]
         there = [other for other in before if other.sure and other.failed is None and not self._shut(other)]

@@ -100,7 +100,7 @@ class Host:
         return self._stderr.read().decode(errors="replace")
 
     def kill(self) -> None:
-        """Kill the sidecar and its engines."""
+        """Kill the sidecar, if it runs, and close its pipes."""
         self.process.kill()
         self.process.wait()
         self._reads.set()
