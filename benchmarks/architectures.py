@@ -159,7 +159,7 @@ def make(name: str, *, ill: bool) -> Any:
 def _make_ill(model: Any) -> None:
     """Let every token bring a large entry into the residual, or every third token where the embedding is also the head.
 
-    There it makes logits large, and with all of them large, their differences would be mostly rounding.
+    A head makes logits large by it, and with all of them large their differences would be mostly rounding.
     """
     embedding = next(
         module

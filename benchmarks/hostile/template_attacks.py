@@ -1,4 +1,4 @@
-"""Chat templates that do what no chat template should, and damage to templates that do."""
+"""Chat templates that do harm, and damage to chat templates."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from .verdicts import Ajv, check_all
 
 BATCH_LIMIT = 8
 FRAME_LIMIT_BYTES = 20_000
-TIGHT_BYTES = 4_500_000  # room for four of the models
+TIGHT_BYTES = 4_500_000  # memory for four of the models
 Ending = Literal["end of input", "half a frame", "shutdown", "shutdown and cancel", "exit", "bad header"]
 ENDINGS: tuple[Ending, ...] = ("end of input", "half a frame", "shutdown", "shutdown and cancel", "exit", "bad header")
 

@@ -24,7 +24,7 @@ _CODE = (
 )
 _CHAT = "<|im_start|>user\nWhat is the capital of France? Answer with one word.<|im_end|>\n<|im_start|>assistant\n"
 
-# (tokens, text): a text is cut to so many tokens.
+# (tokens, text): a text is cut to its tokens, and is long enough for them.
 _CUTS: Final = [
     (5, "The capital of France is Paris"),
     (6, "Once upon a time there was"),
@@ -51,7 +51,7 @@ LENGTHS: Final = [length for length, _ in _CUTS]
 
 
 def prompts(lengths: list[int] = LENGTHS) -> list[list[int]]:
-    """Return token ids of the prompts of these lengths."""
+    """Token ids of the prompts of these lengths."""
     tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
     made = [tokenizer.encode(text).ids[:length] for length, text in _CUTS if length in lengths]
     assert [len(tokens) for tokens in made] == lengths

@@ -1,10 +1,10 @@
-"""The output of mlx-lm's generator for the prompts: greedy tokens, log-probabilities, the likeliest others.
+"""What mlx-lm's own generator gives for the prompts: greedy tokens, their log-probabilities, the likeliest others.
 
     PYTHONPATH=tools python -m tests.real.reference
 
 computes it (half a minute) and keeps it beside the model, for as long as the model, mlx, mlx-lm and this code are the
-same. It runs in a process of its own, because the BLAS is loaded before mlx: the sidecar's, because mlx's own takes ten
-times as long.
+same. It takes a process of its own, because the BLAS of a process is settled before mlx is imported: it is the
+sidecar's, since mlx's own one takes ten times as long.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .prompts import LENGTHS, prompts
 
 TOKENS = 5  # generated for each prompt
 ALTERNATIVES = 5  # reported at each of them, itself included
-# The first two as the sidecar computes them by default on a CPU, the third as it is stored.
+# As the sidecar computes them on a CPU unless it is told otherwise, and one that is computed as it is stored.
 FLOAT32, UNPACKED, BFLOAT16 = "smollm2, float32", "smollm2-4bit, float32", "smollm2, bfloat16"
-# Lengths of the prompts for each. The longest is left out for the second, because unpacked it is computed as the first.
-# bfloat16 has short ones, because it is many times slower on a CPU, and none with two equally likely tokens.
+# Lengths of the prompts for each. Once unpacked the second is computed as the first, so the longest tells nothing new.
+# bfloat16 is many times slower on a CPU, and prompts are left out for which two tokens are equally likely in it.
 PROMPTS = {FLOAT32: LENGTHS, UNPACKED: LENGTHS[:-1], BFLOAT16: [5, 7]}
 
 
@@ -48,7 +48,7 @@ Reference = dict[str, list[list[Step]]]  # name → for each prompt its steps
 
 
 def read() -> Reference:
-    """Return the reference, computed if it is not there."""
+    """The reference, computed if it is not there."""
     path = _path()
     if not path.exists():
         search = {**os.environ, "PYTHONPATH": str(real_model.ROOT / "tools")}
@@ -69,7 +69,7 @@ def _path() -> Path:
 
 
 def _load(name: str) -> Any:
-    """Load the model of that name by mlx-lm's loader."""
+    """The model of that name, with mlx-lm's loader."""
     import mlx.core as mx
     from mlx.utils import tree_map
     from mlx_lm.utils import dequantize_model, load_model
@@ -80,7 +80,7 @@ def _load(name: str) -> Any:
     def cast(array: mx.array) -> mx.array:
         return array.astype(getattr(mx, dtype)) if mx.issubdtype(array.dtype, mx.floating) else array
 
-    # Scales are widened before the product, so that unpacked weights are rounded once, to float32.
+    # Scales before they are multiplied, so that unpacked weights are rounded once, to float32.
     model.update(tree_map(cast, model.parameters()))
     model = dequantize_model(model)
     mx.eval(model.parameters())

@@ -21,7 +21,7 @@ _COUNTED = ("sums", "thinking")  # held out by their numbers, in any wording
 
 
 class Corpus:
-    """An endless, seeded stream of documents. `parameters_m` (millions of parameters, e.g. "1.3") is what pocket says of itself."""
+    """An endless, seeded stream of documents. `parameters_m` (millions of parameters, e.g. "1.3") is the size that pocket gives for itself."""
 
     def __init__(self, seed: int, parameters_m: str) -> None:
         self.topics = topics(parameters_m)
@@ -66,7 +66,7 @@ class Corpus:
         return Plain(plain.fill_in(piece, rng) if rng.random() < 0.2 else piece)
 
     def probes(self) -> list[Probe]:
-        """All held-out questions, room by room."""
+        """All held-out questions, source by source."""
         own = [
             Probe("project", Chat((turn("user", text),)), topic.expect, answer=topic.answer)
             for topic in self.topics

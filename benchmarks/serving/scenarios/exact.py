@@ -1,4 +1,4 @@
-"""Batch invariance: how many tokens differ between alone and in a batch, and what ``--numerics exact`` costs."""
+"""Batch invariance: how many tokens differ between alone and in a batch, and the cost of ``--numerics exact``."""
 
 from __future__ import annotations
 
