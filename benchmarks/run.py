@@ -54,7 +54,6 @@ def main(names: list[str]) -> None:
 
 
 def _sections(text: str) -> dict[str, str]:
-    """What stands under each title of the page."""
     return {title: body.lstrip("\n") for title, _, body in (part.partition("\n") for part in text.split("\n## ")[1:])}
 
 

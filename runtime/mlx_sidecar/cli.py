@@ -38,12 +38,17 @@ def _serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoRetur
     from .front.serve import serve
 
     refuse_ignored(parser, args)
+    serve(_config(args))
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """What the arguments of ``serve`` say."""
     options = {name: value for name, value in vars(args).items() if name != "command"}
     if args.cache_dir is not None:
         options["cache_dir"] = _cache_dir(args.cache_dir)
     if args.cache_disk_limit_bytes is None:
         del options["cache_disk_limit_bytes"]
-    serve(Config(**options))
+    return Config(**options)
 
 
 def _cache_dir(text: str) -> str:

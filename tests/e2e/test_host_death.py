@@ -16,7 +16,8 @@ import pytest
 from benchmarks.faults.mortal import Mortal, Plan, alive
 from mlx_sidecar.front.supervision.engine_process import EngineProcess
 from mlx_sidecar.link.heartbeat_page import HeartbeatPage
-from tests.support.sidecar import PATIENCE_S, ROOT
+from tests.support.byte_host import PATIENCE_S
+from tests.support.sidecar import ROOT
 
 HANGS = "fake?tokens=1000&hang_after=3"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

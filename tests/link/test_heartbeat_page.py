@@ -101,7 +101,7 @@ def test_a_page_that_another_process_writes_is_never_torn() -> None:
                     seen.add(len(snapshot.ids))
             finally:
                 process.kill()
-        assert whole(front.read())  # wherever it was when it was killed
+        assert whole(front.read())  # wherever the kill struck
 
 
 def test_a_page_that_another_thread_writes_is_never_torn() -> None:

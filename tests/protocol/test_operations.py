@@ -1,4 +1,4 @@
-"""What the models of the operations take, refuse and send."""
+"""The models of the operations take, refuse and send the right values."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chat:
-    """A conversation to be rendered with the chat template; the assistant's turns are what is learned."""
+    """A conversation to be rendered with the chat template; the assistant's turns are learned."""
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()

@@ -14,6 +14,7 @@ from ..observe import logs
 from .connection import Connection
 from .core import Core
 from .supervision.engine_process import EngineProcess
+from .supervision.supervisor import Spawn
 from .wire.mailbox import Mailbox
 from .wire.reader import Reader
 from .wire.session import Session
@@ -36,10 +37,11 @@ def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: Engi
 class Front:
     """A front for any number of hosts in one process; the engine and the text processes run while its block does."""
 
-    def __init__(self, config: Config, engine: EngineProcess) -> None:
+    def __init__(self, config: Config, engine: EngineProcess, start_engine: Spawn | None = None) -> None:
+        """``engine`` is the first one; ``start_engine`` starts those that follow it, by default as processes."""
         self._config = config
         self._first_engine = engine
-        self._core = Core(config)
+        self._core = Core(config, start_engine)
 
     async def __aenter__(self) -> Front:
         await self._core.engine.start(self._first_engine)

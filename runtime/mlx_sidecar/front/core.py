@@ -17,7 +17,7 @@ from .api.model_catalog import ModelCatalog
 from .api.stats import Stats
 from .streams.journal import Journal
 from .streams.recovery import Recovery
-from .supervision.supervisor import Supervisor
+from .supervision.supervisor import Spawn, Supervisor
 from .supervision.text_pool import TextPool
 
 OnEngineState = Callable[[EngineState, str | None], None]  # the state, and why if something went wrong
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Core:
     """The shared parts, put together. All in ``on_engine_state`` are told what becomes of the engine."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, start_engine: Spawn | None = None) -> None:
         self.config = config
         self.on_engine_state: list[OnEngineState] = []
         self.instance = uuid.uuid4().hex
@@ -41,7 +41,7 @@ class Core:
         self.logs = HostLogs()
         self.journal = Journal(config.journal_limit_bytes)
         self.recovery = Recovery(self.journal)
-        self.engine = Supervisor(config, self.recovery, self._tell_engine_state)
+        self.engine = Supervisor(config, self.recovery, self._tell_engine_state, start_engine)
         self.texts = TextPool(config)
         self.catalog = ModelCatalog(config, self.engine, self.texts)
         self.recovery.attach(self.engine, self.catalog)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from math import log
+from typing import NoReturn
 
 import mlx_sidecar_protocol.errors as errors
 
@@ -36,6 +37,18 @@ _LOAD_FAILURES = {
 }
 
 
+class Process:
+    """The process that a script ends or hangs: our own."""
+
+    def crash(self) -> NoReturn:
+        """End at once, with nothing flushed or told."""
+        os._exit(CRASH_STATUS)
+
+    def hang(self) -> None:
+        """Never return, like a device operation that does not come back."""
+        threading.Event().wait()
+
+
 @dataclass
 class _Run:
     """One sequence: what is left of its answer and when its next token is due."""
@@ -53,8 +66,9 @@ class FakeBatch:
     in_flight = False
     reclaimable_bytes = 0
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, process: Process | None = None) -> None:
         self._script = script
+        self._process = process or Process()
         self._runs: dict[int, _Run] = {}
 
     def open(self, sequence: Sequence) -> None:
@@ -87,7 +101,7 @@ class FakeBatch:
         """One token for every sequence that is due."""
         runs = [self._runs[given.sequence.id] for given in work]
         if any(run.poison for run in runs):
-            os._exit(CRASH_STATUS)
+            self._process.crash()
         if 0 < self._script.memory_rows < len(work):
             need_bytes = work[-1].sequence.need_bytes
             raise self._failed(errors.OutOfMemory(need_bytes=need_bytes, have_bytes=0), work)
@@ -119,9 +133,9 @@ class FakeBatch:
         # It has been so far before, in an engine or a batch that went down with it.
         resumed = (sequence.asked.again or sequence.emitted > 0) and sequence.emitted == at
         if at == script.poison_after or (at == script.crash_after and not resumed):
-            os._exit(CRASH_STATUS)
+            self._process.crash()
         if at == script.poison_hang or (at == script.hang_after and not resumed):
-            threading.Event().wait()  # for ever: a device operation that does not come back
+            self._process.hang()
         if at == script.poison_raise or (at == script.raise_after and not resumed):
             raise self._failed(errors.InternalError(), work)
 
@@ -149,7 +163,8 @@ class FakeBackend:
     device = "fake"
     policy = "scripted"
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process | None = None) -> None:
+        self._process = process
         self.versions = {"mlx_sidecar": __version__, "python": platform.python_version()}
 
     def prove(self) -> None:
@@ -181,7 +196,8 @@ class FakeBackend:
             policy=self.policy,
         )
         cost = SequenceCost((LayerCost(token_bytes=script.token_bytes),))
-        return LoadedModel(card, FakeBatch(script), cost, uncacheable="a fake model has no keys and values")
+        batch = FakeBatch(script, self._process)
+        return LoadedModel(card, batch, cost, uncacheable="a fake model has no keys and values")
 
     def reclaim(self) -> None:
         """Nothing was taken."""

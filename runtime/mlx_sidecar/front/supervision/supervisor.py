@@ -37,6 +37,7 @@ from .restart_policy import Life
 from .succession import Succession
 
 R = TypeVar("R", bound=Reply)
+Spawn = Callable[[Config], EngineProcess]
 
 # Hosts see this name in `log` notifications, so it stays while files move.
 log = logging.getLogger("mlx_sidecar.link.supervisor")
@@ -50,10 +51,16 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: Config, client: EngineClient, on_state: Callable[[EngineState, str | None], None]
+        self,
+        config: Config,
+        client: EngineClient,
+        on_state: Callable[[EngineState, str | None], None],
+        start_engine: Spawn | None = None,
     ) -> None:
+        """``start_engine`` starts each engine after the first; by default ``spawn`` does."""
         self._config = config
         self._client = client
+        self._start_engine = start_engine
         self._ops = count(1)
         self._calls = PendingCalls()
         self._incoming = Incoming(client, self._calls, self._became_ready, self._refused)
@@ -233,7 +240,7 @@ class Supervisor:
     async def _start_next(self) -> None:
         """Spawn an engine and attach to it; an engine that cannot be attached to is ended."""
         # On this thread, because Linux ends an engine together with the thread that started it.
-        engine = spawn(self._config)
+        engine = (self._start_engine or spawn)(self._config)
         try:
             await self.start(engine)
         except CONTROL_FLOW:
