@@ -9,7 +9,7 @@
 namespace mlx_sidecar {
 namespace {
 
-// Written once under the GIL; the handles stay open, for the symbols must outlive everything that bound to them.
+// Written once under the GIL. The handles stay open, because the symbols must outlive everything that bound to them.
 std::optional<BlasLibrary> loaded;
 int (*get_num_threads)() = nullptr;
 
@@ -34,7 +34,7 @@ BlasLibrary load_blas(const std::string &shim, const std::string &openblas, bool
     const auto config = find<char *(*)()>(library, openblas, "scipy_openblas_get_config");
     const auto threads = find<int (*)()>(library, openblas, "scipy_openblas_get_num_threads");
 
-    // First private, then public: an unbound shim is never visible to anybody.
+    // First private, then public, so that an unbound shim is never visible.
     void *shim_library = open_library(shim, RTLD_NOW | RTLD_LOCAL);
     const auto bind = find<mlx_sidecar_blas_bind_fn>(shim_library, shim, "mlx_sidecar_blas_bind");
     const auto kernels = find<mlx_sidecar_blas_kernels_fn>(shim_library, shim, "mlx_sidecar_blas_kernels");

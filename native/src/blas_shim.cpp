@@ -4,7 +4,7 @@
 // This library, loaded RTLD_GLOBAL before mlx, comes earlier in the lookup order, so mlx calls these instead.
 // It links to no BLAS itself: the caller says at run time which library to forward to.
 //
-// Under `--numerics exact` every float32 product is ours (products.hpp); else those are that OpenBLAS is slow at.
+// Under `--numerics exact` all float32 products are ours (products.hpp); else only those at which OpenBLAS is slow.
 #include "blas_shim.hpp"
 
 #include <dlfcn.h>
@@ -47,7 +47,7 @@ constexpr int kMostRows = 256;
 // Up to about this many multiplications OpenBLAS has kernels of its own that do not pack.
 constexpr long long kSmallProduct = 1'000'000;
 
-// Queries of one token times many keys: OpenBLAS packs the keys, which come from memory, and are wanted but once.
+// For queries of one token times many keys OpenBLAS packs the keys, which come from memory and are read only once.
 constexpr int kFewQueries = 4;
 constexpr long long kManyKeys = 1 << 15;
 
@@ -62,7 +62,7 @@ void row_times_matrix(int n, int k, float alpha, const float *x, int incx, Opera
     }
 }
 
-// Multiplies what should not go to OpenBLAS's sgemm; false where it should.
+// Computes a product that is slow in OpenBLAS's sgemm; returns false where it is not.
 bool try_multiply(const Product &p) {
     if (invariant) {
         mlx_sidecar::multiply(p);
@@ -113,7 +113,7 @@ EXPORT int mlx_sidecar_blas_use_kernels(const char *name) { return mlx_sidecar::
 
 EXPORT void cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
                         const float *b, int ldb, float beta, float *c, int ldc) {
-    // An empty or unlawful product is OpenBLAS's to judge; and its gemv forgets `beta` when k is 0.
+    // OpenBLAS judges empty and invalid products, because its gemv ignores `beta` when k is 0.
     const bool plain = m > 0 && n > 0 && k > 0 && (order == kRowMajor || order == kColMajor) && known(trans_a) &&
                        known(trans_b);
     const Operand left{a, lda, trans_a != kNoTrans}, right{b, ldb, trans_b != kNoTrans};

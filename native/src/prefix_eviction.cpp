@@ -27,7 +27,7 @@ void EvictionOrder::remove(NodeId id) {
 
 bool EvictionOrder::before(NodeId a, NodeId b) const {
     const Node &x = nodes_[a], &y = nodes_[b];
-    return std::tie(x.used, y.depth, a) < std::tie(y.used, x.depth, b);  // the number only to leave nothing open
+    return std::tie(x.used, y.depth, a) < std::tie(y.used, x.depth, b);  // the number only to make the order total
 }
 
 void EvictionOrder::place(std::size_t at, NodeId id) {

@@ -1,4 +1,4 @@
-// Which node gives up its payload in ram next: a binary heap that knows where each node stands in it.
+// The order in which nodes give up their payloads in ram: a binary heap that knows the place of each node in it.
 #pragma once
 
 #include <vector>

@@ -155,7 +155,7 @@ void PrefixIndex::mark(NodeId id) {
     if (nodes_[id].place != no_node) order_.put(id);
 }
 
-// Brings the order of eviction up to date with what has changed of this node.
+// Brings the order of eviction up to date after a change of this node.
 void PrefixIndex::settle(NodeId id) {
     const Node &node = nodes_[id];
     if (node.payload[ram] != no_payload && node.holds == 0 && node.ram_children == 0) {

@@ -30,10 +30,10 @@ struct Match {
 struct Inserted {
     std::size_t count = 0;          // nodes that took the payload
     NodeId last = no_node;          // where the path ends
-    std::vector<Payload> freed[2];  // what superseded leaves gave up, by tier
+    std::vector<Payload> freed[2];  // payloads that superseded leaves gave up, by tier
 };
 
-// Every number of a node that comes in from outside is checked: std::invalid_argument, and nothing has changed.
+// The numbers of nodes are checked: a wrong one throws std::invalid_argument, and nothing has changed.
 class PrefixIndex {
 public:
     // Throws std::invalid_argument unless 1 <= block <= 65535.

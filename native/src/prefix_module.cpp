@@ -47,8 +47,8 @@ private:
     Py_buffer view_{};
 };
 
-// Work on more tokens than this is done without the GIL. Less is done in less than a tenth of a millisecond, and whoever
-// gives the GIL away while another thread computes gets it back after that thread's 5 ms.
+// Work on more tokens than this is done without the GIL. Less takes less than 0.1 ms, and a thread that gives the GIL
+// away while another one computes gets it back only after 5 ms.
 constexpr std::size_t long_work_tokens = 1 << 16;
 
 class SharedIndex {
@@ -61,7 +61,7 @@ public:
         return work(index_);
     }
 
-    // The lock is given back before the GIL is asked for: who holds the GIL never waits for one who waits for it.
+    // The lock is given back before the GIL is asked for, so that a thread with the GIL never waits for one without.
     template <typename Work>
     auto long_work(Work work) {
         py::gil_scoped_release released;

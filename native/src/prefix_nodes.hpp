@@ -1,4 +1,4 @@
-// Where the nodes of the prefix index lie: numbered slots in chunks that never move, a node's tokens beside its neighbours'.
+// The memory of the prefix index's nodes: numbered slots in chunks that never move, neighbours' tokens side by side.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ constexpr NodeId no_node = -1;
 using Payload = std::int64_t;
 constexpr Payload no_payload = -1;
 
-// A run of tokens that somebody else owns.
+// A run of tokens, not owned.
 struct Tokens {
     const std::int32_t *data;
     std::size_t count;

@@ -20,7 +20,7 @@ void Siblings::add(NodeId &top, NodeId added) {
     while (*place != no_node && rank(*place) > rank(added)) {
         place = before(*place) ? &nodes_[*place].left : &nodes_[*place].right;
     }
-    // What hangs at that place is cut in two around the new one.
+    // The subtree at that place is cut in two around the new one.
     NodeId rest = *place;
     *place = added;
     NodeId *below = &nodes_[added].left, *above = &nodes_[added].right;

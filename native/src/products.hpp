@@ -1,4 +1,4 @@
-// Products of float32 matrices whose elements have the same bits whatever shares the product with them.
+// Products of float32 matrices in which the bits of an element do not depend on the rest of the product.
 #pragma once
 
 namespace mlx_sidecar {
@@ -21,7 +21,7 @@ struct Product {
 };
 
 // An element starts from beta * c (from 0 where beta is 0, and then c is not read) and adds (alpha * a[k]) * b[k] for
-// k = 0, 1, 2 ..., each step one fused multiply-add. That is all its bits depend on: not on m and n, its position,
+// k = 0, 1, 2 ..., each step one fused multiply-add. Its bits depend on nothing else: not on m and n, its position,
 // transposition, leading dimensions, alignment or the width of the machine's vectors. A k where a or b is 0 and the
 // other finite changes nothing, wherever it stands, but perhaps the sign of a sum that is 0. Only the baseline, for x86
 // without FMA, rounds the multiplication as well. alpha = 0 means that A and B are not read.

@@ -2,7 +2,7 @@
 //
 // Nothing here sums along K in any order but k = 0, 1, 2 ...: vectors lie along the columns of C. The blocks are those
 // of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008): a block of A is copied once and
-// meets panels of B that are copied too where that pays. Between blocks of K the sums wait in C.
+// meets panels of B, which are copied too where that pays. Between blocks of K the sums wait in C.
 //
 // All names are in an unnamed namespace: a function shared between files could be the copy of the wrong instruction set.
 #pragma once

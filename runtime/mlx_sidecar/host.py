@@ -87,9 +87,10 @@ class Host:
         self._write({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
     def generate(self, params: Frame, on_delta: Callable[[Frame], None]) -> Frame:
-        """A streamed generation, in the main thread. Ctrl-C cancels it: the result then says ``cancelled`` and holds
+        """Stream a generation, in the main thread, and return its result.
 
-        what there was. A second Ctrl-C, for a sidecar that does not react, is a KeyboardInterrupt.
+        Ctrl-C cancels it: the result then says ``cancelled`` and holds the text so far. A second Ctrl-C, for a sidecar
+        that does not react, is a KeyboardInterrupt.
         """
         stream = f"cli-{next(self._ids)}"
         id_ = self.send("generate", {**params, "stream": stream})

@@ -22,7 +22,7 @@ def tokens_of(seed: int) -> array[int]:
     return array("i", [seed, *prompt(BLOCK - 1, seed)])
 
 
-def extent_of(seed: int, nbytes: int) -> Segment:
+def segment_of(seed: int, nbytes: int) -> Segment:
     return segment(0, BLOCK, shapes=[(1, 1, nbytes // BLOCK // _BYTES_PER_NUMBER)], seed=seed)
 
 
@@ -32,7 +32,7 @@ def check(store: DiskStore, nbytes: int) -> int:
     for path, header in store.scan(IDENTITY).found:
         found = store.read(path)
         if found is not None:
-            assert same(found, extent_of(header.tokens[0], nbytes))
+            assert same(found, segment_of(header.tokens[0], nbytes))
             read += 1
     return read
 
@@ -43,7 +43,7 @@ def churn(directory: Path, limit_bytes: int, nbytes: int, seed: int) -> None:
     read = 0
     for _ in range(120):
         written = draw.randrange(200)
-        store.write(IDENTITY, None, extent_of(written, nbytes), tokens_of(written))
+        store.write(IDENTITY, None, segment_of(written, nbytes), tokens_of(written))
         read += check(store, nbytes)
     print(read, store.counters["disk_damaged"], store.counters["disk_evicted"])
 
@@ -52,7 +52,7 @@ def write_for_ever(directory: Path, limit_bytes: int, nbytes: int, seed: int) ->
     """A line for each file that is there."""
     store = DiskStore(directory, limit_bytes)
     for written in count(seed):
-        store.write(IDENTITY, None, extent_of(written, nbytes), tokens_of(written))
+        store.write(IDENTITY, None, segment_of(written, nbytes), tokens_of(written))
         print(written, flush=True)
 
 
@@ -62,7 +62,7 @@ def fill(directory: Path, limit_bytes: int, nbytes: int, seed: int) -> None:
     results: list[DiskEvent] = []
     tier = DiskTier(directory, limit_bytes, results.append)
     for written, size in ((seed, 1000), (seed + 1, nbytes), (seed + 2, 1000)):
-        tier.write(IDENTITY, extent_of(written, size), tokens_of(written))
+        tier.write(IDENTITY, segment_of(written, size), tokens_of(written))
     tier.drain()
     print(*(type(result).__name__ for result in results), *tier.figures[:2], sep=",")
 

@@ -1,4 +1,4 @@
-"""Extents and the tokens they are of, for tests of the disk tier."""
+"""Segments and the tokens they are of, for tests of the disk tier."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ ATTEMPTS = 10
 
 
 async def run(bench: Bench) -> Outcome:
-    """A prompt is sent and cancelled at a random moment of its prefill. A chunk is the time from its sending to the
+    """Send a prompt and cancel it at a random moment of its prefill.
 
-    cancel by the number of chunks that the engine counted: the mean of this attempt.
+    The length of a chunk is the time from sending to cancelling, divided by the number of chunks that the engine
+    counted: the mean of this attempt.
     """
     source = random.Random(5)
     answers_s: list[float] = []

@@ -21,9 +21,10 @@ SEEDED = "with seeds"
 
 
 async def run(bench: Bench) -> Outcome:
-    """16 clients that send one message after another, temperature 0.7, two answers each, with 16M parameters and with
+    """Let 16 clients send one message after another, at temperature 0.7, for two answers each.
 
-    1M, where what surrounds the arithmetic shows. A seed takes a request out of mlx_lm.server's batch.
+    The models have 16M parameters, and 1M, where the cost around the arithmetic shows. A seed takes a request out of
+    mlx_lm.server's batch.
     """
     rows, missing = await _chats(bench)
     if bench.form.size != "1M":

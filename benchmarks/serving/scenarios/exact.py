@@ -21,9 +21,10 @@ SAMPLINGS: dict[str, dict[str, Any]] = {"greedy": {}, "temperature 1": {"tempera
 
 
 async def run(bench: Bench) -> Outcome:
-    """The same requests one after the other and 32 at a time, greedy and seeded, with the 1M model: tokens that differ,
+    """Count the tokens that differ between the same requests one after the other and 32 at a time.
 
-    counted up to the first difference of each request, because after it the texts have nothing to do with each other.
+    The requests are greedy and seeded, the model has 1M parameters. Tokens are counted up to the first difference of
+    each request, because after it the texts have nothing to do with each other.
     """
     rows = []
     for numerics, share, asked in (("fast", 1.0, ""), ("exact", 0.5, "0")):

@@ -17,9 +17,9 @@ _ENDLESS = 16_000
 
 
 async def run(bench: Bench) -> Outcome:
-    """16 streams of 32 prompt tokens by themselves, and again while one with a prompt of 4,000 decodes beside them: the
+    """Compare the median gap between the deltas of 16 short streams with a long one beside them and without.
 
-    median gap between their deltas, with to without.
+    The short ones have 32 prompt tokens; the long one has 4,000, and decodes.
     """
     long = min(4000, bench.form.long)
     async with AsyncExitStack() as stack:

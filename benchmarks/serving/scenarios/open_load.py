@@ -18,9 +18,10 @@ _DRAIN = 1.0  # what is not answered when the load has stopped for as long as it
 
 
 async def run(bench: Bench) -> Outcome:
-    """Poisson arrivals at fractions of what ours does in a closed loop of 32, the same for all. What has not ended when
+    """Send Poisson arrivals at fractions of our throughput in a closed loop of 32, the same for all contenders.
 
-    as much time again has passed is given up: such a request has no end, and no first token if none came.
+    A request that has not ended when as much time again has passed is given up: it has no end, and no first token if
+    none came.
     """
     answer = max(1, bench.form.answer // 2)
     async with AsyncExitStack() as stack:

@@ -37,9 +37,10 @@ class Seen:
 
 
 async def run(bench: Bench) -> Outcome:
-    """Short prompts have 32 tokens and come one after the other while the long one is prefilled. What they wait beyond
+    """Send short prompts of 32 tokens, one after the other, while a long one is prefilled.
 
-    their own prefill on an idle engine, and the gaps of the streams, are told in decode steps, measured just before.
+    Their waiting beyond their own prefill on an idle engine, and the gaps of the streams, are told in decode steps,
+    measured just before.
     """
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()

@@ -1,7 +1,4 @@
-"""Many streams at once: tokens per second with one way of sampling, with a different one for each stream, and against
-
-the number of streams.
-"""
+"""Many streams at once: tokens per second with equal and with different sampling, and by the number of streams."""
 
 from __future__ import annotations
 
@@ -22,9 +19,10 @@ WARM = {"temperature": 0.8}
 
 
 async def run(bench: Bench) -> Outcome:
-    """Closed loops of 32 clients with two requests each (one with 100M parameters) of 32 prompt tokens. The mixed
+    """Run closed loops of 32 clients with two requests each (one with 100M parameters) of 32 prompt tokens.
 
-    settings differ in temperature, top-k, top-p, min-p and seed; the peer is spared the seeds, which it has not.
+    The mixed settings differ in temperature, top-k, top-p, min-p and seed; the peer is spared the seeds, which it does
+    not have.
     """
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()

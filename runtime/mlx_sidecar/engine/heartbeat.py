@@ -37,9 +37,10 @@ class StallDeadline:
 
 
 class Heartbeat:
-    """Keeps the page. A step in flight outlasts its operation, and several models may each have one: beside what an
+    """Keeps the page that tells the front what the engine works on.
 
-    operation works on, the page names the sequences of all of these. ``in_flight`` tells of a model if it has one.
+    A step in flight outlasts its operation, and several models may each have one: so beside what an operation works on,
+    the page names the sequences of all steps in flight. ``in_flight`` tells whether a model has one.
     """
 
     def __init__(self, page: HeartbeatPage, in_flight: Callable[[str], bool]) -> None:

@@ -1,4 +1,4 @@
-"""An segment in a file: what comes back is what was written, or nothing."""
+"""A segment in a file: what comes back is what was written, or nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ segments = st.builds(
 
 
 @given(made=segments)
-def test_an_extent_of_any_geometry_comes_back_with_the_same_bits(made: Segment) -> None:
+def test_a_segment_of_any_geometry_comes_back_with_the_same_bits(made: Segment) -> None:
     with TemporaryDirectory() as folder:
         file = stored(Path(folder) / "file", made)
         header, read = Reader().read(file, EVER)
@@ -136,7 +136,7 @@ def test_types_that_no_cache_has_are_not_written() -> None:
 
 
 @pytest.mark.parametrize("tokens", [3, 5])
-def test_an_extent_of_other_tokens_is_not_written(tokens: int) -> None:
+def test_a_segment_of_other_tokens_is_not_written(tokens: int) -> None:
     with pytest.raises(Damaged, match="fit together"):
         pack(IDENTITY, None, segment(0, 4), prompt(tokens))
 

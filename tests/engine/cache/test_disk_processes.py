@@ -32,8 +32,8 @@ def test_processes_write_read_and_evict_at_once(tmp_path: Path) -> None:
         assert damaged == 0
         assert evicted > 0
     left = DiskStore(tmp_path, limit_bytes)
-    assert left.room.used_bytes <= limit_bytes
-    assert check(left, nbytes) == left.room.files > 0
+    assert left.quota.used_bytes <= limit_bytes
+    assert check(left, nbytes) == left.quota.files > 0
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -46,7 +46,7 @@ def test_after_a_kill_in_the_middle_of_a_write_all_that_is_found_is_whole(tmp_pa
             child.stdout.readline()
         child.kill()
     left = DiskStore(tmp_path, EVER)
-    assert check(left, nbytes) == left.room.files >= lines
+    assert check(left, nbytes) == left.quota.files >= lines
     assert left.counters["disk_damaged"] == 0
 
 

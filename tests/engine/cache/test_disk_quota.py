@@ -46,7 +46,7 @@ def test_the_limit_is_kept_and_the_least_recently_used_goes_first(store: DiskSto
         age(paths[-1], 100 - seed)
     bounded.touch([paths[0]])
     paths += chain(bounded, prompt(BLOCK, 10))
-    assert bounded.room.used_bytes <= bounded.limit_bytes
+    assert bounded.quota.used_bytes <= bounded.limit_bytes
     assert bounded.deleted == [paths[1], paths[2]]  # the second for the slack
     assert [path.exists() for path in paths] == [True, False, False, *[True] * 8]
     assert bounded.counters["disk_evicted"] == 2
@@ -85,13 +85,13 @@ def test_room_is_made_for_what_other_processes_wrote(store: DiskStore) -> None:
     stores = [again(store, limit_bytes=40 * size) for _ in range(4)]
     for seed in range(100):
         chain(stores[seed % 4], prompt(BLOCK, seed))
-        assert again(store).room.used_bytes <= 40 * size
+        assert again(store).quota.used_bytes <= 40 * size
 
 
 def test_what_is_larger_than_the_limit_is_not_written(store: DiskStore) -> None:
     bounded = again(store, limit_bytes=100)
     assert bounded.write(IDENTITY, None, segment(0, 9), prompt(9)) is None
-    assert not bounded.room.survey()
+    assert not bounded.quota.survey()
 
 
 def test_what_an_interrupted_write_left_goes_when_it_is_old(store: DiskStore) -> None:
@@ -119,9 +119,9 @@ def test_the_order_of_eviction_is_that_of_use(
         if step != "vanish":
             store.touch([path], now_ns=clock * 10**9)
             used[path] = None
-    size = max((file.nbytes for file in store.room.survey()), default=1)
+    size = max((file.nbytes for file in store.quota.survey()), default=1)
     bounded = again(store, limit_bytes=4 * size)
-    bounded.room.make(size)
+    bounded.quota.make(size)
     assert [path.exists() for path in used] == sorted(path.exists() for path in used)
     assert all(before.stat().st_mtime < after.stat().st_mtime for before, after in pairwise(filter(Path.exists, used)))
-    assert bounded.room.used_bytes + size <= bounded.limit_bytes
+    assert bounded.quota.used_bytes + size <= bounded.limit_bytes

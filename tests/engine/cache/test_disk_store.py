@@ -55,7 +55,7 @@ def test_each_identity_finds_its_own(store: DiskStore) -> None:
     ours, theirs = write(store, prompt(9), segment(0, 9)), write(store, prompt(9), segment(0, 9), OTHER)
     assert found(again(store)) == [ours]
     assert found(again(store), OTHER) == [theirs]
-    assert again(store).room.used_bytes == ours.stat().st_size + theirs.stat().st_size
+    assert again(store).quota.used_bytes == ours.stat().st_size + theirs.stat().st_size
 
 
 def test_a_second_scan_tells_what_is_new_and_what_is_gone(store: DiskStore) -> None:
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_a_miss_and_deleted(store: DiskStore) -> None:
     assert later.counters["disk_damaged"] == 2
     assert not read.exists()
     assert not scanned.exists()
-    assert later.room.used_bytes == 0
+    assert later.quota.used_bytes == 0
 
 
 def test_exchanged_files_are_damaged(store: DiskStore, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_links_folders_and_strangers_are_not_touched(store: DiskStore, tmp_path:
     assert found(later) == [kept]
     assert not found(later, OTHER)
     assert later.read(linked) is None
-    assert later.room.files == 1
+    assert later.quota.files == 1
     later.clear(None)
     assert not kept.exists()
     assert outside.exists()
@@ -253,8 +253,8 @@ def test_states_of_layers_replace_a_file_that_lacks_them_and_not_the_other_way(s
     assert written is not None
     assert written[1].checkpoints
     assert same(store.read(path), checkpointed)
-    assert store.room.used_bytes == path.stat().st_size
-    assert store.room.files == 1
+    assert store.quota.used_bytes == path.stat().st_size
+    assert store.quota.files == 1
 
 
 def test_a_damaged_file_is_written_anew(store: DiskStore) -> None:
@@ -272,9 +272,9 @@ def test_clearing_frees_one_identity_or_all(store: DiskStore) -> None:
     size = theirs.stat().st_size
     assert store.clear(IDENTITY) == ours
     assert theirs.exists()
-    assert store.room.used_bytes == size
+    assert store.quota.used_bytes == size
     assert store.clear(None) == size
-    assert store.room.files == 0
+    assert store.quota.files == 0
 
 
 def test_a_directory_that_cannot_be_is_a_failure(tmp_path: Path) -> None:

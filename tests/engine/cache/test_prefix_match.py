@@ -67,6 +67,6 @@ def test_a_window_needs_only_what_it_sees() -> None:
     assert usable(pieces, CacheSpec((None, 33)), 192) == 0
 
 
-def test_a_state_can_be_gone_on_from_only_where_it_was_marked() -> None:
+def test_a_state_can_be_gone_on_from_only_at_a_checkpoint() -> None:
     pieces = [Piece(0, 0, 128, (0,), checkpointed=True), Piece(1, 128, 256, (128,))]
     assert usable(pieces, CacheSpec((None,), checkpoints=True), 256) == 128

@@ -122,7 +122,8 @@ class Driver:
 
     def check(self, model: str, work: list[Work]) -> None:
         """What holds of every plan."""
-        ready = [s for s, state in self.state.items() if (s.model, state) == (model, "running") and not s.spent]
+        running = [s for s, state in self.state.items() if (s.model, state) == (model, "running")]
+        ready = [s for s in running if not (s.spent or s.awaits_token)]
         assert {part.sequence for part in work} <= set(ready)
         assert len({part.sequence for part in work}) == len(work)
         decoding = [s for s in sorted(ready, key=lambda s: s.admitted_s) if s.pending == 1]
@@ -162,9 +163,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         limit=st.integers(1, 20),
         priority=priorities,
         patience_s=st.floats(0.1, 40) | st.just(float("inf")),
+        reads_last_token=st.booleans(),
     )
-    def arrive(self, model: str, tokens: int, limit: int, priority: Priority, patience_s: float) -> None:
+    def arrive(
+        self, model: str, tokens: int, limit: int, priority: Priority, patience_s: float, reads_last_token: bool
+    ) -> None:
         new = self.driver.sequence(tokens, limit, priority, model, self.driver.now + patience_s)
+        new.reads_last_token = reads_last_token
         if self.scheduler.waiting >= LIMITS.waiting:
             with pytest.raises(Overloaded) as refused:
                 self.driver.submit(new)
@@ -505,6 +510,37 @@ def test_the_last_token_in_flight_is_asked_for_once() -> None:
     assert driver.scheduler.plan("a", driver.now) == []
     driver.step("a")
     assert driver.state == {}
+
+
+def test_a_sequence_that_reads_its_last_token_is_left_out_while_that_is_in_flight_and_others_are_not(
+    full: Driver,
+) -> None:
+    while any(s.pending > 1 or not s.in_flight for s in full.state):
+        full.step("a")
+    waits, *others = full.state
+    waits.reads_last_token = True
+    for _ in range(2):
+        assert [part.sequence for part in full.scheduler.plan("a", full.now)] == others
+        full.step("a")
+        assert [part.sequence for part in full.scheduler.plan("a", full.now)] == [waits, *others]
+        full.step("a")
+
+
+def test_a_prompt_is_taken_in_beside_sequences_that_take_turns_to_read_their_last_tokens() -> None:
+    driver = Driver(Limits(running=4))
+    first, second, _ = (driver.submit(driver.sequence(limit=1000)) for _ in range(3))
+    driver.admit()
+    first.reads_last_token = second.reads_last_token = True
+    while first.in_flight == second.in_flight:
+        driver.pause(first)
+        driver.step("a")
+        driver.scheduler.resume(first, driver.now)
+        driver.admit()
+    prompt = driver.submit(driver.sequence(tokens=30, limit=1000))
+    driver.admit()
+    for _ in range(10):
+        driver.step("a")
+    assert prompt.generated
 
 
 def test_a_refused_host_is_told_how_fast_places_come_free() -> None:

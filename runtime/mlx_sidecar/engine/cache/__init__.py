@@ -1,1 +1,1 @@
-"""The prefix cache: what was computed of a prompt once is not computed again. Runs in the engine."""
+"""The prefix cache: keys, values and states that were computed for a prompt are used again. Runs in the engine."""

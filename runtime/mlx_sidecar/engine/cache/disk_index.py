@@ -1,4 +1,4 @@
-"""What the index knows of the files of the disk tier, and who waits for which of them. Used by the step loop only."""
+"""The files of the disk tier as the prefix index knows them, and the reads under way. Used by the step loop only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # it brings mlx
 
 @dataclass(slots=True)
 class _File:
-    """``blocks`` are found in it: those of its own that no other file had before."""
+    """A file in the index; ``blocks`` counts those found in it, which are those that no other file had before."""
 
     entry: CachedFile
     identity: str
@@ -30,7 +30,7 @@ class _File:
 
 @dataclass(slots=True)
 class _Read:
-    """``fetched`` are the numbers that its segments have in memory."""
+    """A read under way; ``fetched`` are the numbers that its segments have in memory."""
 
     identity: str
     fetched: set[int] = field(default_factory=set)
@@ -52,11 +52,11 @@ class DiskIndex:
         self._reads: dict[int, _Read] = {}
         self._looking: set[str] = set()
         self._clearing: set[str] = set()
-        self.hangs = False  # it was waited for in vain, and has not been heard since
+        self.hangs = False  # the disk was waited for in vain, and has told nothing since
 
     @property
     def on(self) -> bool:
-        """Whether anything is written."""
+        """Whether segments are written to disk."""
         return self.tier.figures.state == "on"
 
     def attach(self, prefixes: Prefixes) -> None:
@@ -71,7 +71,7 @@ class DiskIndex:
             self.tier.scan(identity)
 
     def detach(self, prefixes: Prefixes) -> None:
-        """A model is gone, and its blocks with it."""
+        """Forget the files of a model that is gone."""
         del self._models[prefixes.identity]
         self._scanned.discard(prefixes.identity)
         gone = [number for number, file in self._files.items() if file.identity == prefixes.identity]
@@ -79,11 +79,11 @@ class DiskIndex:
             del self._numbers[self._files.pop(number).entry.path]
 
     def ready(self, prefixes: Prefixes) -> bool:
-        """Whether it is known what there is of the model."""
+        """Whether the files of the model are known, or cannot be."""
         return prefixes.identity in self._scanned or self.hangs or not self.on
 
     def keep(self, prefixes: Prefixes, tokens: array[int], segment: Segment) -> None:
-        """Write ``segment``, which is new in memory, some time."""
+        """Hand ``segment``, which is new in memory, to the tier to be written later."""
         from .export import settle  # not before it is needed: it brings mlx
 
         settle(segment)
@@ -93,13 +93,13 @@ class DiskIndex:
     # For sequences that wait.
 
     def read(self, key: int, prefixes: Prefixes, tokens: array[int]) -> bool:
-        """Bring what the disk has of ``tokens`` and memory has not, if that is of use; whether anything is on its way.
+        """Read the blocks of ``tokens`` that are on disk only, if they are of use; return whether a read was begun.
 
-        ``taken_in`` tells when it is there.
+        ``taken_in`` tells when the read under ``key`` has ended.
         """
         if not self.on or self.hangs or prefixes.identity in self._clearing:
             return False
-        self._look(prefixes.identity)  # what others have written meanwhile is for those who come later
+        self._look(prefixes.identity)  # files that other processes wrote meanwhile serve later sequences
         found = self._found(prefixes, tokens)
         most = len(tokens) - 1
         reach = usable(self._pieces(prefixes, found), prefixes.spec, most)
@@ -112,18 +112,18 @@ class DiskIndex:
         return True
 
     def cancel(self, key: int) -> None:
-        """Nobody waits for that any more."""
+        """Give up the read under ``key``, if there is one."""
         if self._reads.pop(key, None) is not None:
             self.tier.cancel(key)
 
     def touch(self, prefixes: Prefixes, tokens: array[int]) -> None:
-        """The blocks of ``tokens`` have been of use, wherever they were."""
+        """Mark the files of ``tokens`` as used now, wherever their blocks were found."""
         numbers = dict.fromkeys(block.disk for block in self._found(prefixes, tokens) if block.disk >= 0)
         if numbers:
             self.tier.touch([self._files[number].entry.path for number in numbers])
 
     def taken_in(self, result: DiskEvent) -> tuple[int, set[int]] | None:
-        """What the tier has to tell. Where that ends a read: its key, and the numbers of what was read."""
+        """Take in an event of the tier; where it ends a read, return its key and the numbers of the segments read."""
         self.hangs = False
         match result:
             case Scanned():
@@ -156,8 +156,8 @@ class DiskIndex:
         return result.key, read.fetched
 
     def _promote(self, prefixes: Prefixes, entry: CachedFile, segment: Segment) -> int | None:
-        """Put into memory what was read; its number there."""
-        if not prefixes.spec.fit(segment):  # a file that lies about what made it
+        """Put a segment that was read into memory, and return its number there."""
+        if not prefixes.spec.fit(segment):  # a file that lies about the model that made it
             self._forget([entry.path])
             return None
         if prefixes.serves(entry.tokens, segment):
@@ -165,12 +165,12 @@ class DiskIndex:
         return prefixes.store.put(prefixes.root, entry.tokens, segment, exact=prefixes.spec.checkpoints)
 
     def clear(self, key: int, identity: str | None) -> None:
-        """Delete what is on disk of ``identity``, or of all: ``Cleared``. What is being read of it is not wanted."""
+        """Delete the files of ``identity``, or all; ``Cleared`` tells of it. Reads of them come to nothing."""
         self._clearing |= set(self._models) if identity is None else {identity}
         self.tier.clear(key, identity)
 
     def cleared(self, identity: str | None) -> None:
-        """That is done."""
+        """Forget the files of ``identity``, or all, which ``clear`` has deleted."""
         self._clearing -= set(self._clearing) if identity is None else {identity}
         for prefixes in self._models.values():
             if identity in (None, prefixes.identity):
@@ -183,7 +183,7 @@ class DiskIndex:
         return prefixes.store.find(prefixes.root, tokens, touch=False)
 
     def _pieces(self, prefixes: Prefixes, found: list[Found]) -> list[Piece]:
-        """As if all that is on disk were in memory."""
+        """The pieces of ``found`` there would be if all that is on disk were in memory."""
         there = takewhile(lambda block: block.ram >= 0 or block.disk >= 0, found)
         return joined(prefixes.piece(block) if block.ram >= 0 else self._piece(block) for block in there)
 
@@ -207,7 +207,7 @@ class DiskIndex:
                 inserted = prefixes.store.index.insert(
                     prefixes.root, entry.tokens, entry.start, entry.stop, number, True, prefixes.spec.checkpoints
                 )
-            except ValueError:  # what comes before it has gone
+            except ValueError:  # the blocks before it are gone
                 continue
             for freed in inserted.disk:
                 self._lose(freed)
@@ -218,14 +218,14 @@ class DiskIndex:
                 self._numbers[entry.path] = number
 
     def _serves(self, prefixes: Prefixes, entry: CachedFile) -> bool:
-        """Whether another file does already what ``entry`` could: else it would take the place of one with marks."""
+        """Whether another file serves for ``entry`` already, which might else displace one with checkpoints."""
         if entry.checkpointed or not prefixes.spec.checkpoints:
             return False
         found = self._found(prefixes, entry.tokens)
         return bool(found) and found[-1].stop == entry.stop and found[-1].disk >= 0
 
     def superseded(self, numbers: Iterable[int]) -> None:
-        """Blocks were replaced by longer ones: files in which nothing is found any more may go."""
+        """Let go of files, by number, whose blocks were replaced by longer ones; one entry for each block."""
         for number in numbers:
             self._lose(number)
 
@@ -236,7 +236,7 @@ class DiskIndex:
             del self._numbers[self._files.pop(number).entry.path]
 
     def _forget(self, paths: Iterable[Path]) -> None:
-        """These files are gone."""
+        """Forget files that are gone."""
         for path in paths:
             number = self._numbers.get(path)
             if number is None:

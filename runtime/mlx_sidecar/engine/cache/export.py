@@ -1,4 +1,4 @@
-"""Extents made and waited for: a conversation in one piece, as a file holds it that a host exports."""
+"""A conversation as one segment, which is how a file that a host exports holds it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .segment import Segment, Span
 
 
 def conversation(prefixes: Prefixes, tokens: array[int]) -> Segment | None:
-    """All that is in memory of ``tokens`` as one segment from the first token on; None if that is nothing."""
+    """Join what is in memory of ``tokens`` to one segment from the first token on; None if nothing is."""
     match = prefixes.find(array("i", [*tokens, 0]))
     if not match.length:
         return None
@@ -27,7 +27,7 @@ def _span(match: PrefixMatch, number: int, window: int | None) -> Span:
 
 
 def settle(segment: Segment) -> None:
-    """Wait until ``segment`` is computed: then any thread may read it."""
+    """Wait until ``segment`` is computed, because then any thread may read it."""
     mx.eval(
         [span.data for span in segment.spans],
         [state for state in segment.checkpoints if state is not None],

@@ -1,4 +1,4 @@
-"""The cache as the engine sees it: one store for all models, the prefixes of each, and what is on disk of them."""
+"""The prefix cache as the engine sees it: one store for all models, the prefixes of each, and their files on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .store import Store
 
 
 class PrefixCache:
-    """Used by the step loop only."""
+    """The store, the disk index and the prefixes of all models. Used by the step loop only."""
 
     def __init__(self, store: Store, disk: DiskIndex) -> None:
         self.store = store
@@ -24,7 +24,10 @@ class PrefixCache:
         self._unwritten: deque[tuple[Prefixes, array[int], Segment]] = deque()
 
     def prefixes(self, identity: str, spec: CacheSpec) -> Prefixes | None:
-        """Those of a model that has been loaded; models of one identity share them. None if the cache is off."""
+        """Return the prefixes of a model that has been loaded; None if the cache is off.
+
+        Models of one identity share their prefixes.
+        """
         if not self.store.enabled:
             return None
         if identity not in self._models:
@@ -34,7 +37,7 @@ class PrefixCache:
         return self._models[identity]
 
     def leave(self, prefixes: Prefixes) -> None:
-        """A model is gone. With the last of its identity goes what is in memory."""
+        """Let a model go; with the last one of its identity, its blocks in memory are forgotten."""
         self._users[prefixes.identity] -= 1
         if not self._users[prefixes.identity]:
             del self._users[prefixes.identity]
@@ -43,11 +46,11 @@ class PrefixCache:
             self._models.pop(prefixes.identity).close()
 
     def has(self, prefixes: Prefixes) -> bool:
-        """Whether its model is still there."""
+        """Whether the model of ``prefixes`` is still loaded."""
         return self._models.get(prefixes.identity) is prefixes
 
     def clear(self, prefixes: Prefixes | None) -> int:
-        """Forget what is in memory of one model, or of all, and write nothing of it; how many bytes that was."""
+        """Forget the blocks in memory of one model, or of all, unwritten ones too; return how many bytes they had."""
         cleared = list(self._models.values()) if prefixes is None else [prefixes]
         self._unwritten = deque(each for each in self._unwritten if each[0] not in cleared)
         return sum(each.clear() for each in cleared)
@@ -58,10 +61,10 @@ class PrefixCache:
 
     @property
     def unwritten_bytes(self) -> int:
-        """What has not been handed over to the disk yet."""
+        """Bytes of segments that have not been handed to the disk yet."""
         return sum(segment.nbytes for _, _, segment in self._unwritten)
 
     def write(self) -> None:
-        """Hand what is new over to the disk. What has just been asked of the device is waited for: call it later."""
+        """Hand new segments to the disk. Call it late, because it waits for what the device is computing of them."""
         while self._unwritten:
             self.disk.keep(*self._unwritten.popleft())

@@ -1,4 +1,4 @@
-"""How much of a prompt can be gone on from, given what is cached of it. Pure: numbers only."""
+"""How many tokens of a prompt need not be computed, given the pieces cached of it. Pure: numbers only."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from .segment import BLOCK, Segment
 
-# What fewer tokens save is not worth a copy.
+# Fewer tokens save less than their copy costs.
 LEAST_TOKENS = 16
 
 
 class SpanShape(NamedTuple):
-    """What a span holds for each token: ``members`` times ``heads`` rows of ``size`` numbers."""
+    """The shape of a span's entry for one token: ``members`` times ``heads`` rows of ``size`` numbers."""
 
     members: int
     heads: int
@@ -21,16 +21,16 @@ class SpanShape(NamedTuple):
 
 
 def _width(dtype: str) -> int:
-    """Bytes of a number of a type such as ``mlx.core.bfloat16``."""
+    """Return the bytes of one number of a type such as ``mlx.core.bfloat16``."""
     return int("".join(filter(str.isdigit, dtype.rpartition(".")[2])) or 8) // 8
 
 
 class CacheSpec(NamedTuple):
-    """What a model needs to go on at a position.
+    """The parts of a cache that a model needs to go on at a position.
 
-    ``window``, for each span of a segment: how many entries before the position, None for all. ``checkpoints``: also
-    the states of layers that keep nothing else, which are there only where a checkpoint was made. ``shapes`` are of the
-    spans, and ``states`` of the checkpoints, with their types.
+    ``window`` says for each span of a segment how many entries before the position are needed, None for all.
+    ``checkpoints`` says whether the states of recurrent layers are needed too, which exist only where a checkpoint was
+    made. ``shapes`` are those of the spans, and ``states`` the shapes and types of the checkpoints.
     """
 
     window: tuple[int | None, ...]
@@ -53,19 +53,20 @@ class CacheSpec(NamedTuple):
 
     @property
     def token_bytes(self) -> int:
-        """What a token takes in all spans together."""
+        """Bytes of one token in all spans together."""
         return sum(shape.members * shape.heads * shape.size * _width(shape.dtype) for shape in self.shapes)
 
     @property
     def window_evicts(self) -> bool:
-        """Whether a row loses entries that others could begin with: those that a window has left behind."""
+        """Whether rows lose entries that other rows could begin with, because a window has left them behind."""
         return any(window is not None for window in self.window) and not self.checkpoints
 
 
 class Piece(NamedTuple):
-    """Tokens ``start`` to ``stop`` of a prompt, cached as part of segment ``number``: from ``firsts`` on in each span.
+    """A run of cached tokens of a prompt, ``start`` to ``stop``, all in segment ``number``.
 
-    ``checkpointed``: the states after token ``stop`` are there.
+    ``firsts`` says for each span at which token its entries begin; ``checkpointed``, whether the segment has the states
+    after token ``stop``.
     """
 
     number: int
@@ -76,7 +77,7 @@ class Piece(NamedTuple):
 
 
 def joined(blocks: Iterable[Piece]) -> list[Piece]:
-    """Blocks that follow each other, those of one segment as one piece."""
+    """Join neighbouring blocks of one segment to one piece each."""
     pieces: list[Piece] = []
     for block in blocks:
         same = pieces and pieces[-1].number == block.number
@@ -85,7 +86,7 @@ def joined(blocks: Iterable[Piece]) -> list[Piece]:
 
 
 def usable(pieces: list[Piece], spec: CacheSpec, most: int) -> int:
-    """How many tokens, at most ``most``, need not be computed again; ``pieces`` follow each other from the first on."""
+    """Return how many tokens need not be computed, at most ``most``; ``pieces`` have no gaps from token 0 on."""
     for position in _positions(pieces, spec, most):
         if position < LEAST_TOKENS:
             break
@@ -95,7 +96,7 @@ def usable(pieces: list[Piece], spec: CacheSpec, most: int) -> int:
 
 
 def _positions(pieces: list[Piece], spec: CacheSpec, most: int) -> Iterator[int]:
-    """Where it may be possible to go on, the furthest first."""
+    """The positions at which a row may be able to go on, the furthest first."""
     if spec.checkpoints:
         yield from (piece.stop for piece in reversed(pieces) if piece.checkpointed and piece.stop <= most)
         return
@@ -105,7 +106,7 @@ def _positions(pieces: list[Piece], spec: CacheSpec, most: int) -> Iterator[int]
 
 
 def _reaches_back(pieces: list[Piece], span: int, position: int, window: int | None) -> bool:
-    """Whether all entries that the token at ``position`` sees are there, without a gap."""
+    """Whether all entries within ``window`` of the token at ``position`` are there, without a gap."""
     wanted = 0 if window is None else max(0, position - window)
     for piece in reversed(pieces):
         if piece.start >= position:

@@ -1,4 +1,4 @@
-"""What is cached of one model: the rooms of the store that are its own, and what its rows can be given from there."""
+"""The cached prefixes of one model: its own tree in the store, and what rows and hosts ask of it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from .store import Found, Store
 if TYPE_CHECKING:
     import mlx.core as mx
 
-# What is told of the nearest known prompt: tokens before the first that differs, and behind it.
+# Tokens of the nearest known prompt that are told: before the first that differs, and behind it.
 _BEFORE, _BEHIND = 32, 64
 
 
 class SegmentSlice(NamedTuple):
-    """Tokens ``start`` to ``stop`` of a segment that may hold more on either side."""
+    """A part of a segment, tokens ``start`` to ``stop``; the segment may hold more on either side."""
 
     segment: Segment
     start: int
     stop: int
 
     def part(self, span: int, start: int) -> mx.array | None:
-        """Entries of a span from ``start``, or where the segment begins, to its end; [members, heads, tokens, size]."""
+        """Return the entries of ``span`` from ``start`` or later to the end: [members, heads, tokens, size].
+
+        None if there are none.
+        """
         first, data = self.segment.spans[span]
         begin = max(start, self.start, first)
         return data[:, :, begin - first : self.stop - first] if begin < self.stop else None
 
 
 class PrefixMatch(NamedTuple):
-    """The first ``length`` tokens of a prompt need not be computed. ``disk`` of them were fetched for it from disk."""
+    """The longest usable prefix of a prompt: ``length`` tokens, ``disk`` of which were fetched from disk for it."""
 
     length: int = 0
     slices: tuple[SegmentSlice, ...] = ()
@@ -42,7 +45,7 @@ class PrefixMatch(NamedTuple):
     disk: int = 0
 
     def entries(self, span: int, start: int) -> list[tuple[int, mx.array]]:
-        """What there is of a span from token ``start`` on: where each part begins, and the part."""
+        """Return the parts of ``span`` from token ``start`` on, each with the token at which it begins."""
         parts = (
             (max(start, piece_.start, piece_.segment.spans[span].first), piece_.part(span, start))
             for piece_ in self.slices
@@ -54,11 +57,11 @@ NOTHING = PrefixMatch()
 
 
 Stored = Callable[["Prefixes", "array[int]", Segment], None]
-"""Told of each segment that is new, and of the tokens that it belongs to."""
+"""Called with each new segment and the tokens that it belongs to."""
 
 
 class Prefixes:
-    """The blocks of one model. ``identity`` names everything that its keys and values depend on besides the tokens."""
+    """The blocks of one model; ``identity`` names everything that keys and values depend on besides the tokens."""
 
     def __init__(self, store: Store, identity: str, spec: CacheSpec, stored: Stored | None = None) -> None:
         self.store = store
@@ -69,23 +72,24 @@ class Prefixes:
         self._pins: dict[bytes, tuple[list[int], set[int]]] = {}
 
     def close(self) -> None:
-        """Forget everything that is in memory. Nothing may be asked afterwards."""
+        """Forget everything in memory, and the tree; no other method may be called afterwards."""
         self.clear()
         self.store.index.drop(self.root)
 
     def clear(self) -> int:
-        """Forget what is in memory, pinned or not; how many bytes that was."""
+        """Forget all blocks in memory, pinned or not; return how many bytes they had."""
         for pin in self._pins.values():
-            self.store.let_go(*pin)
+            self.store.unpin(*pin)
         self._pins.clear()
         return self.store.clear(self.root)
 
     # For rows.
 
     def find(self, tokens: array[int], fetched: Iterable[int] = ()) -> PrefixMatch:
-        """The most that a row of ``tokens`` can be given; at least one token is left, for a row must produce logits.
+        """Return the longest prefix that a row of ``tokens`` can begin with.
 
-        ``fetched`` are the numbers of segments that came from disk for it.
+        At least one token is left out, because a row must produce logits. ``fetched`` are the numbers of segments that
+        came from disk for this row.
         """
         found = self.store.find(self.root, tokens)
         pieces = self._pieces(found)
@@ -104,13 +108,13 @@ class Prefixes:
         return PrefixMatch(count, slices, checkpoints, disk)
 
     def lacks(self, tokens: array[int], stop: int) -> int:
-        """From which block on something of the first ``stop`` tokens is not in memory; ``stop`` if all is."""
+        """Return where the first block begins that is not wholly in memory; ``stop`` if all tokens before it are."""
         held = self._held(tokens[:stop])
         covered = held[-1].stop if held else 0
         return stop if covered >= stop else covered // BLOCK * BLOCK
 
     def put(self, tokens: array[int], segments: list[Segment]) -> None:
-        """Keep what was computed of ``tokens``, as far as it is not there; ``segments`` are in order."""
+        """Keep those ``segments`` of ``tokens`` that are not in memory yet; they are in order."""
         covered = self.lacks(tokens, segments[-1].stop) if segments and not self.spec.checkpoints else 0
         for segment in segments:
             if segment.stop <= covered or (self.spec.checkpoints and self.serves(tokens, segment)):
@@ -120,29 +124,32 @@ class Prefixes:
                 self._stored(self, tokens, segment)
 
     def reach(self, tokens: array[int]) -> int:
-        """How many tokens ``find`` would give now."""
+        """Return how many tokens ``find`` would give now; marks nothing as used."""
         return usable(self._pieces(self.store.find(self.root, tokens, touch=False)), self.spec, len(tokens) - 1)
 
     def serves(self, tokens: array[int], segment: Segment) -> bool:
-        """Whether what is in memory can do all that ``segment`` can."""
+        """Whether the blocks in memory serve wherever ``segment`` would."""
         held = self._held(tokens[: segment.stop])
         if not held or held[-1].stop < segment.stop:
             return False
         return not segment.checkpoints or usable(self._pieces(held), self.spec, segment.stop) == segment.stop
 
     def _held(self, tokens: array[int]) -> list[Found]:
-        """The blocks of ``tokens`` that are in memory, from the first on without a gap."""
+        """Return the blocks of ``tokens`` in memory, from the first one to the first gap."""
         return list(takewhile(lambda block: block.ram >= 0, self.store.find(self.root, tokens)))
 
     def checkpoint_at(self, tokens: array[int]) -> int:
-        """Where ``tokens`` leave the nearest known prompt, to the block: others will leave it there as well."""
+        """Return the start of the block in which ``tokens`` part from the nearest known prompt.
+
+        A checkpoint there is of use, because later prompts are likely to part from it in the same place.
+        """
         return self.store.index.find(self.root, tokens, False).common // BLOCK * BLOCK
 
     def _pieces(self, found: list[Found]) -> list[Piece]:
         return joined(self.piece(block) for block in takewhile(lambda block: block.ram >= 0, found))
 
     def piece(self, block: Found) -> Piece:
-        """What is in memory of a block."""
+        """Return the part of ``block`` that is in memory."""
         segment = self.store[block.ram]
         firsts = tuple(span.first for span in segment.spans)
         checkpointed = bool(segment.checkpoints) and block.stop == segment.stop
@@ -151,22 +158,25 @@ class Prefixes:
     # For hosts.
 
     def pin(self, tokens: array[int]) -> int:
-        """Keep the blocks of ``tokens`` whatever else is to be kept; how many tokens that is. Once is enough."""
+        """Pin the blocks of ``tokens`` in memory, so that none is evicted; return how many tokens they have.
+
+        Idempotent.
+        """
         held = self._held(tokens)
         pinned = held[-1].stop if held else 0
         key = tokens[:pinned].tobytes()
         if key not in self._pins:
             pin = [block.node for block in held], {block.ram for block in held}
-            self.store.hold(*pin)
+            self.store.pin(*pin)
             self._pins[key] = pin
         return pinned
 
     def has_pin(self, tokens: array[int]) -> bool:
-        """Whether just these ``tokens`` are pinned, all of them."""
+        """Whether a pin is on exactly these ``tokens``."""
         return tokens.tobytes() in self._pins
 
     def nearest(self, tokens: array[int]) -> Nearest:
-        """The known prompt that has most in common with ``tokens``, in either tier."""
+        """Return the known prompt that shares the longest prefix with ``tokens``, in either tier."""
         index = self.store.index
         match = index.find(self.root, tokens, False)
         last = match.tail

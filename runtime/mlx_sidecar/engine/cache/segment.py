@@ -1,29 +1,29 @@
-"""What is cached of a run of tokens: keys and values of each layer, and the state of layers that have no keys."""
+"""Segments: the keys and values of each layer for a run of tokens, and the states of layers that have no keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # the loop knows segments, and serves the fake engine as well
+if TYPE_CHECKING:  # the loop knows segments, and runs the fake engine too, which has no mlx
     import mlx.core as mx
 
 BLOCK = 64
-"""Tokens of a block: the unit that has a name, is shared, and is found again."""
+"""Tokens of a block, the unit that is named, shared and found."""
 
 SEGMENT_BYTES = 4 << 20
-"""A segment of several blocks has no more: one is read back while the interpreter is held, a millisecond a megabyte."""
+"""Limit of a segment of several blocks: reading one back holds the interpreter for a millisecond per megabyte."""
 
 
 def runs(start: int, stop: int, token_bytes: int) -> list[tuple[int, int]]:
-    """Tokens ``start``, where a block begins, to ``stop`` as the runs of blocks that make a segment each."""
+    """Split tokens ``start`` to ``stop`` into runs of blocks, one for each segment; a block begins at ``start``."""
     most = max(1, SEGMENT_BYTES // max(1, token_bytes * BLOCK)) * BLOCK
     return [(begin, min(begin + most, stop)) for begin in range(start, stop, most)]
 
 
 class Span(NamedTuple):
-    """Entries of layers that see equally far and have one shape, for the tokens from ``first`` to the segment's end.
+    """The keys and values of layers with one window and one shape, for tokens ``first`` to the segment's end.
 
-    ``data`` [members, heads, tokens, size], evaluated: a member is the keys or the values of a layer.
+    ``data`` is [members, heads, tokens, size], evaluated; a member is the keys or the values of one layer.
     """
 
     first: int
@@ -31,10 +31,10 @@ class Span(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Tokens ``start`` to ``stop`` of a prompt; ``start`` is where a block begins, ``stop`` may lie within one.
+    """The cached state of tokens ``start`` to ``stop`` of a prompt; a block begins at ``start``, and may at ``stop``.
 
-    ``checkpoints`` are the states after token ``stop`` of layers whose state is not one of tokens (recurrent ones):
-    None for an array that a layer does not use, and empty where there are no such layers or nobody looked at ``stop``.
+    ``checkpoints`` are the states of recurrent layers after token ``stop``: None for an array that a layer does not
+    use. They are empty where the model has no such layers, or no checkpoint was made at ``stop``.
     """
 
     start: int
@@ -44,6 +44,7 @@ class Segment(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all arrays."""
         arrays = [
             *(span.data for span in self.spans),
             *(state for state in self.checkpoints if state is not None),

@@ -1,7 +1,7 @@
-"""All blocks of all models: what is in memory and what is on disk, found by tokens, bounded in bytes.
+"""The blocks of all models, in memory and on disk: found by tokens, bounded in bytes.
 
-Blocks are shared by everybody whose prompt begins with the same tokens. What was not used for longest goes first, and
-never before what was computed on top of it: so the trunk that many conversations share outlives each of them.
+All prompts that begin with the same tokens share their blocks. The least recently used block is evicted first, but
+never before the blocks that continue it: so the trunk that many conversations share outlives each of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COUNTERS = (
 
 @dataclass(slots=True)
 class _Kept:
-    """An segment, how many blocks are found in it, and how many pins hold some of these."""
+    """A segment, the number of blocks found in it, and the number of pins that hold some of these."""
 
     segment: Segment
     blocks: int
@@ -39,7 +39,7 @@ class _Kept:
 
 
 class Found(NamedTuple):
-    """Blocks on the way of a prompt: tokens ``start`` to ``stop``, payload ``ram`` and ``disk`` (-1: not there)."""
+    """A known block of a prompt: tokens ``start`` to ``stop``, and its payloads ``ram`` and ``disk`` (-1: none)."""
 
     node: int
     start: int
@@ -49,18 +49,18 @@ class Found(NamedTuple):
 
 
 class Store:
-    """Used by the step loop only. ``limit_bytes`` is for what is in memory; 0 switches the cache off."""
+    """The segments in memory, at most ``limit_bytes`` of them; 0 switches the cache off. Used by the step loop only."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.index = PrefixIndex(BLOCK)
         self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.used_bytes = 0
-        self.pinned_bytes = 0  # of segments that pins hold, wholly or in part
+        self.pinned_bytes = 0  # of segments that pins hold, in whole or in part
         self._numbers = count()
         self._kept: dict[int, _Kept] = {}
         self.superseded: Callable[[list[int]], None] = lambda _: None
-        """Told of blocks on disk that longer ones in memory took the place of."""
+        """Called with the numbers of files whose blocks were replaced by longer ones in memory, one for each block."""
 
     @property
     def enabled(self) -> bool:
@@ -70,15 +70,14 @@ class Store:
         return self._kept[number].segment
 
     def find(self, root: int, tokens: array[int], *, touch: bool = True) -> list[Found]:
-        """What is known of ``tokens``, block by block from the first on; the last may be known in part."""
+        """Return the known blocks of ``tokens`` from the first on; the last one may be known in part."""
         return list(_found(self.index.find(root, tokens, touch)))
 
     def put(self, root: int, tokens: array[int], segment: Segment, *, exact: bool) -> int | None:
-        """Keep ``segment`` of ``tokens``; its number. ``exact``: where it stops counts, so what stops elsewhere does
-        not serve for it.
+        """Keep ``segment`` of ``tokens`` and return its number; None where it is not kept.
 
-        None where it is not kept: everything in it is there already, there is no room for it, or what comes before it
-        has gone.
+        It is not kept where all its blocks are in memory already, where there is no room for it, or where the blocks
+        before it are gone. ``exact`` says that its end counts, so that blocks with another end do not serve for it.
         """
         nbytes = segment.nbytes
         if not self.make_room(nbytes):
@@ -86,7 +85,7 @@ class Store:
         number = next(self._numbers)
         try:
             inserted = self.index.insert(root, tokens, segment.start, segment.stop, number, False, exact)
-        except ValueError:  # nobody could find it without what comes before
+        except ValueError:  # it could not be found without the blocks before it
             return None
         self.give_up(inserted.ram)
         self.superseded(inserted.disk)
@@ -98,19 +97,19 @@ class Store:
         return number
 
     def give_up(self, numbers: Iterable[int]) -> None:
-        """Blocks in these segments are found there no more."""
+        """Let go of segments, by number, one entry for each block that is no longer found in them."""
         for number in numbers:
             self._lose(number)
 
     def make_room(self, nbytes: int) -> bool:
-        """Evict until ``nbytes`` more may be kept; False if what is held does not allow it."""
+        """Evict until ``nbytes`` more may be kept; return False if pinned blocks do not allow it."""
         if nbytes + self.pinned_bytes > self.limit_bytes:
             return False
         self.release(self.used_bytes + nbytes - self.limit_bytes)
         return self.used_bytes + nbytes <= self.limit_bytes
 
     def release(self, nbytes: float) -> int:
-        """Evict ``nbytes``, as far as that is possible; how many it was."""
+        """Evict ``nbytes``, or as many as can be, and return how many were."""
         before = self.used_bytes
         while before - self.used_bytes < nbytes and (number := self.index.evict()) >= 0:
             self._lose(number)
@@ -118,20 +117,21 @@ class Store:
         return before - self.used_bytes
 
     def clear(self, root: int) -> int:
-        """Forget what is in memory of one tree; how many bytes that was."""
+        """Forget the blocks of one tree in memory; return how many bytes they had."""
         before = self.used_bytes
         self.give_up(self.index.clear(root, False))
         return before - self.used_bytes
 
-    def hold(self, nodes: list[int], numbers: Iterable[int]) -> None:
-        """Evict none of ``nodes``, which are in the segments ``numbers``, until they are let go."""
+    def pin(self, nodes: list[int], numbers: Iterable[int]) -> None:
+        """Pin ``nodes``, whose segments are ``numbers``: none is evicted until ``unpin``."""
         self.index.hold(nodes)
         for number in numbers:
             kept = self._kept[number]
             kept.pins += 1
             self.pinned_bytes += kept.nbytes if kept.pins == 1 else 0
 
-    def let_go(self, nodes: list[int], numbers: Iterable[int]) -> None:
+    def unpin(self, nodes: list[int], numbers: Iterable[int]) -> None:
+        """End one ``pin`` of ``nodes``, whose segments are ``numbers``."""
         self.index.let_go(nodes)
         for number in numbers:
             kept = self._kept[number]

@@ -65,7 +65,8 @@ class Batch(Protocol):
     def open(self, sequence: Sequence) -> None:
         """Give ``sequence`` a place, after its arrival or after its cache was dropped.
 
-        Sets its ``known`` to the tokens that the cache holds already, and on arrival its ``cached_tokens``.
+        Sets its ``known`` to the tokens that the cache holds already, whether it ``reads_last_token``, and on arrival
+        its ``cached_tokens``.
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
@@ -77,9 +78,9 @@ class Batch(Protocol):
     def step(self, work: list[Work], now: float) -> list[Event]:
         """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
 
-        While a step is in flight, prefill may not be asked for: give no work first. Advances ``known``, ``in_flight``
-        and ``generated`` of the sequences. Empty ``work`` reads what is in flight. Raises ``StepFailed``, and then has
-        told everything that ``generated`` says.
+        While a step is in flight, prefill may not be asked for: give no work first. Nor may a step of a sequence that
+        ``awaits_token``. Advances ``known``, ``in_flight`` and ``generated`` of the sequences. Empty ``work`` reads
+        what is in flight. Raises ``StepFailed``, and then has told everything that ``generated`` says.
         """
         ...
 

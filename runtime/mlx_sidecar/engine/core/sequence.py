@@ -60,6 +60,7 @@ class Sequence:
     parked: bool = False  # preempted with its cache kept
     again: bool = False  # an engine before this one, or a batch that failed, had it already
     short: bool = False  # it waits for memory, and that has been counted
+    reads_last_token: bool = False  # a logits processor does, before the next step; set when the batch opens it
     _history: array[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,6 +75,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that the model has not taken in: one while it decodes, more while it prefills."""
         return self.total - self.known
+
+    @property
+    def awaits_token(self) -> bool:
+        """Whether no step may be planned for it until its token in flight has been read."""
+        return self.reads_last_token and self.in_flight > 0
 
     @property
     def paused(self) -> bool:

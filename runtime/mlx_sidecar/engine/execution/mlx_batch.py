@@ -17,7 +17,7 @@ from ..core.batch import Event, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
 from .forward import Forward, Part
-from .sampler import Sampled, Sampler
+from .sampler import FACTORIES, ProcessorFactory, Sampled, Sampler
 from .soundness import sound
 
 log = logging.getLogger(__name__)
@@ -49,14 +49,23 @@ class MlxBatch:
     """Rows of one model. Where a step only decodes, the next one is started before it is read: its tokens go from one
     to the next on the device, and the device does not wait for Python."""
 
-    def __init__(self, forward: Forward, vocabulary: int, limit_bytes: int, prefixes: Prefixes | None = None) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        vocabulary: int,
+        limit_bytes: int,
+        prefixes: Prefixes | None = None,
+        *,
+        processors: tuple[ProcessorFactory, ...] = FACTORIES,
+    ) -> None:
         """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it. Rows begin with what
-        ``prefixes`` has of them, and what is computed goes there."""
+        ``prefixes`` has of them, and what is computed goes there. ``processors`` change logits before sampling."""
         self._forward = forward
         self._prefixes = prefixes
         forward.cached_upto = prefixes is not None
         self._vocabulary = vocabulary
-        self._sampler = Sampler(vocabulary)
+        self._processors = processors
+        self._sampler = Sampler(vocabulary, processors)
         self._limit_bytes = limit_bytes
         self._sequences: dict[int, Sequence] = {}
         self._flight: _Flight | None = None
@@ -99,6 +108,7 @@ class MlxBatch:
         prompt = len(sequence.tokens) - sequence.emitted
         answer = sequence.tokens[prompt:] + sequence.generated
         self._sampler.open(sequence.id, sequence.sampling, sequence.tokens[:prompt], answer)
+        sequence.reads_last_token = self._sampler.reads_last_token(sequence.id)
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         if self._sequences.pop(sequence.id, None) is None:
@@ -176,11 +186,14 @@ class MlxBatch:
         if not work:
             return self._read(before)
         # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-        overlaps = all(given.tokens == 1 for given in work)
-        assert overlaps or before is None
+        decodes = all(given.tokens == 1 for given in work)
+        assert decodes or before is None
+        assert not any(given.sequence.awaits_token for given in work)
+        # Where all rows wait for their tokens, no step can be started before this one is read.
+        overlaps = decodes and not all(given.sequence.reads_last_token for given in work)
         self._flight = self._launch(work, before)
         self._capture_blocks(work)
-        return self._read(before) if overlaps else self._read_flight()
+        return self._read(before) + ([] if overlaps else self._read_flight())
 
     def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
         """Give the device a step; its tokens may be those that ``before`` is about to sample."""
@@ -258,7 +271,7 @@ class MlxBatch:
         self._sequences.clear()
         self._broken = self._flight = None
         self._forward.reset()
-        self._sampler = Sampler(self._vocabulary)
+        self._sampler = Sampler(self._vocabulary, self._processors)
         mx.clear_cache()
 
     def _clear_now_and_then(self) -> None:

@@ -68,11 +68,14 @@ class StepPlanner:
         self._chunks: defaultdict[str, PrefillChunks] = defaultdict(PrefillChunks)
 
     def plan(self, running: Running, model: str, now: float, sharing: int) -> list[Work]:
-        """A token for all that decode, in order of admission, and then some prefill."""
+        """A token for all that decode, in order of admission, and then some prefill.
+
+        A sequence that awaits its last token is left out until that has been read.
+        """
         decoding, prompts = _ready(running, model)
-        work = [Work(entry.sequence, 1) for entry in decoding]
+        work = [Work(entry.sequence, 1) for entry in decoding if not entry.sequence.awaits_token]
         if prompts:
-            budget = self._paces[model].budget(len(decoding), self._fastest_step_s(running), sharing)
+            budget = self._paces[model].budget(len(work), self._fastest_step_s(running), sharing)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 

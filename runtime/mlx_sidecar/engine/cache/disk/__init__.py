@@ -1,1 +1,1 @@
-"""The disk tier: files of segments, the directory they lie in, and the one thread that deals with both."""
+"""The disk tier: files of segments, the directory that holds them, and the one thread that works on both."""

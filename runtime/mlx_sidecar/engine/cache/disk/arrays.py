@@ -1,4 +1,4 @@
-"""Arrays as bytes and back, without an operation of the device: only the step loop may ask for one."""
+"""Arrays to bytes and back, without device operations, because only the step loop may ask for those."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing_extensions import Buffer
 
 
 class Kind(NamedTuple):
-    """A type of elements: how numpy reads them, and their DLPack code where that is another one."""
+    """A type of array elements: how numpy reads them, and their DLPack code where it differs from numpy's."""
 
     dtype: type[np.generic]
     code: int | None = None
 
     @property
     def itemsize(self) -> int:
+        """Bytes of an element."""
         return np.dtype(self.dtype).itemsize
 
 
@@ -57,12 +58,12 @@ _NAMES = {
 
 
 def kind_name(array: mx.array) -> str | None:
-    """None for types that no cache has: complex, double."""
+    """Return the name of the element type in safetensors; None for types that no cache has (complex, double)."""
     return _NAMES.get(array.dtype)
 
 
 def content(array: mx.array) -> Buffer:
-    """The bytes of an evaluated array in the order of its elements: its own memory, unless it is strided."""
+    """Return the bytes of an evaluated array in the order of its elements: its own memory, unless it is strided."""
     view = memoryview(cast("Buffer", array))  # the stubs of mlx do not say that it is one
     if not array.size:
         return b""
@@ -70,7 +71,7 @@ def content(array: mx.array) -> Buffer:
 
 
 def from_content(kind: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> mx.array:
-    """An evaluated copy of ``data``, which is writable, aligned for its type, and as long as ``shape`` says."""
+    """Copy ``data`` to an evaluated array; it is writable, aligned for its type, and as long as ``shape`` says."""
     dtype, code = KINDS[kind]
     elements: Any = data.view(dtype).reshape(shape)
     return mx.array(elements if code is None else _Relabelled(elements, code))
@@ -81,7 +82,7 @@ class _DataType(ctypes.Structure):
 
 
 class _Tensor(ctypes.Structure):
-    """DLTensor of DLPack, as far as the type of its elements."""
+    """The head of DLPack's DLTensor, up to the type of its elements."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -97,8 +98,10 @@ _pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 class _Relabelled:
-    """Elements of a type that numpy lacks, for a consumer of DLPack. A view of an ``mx.array`` would do as well, but it
-    is an operation, bound to a stream of the thread that asks for it."""
+    """Elements of a type that numpy lacks, for a consumer of DLPack.
+
+    A view of an ``mx.array`` would be a device operation, bound to a stream of the calling thread.
+    """
 
     def __init__(self, elements: NDArray[Any], code: int) -> None:
         self._elements = elements

@@ -1,4 +1,4 @@
-"""From single files back to prompts: a file knows its own tokens and the name of the block before them."""
+"""Prompts put together from files, each of which knows its own tokens and the name of the block before them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..segment import BLOCK
 from .events import CachedFile
 from .header import Header
 
-# Of what is taken at once: each entry has all tokens of its prompt, and prompts may be long.
+# Limits of one ``take``: each entry has all tokens of its prompt, and prompts may be long.
 _MOST_ENTRIES, _MOST_TOKENS = 256, 1 << 22
 
 
 class _Place(NamedTuple):
-    """Where a name stands: behind so many blocks of a file."""
+    """The place of a block's name: the end of the first ``blocks`` blocks of a file."""
 
     path: Path
     blocks: int
 
 
 class Chains:
-    """The files of one identity. One is told of when all that comes before it is known, whichever was found first."""
+    """The files of one identity; each is told once all files before it are known, whichever was found first."""
 
     def __init__(self) -> None:
         self._headers: dict[Path, Header] = {}
@@ -34,7 +34,7 @@ class Chains:
         self._told: set[Path] = set()
 
     def add(self, path: Path, header: Header) -> None:
-        """A file is there."""
+        """Take in a file that was found or written."""
         self._headers[path] = header
         if header.parent is None or header.parent in self._places:
             self._place(path)
@@ -42,7 +42,7 @@ class Chains:
             self._waiting.setdefault(header.parent, []).append(path)
 
     def drop(self, paths: Iterable[Path]) -> None:
-        """Files are there no more. What follows them waits until somebody writes them again."""
+        """Forget files that are gone; those that continue them wait until they are written again."""
         dropped = {path for path in paths if self._headers.pop(path, None)}
         if not dropped:
             return
@@ -54,11 +54,11 @@ class Chains:
             self.add(path, header)
 
     def told(self, path: Path) -> None:
-        """Somebody knows of ``path`` already."""
+        """Note that ``path`` has been told already."""
         self._told.add(path)
 
     def take(self) -> tuple[CachedFile, ...]:
-        """Some files that nobody was told of, each behind those it needs; none if there are no more."""
+        """Take some files that were not told yet, each behind those it continues; empty if there are no more."""
         entries: list[CachedFile] = []
         tokens = 0
         while self._ready and len(entries) < _MOST_ENTRIES and tokens < _MOST_TOKENS:
@@ -75,14 +75,14 @@ class Chains:
             path = placing.pop()
             header = self._headers[path]
             if header.start != self._end(header.parent):
-                continue  # nothing that we have written: it is of another place than it says
+                continue  # not as we write it: its tokens do not begin where the block before them ends
             self._ready.append(path)
             for blocks, name in enumerate(header.names[: len(header.tokens) // BLOCK], start=1):
                 self._places.setdefault(name, _Place(path, blocks))
                 placing += self._waiting.pop(name, ())
 
     def _end(self, name: bytes | None) -> int:
-        """How many tokens there are up to the end of a known block."""
+        """Return the number of tokens up to the end of a known block."""
         if name is None:
             return 0
         path, blocks = self._places[name]
@@ -100,5 +100,5 @@ class Chains:
 
 
 def entry(path: Path, header: Header, tokens: array[int]) -> CachedFile:
-    """``path`` for those who have all ``tokens`` from the first on."""
+    """Describe ``path`` with all ``tokens`` of its prompt, from the first on."""
     return CachedFile(path, header.start, header.stop, tokens, header.firsts, bool(header.checkpoints), header.nbytes)

@@ -1,4 +1,4 @@
-"""What the disk tier tells the step loop."""
+"""The events with which the disk tier answers the step loop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from ..segment import Segment
 
 
 class CachedFile(NamedTuple):
-    """A file that can be read: tokens ``start`` to ``stop`` of a prompt that begins with ``tokens`` (int32, ``stop`` of
-    them). ``firsts``: where each of its spans begins; ``checkpointed``: it holds the states after token ``stop``."""
+    """A file that can be read, with tokens ``start`` to ``stop`` of a prompt.
+
+    ``tokens`` are all ``stop`` of them, int32. ``firsts`` says at which token each span begins; ``checkpointed``,
+    whether the file holds the states after token ``stop``.
+    """
 
     path: Path
     start: int
@@ -23,9 +26,9 @@ class CachedFile(NamedTuple):
 
 
 class Scanned(NamedTuple):
-    """Some of what a scan found: at most 256 entries, each behind those it needs before it; ``done`` with the last.
+    """A part of what a scan found: at most 256 entries, each behind those it continues; the last part is ``done``.
 
-    ``gone`` are files told of before that are there no more.
+    ``gone`` are files that were told before and exist no more.
     """
 
     identity: str
@@ -35,9 +38,9 @@ class Scanned(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """One file of a read, in the order asked for; ``left`` are still to come. ``segment`` is evaluated.
+    """One file of a read, in the order asked for; ``left`` files are still to come. ``segment`` is evaluated.
 
-    None is a miss, and then ``left`` is 0: nobody can go on behind a gap.
+    A ``segment`` of None is a miss, and then ``left`` is 0, because blocks behind a gap are of no use.
     """
 
     key: int
@@ -47,22 +50,22 @@ class Fetched(NamedTuple):
 
 
 class Written(NamedTuple):
-    """An segment is on disk, for the first time or already."""
+    """A segment is on disk, newly written or already there."""
 
     identity: str
     entry: CachedFile
 
 
 class Deleted(NamedTuple):
-    """Files that are there no more: evicted, or found damaged."""
+    """Files were removed: evicted, or found damaged."""
 
     paths: tuple[Path, ...]
 
 
 class Cleared(NamedTuple):
-    """Nothing of ``identity`` (None: of anybody) that was written before is left; so many bytes were freed.
+    """The files of ``identity`` (None: all) were deleted, which freed ``nbytes``.
 
-    ``because`` says why not all of it could be deleted; "" where it was.
+    ``because`` says why some could not be deleted; "" if all were.
     """
 
     key: int
@@ -72,7 +75,7 @@ class Cleared(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """``because`` says why there is no such file now; "" if there is."""
+    """A conversation was written to ``path``, or was not: then ``because`` says why; else it is ""."""
 
     key: int
     path: Path
@@ -81,9 +84,10 @@ class Exported(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """``tokens`` (int32) from the first on, and what was computed of them, evaluated; None ``because`` of something.
+    """A conversation was read from ``path``: ``tokens`` (int32) from the first on, and their ``segment``, evaluated.
 
-    The file can lie about what made it: whoever takes it in compares shapes and types with the model's own.
+    A ``segment`` of None could not be read; ``because`` says why. The file may lie about the model that made it, so
+    shapes and types must be compared with the model's own before it is used.
     """
 
     key: int
@@ -104,8 +108,9 @@ DiskEvent = Scanned | Fetched | Written | Deleted | Cleared | Exported | Importe
 
 
 class Figures(NamedTuple):
-    """``used_bytes`` and ``files`` of all identities, as last looked up, ``pending_bytes`` are still to be written.
+    """The state of the tier, for ``stats``.
 
+    ``used_bytes`` and ``files`` are of all identities, as last seen; ``pending_bytes`` are still to be written.
     Counters are totals since the start.
     """
 

@@ -1,4 +1,4 @@
-"""Files that a host names: a whole conversation in one, to be taken elsewhere."""
+"""Export files, named by a host: a whole conversation in each, to be used elsewhere."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .events import Exported, Imported
 from .format import Reader, pack, write_file
 from .header import Damaged, Foreign
 
-# Where mlx has no memory for an array it raises RuntimeError, and for shapes beyond its numbers what it likes.
+# mlx raises RuntimeError where it has no memory for an array, and various errors for shapes beyond its integers.
 UNREADABLE = (Damaged, Foreign, ArithmeticError, MemoryError, RuntimeError, ValueError)
 
 
 def exported(key: int, path: Path, identity: str, segment: Segment, tokens: array[int]) -> Exported:
-    """Let ``path`` be what was computed of ``tokens``; a file that is there is replaced, anything else is not."""
+    """Write ``segment``, which is of ``tokens``, to ``path``; a regular file is replaced, anything else is not."""
     try:
         _check_target(path)
         packed = pack(identity, None, segment, tokens)
@@ -38,7 +38,7 @@ def _check_target(path: Path) -> None:
 
 
 def imported(key: int, path: Path, identity: str, limit_bytes: float) -> Imported:
-    """What ``path`` holds, if it was computed by ``identity`` from the first token on, and is small enough."""
+    """Read ``path``, if ``identity`` computed it from the first token on and it has at most ``limit_bytes``."""
     try:
         header, segment = Reader().read_whole(path, identity, limit_bytes)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One segment, one safetensors file: there as a whole or not at all, and believed only if it is what was written."""
+"""The file format: a segment is one safetensors file, written whole or not at all, and checked before it is used."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .arrays import KINDS, content, from_content, kind_name
 from .header import Damaged, Described, Foreign, Header, Tensor, decoded, encoded, length
 
 TEMPORARY = ".tmp"
-# Most headers are read at once with this much.
+# Most headers are no longer than this, so that one read suffices.
 _FIRST_READ_BYTES = 32 << 10
-# A staging buffer that has been larger, for a file from elsewhere, is not kept.
+# A staging buffer that grew larger, for an imported file, is not kept.
 _KEPT_BYTES = 64 << 20
 
 
@@ -32,16 +32,16 @@ _KEPT_BYTES = 64 << 20
 
 
 class Packed(NamedTuple):
-    """A file that is yet to be written: ``parts`` follow each other, the arrays' own memory among them."""
+    """A file to be written: its ``parts`` in order, among them the arrays' own memory."""
 
     header: Header
     parts: tuple[Buffer, ...]
 
 
 def pack(identity: str, parent: bytes | None, segment: Segment, tokens: array[int]) -> Packed:
-    """``tokens`` are those of ``segment``, whose arrays are evaluated; ``parent`` is the name of the block before it.
+    """Lay out ``segment`` and its ``tokens`` as a file; ``parent`` is the name of the block before it.
 
-    Raises Damaged if nobody could read such a file.
+    Its arrays are evaluated. Raises Damaged if such a file could not be read back.
     """
     arrays = [
         *(span.data for span in segment.spans),
@@ -72,7 +72,7 @@ def pack(identity: str, parent: bytes | None, segment: Segment, tokens: array[in
 
 
 def _placed(arrays: Sequence[mx.array]) -> dict[int, Tensor]:
-    """Where each array goes, in that order: those with large elements first, so that all of them are aligned."""
+    """The place of each array in the file, in file order: those with large elements first, so that all are aligned."""
     placed: dict[int, Tensor] = {}
     end = 0
     kinds = [_kind(array) for array in arrays]
@@ -90,7 +90,7 @@ def _kind(array: mx.array) -> str:
 
 
 def write_file(path: Path, packed: Packed) -> None:
-    """Let ``path`` be ``packed``, for its owner only. Raises OSError; then ``path`` is what it was."""
+    """Write ``packed`` to ``path``, readable by its owner only. Raises OSError, and then ``path`` is as it was."""
     temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -109,29 +109,29 @@ def write_file(path: Path, packed: Packed) -> None:
 
 
 def read_header(path: Path) -> Header:
-    """Reads no more than the header. Raises FileNotFoundError, Damaged, Foreign, and OSError."""
+    """Read the header of a file, and no more. Raises FileNotFoundError, Damaged, Foreign, and OSError."""
     with _opened(path, follow=False) as descriptor:
         return _read_header(descriptor)
 
 
 class Reader:
-    """Reads one file after the other into the same memory, which then has no fresh pages to be cleared for each."""
+    """Reads one file after the other into the same memory, because fresh pages would be cleared for each."""
 
     def __init__(self) -> None:
         self._staging = np.empty(0, np.uint8)
 
     def read(self, path: Path, limit_bytes: float) -> tuple[Header, Segment]:
-        """The whole file, if it has at most ``limit_bytes``. Symbolic links are refused.
+        """Read a whole file, if it has at most ``limit_bytes``; symbolic links are refused.
 
         Raises FileNotFoundError, Damaged, Foreign, and OSError.
         """
         with _opened(path, follow=False) as descriptor:
             header = _read_header(descriptor)
             _check_size(header, limit_bytes)
-            return header, self._extent(descriptor, header)
+            return header, self._segment(descriptor, header)
 
     def read_whole(self, path: Path, identity: str, limit_bytes: float) -> tuple[Header, Segment]:
-        """A file that holds all from the first token on, computed by ``identity``; symbolic links are followed.
+        """Read a file that ``identity`` computed, from the first token on; symbolic links are followed.
 
         Raises like ``read``.
         """
@@ -142,9 +142,9 @@ class Reader:
                 raise Foreign("it was computed by other weights, or otherwise")
             if header.start:
                 raise Foreign(f"it begins at token {header.start}")
-            return header, self._extent(descriptor, header)
+            return header, self._segment(descriptor, header)
 
-    def _extent(self, descriptor: int, header: Header) -> Segment:
+    def _segment(self, descriptor: int, header: Header) -> Segment:
         if len(self._staging) < header.payload_bytes:
             self._staging = np.empty(header.payload_bytes, np.uint8)
         payload = self._staging[: header.payload_bytes]
@@ -169,7 +169,7 @@ def _check_size(header: Header, limit_bytes: float) -> None:
 
 @contextmanager
 def _opened(path: Path, *, follow: bool) -> Iterator[int]:
-    """A regular file. Who may not read it is told it is foreign; what the disk cannot give back is damaged."""
+    """Open a regular file. Raises Foreign if it may not be read, and Damaged if the disk cannot read it."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)  # without waiting, should it be a pipe
@@ -199,7 +199,7 @@ def _read_header(descriptor: int) -> Header:
 
 
 def _fill(descriptor: int, buffer: memoryview, offset: int) -> None:
-    """Read all of ``buffer`` from ``offset`` on; raises Damaged if the file ends before."""
+    """Fill ``buffer`` from ``offset`` on. Raises Damaged if the file ends before."""
     done = 0
     while done < len(buffer):
         count = os.preadv(descriptor, [buffer[done:]], offset + done)

@@ -1,7 +1,8 @@
-"""What stands in front of the arrays of a file: safetensors, with all that a scan must know in its metadata.
+"""The header of a file: that of safetensors, with all that a scan must know in its metadata.
 
-A header is believed only as a whole: its digest covers every byte, and what it says of the file must add up to the last
-byte. So a file that was cut, overwritten, renamed or written by another version is told before an array is made of it.
+A header is believed only as a whole: its digest covers every byte, and the sizes it gives must add up to the last byte
+of the file. So a file that was cut, overwritten, renamed or written by another version is recognised before an array is
+made of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .arrays import KINDS
 from .names import IDENTITY, NAME_BYTES, FileName, from_little, little, names
 
 VERSION = "mlx-sidecar prefix 1"
-# Tokens are the most of a header. A million of them take 5.4 MB; a file of the tier has a few hundred.
+# Most of a header is tokens: a million of them take 5.4 MB, and a file of the tier has a few hundred.
 LIMIT_BYTES = 8 << 20
 _LENGTH_BYTES = 8
 _ALIGNMENT = 64
@@ -29,19 +30,19 @@ _NO_DIGEST = "0" * 32
 _MOST_AXES = 8
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
-_Extent = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # mlx keeps them in 32 bits
+_AxisLength = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # mlx keeps them in 32 bits
 
 
 class Damaged(Exception):
-    """The file holds something else than what was written into it under its name."""
+    """The file does not hold the bytes that were written under its name."""
 
 
 class Foreign(Exception):
-    """The file is not one of ours to use: another version's, another's altogether, or not for us to read."""
+    """The file is not ours to use: of another version, of another program, or not readable for us."""
 
 
 class Tensor(NamedTuple):
-    """Bytes ``begin`` to ``end`` of the payload."""
+    """An array in a file: bytes ``begin`` to ``end`` of the payload."""
 
     kind: str
     shape: tuple[int, ...]
@@ -50,10 +51,11 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """``tokens`` are those from ``start`` to ``stop``; ``parent`` is the name of the block before them, None at 0.
+    """A header that was checked.
 
+    ``tokens`` are those from ``start`` to ``stop``; ``parent`` is the name of the block before them, None at 0.
     ``names`` are those of the file's own blocks. Behind ``payload_at`` bytes there are ``payload_bytes`` of arrays: one
-    for each span, which begins at its ``firsts``, and the marks that are not None.
+    for each span, which begins at its ``firsts``, and the checkpoints that are not None.
     """
 
     identity: str
@@ -71,16 +73,17 @@ class Header(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Of the whole file."""
+        """Bytes of the whole file."""
         return self.payload_at + self.payload_bytes
 
     @property
     def file_name(self) -> FileName:
+        """The name that a file with this header must have."""
         return FileName(self.start, self.stop, self.names[-1])
 
 
 class Described(NamedTuple):
-    """What a header is made of."""
+    """The content of a header that is to be written."""
 
     identity: str
     parent: bytes | None
@@ -111,7 +114,7 @@ class _Metadata(msgspec.Struct):
 
 class _TensorInfo(msgspec.Struct, forbid_unknown_fields=True):
     dtype: str
-    shape: Annotated[list[_Extent], msgspec.Meta(max_length=_MOST_AXES)]
+    shape: Annotated[list[_AxisLength], msgspec.Meta(max_length=_MOST_AXES)]
     data_offsets: tuple[_Count, _Count]
 
 
@@ -126,7 +129,7 @@ _info = msgspec.json.Decoder(_TensorInfo)
 
 
 def encoded(described: Described) -> bytes:
-    """The bytes in front of the payload, which begins at a multiple of 64."""
+    """Encode a header: the bytes in front of the payload, which begins at a multiple of 64."""
     fields = {"__metadata__": _stated(described), **_listed(described)}
     text = msgspec.json.encode(fields)
     text += b" " * (-(len(text) + _LENGTH_BYTES) % _ALIGNMENT)
@@ -168,7 +171,7 @@ def _digest_field(digest: str) -> bytes:
 
 
 def length(start: bytes, file_bytes: int) -> int:
-    """How many bytes a header has that begins with ``start``, in a file of ``file_bytes``. Raises Damaged."""
+    """Return the bytes of a header that begins with ``start``, in a file of ``file_bytes``. Raises Damaged."""
     count = int.from_bytes(start[:_LENGTH_BYTES], "little")
     if len(start) < _LENGTH_BYTES or count > file_bytes - _LENGTH_BYTES:
         raise Damaged("it ends within its header")
@@ -178,7 +181,7 @@ def length(start: bytes, file_bytes: int) -> int:
 
 
 def decoded(raw: bytes, file_bytes: int) -> Header:
-    """The header with bytes ``raw`` of a file of ``file_bytes``. Raises Damaged and Foreign."""
+    """Decode the header ``raw`` of a file of ``file_bytes``. Raises Damaged and Foreign."""
     try:
         fields = _fields.decode(raw[_LENGTH_BYTES:])
         metadata = _own(fields.pop("__metadata__", None))
@@ -237,7 +240,7 @@ def _header(metadata: _Metadata, tensors: dict[str, Tensor], payload_at: int, fi
 
 
 def _check(header: Header, count: int) -> None:
-    """Whether everything that is said of the file, which has ``count`` arrays, fits together."""
+    """Check that all statements about a file, which has ``count`` arrays, fit together. Raises Damaged."""
     present = [tensor for tensor in (*header.spans, *header.checkpoints) if tensor is not None]
     sound = (
         len(present) == count
@@ -257,7 +260,7 @@ def _spans_to_the_end(header: Header, first: int, tensor: Tensor) -> bool:
 
 
 def _fill(tensors: Iterable[Tensor], payload_bytes: int) -> bool:
-    """Whether each array takes what its shape says, and together they take every byte once."""
+    """Whether each array takes the bytes of its shape, and together they take every byte once."""
     end = 0
     for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
         kind = KINDS.get(tensor.kind)

@@ -1,4 +1,4 @@
-"""Names of blocks and of files. A block's name stands for all tokens up to its end, and for what computed them."""
+"""Names of blocks and of files: the name of a block stands for all tokens up to its end, and for the identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE = re.compile(r"(0|[1-9][0-9]{0,9})-([1-9][0-9]{0,9})-([0-9a-f]{32})\.safet
 
 
 class FileName(NamedTuple):
-    """Of a file that holds tokens ``start`` to ``stop`` of a prompt, and ``end``, the name of its last block."""
+    """The name of a file with tokens ``start`` to ``stop`` of a prompt; ``end`` is the name of its last block."""
 
     start: int
     stop: int
@@ -27,13 +27,13 @@ class FileName(NamedTuple):
 
 
 def parsed(name: str) -> FileName | None:
-    """None if a file of this tier cannot have that name."""
+    """Parse a file name; None if a file of this tier cannot have it."""
     match = _FILE.fullmatch(name)
     return FileName(int(match[1]), int(match[2]), bytes.fromhex(match[3])) if match else None
 
 
 def little(tokens: array[int]) -> bytes:
-    """Tokens as little-endian int32."""
+    """Encode tokens as little-endian int32."""
     if sys.byteorder == "big":
         tokens = tokens[:]
         tokens.byteswap()
@@ -41,7 +41,7 @@ def little(tokens: array[int]) -> bytes:
 
 
 def from_little(data: bytes) -> array[int]:
-    """What ``little`` was given. Raises ValueError if ``data`` is no whole number of tokens."""
+    """Decode what ``little`` encoded. Raises ValueError if ``data`` is no whole number of tokens."""
     tokens = array("i", data)
     if sys.byteorder == "big":
         tokens.byteswap()
@@ -49,7 +49,7 @@ def from_little(data: bytes) -> array[int]:
 
 
 def names(identity: str, parent: bytes | None, tokens: array[int]) -> list[bytes]:
-    """The names of the blocks of ``tokens``, which begin with a block; the last may be a part of one.
+    """Return the names of the blocks of ``tokens``, which begin with a block; the last may be a part of one.
 
     ``parent`` is the name of the block before them, None if they are the first.
     """
@@ -63,7 +63,7 @@ def names(identity: str, parent: bytes | None, tokens: array[int]) -> list[bytes
 
 
 class Namer:
-    """Names whole prompts. The next segment is mostly of the same prompt as the last: that one's names are kept."""
+    """Names whole prompts; keeps the last one's names, because the next segment is mostly of the same prompt."""
 
     def __init__(self) -> None:
         self._identity = ""
@@ -71,7 +71,7 @@ class Namer:
         self._names: list[bytes] = []
 
     def names(self, identity: str, tokens: array[int]) -> list[bytes]:
-        """The names of the blocks of ``tokens``, the first of a prompt."""
+        """Return the names of the blocks of ``tokens``, which are the first of a prompt."""
         known = min(len(tokens), len(self._tokens)) // BLOCK
         if identity != self._identity or tokens[: known * BLOCK] != self._tokens[: known * BLOCK]:
             known = 0

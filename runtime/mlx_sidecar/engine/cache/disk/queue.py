@@ -1,4 +1,4 @@
-"""What the disk tier is asked for: reads first, for somebody waits for each; then the rest; writes last."""
+"""The queue of the disk tier: reads first, because a sequence waits for each; then the rest; writes last."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class _Write(NamedTuple):
 
 
 class Queue:
-    """Between the step loop, which asks and never waits here, and the thread that does what is asked, one at a time.
+    """Jobs from the step loop, which never waits here, to the tier's thread, which does one at a time.
 
-    Everything in here is guarded by the one lock, which nobody holds for longer than a few operations of dictionaries.
+    One lock guards everything in here; it is held for no longer than a few operations of dictionaries.
     """
 
     def __init__(self, pending_limit_bytes: int) -> None:
         self.writes_dropped = 0
         self._pending_limit_bytes = pending_limit_bytes
-        self.pending_bytes = 0  # read by anybody: a number is taken whole
+        self.pending_bytes = 0  # read by other threads without the lock, because an int is read whole
         self._reads: dict[int, deque[Path]] = {}
         self._others: deque[Job] = deque()
         self._writes: deque[_Write] = deque()
@@ -46,16 +46,18 @@ class Queue:
     # For the step loop.
 
     def read(self, key: int, paths: Sequence[Path]) -> None:
-        """``paths`` are read in order, and never more than one after ``cancel``."""
+        """Ask for ``paths``, in order; after ``cancel`` at most one more of them is read."""
         with self._changed:
             self._reads[key] = deque(paths)
             self._changed.notify_all()
 
     def cancel(self, key: int) -> None:
+        """Forget the rest of the read under ``key``."""
         with self._changed:
             self._reads.pop(key, None)
 
     def put(self, job: Job, *, first: bool = False) -> None:
+        """Ask for a job that neither reads nor writes a segment, before the others if ``first``."""
         with self._changed:
             if first:
                 self._others.appendleft(job)
@@ -64,7 +66,7 @@ class Queue:
             self._changed.notify_all()
 
     def write(self, job: Job, identity: str, nbytes: int) -> bool:
-        """False, and the write is dropped, if those that wait have too many bytes already."""
+        """Ask for a write of ``nbytes``; return False, and drop it, if too many bytes wait already."""
         with self._changed:
             if self.pending_bytes + nbytes > self._pending_limit_bytes:
                 self.writes_dropped += 1
@@ -82,12 +84,12 @@ class Queue:
             self._writes = kept
 
     def wait(self) -> None:
-        """Until everything is done."""
+        """Wait until everything is done."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._reads or self._others or self._writes or self._busy))
 
     def close(self) -> None:
-        """What waits is still done; then there is nothing more to be had."""
+        """Let ``next`` answer None once the jobs that wait are done."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -95,7 +97,10 @@ class Queue:
     # For the thread.
 
     def next(self) -> Read | Job | None:
-        """What to do next; the last job is done, and nothing of it is in memory. None when nothing will ever come."""
+        """Wait for a job and take it; None once the queue is closed and empty.
+
+        The job before is done, and nothing of it is in memory any more.
+        """
         with self._changed:
             self._busy = False
             self.pending_bytes -= self._writing_bytes
@@ -115,7 +120,7 @@ class Queue:
             return None
 
     def fetched(self, read: Read, *, match: bool) -> bool:
-        """A file has been read; whether anybody still wants to know. The last of a read ends it, and so does a miss."""
+        """Note that a file has been read, and return whether its read is still wanted; a miss ends it."""
         with self._changed:
             if read.key not in self._reads:
                 return False

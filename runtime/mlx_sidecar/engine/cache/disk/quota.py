@@ -1,4 +1,4 @@
-"""How much of the disk the files take, and which of them go when it is too much. Other processes write there too."""
+"""The disk quota: how many bytes the files take, and which are evicted. Other processes write there too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from .format import TEMPORARY
 from .names import IDENTITY, parsed
 
-# Below the limit by this share, so that room is not made for every single write.
+# Eviction goes this share below the limit, so that not every single write evicts.
 _SLACK = 1 / 12
-# What one process writes before it looks again what all have written: four of them together stay within the limit.
+# A process surveys the directory again after writing this share: so four processes together stay within the limit.
 _UNSEEN = _SLACK / 4
-# No write takes that long. Whoever was stopped in the middle of one and goes on finds it gone, and does without.
+# No write takes that long. A process that was stopped in the middle of one and goes on does without its file.
 _ABANDONED_S = 3600.0
 
 
@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 
 class DiskQuota:
-    """``used_bytes`` and ``files`` are of all identities, as last seen, with what this process has changed since."""
+    """The bytes and files of all identities, as last seen and with this process's changes since, against a limit."""
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self.directory = directory
@@ -40,7 +40,7 @@ class DiskQuota:
         self._unseen_bytes = 0
 
     def survey(self) -> list[Kept]:
-        """Look at every file. Unfinished ones that nobody is at work on any more are removed."""
+        """Look at every file, and remove unfinished ones that were abandoned."""
         kept = list(self._walk())
         self.used_bytes = sum(file.nbytes for file in kept)
         self.files = len(kept)
@@ -48,7 +48,7 @@ class DiskQuota:
         return kept
 
     def make(self, nbytes: int) -> tuple[Path, ...]:
-        """Evict what must go so that ``nbytes`` more, at most the limit, can be written; which files that was."""
+        """Evict so that ``nbytes`` more, at most the limit, can be written; return the files that were evicted."""
         seen = self._unseen_bytes + nbytes <= self.limit_bytes * _UNSEEN
         if seen and self.used_bytes + nbytes <= self.limit_bytes:
             return ()
@@ -65,13 +65,13 @@ class DiskQuota:
         return tuple(evicted)
 
     def add(self, nbytes: int) -> None:
-        """A file of ``nbytes`` has been written."""
+        """Count a file of ``nbytes`` that has been written."""
         self.used_bytes += nbytes
         self.files += 1
         self._unseen_bytes += nbytes
 
     def remove(self, path: Path) -> int:
-        """Delete a file, if it is still there; how many bytes that freed."""
+        """Delete a file, if it is still there; return how many bytes that freed."""
         try:
             nbytes = path.lstat().st_size
             path.unlink()
@@ -93,7 +93,7 @@ class DiskQuota:
                 path.unlink(missing_ok=True)
 
     def folders(self) -> list[Path]:
-        """Of each identity there is one."""
+        """Return the folders, of which there is one for each identity."""
         try:
             with os.scandir(self.directory) as entries:
                 return [
@@ -106,7 +106,7 @@ class DiskQuota:
 
 
 def regular(folder: Path) -> list[str]:
-    """The names of regular files in ``folder``; none if it is gone, or no folder. Symbolic links are no files to us."""
+    """Return the names of regular files in ``folder``, symbolic links left out; empty if it is gone or no folder."""
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             return []

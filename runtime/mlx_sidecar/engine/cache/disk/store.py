@@ -1,6 +1,7 @@
 """The directory of the disk tier: files of segments, shared by all processes of a user, bounded in bytes.
 
-Every file may vanish at any time, for others evict too. What is damaged is deleted; what is foreign is left alone.
+Every file may vanish at any time, because other processes evict too. Damaged files are deleted, foreign ones are left
+alone.
 """
 
 from __future__ import annotations
@@ -31,31 +32,34 @@ COUNTERS = (
     "disk_unwritten",
 )
 
-# A folder that was changed so recently may change again without showing it: clocks of file systems tick that slowly.
+# A folder changed this recently may change again without showing it, because clocks of file systems tick slowly.
 _SETTLED_NS = 3 * 10**9
 
 _Content = TypeVar("_Content")
 
 
 class DiskFailed(Exception):
-    """The disk is full, read-only, not ours, or broken. No unfinished file is left."""
+    """The disk is full, read-only, not ours, or broken; no unfinished file is left."""
 
 
 class Scan(NamedTuple):
-    """``gone`` are files told of before; ``found`` reads one header after the other, of those never told of."""
+    """The result of a scan: ``gone`` are files told before, ``found`` reads the headers of those never told."""
 
     gone: tuple[Path, ...]
     found: Iterator[tuple[Path, Header]]
 
 
 class DiskStore:
-    """Used by one thread. ``deleted`` are the files that were evicted or found damaged since somebody took them."""
+    """The files of all identities, used by one thread.
+
+    ``deleted`` are those evicted or found damaged; the user of this class empties the list.
+    """
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
-        """Raises DiskFailed if there can be no such directory."""
+        """Make the directory and survey it. Raises DiskFailed if it cannot be made."""
         self.directory = directory
         self.limit_bytes = limit_bytes
-        self.room = DiskQuota(directory, limit_bytes)
+        self.quota = DiskQuota(directory, limit_bytes)
         self.counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.deleted: list[Path] = []
         self._reader = Reader()
@@ -64,15 +68,15 @@ class DiskStore:
         self._looked: dict[str, int] = {}
         with _failing():
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.room.survey()
+            self.quota.survey()
 
     # What is there.
 
     def scan(self, identity: str, *, afresh: bool = False) -> Scan:
-        """Look for files of ``identity``; those whose tokens begin first are found first.
+        """Look for new files of ``identity``; those whose tokens begin first are found first.
 
-        What this store wrote itself is not new to it, unless it is to begin ``afresh``. Raises DiskFailed, also while
-        ``found`` is gone through.
+        Files that this store wrote itself are not new to it, unless it is to begin ``afresh``. Raises DiskFailed, also
+        while ``found`` is iterated.
         """
         folder = self.directory / identity
         if not afresh and self._is_as_before(folder):
@@ -86,7 +90,7 @@ class DiskStore:
         return Scan(tuple(folder / name for name in gone), self._found(folder, told, [text for _, text in new]))
 
     def _is_as_before(self, folder: Path) -> bool:
-        """Whether no file came or went since the last scan: then names need not be listed, which may be many."""
+        """Whether no file came or went since the last scan; then the names, which may be many, are not listed."""
         with _failing():
             try:
                 changed_ns = folder.lstat().st_mtime_ns
@@ -107,7 +111,7 @@ class DiskStore:
                 yield path, header
 
     def read(self, path: Path) -> Segment | None:
-        """None if it is not there any more, or no good. Raises DiskFailed."""
+        """Read a segment; None if its file is gone or of no use. Raises DiskFailed."""
         found = self._judged(path, lambda: self._reader.read(path, self.limit_bytes))
         if found is None:
             return None
@@ -121,7 +125,7 @@ class DiskStore:
         return found and found[0]
 
     def _judged(self, path: Path, read: Callable[[], tuple[Header, _Content]]) -> tuple[Header, _Content] | None:
-        """What ``read`` finds in ``path``. None if that is gone, damaged or foreign: nothing is to be had from it."""
+        """Return what ``read`` finds in ``path``; None if the file is gone, damaged or foreign."""
         try:
             found = read()
             _check_place(path, found[0])
@@ -131,7 +135,7 @@ class DiskStore:
         except Damaged:
             self.counters["disk_damaged"] += 1
             with _failing():
-                self.room.remove(path)
+                self.quota.remove(path)
             self._lost([path])
             return None
         except Foreign:
@@ -153,8 +157,8 @@ class DiskStore:
     ) -> tuple[Path, Header] | None:
         """Keep ``segment``, which is of ``tokens``; the files ``before`` it are then used as recently as itself.
 
-        None if it is larger than the limit, something foreign has its name, or somebody removes the folder. Raises
-        DiskFailed.
+        Returns None if it is larger than the limit, a foreign file has its name, or the folder is removed meanwhile.
+        Raises DiskFailed.
         """
         packed = pack(identity, parent, segment, tokens)
         path = self.directory / identity / str(packed.header.file_name)
@@ -166,12 +170,12 @@ class DiskStore:
                 if not self._put(path, packed):
                     return None
         self._told.setdefault(identity, set()).add(path.name)
-        self.deleted = [deleted for deleted in self.deleted if deleted != path]  # what was there was damaged
+        self.deleted = [deleted for deleted in self.deleted if deleted != path]  # the file before this one was damaged
         self.touch([path], now_ns)
         return path, header or packed.header
 
     def _at_least(self, path: Path, header: Header) -> Header | None:
-        """Of the file that is there, if it can do all that one of ``header`` could."""
+        """Return the header of the file that is there, if it serves wherever one with ``header`` would."""
         there = self._header(path)
         enough = (
             there is not None and len(there.checkpoints) >= len(header.checkpoints) and there.firsts <= header.firsts
@@ -183,8 +187,8 @@ class DiskStore:
         if nbytes > self.limit_bytes or path in self._foreign:
             self.counters["disk_unwritten"] += 1
             return False
-        self.room.remove(path)
-        evicted = self.room.make(nbytes)
+        self.quota.remove(path)
+        evicted = self.quota.make(nbytes)
         self.counters["disk_evicted"] += len(evicted)
         self._lost(evicted)
         try:
@@ -194,13 +198,16 @@ class DiskStore:
         except FileNotFoundError:  # removed meanwhile by another process
             self.counters["disk_unwritten"] += 1
             return False
-        self.room.add(nbytes)
+        self.quota.add(nbytes)
         self.counters["disk_writes"] += 1
         self.counters["disk_written_bytes"] += nbytes
         return True
 
     def touch(self, paths: Iterable[Path], now_ns: int | None = None) -> None:
-        """All of a chain are used now, and equally: of equals the deepest goes first. Raises DiskFailed."""
+        """Mark the files of a chain as used now, all at one time, so that the deepest is evicted first.
+
+        Raises DiskFailed.
+        """
         stamp_ns = time.time_ns() if now_ns is None else now_ns
         for path in paths:
             try:
@@ -211,18 +218,18 @@ class DiskStore:
                 raise DiskFailed(_reason(error)) from error
 
     def clear(self, identity: str | None) -> int:
-        """Delete what is there of ``identity``, or all; how many bytes that freed. Raises DiskFailed."""
+        """Delete the files of ``identity``, or all; return how many bytes that freed. Raises DiskFailed."""
         freed = 0
         with _failing():
-            for folder in self.room.folders() if identity is None else [self.directory / identity]:
+            for folder in self.quota.folders() if identity is None else [self.directory / identity]:
                 self._told.pop(folder.name, None)
                 self._looked.pop(folder.name, None)
-                freed += sum(self.room.remove(folder / name) for name in regular(folder) if parsed(name))
+                freed += sum(self.quota.remove(folder / name) for name in regular(folder) if parsed(name))
         return freed
 
 
 def _check_place(path: Path, header: Header) -> None:
-    """Files may have been exchanged: what is in one must be what its name and its folder say."""
+    """Check that a file holds what its name and its folder say, because files may have been exchanged."""
     if header.file_name != parsed(path.name) or header.identity != path.parent.name:
         raise Damaged("it holds something else than its name says")
 

@@ -1,4 +1,4 @@
-"""Does what the disk tier is asked for, one job after the other, and tells what came of it."""
+"""The work of the disk tier's thread: one job after the other, each with its events."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .names import Namer
 from .queue import Queue, Read
 from .store import COUNTERS, DiskFailed, DiskStore
 
-# Headers that are read before a waiting read has its turn again.
+# Headers of a scan that are read before a waiting read has its turn.
 _SCAN_HEADERS = 64
 
 log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Used by the tier's thread only. After a failure it touches the disk no more, and everything is a miss."""
+    """Does jobs, on the tier's thread only. After a failure it touches the disk no more, and everything is a miss."""
 
     def __init__(
         self, directory: Path | None, limit_bytes: int, queue: Queue, post: Callable[[DiskEvent], None]
@@ -39,15 +39,16 @@ class Worker:
         self._namer = Namer()
         self._state: Literal["off", "on", "failed"] = "on" if directory else "off"
         self._because = ""
-        # Replaced as a whole: whoever reads it from another thread sees one moment of it.
+        # Replaced as a whole, so that another thread reads the figures of one moment.
         self.figures = Figures(self._state, "", 0, 0, dict.fromkeys(COUNTERS, 0))
 
     def open(self) -> None:
-        """Make the directory, and see what it holds. Raises DiskFailed, as every job may."""
+        """Make the directory and survey it. Raises DiskFailed, as every job may."""
         if self._directory is not None:
             self._store = DiskStore(self._directory, self._limit_bytes)
 
     def read(self, read: Read) -> None:
+        """Read one file, and post it if its read is still wanted."""
         segment = None
         try:
             segment = self._store.read(read.path) if self._store else None
@@ -57,6 +58,7 @@ class Worker:
                 self._post(Fetched(read.key, read.path, segment, read.left if match else 0))
 
     def scan(self, identity: str, *, afresh: bool) -> None:
+        """Begin a scan of ``identity``; the rest of it is done in jobs of its own."""
         if self._store is None:
             self._post(Scanned(identity, (), (), done=True))
             return
@@ -95,6 +97,7 @@ class Worker:
             self._post(Scanned(identity, entries, (), done=done))
 
     def write(self, identity: str, segment: Segment, tokens: array[int], before: Sequence[Path]) -> None:
+        """Write ``segment`` of ``tokens``, unless the disk has failed meanwhile."""
         if self._store is None:  # failed since it was asked for
             return
         parent = self._namer.names(identity, tokens)[segment.start // BLOCK - 1] if segment.start else None
@@ -107,10 +110,12 @@ class Worker:
             self._post(Written(identity, entry(path, header, tokens)))
 
     def touch(self, paths: Sequence[Path]) -> None:
+        """Mark the files of a chain as used now."""
         if self._store:
             self._store.touch(paths)
 
     def clear(self, key: int, identity: str | None) -> None:
+        """Delete the files of ``identity``, or all, and post ``Cleared`` even where that fails."""
         freed, because = 0, "it failed"
         try:
             freed, because = (self._store.clear(identity) if self._store else 0), self._because
@@ -123,7 +128,7 @@ class Worker:
             self._post(Cleared(key, identity, freed, because))
 
     def settle(self) -> None:
-        """After every job: tell which files are no more, and how things stand."""
+        """After every job, post the files that were deleted, and renew the figures."""
         store = self._store
         if store is None:
             self.figures = self.figures._replace(state=self._state, because=self._because)
@@ -134,7 +139,7 @@ class Worker:
                 chains.drop(deleted)
             self._post(Deleted(deleted))
         self.figures = Figures(
-            self._state, self._because, store.room.used_bytes, store.room.files, dict(store.counters)
+            self._state, self._because, store.quota.used_bytes, store.quota.files, dict(store.counters)
         )
 
     def fail(self, because: str) -> None:
@@ -143,7 +148,7 @@ class Worker:
         self.settle()
         self._store = None
         self._state, self._because = "failed", because
-        self.settle()  # whoever hears of it looks
+        self.settle()  # before it is told, because the figures are then looked at
         self._post(Failed(because))
 
     def _of(self, identity: str) -> Chains:

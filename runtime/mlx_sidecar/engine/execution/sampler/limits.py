@@ -1,7 +1,7 @@
-"""Parameters as float32 can hold them: hosts write doubles.
+"""Sampling parameters brought within float32, because hosts send doubles.
 
-Each is brought to the nearest value that leaves every finite logit finite, and that samples what the value asked for
-would sample if numbers had no end: beyond these, one token is chosen always or all are chosen alike.
+Each is brought to the nearest value that leaves every finite logit finite. That value samples the same tokens as the
+one asked for would in unbounded numbers: beyond these limits one token is always chosen, or all are equally likely.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MOST_PENALTY = 1e15  # it multiplies logits, which in half precision of 8 expon
 
 
 def within_float32(sampling: Sampling) -> Sampling:
-    """``sampling`` with temperature, penalties and biases that can be computed with."""
+    """Return ``sampling`` with temperature, penalties and biases within the limits of float32."""
     return replace(
         sampling,
         temperature=min(sampling.temperature, _MOST) if sampling.temperature >= _COLDEST else 0.0,

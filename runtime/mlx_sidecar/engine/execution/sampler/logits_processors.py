@@ -1,112 +1,153 @@
-"""What changes logits before they are filtered: penalties and bias.
+"""Logits processors: changes to logits before they are filtered, the list of them, and how a step applies them.
 
-Penalties have a slot each for a row that has any: what every token's logit is divided or multiplied by, and how often
-the answer had it. Both follow the sampled tokens on the device, evaluated or not.
+A new one is a class with the methods of ``LogitsProcessor`` in a file of its own, and an entry in ``FACTORIES``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
 import mlx.core as mx
 
 from ....link.messages import Sampling
-from .filters import column
+from .logit_bias import LogitBias
+from .penalties import Penalties
+from .rows import Rows
 
 
-def penalizes(sampling: Sampling) -> bool:
-    return sampling.repetition_penalty != 1 or bool(sampling.presence_penalty or sampling.frequency_penalty)
+class Bound(Protocol):
+    """A processor over some of its rows, for as many steps as the batch keeps the same rows.
 
-
-class Penalties:
-    """Slots of penalties, by row. Memory: 8 bytes for each token of the vocabulary and slot; none without rows."""
-
-    def __init__(self, vocabulary: int) -> None:
-        self._vocabulary = vocabulary
-        self._slots: dict[int, int] = {}
-        self._free: list[int] = []
-        self._factors = self._blank(0)  # [slots, vocabulary] float32; 1 for tokens that were not seen
-        self._counts = self._blank(0)  # the same shape; of the answer
-
-    def open(self, row: int, sampling: Sampling, prompt: list[int], answer: list[int]) -> None:
-        if not self._free:
-            self._grow()
-        slot = self._slots[row] = self._free.pop()
-        factors, counts = mx.ones(self._vocabulary), mx.zeros(self._vocabulary)
-        if seen := prompt + answer:
-            factors[mx.array(seen)] = sampling.repetition_penalty
-        if answer:
-            counts = counts.at[mx.array(answer)].add(1.0)
-        self._factors[slot] = factors
-        self._counts[slot] = counts
-
-    def close(self, row: int) -> None:
-        """Rows that have no penalties have nothing to close."""
-        if row not in self._slots:
-            return
-        self._free.append(self._slots.pop(row))
-        if not self._slots:
-            self._free.clear()
-            self._factors = self._counts = self._blank(0)
-
-    def slots(self, rows: list[int]) -> mx.array:
-        """[rows], for ``factors``, ``counts`` and ``note``; valid until one of the rows is closed."""
-        return mx.array([self._slots[row] for row in rows])
-
-    def factors(self, slots: mx.array) -> mx.array:
-        return self._factors[slots]
-
-    def counts(self, slots: mx.array) -> mx.array:
-        return self._counts[slots]
-
-    def note(self, slots: mx.array, penalties: mx.array, tokens: mx.array) -> None:
-        """Each slot's text goes on with its token. ``penalties`` [rows]: each slot's repetition penalty."""
-        # In place, if the step before is evaluated when this one is; else both arrays are copied once.
-        self._factors[slots, tokens] = penalties
-        self._counts = self._counts.at[slots, tokens].add(1.0)
-
-    def _grow(self) -> None:
-        have = self._factors.shape[0]
-        more = max(1, have)
-        self._free.extend(range(have, have + more))
-        self._factors = mx.concatenate([self._factors, self._blank(more)])
-        self._counts = mx.concatenate([self._counts, self._blank(more)])
-
-    def _blank(self, slots: int) -> mx.array:
-        return mx.zeros((slots, self._vocabulary))
-
-
-class LogitsProcessors:
-    """The changes to some rows' logits; those with penalties come first among them."""
-
-    def __init__(self, penalties: Penalties, penalized: list[int], samplings: list[Sampling]) -> None:
-        """``penalized``: the first rows' numbers; ``samplings``: of all rows."""
-        self._penalties = penalties
-        self._penalized = len(penalized)
-        with_penalties = samplings[: len(penalized)]
-        self._slots = penalties.slots(penalized)
-        self._repeats = any(sampling.repetition_penalty != 1 for sampling in with_penalties)
-        self._counts = any(sampling.presence_penalty or sampling.frequency_penalty for sampling in with_penalties)
-        self._presence = column([sampling.presence_penalty for sampling in with_penalties])
-        self._frequency = column([sampling.frequency_penalty for sampling in with_penalties])
-        # One entry for each biased token: its row, itself, what to add.
-        self._rows = mx.array([row for row, sampling in enumerate(samplings) for _ in sampling.logit_bias])
-        self._tokens = mx.array([token for sampling in samplings for token in sampling.logit_bias])
-        self._biases = mx.array([bias for sampling in samplings for bias in sampling.logit_bias.values()], mx.float32)
+    It holds nothing that must outlive it: the state of a row belongs to the processor, under the row's number.
+    """
 
     def apply(self, logits: mx.array) -> mx.array:
-        """[rows, vocabulary] float32 to the same shape."""
-        count = self._penalized
-        if count == len(logits):
-            logits = self._penalize(logits)
-        elif count:
-            logits = mx.concatenate([self._penalize(logits[:count]), logits[count:]])
-        return logits.at[self._rows, self._tokens].add(self._biases) if self._biases.size else logits
+        """Return the changed ``logits``: [rows, vocabulary], float32, in the order of ``bind``; called once a step."""
+        ...
 
-    def _penalize(self, logits: mx.array) -> mx.array:
-        # Without mx.where, which takes ten times as long as a sum on a CPU. Factors of 1 and counts of 0 change no bit.
-        if self._repeats:
-            factors = self._penalties.factors(self._slots)
-            logits = mx.maximum(logits, 0) / factors + mx.minimum(logits, 0) * factors
-        if self._counts:
-            counts = self._penalties.counts(self._slots)
-            logits = logits - self._frequency * counts - self._presence * mx.minimum(counts, 1)
+    def accept(self, tokens: mx.array) -> None:
+        """Take in the tokens that were sampled after ``apply``: [rows], int32, on the device and not evaluated yet."""
+
+
+class LogitsProcessor(Protocol):
+    """A change to the logits of those rows whose parameters ask for it. Nothing is evaluated in these methods.
+
+    Processors are applied by ascending ``order``. One that ``reads_last_token`` may list in ``Bound.apply`` the array
+    that ``Bound.accept`` was given before (``tolist``; to index it would be an operation of its own), without waiting
+    for the device, because no step of its rows is planned while their last token is in flight. Beside other rows, such
+    a row decodes in every other step only, so a processor that can compute with unevaluated tokens should.
+    """
+
+    order: int
+    reads_last_token: bool
+
+    def open(self, row: int, params: Sampling, prompt: list[int], answer: list[int], /) -> bool:
+        """Begin ``row`` and answer whether it is changed; no other method is called for a row that is not.
+
+        ``answer`` has the tokens generated so far, before a restart or a preemption; ``prompt`` has those before.
+        """
+        ...
+
+    def bind(self, rows: list[int]) -> Bound:
+        """Prepare steps of ``rows``, all of which are changed; the result is used until any row is opened or closed."""
+        ...
+
+    def close(self, row: int) -> None:
+        """Forget ``row``, which is changed."""
+
+
+# Makes the processor of one batch, given the size of the vocabulary.
+ProcessorFactory = Callable[[int], LogitsProcessor]
+
+# All that there are; a new one is added here.
+FACTORIES: tuple[ProcessorFactory, ...] = (Penalties, LogitBias)
+
+
+def make_processors(factories: Sequence[ProcessorFactory], vocabulary: int) -> list[LogitsProcessor]:
+    """Make one processor of each factory, in the order in which they are applied."""
+    return sorted((make(vocabulary) for make in factories), key=lambda processor: processor.order)
+
+
+class ChangedRow(NamedTuple):
+    """A row of a step that at least one processor changes."""
+
+    row: int
+    place: int  # in the step
+    changed_by: tuple[bool, ...]  # for each processor
+
+
+def in_runs(rows: list[ChangedRow]) -> list[ChangedRow]:
+    """Sort ``rows`` so that those of each of the first two processors are neighbours: every run costs a call."""
+    return sorted(rows, key=lambda row: _gray_rank(row.changed_by), reverse=True)
+
+
+def _gray_rank(changed_by: tuple[bool, ...]) -> int:
+    """The place of ``changed_by`` in the reflected Gray code, in which neighbours differ in one bit."""
+    rank = 0
+    for changed in changed_by:
+        rank = 2 * rank + (changed ^ (rank & 1))
+    return rank
+
+
+class BoundProcessors:
+    """The processors of one step, in order, each bound to those of the changed rows that are its own."""
+
+    def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow], of: int) -> None:
+        """``rows`` are those that are changed, as ``in_runs`` sorts them; ``of`` is how many rows the step has."""
+        self._changed = Rows([row.place for row in rows], of)
+        stages = (_runs(processor, rows, number) for number, processor in enumerate(processors))
+        self._stages = [stage for stage in stages if any(run.bound for run in stage)]
+
+    def apply(self, logits: mx.array) -> mx.array:
+        """Return the changed rows of ``logits`` [rows of the step, vocabulary]: [changed, vocabulary], float32.
+
+        Where none is changed, there is nothing to take from the result.
+        """
+        if not self._stages:
+            return logits
+        logits = self._changed.of(logits).astype(mx.float32)
+        for stage in self._stages:
+            parts = [run.apply(logits if len(stage) == 1 else logits[run.rows]) for run in stage]
+            logits = parts[0] if len(parts) == 1 else mx.concatenate(parts)
         return logits
+
+    def accept(self, tokens: mx.array) -> list[mx.array]:
+        """Tell each processor the tokens of its rows; return those that will be read, to be evaluated with the step.
+
+        ``tokens`` are those of the whole step: [rows], int32.
+        """
+        read: list[mx.array] = []
+        for run in (run for stage in self._stages for run in stage):
+            if run.bound is not None:
+                own = tokens[run.places]
+                run.bound.accept(own)
+                if run.reads_last_token:
+                    read.append(own)
+        return read
+
+
+class _Run(NamedTuple):
+    """Neighbours among the changed rows that a processor changes, or that it does not: then without ``bound``."""
+
+    rows: slice  # of the changed rows
+    places: mx.array  # in the step
+    bound: Bound | None
+    reads_last_token: bool
+
+    def apply(self, logits: mx.array) -> mx.array:
+        return logits if self.bound is None else self.bound.apply(logits)
+
+
+def _runs(processor: LogitsProcessor, rows: Sequence[ChangedRow], number: int) -> list[_Run]:
+    """Split ``rows`` by whether ``processor``, which is the one of that ``number``, changes them."""
+    runs: list[_Run] = []
+    start = 0
+    for changed, members in groupby(rows, key=lambda row: row.changed_by[number]):
+        run = list(members)
+        bound = processor.bind([member.row for member in run]) if changed else None
+        rows_of_it, places = slice(start, start + len(run)), mx.array([member.place for member in run])
+        runs.append(_Run(rows_of_it, places, bound, processor.reads_last_token))
+        start += len(run)
+    return runs

@@ -11,25 +11,29 @@ from ....link.messages import TokenLogprob
 
 
 class Sampled(NamedTuple):
-    """What a step sampled, not evaluated yet: ``mx.eval(*arrays)``, then ``read``."""
+    """The result of one step, not evaluated yet: call ``mx.eval(*arrays)``, then ``read``."""
 
     tokens: mx.array  # [rows], int32
     peaks: mx.array  # [rows], float32: the largest logits; no finite number where some logit is NaN or plus infinity
     asked: list[int]  # which rows asked for log-probabilities, those that want most alternatives first
-    logprobs: list[mx.array]  # empty if nobody asked
+    logprobs: list[mx.array]  # empty if no row asked
     alternatives: list[int]  # how many, for each of ``asked``
+    accepted: list[mx.array]  # tokens that logits processors will read
 
     @property
     def arrays(self) -> list[mx.array]:
-        """All that is to be evaluated."""
-        return [self.tokens, self.peaks, *self.logprobs]
+        """The arrays that must be evaluated."""
+        return [self.tokens, self.peaks, *self.logprobs, *self.accepted]
 
     def unsound(self) -> set[int]:
-        """Indices of rows whose logits choose nothing: one is NaN or plus infinity, or all are minus infinity."""
+        """Return the indices of rows without a choice: a logit is NaN or plus infinity, or all are minus infinity."""
         return {row for row, peak in enumerate(cast("list[float]", self.peaks.tolist())) if not isfinite(peak)}
 
     def read(self) -> dict[int, TokenLogprob]:
-        """By index of the row in the step; natural logarithms. Alternatives of equal probability in token order."""
+        """Return the log-probabilities (natural logarithms) by index of the row in the step.
+
+        Alternatives of equal probability are in token order.
+        """
         if not self.asked:
             return {}
         chosen = cast("list[float]", self.logprobs[0].tolist())
@@ -43,7 +47,7 @@ class Sampled(NamedTuple):
 
 
 class Asked:
-    """The rows of a step that asked, and for how many alternatives."""
+    """The rows of a step that asked for log-probabilities, and for how many alternatives."""
 
     def __init__(self, wanted: list[int | None], vocabulary: int) -> None:
         asked = [(-count, row) for row, count in enumerate(wanted) if count is not None]
@@ -54,7 +58,10 @@ class Asked:
         self._widest = min(max(self.alternatives, default=0), vocabulary)
 
     def of(self, logits: mx.array, tokens: mx.array) -> list[mx.array]:
-        """Log-probabilities of ``tokens``: [asked]; then the likeliest ones' tokens and log-probabilities, if asked."""
+        """Return the log-probabilities of ``tokens``: [asked].
+
+        Where alternatives are asked for, two more arrays follow: the likeliest tokens and their log-probabilities.
+        """
         if not self.rows:
             return []
         own = logits[self._indices].astype(mx.float32)

@@ -1,4 +1,4 @@
-"""Gumbel noise that is a pure function of (seed, position, token)."""
+"""Gumbel noise, which is a pure function of seed, position and token."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable
 import mlx.core as mx
 
 _MASK = 2**64 - 1
-# Less than any noise that comes of a positive uniform number (-2.8). A uniform 0 would give -inf, and with it a token
-# that is kept could lose against one that is dropped.
+# Less than any noise from a positive uniform number (-2.8). A uniform 0 would give -inf, with which a kept token could
+# lose against a dropped one.
 _LEAST = -100.0
 
 
 def stream(seed: int) -> int:
-    """What ``key`` takes for ``seed``: any integer, of which the lowest 64 bits count."""
+    """Return the stream of ``seed``, which ``key`` takes; of the seed, the lowest 64 bits count."""
     return _mix(seed & _MASK)
 
 
 def key(stream: int, position: int) -> list[int]:
-    """The key of the noise at ``position``: two 32-bit words. Neighbouring seeds and positions get unrelated keys."""
+    """Return the key of the noise at ``position``: two 32-bit words, unrelated to those of neighbouring positions."""
     mixed = _mix(stream + position)
     return [mixed >> 32, mixed & 0xFFFFFFFF]
 
 
 def gumbel_over(vocabulary: int) -> Callable[[mx.array], mx.array]:
-    """A function from keys [rows, 2], uint32, to noise [rows, vocabulary], float32; each row is of its key alone."""
+    """Return a function from keys [rows, 2], uint32, to noise [rows, vocabulary], float32, row by row."""
 
     def row(key: mx.array) -> mx.array:
         return mx.maximum(mx.random.gumbel((vocabulary,), key=key), _LEAST)
