@@ -155,8 +155,8 @@ def test_an_engine_whose_front_died_before_it_looked_leaves() -> None:
         front.wait()
     ours, theirs = socket.socketpair()
     with ours, theirs:  # open until the end: only the look at its parent can tell it
-        command = [sys.executable, "-m", "mlx_sidecar.engine", "--engine", "fake", "--fd", str(theirs.fileno())]
-        command += ["--parent", str(front.pid)]
+        command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno())]
+        command += ["--config", '{"engine": "fake"}', "--parent", str(front.pid)]
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as engine:
             assert engine.wait(PATIENCE_S) == 0
 

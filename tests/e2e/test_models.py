@@ -56,6 +56,13 @@ def test_a_cancelled_load_is_taken_over_by_the_request_that_waits_for_the_same_m
         assert process.call("stats")["counters"]["loads"] == 1
 
 
+def test_stats_say_how_much_memory_the_models_take() -> None:
+    with sidecar(*FAKE) as process:
+        assert process.call("stats")["memory"].get("models_bytes", 0) == 0
+        process.call("load", {"model": "fake?memory_bytes=12345"})
+        assert process.call("stats")["memory"]["models_bytes"] == 12345
+
+
 def test_times_beyond_any_life_are_taken_and_stop_nothing() -> None:
     with sidecar(*FAKE) as process:
         process.call("load", {"model": "fake?tokens=50&delay_ms=1", "ttl_s": 1e300})

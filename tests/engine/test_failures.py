@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlx_sidecar.engine.admission import Admission
+from mlx_sidecar.engine.core.memory_ledger import CACHE, SEQUENCES, WEIGHTS
 from mlx_sidecar.engine.core.oom_backoff import LASTS_S
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
+from mlx_sidecar.link.control_messages import Load
 from mlx_sidecar.link.messages import (
     Cancel,
     Dropped,
     Evicted,
     Finished,
     Generate,
-    Load,
     Pause,
     Priority,
     Refused,
@@ -300,6 +301,17 @@ class Failures(RuleBasedStateMachine):
     def the_page_is_at_rest_between_turns(self) -> None:
         page = self.inline.page.read()
         assert (page.operating, page.ids) == (False, ())
+
+    @invariant()
+    def the_ledger_is_a_sum_over_all_that_hold_memory(self) -> None:
+        stats = self.inline.engine.requests.stats
+        loaded = dict(stats.models.loaded())
+        weights_bytes = sum(each.card.memory_bytes for each in loaded.values())
+        loading = stats.models.loading
+        assert stats.ledger.bytes_of(WEIGHTS) == weights_bytes + (loading.estimated_bytes if loading else 0)
+        holders = [holder for model in loaded for holder in stats.scheduler.holders_of(model)]
+        assert stats.ledger.bytes_of(SEQUENCES) == sum(holder.need_bytes for holder in holders)
+        assert stats.ledger.bytes_of(CACHE) == sum(each.batch.reclaimable_bytes for each in loaded.values())
 
     def teardown(self) -> None:
         try:

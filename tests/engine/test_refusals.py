@@ -9,20 +9,15 @@ import msgspec
 import pytest
 
 from mlx_sidecar.engine.refusals import encoded
+from mlx_sidecar.link.cache_messages import CacheCleared
 from mlx_sidecar.link.codec import Decoder, LinkCorrupt, Unreadable, encode
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, ModelCard, Progress, QueryStats
 from mlx_sidecar.link.messages import (
-    CacheCleared,
     Dropped,
-    EngineStats,
     Evicted,
     Fault,
     Finished,
     Generate,
-    Load,
-    Loaded,
-    ModelCard,
-    Progress,
-    QueryStats,
     Refused,
     Sampling,
     Submit,
@@ -74,7 +69,7 @@ def test_what_cannot_be_said_becomes_the_failure_of_what_it_answers(message: ToF
 
 def test_what_cannot_be_read_is_answered_for_its_own_request_and_the_engine_goes_on() -> None:
     submit = Submit(7, "fake", [1], Generate(Sampling(), [], 5))
-    with ready_engine("--engine", "fake") as engine:
+    with ready_engine(engine="fake") as engine:
         engine.load("fake")
         engine.link.sendall(damaged(Load(1001, "m", "fake"), pin=3))
         engine.link.sendall(damaged(submit, goal={"type": "Prefill", "pin": 3}))

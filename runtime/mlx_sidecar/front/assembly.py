@@ -75,7 +75,7 @@ class _Front:
             values=config.values_limit,
         )
         self._mailbox = Mailbox()
-        self._streams = Streams(self._mailbox, lambda message: self._recovery.tell(message))
+        self._streams = Streams(self._mailbox, lambda message: self._recovery.post(message))
         self._journal = Journal(config.journal_limit_bytes)
         self._recovery = Recovery(self._journal)
         self._engine = Supervisor(config, self._recovery, self._on_engine_state)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar.checkpoint.headers import read_header
-from mlx_sidecar.link.messages import EngineStats, Load, Loaded, Progress, QueryStats, Unload
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Progress, QueryStats, Unload
 from tests.support.engine_process import EngineClient, ready_engine
 from tests.support.random_models import write_model
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[EngineClient]:
-    with ready_engine("--engine", "mlx", "--numerics", "exact") as client:
+    with ready_engine(engine="mlx", numerics="exact") as client:
         yield client
 
 
@@ -248,7 +248,7 @@ def test_code_of_a_model_is_run_for_those_who_trust_it(engine: EngineClient, tmp
     kind, message = refused(engine, path)
     assert kind == "model_unsupported"
     assert "--trust-remote-code" in message
-    with ready_engine("--engine", "mlx", "--trust-remote-code") as trusting:
+    with ready_engine(engine="mlx", trust_remote_code=True) as trusting:
         assert trusting.load("m", str(path)).card.state == "ready"
         unload(trusting, "m")
         (path / "own.py").write_text("raise SystemExit('out')")

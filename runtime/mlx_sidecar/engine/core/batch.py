@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from mlx_sidecar_protocol.errors import OutOfMemory
@@ -10,8 +12,15 @@ from ...link.messages import Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
 
+class Role(Enum):
+    """What the planner gives a sequence a part in a step for. Everything that must know reads it here."""
+
+    PREFILL = "prefill"  # some of a prompt is taken in, and the last of it samples
+    DECODE = "decode"  # the newest token is taken in, and the next one sampled
+
+
 class Work(NamedTuple):
-    """What one step does for one sequence: the model takes in the next ``tokens`` of it.
+    """The next ``tokens`` of ``sequence`` are taken in by the model in one step; ``role`` says to what end.
 
     If these are all that are pending, it samples one more. So a decode step is one token, and a prefill is one or
     more steps of which the last samples the first token.
@@ -19,6 +28,7 @@ class Work(NamedTuple):
 
     sequence: Sequence
     tokens: int
+    role: Role
 
     @property
     def samples(self) -> bool:
@@ -70,7 +80,7 @@ class Batch(Protocol):
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take its place away; no event of it follows. ``keep`` what was computed, for whoever asks next."""
+        """Take its place away; no event of it follows. ``keep`` the part that was computed, for the next request."""
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         """Others wait for the first ``tokens`` of ``sequence``, and will go on there."""
@@ -84,8 +94,9 @@ class Batch(Protocol):
         """
         ...
 
-    def due_s(self, now: float) -> float:
-        """When there is something to do, if there is work: ``now`` or later on the engine's clock."""
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        """When there is something to do, where ``running`` are the sequences that have a place: ``now`` or later on the
+        engine's clock, infinite if there is nothing."""
         ...
 
     @property

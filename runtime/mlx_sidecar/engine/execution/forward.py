@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import mlx.core as mx
 
-from ...link.messages import ForwardName
+from ...link.control_messages import ForwardName
 from ..cache.prefix_match import CacheSpec
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import Segment

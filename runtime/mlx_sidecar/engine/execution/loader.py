@@ -15,7 +15,7 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUns
 from ...checkpoint.file_numbers import in_short
 from ...checkpoint.index import INDEX
 from ...checkpoint.model_directory import Directory, inspect_adapter, warm_up
-from ...link.messages import Dtype, Load
+from ...link.control_messages import Dtype, Load
 from ..resident_models import LoadStep
 from . import mlxlm
 from .building import TooMuch, bounded, check_tables

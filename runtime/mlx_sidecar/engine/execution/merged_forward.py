@@ -9,7 +9,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ...link.messages import ForwardName
+from ...link.control_messages import ForwardName
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import BLOCK, Segment
 from .cache_blocks import CacheBlocks, leaves

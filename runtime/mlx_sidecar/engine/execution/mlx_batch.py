@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import mlx.core as mx
@@ -13,7 +14,7 @@ from ...link.faults import fault_of
 from ...link.messages import FinishReason, TokenLogprob
 from ..cache.prefixes import NOTHING, Prefixes
 from ..cache.segment import BLOCK
-from ..core.batch import Event, StepFailed, Work
+from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
 from .forward import Forward, Part
@@ -97,13 +98,13 @@ class MlxBatch:
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.history()
-        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
+        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.prefix.fetched)
         self._forward.open(sequence.id, len(history), match)
         if self._prefixes is not None:
             self._forward.checkpoint_at(sequence.id, self._prefixes.checkpoint_at(history))
         sequence.known = match.length
         sequence.cached_upto = match.length // BLOCK * BLOCK
-        if sequence.started_s is None:
+        if sequence.times.started_s is None:
             sequence.cached_tokens, sequence.cached_disk = match.length, match.disk
         prompt = len(sequence.tokens) - sequence.emitted
         answer = sequence.tokens[prompt:] + sequence.generated
@@ -158,16 +159,16 @@ class MlxBatch:
         """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
         if self._prefixes is None:
             return
-        for sequence, tokens in work:
-            if tokens > 1 or self._prefixes.spec.window_evicts:
+        for sequence, _, role in work:
+            if role is Role.PREFILL or self._prefixes.spec.window_evicts:
                 self._capture(sequence, min(sequence.known, len(sequence.history())) // BLOCK * BLOCK)
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         if sequence.id in self._sequences and self._broken is None:
             self._forward.checkpoint_at(sequence.id, tokens)
 
-    def due_s(self, now: float) -> float:
-        runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        runnable = any(not sequence.spent for sequence in running)
         return now if runnable or self._flight or self._broken else float("inf")
 
     def step(self, work: list[Work], now: float) -> list[Event]:
@@ -186,7 +187,7 @@ class MlxBatch:
         if not work:
             return self._read(before)
         # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-        decodes = all(given.tokens == 1 for given in work)
+        decodes = all(given.role is Role.DECODE for given in work)
         assert decodes or before is None
         assert not any(given.sequence.awaits_token for given in work)
         # Where all rows wait for their tokens, no step can be started before this one is read.

@@ -11,15 +11,16 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from math import log
 
 import mlx_sidecar_protocol.errors as errors
 
 from ... import __version__
+from ...link.control_messages import Load, ModelCard
 from ...link.faults import fault_of
-from ...link.messages import Fault, Load, ModelCard, TokenLogprob
+from ...link.messages import Fault, TokenLogprob
 from ..core.batch import Event, StepFailed, Work
 from ..core.memory_cost import LayerCost, SequenceCost
 from ..core.sequence import Sequence
@@ -63,12 +64,12 @@ class FakeBatch:
         at = sequence.emitted + len(sequence.generated)
         for _ in range(at):
             next(answer)
-        due_s = sequence.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
+        due_s = sequence.standing.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
         poison = self._script.poison_prompt or self._script.poison_token in prompt
         self._runs[sequence.id] = _Run(sequence, answer, at, due_s, poison)
         sequence.known = sequence.total - 1
-        if sequence.started_s is None:
-            sequence.started_s = sequence.admitted_s
+        if sequence.times.started_s is None:
+            sequence.times.started_s = sequence.standing.admitted_s
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         self._runs.pop(sequence.id, None)
@@ -79,8 +80,8 @@ class FakeBatch:
     def release(self) -> None:
         """Nothing is ever kept."""
 
-    def due_s(self, now: float) -> float:
-        return min((run.due_s for run in self._runs.values() if not run.sequence.idle), default=float("inf"))
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        return min((self._runs[sequence.id].due_s for sequence in running), default=float("inf"))
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         """One token for every sequence that is due."""
@@ -116,7 +117,7 @@ class FakeBatch:
     def _misbehave(self, run: _Run, work: list[Work]) -> None:
         script, sequence, at = self._script, run.sequence, run.at
         # It has been so far before, in an engine or a batch that went down with it.
-        resumed = (sequence.again or sequence.emitted > 0) and sequence.emitted == at
+        resumed = (sequence.asked.again or sequence.emitted > 0) and sequence.emitted == at
         if at == script.poison_after or (at == script.crash_after and not resumed):
             os._exit(CRASH_STATUS)
         if at == script.poison_hang or (at == script.hang_after and not resumed):

@@ -19,19 +19,13 @@ from mlx_sidecar_protocol.operations import (
     DetokenizeResult,
     DiscoverResult,
     EmptyResult,
-    EngineInfo,
-    Health,
-    Histogram,
     LoadParams,
     LoadResult,
-    Memory,
     ModelCard,
     ModelsResult,
     NoParams,
-    Queue,
     RenderParams,
     ServerInfo,
-    StatsResult,
     StreamAckParams,
     StreamCancelParams,
     StreamSubscribeParams,
@@ -40,9 +34,11 @@ from mlx_sidecar_protocol.operations import (
     UnloadParams,
     UnloadResult,
 )
+from mlx_sidecar_protocol.stats import EngineInfo, Health, Histogram, Memory, Queue, StatsResult
 
 from ... import __version__
 from ...engine.scheduling.scheduler import Limits as QueueLimits
+from ...link import control_messages
 from ...link import messages as link
 from ..streams.journal import Journal
 from ..streams.recovery import Recovery
@@ -156,7 +152,7 @@ class Operations:
             histograms={name: Histogram.of(pairs) for name, pairs in answer.histograms.items()} if answer else {},
         )
 
-    async def _examine(self) -> tuple[link.EngineStats | None, Health]:
+    async def _examine(self) -> tuple[control_messages.EngineStats | None, Health]:
         """The engine's own figures, and what their coming or not coming says of its health."""
         engine = self._engine
         if not engine.takes_work:
@@ -222,7 +218,7 @@ def _discovered() -> DiscoverResult:
     return DiscoverResult.model_validate(openrpc.document(__version__))
 
 
-def _card(card: link.ModelCard) -> ModelCard:
+def _card(card: control_messages.ModelCard) -> ModelCard:
     """The card as hosts see it: what is not known yet is absent."""
     known: dict[str, Any] = {name: value for name in card.__struct_fields__ if (value := getattr(card, name)) != ""}
     if card.state == "loading":
@@ -231,8 +227,13 @@ def _card(card: link.ModelCard) -> ModelCard:
 
 
 def _memory(gauges: dict[str, float], ready: link.Ready | None) -> Memory:
-    """Takes the device's memory out of ``gauges``; adds what the system says of both processes."""
-    names = {"used_bytes": "active_bytes", "peak_bytes": "peak_bytes", "cache_bytes": "cache_bytes"}
+    """Takes the device's memory and the models' out of ``gauges``; adds what the system says of both processes."""
+    names = {
+        "models_bytes": "models_bytes",
+        "used_bytes": "active_bytes",
+        "peak_bytes": "peak_bytes",
+        "cache_bytes": "cache_bytes",
+    }
     known = {name: int(gauges.pop(gauge)) for name, gauge in names.items() if gauge in gauges}
     return Memory(
         limit_bytes=ready.memory_limit_bytes if ready else None,

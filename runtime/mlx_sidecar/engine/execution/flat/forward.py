@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from ....link.messages import ForwardName
+from ....link.control_messages import ForwardName
 from ...cache.prefix_match import CacheSpec, SpanShape
 from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, Span, runs
