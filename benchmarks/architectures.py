@@ -1,8 +1,9 @@
-"""Which forward runs each architecture of mlx-lm, and whether its answers are mlx-lm's own: `python -m
-benchmarks.architectures [--numerics exact] [NAME …]`.
+"""This benchmark tells which forward runs each architecture of mlx-lm, and whether its answers are mlx-lm's own.
 
-Models are tiny and random: as they are made, and ill-conditioned, with 30 layers where a plain one has 4 and an entry
-of 1e3 in the residual of every token, which is what real models do at some tokens.
+    python -m benchmarks.architectures [--numerics exact] [NAME …]
+
+Models are tiny and random. Each is tried as it is made, with 4 layers, and ill-conditioned, with 30 layers and an entry
+of 1e3 in the residual of every token, as real models have at some tokens.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ _COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 
 
 class Row(NamedTuple):
-    """``cached`` tokens of the prompt were in the prefix cache at the second time; ``seconds`` of the probe."""
+    """``cached`` tokens of the prompt were in the prefix cache the second time; the probe took ``seconds``."""
 
     forward: str
     cached: int
@@ -125,7 +126,7 @@ class Row(NamedTuple):
 
 
 def make(name: str, *, ill: bool) -> Any:
-    """A model of architecture ``name``, float32."""
+    """Make a float32 model of architecture ``name``."""
     import mlx.core as mx
     from mlx.utils import tree_map
 
@@ -156,8 +157,10 @@ def make(name: str, *, ill: bool) -> Any:
 
 
 def _make_ill(model: Any) -> None:
-    """Let every token bring a large entry into the residual. Where the embedding is the head as well, all logits become
-    large by it, and their differences mostly rounding: there, only every third token does."""
+    """Let every token bring a large entry into the residual, or every third token where the embedding is also the head.
+
+    A head makes logits large by it, and with all of them large their differences would be mostly rounding.
+    """
     embedding = next(
         module
         for _, module in model.named_modules()
@@ -168,7 +171,7 @@ def _make_ill(model: Any) -> None:
 
 
 def own_greedy(model: Any) -> list[int]:
-    """What mlx-lm answers: the prompt in one pass, and then token by token."""
+    """Return mlx-lm's answer: the prompt in one pass, and then token by token."""
     import mlx.core as mx
 
     from mlx_sidecar.engine.execution import mlxlm
@@ -182,7 +185,7 @@ def own_greedy(model: Any) -> list[int]:
 
 
 def judged(name: str, *, ill: bool) -> Row:
-    """Raises what the probe does."""
+    """Return the row of one architecture. Raises any error of its probe."""
     from mlx_sidecar.engine.execution.probe import probe
 
     from .prefixes.rig import rig
@@ -204,14 +207,14 @@ def _uncached(geometry: Any) -> list[int]:
     import mlx.core as mx
 
     from mlx_sidecar.engine.cache.prefixes import NOTHING
-    from mlx_sidecar.engine.execution.forward import Part
+    from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, Part, StepInput
 
     forward, answer = geometry.forward, []
     forward.open(1, len(PROMPT), NOTHING)
-    logits = forward.run([Part(1, len(PROMPT), True)], mx.array(PROMPT))
+    logits, _ = forward.run(StepInput([Part(1, len(PROMPT), NEXT_TOKEN)], mx.array(PROMPT)))
     for _ in range(ANSWER_TOKENS):
         answer.append(cast("int", mx.argmax(logits[0]).item()))
-        logits = forward.run([Part(1, 1, True)], mx.array(answer[-1:]))
+        logits, _ = forward.run(StepInput([Part(1, 1, NEXT_TOKEN)], mx.array(answer[-1:])))
     forward.close(1)
     return answer
 

@@ -1,4 +1,4 @@
-"""What the BLAS shim and the float32 policy gain on a Linux CPU: mlx-lm's own loop over a random 16M-parameter llama.
+"""The gain of the BLAS shim and the float32 policy on a Linux CPU: mlx-lm's loop over a random 16M-parameter llama.
 
 Each side is a process of its own, because a BLAS cannot be exchanged once mlx is loaded; the sides take turns, round by
 round, so that a drifting machine cancels out. `plain` is mlx-lm as installed, nothing of ours loaded.
@@ -45,7 +45,7 @@ class Speed:
 
 
 class Side:
-    """A process that measures one round whenever it is asked to."""
+    """A process that measures one round at each call."""
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child

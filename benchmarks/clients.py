@@ -1,7 +1,7 @@
-"""The client libraries: deltas a second, and what they add to the first delta, against a raw pipe that only parses.
+"""The client libraries against a raw pipe that only parses: deltas a second, and the time until the first delta.
 
-Sixteen streams of 4,000 tokens, a delta each. *Live* is the fake engine at its own pace. *Replay* is the same frames
-again, out of ``cat``, so that the client is the limit. A round has each way of reading in turn; medians of rounds.
+Sixteen streams of 4,000 tokens, a delta for each token. *Live* is the fake engine at its own pace. *Replay* is the same
+frames out of ``cat``, so that the client is the limit. A round has each way of reading in turn; medians of rounds.
 The TypeScript half is ``clients/typescript/bench/deltas.mjs``.
 """
 
@@ -36,7 +36,7 @@ OPTIONS = ["--engine", "fake"]
 REQUEST: dict[str, Any] = {"model": f"fake?tokens={TOKENS}&delay_ms=1&context=100000", "prompt": "Hello", "seed": 1}
 SHORT: dict[str, Any] = {"model": "fake?tokens=1", "prompt": "Hello", "seed": 1}
 
-# In front of `serve`: takes the requests of a run, gives its frames, and passes over what comes until the goodbye.
+# In front of `serve`: takes the requests of a run, writes its frames, and reads on without looking until the goodbye.
 PLAYER = """\
 read -r line; head -n 1 "$0"; for _ in $(seq {requests}); do read -r line; done; tail -n +2 "$0"
 while read -r line; do
@@ -49,7 +49,7 @@ done
 
 
 class Pipe:
-    """The least that reads the protocol: what comes is cut at line feeds and parsed."""
+    """The least that reads the protocol: bytes are cut at line feeds and parsed."""
 
     def __init__(self, command: list[str]) -> None:
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -68,7 +68,7 @@ class Pipe:
         self.send("generate", {**params, "stream": f"s{self._last_id + 1}"})
 
     def read(self, ends: Callable[[dict[str, Any]], bool]) -> int:
-        """Up to the frame that ``ends``; how many deltas came."""
+        """Read up to the frame that ``ends``, and return how many deltas came."""
         assert self._child.stdout is not None
         deltas = 0
         while True:
@@ -102,7 +102,7 @@ def pipe(command: list[str]) -> Iterator[Pipe]:
 
 
 def streams_of(raw: Pipe) -> int:
-    """All streams to their ends; how many deltas they had."""
+    """Read all streams to their ends, and return how many deltas they had."""
     for _ in range(STREAMS):
         raw.generate(REQUEST)
     left = STREAMS
@@ -142,7 +142,7 @@ def client_rate(words: list[str]) -> float:
 
 
 def blocking_rate(words: list[str]) -> float:
-    """A thread for each stream."""
+    """Deltas a second of the blocking client, with a thread for each stream."""
     with SyncSidecar.spawn(command=words, options=OPTIONS) as sidecar, ThreadPoolExecutor(STREAMS) as threads:
         began = time.perf_counter()
         counts = threads.map(lambda _: sum(1 for _ in sidecar.generate(**REQUEST)), range(STREAMS))
@@ -151,7 +151,7 @@ def blocking_rate(words: list[str]) -> float:
 
 @contextmanager
 def replay() -> Iterator[list[str]]:
-    """The words in front of ``serve`` of a program that plays a run of the fake engine."""
+    """Yield the words in front of ``serve`` for a program that plays a run of the fake engine."""
     with pipe([*COMMAND, "serve", "--framing", "lines", *OPTIONS]) as raw, tempfile.TemporaryDirectory() as folder:
         streams_of(raw)
         frames = Path(folder) / "frames"

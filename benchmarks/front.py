@@ -34,7 +34,7 @@ def _text() -> str:
 
 
 def _cases() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """What to say of it, the engine, the method and its parameters."""
+    """Return for each case its title, the engine, the method and its parameters."""
     text = _text()
     chat = [{"role": "user", "content": text}]
     ids = [5 + n % 2000 for n in range(MEGABYTE // 5)]  # a megabyte as JSON
@@ -49,7 +49,7 @@ def _cases() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 
 
 class _Pings:
-    """Writes pings and reads everything; ``delays_s`` of those answered."""
+    """Writes pings and reads everything; ``delays_s`` has the delays of answered pings."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         assert child.stdin
@@ -92,7 +92,7 @@ class _Pings:
 
 
 def _delays_s(child: subprocess.Popen[bytes], request: bytes | None) -> list[float]:
-    """Delays of the pings from the writing of ``request`` to its answer, or of some on an idle front."""
+    """Return the delays of pings from the writing of ``request`` to its answer, or of some on an idle front."""
     pings, number = _Pings(child), 0
     if request is not None:
         pings.write(request)
@@ -112,7 +112,7 @@ def _figure(rounds: list[list[float]]) -> str:
 
 
 def _warm(child: subprocess.Popen[bytes], engine: str) -> None:
-    """The model is there, and every kind of request has been made once."""
+    """Load the model, and make every kind of request once."""
     pings = _Pings(child)
     for name, its_engine, method, params in _cases():
         if its_engine == engine:

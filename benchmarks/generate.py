@@ -35,7 +35,7 @@ def run() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         subprocess.run([sys.executable, "-m", "benchmarks.generate", "write", folder], check=True)
-        # Prompts are repeated, and it is their prefill that is measured.
+        # No prefix cache, because prompts are repeated and their prefill is measured.
         with Host("--cache-limit-bytes", "0") as host, _peer(folder) as peer:
             host.call("load", {"model": folder})
             _one(host, path, DECODE_TOKENS)  # first touches
@@ -70,7 +70,7 @@ def _one(host: Host, path: Path, tokens: int, prompt: list[int] = PROMPT) -> flo
 
 
 def _many(host: Host, path: Path) -> float:
-    """Seconds for sixteen of them at once."""
+    """Seconds for sixteen streamed requests at once."""
 
     def work() -> None:
         ids = [
@@ -83,7 +83,7 @@ def _many(host: Host, path: Path) -> float:
 
 @contextmanager
 def _peer(folder: str) -> Iterator[Any]:
-    """A function that measures mlx-lm's own loop in a process of its own: seconds for a prompt and n tokens."""
+    """Return a function that measures mlx-lm's loop in a process of its own: seconds for a prompt and n tokens."""
     command = [sys.executable, "-m", "benchmarks.generate", "peer", folder]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin
@@ -101,7 +101,7 @@ def _peer(folder: str) -> Iterator[Any]:
 
 
 def write(folder: str) -> None:
-    """A random model with pocket's tokenizer, as any model lies on disk."""
+    """Write a random model with pocket's tokenizer."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models import llama
@@ -116,7 +116,7 @@ def write(folder: str) -> None:
 
 
 def peer(folder: str) -> None:
-    """Answers each number on stdin with the seconds that mlx-lm needs for the prompt and so many tokens."""
+    """Answer each number on stdin with the seconds that mlx-lm needs for the prompt and so many tokens."""
     from mlx_sidecar.engine.execution.blas import preload
 
     preload("fast")

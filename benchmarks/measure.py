@@ -1,4 +1,4 @@
-"""What every benchmark here shares: the machine's description, rows of a table, medians of interleaved runs."""
+"""The tools of every benchmark: the machine's description, rows of a table, medians of interleaved runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. ``asked`` is what the project set out to reach, in words; empty where it is only for information."""
+    """One figure. ``asked`` is the project's goal in words; empty where the figure is only for information."""
 
     what: str
     figure: str
@@ -21,7 +21,7 @@ class Row:
 
 
 def machine() -> str:
-    """Processor, cores, memory and Python, in one line."""
+    """Return processor, cores, memory and Python in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     python = f"Python {platform.python_version()}"
     return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, {python}"
@@ -36,14 +36,13 @@ def _processor() -> str:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long ``work`` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def interleaved(ours: Callable[[], float], peer: Callable[[], float], rounds: int) -> tuple[float, float, float]:
-    """Medians of both and the median of their ratios, round by round, so that a drifting machine cancels out."""
+    """Return the medians of both and the median of their ratios by round, so that a drifting machine cancels out."""
     pairs = [(ours(), peer()) for _ in range(rounds)]
     return (
         statistics.median(a for a, _ in pairs),
@@ -53,6 +52,5 @@ def interleaved(ours: Callable[[], float], peer: Callable[[], float], rounds: in
 
 
 def table(rows: list[Row]) -> str:
-    """As Markdown."""
     lines = ["| what | measured | asked |", "| --- | --- | --- |"]
     return "\n".join(lines + [f"| {row.what} | {row.figure} | {row.asked} |" for row in rows])

@@ -1,11 +1,11 @@
 """The longest known prefix of a prompt: ours (C++) against the same in Python and against mlx-lm's ``PromptTrie``.
 1,000 conversations of 10,048 tokens share the first 4,992. Forms take turns prompt by prompt; payloads are numbers.
 
-What is timed ends with the payloads of all known blocks. A lookup's time is the best of three rounds over all prompts:
-the 99th percentile is that of prompts then, not of a shared machine; an insert happens once. The Python forms know
+A lookup is timed until it has the payloads of all known blocks. Its time is the best of three rounds over all prompts,
+so that the 99th percentile is that of prompts, not of a shared machine; an insert happens once. The Python forms know
 whole blocks only: neither partial leaves nor where a prompt left the known ones, and no order of eviction. mlx-lm takes
-turns with ours apart from them: its walk through ten thousand dictionaries leaves nothing in the processor's caches to
-whoever comes next, as a model's step does. Memory is the growth of a process that holds one form and nothing else.
+turns with ours apart from them, because its walk through ten thousand dictionaries empties the processor's caches, as a
+model's step does. Memory is the growth of a process that holds one form and nothing else.
 
     python -m benchmarks.prefix_index
 """
@@ -43,11 +43,11 @@ Prompt = NDArray[np.int32]
 
 
 class Form(Protocol):
-    """One way to know prompts."""
+    """One way to index prompts."""
 
     def insert(self, prompt: Prompt, payload: int) -> None: ...
     def find(self, prompt: Prompt) -> list[int]:
-        """The payloads of the known blocks, in either order."""
+        """Return the payloads of the known blocks, in either order."""
         ...
 
 
@@ -65,7 +65,7 @@ class Ours:
 
 
 class OursRead(Ours):
-    """All lists of the match read."""
+    """Our index, with all lists of the match read."""
 
     def find(self, prompt: Prompt) -> list[int]:
         match = self.index.find(self.root, prompt)
@@ -196,7 +196,7 @@ def conversations(count: int) -> list[Prompt]:
 def run() -> list[Row]:
     memory = {name: _memory_in_child(name) for name in FORMS if FORMS[name] is not OursRead}
     known = conversations(CONVERSATIONS)
-    gc.disable()  # a collection among the trie's five million dictionaries would hit whoever's turn it is
+    gc.disable()  # a collection among the trie's five million dictionaries would hit a form at random
     try:
         rows = [row for names in TOGETHER for row in _turns(names, known)]
         return [*rows, *_memory_rows(memory), *_stall(known), *_conversion(known[0].tolist())]
@@ -218,7 +218,7 @@ def _turns(names: list[str], known: list[Prompt]) -> list[Row]:
 
 
 def _grown(prompt: Prompt) -> Prompt:
-    """A conversation's next turn."""
+    """Return a conversation with its next turn."""
     return np.concatenate([prompt, np.full(100, 7, dtype=np.int32)])
 
 
@@ -237,7 +237,7 @@ def _finding(form: Form, prompt: Prompt, tokens: list[int], _number: int) -> flo
 def _in_turns(
     forms: dict[str, Form], prompts: list[Prompt], work: Callable[[Form, Prompt, list[int], int], float]
 ) -> dict[str, list[float]]:
-    """Seconds of each form for each prompt, which each form meets as if just received: fresh in the cache."""
+    """Seconds of each form for each prompt, which is fresh in the processor's cache as if just received."""
     times: dict[str, list[float]] = {name: [] for name in forms}
     for number, prompt in enumerate(prompts):
         for name, form in forms.items():
@@ -264,7 +264,7 @@ def _memory_in_child(name: str) -> int:
 
 
 def _growth(name: str) -> int:
-    """Resident bytes that the form grows by with all conversations; prompts are made one at a time."""
+    """Resident bytes that a form takes for all conversations; prompts are made one at a time."""
     known = conversations(CONVERSATIONS)
     form = FORMS[name]()
     gc.disable()
@@ -282,7 +282,7 @@ def _memory_rows(memory: dict[str, int]) -> list[Row]:
 
 
 def _stall(known: list[Prompt]) -> list[Row]:
-    """A prompt that leaves all known ones within their shared part, where the trie looks for the shortest of them."""
+    """Look up a prompt that leaves all known ones within their shared part, where the trie looks for the shortest."""
     ours, peer = Ours(), Trie()
     for number, prompt in enumerate(known[:STALLING]):
         ours.insert(prompt, number)

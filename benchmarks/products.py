@@ -1,5 +1,6 @@
-"""The shim's own float32 products against OpenBLAS's, on weights of a layer, one thread; and what `--numerics exact`,
-which uses no others, costs a whole model.
+"""The shim's own float32 products against OpenBLAS's, on weights of a layer, with one thread.
+
+And the cost of `--numerics exact`, which uses no other products, for a whole model.
 
 The model is the random 16M-parameter llama of benchmarks/blas.py. Each side of that comparison is a process of its own.
 
@@ -27,7 +28,7 @@ from .measure import Row, interleaved, seconds, table
 # Outputs and inputs of a weight, stored as mlx stores a linear layer: one row for each output.
 WEIGHTS = [(1024, 384), (384, 1024), (1024, 1024), (8192, 384), (32000, 1024)]
 ROWS = [1, 2, 4, 8, 12, 16, 32, 64, 128, 512]
-# Of one product, all rounds together; more would only repeat what the median says.
+# Seconds for one product, all rounds together; more would not change the median.
 MULTIPLICATIONS, MOST_ROUNDS, FEWEST_ROUNDS = 2_000_000_000, 100, 5
 _ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112
 
@@ -103,7 +104,7 @@ def _libraries() -> tuple[ctypes.CDLL, ctypes.CDLL]:
 
 @contextmanager
 def _side(numerics: str) -> Iterator[Callable[[], dict[str, float]]]:
-    """A process that measures one round at each call: tokens per second by what was done."""
+    """A process that measures one round at each call: tokens per second by kind of work."""
     command = [sys.executable, "-m", "benchmarks.products", "child", numerics]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         stdin, stdout = process.stdin, process.stdout

@@ -1,4 +1,4 @@
-"""What is promised of every ``generate`` request, checked frame by frame. Pure: no pipe, no clock."""
+"""The promises of every ``generate`` request, checked frame by frame. Pure: no pipe, no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CANCELLED = -32800
 
 @dataclass
 class _Open:
-    """A request without an answer yet, and what its stream has said."""
+    """A request without an answer yet, and the deltas of its stream."""
 
     params: Frame
     may: Collection[str] = ()
@@ -21,15 +21,15 @@ class _Open:
     deltas: int = 0
     text: str = ""
     tokens: list[int] = field(default_factory=list)
-    going: bool = False  # of the engine there is, a delta came
-    owed: bool = False  # a stream/interrupted: the engine was lost under it
+    going: bool = False  # a delta of the present engine came
+    owed: bool = False  # a stream/interrupted is due: the engine was lost under it
 
 
 class Promises:
-    """One answer to each request, and no error; deltas without gaps, whose text and tokens are the answer's.
+    """Checks: one answer to each request, and no error; deltas without gaps, whose text and tokens are the answer's.
 
-    Where engines are lost: each stream that had begun says so once, before it goes on.
-    ``broken`` says in words what was not kept; ``endings`` counts answers by how they ended.
+    After the loss of an engine each stream that had begun is interrupted once, before it goes on.
+    ``broken`` has broken promises in words; ``endings`` counts answers by how they ended.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class Promises:
         self.endings: Counter[str] = Counter()
         self.tokens = 0
         self.interruptions = 0
-        self.reads_late = False  # the host; then several losses may be told as one
-        self.at_fault: set[int] = set()  # requests of which something in ``broken`` tells
+        self.reads_late = False  # the host stops reading; then several losses may be told as one
+        self.at_fault: set[int] = set()  # requests that ``broken`` is about
         self._engine_lives = True
         self._open: dict[int, _Open] = {}
         self._streams: dict[object, int] = {}
@@ -48,18 +48,16 @@ class Promises:
         return list(self._open)
 
     def asked(self, id_: int, params: Frame, may: Collection[str] = ()) -> None:
-        """A ``generate`` request is being sent, which may also end with an error of one of the kinds in ``may``."""
+        """Note that a ``generate`` request is being sent, which may end with an error of a kind in ``may``."""
         self._open[id_] = _Open(params, may)
         if "stream" in params:
             self._streams[params["stream"]] = id_
 
     def cancelled(self, id_: int) -> None:
-        """A cancel of this request is being sent."""
         if id_ in self._open:
             self._open[id_].cancelled = True
 
     def answered(self, frame: Frame) -> None:
-        """An answer to a ``generate`` request."""
         request = self._open.pop(frame["id"], None)
         if request is None:
             self._broke(frame["id"], "a second answer, or one to nothing")
@@ -71,7 +69,6 @@ class Promises:
             self._ended(frame["id"], frame["result"], request)
 
     def delta(self, params: Frame) -> None:
-        """A ``stream/delta``."""
         id_ = self._streams.get(params["stream"])
         if id_ is None:
             self.broken.append(f"stream {params['stream']}: a delta after its answer")
@@ -86,13 +83,13 @@ class Promises:
         request.tokens += params["tokens"]
 
     def engine_lost(self) -> None:
-        """The host was told so."""
+        """Note that the host was told of the loss."""
         self._engine_lives = False
         for request in self._open.values():
             request.owed = request.going and not self.reads_late
 
     def engine_ready(self) -> None:
-        """A new engine takes work. What ended with the old one has been answered by now."""
+        """Note that a new engine takes work; requests that ended with the old one have been answered."""
         self._engine_lives = True
         for id_, request in self._open.items():
             if request.owed:
@@ -100,7 +97,6 @@ class Promises:
             request.owed = False
 
     def interrupted(self, params: Frame) -> None:
-        """A ``stream/interrupted``."""
         self.interruptions += 1
         id_ = self._streams.get(params["stream"])
         if id_ is None:
@@ -150,7 +146,7 @@ class Promises:
 
 
 def ending(answer: Frame) -> str:
-    """How a ``generate`` ended, from its answer: the finish reason, or the kind of its error."""
+    """Return the finish reason of a ``generate``, or the kind of its error."""
     if "error" in answer:
         return _kind(answer["error"])
     result = answer["result"]
@@ -162,5 +158,4 @@ def _kind(error: Frame | None) -> str:
 
 
 def _brief(params: Frame) -> Frame:
-    """Parameters without the prompt."""
     return {name: value for name, value in params.items() if name not in ("tokens", "prompt", "messages")}

@@ -1,6 +1,6 @@
 """Sampling one step of 32 rows: ours, all rows in one call, against mlx-lm's way, row by row where settings differ.
 
-Of a step of mlx-lm's ``BatchGenerator`` the peer does what comes after the model: the processors of each row,
+The peer does the part of a step of mlx-lm's ``BatchGenerator`` after the model: the processors of each row,
 log-probabilities of all rows, then the sampler, once if all rows share it. Its penalties look at the last 20 tokens,
 ours at the whole text; its rows have no seeds.
 

@@ -36,12 +36,12 @@ _SHARE, _SLACK_BYTES = 1.05, 8 * 2**20
 
 
 class Soak:
-    """One sidecar, its clients, and what is seen of both."""
+    """One sidecar, its clients, and observations of both."""
 
     def __init__(self, model: Path, seed: int) -> None:
         self.promises = Promises()
         self.sizes: dict[str, list[int]] = {"front": [], "engine": []}
-        self.kept_bytes = 0  # at most
+        self.kept_bytes = 0  # the most that was seen
         self._model = str(model)
         self._source = random.Random(seed)
         self._prompts = Prompts(seed)
@@ -51,7 +51,7 @@ class Soak:
         self._gone = False
 
     async def run(self, duration_s: float) -> Frame:
-        """The load, and what ``stats`` says when it is over."""
+        """Run the load; return the ``stats`` after it."""
         answer = await self._connection.open()
         self._honoured = set(answer["capabilities"]["generate_parameters"])
         for model in (self._model, "pocket"):
@@ -79,7 +79,7 @@ class Soak:
                 await asyncio.sleep(self._source.expovariate(2))
 
     def _cancel(self, id_: int, params: Frame) -> None:
-        """In one of the two ways, even where the answer is there already."""
+        """Cancel in one of the two ways, even where the answer is there already."""
         self.promises.cancelled(id_)
         if "stream" in params and self._source.random() < 0.5:
             if id_ in self._events:  # an ended stream may be unknown, and that has an answer of its own
@@ -125,7 +125,7 @@ class Soak:
         return self._known(handling)
 
     def _known(self, params: Frame) -> Frame:
-        """What of ``params`` this version honours."""
+        """Return those of ``params`` that this version honours."""
         return {name: value for name, value in params.items() if name in self._honoured}
 
     def _hear(self, frame: Frame, _: float) -> None:
@@ -157,7 +157,7 @@ class Soak:
         [engine] = filter(is_engine, front.children())
         while True:
             self.sizes["front"].append(front.memory_info().rss)
-            # What is kept of prefills that were cancelled grows up to its bound, and is told apart.
+            # Cache kept for cancelled prefills grows up to its bound, and is reported separately.
             kept = (await self._connection.call("stats", {}))["gauges"].get("kept_bytes", 0)
             self.kept_bytes = max(self.kept_bytes, int(kept))
             self.sizes["engine"].append(engine.memory_info().rss - int(kept))
@@ -165,14 +165,14 @@ class Soak:
 
 
 def grown(sizes: list[int]) -> tuple[float, float, bool]:
-    """Medians of the second and of the last quarter, in bytes, and whether the last is more than a little larger."""
+    """Return the medians of the second and the last quarter in bytes, and whether the last is notably larger."""
     quarter = len(sizes) // 4
     second, last = statistics.median(sizes[quarter : 2 * quarter]), statistics.median(sizes[-quarter:])
     return second, last, last > second * _SHARE + _SLACK_BYTES
 
 
 def left_behind(stats: Frame) -> dict[str, Any]:
-    """What ``stats`` says is still there; empty when everything is gone."""
+    """Return the work that ``stats`` still counts; empty when everything is gone."""
     left = {"waiting": stats["queue"]["waiting"], "running": stats["queue"]["running"]}
     left |= {name: stats["gauges"][name] for name in ("streams", "reserved_bytes")}
     return {name: value for name, value in left.items() if value}

@@ -25,7 +25,7 @@ import psutil
 from .measure import machine
 
 ROUNDS = 5
-CHATS = 40  # one after the other, of which the median counts
+CHATS = 40  # one after the other; the median counts
 TOKENIZES = 2_000
 MEGABYTE = 1_000_000
 PINGS = 400
@@ -33,7 +33,7 @@ EVERY_S = 0.005
 
 
 class Sidecar:
-    """A process that is asked one thing at a time, or many at once."""
+    """A process that gets one request at a time, or many at once."""
 
     def __init__(self, executable: str) -> None:
         self.began = time.perf_counter()
@@ -91,7 +91,7 @@ def running(executable: str) -> Iterator[Sidecar]:
 
 
 def _start_s(executable: str, model: str) -> float:
-    """From the spawn to the first delta."""
+    """Seconds from the spawn to the first delta."""
     with running(executable) as child:
         child.first_delta_s(model=model, prompt="Hello", max_tokens=1)
         return time.perf_counter() - child.began
@@ -107,7 +107,7 @@ def _short_chat_s(child: Sidecar, model: str) -> float:
 
 
 def _long_chat_s(child: Sidecar, model: str) -> float:
-    """Rendering and tokenising a chat of some 4,000 tokens: to prefill them would hide it."""
+    """Seconds to render and tokenise a chat of some 4,000 tokens, without prefill, which would hide them."""
     text = "How do I cancel a stream? Send stream/cancel with its name. " * 260
     times = []
     for _ in range(CHATS // 4):
@@ -177,7 +177,7 @@ FIGURES = [
 
 
 def compared(executables: list[str], model: str) -> list[str]:
-    """Rows of a table: ours, the peer's, and ours in terms of the peer's, each a median over rounds."""
+    """Return rows of a table: ours, the peer's, and their ratio, each a median over rounds."""
     rounds: dict[str, list[list[float]]] = {}
     memory: list[dict[str, float]] = []
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Draws a trace of ``mlx-sidecar serve --trace``: what the device did, and what became of each request.
+"""Draws a trace of ``mlx-sidecar serve --trace``: the operations of the device, and the phases of each request.
 
 python -m benchmarks.timeline                  run a short load and write docs/plots/timeline.png
 python -m benchmarks.timeline TRACE PICTURE    draw a trace that is there
@@ -20,12 +20,12 @@ Event = dict[str, Any]
 
 
 def read(path: Path) -> list[Event]:
-    """The events of a trace, whose array is never closed."""
+    """Return the events of a trace, whose array is never closed."""
     return [json.loads(line.rstrip(",\n")) for line in path.read_text().splitlines() if line.startswith("{")]
 
 
 def record(path: Path) -> None:
-    """A load with everything in it: six streams, a long prompt, a short one beside it, an urgent one, a cancel."""
+    """Run a load with everything: six streams, a long prompt, a short one beside it, an urgent one, a cancel."""
     with Host("--trace", str(path)) as host:
         host.call("load", {"model": "pocket"})
         for number in range(6):

@@ -1,4 +1,4 @@
-"""What tokenizers are compared on: texts of many kinds, lists of tokens that no text gives, and chats."""
+"""Cases for the comparison of tokenizers: texts of many kinds, lists of tokens that no text gives, and chats."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ TOOLS = [
 
 
 def with_special(special: Sequence[str]) -> list[str]:
-    """Texts with some of a tokenizer's own special tokens in them: at the ends, glued to words, in a row."""
+    """Return texts with some of a tokenizer's own special tokens: at the ends, glued to words, in a row."""
     some = [*special[:4], *special[-2:]]
     return [f"a {token} b{token}c\n{token}\n" for token in some] + ["".join(some), " ".join(some)]
 
 
 def token_lists(vocabulary: int, pieces: Sequence[str], count: int) -> list[list[int]]:
-    """Lists of tokens as a model may sample them: any, and runs of those that are single bytes or characters.
+    """Return lists of tokens as a model may sample them: any, and runs of single bytes or characters.
 
     ``pieces``: the vocabulary's string for each token. The same lists at every call.
     """

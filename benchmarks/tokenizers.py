@@ -28,7 +28,7 @@ REFUSED = "refused"
 
 
 class Case(NamedTuple):
-    """One comparison. ``kind`` is the column, ``given`` what both were given."""
+    """One comparison. ``kind`` is the column, ``given`` the input of both."""
 
     kind: str
     given: object
@@ -44,14 +44,14 @@ KINDS = ("encode", "encode bare", "decode", "decode skipping", "streamed", "stre
 
 
 def reference(directory: Path) -> Any:
-    """What transformers makes of tokenizer.json, which it then follows to the letter."""
+    """Return transformers' tokenizer of the class that follows tokenizer.json to the letter."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(directory)
 
 
 def compare(directory: Path) -> list[Case]:
-    """Every case of a model directory that has a tokenizer, those that are equal included."""
+    """Return every case of a model directory, equal ones included."""
     ours, theirs = TextModel.load(directory), reference(directory)
     texts = [*TEXTS, *with_special(theirs.all_special_tokens)]
     encoded = [ours.encode(text) for text in texts]
@@ -80,7 +80,7 @@ def _decoded(ours: TextModel, theirs: Any, lists: Sequence[list[int]]) -> Iterat
 
 
 def streamed(model: TextModel, table: TokenTable, tokens: Sequence[int], skip_special: bool) -> str:
-    """What a host reads that gets the text of ``tokens`` one by one."""
+    """Return the text that a host reads as deltas of ``tokens``."""
     from tests.support.texts import detokenizer_of
 
     detokenizer = detokenizer_of(table, model.decode, skip_special)
@@ -99,7 +99,7 @@ def _render(ours: TextModel, theirs: Any, chat: Chat, tools: Any, answer: bool) 
         return theirs.apply_chat_template(chat, tools=tools, add_generation_prompt=answer, tokenize=False)
 
     mine = _or_refused(lambda: ours.render(chat, tools, answer).text, RpcError)
-    # What a template raises of itself, and what it runs into.
+    # Errors that a template raises on purpose, and those that happen to it.
     other = _or_refused(by_transformers, TemplateError, TypeError)
     # DeepSeek's templates write no call beside a content that is a string, under transformers: nothing to compare with.
     if CALLED in str(mine) and CALLED not in str(other):

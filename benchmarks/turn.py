@@ -16,7 +16,8 @@ from mlx_sidecar.engine.fake.fake_engine import FakeBackend
 from mlx_sidecar.engine.inbox import Inbox
 from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.scheduling.scheduler import Limits
-from mlx_sidecar.link.messages import Generate, Load, Pause, Sampling, Submit, ToEngine
+from mlx_sidecar.link.control_messages import Load
+from mlx_sidecar.link.messages import Generate, Pause, Sampling, Submit, ToEngine
 
 from .measure import Row, interleaved, table
 

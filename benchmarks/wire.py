@@ -35,7 +35,7 @@ def sidecar(*options: str) -> tuple[str, ...]:
 
 
 def pings_per_second(child: subprocess.Popen[bytes]) -> float:
-    """Every request is written without waiting for an answer; the clock stops at the last answer."""
+    """Return pings a second, written without waiting for answers; the clock stops at the last answer."""
     assert child.stdin
     assert child.stdout
     stdin = child.stdin
@@ -57,7 +57,7 @@ def pings_per_second(child: subprocess.Popen[bytes]) -> float:
 
 
 def round_trip_p50_s(child: subprocess.Popen[bytes]) -> float:
-    """Median seconds from writing one request to reading its answer; other frames in between are passed over."""
+    """Return the median seconds from writing one request to reading its answer; other frames are passed over."""
     assert child.stdin
     assert child.stdout
     trips = []
@@ -87,7 +87,7 @@ def _start_generating(child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Everything started inside shares one core with us, so that no wake-up crosses cores; Linux only."""
+    """Share one core with all processes started inside, so that no wake-up crosses cores. Linux only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
@@ -98,7 +98,7 @@ def one_core() -> Iterator[None]:
 
 def _idle() -> tuple[float, float, float]:
     with process(*sidecar("--engine", "fake")) as ours, process(sys.executable, "-c", ECHO) as echo:
-        round_trip_p50_s(ours)  # both are up and warm after this
+        round_trip_p50_s(ours)  # warms both up
         round_trip_p50_s(echo)
         return interleaved(lambda: round_trip_p50_s(ours), lambda: round_trip_p50_s(echo), ROUNDS)
 

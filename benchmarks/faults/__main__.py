@@ -1,4 +1,4 @@
-"""Injects faults under load and checks what is promised; ``--write`` puts the outcome into docs/faults.md.
+"""Injects faults under load and checks the promises; ``--write`` puts the outcome into docs/faults.md.
 
 Ends with status 1 if a promise was broken.
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def tried(part: ModuleType, seed: int, quick: bool) -> Report:
-    """What ``part`` reports. One that comes to nothing, because the sidecar ends or hangs, has broken its promise."""
+    """Return the report of ``part``. A part that the sidecar's end or hang cuts short has broken its promise."""
     try:
         report: Report = part.run(seed, quick)
     except (ContenderFailed, Stuck) as failure:

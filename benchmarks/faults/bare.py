@@ -1,11 +1,11 @@
-"""The sidecar without what makes streams outlive their engine, for a comparison: see ``cost``.
+"""The sidecar without the work that lets streams outlive their engine, for the comparison in ``cost``.
 
     python -P bare.py serve …          the front
     python -P bare.py engine --fd …    its engine, started by that front
 
-In the engine nothing is noted on the shared page. In the front no bytes are counted for the journal, tokens clear
-nobody of an engine's death, and nobody looks whether the engine hangs, which without a page could not be told. Prompts
-and tokens are kept all the same: answers are made of them.
+The engine writes no heartbeat. The front counts no bytes of the journal, keeps no suspects of an engine's death, and
+does not look whether the engine hangs, because without a heartbeat it could not tell. Prompts and tokens are kept all
+the same, because answers are made of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _front() -> None:
 
 
 def _bare(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """What starts an engine, with this module's in place of the real one's."""
+    """Return the command that starts an engine, with this module in place of the real one."""
 
     def bare(*given: object) -> list[str]:
         words = command(*given)
@@ -63,7 +63,7 @@ def _bare(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """In place of what is left out; as an answer it says no."""
+    """The substitute for a function that is left out; its result is false."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Signals to the engine at moments that a seed picks, and what its front made of them."""
+"""Signals to the engine at moments that a seed picks, and how long its front took to replace it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHILD_EVERY_S = 0.002
 
 @dataclass
 class Blows:
-    """Seconds, one for each blow: until the host was told of the loss, and from there until an engine was ready."""
+    """Seconds of each blow: until the host was told of the loss, and from there until an engine was ready."""
 
     noticed_s: list[float] = field(default_factory=list)
     replaced_s: list[float] = field(default_factory=list)
@@ -29,7 +29,8 @@ class Blows:
 async def strike(host: Host, signals: list[signal.Signals], source: random.Random) -> Blows:
     """Send the engine each of ``signals``, every third while it starts or loads again; return when one is ready.
 
-    SIGSTOP never while it starts: that may take minutes on a slow disk, so a hang there is noticed after minutes.
+    SIGSTOP never comes while it starts, because a start may take minutes on a slow disk, and a hang in it is noticed
+    after minutes.
 
     Raises Stuck if the host is not told of a loss, or no engine gets ready.
     """
@@ -49,7 +50,7 @@ async def strike(host: Host, signals: list[signal.Signals], source: random.Rando
 
 
 async def _ready(host: Host, since: int, source: random.Random) -> int:
-    """The engine, a while after it is ready."""
+    """Return the engine a while after it is ready."""
     state = await host.entered("ready", since)
     await asyncio.sleep(source.uniform(0, _LONGEST_LIFE_S))
     assert state.pid is not None
@@ -57,7 +58,7 @@ async def _ready(host: Host, since: int, source: random.Random) -> int:
 
 
 async def _starting(host: Host, since: int, blows: Blows, source: random.Random) -> int:
-    """The engine, somewhere between its start and the moment at which it would be ready."""
+    """Return the engine somewhere between its start and the moment at which it would be ready."""
     await host.entered("starting", since)
     measured = replaced(host.states)
     await asyncio.sleep(source.uniform(0, statistics.median(measured) if measured else _FIRST_START_S))
@@ -68,7 +69,7 @@ async def _starting(host: Host, since: int, blows: Blows, source: random.Random)
 
 
 def replaced(states: list[State]) -> list[float]:
-    """From each loss to the next ready; a loss that another one follows has none."""
+    """Seconds from each loss to the next ready engine; a loss that another one follows has none."""
     found, lost_s = [], None
     for state in states:
         if state.name == "lost":

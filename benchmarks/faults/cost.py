@@ -1,7 +1,8 @@
-"""What the happy path pays, in tokens/s of many streams at once: the sidecar as it is against the same code without
-what makes streams outlive their engine. Left out there: the engine's notes on the shared page, the front's looks at it,
-the count of the journal's bytes, and the bookkeeping of who may be to blame for a death, done at each token. Prompts
-and tokens are kept in both, because answers are made of them. The two take turns.
+"""The price of survival on the happy path, in tokens/s of many streams at once.
+
+The sidecar as it is takes turns with the same code without the work that lets streams outlive their engine: the
+engine's heartbeat, the front's looks at it, the count of the journal's bytes, and the list of suspects of a death,
+kept at each token. Prompts and tokens are kept in both, because answers are made of them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ async def _run(seed: int, quick: bool, folder: Path) -> Report:
 
 
 async def _compared(model: Path, prompts: Prompts, streams: int, answer: int, rounds: int) -> tuple[Ratio, Ratio]:
-    """Tokens a second and processor seconds a token, with and without."""
+    """Tokens a second and processor seconds a token, with and without that work."""
     async with Sidecar(model) as ours, _Bare(model) as peer:
         speeds: dict[Sidecar, list[float]] = {ours: [], peer: []}
         works: dict[Sidecar, list[float]] = {ours: [], peer: []}
@@ -72,12 +73,10 @@ async def _compared(model: Path, prompts: Prompts, streams: int, answer: int, ro
 
 
 async def _processes(sidecar: Sidecar) -> list[psutil.Process]:
-    """Front and engine."""
     engine = (await sidecar.connection.call("stats", {}))["engine"]["pid"]
     return [psutil.Process(sidecar.connection.pid), psutil.Process(engine)]
 
 
 def _worked_s(processes: list[psutil.Process]) -> float:
-    """Processor time of all so far."""
     times = [process.cpu_times() for process in processes]
     return sum(each.user + each.system for each in times)

@@ -1,4 +1,4 @@
-"""What can happen to a text on its way. Each takes and returns one that is not empty."""
+"""Damage that can happen to a text on its way. Each function takes and returns a text that is not empty."""
 
 from __future__ import annotations
 

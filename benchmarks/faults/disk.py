@@ -1,6 +1,6 @@
-"""A disk that is full, for the time line and for logs; one that fills while it is written to; no place for temporary
-files. Under each the engine is killed once in the middle of its answers, and the answers are those of an undisturbed
-sidecar.
+"""Full disks: for the trace, for logs, for temporary files, and one that fills while it is written to.
+
+Under each the engine is killed once in the middle of its answers, and the answers are those of an undisturbed sidecar.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Frames from a seed: well-formed requests, and what is left of such after something happened to them.
+"""Frames from a seed: well-formed requests, and damaged ones.
 
-Nothing here asks the sidecar to leave, or the fake engine to die: that would be no fault of a frame.
+None asks the sidecar to leave, or the fake engine to die, because that would be no fault of a frame.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _is_kept_out(frame: bytes) -> bool:
 
 
 class Frames:
-    """An endless supply of frames. ``number`` counts well-formed requests; their ids are theirs alone."""
+    """An endless supply of frames. ``number`` counts well-formed requests; no two have the same id."""
 
     def __init__(self, seed: int) -> None:
         self._pick = Random(seed)
@@ -75,7 +75,7 @@ class Frames:
         id_ = f"well-formed {self.number}"
         method = self._pick.choice(self._usual)
         params = self._params[method]()
-        if method in ("generate", "load"):  # a model that nobody else unloads
+        if method in ("generate", "load"):  # a model that no other frame unloads
             params = {"model": "steady", **({"prompt": "x", "max_tokens": 3} if method == "generate" else {})}
         return id_, json.dumps({"jsonrpc": "2.0", "id": id_, "method": method, "params": params}).encode()
 
@@ -90,7 +90,7 @@ class Frames:
         return id_, b"[" + b",".join([*others[:at], text, *others[at:]]) + b"]"
 
     def fuzzed(self) -> bytes:
-        """A frame that may be anything."""
+        """Return a frame that may be anything."""
         while True:
             frame = self._fuzzed()
             if not _is_kept_out(frame):
@@ -123,7 +123,7 @@ class Frames:
         return message
 
     def _altered(self, value: Json) -> Json:
-        """``value`` with one thing in it another."""
+        """Return ``value`` with one thing in it replaced."""
         pick = self._pick
         if isinstance(value, dict) and value and pick.random() < 0.9:
             name = pick.choice(list(value))
@@ -164,7 +164,7 @@ class Frames:
             "echo_text": False,
         }
         params |= {name: extras[name] for name in pick.sample(list(extras), pick.randint(0, 4))}
-        if pick.random() < 0.1:  # whoever does not acknowledge must end some time
+        if pick.random() < 0.1:  # a stream without acks must end some time
             params |= {"stream": self._small(), "window": 1, "deadline_s": 0.2}
         return params
 

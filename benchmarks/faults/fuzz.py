@@ -1,8 +1,8 @@
 """Frames with every kind of damage against ``serve --engine fake``, in both framings and in pieces of any size.
 
-Among them are well-formed requests, each of which must be answered exactly once. What comes back must be JSON-RPC, no
-answer may be ``internal_error``, and front and engine must be the same processes at the end. With headers each process
-is ended by a header that cannot be used.
+Among them are well-formed requests, each of which must be answered exactly once. Every frame of the sidecar must be
+JSON-RPC, no answer may be ``internal_error``, and front and engine must be the same processes at the end. With headers
+each process is ended by a header that cannot be used.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FRAMES, QUICK_FRAMES = 1_000_000, 3_000
 _WELL_FORMED = 0.2  # of all frames
 _AT_ONCE = 64  # frames to a write
 _OPEN = 1000  # well-formed requests without an answer, at most
-_CHECKED = 500  # every so manieth frame is held against the schema
+_CHECKED = 500  # one frame in so many is held against the schema
 _TIDY_EVERY = 20_000  # frames
 _PATIENCE_S = 60.0
 _SCHEMA = Path(__file__).parents[2] / "schemas" / "mlx-sidecar.schema.json"
-# What a request among others may be told that asks for nothing wrong.
+# Errors that a request which asks for nothing wrong may be answered, because of other requests.
 _EXCUSES = {"overloaded", "out_of_memory"}
 _FATAL = [
     *(b"Content-Length: x\r\n\r\n", b"Content-Length: -1\r\n\r\n", b"Content-Length: 1e3\r\n\r\n", b"X: 1\r\n\r\n"),
@@ -60,7 +60,7 @@ def run(seed: int, quick: bool) -> Report:
 
 
 class Tally:
-    """What was sent and what came back, of all processes together."""
+    """Counts of frames sent and read, and broken promises, of all processes together."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -72,7 +72,7 @@ class Tally:
 
 
 def fuzz(seed: int, framing: Framing, count: int, tally: Tally, fatal: bytes | None = None) -> None:
-    """One process, ``count`` frames. It is ended by ``fatal``, or by the end of its input."""
+    """Send ``count`` frames to one process, which ``fatal`` or the end of its input ends."""
     with tempfile.TemporaryFile() as stderr, _process(stderr) as process:
         target = _Target(process, framing, tally, f"{framing}, seed {seed}")
         try:
@@ -87,7 +87,7 @@ def fuzz(seed: int, framing: Framing, count: int, tally: Tally, fatal: bytes | N
 
 
 class _Broken(Exception):
-    """There is no point in going on."""
+    """The run cannot go on."""
 
 
 @contextmanager
@@ -104,14 +104,14 @@ def _process(stderr: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class _Target:
-    """The sidecar's pipes. A thread reads and judges; only it writes to the tally what came back."""
+    """The sidecar's pipes. A thread reads and judges; only it counts frames that were read."""
 
     def __init__(self, process: subprocess.Popen[bytes], framing: Framing, tally: Tally, where: str) -> None:
         self._process = process
         self._framing: Framing = framing
         self._tally = tally
         self._where = where
-        self._open: dict[str, str] = {}  # well-formed requests without an answer: what was asked
+        self._open: dict[str, str] = {}  # the methods of well-formed requests without an answer
         self._results: dict[str, dict[str, Any]] = {}  # of those that ``call`` waits for
         self._changed = Condition()
         self._ended = False
@@ -130,13 +130,13 @@ class _Target:
             raise _Broken(f"the sidecar has left with status {self._process.wait()}") from None
 
     def expect(self, id_: str, what: str) -> None:
-        """``id_`` is about to be asked. Waits until not too many are open."""
+        """Expect an answer to ``id_``, which is about to be sent. Waits until not too many are open."""
         self.wait(_OPEN)
         with self._changed:
             self._open[id_] = what
 
     def wait(self, most: int = 0) -> None:
-        """Until no more than ``most`` are open."""
+        """Wait until no more than ``most`` requests are open."""
         with self._changed:
             settled = self._changed.wait_for(lambda: len(self._open) <= most or self._ended, _PATIENCE_S)
             if self._ended:
@@ -151,7 +151,7 @@ class _Target:
         return self._results.pop(id_)
 
     def end(self, fatal: bytes | None) -> None:
-        """Let the process end, and look at how it does."""
+        """Let the process end, and judge how it does."""
         assert self._process.stdin
         if fatal is not None:
             self.write(fatal)
@@ -181,7 +181,7 @@ class _Target:
             self._changed.notify_all()
 
     def _judge(self, body: bytes | FrameFault) -> None:
-        """Raises ValueError for what is not JSON-RPC."""
+        """Judge one frame. Raises ValueError if it is not JSON-RPC."""
         if isinstance(body, FrameFault):
             raise ValueError(f"no frame ({body.error.message})")
         frame = json.loads(body.decode(), parse_constant=_refuse)
@@ -202,7 +202,7 @@ class _Target:
         if kind == "internal_error":
             raise ValueError(kind)
         asked = self._open.get(message["id"]) if isinstance(message["id"], str) else None
-        # What tidying up finds may be gone when its turn comes.
+        # `_tidy_up` may find a model that is gone before it is unloaded.
         excused = kind in _EXCUSES or (asked, kind) == ("unload", "model_not_loaded")
         if asked is not None and not excused:
             self._tally.broken.append(f"{self._where}: {asked} was refused: {message['error']}")
@@ -221,7 +221,7 @@ class _Target:
 
 
 class _Attack:
-    """What is sent to one target."""
+    """The frames that are sent to one target."""
 
     def __init__(self, seed: int, framing: Framing, target: _Target, tally: Tally) -> None:
         self._pick = Random(f"{seed} {framing}")
@@ -250,7 +250,7 @@ class _Attack:
         pick = self._pick
         self._tally.sent += 1
         if pick.random() > _WELL_FORMED:
-            # With headers one that is too large is the end: what follows it cannot be found.
+            # With headers a frame that is too large is the end, because the next one cannot be found.
             most_bytes = None if self._framing == "lines" else LIMIT_BYTES
             return framed(self._framing, self._frames.fuzzed()[:most_bytes], pick)
         self._tally.well_formed += 1
@@ -259,13 +259,13 @@ class _Attack:
         return framed(self._framing, text, pick)
 
     def _write(self, data: bytes) -> None:
-        """In pieces: whole, cut in two somewhere, or many."""
+        """Write bytes whole, in two pieces, or in many."""
         cuts = sorted(self._pick.randrange(len(data)) for _ in range(self._pick.choice((0, 0, 1, 1, 2, 20))))
         for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
             self._target.write(data[begin:end])
 
     def _tidy_up(self) -> None:
-        """End what fuzzed frames have begun that does not end by itself."""
+        """End all that fuzzed frames have begun and that does not end by itself."""
         self._target.wait()
         for card in self._call("models", {})["models"]:
             self._call("unload", {"model": card["model"], "force": True})

@@ -15,12 +15,12 @@ from ..promises import Frame, Promises
 from ..serving.request import ContenderFailed
 from ..serving.sidecar import SERVE, Connection
 
-PATIENCE_S = 60.0  # without a word, where one is owed: that is a hang
+PATIENCE_S = 60.0  # a host that is owed an answer and reads nothing for so long has found a hang
 _PING_EVERY_S = 0.02
 _ACK_WITHIN_S = 0.02
 T = TypeVar("T")
 
-# What may be told after what; a start that fails is a loss too, and after giving up a host's load starts again.
+# State → states that may follow. A failed start is a loss too; after giving up, a host's load starts an engine.
 _NEXT = {
     "starting": {"ready", "lost", "failed"},
     "ready": {"lost", "failed"},
@@ -30,7 +30,7 @@ _NEXT = {
 
 
 class Stuck(Exception):
-    """Something that was promised did not happen in any reasonable time."""
+    """A promised event did not happen in any reasonable time."""
 
 
 class State(NamedTuple):
@@ -45,9 +45,9 @@ class State(NamedTuple):
 
 
 class Pings:
-    """Seconds, one for each ping: how long its answer took, and for how long of that the host did not look.
+    """Seconds of each ping: how long its answer took, and for how long of that the host did not look.
 
-    The host's processes share cores with the engine's: what it asked or read late is not the sidecar's.
+    The host shares cores with the engine, and its own lateness is not the sidecar's fault.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Pings:
         self._sent[id_] = at_s
 
     def answered(self, id_: int, at_s: float) -> bool:
-        """Whether it was a ping that was answered."""
+        """Whether the answered request was a ping."""
         if (sent_s := self._sent.pop(id_, None)) is None:
             return False
         self.took_s.append(at_s - sent_s)
@@ -70,14 +70,14 @@ class Pings:
         return True
 
     def woke(self, late_s: float) -> None:
-        """The host was ``late_s`` late to do something, so also to read what came since it did something last."""
+        """Note that the host was ``late_s`` late, and so read late everything since it was last on time."""
         for n in range(self._judged, len(self.own_s)):
             self.own_s[n] = late_s
         self._judged = len(self.own_s)
 
     @property
     def sidecars_s(self) -> list[float]:
-        """What of each was not the host's own."""
+        """Seconds of each ping without those that the host was late itself."""
         return [took - own for took, own in zip(self.took_s, self.own_s, strict=True)]
 
 
@@ -89,7 +89,7 @@ class Host:
         self.states: list[State] = []
         self.pings = Pings()
         self.logged: list[Frame] = []
-        self.heard_s = time.monotonic()  # of a request or of the engine
+        self.heard_s = time.monotonic()  # when a frame about a request or the engine was read
         self.interrupted = asyncio.Event()  # some stream was
         self._options = options
         self._connection = Connection(self._hear, self._lost, command)
@@ -120,7 +120,7 @@ class Host:
     # Requests.
 
     def ask(self, params: Frame, may: Collection[str] = ()) -> asyncio.Future[Frame]:
-        """Send a ``generate``; its answer, whatever it is. Errors of the kinds in ``may`` break no promise."""
+        """Send a ``generate`` and return its answer, also an error. Errors of the kinds in ``may`` break no promise."""
         if self._gone:
             raise ContenderFailed("the sidecar is gone")
         id_ = self._connection.send("generate", params)
@@ -129,22 +129,22 @@ class Host:
         return answer
 
     def cancel(self, answer: asyncio.Future[Frame]) -> None:
-        """Cancel what was asked, if it has not been answered."""
+        """Cancel a request that has not been answered."""
         for id_, open_ in self._answers.items():
             if open_ is answer:
                 self.promises.cancelled(id_)
                 self._connection.notify("$/cancelRequest", {"id": id_})
 
     async def call(self, method: str, params: Frame) -> Frame:
-        """The result of another method. Raises ContenderFailed if it is an error."""
+        """Return the result of another method. Raises ContenderFailed if it is an error."""
         return await within(f"an answer to {method}", self._connection.call(method, params))
 
     async def answer(self, method: str, params: Frame, patience_s: float = PATIENCE_S) -> Frame:
-        """The answer to another method, whatever it is. Raises Stuck if none comes."""
+        """Return the answer to another method, also an error. Raises Stuck if none comes."""
         return await within(f"answer to {method}", self._connection.answer(method, params), patience_s)
 
     def next_delta(self, stream: object = None) -> asyncio.Future[float]:
-        """When the next delta of ``stream``, or of any, will have been read, on the monotonic clock."""
+        """Wait for the next delta of ``stream``, or of any; return its time on the monotonic clock."""
         return self._first_deltas.setdefault(stream, asyncio.get_running_loop().create_future())
 
     def read(self, going_on: bool) -> None:
@@ -154,7 +154,7 @@ class Host:
     # The engine.
 
     async def entered(self, name: str, since: int = 0) -> State:
-        """The first state of that name numbered at least ``since``, now or when it comes. Raises Stuck."""
+        """Wait for the first state of that name numbered at least ``since``. Raises Stuck."""
         return await within(f"engine/state {name}", self._until(name, since))
 
     async def _until(self, name: str, since: int) -> State:
@@ -166,14 +166,14 @@ class Host:
             await self._entered.wait()
 
     def engine_pid(self) -> int | None:
-        """The engine process, also one that is not ready; None between two."""
+        """Return the pid of the engine, ready or not; None between two."""
         for child in self.front.children():
             with suppress(psutil.NoSuchProcess):  # it is gone by now
                 if child.status() != psutil.STATUS_ZOMBIE and is_engine(child):
                     return child.pid
         return None
 
-    # What the sidecar says.
+    # Messages of the sidecar.
 
     def _hear(self, frame: Frame, at_s: float) -> None:
         if "method" in frame:
@@ -212,7 +212,7 @@ class Host:
         self._entered.set()
 
     def _acknowledge(self, delta: Frame) -> None:
-        """Of a stream without a window nothing is said."""
+        """Acknowledge a delta, if its stream has a window."""
         if str(delta["stream"]).endswith("/window"):
             told = {"stream": delta["stream"], "seq": delta["seq"]}
             asyncio.get_running_loop().call_later(_ACK_WITHIN_S, self._connection.notify, "stream/ack", told)
@@ -235,12 +235,12 @@ class Host:
 
 
 def is_engine(child: psutil.Process) -> bool:
-    """Whether it is the engine, and none of the processes that read texts. Raises psutil.NoSuchProcess."""
+    """Whether a child of the front is the engine, not a text process. Raises psutil.NoSuchProcess."""
     return "mlx_sidecar.engine" in child.cmdline()
 
 
 async def within(what: str, awaited: Awaitable[T], patience_s: float = PATIENCE_S) -> T:
-    """The outcome of ``awaited``. Raises Stuck if it does not come."""
+    """Return the outcome of ``awaited``. Raises Stuck if it does not come in time."""
     try:
         return await asyncio.wait_for(awaited, patience_s)
     except TimeoutError:
@@ -248,7 +248,7 @@ async def within(what: str, awaited: Awaitable[T], patience_s: float = PATIENCE_
 
 
 def state_faults(states: Sequence[State]) -> list[str]:
-    """What a host was told of the engine out of order: each loss is followed by a start, and counted once."""
+    """List the ``engine/state`` out of order: each loss is followed by a start, and counted once."""
     faults = []
     for before, after in pairwise(states):
         if after.name not in _NEXT[before.name]:

@@ -1,8 +1,9 @@
 """Model directories in which one file was mutated: tokenizer.json, chat templates, configurations, headers, indices.
+
 Each is loaded, asked for tokens, texts, renderings and an answer, and unloaded, beside an innocent stream whose text
-must stay the same; its requests must be answered, with a result or a typed error. A ping every 20 ms says whether the
-front is there; what a late one took counts without the time in which the front waited for a
-processor. Mutations come from a seed: ``python -m benchmarks.hostile --seed 1 --trial N`` repeats one.
+must stay the same. Its requests must be answered with a result or a typed error. A ping every 20 ms shows whether the
+front works; the time in which the front waited for a processor does not count. Mutations come from a seed:
+``python -m benchmarks.hostile --seed 1 --trial N`` repeats one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Hosts are killed at random moments: while the sidecar starts or works, its engine runs, hangs, is stopped or is being
-started again; hosts that started it from a thread, became daemons, or left their pipe ends to others. Each time front
-and engine must be gone within a second, and their temporary files too. Every tenth sidecar has the real engine.
+"""Hosts are killed at random moments, and each time front and engine must be gone within a second.
+
+The sidecar starts or works; its engine runs, hangs, is stopped or is being started again. Hosts started it from a
+thread, became daemons, or left their pipe ends to others. Temporary files must be gone too. Every tenth sidecar has the
+real engine.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .report import Report
 
 HOSTS, QUICK_HOSTS = 200, 6
 WITHIN_S = 1.0
-_PATIENCE_S = 10.0  # for what is left after WITHIN_S
+_PATIENCE_S = 10.0  # for processes that are left after WITHIN_S
 _LOOK_EVERY_S = 0.01
 _OURS = {"mlx"}  # where mlx keeps compiled kernels for its next start
 
@@ -30,7 +32,7 @@ EngineState = Literal["runs", "hangs", "is stopped", "is started again"]
 
 @dataclass(frozen=True)
 class Death:
-    """One host's plan, what state its engine is in, and how long the host then waits for its end."""
+    """One host's plan, the state of its engine, and how long the host then waits for its end."""
 
     plan: Plan
     engine: EngineState
@@ -56,9 +58,9 @@ def run(seed: int, quick: bool) -> Report:
 
 
 def planned(source: random.Random, engine: Literal["fake", "mlx"]) -> Death:
-    """A random death. All that the real engine cannot be told to do is left to the fake one."""
-    # A host that is killed before the front has looked who it is, and whose pipes go on, cannot be missed: see
-    # docs/protocol.md. So pipes are leaked once the front has said something.
+    """Plan a random death. The fake engine gets all plans that the real one cannot follow."""
+    # The front cannot notice the death of a host that it has not looked up yet and whose pipes stay open: see
+    # docs/protocol.md. So pipes are leaked once the front has written something.
     until: Until = source.choice(("spawned", "ready", "streaming", "streaming"))
     states: list[EngineState] = ["runs"] if until == "spawned" else ["runs", "is stopped", "is started again"]
     if engine == "fake" and until == "streaming":
@@ -80,7 +82,7 @@ def planned(source: random.Random, engine: Literal["fake", "mlx"]) -> Death:
 
 
 def die(death: Death) -> Outcome:
-    """Let a host come so far, kill it, and see what becomes of its sidecar."""
+    """Let a host follow its plan, kill it, and return how its sidecar ended."""
     with tempfile.TemporaryDirectory() as folder, Mortal(death.plan, Path(folder)) as mortal:
         if death.engine == "is stopped":
             mortal.engine().suspend()
@@ -94,7 +96,7 @@ def die(death: Death) -> Outcome:
 
 
 def _gone(mortal: Mortal) -> tuple[float, int]:
-    """Seconds until nothing of the sidecar was alive, and how many processes were after ``WITHIN_S``."""
+    """Return the seconds until no process was alive, and how many were left after ``WITHIN_S``."""
     began = time.monotonic()
     left = 0
     while running := mortal.sidecar():
@@ -108,7 +110,7 @@ def _gone(mortal: Mortal) -> tuple[float, int]:
 
 
 def broken(outcomes: Iterable[tuple[Death, Outcome]]) -> list[str]:
-    """In words, what was left behind and by which death."""
+    """Say in words which processes and files were left behind, and by which death."""
     lines = []
     for death, outcome in outcomes:
         if outcome.left:

@@ -1,7 +1,8 @@
-"""SIGKILL of the engine at random moments, every third while it starts or loads again, with as many streams open as a
-batch holds: greedy and seeded, streamed and not, with stop strings, log probabilities and windows. Under exact numerics
-the texts are those of an undisturbed run; under fast ones, which may differ in the last bit, the run says how many are.
-A ping every 20 ms says whether the front is there all the while.
+"""SIGKILL of the engine at random moments, with as many streams open as a batch holds.
+
+Every third kill comes while the engine starts or loads again. Requests are greedy and seeded, streamed and not, with
+stop strings, log probabilities and windows. Under exact numerics the texts are those of an undisturbed run; under fast
+ones, which may differ in the last bit, the run counts those that are. A ping every 20 ms shows whether the front works.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ async def _run(seed: int, quick: bool, folder: Path) -> Report:
 
 
 async def struck_by(signals: list[signal.Signals], traffic: Traffic, streams: int, seed: int, *options: str) -> Struck:
-    """A sidecar with ``streams`` requests open at all times, whose engines get one of ``signals`` after the other."""
+    """Send ``signals`` one after the other to the engines of a sidecar with ``streams`` requests open at all times."""
     found: list[Blows] = []
     async with Host(*options) as host:
         await host.call("load", {"model": traffic[0]["model"]})
@@ -88,7 +89,7 @@ async def struck_by(signals: list[signal.Signals], traffic: Traffic, streams: in
 
 
 async def undisturbed(traffic: Traffic, wanted: dict[int, Frame], streams: int, *options: str) -> dict[int, Frame]:
-    """Answers to the same requests, of an engine that nobody disturbs."""
+    """Return the answers of an undisturbed engine to the same requests."""
     async with Host(*options) as host:
         return await answers_to(host, traffic, wanted, streams)
 
@@ -113,7 +114,7 @@ def _rows(numerics: str, struck: Struck) -> list[Row]:
 
 
 def pings_row(what: str, pings: Pings) -> Row:
-    """How long pings took as the host saw it, and the longest without what the host was late itself."""
+    """Make a row of how long pings took for the host, and of the longest without the host's own lateness."""
     took, longest_s = pings.took_s, max(pings.sidecars_s)
     figure = f"p50 {percentile(took, 50) * 1e3:.1f} ms, p99 {percentile(took, 99) * 1e3:.1f} ms"
     figure += f", longest {max(took) * 1e3:.0f} ms of {len(took):,}"

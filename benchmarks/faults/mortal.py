@@ -1,6 +1,6 @@
-"""A host that is there to die: ``Mortal`` starts it with a plan; it starts a sidecar, gets somewhere and waits.
+"""A host that is there to be killed: ``Mortal`` starts it, it starts a sidecar, follows its plan and waits.
 
-As a program of its own it reads commands on stdin and says on stdout when they are done.
+The host is this module as a program: it reads commands on stdin and writes to stdout when they are done.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Until = Literal["spawned", "ready", "streaming"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What the host does before it waits. ``model`` is asked for a stream; ``until`` says how far things have come."""
+    """The host's work before it waits. ``model`` is asked for a stream; ``until`` names the state at which it waits."""
 
     engine: Literal["fake", "mlx"] = "fake"
     until: Until = "streaming"
@@ -32,11 +32,11 @@ class Plan:
     in_thread: bool = False  # the sidecar is started by a thread that has ended by then
     as_daemon: bool = False  # the host is in a session of its own, its parent long gone
     leaks: bool = False  # a process that outlives the host has both pipe ends too
-    reads: bool = True  # goes on reading what the sidecar says; what is to be closed later must not be read
+    reads: bool = True  # goes on reading; a pipe that is to be closed later must not be read
 
 
 class Mortal:
-    """A host process, its sidecar, and who else has the pipes. Nothing of it is left after the block.
+    """A host process, its sidecar, and other holders of the pipes. No process is left after the block.
 
     Temporary files go into ``folder``.
     """
@@ -69,12 +69,12 @@ class Mortal:
         self._process.wait()
 
     def sidecar(self) -> list[psutil.Process]:
-        """What is alive of the front, its engines, and what those have started: mlx runs a compiler."""
+        """Return the living processes of front and engines, also those that engines started: mlx runs a compiler."""
         self.engines()
         return [*filter(alive, [self.front]), *(one for one in psutil.process_iter() if _session(one) in self._seen)]
 
     def engines(self) -> list[psutil.Process]:
-        """Engines of the front that are alive, whoever their parent is by now, and its text processes."""
+        """Return the front's living engines, also those with another parent by now, and its text processes."""
         ours = ["--parent", str(self.front.pid)]
         found = []
         for process in psutil.process_iter(["cmdline"]):
@@ -86,7 +86,6 @@ class Mortal:
         return found
 
     def engine(self) -> psutil.Process:
-        """The engine, from its very start."""
         while not (found := [one for one in self.engines() if "mlx_sidecar.engine" in one.info["cmdline"]]):
             assert alive(self.front), "the front has ended"
         return found[0]
@@ -107,7 +106,7 @@ class Mortal:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether it runs: one that has ended and that nobody has waited for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -133,7 +132,7 @@ class _Running:
     pongs: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def start(self) -> None:
-        """Until things have come as far as the plan says."""
+        """Start the sidecar and follow the plan."""
         command = [sys.executable, "-m", "mlx_sidecar", "serve", "--engine", self.plan.engine]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         if self.plan.until == "spawned":
@@ -169,7 +168,7 @@ class _Running:
 
 
 def _become_daemon() -> None:
-    """The child of the leader of a session that has ended, as daemons are made."""
+    """Go on as the child of the leader of a session, and let the leader end, as daemons do."""
     if os.fork():
         os._exit(0)
     os.setsid()

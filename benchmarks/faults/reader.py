@@ -1,5 +1,6 @@
-"""A host that stops reading for a while, under load, while the engine is killed. Text waits and is not lost; the front
-grows by no more than a bound; then everything arrives, in order.
+"""A host stops reading for a while, under load, while the engine is killed, and no text is lost.
+
+The front grows by no more than a bound; once the host reads again, everything arrives in order.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from .report import Outcome, Report
 from .traffic import Traffic, differing, under_load
 
 _EXACT = ("--numerics", "exact")
-_MORE_BYTES = 16 * 2**20  # of the front, while nobody reads
+_MORE_BYTES = 16 * 2**20  # growth of the front while the host does not read
 
 
 class _Stall:
-    """Stops reading ``times`` times; ``grown_bytes`` is how much larger the front was at the end of each."""
+    """Stops reading ``times`` times; ``grown_bytes`` has the growth of the front by the end of each."""
 
     def __init__(self, host: Host, times: int, stall_s: float, pick: random.Random) -> None:
         self.grown_bytes: list[int] = []
@@ -43,7 +44,7 @@ class _Stall:
             await within("ping", self._host.call("ping", {}))
 
     async def _kills(self) -> None:
-        """Two in the time in which nobody reads; nobody is told of them either, so their engines are looked for."""
+        """Kill two engines while the host does not read; they are found by their processes."""
         for _ in range(2):
             await asyncio.sleep(self._pick.uniform(0, self._stall_s / 2))
             if (pid := self._host.engine_pid()) is not None:

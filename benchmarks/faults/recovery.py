@@ -1,7 +1,8 @@
-"""How long a running stream waits: from the death of its engine to its next delta, against what it cannot do without:
-an engine's start, the load of the model, and the prefill of prompt and answer so far. Those three are measured in the
-same round: an idle engine is killed and is ready again with nothing to load, then the model is loaded, then a prompt of
-that length is answered with one token.
+"""How long a running stream waits from the death of its engine to its next delta.
+
+The wait is compared with its necessary parts: an engine's start, the load of the model, and the prefill of prompt and
+answer so far. These are measured in the same round: an idle engine is killed and is ready again with nothing to load,
+then the model is loaded, then a prompt of that length is answered with one token.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from ..serving.models import Prompts, make
 from .host import Host, State, within
 from .report import Report
 
-# Tokens, and in the middle deltas, which on a slow machine are of many tokens: after so many the engine is killed.
+# Tokens of an answer, and deltas after which the engine is killed; on a slow machine a delta has many tokens.
 _PROMPT, _BEFORE, _ANSWER = 1024, 8, 320
 _MORE_S = 0.3
 
 
 class Round(NamedTuple):
-    """Seconds."""
+    """Seconds of one round."""
 
     start_s: float
     load_s: float
@@ -69,7 +70,6 @@ async def _round(host: Host, model: str, prompts: Prompts) -> Round:
 
 
 async def _killed(host: Host) -> State:
-    """The state of the next engine when it is ready."""
     since = len(host.states)
     pid = host.engine_pid()
     assert pid is not None
@@ -93,7 +93,7 @@ async def _first_token_s(host: Host, params: Frame) -> float:
 
 
 async def _waited_s(host: Host, model: str, prompts: Prompts) -> float:
-    """From the kill of an engine in the middle of an answer until its next delta."""
+    """Seconds from the kill of an engine in the middle of an answer until the next delta."""
     params = _request(model, prompts, _PROMPT, _ANSWER)
     answer = host.ask(params)
     for _ in range(_BEFORE):

@@ -1,4 +1,4 @@
-"""What a part of the fault run hands back, and docs/faults.md, which holds them all."""
+"""The reports of the parts of the fault run, and docs/faults.md, which holds them all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ same request on an engine that nobody disturbed.
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the requests under one kind of fault, that struck ``times`` times under ``streams`` at once."""
+    """The ends of requests under one kind of fault, which struck ``times`` times under ``streams`` at once."""
 
     fault: str
     times: int
@@ -41,7 +41,7 @@ class Outcome:
 
 
 class Report(NamedTuple):
-    """``rows`` for the table; ``broken`` says in words, one line each, which promises were not kept."""
+    """``rows`` for the table; ``broken`` has the broken promises in words, a line each."""
 
     rows: list[Row]
     broken: list[str]
@@ -49,14 +49,13 @@ class Report(NamedTuple):
 
 
 def outcome_table(outcomes: tuple[Outcome, ...]) -> str:
-    """As Markdown."""
     head = ["fault", "times", "streams open", "ended as promised", "texts that differ", "what happened"]
     lines = [head, ["---"] * len(head), *(outcome.cells for outcome in outcomes)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def broken_list(broken: list[str]) -> str:
-    """The first promises that were broken, as a list; a line that says so where there are none."""
+    """Return the first broken promises as a list, or a line that says that there are none."""
     if not broken:
         return "Broken promises: none."
     more = [f"and {len(broken) - _SHOWN} more"] if len(broken) > _SHOWN else []
@@ -64,19 +63,17 @@ def broken_list(broken: list[str]) -> str:
 
 
 def body(report: Report) -> str:
-    """The report in Markdown."""
     parts = [outcome_table(report.outcomes)] if report.outcomes else []
     parts += [table(report.rows)] if report.rows else []
     return "\n\n".join([*parts, broken_list(report.broken)])
 
 
 def section(title: str, about: str, command: str, commit: str, report: Report) -> str:
-    """One part in Markdown."""
     return f"## {title}\n\n{about}\n\n`{command}`; {machine()}; commit {commit}.\n\n{body(report)}\n"
 
 
 def merge(document: str, sections: dict[str, str], order: list[str]) -> str:
-    """``document`` with ``sections``, by title, in place of those of the same title; titles in ``order``."""
+    """Return ``document`` with ``sections`` in place of those of the same title; titles in ``order``."""
     known = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in document.split("\n## ")[1:]}
     known |= sections
     return "\n".join([HEAD, *(known[title] for title in order if title in known)])

@@ -1,7 +1,8 @@
-"""SIGABRT, SIGSEGV, SIGSTOP and SIGKILL of the engine at random moments under random load: priorities, deadlines and
-cancels too. A stopped engine is one that hangs: it is taken for hung after `--stall-after-s 1`, or, where nothing like
-what it does was measured yet, after six times that. While it starts, which may take long on a slow disk, it is not
-stopped here: the bound of a start is two minutes.
+"""SIGABRT, SIGSEGV, SIGSTOP and SIGKILL of the engine at random moments under random load.
+
+The load has priorities, deadlines and cancels. A stopped engine hangs: it is taken for hung after `--stall-after-s 1`,
+or after six times that while no operation of its kind has been measured. It is not stopped while it starts, because the
+bound of a start is two minutes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from .report import Outcome, Report
 from .traffic import Traffic, differing
 
 _STALL_S = 1.0
-# What engine/heartbeat.py gives where nothing was measured; a look each eighth of the bound, and a second for a
-# busy host.
+# The bound of engine/heartbeat.py before a measurement; a look each eighth of it, and a second for a busy host.
 _LONGEST_S = 6 * _STALL_S + _STALL_S / 8 + 1.0
 _OPTIONS = ("--numerics", "exact", "--stall-after-s", str(_STALL_S))
 _SIGNALS = [signal.SIGABRT, signal.SIGSEGV, signal.SIGSTOP, signal.SIGKILL]

@@ -1,5 +1,6 @@
-"""Steps that fail, in scripts of the fake engine: exceptions, allocations that find no room, crashes, hangs; sixteen
-requests of which two end every engine that runs them; and engines that die as soon as they are started.
+"""Steps that fail, in scripts of the fake engine: exceptions, failed allocations, crashes and hangs.
+
+Also sixteen requests of which two end every engine that runs them, and engines that die as soon as they are started.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .host import Host, within
 from .report import Outcome, Report
 
 _STREAMS = 16
-_FROM, _LONGEST = 20, 60  # tokens: where the script strikes, and the longest answers
+_FROM, _LONGEST = 20, 60  # tokens before the script strikes, and of the longest answers
 _STALL_S = 0.5
 _POISON_TOKEN = ord("!")
 _PACE = "delay_ms=1"
@@ -30,7 +31,7 @@ _PACE = "delay_ms=1"
 
 @dataclass(frozen=True)
 class Script:
-    """``options`` of the fake engine's model; the requests in ``poison`` are those that nobody can answer.
+    """``options`` of the fake engine's model; the requests in ``poison`` end every engine.
 
     Where not ``everywhere``, the script strikes only answers that are longer than ``_FROM``: those in ``poison``.
     """
@@ -39,7 +40,7 @@ class Script:
     options: str
     poison: frozenset[int] = field(default_factory=frozenset)
     everywhere: bool = True
-    stall_s: float = 10.0  # where nothing hangs: never on a busy machine
+    stall_s: float = 10.0  # longer than any step on a busy machine
 
     def request(self, n: int) -> Frame:
         most = _LONGEST if self.everywhere or n in self.poison else _FROM
@@ -48,7 +49,7 @@ class Script:
         return request if n % 4 == 3 else {**request, "stream": n}
 
     def right(self, n: int) -> str:
-        """The text of request ``n`` where nothing strikes: a pure function of it."""
+        """Return the text of request ``n`` where nothing strikes."""
         request = self.request(n)
         answer = FakeScript(tokens=_LONGEST).answer(list(request["prompt"].encode()), request["seed"])
         tokens = islice(answer, request["max_tokens"])
@@ -103,7 +104,7 @@ async def _play(script: Script) -> tuple[Outcome, list[str]]:
 
 
 async def _answers(host: Host, script: Script, model: str) -> tuple[dict[int, Frame], Counter[str]]:
-    """Answers to all requests at once. Raises Stuck if one does not come."""
+    """Return the answers to all requests, sent at once. Raises Stuck if one does not come."""
     await host.call("load", {"model": model})
     asked = {}
     for n in range(_STREAMS):
@@ -122,7 +123,7 @@ def _poisoned(answer: Frame) -> bool:
 
 
 async def _crash_loop() -> tuple[Outcome, list[str]]:
-    """Every engine is killed as soon as it is there, until the sidecar gives up; then they are left alone."""
+    """Kill every engine as soon as it is there, until the sidecar gives up."""
     may = ("engine_lost",)
     async with Host("--engine", "fake") as host:
         await host.entered("ready")
@@ -156,7 +157,7 @@ async def _kill_all(host: Host) -> None:
 
 
 async def _served_again(host: Host, model: str) -> list[str]:
-    """After giving up: a load starts an engine, and it answers."""
+    """Check that after giving up a load starts an engine, which answers."""
     try:
         await host.call("load", {"model": model})
     except ContenderFailed as failure:

@@ -1,4 +1,4 @@
-"""Requests from a seed, many at once, while something is done to the engine that answers them."""
+"""Requests from a seed, many at once, while the engine that answers them is disturbed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAME = ("text", "tokens", "finish_reason", "stop_match")
 
 
 class Traffic:
-    """The ``n``-th request is the same for the same seed, whoever asks for it.
+    """Requests from a seed: the ``n``-th is the same at each call.
 
     Greedy and seeded, streamed and not, with stop strings, penalties, log probabilities, windows; one in five is for
     pocket, the others for ``model``. ``wild``: some are cancelled or have a deadline, priorities differ.
@@ -76,16 +76,16 @@ class Traffic:
         return handling
 
     def cancel_after_s(self, n: int) -> float | None:
-        """When the host changes its mind about the ``n``-th request, if it does."""
+        """Return after how many seconds the host cancels the ``n``-th request; None if it does not."""
         pick = random.Random(n)
         return pick.uniform(0, 1.5) if self._wild and pick.random() < 0.15 else None
 
 
 async def under_load(host: Host, traffic: Traffic, streams: int, disturbance: Awaitable[None]) -> dict[int, Frame]:
-    """Keep ``streams`` requests open until ``disturbance`` is over, and wait for the last: answers by request.
+    """Keep ``streams`` requests open until ``disturbance`` is over, wait for the last, and return answers by request.
 
-    One that is not answered is missing, and one of the host's broken promises in the end. Raises Stuck if
-    ``disturbance`` does, and ContenderFailed if the sidecar ends.
+    A request without an answer is missing there, and counts as a broken promise. Raises Stuck if ``disturbance`` does,
+    and ContenderFailed if the sidecar ends.
     """
     load = _Load(host, traffic, count())
     clients = [asyncio.create_task(load.client()) for _ in range(streams)]
@@ -98,7 +98,7 @@ async def under_load(host: Host, traffic: Traffic, streams: int, disturbance: Aw
 
 
 async def answers_to(host: Host, traffic: Traffic, wanted: Iterable[int], streams: int) -> dict[int, Frame]:
-    """The answers to these requests, ``streams`` at once."""
+    """Return the answers to these requests, sent ``streams`` at once."""
     load = _Load(host, traffic, iter(sorted(wanted)))
     await _settled(host, [asyncio.create_task(load.client()) for _ in range(streams)])
     return load.answers
@@ -125,7 +125,7 @@ class _Load:
 
 
 async def _settled(host: Host, clients: Iterable[asyncio.Task[None]]) -> None:
-    """Wait for ``clients`` as long as the host hears anything."""
+    """Wait for ``clients`` as long as the host reads frames."""
     waiting = set(clients)
     host.heard_s = time.monotonic()
     while waiting and (left_s := left(host.heard_s, time.monotonic())) > 0:
@@ -137,14 +137,14 @@ async def _settled(host: Host, clients: Iterable[asyncio.Task[None]]) -> None:
 
 
 def left(heard_s: float, now: float, patience_s: float = PATIENCE_S) -> float:
-    """For how many seconds more a host may wait that heard something last at ``heard_s``; 0 if that is a hang."""
+    """Return how many seconds more a host may wait that read a frame last at ``heard_s``; 0 if that is a hang."""
     return max(0.0, heard_s + patience_s - now)
 
 
 def differing(disturbed: dict[int, Frame], undisturbed: dict[int, Frame]) -> list[int]:
-    """The requests whose answers are not the same in text, tokens and way of ending; those that only one has too.
+    """Return the requests whose answers differ in text, tokens or way of ending, or are in one of both only.
 
-    A request that was cancelled or ran out of time in either ends where it happens to be, and is not compared.
+    A request that was cancelled or ran out of time in either is not compared, because its end depends on timing.
     """
     return [n for n in sorted(disturbed | undisturbed) if not _same(disturbed.get(n), undisturbed.get(n))]
 

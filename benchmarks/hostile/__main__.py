@@ -1,7 +1,7 @@
 """Mutated model directories beside an innocent stream. Ends with status 1 if a promise was broken.
 
-python -m benchmarks.hostile --trials 10000        as many as are asked for
-python -m benchmarks.hostile --seed 1 --trial 513  one of them again
+python -m benchmarks.hostile --trials 10000        run so many trials
+python -m benchmarks.hostile --seed 1 --trial 513  repeat one of them
 """
 
 from __future__ import annotations

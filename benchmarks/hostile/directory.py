@@ -26,7 +26,7 @@ _OTHERS = ("chat_template.jinja", "model.safetensors")
 
 
 class Trial(NamedTuple):
-    """The ``number``-th of a seed. ``slow``: among its kind's mutations may be one that hangs."""
+    """The ``number``-th trial of a seed. With ``slow`` its mutations may hang."""
 
     seed: int
     number: int
@@ -52,7 +52,7 @@ def _original(name: str) -> bytes:
 
 
 def _write(file: Path, text: str | bytes) -> None:
-    """In place of the link; lone surrogates become bytes that are no UTF-8."""
+    """Write a file in place of the link; lone surrogates become bytes that are no UTF-8."""
     file.unlink(missing_ok=True)
     file.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
 
@@ -62,7 +62,7 @@ def _bytewise(pick: Random, file: Path) -> None:
 
 
 def _json(name: str, known: list[dict[str, object]]) -> Callable[[Random, Path, bool], None]:
-    """Damage to an object that pocket has in ``name``, or to one of ``known`` where it has none."""
+    """Damage the object that pocket has in ``name``, or one of ``known`` where it has none."""
 
     def mutate(pick: Random, folder: Path, _: bool) -> None:
         file = folder / name
@@ -84,7 +84,7 @@ def _tokenizer(pick: Random, folder: Path, slow: bool) -> None:
 
 
 def _special(pick: Random, folder: Path, slow: bool) -> None:
-    """The older companions of tokenizer_config.json."""
+    """Damage the older companions of tokenizer_config.json."""
     name, known = pick.choice(
         (
             ("special_tokens_map.json", config_attacks.SPECIAL_TOKENS_MAP),
@@ -114,7 +114,7 @@ def _header(pick: Random, folder: Path, _: bool) -> None:
 
 
 def _index(pick: Random, folder: Path, _: bool) -> None:
-    """An index beside the one file that pocket has."""
+    """Write an index beside pocket's one weights file."""
     data = _original("model.safetensors")
     (size,) = struct.unpack("<Q", data[:8])
     text = mutated_index(pick, data[8 : 8 + size])
@@ -125,7 +125,7 @@ def _index(pick: Random, folder: Path, _: bool) -> None:
 
 
 def _directory(pick: Random, folder: Path, _: bool) -> None:
-    """Something else where a file should be."""
+    """Put something unexpected in the place of a file."""
     file = folder / pick.choice((*_FILES, *_OTHERS, "special_tokens_map.json", "model.safetensors.index.json"))
     file.unlink(missing_ok=True)
     pick.choice(_IN_PLACE)(file, pick)

@@ -13,12 +13,12 @@ _CHAT = [{"role": "user", "content": "Tell me of the sea, and of all that swims 
 
 
 class Innocent:
-    """Asks the embedded model the same again and again; ``differing`` says what came back that was not the same."""
+    """Sends the embedded model the same requests again and again; ``differing`` has the answers that changed."""
 
     def __init__(self, host: Host, tokens: int) -> None:
         self.streams = 0
         self.differing: list[str] = []
-        self.longest_text_s = 0.0  # from asking how a chat is rendered to the answer
+        self.longest_text_s = 0.0  # from a `render` request to its answer
         self._host = host
         self._what: Frame = {"model": "pocket", "messages": _CHAT, "max_tokens": tokens, "ignore_eos": True}
         self._known: Frame = {}
@@ -26,7 +26,7 @@ class Innocent:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Innocent:
-        """Returns when the text is known, as it is where nothing hostile is around."""
+        """Return when the undisturbed text is known."""
         self._known = (await self._generated())["result"]
         self._tasks = [asyncio.create_task(each) for each in (self._stream(), self._text())]
         return self

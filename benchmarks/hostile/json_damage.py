@@ -1,4 +1,4 @@
-"""Damage that knows what JSON is: members that go, come twice, change places, or hold what nobody expects there."""
+"""Damage to the structure of JSON: members are left out, doubled, swapped, or given an unexpected value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-# Text that stands for itself in the file, since Python writes no such JSON. It marks no text of any model.
+# Begins and ends raw text, because Python writes no such JSON. No text of a model contains it.
 _MARK = "\ue000raw:"
 _MARKED = json.dumps(_MARK)[:-1]
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -57,12 +57,12 @@ def raw(text: str) -> str:
 
 
 def odd(pick: Random) -> Any:
-    """A value that hardly any file holds."""
+    """Return a value that hardly any file holds."""
     return pick.choice(_ODD)(pick)
 
 
 def written(value: Any) -> str:
-    """``value`` as JSON, raw texts as they are."""
+    """Return ``value`` as JSON, with raw texts as they are."""
     text = json.dumps(value)
     return _STRING.sub(_unmarked, text) if _MARKED in text else text
 
@@ -113,7 +113,7 @@ def _keys(value: Any) -> list[Any]:
 
 
 def _place(pick: Random, root: Any) -> _Place:
-    """Any, those near the root rather than those in a list of thousands."""
+    """Pick a place, those near the root rather than those in a list of thousands."""
     place = _Place(root, pick.choice(_keys(root)))
     while (inside := _keys(place.value)) and pick.random() < 0.7:
         place = _Place(place.value, pick.choice(inside))
@@ -121,7 +121,7 @@ def _place(pick: Random, root: Any) -> _Place:
 
 
 def damaged(pick: Random, value: dict[str, Any], known: Sequence[dict[str, Any]] = ()) -> str:
-    """The text of ``value`` with one to three changes. ``known``: members that have done harm before."""
+    """Return the text of ``value`` with one to three changes. ``known``: members that have done harm before."""
     root = deepcopy(value)
     for _ in range(pick.choice((1, 1, 1, 2, 3))):
         if not root:
@@ -138,7 +138,7 @@ def _replace(pick: Random, root: Any) -> None:
 
 
 def _negate(pick: Random, root: Any) -> None:
-    """A value of the same type, or nearly."""
+    """Replace a value by another of the same type, or nearly."""
     place = _place(pick, root)
     match place.value:
         case bool():
@@ -161,7 +161,7 @@ def _delete(pick: Random, root: Any) -> None:
 
 
 def _double(pick: Random, root: Any) -> None:
-    """A member twice, with two values; an element many times."""
+    """Write a member twice, with two values, or an element many times."""
     place = _place(pick, root)
     if isinstance(place.holder, list):
         place.holder[place.key : place.key] = _copies([place.value], pick.choice((1, 100, 10_000)))
@@ -171,9 +171,9 @@ def _double(pick: Random, root: Any) -> None:
 
 
 def _copies(value: Any, wanted: int) -> Any:
-    """``value``, a text or a list, behind itself: ``wanted`` times, or as often as a file of moderate size holds it.
+    """Repeat ``value``, a text or a list, ``wanted`` times, or as often as a file of moderate size holds it.
 
-    No element is there twice: what is done to one later is not done to thousands.
+    Elements are copies, so that a later change to one does not change thousands.
     """
     times = max(1, min(wanted, _GROWN_BYTES // len(written(value))))
     return value * times if isinstance(value, str) else [deepcopy(each) for _ in range(times) for each in value]

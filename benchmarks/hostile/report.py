@@ -1,4 +1,4 @@
-"""What is told of a siege: a line for each kind of file, and what holds for all of them."""
+"""The report of a siege: a line for each kind of file, and lines for all of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ one file."""
 
 
 def table(told: list[Told]) -> str:
-    """As Markdown."""
+    """Return the outcomes of each kind of mutated file as a table in Markdown."""
     head = ["mutated", "trials", "loaded", "answers", "slowest trial", "refusals and endings"]
     lines = [head, ["---"] * len(head), *(_cells(kind, told) for kind in KINDS)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -36,7 +36,7 @@ def _cells(kind: str, told: list[Told]) -> list[str]:
 
 
 def report(siege: Siege, *, quick: bool) -> Report:
-    """``quick``: on a machine that tests share a late ping says nothing."""
+    """Return the report of a siege. ``quick`` passes over late pings, because the machine is shared with tests."""
     longest_s = max(siege.pings_s, default=0.0)
     broken = list(siege.broken)
     broken += ["the front was lost"] * siege.front_lost
@@ -65,7 +65,6 @@ def _rows(siege: Siege, longest_s: float) -> list[Row]:
 
 
 def _reasons(lost: Counter[str]) -> str:
-    """Why, in order of number."""
     return "".join(f"; {because} {count:,}" for because, count in lost.most_common(6))
 
 
@@ -74,5 +73,5 @@ def _late(siege: Siege) -> str:
 
 
 def whole(siege: Siege, found: Report) -> str:
-    """Both tables, what was broken and what is not covered, in Markdown."""
+    """Return both tables, the broken promises and the limits of the run, in Markdown."""
     return f"{table(siege.told)}\n\n{body(found)}\n\n{NOT_COVERED}"

@@ -1,4 +1,4 @@
-"""One sidecar, an innocent host, and mutated directories: several at once, each answered whatever it holds."""
+"""One sidecar, an innocent host, and mutated directories, several at once, each of which must be answered."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _SHM = Path("/dev/shm")  # memory, where the system has such a thing
 
 @dataclass
 class Siege:
-    """What was seen of a sidecar; ``broken`` is what should not have been, each with the trials that ran by then."""
+    """Observations of a sidecar; ``broken`` has broken promises, each with the trials that ran by then."""
 
     told: list[Told] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     seconds: float = 0.0
     pings_s: list[float] = field(default_factory=list)
-    late_s: list[float] = field(default_factory=list)  # what late pings took without waiting for a processor
+    late_s: list[float] = field(default_factory=list)  # seconds of late pings, without the wait for a processor
     streams: int = 0
     longest_text_s: float = 0.0
     texts_lost: Counter[str] = field(default_factory=Counter)  # by reason
@@ -45,12 +45,12 @@ class Siege:
     restarts: int = 0
     front_lost: bool = False
     front_grown_bytes: int = 0
-    shown: TextIO | None = None  # where what is broken is written at once
+    shown: TextIO | None = None  # where broken promises are written at once
     _began_s: float = 0.0
     _open: set[int] = field(default_factory=set)
 
     async def run(self, trials: Iterator[Trial], seconds: float) -> None:
-        """All of ``trials``, or those that begin within ``seconds``."""
+        """Run all of ``trials``, or those that begin within ``seconds``."""
         began = time.monotonic()
         host = Host("--numerics", "exact")
         waits = Waits(lambda: host.front.pid)
@@ -75,7 +75,7 @@ class Siege:
 
     async def _beside(self, host: Host, trials: Iterator[Trial], until_s: float) -> None:
         await host.call("load", {"model": "pocket", "pin": True})
-        await host.call("stats", {})  # the first one imports what it needs
+        await host.call("stats", {})  # the first one imports modules
         async with Innocent(host, tokens=48) as innocent:
             before, self._began_s = host.front.memory_info().rss, time.monotonic()
             watch = asyncio.create_task(self._watch(host.states))
@@ -106,7 +106,7 @@ class Siege:
                 self._broke(f"{_named(trial)}: {line}")
 
     async def _watch(self, states: Sequence[State]) -> None:
-        """Say beside which trials an engine is lost, when it is."""
+        """Note beside which trials an engine is lost."""
         seen = len(states)
         with suppress(asyncio.CancelledError):
             while True:

@@ -1,4 +1,4 @@
-"""Chat templates that do what no chat template should, and damage to templates that do."""
+"""Chat templates that do harm, and damage to chat templates."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ TEMPLATES = [
     "{{ loop.__init__ }}{{ joiner() }}{{ cycler() }}",
 ]
 
-# What runs for minutes unless somebody ends it: each costs some processor seconds, twice.
+# Each runs for minutes unless it is ended, and costs some processor seconds, twice.
 SLOW = [
     "{{ 'a' | center(10 ** 9) }}",
     "{{ 'a' | indent(10 ** 9) }}",
@@ -142,7 +142,7 @@ _SCRAPS += [
 
 
 def edited(pick: Random, template: str) -> str:
-    """``template`` with one to four scraps put in, words taken out or lines moved."""
+    """Return ``template`` with one to four scraps put in, words taken out or lines moved."""
     for _ in range(pick.randint(1, 4)):
         at, upto = sorted(pick.randint(0, len(template)) for _ in range(2))
         upto = min(upto, at + pick.choice((0, 0, 1, 5, 60)))

@@ -1,4 +1,4 @@
-"""Members of tokenizer.json that have done harm to somebody, and others of their kind."""
+"""Members of tokenizer.json that have done harm, and others of their kind."""
 
 from __future__ import annotations
 

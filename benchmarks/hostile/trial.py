@@ -1,4 +1,4 @@
-"""What a host asks of a model directory, and what it may be told."""
+"""The requests of a host for a model directory, and the errors that it may be answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .directory import Trial
 
 # A text process is given so long twice, and others may be before it; all on a machine that has other work.
 BOUND_S = 300.0
-# What a model may be refused with.
+# Errors with which a model may be refused.
 KINDS = {each.kind for each in vars(errors).values() if isinstance(each, type) and hasattr(each, "kind")}
 MAY = KINDS - {
     "internal_error",
@@ -29,7 +29,7 @@ MAY = KINDS - {
     "duplicate_stream",
 }
 
-# A text in which what backtracks does so, with characters of one to four bytes.
+# A text on which backtracking patterns backtrack, with characters of one to four bytes.
 _LONGEST_ERROR = 20_000  # characters
 _TEXT = "Hello " + "a" * 40 + "b é \u0301👩‍👧 \ud7ff<|im_end|>\n\t0123 ▁Ġ"
 _CHAT = [
@@ -43,7 +43,7 @@ _CHAT = [
 
 @dataclass
 class Told:
-    """What came of one trial. ``broken``: what should not have."""
+    """The outcome of one trial. ``broken`` has broken promises."""
 
     trial: Trial
     seconds: float = 0.0
@@ -53,7 +53,7 @@ class Told:
 
 
 async def tried(host: Host, trial: Trial, folder: Path) -> Told:
-    """Ask everything of the directory, one after the other or at once, and give it up again."""
+    """Send all requests for the directory, one after the other or at once, and unload it again."""
     began = time.monotonic()
     told = Told(trial)
     model = str(folder)

@@ -1,6 +1,6 @@
-"""How long threads of a process had work and no processor: what the machine makes late is not the process's doing.
+"""How long threads of a process had work and no processor, because a busy machine's lateness is not the process's.
 
-One that waits may hold Python's lock, so all of them count.
+All threads count, because one that waits may hold Python's lock.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _EVERY_S = 0.01
 
 
 class Waits:
-    """From ``async with`` to its end. Only Linux tells; elsewhere nothing is late for want of a processor.
+    """The waiting of a process from ``async with`` to its end. Only Linux tells; elsewhere it is zero.
 
-    ``pid`` is asked for the process at the beginning.
+    ``pid`` returns the process, and is called at the beginning.
     """
 
     def __init__(self, pid: Callable[[], int]) -> None:
@@ -33,7 +33,7 @@ class Waits:
         self._looking.cancel()
 
     def between_s(self, begin_s: float, end_s: float) -> float:
-        """Seconds of waiting in that time on the monotonic clock, and in a hundredth of a second around it."""
+        """Seconds of waiting in that time on the monotonic clock, and in 10 ms around it."""
         if not self._at_s:
             return 0.0
         first = max(bisect_right(self._at_s, begin_s) - 1, 0)
@@ -42,7 +42,7 @@ class Waits:
 
     async def _look(self, threads: Path) -> None:
         loop = asyncio.get_running_loop()
-        waited: dict[str, float] = {}  # of threads that have ended too
+        waited: dict[str, float] = {}  # also of threads that have ended
         while threads.exists():
             for thread in threads.iterdir():
                 with suppress(OSError):  # it has just ended

@@ -1,4 +1,4 @@
-"""Headers of safetensors files and indices of shards that say what is not so."""
+"""False headers of safetensors files and indices of shards."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ INDEX += [
 
 
 def mutated_header(pick: Random, data: bytes) -> bytes:
-    """A safetensors file with another header, or another idea of how long that is."""
+    """Return a safetensors file with another header, or another length of it."""
     (size,) = struct.unpack("<Q", data[:8])
     header, body = data[8 : 8 + size], data[8 + size :]
     match pick.random():
@@ -87,7 +87,7 @@ def mutated_header(pick: Random, data: bytes) -> bytes:
 
 
 def written_over(pick: Random, header: bytes) -> bytes:
-    """Numbers of the header with others in their places, digit by digit."""
+    """Replace numbers of the header by others, digit by digit."""
     digits = [at for at, byte in enumerate(header) if 48 <= byte <= 57]
     changed = bytearray(header)
     for at in pick.sample(digits, pick.randint(1, 4)):
@@ -96,7 +96,7 @@ def written_over(pick: Random, header: bytes) -> bytes:
 
 
 def mutated_index(pick: Random, header: bytes) -> str:
-    """An index of the tensors that ``header`` names, with damage."""
+    """Return a damaged index of the tensors that ``header`` names."""
     names = [name for name in json.loads(header) if name != "__metadata__"]
     files: Member = dict.fromkeys(names, "model.safetensors")
     if pick.random() < 0.1:

@@ -1,1 +1,1 @@
-"""Model directories that strangers might hand us, by the thousand, each beside a stream that must not notice."""
+"""Thousands of damaged model directories of many architectures, each beside a stream that must not notice."""

@@ -1,7 +1,7 @@
 """``python -m benchmarks.hostile_weights [--trials N] [--seed N]``: mutated directories of many architectures.
 
-Beside them a stream runs that must say what it says alone, and pings are answered. Ends with status 1 if a process
-was lost, an error was no typed one, or the stream noticed.
+A stream beside them must have the same text as alone, and pings must be answered. Ends with status 1 if a process was
+lost, an error was untyped, or the stream's text differed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sound model directories, small ones of several kinds: what is mutated."""
+"""Sound small model directories of several kinds, which are then mutated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMON: dict[str, Any] = {
     "attention_bias": False,
 }
 
-# Beside those that the tests have: mixtures of experts, and layers that a pattern names.
+# Beside those of the tests: mixtures of experts, and layers that a pattern names.
 CONFIGS |= {
     "qwen3_moe": {
         **_COMMON,
@@ -76,7 +76,7 @@ _PACKED = ("qwen3", "llama", "qwen3_moe", "mixtral", "gpt_oss")  # all their row
 
 
 def write_bases(root: Path) -> list[Path]:
-    """One directory for each kind, with pocket's tokenizer, and pocket itself."""
+    """Write one directory for each kind, with pocket's tokenizer, and pocket itself."""
     made = [root / "pocket"]
     _copy(pocket.PATH, made[0])
     for kind in CONFIGS:

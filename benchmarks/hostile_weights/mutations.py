@@ -1,4 +1,4 @@
-"""One change to a model directory, chosen by a seed. Files are made anew, so that what they were linked to stays."""
+"""One change to a model directory, chosen by a seed. Files are made anew, so that their link targets stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mutate = Callable[[Path, random.Random], str]
 
 
 def mutate(directory: Path, seed: int) -> str:
-    """Change ``directory``; what was done, in words."""
+    """Change ``directory``, and return the change in words."""
     chance = random.Random(seed)
     return chance.choice(_KINDS)(directory, chance)
 

@@ -1,4 +1,4 @@
-"""One sidecar, and what it makes of one mutated directory after the other."""
+"""One sidecar, and one mutated directory after the other."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _INNOCENT = {"model": "pocket", "prompt": "Hello", "max_tokens": 200, "ignore_eo
 
 
 class Trials:
-    """A context: the sidecar lives within. ``broken`` is what should not have happened, in words; ``slow`` tells pings
-    that took longer than 250 ms, which another process may be to blame for."""
+    """A context in which a sidecar lives. ``broken`` has broken promises in words.
+
+    ``slow`` has the pings that took longer than 250 ms, for which another process may be to blame.
+    """
 
     def __init__(self, bases: list[Path], root: Path) -> None:
         self._bases = bases
@@ -66,7 +68,7 @@ class Trials:
         self._process.stdout.close()
 
     def run(self, seed: int) -> tuple[str, str]:
-        """What was done to a directory, and the kind of what came of loading and using it."""
+        """Return the change to a directory, and the kind of outcome of loading and using it."""
         base = self._bases[seed % len(self._bases)]
         directory = self._root / f"t{seed}"
         directory.mkdir()

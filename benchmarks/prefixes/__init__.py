@@ -1,4 +1,4 @@
-"""What the prefix cache saves, what it costs, and whether it is ever wrong: ``python -m benchmarks.prefixes``."""
+"""The gains, costs and errors of the prefix cache: ``python -m benchmarks.prefixes``."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ PARTS = ("first_token", "chats", "damage", "kills")
 
 
 def run(*parts: str) -> list[Row]:
-    """The rows of ``parts``, each a module here, or of all."""
+    """Return the rows of ``parts``, each a module here, or of all."""
     return [row for part in parts or PARTS for row in import_module(f"{__name__}.{part}").run()]

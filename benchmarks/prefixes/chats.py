@@ -31,7 +31,7 @@ def run() -> list[Row]:
             for number, id_ in enumerate(ids):
                 result, usage = results[id_], results[id_]["usage"]
                 prefilled += usage["prompt_tokens"] - usage["cached_tokens"]
-                # What this chat has never said before; the system's text is new once, for all of them.
+                # New tokens of the chat; the system's text is new once, for all chats.
                 begun = known[number] if turn else (system if number else 0)
                 new += usage["prompt_tokens"] - begun
                 known[number] = usage["prompt_tokens"] + usage["completion_tokens"]

@@ -1,5 +1,6 @@
-"""Random damage to the disk tier: bytes, cuts, swapped and foreign files. After each, a new life of an engine answers a
-prompt whose blocks are there, and must say what it would say without them.
+"""Random damage to the disk tier: bytes, cuts, swapped and foreign files.
+
+After each, a new engine answers a prompt whose blocks are on disk, and its answer must be the same as without them.
 
     python -m benchmarks.prefixes damage
 """
@@ -76,7 +77,7 @@ DAMAGES: tuple[Damage, ...] = (flip, flip_in_the_header, cut, lengthen, blank, r
 
 @dataclass
 class Outcome:
-    """``wrong`` answers, and what was read from disk in spite of the damage: else nothing would have been tried."""
+    """``wrong`` answers, and tokens read from disk in spite of the damage, because without any nothing was tested."""
 
     rounds: int = 0
     wrong: int = 0
@@ -104,7 +105,7 @@ def run(rounds: int = ROUNDS) -> list[Row]:
 
 
 def damaged(path: Path, directory: Path, rounds: int, seed: int) -> Outcome:
-    """Damage the cache of the model in ``path`` so many times, each time as it was at first."""
+    """Damage the cache of the model in ``path`` so many times, each time from its first state."""
     draw = random.Random(seed)
     geometry = load(path)
     trunk = [draw.randrange(300) for _ in range(PROMPT_TOKENS // 2)]

@@ -1,4 +1,4 @@
-"""What was measured of one model at one length, and how it reads in a table."""
+"""The measurements of one model at one length, and their row in a table."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from ..measure import Row
 
-# What a published cache of keys and values on disk reports for 4k and 16k tokens; we want twice that.
+# Speed-ups that a published cache of keys and values on disk reports for 4k and 16k tokens; we want twice that.
 PUBLISHED = {1024: 27, 4096: 27, 16384: 93}
 
 
 @dataclass
 class Figures:
-    """Seconds. ``ram``, ``disk`` and ``dropped`` (from disk, with nothing in the page cache) are medians."""
+    """Seconds to the first token. ``ram``, ``disk`` and ``dropped`` (disk, page cache empty) are medians."""
 
     model: str
     tokens: int
     cold: float
     ram: float
-    step: float  # of a stream that decodes after as many tokens
+    step: float  # a decode step of a stream after as many tokens
     copy: float
     disk: float = 0.0
     dropped: float = 0.0

@@ -1,5 +1,6 @@
-"""Time to the first token over pipes: of a prompt that nobody has seen, of the same again from memory, and from disk
-after a restart, beside the cost of merely copying as many bytes, or reading the files that hold them in a new process.
+"""Time to the first token over pipes: of a new prompt, of the same from memory, and from disk after a restart.
+
+Beside it: the cost of copying as many bytes, and of reading their files in a new process.
 
     python -m benchmarks.prefixes first_token
 """
@@ -43,14 +44,14 @@ SIZES = {"pocket": (4 * 2 * 2 * 32 * 4, 8192), "16M": (8 * 2 * 3 * 64 * 4, 32768
 
 
 def run() -> list[Row]:
-    """Draws docs/plots/prefixes.png as well."""
+    """Return the rows, and draw docs/plots/prefixes.png."""
     figures = measured()
     draw(figures)
     return [found.row for found in figures]
 
 
 def measured(models: tuple[str, ...] = tuple(SIZES), lengths: tuple[int, ...] = LENGTHS) -> list[Figures]:
-    """Of each model, at each length that its context allows."""
+    """Return the measurements of each model at each length that its context allows."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
@@ -82,7 +83,7 @@ def _host(path: Path, cache: Path) -> Any:
 
 
 class _Loaded(Host):
-    """A host whose model is there, and has computed something."""
+    """A host whose model is loaded and warm."""
 
     def __init__(self, path: Path, *options: str) -> None:
         super().__init__(*options)
@@ -102,19 +103,19 @@ def _first_token(host: Host, path: Path, tokens: list[int]) -> tuple[float, dict
 
 
 def _step(host: Host, path: Path, tokens: list[int]) -> float:
-    """A step of a stream that decodes at this depth."""
+    """Seconds of a decode step at this depth."""
     params = {"model": str(path), "tokens": tokens, "max_tokens": 1 + DECODED, "ignore_eos": True}
     return float(statistics.median(host.call("generate", params)["timing"]["decode_s"] / DECODED for _ in range(3)))
 
 
 def _until_written(host: Host) -> None:
-    """The cache writes behind."""
+    """Wait until the cache, which writes behind, has written everything."""
     while host.call("cache/stats")["disk"]["pending_bytes"]:
         time.sleep(0.1)
 
 
 def _restarted(path: Path, cache: Path, tokens: list[int], *, dropped: bool) -> tuple[float, float]:
-    """Medians: a first token after a restart, and reading the same files into fresh memory."""
+    """Median seconds of a first token after a restart, and of reading the same files into fresh memory."""
     ours, reading = [], []
     files = list(cache.rglob("*.safetensors"))
     for _ in range(RESTARTS):
@@ -138,7 +139,7 @@ def _drop(files: list[Path]) -> None:
 
 
 def _reading(files: list[Path]) -> float:
-    """Reading them into the memory of a new process, which is what a restarted engine is."""
+    """Seconds to read the files in a new process, because a restarted engine is one."""
     command = [sys.executable, "-c", _READ, *map(str, files)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

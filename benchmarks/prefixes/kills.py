@@ -1,4 +1,4 @@
-"""``kill -9`` of an engine that writes its cache behind: the next one on the same directory must say what was right.
+"""``kill -9`` of an engine that writes its cache behind: the next one on the same directory must answer the same.
 
 python -m benchmarks.prefixes kills
 """
@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_sidecar.link.messages import CacheFigures, QueryCache
+from mlx_sidecar.link.cache_messages import CacheFigures, QueryCache
 
 from ..measure import Row
 
@@ -23,7 +23,7 @@ KIND = "qwen3"
 
 @dataclass
 class Outcome:
-    """``disk_tokens`` were read of what the kills had left, ``damaged`` files found among it."""
+    """``disk_tokens`` were read from the files that the kills had left; ``damaged`` of those files were unusable."""
 
     answers: int = 0
     wrong: int = 0
@@ -63,7 +63,7 @@ def killed(rounds: int, seed: int) -> Outcome:
 
 
 def _write_and_die(path: str, cache: str, prompts: list[list[int]], after: int) -> None:
-    """An engine that is killed once it has answered so many of the prompts, with the others on their way."""
+    """Kill an engine once it has answered so many of the prompts, with the others on their way."""
     from tests.support.engine_process import engine_process
 
     with engine_process(numerics="exact", cache_dir=cache) as engine:

@@ -1,4 +1,4 @@
-"""A batch with a prefix cache and a disk tier, without the loop around it: what waits for the disk really waits."""
+"""A batch with a prefix cache and a disk tier, without the engine's loop, so that waits for the disk are visible."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Rig:
         return Said(sequence.generated, sequence.cached_tokens, sequence.cached_disk)
 
     def write(self) -> None:
-        """Until all is on disk."""
+        """Wait until everything is on disk."""
         self.prefix_cache.write()
         self._settle()
 
@@ -81,7 +81,7 @@ class Rig:
         self.tier.close()
 
     def _settle(self) -> list[tuple[int, set[int]]]:
-        """What the disk has to say; the reads that have ended."""
+        """Take the events of the disk, and return the reads that have ended."""
         self.tier.drain()
         reads: list[tuple[int, set[int]]] = []
         while True:
@@ -103,5 +103,4 @@ def rig(geometry: Probed, directory: Path | None, made_by: str = "a model") -> I
 
 
 def load(path: Path) -> Probed:
-    """The model in ``path``."""
     return probe(path.name, mlxlm.load_model(path)[0])

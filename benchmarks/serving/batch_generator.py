@@ -1,7 +1,7 @@
 """mlx-lm's ``BatchGenerator`` in a process of its own, with our BLAS: the in-process yardstick.
 
-Requests are handed to it by a pipe. Its tokens and their times are kept there and told when a request has ended, so
-that nothing is written, encoded or detokenised between its steps.
+Requests come by a pipe. Tokens and their times are reported when a request has ended, so that nothing is written,
+encoded or detokenised between steps.
 
     python -m benchmarks.serving.batch_generator FOLDER
 """
@@ -89,7 +89,7 @@ class Child:
         threading.Thread(target=self._read, daemon=True).start()
 
     def run(self) -> None:
-        """Until stdin ends."""
+        """Run until stdin ends."""
         self._tell(0, "ready", [], [])
         while True:
             while not (self._running and self._commands.empty()):

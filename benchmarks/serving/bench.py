@@ -1,4 +1,4 @@
-"""What a scenario gets to work with, and what it gives back."""
+"""The tools that a scenario gets, and the outcome that it returns."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .sidecar import Sidecar
 
 @dataclass(frozen=True)
 class Form:
-    """How much is measured. ``size`` is the model's; lengths in tokens, ``seconds`` is one run of open load."""
+    """How much is measured. ``size`` is the model's, lengths are in tokens, one run of open load takes ``seconds``."""
 
     size: str
     rounds: int
-    streams: int  # the most at once
-    answer: int  # of a request, on average
-    long: int  # the prompt that others must not wait for
-    patience_s: float  # how long that prompt's prefill is looked at
+    streams: int  # the most streams at once
+    answer: int  # tokens of an answer, on average
+    long: int  # tokens of the prompt that others must not wait for
+    patience_s: float  # seconds of that prompt's prefill that are measured
     seconds: float
     compared: int  # tokens that are compared between alone and in a batch
 
@@ -41,7 +41,7 @@ QUICK = Form("1M", 1, streams=8, answer=12, long=2048, patience_s=2.0, seconds=1
 
 @dataclass(frozen=True)
 class Plot:
-    """``draw`` writes a picture to a path; ``shows`` says in a line what is to be seen."""
+    """``draw`` writes a picture to a path; ``shows`` is its caption, one line."""
 
     name: str
     shows: str
@@ -55,7 +55,7 @@ class Outcome:
 
 
 class Bench:
-    """Models below ``folder``, prompts, and contenders that know where their model is."""
+    """Models below ``folder``, prompts, and contenders."""
 
     def __init__(self, form: Form, folder: Path) -> None:
         self.form = form
@@ -63,7 +63,7 @@ class Bench:
         self._folder = folder
 
     def changed(self, **form: Any) -> Bench:
-        """The same in another form; prompts go on where they are."""
+        """Return this bench in another form; prompts go on where they are."""
         other = Bench(replace(self.form, **form), self._folder)
         other.prompts = self.prompts
         return other
@@ -73,7 +73,7 @@ class Bench:
         return make(self.form.size, self._folder)
 
     async def start(self, stack: AsyncExitStack, *contenders: Contender) -> None:
-        """Start them, to be ended with ``stack``, and let each of them touch everything once."""
+        """Start contenders, which end with ``stack``, and let each touch everything once."""
         for contender in contenders:
             await stack.enter_async_context(contender)
             await burst(contender, self.prompts.requests(4, 32, 4))
@@ -85,7 +85,7 @@ class Bench:
         return Batching(self.model)
 
     def servers(self) -> tuple[list[Contender], list[Row]]:
-        """The HTTP servers there are, and a row for each that is not installed."""
+        """Return the HTTP servers that are installed, and a row for each that is not."""
         missing = LlamaServer.missing()
         if missing is None:
             return [MlxLmServer(self.model), LlamaServer(self.model)], []
@@ -93,7 +93,7 @@ class Bench:
 
 
 async def in_turns(rounds: int, runs: Mapping[str, Callable[[], Awaitable[Run]]]) -> dict[str, list[Run]]:
-    """Each of ``runs`` once in every round, one after the other."""
+    """Run each of ``runs`` once in every round, one after the other."""
     done: dict[str, list[Run]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -104,7 +104,7 @@ async def in_turns(rounds: int, runs: Mapping[str, Callable[[], Awaitable[Run]]]
 async def compete(
     rounds: int, contenders: Sequence[Contender], clients: int, requests: Callable[[], list[Request]]
 ) -> dict[str, list[Run]]:
-    """Closed loops in turns, by the contender's name; each round has new requests, the same for all."""
+    """Run closed loops in turns, and return runs by contender; each round has new requests, the same for all."""
     done: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         asked = requests()
@@ -114,7 +114,7 @@ async def compete(
 
 
 def speeds(runs: Sequence[Run]) -> list[float]:
-    """Tokens per second of each."""
+    """Return the tokens per second of each run."""
     return [run.tokens_per_s for run in runs]
 
 
@@ -123,7 +123,7 @@ def speed_ratio(ours: Sequence[Run], peer: Sequence[Run]) -> Ratio:
 
 
 def faster(what: str, ours: Sequence[Run], peer: Sequence[Run], asked: str = "") -> Row:
-    """A row that compares tokens per second."""
+    """Make a row that compares tokens per second."""
     found = speed_ratio(ours, peer)
     return Row(what, f"{found}; {found.ours:,.0f} against {found.peer:,.0f} tok/s", asked)
 

@@ -1,4 +1,4 @@
-"""What all contenders have in common."""
+"""The interface of all contenders."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Contender(ABC):
 
     @abstractmethod
     def start(self, request: Request) -> Flight:
-        """Send ``request`` now; its fate is told by the flight."""
+        """Send ``request`` now, and return its flight."""
 
     @abstractmethod
     def cancel(self, flight: Flight) -> None:
-        """Give it up, as one of its hosts would."""
+        """Cancel as a host of the contender would."""
 
     @abstractmethod
     async def open(self) -> None: ...

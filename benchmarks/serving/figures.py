@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """By nearest rank: the least of ``values`` that at least ``percent`` % of them do not exceed. Infinity is a value.
+    """Return the least of ``values`` that at least ``percent`` % of them do not exceed; infinite values count too.
 
     Raises:
         ValueError: no values, or ``percent`` outside 0 to 100.
@@ -49,7 +49,7 @@ def ratio(ours: Sequence[float], peer: Sequence[float]) -> Ratio:
 
 
 def poisson(rate_per_s: float, duration_s: float, seed: int) -> list[float]:
-    """Arrival times in seconds from 0 to ``duration_s``, ascending: independent arrivals at ``rate_per_s``.
+    """Return independent arrival times in seconds from 0 to ``duration_s``, ascending, at ``rate_per_s``.
 
     The same arguments give the same times, so that every contender meets the same load.
     """
@@ -66,8 +66,7 @@ def poisson(rate_per_s: float, duration_s: float, seed: int) -> list[float]:
 class Comparison:
     """Two runs of the same requests, token by token.
 
-    Once two sequences differ they go different ways, so what follows the first difference says nothing: ``compared``
-    counts tokens up to it and including it.
+    ``compared`` counts tokens up to the first difference, because after it the sequences are unrelated; it is included.
     """
 
     compared: int = 0
@@ -86,7 +85,7 @@ class Comparison:
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits; in words where it never came."""
+    """Return milliseconds with three digits, or words where they are infinite."""
     if math.isinf(seconds):
         return "never"
     return f"{seconds * 1e3:.0f} ms" if seconds >= 0.1 else f"{seconds * 1e3:.1f} ms"

@@ -34,7 +34,7 @@ def available() -> bool:
 
 
 def convert(folder: Path) -> Path:
-    """The model in ``folder`` as ``model.gguf`` beside it, made unless it is there; in a process that imports mlx."""
+    """Write the model in ``folder`` as ``model.gguf`` beside it unless it is there, in a process that imports mlx."""
     path = folder / "model.gguf"
     if not path.exists():
         subprocess.run([sys.executable, "-m", "benchmarks.serving.gguf_model", str(folder)], check=True)
@@ -61,7 +61,7 @@ def write(folder: Path) -> None:
 
 
 def gguf_name(name: str) -> str:
-    """GGUF's name of one of our tensors. Raises KeyError for one it has none for."""
+    """Return GGUF's name of one of our tensors. Raises KeyError if it has none."""
     if name.startswith("model.layers."):
         layer, _, rest = name.removeprefix("model.layers.").partition(".")
         return f"blk.{layer}.{_LAYER[rest.removesuffix('.weight')]}.weight"
@@ -69,7 +69,7 @@ def gguf_name(name: str) -> str:
 
 
 def _turned(name: str, array: Any, config: dict[str, Any]) -> Any:
-    """llama.cpp rotates neighbouring pairs where mlx-lm rotates halves: rows of queries and keys change places."""
+    """Reorder rows of queries and keys, because llama.cpp rotates neighbouring pairs where mlx-lm rotates halves."""
     heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
     part = name.split(".")[-2]
     if part not in heads:
@@ -94,7 +94,7 @@ def _describe(writer: Any, config: dict[str, Any]) -> None:
 
 
 def _tokens(writer: Any, folder: Path, size: int) -> None:
-    """The tokenizer without its end-of-text token, which the model does not know: requests say ignore_eos instead."""
+    """Write the tokenizer without end-of-text, because the model does not know it: requests say ignore_eos."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     by_id = {id_: name for name, id_ in tokenizer["model"]["vocab"].items()}
     special = {token["id"] for token in tokenizer["added_tokens"]}

@@ -25,7 +25,7 @@ _PIECE_BYTES = 1 << 16
 
 
 class HttpContender(Contender):
-    """One connection for each request, as their own clients do it. Giving up is closing the connection."""
+    """One connection for each request, as these servers' clients do. To cancel is to close the connection."""
 
     extra: ClassVar[dict[str, Any]] = {}  # members of each request's body
 
@@ -100,7 +100,7 @@ def _head(path: str, length: int) -> bytes:
 
 
 async def _response(reader: asyncio.StreamReader) -> ChunkedBody | None:
-    """Read the head of the answer; the decoder of its body if it is chunked. Raises ValueError unless it is a 200."""
+    """Read an answer's head, and return a decoder of its body if chunked. Raises ValueError unless it is a 200."""
     head = await reader.readuntil(b"\r\n\r\n")
     status, *fields = head.decode("latin-1").split("\r\n")
     if status.split()[1] != "200":
@@ -110,7 +110,7 @@ async def _response(reader: asyncio.StreamReader) -> ChunkedBody | None:
 
 
 def _hear(flight: Flight, event: str, now: float) -> None:
-    """Text that arrives is one token, or the last of several whose text was held back; the usage at the end counts."""
+    """Take one event: a text is one token, or the last of several whose text was held back; the usage counts."""
     if event == "[DONE]":
         flight.ended_s = now
         return
@@ -151,7 +151,7 @@ class LlamaServer(HttpContender):
 
     @staticmethod
     def missing() -> str | None:
-        """What is not installed that it needs; None if it can run."""
+        """Return the program that it needs and that is not installed; None if it can run."""
         from .gguf_model import available
 
         if shutil.which("llama-server") is None:

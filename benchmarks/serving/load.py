@@ -13,7 +13,7 @@ from .request import Flight, Request
 
 @dataclass(frozen=True)
 class Run:
-    """What became of the requests of one run."""
+    """The flights of one run."""
 
     flights: list[Flight]
 
@@ -23,7 +23,7 @@ class Run:
 
     @property
     def tokens_per_s(self) -> float:
-        """From the first request sent to the last answer."""
+        """Tokens per second, from the first request sent to the last answer."""
         began = min(flight.sent_s for flight in self.flights)
         return self.tokens / (max(flight.ended_s for flight in self.flights) - began)
 
@@ -37,7 +37,7 @@ class Run:
 
 
 async def closed(contender: Contender, clients: int, requests: Iterable[Request]) -> Run:
-    """``clients`` clients, each of which sends the next of ``requests`` when its last has been answered.
+    """Run ``clients`` clients, each of which sends the next of ``requests`` when its last has been answered.
 
     Raises:
         ContenderFailed: one was not answered as it should be.
@@ -57,16 +57,15 @@ async def closed(contender: Contender, clients: int, requests: Iterable[Request]
 
 
 async def burst(contender: Contender, requests: Sequence[Request]) -> Run:
-    """All of them at once."""
     return await closed(contender, len(requests), requests)
 
 
 async def arriving(
     contender: Contender, arrivals_s: Sequence[float], requests: Iterable[Request], drain_s: float
 ) -> Run:
-    """``requests`` sent at ``arrivals_s`` after now, whatever has become of those before.
+    """Send ``requests`` at ``arrivals_s`` from now, without waiting for those before.
 
-    ``drain_s`` after the last arrival, what has not ended is given up: its flight says ``cancelled``.
+    ``drain_s`` after the last arrival, requests that have not ended are cancelled, and their flights say so.
 
     Raises:
         ContenderFailed: one was not answered as it should be.

@@ -43,7 +43,7 @@ SIZES: dict[str, dict[str, int]] = {
         "num_key_value_heads": 6,
     },
 }
-# The end of text is a token that the tokenizer knows and the model does not: it is never drawn, by no contender.
+# No contender ever draws the end of text, because the tokenizer knows this token and the model does not.
 NEVER = "<|never|>"
 
 
@@ -62,7 +62,7 @@ def config(size: str) -> dict[str, Any]:
 
 
 def make(size: str, folder: Path) -> Path:
-    """Write the model of ``size`` below ``folder`` unless it is there; in a process of its own, which imports mlx."""
+    """Write the model of ``size`` below ``folder`` unless it is there, in a process of its own, which imports mlx."""
     path = folder / size
     if not path.exists():
         command = [sys.executable, "-m", "benchmarks.serving.models", size, str(path)]
@@ -84,7 +84,7 @@ def write(size: str, path: Path) -> None:
 
 
 def write_tokenizer(path: Path) -> None:
-    """Pocket's, with a name for every token of the vocabulary: each token that is drawn has a text to be sent."""
+    """Write pocket's tokenizer, with a name for every token, so that each token that is drawn has a text."""
     tokenizer = json.loads((pocket.PATH / "tokenizer.json").read_text())
     names = tokenizer["model"]["vocab"]
     names.update({f"Ġx{id_}": id_ for id_ in range(len(names), VOCABULARY)})
@@ -98,7 +98,7 @@ def write_tokenizer(path: Path) -> None:
 
 
 class Prompts:
-    """An endless supply of prompts of which no two are alike: nobody finds one in a cache.
+    """An endless supply of prompts, no two alike, so that none is in a cache.
 
     They are made of words that are one token each, so that text and tokens say the same.
     """
@@ -112,12 +112,12 @@ class Prompts:
         self._source = random.Random(seed)
 
     def request(self, tokens: int, max_tokens: int, **more: Any) -> Request:
-        """A prompt of ``tokens`` tokens; ``more`` are other fields of Request."""
+        """Make a prompt of ``tokens`` tokens; ``more`` are other fields of Request."""
         ids, words = zip(*self._source.choices(self._words, k=tokens), strict=True)
         return Request(list(ids), "".join(words), max_tokens, **more)
 
     def requests(self, count: int, tokens: int, max_tokens: int, **more: Any) -> list[Request]:
-        """``count`` of them; answers have ``max_tokens`` on average and at least half: ends do not coincide."""
+        """Make ``count`` requests of ``max_tokens`` on average and at least half that, so that ends do not coincide."""
         least = max(1, max_tokens // 2)
         lengths = [self._source.randint(least, 2 * max_tokens - least) for _ in range(count)]
         return [self.request(tokens, length, **more) for length in lengths]

@@ -28,7 +28,7 @@ _STYLE = {
 
 @contextmanager
 def _figure(path: Path, columns: int = 1, width_in: float = 7.0, height_in: float = 3.8) -> Iterator[Any]:
-    """Axes to draw into: one, or a row of them with one vertical axis. Written to ``path`` at the end."""
+    """Yield axes, one or a row with one vertical axis, and write the picture to ``path`` at the end."""
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")
@@ -63,7 +63,7 @@ def throughput(curves: Mapping[str, Mapping[int, float]], path: Path) -> None:
 
 
 def _apart(ends: Mapping[str, float]) -> dict[str, float]:
-    """Heights for labels at ``ends``, in the same order and at least a line of text apart."""
+    """Return heights for labels at ``ends``, in the same order and at least a line of text apart."""
     least = 0.07 * max(ends.values())
     placed: dict[str, float] = {}
     height = -math.inf

@@ -14,7 +14,7 @@ _READY_S = 120.0  # a model is loaded in that time, or never
 
 
 class LineProcess(asyncio.SubprocessProtocol):
-    """``hear`` gets each line of the child's stdout, parsed, and when it was read; ``lost`` is told when it ends."""
+    """Calls ``hear`` with each line of the child's stdout, parsed, and its time; calls ``lost`` when it ends."""
 
     def __init__(self, hear: Callable[[dict[str, Any], float], None], lost: Callable[[str], None]) -> None:
         self._hear = hear
@@ -46,7 +46,7 @@ class LineProcess(asyncio.SubprocessProtocol):
             pipe.pause_reading()
 
     async def stop(self) -> None:
-        """Close its stdin and wait for its end."""
+        """Close the child's stdin and wait for its end."""
         self._lost = lambda _: None
         self._stdin().close()
         await self._ended.wait()
@@ -69,15 +69,15 @@ class LineProcess(asyncio.SubprocessProtocol):
 
 
 class HttpProcess:
-    """A server that was told its port; what it logs is kept for the message if it does not come up."""
+    """A server on a given port; its log is kept for the message if it does not come up."""
 
     def __init__(self) -> None:
         self.port = _free_port()
         self._process: asyncio.subprocess.Process
 
     async def start(self, *command: str) -> None:
-        """Return when it answers GET /health with 200. Raises RuntimeError if it ends before, or takes too long."""
-        # A pipe that nothing is written to: a child that watches its end knows when we are gone.
+        """Return when GET /health answers 200. Raises RuntimeError if the server ends before, or takes too long."""
+        # A pipe without data: a child that watches it notices our end.
         stdin = asyncio.subprocess.PIPE
         with tempfile.TemporaryFile() as log:  # the child has its own handle of it
             self._process = await asyncio.create_subprocess_exec(*command, stdin=stdin, stdout=log, stderr=log)
@@ -90,7 +90,6 @@ class HttpProcess:
                 await asyncio.sleep(0.1)
 
     async def stop(self) -> None:
-        """Not gently: nothing of it is needed any more."""
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()

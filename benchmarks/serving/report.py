@@ -23,14 +23,14 @@ and the most; the machine is shared, so speeds by themselves mean little.
 
 
 def section(title: str, about: str, command: str, commit: str, outcome: Outcome) -> str:
-    """One scenario in Markdown; its plots are named as ``write_plots`` writes them."""
+    """Return one scenario in Markdown, with the plots of ``write_plots``."""
     pictures = [f"{plot.shows}:\n\n![{plot.shows}](plots/{plot.name}.png)" for plot in outcome.plots]
     where = f"`{command}`; {machine()}; commit {commit}."
     return "\n\n".join([f"## {title}", about, where, table(outcome.rows), *pictures]) + "\n"
 
 
 def merge(document: str, sections: dict[str, str], order: list[str]) -> str:
-    """``document`` with ``sections``, by title, put in place of those of the same title; titles in ``order``."""
+    """Return ``document`` with ``sections`` in place of those of the same title; titles in ``order``."""
     known = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in document.split("\n## ")[1:]}
     known |= sections
     return "\n".join([HEAD, *(known[title] for title in order if title in known)])
@@ -47,6 +47,6 @@ def write_plots(outcome: Outcome, folder: Path) -> None:
 
 
 def commit() -> str:
-    """What is checked out, to be asked before a report makes it dirty."""
+    """Return the commit that is checked out. Called first, because a report makes the tree dirty."""
     command = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

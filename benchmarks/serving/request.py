@@ -1,4 +1,4 @@
-"""What is asked of a contender, and what came of it."""
+"""A request to a contender, and its outcome."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Flight:
         self.request = request
         self.sent_s = time.monotonic()
         self.deltas: list[tuple[float, int]] = []  # when, and how many tokens
-        self.tokens: list[int] = []  # where the contender tells them
+        self.tokens: list[int] = []  # where the contender reports them
         self.completion_tokens = 0
         self.finish: str | None = None
         self.ended_s = math.inf
@@ -47,7 +47,7 @@ class Flight:
         self._error: ContenderFailed | None = None
 
     def hear(self, at_s: float, tokens: int) -> None:
-        """``tokens`` tokens arrived together."""
+        """Note that ``tokens`` tokens arrived together."""
         self.deltas.append((at_s, tokens))
         self.began.set()
 
@@ -60,13 +60,13 @@ class Flight:
         self._release()
 
     async def first(self) -> None:
-        """Return when its first token is there. Raises ContenderFailed if there will be none."""
+        """Return when the first token is there. Raises ContenderFailed if there will be none."""
         await self.began.wait()
         if self._error is not None:
             raise self._error
 
     async def result(self) -> Flight:
-        """This flight, when it is over. Raises ContenderFailed."""
+        """Return this flight when it is over. Raises ContenderFailed."""
         await self.over.wait()
         if self._error is not None:
             raise self._error
@@ -74,12 +74,12 @@ class Flight:
 
     @property
     def first_token_s(self) -> float:
-        """From sending to the first token; infinite if none came."""
+        """Seconds from sending to the first token; infinite if none came."""
         return self.deltas[0][0] - self.sent_s if self.deltas else math.inf
 
     @property
     def gaps_s(self) -> list[float]:
-        """Between one delta and the next."""
+        """Seconds between one delta and the next."""
         return [after - before for (before, _), (after, _) in pairwise(self.deltas)]
 
     def _release(self) -> None:

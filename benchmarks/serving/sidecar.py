@@ -21,7 +21,7 @@ _CANCELLED = -32800  # before it started
 class Connection:
     """JSON-RPC to a sidecar of its own, started by ``command``.
 
-    ``hear`` gets every frame it writes, answers included, and when.
+    ``hear`` gets every frame of the sidecar, answers included, and its time.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Connection:
         self._process = LineProcess(self._receive, self._gone)
 
     async def open(self, *options: str) -> Frame:
-        """Start it; the answer to ``initialize``."""
+        """Start the sidecar, and return the answer to ``initialize``."""
         await self._process.start(*self._command, *options)
         hello = {"protocol_version": 1, "client": {"name": "benchmarks", "version": "1"}}
         answer = await self.call("initialize", hello)
@@ -51,7 +51,7 @@ class Connection:
         return self._process.pid
 
     def read(self, going_on: bool) -> None:
-        """Stop reading what it writes, or go on with it."""
+        """Stop reading the sidecar's frames, or go on."""
         self._process.read(going_on)
 
     def send(self, method: str, params: Frame) -> int:
@@ -64,7 +64,7 @@ class Connection:
         self._process.send({"jsonrpc": "2.0", "method": method, "params": params})
 
     async def answer(self, method: str, params: Frame) -> Frame:
-        """The answer, whatever it is. Raises ContenderFailed if none comes."""
+        """Return the answer, also an error. Raises ContenderFailed if none comes."""
         if self._ended is not None:
             raise ContenderFailed(self._ended)
         answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
@@ -72,7 +72,7 @@ class Connection:
         return await answer
 
     async def call(self, method: str, params: Frame) -> Frame:
-        """The result. Raises ContenderFailed if the answer is an error, or none comes."""
+        """Return the result. Raises ContenderFailed if the answer is an error, or none comes."""
         frame = await self.answer(method, params)
         if "error" in frame:
             raise ContenderFailed(f"{method}: {frame['error']}")
@@ -81,7 +81,7 @@ class Connection:
 
     def _receive(self, frame: Frame, at_s: float) -> None:
         if "method" not in frame and (answer := self._answers.pop(frame["id"], None)) is not None:
-            if not answer.done():  # else its asker has stopped waiting
+            if not answer.done():  # else the caller has stopped waiting
                 answer.set_result(frame)
         else:
             self._hear(frame, at_s)
@@ -96,17 +96,20 @@ class Connection:
 
 
 class Sidecar(Contender):
-    """Ours. ``options`` are those of ``mlx-sidecar serve``; ``model`` is a directory, or a name it knows."""
+    """Ours. ``options`` are those of ``mlx-sidecar serve``; ``model`` is a directory, or a name it knows.
+
+    ``command`` starts another ``mlx-sidecar serve`` than that of this checkout.
+    """
 
     name = "ours over pipes"
 
-    def __init__(self, model: Path | str, *options: str) -> None:
+    def __init__(self, model: Path | str, *options: str, command: Sequence[str] = SERVE) -> None:
         self._model = str(model)
         self._options = options
         self._streams: dict[int, Flight] = {}
         self._requests: dict[int, int] = {}  # the stream of each request that is open
         self._names = count(1)
-        self.connection = Connection(self._hear, self._fail_all)
+        self.connection = Connection(self._hear, self._fail_all, command)
 
     async def open(self) -> None:
         await self.connection.open(*self._options)
@@ -117,7 +120,7 @@ class Sidecar(Contender):
 
     def start(self, request: Request) -> Flight:
         stream = next(self._names)
-        # The answer need not repeat what was streamed.
+        # The answer need not repeat the deltas.
         params = {"model": self._model, "stream": stream, "echo_text": False, "max_tokens": request.max_tokens}
         if request.chat:
             params["messages"] = [{"role": "user", "content": request.text}]

@@ -1,4 +1,4 @@
-"""What streaming over HTTP needs: chunked bodies and server-sent events, fed with bytes as they come."""
+"""Decoders for streaming over HTTP: chunked bodies and server-sent events, fed with bytes as they come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EventStream:
         self._data: list[str] = []
 
     def feed(self, data: bytes) -> list[str]:
-        """The events that ``data`` completes."""
+        """Return the events that ``data`` completes."""
         *lines, self._rest = _LINE_END.split(self._rest + data)
         events: list[str] = []
         for line in lines:
@@ -45,7 +45,7 @@ class ChunkedBody:
         self.ended = False
 
     def feed(self, data: bytes) -> bytes:
-        """What of the body ``data`` brings.
+        """Return the part of the body that ``data`` brings.
 
         Raises:
             ChunkError
@@ -74,7 +74,7 @@ class ChunkedBody:
             raise ChunkError(f"not a chunk size: {line!r}") from None
 
     def _content(self) -> bytes:
-        """What is there of the chunk; the CRLF after it counts as part of it and is left out."""
+        """Return the part of the chunk that is there, without the CRLF after it, which counts as part of it."""
         assert self._left is not None
         piece = bytes(self._rest[: self._left])
         del self._rest[: self._left]

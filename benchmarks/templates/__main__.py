@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _outcome(got: Text, expected: Text, as_given: Text) -> list[str]:
-    """How a text, or none, compares with those of transformers."""
+    """Compare a text, or none, with those of transformers."""
     if got.refused is not None:
         return ["refused"]
     told = ["told"] if got.warnings else []

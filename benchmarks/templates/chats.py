@@ -72,7 +72,7 @@ def _asked(*more: Message, first: tuple[Message, ...] = ()) -> Chat:
 
 
 def kinds() -> dict[str, Chat]:
-    """By name, in an order that begins with the simplest."""
+    """Return chats by name, the simplest first."""
     return {
         "one question": Chat([user()]),
         "system": Chat([system(), user()]),
@@ -149,7 +149,7 @@ def kinds() -> dict[str, Chat]:
 
 
 def in_parts(chat: Chat) -> Chat:
-    """Every content as a list of text parts; one of two sentences as two."""
+    """Return a chat with every content as a list of text parts, long ones in two."""
     return chat._replace(messages=[_with_parts(message) for message in chat.messages])
 
 
@@ -161,7 +161,7 @@ def _with_parts(message: Message) -> Message:
 
 
 def as_openai(chat: Chat) -> Chat:
-    """As a history of OpenAI's API: arguments are JSON text, and a message that only calls has null for its content."""
+    """Return a chat as in OpenAI's API: arguments as JSON text, null as the content of a message that only calls."""
     return chat._replace(messages=[_as_openai(message) for message in chat.messages])
 
 
@@ -185,7 +185,6 @@ SHAPES: dict[str, Callable[[Chat], Chat]] = {"plain": lambda chat: chat, "parts"
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All strings in ``value``."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Faults of a rendered chat, and the two renderers that ours is measured against."""
+"""Faults of a rendered chat, and the two renderers with which ours is compared."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def transformers(template: str) -> Renderer:
                 add_generation_prompt=chat.add_generation_prompt,
                 **SPECIAL,
             )
-        except Exception as refused:  # noqa: BLE001  # a template raises what it likes
+        except Exception as refused:  # noqa: BLE001  # a template raises any exception
             return Text("", f"{type(refused).__name__}: {refused}")
         return Text(text)
 
@@ -62,7 +62,7 @@ def transformers(template: str) -> Renderer:
 
 
 def mlx_lm_server(template: str) -> Renderer:
-    """As mlx-lm's server: every content a string, every arguments an object, then transformers."""
+    """Render as mlx-lm's server does: every content a string, all arguments objects, then transformers."""
     from mlx_lm.server import process_message_content
 
     render_plain = transformers(template)
@@ -71,7 +71,7 @@ def mlx_lm_server(template: str) -> Renderer:
         messages = copy.deepcopy(chat.messages)
         try:
             process_message_content(messages)
-        except Exception as refused:  # noqa: BLE001  # it raises ValueError and what json raises
+        except Exception as refused:  # noqa: BLE001  # it raises ValueError and the errors of json
             return Text("", str(refused))
         return render_plain(chat._replace(messages=messages))
 
@@ -86,7 +86,7 @@ RENDERERS: dict[str, Callable[[str], Renderer]] = {
 
 
 def faults(plain: Chat, given: Chat, got: Text, expected: Text) -> Iterator[str]:
-    """The faults of ``got``, the text of ``given``. ``expected`` is that of transformers for the ``plain`` chat.
+    """Return the faults of ``got``, the text of ``given``. ``expected`` is transformers' text of the ``plain`` chat.
 
     "own repr" is a value printed as Python does that transformers prints so from the plain chat too.
     """

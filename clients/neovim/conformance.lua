@@ -2,7 +2,7 @@
 local errors = require("mlx_sidecar.errors")
 local sidecars = require("mlx_sidecar.sidecar")
 
-local PATIENCE_MS = 120000 -- far beyond what anything takes
+local PATIENCE_MS = 120000 -- far longer than any operation
 
 local sidecar = sidecars.new({
   command = vim.split(vim.env.CONFORMANCE_COMMAND, "\n", { plain = true, trimempty = true }),

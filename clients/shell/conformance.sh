@@ -13,7 +13,7 @@ begin() {
     esac
 }
 
-# finish ID: take what comes of it, and print the answer of the operation that was begun.
+# finish ID: take its frames, and print the answer of the operation that was begun.
 finish() {
     frames=$sidecar_dir/$1.frames
     : >"$frames"

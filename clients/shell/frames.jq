@@ -1,5 +1,5 @@
-# A frame of the sidecar as a line for the shell: what it is, the number of the request it belongs to, the rest as JSON.
-# Streams and progress tokens are named like their requests. What belongs to no request is a notice.
+# A frame of the sidecar as a line for the shell: its kind, the number of the request it belongs to, the rest as JSON.
+# Streams and progress tokens are named like their requests. A frame that belongs to no request is a notice.
 def line($kind; $key; $body): "\($kind)\t\($key)\t\($body | tojson)";
 
 if .method == "stream/delta" and (.params.stream | type) == "number" then line("delta"; .params.stream; .params)

@@ -6,7 +6,7 @@
 #   sidecar_generate '{"model": "pocket", "prompt": "Hello"}' | jq -rj --unbuffered '.text // empty'
 #   sidecar_call models '{}' | jq .
 #
-# What the functions have to remember is in files, so they work in pipelines and in $(…), too.
+# The state of the functions is in files, so they work in pipelines and in $(…), too.
 
 sidecar_window=64
 sidecar_tab=$(printf '\t')
@@ -42,7 +42,7 @@ sidecar_call() {
     sidecar_ask "$1" "$2" && sidecar_answer "$sidecar_id"
 }
 
-# sidecar_generate PARAMS: print each delta in a line, then {"result": …} or {"error": …}. Cancels when nobody reads that.
+# sidecar_generate PARAMS: print each delta in a line, then {"result": …} or {"error": …}. Cancels when its reader leaves.
 # Returns like sidecar_call, and 1 as well when it was cancelled or a generation broke off.
 sidecar_generate() {
     sidecar_stream "$1" || return
@@ -57,7 +57,7 @@ sidecar_generate() {
     [ "$sidecar_kind" = result ]
 }
 
-# sidecar_close: end it, and whatever it is doing.
+# sidecar_close: end the sidecar and its requests.
 sidecar_close() {
     [ -n "${sidecar_dir-}" ] || return 0
     sidecar_call shutdown '{"cancel":true}' >/dev/null && sidecar_tell exit '{}'
@@ -118,7 +118,7 @@ sidecar_answer() {
     [ "$sidecar_kind" = result ]
 }
 
-# sidecar_leave ID: cancel a generation and forget what still comes of it.
+# sidecar_leave ID: cancel a generation and drop its later frames.
 sidecar_leave() {
     : >"$sidecar_dir/$1.left"
     sidecar_tell stream/cancel "{\"stream\":$1}"

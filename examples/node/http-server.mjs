@@ -1,5 +1,5 @@
 // Streams answers as server-sent events: GET /?prompt=… gives `data: {"text": …}` for each delta and `event: end` at last.
-// Who closes the connection cancels the generation, and who reads slowly slows the engine down, for this answer only.
+// A client that closes the connection cancels the generation; one that reads slowly slows down its own answer only.
 // Usage: node http-server.mjs, with PORT, MODEL and SIDECAR_ARGS in the environment.
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -33,7 +33,7 @@ async function handle(request, response) {
   try {
     await answer(prompt, response, controller.signal);
   } catch (error) {
-    if (controller.signal.aborted) return; // nobody is there to be told
+    if (controller.signal.aborted) return; // the client has left
     if (!(error instanceof SidecarError)) throw error;
     await send(response, controller.signal, "error", { kind: error.kind, message: error.message });
   }

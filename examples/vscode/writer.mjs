@@ -1,4 +1,4 @@
-// What the extension does, without the editor: one sidecar that starts when it is first needed, and one answer at a time.
+// The extension without the editor: one sidecar that starts when it is first needed, and one answer at a time.
 import { Sidecar } from "mlx-sidecar";
 
 const CONTEXT_CHARACTERS = 8000; // before the cursor; the prefix cache makes the same beginning cheap
@@ -15,8 +15,8 @@ export class Writer {
   }
 
   /**
-   * Calls `insert` with each piece of text, and waits for what that returns before it takes the next one. Settles with why it
-   * ended: a `finish_reason`, or `stopped`.
+   * Calls `insert` with each piece of text, and awaits its result before the next one. Settles with the reason of the end:
+   * a `finish_reason`, or `stopped`.
    */
   async continue({ before, model, maxTokens }, insert) {
     this.stop();
@@ -34,7 +34,7 @@ export class Writer {
     }
   }
 
-  /** Ends what runs, at once. */
+  /** Ends the running answer at once. */
   stop() {
     this.#running.abort();
   }
@@ -45,7 +45,7 @@ export class Writer {
     await sidecar?.close();
   }
 
-  /** One that did not come up is tried again next time: the user may have installed it meanwhile. */
+  /** Starts the sidecar, again after a failure, because the user may have installed it meanwhile. */
   #start() {
     this.#sidecar ??= Sidecar.spawn(this.#options).catch((error) => {
       this.#sidecar = undefined;

@@ -1,4 +1,4 @@
-"""The short form of ``make faults``, and what it rests on."""
+"""The short form of ``make faults``, and the parts that it is made of."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_stream_that_lost_its_engine_says_so_once_before_it_goes_on() -> None:
     promises = interrupted_stream()
     promises.interrupted({"stream": "s", "last_seq": 0})
     promises.engine_ready()
-    promises.engine_lost()  # nothing of it came of the second engine
+    promises.engine_lost()  # no delta of the second engine came
     promises.engine_ready()
     assert promises.broken == []
     assert promises.interruptions == 1

@@ -55,12 +55,12 @@ def test_tensors_get_the_names_that_gguf_has_for_them() -> None:
 
 
 def request(max_tokens: int, **settings: float) -> Request:
-    """One for the fake engine, whose tokens are bytes."""
+    """Make a request for the fake engine, whose tokens are bytes."""
     return Request([72, 105], "Hi", max_tokens, settings)
 
 
 async def _fake(load: str) -> tuple[Run, int]:
-    """A load on the fake engine, and how many requests it had."""
+    """Put a load on the fake engine, and return how many requests it had."""
     requests = [request(3 + n) for n in range(6)]
     async with Sidecar("fake?tokens=100", "--engine", "fake") as ours:
         if load == "closed":

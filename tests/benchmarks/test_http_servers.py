@@ -29,7 +29,7 @@ def chunked(body: bytes, size: int) -> bytes:
 
 
 async def ask(contender: HttpContender, reply: bytes, request: Request = REQUEST) -> tuple[Flight, str, dict[str, Any]]:
-    """One request to a server that replies so: its flight, and the path and body that the server got."""
+    """Send one request to a scripted server; return its flight, and the path and body that the server got."""
     got: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

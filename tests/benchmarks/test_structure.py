@@ -1,4 +1,4 @@
-"""What is said of the structure, on graphs small enough to count by hand."""
+"""The measures of the structure are right on graphs small enough to count by hand."""
 
 from __future__ import annotations
 

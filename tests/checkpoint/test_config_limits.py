@@ -1,4 +1,4 @@
-"""What a config may say, and how its numbers are read."""
+"""The members that a config may have, and how its numbers are read."""
 
 from __future__ import annotations
 

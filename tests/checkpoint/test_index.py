@@ -1,4 +1,4 @@
-"""Which file a tensor is read from. No mlx: files are made by hand."""
+"""The file that each tensor is read from. No mlx: files are made by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def index(directory: Path, weight_map: Any) -> None:
 
 
 def taken(directory: Path) -> dict[str, str]:
-    """Tensors with the files that they are read from."""
+    """Return tensors with the files that they are read from."""
     return {tensor.name: file.path.name for file in weight_files("m", directory) for tensor in file.tensors}
 
 

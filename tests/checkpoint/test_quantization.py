@@ -1,4 +1,4 @@
-"""How packed weights are described, and what they take unpacked."""
+"""How packed weights are described, and their size unpacked."""
 
 from __future__ import annotations
 

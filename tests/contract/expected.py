@@ -1,6 +1,6 @@
-"""What must be answered to the bytes that a host writes, by the rules of JSON-RPC and docs/protocol.md.
+"""The answers that are due for the bytes of a host, by the rules of JSON-RPC and docs/protocol.md.
 
-Written from those pages alone: nothing here calls the sidecar's own parser or models.
+Written from those pages alone, without the sidecar's own parser or models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jsonschema import ValidationError
 from tests.support.frames import committed, validator
 
 METHODS = {entry["name"]: entry for entry in committed("methods.json")["methods"]}
-# Answered where they are read; any other request is open for a while, and its id is taken.
+# Answered as they are read; any other request is open for a while, and its id is taken.
 QUICK = {
     *("initialize", "initialized", "ping", "exit", "$/cancelRequest", "rpc.discover"),
     *("stream/cancel", "stream/subscribe", "stream/ack"),
@@ -39,7 +39,7 @@ class Written(float):
 
 
 def loads(text: bytes | str) -> Any:
-    """Raises ValueError for what is not JSON, NaN and infinities among it."""
+    """Parse JSON. Raises ValueError for anything else, NaN and infinities among it."""
     return json.loads(text, parse_float=Written, parse_constant=_refuse)
 
 
@@ -48,7 +48,7 @@ def _refuse(name: str) -> Any:
 
 
 def id_text(id_: Any) -> str:
-    """An id as it was written: 1, 1.0 and "1" are three."""
+    """Return an id as it was written: 1, 1.0 and "1" are three."""
     return id_.text if isinstance(id_, Written) else json.dumps(id_)
 
 
@@ -56,8 +56,8 @@ def id_text(id_: Any) -> str:
 class Asked:
     """One answer that must come.
 
-    ``kinds``: it can only be refused, with one of these. ``params`` are by name; None if they do not fit the schema.
-    ``sure``: whoever wrote it promises that the parameters are good. ``at``: its place among all that was written.
+    ``kinds``: the request can only be refused, with one of these. ``params`` are by name; None if they do not fit the
+    schema. ``sure``: the parameters are good. ``at``: its place among all messages of the host.
     """
 
     id: Any
@@ -66,7 +66,7 @@ class Asked:
     kinds: frozenset[str] | None = None
     sure: bool = False
     at: int = 0
-    failed: str | None = None  # the kind of error it was answered with
+    failed: str | None = None  # the kind of its error
     answered: bool = False
 
     @property
@@ -79,7 +79,7 @@ class Asked:
 
 @dataclass(eq=False)
 class Told:
-    """A notification. Never answered."""
+    """A notification, which is never answered."""
 
     method: str
     params: dict[str, Any] | None
@@ -100,7 +100,7 @@ Message = Asked | Told
 
 
 def read(text: bytes, batch_limit: int, frame_limit_bytes: int) -> tuple[Asked | Array | None, list[Message]]:
-    """What is due for one frame, and the messages in it, in order."""
+    """Return the answers that are due for one frame, and the messages in it, in order."""
     if len(text) > frame_limit_bytes:
         return _only(refused(None, "frame_too_large"))
     try:
@@ -116,7 +116,7 @@ def read(text: bytes, batch_limit: int, frame_limit_bytes: int) -> tuple[Asked |
 
 
 def refused(id_: Any, *kinds: str) -> Asked:
-    """An answer that can only be one of these errors."""
+    """Make an expected answer that can only be one of these errors."""
     return Asked(id_, kinds=frozenset(kinds))
 
 
@@ -135,7 +135,7 @@ def _batch(elements: list[Any], limit: int) -> tuple[Asked | Array | None, list[
 
 
 def _message(value: Any) -> Message | None:
-    """None for an answer: the sidecar asks nothing, and says nothing to that."""
+    """Return one message; None for an answer, because the sidecar asks nothing and passes answers over."""
     if not isinstance(value, dict):
         return refused(None, "invalid_request")
     id_ = value.get("id")
@@ -173,7 +173,7 @@ def _is_call(value: dict[str, Any]) -> bool:
 
 
 def by_name(method: str, params: Any) -> dict[str, Any] | None:
-    """The parameters by name, where they fit the committed schema; else None."""
+    """Return the parameters by name if they fit the committed schema, else None."""
     if method not in METHODS:
         return None
     definition = str(METHODS[method]["params"]["$ref"]).rsplit("/", 1)[1]
@@ -190,7 +190,7 @@ def by_name(method: str, params: Any) -> dict[str, Any] | None:
 
 
 def _as_meant(definition: str, params: Any) -> Any:
-    """Some languages have one empty table: where {} or [] is at fault, the other may have been meant."""
+    """Exchange {} and [] where one is at fault, because some languages have one empty table for both."""
     mended = deepcopy(params)
     for error in validator(definition).iter_errors(params):
         for fault in _with_causes(error):

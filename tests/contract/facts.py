@@ -1,4 +1,4 @@
-"""What the host has done so far, and which errors and endings that can explain."""
+"""The host's messages so far, and the errors and endings that they can explain."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any
 from .expected import METHODS, Asked, Message, Told
 
 PARKED = "fake?tokens=100000&context=200000&delay_ms=5"  # with a window of 1: minutes beyond its first delta
-_ENDS_ENGINES = ("crash", "poison", "hang", "raise")  # or the step that everybody shares
+_ENDS_ENGINES = ("crash", "poison", "hang", "raise")  # or the step that all sequences share
 _FAILS = ("fail_after", "raise")
-# What a request may be refused with before its parameters are looked at.
+# Errors that a request may get before its parameters are looked at.
 _AT_THE_DOOR = {"shutting_down", "duplicate_id", "cancelled"}
 
 StreamKey = tuple[type, Any]
 
 
 def stream_key(name: Any) -> StreamKey:
-    """1 and "1" are two names, 1 and 1.0 are one."""
+    """Return the key of a stream's name: 1 and "1" are two names, 1 and 1.0 are one."""
     name = int(name) if isinstance(name, float) else name
     return type(name), name
 
 
 @dataclass
 class Facts:
-    """``tight``: models have to make room for each other. Places are counted in all that was written."""
+    """Facts of one connection. ``tight``: memory for few models. Places count all messages of the host."""
 
     tight: bool = False
     place: int = 0
     shutdowns: list[Asked] = field(default_factory=list)
     cancelled_all: bool = False
     input_ended: bool = False
-    troubled: bool = False  # the engine was asked to end, so anybody may feel it
+    troubled: bool = False  # the engine was asked to end, which any request may feel
     initialize_asked: int = 0
     unloaded: bool = False
     ids_cancelled: list[tuple[int, Any]] = field(default_factory=list)
-    streams_cancelled: dict[StreamKey, int] = field(default_factory=dict)  # where last
+    streams_cancelled: dict[StreamKey, int] = field(default_factory=dict)  # the place of the last cancel
     streams_asked: defaultdict[StreamKey, list[Asked]] = field(default_factory=lambda: defaultdict(list))
     of_streams: defaultdict[StreamKey, list[Message]] = field(default_factory=lambda: defaultdict(list))
     mute: set[StreamKey] = field(default_factory=set)  # streams of notifications: no answer ends them
@@ -45,7 +45,7 @@ class Facts:
     loads: list[Asked | Told] = field(default_factory=list)
 
     def note(self, message: Message) -> None:
-        """Take ``message`` into account, which is about to be written."""
+        """Note ``message``, which is about to be written."""
         self.place += 1
         message.at = self.place
         if isinstance(message, Asked) and not message.quick:
@@ -63,7 +63,7 @@ class Facts:
             note(self, message, params)
 
     def cancelled(self, asked: Asked) -> bool:
-        """Whether it was asked to end, one way or another."""
+        """Whether the request was cancelled, one way or another."""
         if self.cancelled_all:
             return True
         if any(place > asked.at and id_ == asked.id for place, id_ in self.ids_cancelled):
@@ -72,7 +72,7 @@ class Facts:
         return stream is not None and self.streams_cancelled.get(stream_key(stream), 0) > asked.at
 
     def explains(self, kind: str, asked: Asked) -> str | None:
-        """None if ``asked`` may be answered with this kind of error; else why not."""
+        """Return None if ``asked`` may be answered with this kind of error, else why not."""
         if asked.kinds is not None:
             return None if kind in asked.kinds else f"{kind} where one of {sorted(asked.kinds)} is due"
         if asked.params is None and kind not in {"invalid_params", "invalid_request", "not_initialized", *_AT_THE_DOOR}:
@@ -82,7 +82,7 @@ class Facts:
         return None if _EXPLAINED.get(kind, _never)(self, asked) else f"nothing explains {kind}"
 
     def parked(self, asked: Asked) -> bool:
-        """Whether nothing but a cancel can end it, once its first delta has come: it waits for an ack."""
+        """Whether only a cancel can end the stream after its first delta, because it waits for an ack."""
         params = asked.params or {}
         if params.keys() != {"model", "prompt", "stream", "window"} or params["model"] != PARKED:
             return False
@@ -103,12 +103,12 @@ class Facts:
         return any(shutdown.at < asked.at for shutdown in self.shutdowns)
 
     def _named(self, asked: Asked) -> bool:
-        """Another request may have the stream's name."""
+        """Whether another request may have the stream's name."""
         key = stream_key((asked.params or {}).get("stream"))
         return key in self.mute or any(other.at < asked.at for other in self.streams_asked[key])
 
     def _unknown(self, asked: Asked) -> bool:
-        """A cancel finds whatever was written before it; it may be too early for anything else, or too late."""
+        """Whether the stream may be unknown. A cancel finds a stream written before it; others may be early or late."""
         name = (asked.params or {}).get("stream")
         before = [other for other in self.streams_asked[stream_key(name)] if other.at < asked.at]
         there = [other for other in before if other.sure and other.failed is None and not self._shut(other)]
@@ -116,7 +116,7 @@ class Facts:
 
 
 def _declared(method: str) -> set[str]:
-    """A notification has no errors; sent with an id, it is answered like a request all the same."""
+    """Return the errors of a method; a notification has some too, because sent with an id it is answered."""
     entry = METHODS[method]
     own = {"invalid_params", "not_initialized", "shutting_down"} if entry["kind"] == "notification" else set()
     return own | {error["kind"] for error in entry["errors"]}

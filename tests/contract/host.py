@@ -9,7 +9,7 @@ import psutil
 from tests.support.byte_host import ByteHost
 from tests.support.sidecar import serve
 
-PIPE_BYTES = 4096  # so that a host that does not read is felt soon
+PIPE_BYTES = 4096  # small, so that the sidecar soon notices a host that does not read
 
 
 class Host(ByteHost):
@@ -23,18 +23,18 @@ class Host(ByteHost):
         super().__init__(self.process.stdin, self.process.stdout, framing)
 
     def engines(self) -> list[psutil.Process]:
-        """Engines of this sidecar that are there, whether it is or not."""
+        """Return living engines of this sidecar, also after its end."""
         mine = ["--parent", str(self.process.pid)]
         processes = ((process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
         return [process for process, words in processes if mine in [words[at : at + 2] for at in range(len(words))]]
 
     def complaints(self) -> str:
-        """What it wrote to standard error."""
+        """Return the sidecar's standard error."""
         self._stderr.seek(0)
         return self._stderr.read().decode(errors="replace")
 
     def kill(self) -> None:
-        """Make sure that nothing is left."""
+        """Kill the sidecar, if it runs, and close its pipes."""
         self.process.kill()
         self.process.wait()
         self.close_pipes()

@@ -1,4 +1,4 @@
-"""Who got which answer, where several asked under one id."""
+"""Which answer belongs to which of several requests under one id."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Answer = TypeVar("Answer")
 
 
 class Ledger(Generic[Question, Answer]):
-    """Each answer is somebody's, and nobody gets two: a bipartite matching that grows with every answer.
+    """Gives each answer to one question, and no question two: a bipartite matching that grows with every answer.
 
-    An id may be asked under twice, and the null id is also that of whatever could not be read: so an answer that fits
-    two questions is given to one of them, and moved if that helps a later one.
+    Two requests may have one id, and unreadable ones have the null id. So an answer that fits two questions is given to
+    one of them, and moved if that helps a later one.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class Ledger(Generic[Question, Answer]):
 
     @property
     def waiting(self) -> list[Question]:
-        """Those without an answer."""
+        """Questions without an answer."""
         return [question for number, question in enumerate(self.asked) if number not in self._given]
 
     def give(self, answer: Answer, fits: Callable[[Question, Answer], bool]) -> tuple[Question, Question] | None:
-        """Whose ``answer`` is, and who waits no longer; None if nobody is left for it."""
+        """Return the question that gets ``answer``, and the one that waits no longer; None if none is left for it."""
         number = len(self._answers)
         self._answers.append(answer)
         before = set(self._given)

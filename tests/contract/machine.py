@@ -1,4 +1,4 @@
-"""A host that does anything at all, step by step."""
+"""A host that takes any step that a host can take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Request = tuple[str, Any]
 
 
 class Machine(RuleBasedStateMachine):
-    """One process an example. ``judge`` is the ajv that all examples share."""
+    """One process for each example. ``judge`` is the ajv that all examples share."""
 
     judge: Ajv | None = None
 
@@ -67,7 +67,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(params=m.parked, kind=kinds)
     def parks(self, params: m.Params, kind: int) -> None:
-        """A stream that waits for an ack for as long as it may: its id and its name are surely taken."""
+        """Ask for a stream that waits for an ack for minutes, so that its id and its name are surely taken."""
         self.ask("generate", params, kind, sure=True)
 
     @rule(request=m.odd_requests, kind=kinds, cut=cuts)
@@ -80,7 +80,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(params=m.crashing, kind=kinds)
     def asks_what_ends_the_engine(self, params: m.Params, kind: int) -> None:
-        if self.number % 3 == 0:  # seldom: each takes its time
+        if self.number % 3 == 0:  # seldom, because each takes long
             self.ask("generate", params, kind)
 
     @rule(request=m.good_requests | m.odd_requests, which=numbers)
@@ -105,7 +105,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(requests=st.lists(m.good_requests | m.odd_requests, max_size=BATCH_LIMIT + 1), bad=m.bad_elements, kind=kinds)
     def writes_a_batch(self, requests: list[Request], bad: list[bytes], kind: int) -> None:
-        # A name is free when its stream has ended, which for a batch may be long before the answer tells.
+        # A name is free when its stream has ended, which in a batch may be long before its answer.
         own = [m.renamed(request, f"of batch {self.number}") for request in requests]
         calls = [m.call(*request, id_json=self.new_id(kind + number)) for number, request in enumerate(own)]
         self.session.write(b"[" + b",".join([*calls[:2], *bad, *calls[2:]]) + b"]")
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(params=m.acks, told=st.booleans(), kind=kinds)
     def acknowledges(self, params: m.Params, told: bool, kind: int) -> None:
-        """The last delta or any other: late, wrong, again."""
+        """Acknowledge the last delta or any other: late, wrong, again."""
         run = self.session.contract.run_of(params["stream"])
         if run is not None and params["seq"] == 0:
             params = {**params, "seq": run.count - 1}
@@ -130,7 +130,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=numbers, runs=st.booleans(), told=st.booleans(), kind=kinds)
     def cancels_an_id(self, which: int, runs: bool, told: bool, kind: int) -> None:
-        """Of a request that runs, has ended, or never was."""
+        """Cancel the id of a request that runs, has ended, or never was."""
         asked = [asked for asked in self.session.contract.open if asked.id is not None]
         target = id_text(asked[which % len(asked)].id) if asked and runs else m.new_id(which, 0)
         self.session.write(m.cancel(target, id_json=None if told else self.new_id(kind)))
@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
     def writes_garbage(self, body: bytes, cut: Cut) -> None:
         host = self.session.host
         if host.framing == "lines" and body.isspace():
-            host.write(body + b"\n")  # a blank line is nothing
+            host.write(body + b"\n")  # a blank line is no message
         elif host.framing == "lines" or len(body) < m.ENDS_A_SESSION_BYTES:
             self.session.write(body, **cut)
 
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
     def goes_on_reading(self) -> None:
         self.session.host.go_on_reading()
 
-    # Waiting for what must come.
+    # Waiting for due answers.
 
     @rule(kind=kinds)
     def waits_for_a_ping(self, kind: int) -> None:
@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=numbers)
     def waits_for_what_ends_by_itself(self, which: int) -> None:
-        """Whatever is in no batch and has no window."""
+        """Wait for a request that is in no batch and has no window."""
         ending = [
             asked
             for asked in self.session.contract.alone
@@ -174,7 +174,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(stream=m.names)
     def reads_a_stream_to_its_end(self, stream: Any) -> None:
-        """With an ack for all that has come, again and again."""
+        """Read a stream to its end, with an ack for all deltas again and again."""
         contract = self.session.contract
         run, read = contract.run_of(stream), -1
         asked = [asked for asked in contract.alone if (asked.params or {}).get("stream") == stream]

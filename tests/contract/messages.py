@@ -1,4 +1,4 @@
-"""What a host might write: good requests of every method, what is nearly one, and what is none."""
+"""Messages of a host: good requests of every method, nearly good ones, and frames that are no messages."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ flags = st.booleans()
 
 
 def renamed(request: tuple[str, Any], suffix: str) -> tuple[str, Any]:
-    """A stream under another name."""
+    """Give a stream another name."""
     method, params = request
     if method != "generate" or not isinstance(params, dict) or params.get("stream") is None:
         return request
     return method, {**params, "stream": f"{params['stream']} {suffix}"}
 
 
-# Parameters that no model of the wire refuses. What the fake engine cannot do is unsupported_parameter.
+# Parameters that no model of the wire refuses. Those that the fake engine lacks are unsupported_parameter.
 GOOD: dict[str, st.SearchStrategy[Params]] = {
     "ping": empty,
     "models": empty,
@@ -139,13 +139,13 @@ acks = st.fixed_dictionaries({"stream": names, "seq": st.integers(0, 4) | st.jus
 def _attempts(method: str) -> st.SearchStrategy[Any]:
     params = METHODS[method].params
     assert issubclass(params, Received)
-    # A process that does not exist ends the session, and rightly so.
+    # No process_id, because one of a process that does not exist ends the session.
     tried = attempts(params).map(lambda tried: {**tried, "process_id": os.getpid()} if "process_id" in tried else tried)
     return tried | tried.map(lambda by_name: list(by_name.values())) | JSON
 
 
 def _nearly(method: str) -> st.SearchStrategy[Any]:
-    """Good parameters with one member taken away, or another in its place."""
+    """Draw good parameters with one member taken away or replaced."""
     return st.builds(_damaged, GOOD.get(method, acks), st.integers(0, 20), JSON | st.none(), flags)
 
 
@@ -165,7 +165,7 @@ unknown_methods = st.sampled_from(["no/such", "", "stream/delta", "log", "rpc.di
 bad_elements = st.lists(st.sampled_from([b"1", b"[]", b"{}", b'{"jsonrpc":"2.0","id":0.5}']), max_size=2)
 
 ENDS_A_SESSION_BYTES = 20_000  # a longer body in a header's frame
-# Each frame of these is answered with one error under null, or not at all. No line feeds: they would make two lines.
+# Each of these frames is answered with one error under null, or not at all. A line feed would make two frames.
 GARBAGE = [
     *(b"{", b"}", b"nonsense", b"\xff\xfe\x00", b"[1,", b'{"jsonrpc":"2.0","id":1,', b"NaN", b'{"id":Infinity}'),
     *(b"1", b'"x"', b"null", b"true", b"-0.0", b"[]", b"{}", b"[[]]", b'{"jsonrpc":"2.0"}', b"[null,1,[{}]]"),
@@ -179,19 +179,19 @@ GARBAGE = [
 
 
 def call(method: str, params: Any = None, *, id_json: str | None = None, version: str = "2.0") -> bytes:
-    """A call as JSON; a notification without an id, which is JSON already: digits matter."""
+    """Return a call as JSON, or a notification without ``id``, which is JSON already because its digits matter."""
     members = {"jsonrpc": json.dumps(version), "id": id_json, "method": json.dumps(method)}
     members["params"] = None if params is None else json.dumps(params)
     return ("{" + ",".join(f'"{name}":{text}' for name, text in members.items() if text is not None) + "}").encode()
 
 
 def cancel(target: str, *, id_json: str | None) -> bytes:
-    """``target`` is an id as JSON."""
+    """Cancel ``target``, an id as JSON."""
     own = "" if id_json is None else f'"id":{id_json},'
     return f'{{"jsonrpc":"2.0",{own}"method":"$/cancelRequest","params":{{"id":{target}}}}}'.encode()
 
 
 def new_id(number: int, kind: int) -> str:
-    """An id of one of many kinds, as JSON; for different numbers they differ."""
+    """Return an id of one of many kinds, as JSON, different for each number."""
     kinds = ["{0}", '"{0}"', "{0}.5", "{0}.0", "{0}e0", "{0}000000000000000000000", '"name ü {0}"', "-{0}", "{0}E+2"]
     return kinds[kind % len(kinds)].format(number)

@@ -1,10 +1,10 @@
-"""The contract as a model: it is told every frame that is written and read, and raises Broken where a promise is.
+"""The contract as a model: it gets every frame that is written and read, and raises Broken for a broken promise.
 
-- each request is answered exactly once, with a result of its method or an error that something explains;
+- each request is answered exactly once, with a result of its method or an error that can be explained;
 - nothing else is answered, and a batch is answered as one array in its order;
 - deltas have no gaps, and are together the answer; none follows it; no window is exceeded;
-- ``finish_reason`` is what somebody asked for or the script says;
-- at the end nothing is owed.
+- ``finish_reason`` is explained by the host's messages or the script;
+- at the end no answer is due.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Contract:
         self._frame_limit_bytes = frame_limit_bytes
         self._owed: defaultdict[str, Ledger[Any, Any]] = defaultdict(Ledger)
         self._runs: dict[StreamKey, Run] = {}
-        self._ended: dict[StreamKey, Run] = {}  # for those that subscribe late
+        self._ended: dict[StreamKey, Run] = {}  # for late subscriptions
 
-    # What the host does.
+    # Steps of the host.
 
     def written(self, text: bytes, *, sure: bool = False) -> Asked | Array | None:
-        """One frame is about to be written; returns what is due for it. ``sure``: its parameters are good."""
+        """Note a frame before it is written; return the answers due for it. ``sure``: its parameters are good."""
         self._note("→", text.decode(errors="replace"))
         due, messages = read(text, self._batch_limit, self._frame_limit_bytes)
         for message in messages:
@@ -61,19 +61,19 @@ class Contract:
         return due
 
     def input_ended(self) -> None:
-        """The host closes its end: from here on no window holds."""
+        """Note that the host closes its end: from here on no window holds."""
         self._note("→", "the end of input")
         self.facts.input_ended = True
 
     def broken_off(self, what: str, kind: str) -> None:
-        """The host writes something that ends the session with one error: all that runs is cancelled."""
+        """Note bytes that end the session with one error and cancel all that runs."""
         self._note("→", what)
         self.facts.cancelled_all = True
         self._owed["null"].asked.append(refused(None, kind))
 
     @property
     def open(self) -> list[Asked]:
-        """Requests without an answer, those in batches among them."""
+        """Requests without an answer, those in batches included."""
         return [*self.alone, *(asked for batch in self._owed["[]"].waiting for asked in batch.slots)]
 
     @property
@@ -83,17 +83,17 @@ class Contract:
 
     @property
     def was_shut_down(self) -> bool:
-        """Whether a shutdown was taken. To be asked when all has been answered."""
+        """Whether a shutdown was taken. Right only when everything has been answered."""
         return any(asked.failed is None for asked in self.facts.shutdowns)
 
     def run_of(self, stream: Any) -> Run | None:
-        """The stream that runs under a name, if a delta of it has come."""
+        """Return the stream that runs under a name, if a delta of it has come."""
         return self._runs.get(stream_key(stream))
 
-    # What the sidecar says.
+    # Messages of the sidecar.
 
     def heard_frame(self, text: bytes) -> None:
-        """One frame has been read. Raises Broken."""
+        """Judge a frame that has been read. Raises Broken."""
         self._note("←", text.decode(errors="replace"))
         frame = loads(text)
         if isinstance(frame, list):
@@ -105,12 +105,12 @@ class Contract:
             self._answered(id_text(frame["id"]), frame)
 
     def session_ended(self) -> None:
-        """The sidecar has left and all it said has been read. Raises Broken if it owes something."""
+        """Judge the end: the sidecar has left and all its frames have been read. Raises Broken if an answer is due."""
         owed = [str(due) for ledger in self._owed.values() for due in ledger.waiting]
         demand(not owed, f"never answered: {owed}")
 
     def told(self, why: str) -> str:
-        """``why`` with the transcript's end."""
+        """Return ``why`` with the transcript's end."""
         return "\n".join([why, f"The last {_SHOWN} frames of {len(self.transcript)}:", *self.transcript[-_SHOWN:]])
 
     def _note(self, way: str, what: str) -> None:
@@ -145,7 +145,7 @@ class Contract:
         return objection is None
 
     def _objection(self, asked: Asked, answer: Json) -> str | None:
-        """Why ``answer`` is not one to ``asked``; None if it may be."""
+        """Return why ``answer`` is not one to ``asked``; None if it may be."""
         if id_text(answer["id"]) != id_text(asked.id):
             return "another id"
         if "error" in answer:
@@ -173,7 +173,7 @@ class Contract:
         return None
 
     def _settle(self, asked: Asked, answer: Json) -> None:
-        """``answer`` is the one of ``asked``: what follows from it."""
+        """Note that ``answer`` is the one of ``asked``."""
         self.heard.append((answer, asked.method))
         if "error" in answer:
             asked.failed = answer["error"]["data"]["kind"]
@@ -223,7 +223,7 @@ class Contract:
     def _delta(self, params: Json) -> None:
         key = stream_key(params["stream"])
         run = self._runs.get(key)
-        restarts = key in self.facts.mute and params["seq"] == 0  # no answer tells that the one before has ended
+        restarts = key in self.facts.mute and params["seq"] == 0  # the end of the one before has no answer
         if run is None or restarts:
             run = self._late(key, params["seq"]) or self._begun(key)
         try:
@@ -232,7 +232,7 @@ class Contract:
             raise Broken(f"stream {params['stream']!r}: {why}") from None
 
     def _late(self, key: StreamKey, seq: int) -> Run | None:
-        """The ended stream that this delta is of: somebody subscribed to it."""
+        """Return the ended stream of this delta, to which the host subscribed."""
         run = self._ended.get(key)
         return run if run is not None and run.goes_back and 0 < seq == run.count else None
 
@@ -257,11 +257,11 @@ class Contract:
             demand(last == count - 1, f"interrupted after delta {last}, and {count} had come")
 
     def _may_run(self, message: Message) -> bool:
-        """Where others ask under the same id, an answer that was taken for its own may be theirs."""
+        """Whether a request may still run; an answer under its id may belong to another with the same id."""
         return isinstance(message, Told) or not message.answered or bool(self._owed[id_text(message.id)].waiting)
 
     def _refuse_what_is_taken(self, asked: Asked) -> None:
-        """Where a stream surely runs, its id and its name are taken."""
+        """Expect a refusal if the id or the name of a stream that surely runs is used again."""
         if asked.quick:
             return
         for names in self.facts.streams_asked.values():
@@ -274,7 +274,7 @@ class Contract:
 
 
 def _stream_of(message: Message) -> StreamKey | None:
-    """The stream that an ack or a subscription is about."""
+    """Return the stream that an ack or a subscription is about."""
     about = message.params is not None and message.method in ("stream/ack", "stream/subscribe")
     return _key(message) if about else None
 
@@ -284,6 +284,6 @@ def _key(message: Message) -> StreamKey:
 
 
 def result_of(method: str) -> str:
-    """The definition of its result. A notification that was sent with an id is answered {}."""
+    """Return the definition of a method's result; {} for a notification that was sent with an id."""
     result = METHODS[method]["result"]
     return "EmptyResult" if result is None else str(result["$ref"]).rsplit("/", 1)[1]

@@ -1,4 +1,4 @@
-"""The machine's hold on its process: every byte goes past the model, and every ending keeps its promises."""
+"""The machine's process: the model judges every byte, and every ending keeps its promises."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .verdicts import Ajv, check_all
 
 BATCH_LIMIT = 8
 FRAME_LIMIT_BYTES = 20_000
-TIGHT_BYTES = 4_500_000  # room for four of the models
+TIGHT_BYTES = 4_500_000  # memory for four of the models
 Ending = Literal["end of input", "half a frame", "shutdown", "shutdown and cancel", "exit", "bad header"]
 ENDINGS: tuple[Ending, ...] = ("end of input", "half a frame", "shutdown", "shutdown and cancel", "exit", "bad header")
 
 
 class Failed(Broken):
-    """With the transcript."""
+    """A failure with the transcript."""
 
 
 class Session:
-    """One process and one connection. Whatever fails here fails with the transcript."""
+    """One process and one connection. Every failure has the transcript."""
 
     def __init__(self, framing: str, *, forced: bool, tight: bool, ending: Ending, judge: Ajv | None) -> None:
         options = ["--batch-limit", str(BATCH_LIMIT), "--frame-limit-bytes", str(FRAME_LIMIT_BYTES)]
@@ -47,7 +47,7 @@ class Session:
     def write(
         self, body: bytes, *, sure: bool = False, piece_bytes: int = 1 << 16, hold_bytes: int = 0
     ) -> Asked | Array | None:
-        """One frame. The last ``hold_bytes`` of it leave with the next one."""
+        """Write one frame, whose last ``hold_bytes`` leave with the next one."""
         self.hear()
         due = self.contract.written(body, sure=sure)
         with self._told():
@@ -55,13 +55,13 @@ class Session:
         return due
 
     def hear(self, *, wait: bool = False) -> None:
-        """Judge what has been read since."""
+        """Judge the frames read since the last call."""
         with self._told():
             for frame in self.host.take(wait=wait):
                 self.contract.heard_frame(frame)
 
     def wait_for(self, asked: Asked) -> None:
-        """Until it is answered."""
+        """Wait until a request is answered."""
         self.host.write(b"")
         self.host.go_on_reading()
         while not asked.answered:
@@ -71,7 +71,7 @@ class Session:
                 demand(not (owed and self.host.gone), f"the sidecar has left without an answer to {asked}")
 
     def close(self) -> None:
-        """End the session, unless a step has failed, and look at how it ends."""
+        """End the session, unless a step has failed, and judge its end."""
         try:
             if not self._failed:
                 with self._told():
@@ -81,7 +81,7 @@ class Session:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Failures say what was written and read."""
+        """Add the frames that were written and read to failures."""
         try:
             yield
         except Failed:
@@ -89,7 +89,7 @@ class Session:
         except (AssertionError, OSError) as why:
             self._failed = True
             told = self.contract.told(f"{why}\nStandard error: {self.host.complaints()[-2000:]}")
-            # Hypothesis says less where the next run goes another way; this is shown all the same.
+            # Printed, because Hypothesis shows less where the next run differs.
             sys.stderr.write(told + "\n")
             raise Failed(told) from why
 
@@ -111,7 +111,7 @@ class Session:
         check_all(self.contract.heard, self._judge)
 
     def _leave(self) -> int | None:
-        """Have it end; the status that is due, None if that depends on whether it was shut down."""
+        """Make the sidecar end; return the status that is due, None if it depends on whether a shutdown was taken."""
         if self._ending == "end of input":
             self._cancel(only_parked=True)
             self._end_input()
@@ -132,7 +132,7 @@ class Session:
         return None
 
     def _cancel(self, *, only_parked: bool = False) -> None:
-        """All that would run on for long, or whatever runs."""
+        """Cancel the requests that would run on for long, or all."""
         for asked in self.contract.open:
             if asked.id is not None and (not only_parked or (asked.params or {}).get("model") == PARKED):
                 self.write(_cancel_of(asked.id))
@@ -145,7 +145,7 @@ class Session:
         self.host.close_stdin()
 
     def _break_off_inside(self) -> int:
-        """A line counts without its end; half of what a header announced ends the session."""
+        """End inside a frame: a line counts without its end, half of a body with a header ends the session."""
         self._cancel(only_parked=True)
         half = b'{"jsonrpc":"2.0","id":1,'
         if self.host.framing == "lines":

@@ -1,4 +1,4 @@
-"""What must hold of the deltas under one name."""
+"""The promises about the deltas of one stream."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def demand(condition: object, why: str) -> None:
 
 @dataclass
 class Run:
-    """One stream from its first delta on. ``acks``: (delta, request) of all that were written; None for told ones."""
+    """One stream from its first delta on. ``acks``: (delta, request) of each; None for those sent as notifications."""
 
     over: bool = False
     count: int = 0
     text: str = ""
-    place: int = 0  # where the next delta goes on, in characters
+    place: int = 0  # offset of the next delta, in characters
     begins: list[int] = field(default_factory=list)
-    rewinds: list[int] = field(default_factory=list)  # the deltas that subscriptions want to begin with again
+    rewinds: list[int] = field(default_factory=list)  # the deltas from which subscriptions want to begin again
     subscriptions: int = 0
     acks: list[tuple[int, Asked | None]] = field(default_factory=list)
     waiting: list[int] = field(default_factory=list)  # deltas without an ack, after each
@@ -37,7 +37,7 @@ class Run:
     logprobs: list[Any] = field(default_factory=list)
 
     def take(self, delta: Json) -> None:
-        """The next delta. Raises Broken."""
+        """Judge the next delta. Raises Broken."""
         seq, offset, text = delta["seq"], delta["offset"], delta["text"]
         demand(seq == self.count, f"delta {seq} where {self.count} is due")
         froms = self._rewind_to(offset)
@@ -55,7 +55,7 @@ class Run:
         self._judge_window(seq)
 
     def hear(self, message: Message) -> None:
-        """An ack or a subscription was written; whether and when it is taken in, the next deltas tell."""
+        """Note an ack or a subscription that was written; later deltas show whether and when it was taken."""
         params = message.params or {}
         if message.method == "stream/ack":
             self.acks.append((params["seq"], message if isinstance(message, Asked) else None))
@@ -66,15 +66,15 @@ class Run:
 
     @property
     def goes_back(self) -> bool:
-        """Whether something is to be sent again."""
+        """Whether text is still to be sent again."""
         return bool(self.rewinds) or self.place < len(self.text)
 
     def _rewind_to(self, offset: int) -> list[int]:
-        """The deltas that this one may begin with again; its own number if it just goes on."""
+        """Return the deltas from which this one may begin again; its own number if it just goes on."""
         back = [begin for begin in self.rewinds if begin < self.count and self.begins[begin] == offset]
         if offset == self.place:
             return [self.count, *back]
-        if back:  # those before it were taken in before it
+        if back:  # earlier subscriptions were taken before it
             del self.rewinds[: self.rewinds.index(back[0]) + 1]
         return back
 
@@ -85,7 +85,7 @@ class Run:
     # At its end.
 
     def tokens_fit(self, tokens: list[int]) -> bool:
-        """Whether the deltas' tokens are these, each where it belongs, and all of them."""
+        """Whether the deltas have exactly these tokens, each in its place."""
         begins: list[set[int]] = []
         ends = {0}
         for piece, froms in self.pieces:
@@ -96,7 +96,7 @@ class Run:
         return len(tokens) in ends
 
     def judge_end(self, params: Json, result: Json, *, windows: bool) -> None:
-        """The answer has come. Raises Broken."""
+        """Judge the stream when its answer has come. Raises Broken."""
         self.over = True
         last = result.get("last_seq")
         demand(last == (self.count - 1 if self.count else None), f"last_seq is {last} after {self.count} deltas")
@@ -110,7 +110,7 @@ class Run:
             self._judge_beyond(params)
 
     def _judge_beyond(self, params: Json) -> None:
-        """Beyond the window goes only what is left when a stream ends: one delta, or a few of bounded length."""
+        """Allow only the rest of an ended stream beyond the window: one delta, or a few of bounded length."""
         beyond = sum(waiting > params["window"] for waiting in self.waiting)
         tokens = sum(len(piece) for piece, _ in self.pieces)
         per_delta = 4096 if params.get("logprobs") is None else 512 // (params["logprobs"] + 1)

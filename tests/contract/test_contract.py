@@ -1,4 +1,4 @@
-"""Whatever a host does, step by step: each promise of docs/protocol.md holds, in a real process over real pipes.
+"""Each promise of docs/protocol.md holds for any steps of a host, in a real process over real pipes.
 
 ``CONTRACT_EXAMPLES`` and ``CONTRACT_STEPS`` make it longer.
 """

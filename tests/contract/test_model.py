@@ -1,4 +1,4 @@
-"""The model finds what it is there to find: transcripts with one fault, each of which must be refused."""
+"""The model refuses transcripts with one fault."""
 
 from __future__ import annotations
 

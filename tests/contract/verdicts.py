@@ -25,11 +25,11 @@ from .streams import Json, demand
 
 NODE = Path(__file__).parents[1] / "node"
 ERRORS = {error.kind: error for error in DETAILS}
-Case = tuple[str, Any]  # a definition of the bundle, and what should be one
+Case = tuple[str, Any]  # a definition of the bundle, and a value that should fit it
 
 
 class Ajv:
-    """A Node process that judges as long as it lives."""
+    """A Node process with ajv, for many judgements."""
 
     def __init__(self, node: str) -> None:
         self._process = subprocess.Popen(
@@ -37,7 +37,7 @@ class Ajv:
         )
 
     def judge(self, cases: list[Case]) -> list[str | None]:
-        """None for each that is valid, else what is wrong."""
+        """Return None for each valid case, else its fault."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(cases) + "\n")
@@ -56,7 +56,7 @@ class Ajv:
 
 
 def why_no_ajv() -> str | None:
-    """What is missing for it."""
+    """Return what is missing for ajv; None if nothing is."""
     if shutil.which("node") is None:
         return "Node is not installed"
     if not (NODE / "node_modules" / "ajv").is_dir():
@@ -66,7 +66,7 @@ def why_no_ajv() -> str | None:
 
 @contextmanager
 def ajv() -> Iterator[Ajv | None]:
-    """The judge in Node; outside CI None if it cannot be had."""
+    """Yield the judge in Node; outside CI None if it cannot be started."""
     if (missing := why_no_ajv()) is not None:
         assert "CI" not in os.environ, missing
         yield None
@@ -79,8 +79,8 @@ def ajv() -> Iterator[Ajv | None]:
 
 
 def check_all(heard: Iterable[tuple[Json, str]], judge: Ajv | None) -> None:
-    """Raise Broken unless all find every message valid. With each comes the method whose result it is."""
-    # Small deltas are many and alike: what was judged already in the same words is not judged again.
+    """Raise Broken unless all judges find every message valid. Each comes with the method whose result it is."""
+    # Equal messages are judged once, because small deltas are many and alike.
     unique = {json.dumps(message): (message, method) for message, method in heard}
     cases = [case for message, method in unique.values() for case in cases_of(message, method)]
     verdicts = {
@@ -98,7 +98,7 @@ def check_all(heard: Iterable[tuple[Json, str]], judge: Ajv | None) -> None:
 
 
 def cases_of(message: Json, method: str) -> list[Case]:
-    """The message as the frame it is, and what is in it as what it must be."""
+    """Return the frame of a message, and its content, each with the definition that it must fit."""
     if "method" in message:
         name = METHODS[message["method"]].params.__name__
         return [("ServerNotification", message), (name, message["params"])]
@@ -114,7 +114,7 @@ def by_jsonschema(case: Case) -> str | None:
 
 
 def by_pydantic(case: Case) -> str | None:
-    """Whole frames have no model: what is in them does."""
+    """Judge by pydantic, which has models for the content of frames only."""
     definition, value = case
     if definition in ("ServerNotification", "SuccessResponse", "ErrorResponse"):
         return None

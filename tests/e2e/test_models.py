@@ -30,3 +30,10 @@ def test_a_model_with_a_broken_tokenizer_is_not_left_in_memory(tmp_path: Path) -
         assert "mine" not in [card["model"] for card in process.call("models")["models"]]
         shutil.copy(pocket.PATH / "tokenizer.json", broken)
         assert process.call("load", {"model": "mine", "path": str(broken)})["state"] == "ready"
+
+
+def test_stats_say_how_much_memory_the_models_take() -> None:
+    with sidecar("--engine", "fake") as process:
+        assert process.call("stats")["memory"].get("models_bytes", 0) == 0
+        process.call("load", {"model": "fake?memory_bytes=12345"})
+        assert process.call("stats")["memory"]["models_bytes"] == 12345

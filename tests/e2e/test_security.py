@@ -51,10 +51,19 @@ def test_the_front_answers_while_an_endless_template_runs_and_its_model_is_refus
         assert process.call("generate", {"model": "pocket", "messages": CHAT, "max_tokens": 1})["tokens"]
 
 
+def test_a_model_whose_template_does_not_end_is_loaded_and_continues_prompts(tmp_path: Path) -> None:
+    model = str(copy_of_pocket(tmp_path / "evil"))
+    (tmp_path / "evil" / "chat_template.jinja").write_text(ENDLESS)
+    with sidecar() as process:
+        assert process.call("load", {"model": model})["load_s"] > 0
+        assert process.call("generate", {"model": model, "prompt": "Once", "max_tokens": 1})["tokens"]
+
+
 @pytest.mark.parametrize("template", NOT_COMPILED, ids=range(len(NOT_COMPILED)))
 def test_a_template_that_cannot_be_compiled_spoils_only_chats(shared: Sidecar, tmp_path: Path, template: str) -> None:
     model = str(copy_of_pocket(tmp_path / "evil"))
     (tmp_path / "evil" / "chat_template.jinja").write_text(template)
+    shared.call("load", {"model": model})
     error = shared.error("render", {"model": model, "messages": CHAT})
     assert error["data"]["kind"] == "unsupported_parameter"
     assert shared.call("tokenize", {"model": model, "text": "a"})["count"] >= 1

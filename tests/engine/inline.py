@@ -13,21 +13,10 @@ from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, QueryStats
 from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link.heartbeat_page import HeartbeatPage
-from mlx_sidecar.link.messages import (
-    EngineStats,
-    Finished,
-    Generate,
-    Load,
-    Loaded,
-    QueryStats,
-    Sampling,
-    Submit,
-    ToEngine,
-    ToFront,
-    Tokens,
-)
+from mlx_sidecar.link.messages import Finished, Generate, Sampling, Submit, ToEngine, ToFront, Tokens
 from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
 from tests.support.link import feed
 

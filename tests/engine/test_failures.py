@@ -15,13 +15,13 @@ from mlx_sidecar.engine.core.oom_backoff import LASTS_S
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
+from mlx_sidecar.link.control_messages import Load
 from mlx_sidecar.link.messages import (
     Cancel,
     Dropped,
     Evicted,
     Finished,
     Generate,
-    Load,
     Pause,
     Priority,
     Refused,

@@ -11,19 +11,8 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar.engine.scheduling.scheduler import Limits
-from mlx_sidecar.link.messages import (
-    Cancel,
-    EngineStats,
-    Finished,
-    Generate,
-    Pause,
-    QueryStats,
-    Resume,
-    Sampling,
-    Submit,
-    ToEngine,
-    Tokens,
-)
+from mlx_sidecar.link.control_messages import EngineStats, QueryStats
+from mlx_sidecar.link.messages import Cancel, Finished, Generate, Pause, Resume, Sampling, Submit, ToEngine, Tokens
 from tests.engine.inline import Inline
 from tests.support.engine_process import EngineClient, ready_engine
 

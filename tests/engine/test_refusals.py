@@ -9,20 +9,15 @@ import msgspec
 import pytest
 
 from mlx_sidecar.engine.refusals import encoded
+from mlx_sidecar.link.cache_messages import CacheCleared
 from mlx_sidecar.link.codec import Decoder, LinkCorrupt, Unreadable, encode
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, ModelCard, Progress, QueryStats
 from mlx_sidecar.link.messages import (
-    CacheCleared,
     Dropped,
-    EngineStats,
     Evicted,
     Fault,
     Finished,
     Generate,
-    Load,
-    Loaded,
-    ModelCard,
-    Progress,
-    QueryStats,
     Refused,
     Sampling,
     Submit,

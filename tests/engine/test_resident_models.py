@@ -12,24 +12,18 @@ from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, ResidentModels
-from mlx_sidecar.link.messages import (
-    Cancel,
+from mlx_sidecar.link.control_messages import (
     EngineStats,
-    Evicted,
-    Finished,
-    Generate,
     Load,
     Loaded,
     Models,
     Progress,
     QueryModels,
     QueryStats,
-    Sampling,
-    Submit,
-    ToFront,
     Unload,
     Unloaded,
 )
+from mlx_sidecar.link.messages import Cancel, Evicted, Finished, Generate, Sampling, Submit, ToFront
 from mlx_sidecar.observe.metrics import Metrics
 from tests.support.engine_process import EngineClient, ready_engine
 
@@ -85,6 +79,16 @@ def test_the_least_recently_used_model_makes_room(engine: EngineClient) -> None:
     engine.generate(first, [1], 1)
     load(engine, "c")
     assert resident(engine) == ["a", "c"]
+
+
+def test_the_books_show_the_bytes_of_each_kind_of_owner(engine: EngineClient) -> None:
+    model = load(engine, "a", "&token_bytes=1" + FOREVER)
+    gauges = stats(engine).gauges
+    assert [gauges[name] for name in ("models_bytes", "reserved_bytes", "kept_bytes", "free_bytes")] == [400, 0, 0, 600]
+    engine.submit(model, [1] * 10, 100)
+    stats(engine)
+    gauges = stats(engine).gauges
+    assert (gauges["models_bytes"], gauges["reserved_bytes"], gauges["free_bytes"]) == (400, 110, 490)
 
 
 def test_the_front_is_told_of_each_model_that_goes_unasked_and_of_no_other(engine: EngineClient) -> None:

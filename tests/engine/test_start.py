@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 
 from mlx_sidecar.engine.scheduling.scheduler import Limits
-from mlx_sidecar.link.messages import Generate, Load, Loaded, QueryStats, Ready, Refused, Sampling, Submit, Tokens
+from mlx_sidecar.link.control_messages import Load, Loaded, QueryStats
+from mlx_sidecar.link.messages import Generate, Ready, Refused, Sampling, Submit, Tokens
 from tests.support.engine_process import engine_process, ready_engine
 
 ON_A_GPU = """

@@ -11,7 +11,8 @@ from typing import Any
 
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.assembly import Front
-from mlx_sidecar.link.messages import Cancel, Finished, Load, Loaded, ModelCard, Submit, Timing, ToEngine, Tokens
+from mlx_sidecar.link.control_messages import Load, Loaded, ModelCard
+from mlx_sidecar.link.messages import Cancel, Finished, Submit, Timing, ToEngine, Tokens
 from tests.support.memory_wire import MemoryWire
 from tests.support.puppet import READY, Puppet, on_loop
 

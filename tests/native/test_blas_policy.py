@@ -1,4 +1,4 @@
-"""Which BLAS a process ends up with. Each case is a process of its own: what is loaded cannot be unloaded."""
+"""The BLAS that a process ends up with. Each case is a process of its own, because a library cannot be unloaded."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def policy_of(code: str, *, policy: str = "policy", **environment: str) -> dict[str, Any]:
-    """The policy that `code` binds to the name `policy`, as a dict."""
+    """Return the policy that `code` binds to the name `policy`, as a dict."""
     done = run(
         f"from mlx_sidecar.engine.execution.blas import preload\n{code}\n{REPORT.format(policy=policy)}", **environment
     )

@@ -41,7 +41,7 @@ class Product:
     seed: int
 
 
-# One row and one column take another way than the rest, and so does what fills no vector or tile; 0 takes none.
+# One row, one column, and sizes that fill no vector or tile take other paths; 0 takes none.
 sizes = st.sampled_from([0, 1, 1, 2, 3, 5, 17, 33, 65])
 scales = st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.25])
 transpositions = st.sampled_from([NO_TRANS, TRANS, CONJ_TRANS])
@@ -61,7 +61,7 @@ products = st.builds(
 
 
 def stored(matrix: Array, order: int, pad: int) -> tuple[Array, int]:
-    """The matrix as BLAS holds it, row by row (column by column), NaN in the padding; and its leading dimension."""
+    """Return the matrix as BLAS stores it, by row or column, NaN in the padding, and its leading dimension."""
     lines = matrix if order == ROW_MAJOR else matrix.T
     buffer = np.full((lines.shape[0], max(1, lines.shape[1]) + pad), np.nan, dtype=matrix.dtype)
     buffer[:, : lines.shape[1]] = lines
@@ -75,7 +75,7 @@ def loaded(buffer: Array, shape: tuple[int, int], order: int) -> Array:
 
 
 def as_stored(matrix: Array, trans: int) -> Array:
-    """What must be stored so that op() of it is `matrix`."""
+    """Return the matrix whose op() is `matrix`."""
     if trans == NO_TRANS:
         return matrix
     return matrix.T if trans == TRANS else matrix.conj().T
@@ -89,7 +89,7 @@ def random_matrix(rng: np.random.Generator, shape: tuple[int, int], dtype: type)
 
 
 def run(function: Any, product: Product, dtype: type, *, c_start: float | None = None) -> tuple[Array, Array, Array]:
-    """The shim's C, numpy's C, and C's whole buffer (padding included) after the call."""
+    """Return the shim's C, numpy's C, and C's whole buffer (padding included) after the call."""
     rng = np.random.default_rng(product.seed)
     a, b = (random_matrix(rng, shape, dtype) for shape in ((product.m, product.k), (product.k, product.n)))
     c = (

@@ -1,4 +1,4 @@
-"""Bits of mlx's own results under exact numerics: a row has the same ones whatever shares the batch with it."""
+"""Under exact numerics a row of mlx's results has the same bits in any batch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ for position in range(21):
 
 @pytest.mark.parametrize("code", [LINEAR, ATTENTION, MODEL], ids=["linear", "attention", "model"])
 def test_under_exact_numerics_the_batch_leaves_no_trace(code: str) -> None:
-    # A process of its own: what mlx has bound cannot be exchanged.
+    # A process of its own, because mlx's BLAS cannot be exchanged.
     roots = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + code],

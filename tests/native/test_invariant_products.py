@@ -1,4 +1,4 @@
-"""Bits of the shim's own float32 products: an element depends on its row, its column, and nothing else."""
+"""The bits of an element of the shim's float32 products depend on its row and its column only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ scales = st.sampled_from([(1.0, 0.0), (1.0, 1.0), (0.3, 0.7), (-1.5, 0.0)])
 
 
 def lines(matrix: Matrix, *, by_column: bool, layout: Layout) -> tuple[Matrix, int]:
-    """A view of the stored lines, NaN between them; and their distance."""
+    """Return a view of the stored lines, NaN between them, and their distance."""
     turned = matrix.T if by_column else matrix
     count, length = turned.shape
     distance = max(1, length) + layout.pad
@@ -91,12 +91,12 @@ def random_matrix(seed: int, *shape: int) -> Matrix:
 
 
 def coarse(matrix: Matrix) -> Matrix:
-    """Few bits in each element, so that a product and a sum fit a long double."""
+    """Return a matrix with few bits in each element, so that a product and a sum fit a long double."""
     return (np.round(matrix * 64) / 64).astype(np.float32)
 
 
 def by_definition(a: Matrix, b: Matrix) -> Matrix:
-    """The sum over k = 0, 1, 2 ..., rounded once at each step; for coarse matrices."""
+    """Return the sum over k = 0, 1, 2 ..., rounded once at each step; for coarse matrices."""
     total = np.zeros((a.shape[0], b.shape[1]), dtype=np.float32)
     for k in range(a.shape[1]):
         total = (total.astype(np.longdouble) + np.outer(a[:, k].astype(np.longdouble), b[k])).astype(np.float32)

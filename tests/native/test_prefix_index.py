@@ -1,4 +1,4 @@
-"""The prefix index by example; what it says after any sequence of calls is compared in test_prefix_index_model."""
+"""The prefix index by example; test_prefix_index_model compares it after any sequence of calls."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_of_nodes_used_at_once_the_deepest_goes_first(tree: Tree) -> None:
     tree.put(range(4), 1)
     tree.put(range(12), 2)
     middle = tree.find(range(8)).nodes[1]
-    tree.index.forget(middle, disk=False)  # now neither of the others keeps the other in ram
+    tree.index.forget(middle, disk=False)  # now the other two are independent in ram
     tree.find(range(12))
     assert evicted(tree.index) == [2, 1]
 

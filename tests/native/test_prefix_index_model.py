@@ -1,4 +1,4 @@
-"""Whatever is done to the index, it says what a dictionary of prefixes says."""
+"""After any sequence of calls the index equals a dictionary of prefixes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class IndexAgainstModel(RuleBasedStateMachine):
         assert self.index.disk_blocks == sum(known.disk != NO_PAYLOAD for known in everything)
 
     def teardown(self) -> None:
-        """The order of eviction, to the end; what is held stays."""
+        """Evict to the end in the right order; held nodes stay."""
         for _ in range(self.index.ram_blocks + 1):
             self.evict()
         self.both_know_the_same()
@@ -155,7 +155,7 @@ class IndexAgainstModel(RuleBasedStateMachine):
         return tuple(self.index.path(node))
 
     def numbers(self, root: int) -> dict[Path, int]:
-        """Every node below the root, by its path; on the way, what nodes say of themselves is compared."""
+        """Return every node below the root by its path, and check each node's own answers."""
         numbers: dict[Path, int] = {}
         waiting = [(root, child) for child in self.index.children(root)]
         while waiting:

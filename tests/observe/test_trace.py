@@ -1,4 +1,4 @@
-"""The time line: lines that are whole whenever the engine ends, and a disk that may be full."""
+"""The trace has whole lines whenever the engine ends, and survives a full disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_file_ends_with_a_whole_line_at_any_moment(tmp_path: Path) -> None:
     for n in range(2000):
         trace.operation("decode", n, n + 0.5, model="m" * (n % 50), rows=n)
         assert path.read_bytes()[-1:] in (b"", b"\n")
-    again = Trace(path)  # the engine was killed: what it had not flushed is lost
+    again = Trace(path)  # the engine was killed and lost unflushed lines
     again.phase(1, "queue", 0.0, 1.0)
     again.flush()
     first, *lines = path.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What training rests on: seeded data, nothing held out in it, and exactly the right tokens learned."""
+"""Training data comes from a seed, has nothing held out in it, and marks exactly the right tokens as learned."""
 
 from __future__ import annotations
 

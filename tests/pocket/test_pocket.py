@@ -1,4 +1,4 @@
-"""The embedded model as it is committed: its files, its text, and what it answers."""
+"""The embedded model as it is committed: its files, its text, and its answers."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Pocket:
         return self.model(mx.array([tokens]), cache=cache)[0, -1]
 
     def continues(self, prompt: str, limit: int = 200) -> tuple[str, str | None]:
-        """The greedy continuation, and the token that ended it (None: the limit did)."""
+        """Return the greedy continuation, and the token that ended it (None: the limit did)."""
         import mlx.core as mx
         from mlx_lm.models.cache import make_prompt_cache
 
@@ -265,7 +265,7 @@ def test_the_last_token_of_a_full_context_has_finite_logits(pocket: Pocket) -> N
     length = read("config.json")["max_position_embeddings"]
     cache = make_prompt_cache(pocket.model)
     mx.eval(pocket.logits(ids("mlx-sidecar runs models behind a pipe. " * 40), cache))
-    # A real prefill of this length takes a minute on the wheel's BLAS, so a few hundred positions stand for all.
+    # A few hundred positions, because a real prefill of this length takes a minute on the wheel's BLAS.
     kept = length - len(question)
     for layer in cache:
         known = layer.keys_and_values()

@@ -1,4 +1,4 @@
-"""Two contracts are compared: what would break a host of the older one is never called anything less."""
+"""Comparing two contracts calls every change breaking that would break a host of the older one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INDEX = committed("methods.json")
 
 
 def compared(old: Any, new: Any, way: Way, **definitions: Any) -> list[Change]:
-    """What differs between two schemas; ``definitions`` are in both bundles."""
+    """Return the differences of two schemas; ``definitions`` are in both bundles."""
     return Comparison({"X": old, **definitions}, {"X": new, **definitions}, way, set()).definitions("X", "X")
 
 
@@ -39,7 +39,7 @@ def closed(required: list[str] | None = None, **properties: Any) -> Schema:
 TEXT, WHOLE, NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
 MAP_OF_WHOLE = {"type": "object", "additionalProperties": WHOLE}
 
-# Old, new, and what it is where the host sends it, and where the sidecar does.
+# Old schema, new schema, the verdict if the host sends it, the verdict if the sidecar does.
 CASES: dict[str, tuple[Any, Any, Severity | None, Severity | None]] = {
     "the same": (TEXT, TEXT, None, None),
     "a description": ({**TEXT, "description": "a"}, {**TEXT, "description": "b"}, EDITORIAL, EDITORIAL),
@@ -254,7 +254,7 @@ def test_an_error_that_is_gone_is_breaking() -> None:
         ("StreamDelta", "mood", ADDITIVE),
         ("Timing", "mood", ADDITIVE),
         ("ClientInfo", "mood", ADDITIVE),
-        ("Message", "mood", BREAKING),  # it takes any member already, of any type
+        ("Message", "mood", BREAKING),  # the message takes any member already, of any type
     ],
 )
 def test_an_optional_member_anywhere_is_additive(definition: str, name: str, severity: Severity) -> None:
@@ -349,7 +349,7 @@ def test_a_breaking_change_asks_for_another_version(
     assert ("version 1 must become 2" in told.err) == (status == 1)
 
 
-# Whatever is altered: what is not called breaking breaks nobody.
+# A change that is not called breaking breaks no host.
 
 VALUES = st.sampled_from([None, True, 0, 1, -3, 7, 2.5, "", "a", "bb", [], [1], ["a", None], {}, {"a": 1}, {"b": "x"}])
 LEAVES: st.SearchStrategy[Schema] = st.one_of(
@@ -402,7 +402,7 @@ SMALL = {"type": "integer", "minimum": 0}
 
 @st.composite
 def altered(draw: st.DrawFn, schema: Schema) -> Schema:
-    """``schema`` with another part somewhere, so that most of it is as it was."""
+    """Draw ``schema`` with one part replaced."""
     if not schema or draw(st.integers(0, 3)) == 0:
         return draw(SCHEMA)
     keyword = draw(st.sampled_from(sorted(schema)))
@@ -425,7 +425,7 @@ def validator(schema: Schema) -> Draft202012Validator:
 
 
 def opened(schema: Any) -> Any:
-    """``schema`` for one who ignores members that he does not know."""
+    """Return ``schema`` for a reader that ignores unknown members."""
     if isinstance(schema, list):
         return [opened(part) for part in schema]
     if not isinstance(schema, dict):
@@ -438,7 +438,7 @@ def opened(schema: Any) -> Any:
 
 
 def holds(data: st.DataObject, way: Way) -> None:
-    """What one side writes by its schema the other takes by the other one, unless the difference is called breaking."""
+    """Check that values of the writer's schema fit the reader's, unless the difference is called breaking."""
     old = data.draw(SCHEMA)
     new = data.draw(altered(old))
     assume(worst(compared(old, new, way, Small=SMALL)) is not BREAKING)

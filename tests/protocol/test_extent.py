@@ -1,4 +1,4 @@
-"""What a message holds is counted before it is parsed: the count is right, wherever strings end and slices begin."""
+"""The values of a message are counted before it is parsed, rightly wherever strings end and slices begin."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUES = st.recursive(
 
 
 def counted(value: Any) -> tuple[int, int, int]:
-    """Commas, colons and opening brackets of a JSON text of ``value``."""
+    """Return the commas, colons and opening brackets of a JSON text of ``value``."""
     if not isinstance(value, list | dict):
         return 0, 0, 0
     parts = list(value.values()) if isinstance(value, dict) else value

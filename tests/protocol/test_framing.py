@@ -18,7 +18,7 @@ Mode = Literal["auto", "lines", "headers"]
 
 
 def decode(data: bytes, framing: Mode = "auto", limits: Limits = SMALL, step: int | None = None) -> list[object]:
-    """All frames of ``data`` fed in pieces of ``step`` bytes; a fault as its class and whether it was fatal."""
+    """Return all frames of ``data`` fed in pieces of ``step`` bytes; a fault as its class and whether it was fatal."""
     decoder = FrameDecoder(framing, limits)
     frames: list[bytes | FrameFault] = []
     for at in range(0, len(data), step or max(1, len(data))):

@@ -1,4 +1,4 @@
-"""docs/protocol.md says what the tables of the code say."""
+"""The tables of docs/protocol.md equal those of the code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_A_LIST_OF_FIELDS = {"generate", "load", "models", "stats", "rpc.discover"}
 
 
 def rows(header: str) -> list[list[str]]:
-    """Cells of the rows of every table whose first column is called ``header``."""
+    """Return the cells of the rows of every table whose first column is called ``header``."""
     found: list[list[str]] = []
     for table in re.findall(rf"^\| {header} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE):
         found += [[cell.strip() for cell in line.removeprefix("|").split("|")] for line in table.splitlines()]
@@ -22,7 +22,7 @@ def rows(header: str) -> list[list[str]]:
 
 
 def names(cell: str) -> list[str]:
-    """Names in back quotes, without those in braces; an optional one keeps its question mark."""
+    """Return names in back quotes, without those in braces; an optional one keeps its question mark."""
     return [name + mark for name, mark in re.findall(r"`([\w/.$]+)`(\??)", re.sub(r"\{`[^}]*\}", "", cell))]
 
 

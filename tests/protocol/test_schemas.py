@@ -1,4 +1,4 @@
-"""The committed schemas describe what the models take and send."""
+"""The committed schemas fit the values that the models take and send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that several tests make of the real model, and what must be equal in two answers."""
+"""Requests of several tests to the real model, and the parts of two answers that must be equal."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ QUESTIONS = [
 
 
 def chat(question: str, **params: Any) -> Frame:
-    """Parameters of a chat about ``question``."""
+    """Return the parameters of a chat about ``question``."""
     return {"messages": [{"role": "user", "content": question}], "max_tokens": 8, **params}
 
 
 def alone(process: Sidecar, model: str, requests: list[Frame]) -> list[Frame]:
-    """Results of ``requests``, one after the other, nothing of one known to the next."""
+    """Return the results of ``requests``, sent one after the other, each with an empty cache."""
     results = []
     for params in requests:
         process.call("cache/clear", {"model": model})
@@ -30,7 +30,7 @@ def alone(process: Sidecar, model: str, requests: list[Frame]) -> list[Frame]:
 
 
 def together(process: Sidecar, model: str, requests: list[Frame]) -> list[Frame]:
-    """Results of ``requests``, all asked at the same moment."""
+    """Return the results of ``requests``, all sent at once."""
     process.call("cache/clear", {"model": model})
     ids = [process.request("generate", {"model": model, **params}) for params in requests]
     return [process.result(id_) for id_ in ids]

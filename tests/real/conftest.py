@@ -1,4 +1,4 @@
-"""One sidecar for all tests that only ask the real model something: loading it takes longer than most of them."""
+"""One sidecar for all tests that only ask the real model, because loading it takes longer than most of them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def model() -> Path:
 
 @pytest.fixture(scope="session")
 def mlxlm(model: Path) -> reference.Reference:
-    """What mlx-lm itself gives."""
+    """The answers of mlx-lm itself."""
     return reference.read()
 
 
 @pytest.fixture(scope="session")
 def real_sidecar(model: Path) -> Iterator[Sidecar]:
-    """A sidecar that has loaded the real model, as anybody's is loaded: with no option."""
+    """A sidecar that has loaded the real model with no option."""
     with sidecar() as process:
         process.initialize()
         process.call("load", {"model": str(model)})

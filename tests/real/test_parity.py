@@ -27,7 +27,7 @@ CLOSE = {FLOAT32: 1e-4, UNPACKED: 1e-4, BFLOAT16: 0.25}
 
 
 def greedy(process: Sidecar, model: str, lengths: list[int]) -> list[Frame]:
-    """Answers to the prompts of these lengths, all asked at once."""
+    """Return the answers to the prompts of these lengths, all sent at once."""
     options = {"max_tokens": TOKENS, "logprobs": ALTERNATIVES, "ignore_eos": True}
     return together(process, model, [{"tokens": tokens, **options} for tokens in prompts(lengths)])
 
@@ -41,7 +41,7 @@ def assert_equal(results: list[Frame], steps: list[list[Step]], close: float) ->
             expected = dict(step.alternatives)
             for token in likeliest.keys() & expected.keys():
                 assert likeliest[token] == pytest.approx(expected[token], abs=close)
-            # The last of them may have a neighbour that is as likely to within rounding.
+            # The last may be as likely as its neighbour within rounding.
             assert len(likeliest.keys() & expected.keys()) >= ALTERNATIVES - 1
 
 

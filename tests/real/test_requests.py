@@ -1,4 +1,4 @@
-"""What a host does with a model, done with a real one, all defaults left alone."""
+"""The common requests of a host work on a real model with all defaults."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_prompt_is_gone_on_with(real_sidecar: Sidecar, model: Path) -> None:
 
 @pytest.fixture(scope="module")
 def eight(real_sidecar: Sidecar, model: Path) -> tuple[list[Frame], list[Frame]]:
-    """Eight chats at once, half of them sampled, and the same eight one by one."""
+    """Return eight chats at once, half of them sampled, and the same eight one by one."""
     requests = [chat(question, max_tokens=4) for question in QUESTIONS]
     sampled = [chat(QUESTIONS[0], max_tokens=4, temperature=0.9, top_p=0.95, seed=seed) for seed in SEEDS]
     requests = [*requests, *sampled]

@@ -12,27 +12,11 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any, TypeVar
 
+from mlx_sidecar.link.cache_messages import CacheCleared, CacheFigures, CacheMoved
 from mlx_sidecar.link.codec import Decoder, encode
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Models, Unloaded
 from mlx_sidecar.link.engine_config import EngineConfig
-from mlx_sidecar.link.messages import (
-    CacheCleared,
-    CacheFigures,
-    CacheMoved,
-    EngineStats,
-    Finished,
-    Generate,
-    Load,
-    Loaded,
-    Models,
-    Ready,
-    Refused,
-    Sampling,
-    Submit,
-    ToEngine,
-    ToFront,
-    Tokens,
-    Unloaded,
-)
+from mlx_sidecar.link.messages import Finished, Generate, Ready, Refused, Sampling, Submit, ToEngine, ToFront, Tokens
 from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)

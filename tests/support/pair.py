@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from mlx_sidecar import cli
+from mlx_sidecar.arguments import command_line
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.assembly import Front
 from mlx_sidecar.front.connection import Connection
@@ -29,7 +30,7 @@ from .host import Host
 
 def config_of(words: list[str]) -> Config:
     """What the command line says."""
-    return cli._config(cli._parser().parse_args(words))
+    return cli._config(command_line().parse_args(words))
 
 
 class Pair(Host):

@@ -27,7 +27,7 @@ class Bench:
     def __init__(self, stop: list[str] | None = None, **options: Any) -> None:
         self.told: list[Cancel | Pause | Resume] = []
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, self.tell)
+        self.streams = Streams(self.mailbox, self.post)
         self.tasks = OpenTasks()
         self.held: dict[str, ExitStack] = {}
         self.stream = self.open("s", stop or [], **options)
@@ -45,7 +45,7 @@ class Bench:
         """The request of stream ``name`` has been answered."""
         self.held.pop(name).close()
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         self.told.append(message)
         if (task := self.tasks.get(message.seq)) is not None:
             task.told(message)

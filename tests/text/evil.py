@@ -1,4 +1,4 @@
-"""Chat templates that do harm, by what stops them: the limits of the process that runs them, or those of ours."""
+"""Chat templates that do harm, by the limits that stop them: those of the text process, or our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real chat templates, once ``python -m benchmarks.corpus`` has fetched them: no shape of a chat spoils one."""
+"""No shape of a chat spoils a real chat template that ``python -m benchmarks.corpus`` has fetched."""
 
 from __future__ import annotations
 

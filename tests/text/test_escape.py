@@ -28,7 +28,7 @@ CHATML = (
     "<|im_end|>\n{% endfor %}{% if date %}{{ date }}{% endif %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# Each template's own words end where a text begins, so that texts and template may make one token together.
+# Each template's own text ends where a text of the chat begins, so that both may make one token together.
 TEMPLATES = {
     "chatml": CHATML,
     "trimmed": "{% for m in messages %}<|im_start|>{{ m.content | trim }}<|im_end|>{% endfor %}</s>",
@@ -47,7 +47,7 @@ TEXTS = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=4)), max_siz
 
 
 def with_merges() -> tuple[Tokenizer, dict[str, Any]]:
-    """Byte-level, and its merges lead to a control token's text."""
+    """Make a byte-level tokenizer whose merges lead to a control token's text."""
     tokenizer, config = byte_level()
     described = json.loads(tokenizer.to_str())
     vocabulary, merges = described["model"]["vocab"], described["model"]["merges"]
@@ -59,7 +59,7 @@ def with_merges() -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def whole_words() -> tuple[Tokenizer, dict[str, Any]]:
-    """A vocabulary in which texts are looked up whole, those of control tokens too; SentencePiece's spaces."""
+    """Make a vocabulary, with SentencePiece's spaces, in which texts are looked up whole, control tokens' too."""
     vocabulary = {text: token for token, text in enumerate(["<unk>", "<s>", "</s>", "▁", "▁<s>", "<", "s", ">", "/"])}
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True, ignore_merges=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
@@ -68,7 +68,7 @@ def whole_words() -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def first_only() -> tuple[Tokenizer, dict[str, Any]]:
-    """As Mistral's later ones: a space before the first word of the text, none behind a control token."""
+    """Make a tokenizer like Mistral's: a space before the first word of the text, none behind a control token."""
     tokenizer, config = KINDS["llama_like"]()
     tokenizer.normalizer = None
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
@@ -77,7 +77,7 @@ def first_only() -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def folded() -> tuple[Tokenizer, dict[str, Any]]:
-    """Control tokens that are looked for in text that has been normalised."""
+    """Make a tokenizer that looks for control tokens in normalised text."""
     tokenizer, config = byte_level()
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.add_tokens([AddedToken("<note>", special=True, normalized=True), AddedToken("word", single_word=True)])
@@ -117,7 +117,7 @@ def prompts(path: Path) -> TextModel:
 
 
 def controls(model: TextModel, tokens: list[int]) -> list[int]:
-    """The control tokens among ``tokens``, but the one for whatever is not in the vocabulary."""
+    """Return the control tokens among ``tokens``, except the unknown token."""
     found = model._tokens.controls
     assert found is not None
     known = {model._tokens.token_id(text) for text in found.texts}
@@ -152,7 +152,7 @@ def test_a_text_without_control_tokens_is_tokenised_as_ever(prompts: TextModel, 
 
 
 def chat_of(texts: Mapping[str, str]) -> dict[str, Any]:
-    """A chat with each of ``texts`` in its place."""
+    """Return a chat with each of ``texts`` in its place."""
     call = {"type": "function", "function": {"name": texts["name"], "arguments": {texts["key"]: texts["value"]}}}
     described = {"description": texts["description"], "parameters": {"properties": {texts["key"]: {"type": "string"}}}}
     return {
@@ -170,7 +170,7 @@ CHATS = st.fixed_dictionaries(dict.fromkeys(FIELDS, TEXTS))
 
 
 def own_controls(model: TextModel, texts: Mapping[str, str]) -> list[int]:
-    """Those that the template writes around texts in which there are none, and which are as empty as ``texts``."""
+    """Return the template's own control tokens, from texts without any that are empty where ``texts`` are."""
     others = {field: "\u4e00" if text.strip() else text for field, text in texts.items()}
     return controls(model, model.encode(model.render(**chat_of(others)).text, False))
 
@@ -194,7 +194,7 @@ def test_a_chat_without_control_tokens_in_its_texts_is_that_of_the_template(
 ) -> None:
     plain = chats.render(**chat_of(texts)).text
     if controls(chats, chats.encode(plain, False)) != own_controls(chats, texts):
-        return  # texts and template make one together
+        return  # texts and template make a control token together
     assert escaped(chats, **chat_of(texts)) == (plain, chats.encode(plain, False))
 
 

@@ -1,4 +1,4 @@
-"""Parts of a chat that a template does not write are told; parts that it changes on purpose are not."""
+"""A warning tells the parts of a chat that a template does not write, but not those that it changes on purpose."""
 
 from __future__ import annotations
 

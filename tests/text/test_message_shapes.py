@@ -1,4 +1,4 @@
-"""Messages reach a template in the shape that it reads, whatever shape they came in."""
+"""Messages of any shape reach a template in the shape that it reads."""
 
 from __future__ import annotations
 

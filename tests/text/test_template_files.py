@@ -1,4 +1,4 @@
-"""How many chat templates a model directory has, and how large they are, is looked at before they are read."""
+"""The number and size of a model directory's chat templates are checked before they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 
 def more(directory: Path, count: int, size_bytes: int = 2) -> None:
-    """``count`` additional templates; sparse files, which take no room on the disk."""
+    """Write ``count`` additional templates as sparse files, which take no space on the disk."""
     (directory / "additional_chat_templates").mkdir()
     for number in range(count):
         with (directory / "additional_chat_templates" / f"t{number:05}.jinja").open("wb") as file:
@@ -21,7 +21,7 @@ def more(directory: Path, count: int, size_bytes: int = 2) -> None:
 
 
 def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Why it is refused; no template may have been read."""
+    """Return why a directory is refused; no template may have been read."""
 
     def read(file: Path, name: str) -> str:
         raise AssertionError(f"{file} was read for {name}")

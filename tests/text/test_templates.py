@@ -100,7 +100,7 @@ class Pair(NamedTuple):
     theirs: Any
 
     def check(self, messages: Any, tools: Any = None, prompt: bool = True, **arguments: Any) -> str | None:
-        """Both give the same text and tokens for messages in the template's shape, or both refuse for the same reason.
+        """Check that both give the same text and tokens for messages in the template's shape, or the same refusal.
 
         Where messages are plain, transformers is asked with them as they are. Returns the text.
         """
@@ -133,7 +133,7 @@ class Pair(NamedTuple):
             text = self.theirs.apply_chat_template(
                 messages, tools=tools, tokenize=False, add_generation_prompt=prompt, **arguments
             )
-        except Exception as refusal:  # noqa: BLE001  # whatever it raises, ours has to refuse too
+        except Exception as refusal:  # noqa: BLE001  # for any exception of it, ours has to refuse too
             return "", str(refusal)
         return str(text), None
 

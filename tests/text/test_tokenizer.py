@@ -1,4 +1,4 @@
-"""Tokens and text are the same as transformers gives; what is missing or broken is named."""
+"""Tokens and text equal those of transformers, and errors name missing or broken files."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ class Tokenizer(PreTrainedTokenizer):
 
 @pytest.fixture
 def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where transformers copies code before it imports it."""
+    """The folder to which transformers copies code before it imports it."""
     from transformers import dynamic_module_utils
 
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))

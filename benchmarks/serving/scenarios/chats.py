@@ -1,4 +1,4 @@
-"""Sixteen chats at once against the servers, and what seeds cost."""
+"""Sixteen chats at once against the servers, and the cost of seeds."""
 
 from __future__ import annotations
 

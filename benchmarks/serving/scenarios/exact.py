@@ -1,4 +1,4 @@
-"""Batch invariance: how many tokens differ between alone and in a batch, and what ``--numerics exact`` costs."""
+"""Batch invariance: how many tokens differ between alone and in a batch, and the cost of ``--numerics exact``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def _compare(bench: Bench, ours: Sidecar, settings: dict[str, Any], tokens
 
 
 def _in_order(flights: Sequence[Flight]) -> list[Flight]:
-    """By their request, of which each has a seed of its own."""
+    """Return flights in the order of their requests, each of which has a seed of its own."""
     return sorted(flights, key=lambda flight: flight.request.seed or 0)
 
 

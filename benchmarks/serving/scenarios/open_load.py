@@ -1,4 +1,4 @@
-"""Requests that come when they come: first tokens under open load."""
+"""Requests at random times: first tokens under open load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..plots import first_token_cdf
 
 FRACTIONS = (0.3, 0.6, 0.9)
 PROMPT = 64
-_DRAIN = 1.0  # what is not answered when the load has stopped for as long as it lasted, never is
+_DRAIN = 1.0  # in durations of the load: a request that is not answered by then never is
 
 
 async def run(bench: Bench) -> Outcome:

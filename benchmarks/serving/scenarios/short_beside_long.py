@@ -25,11 +25,11 @@ _PAUSE_S = 0.05  # between two short requests
 
 @dataclass
 class Seen:
-    """Of one contender, over all rounds. Units of decode steps: the median gap of the eight streams by themselves."""
+    """One contender over all rounds. The unit is a decode step: the median gap of the eight streams by themselves."""
 
     step_s: list[float] = field(default_factory=list)
     own_s: list[float] = field(default_factory=list)
-    delays: list[float] = field(default_factory=list)  # of short requests, beyond their own prefill
+    delays: list[float] = field(default_factory=list)  # waits of short requests beyond their own prefill
     gaps: list[float] = field(default_factory=list)
     gaps_alone: list[float] = field(default_factory=list)
     trace: list[tuple[float, float]] = field(default_factory=list)  # of the last round: seconds, and gap in steps
@@ -80,7 +80,7 @@ async def _short(bench: Bench, contender: Contender) -> Flight:
 
 
 async def _shorts(bench: Bench, contender: Contender, long: Flight) -> list[Flight]:
-    """Short requests, one after the other, until the long prompt is done or patience ends; those it delayed."""
+    """Send short requests one by one until the long prompt is done or patience ends; return those it delayed."""
     shorts: list[Flight] = []
     until_s = time.monotonic() + bench.form.patience_s
     while not long.began.is_set() and time.monotonic() < until_s:
@@ -100,7 +100,7 @@ def _take(seen: Seen, streams: Sequence[Flight], alone: tuple[float, float], dur
 
 
 def _gaps(streams: Sequence[Flight], from_s: float, to_s: float) -> list[tuple[float, float]]:
-    """When each gap that ended within these times ended, and how long it was."""
+    """Return the end and the length of each gap that ended within these times."""
     gaps = [
         (at_s, gap)
         for stream in streams

@@ -57,7 +57,7 @@ async def _samplings(bench: Bench, ours: Contender, peer: Contender, turns: int)
 
 
 async def _large(bench: Bench) -> list[Row]:
-    """The same with the largest model, shorter."""
+    """Run a shorter form with the largest model."""
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()
         await bench.start(stack, ours, peer)
@@ -65,7 +65,7 @@ async def _large(bench: Bench) -> list[Row]:
 
 
 def _requests(bench: Bench, turns: int, settings: dict[str, Any] | None) -> list[Request]:
-    """``turns`` for each client. ``settings`` None: for each client another."""
+    """Make ``turns`` requests for each client; with ``settings`` None, other settings for each client."""
     clients = bench.form.streams
     requests = bench.prompts.requests(turns * clients, PROMPT, bench.form.answer)
     if settings is not None:
@@ -74,14 +74,14 @@ def _requests(bench: Bench, turns: int, settings: dict[str, Any] | None) -> list
 
 
 def mixed(n: int) -> dict[str, Any]:
-    """The ``n``-th way of sampling; no two of them are alike."""
+    """Return the ``n``-th way of sampling; no two are alike."""
     settings: dict[str, Any] = {"temperature": 0.5 + 0.02 * n}
     kinds: list[dict[str, Any]] = [{}, {"top_k": 10 + n}, {"top_p": 0.8 + 0.005 * n}, {"min_p": 0.02 + 0.001 * n}]
     return settings | kinds[n % len(kinds)]
 
 
 async def _curve(bench: Bench, contenders: list[Contender]) -> dict[str, dict[int, float]]:
-    """Tokens per second of each at each number of streams."""
+    """Tokens per second of each contender at each number of streams."""
     curves: dict[str, dict[int, float]] = {contender.name: {} for contender in contenders}
     for streams in (2**n for n in range(bench.form.streams.bit_length())):
         asked = partial(bench.prompts.requests, streams, PROMPT, bench.form.answer)

@@ -49,7 +49,7 @@ on("VimLeavePre", function()
   end
 end)
 
--- <C-G>u makes what was accepted an undo step of its own.
+-- <C-G>u makes the accepted text an undo step of its own.
 local function plug(name, call, before)
   local right = ("%s<Cmd>lua require('mlx_sidecar').%s<CR>"):format(before or "", call)
   vim.keymap.set("i", ("<Plug>(mlx-sidecar-%s)"):format(name), right)

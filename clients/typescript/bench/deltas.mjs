@@ -1,4 +1,4 @@
-// What the client costs. Prints one JSON object: medians of several rounds, in which the ways of reading take turns.
+// The cost of the client. Prints one JSON object: medians of several rounds, in which the ways of reading take turns.
 //
 //   live     the fake engine, at the pace of the engine
 //   replay   the frames of such a run again, out of `cat`, so that the reader is the limit
@@ -90,7 +90,7 @@ async function rounds(count, ways) {
   return Object.fromEntries(rates);
 }
 
-/** One request after the other, by turns: what one has to wait for, the other has as well. */
+/** One request after the other, by turns, so that both wait for the same. */
 async function firstDeltas() {
   const sidecar = await Sidecar.spawn({ command: COMMAND, args: ["--engine", "fake"] });
   const pipe = new RawPipe([...COMMAND, ...SERVE]);

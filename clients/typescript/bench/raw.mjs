@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { StringDecoder } from "node:string_decoder";
 
-/** The least that reads the protocol: what comes is cut at line feeds and parsed. */
+/** The least that reads the protocol: bytes are cut at line feeds and parsed. */
 export class RawPipe {
   kept = [];
   #child;
@@ -33,7 +33,7 @@ export class RawPipe {
     this.#child.stdin.write('{"jsonrpc":"2.0","method":"initialized"}\n');
   }
 
-  /** So many generations at once, to their ends; how many deltas they had. Of none: what runs already. */
+  /** Runs so many generations at once to their ends, with 0 those that run already; gives how many deltas they had. */
   streams(count, params, window) {
     this.#deltas = 0;
     return new Promise((resolve) => {

@@ -10,7 +10,7 @@ export async function readWithVscode(file, streams) {
   let deltas = 0;
   connection.onNotification("stream/delta", () => (deltas += 1));
   connection.listen();
-  // Its ids begin with 0, those of the frames with 2: two requests that nobody answers come first.
+  // Its ids begin with 0, those of the frames with 2, so two requests without an answer come first.
   const requests = Array.from({ length: streams + 2 }, () => connection.sendRequest("generate", {}));
   requests.slice(0, 2).forEach((request) => request.catch(() => {}));
   await Promise.all(requests.slice(2));

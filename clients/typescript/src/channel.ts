@@ -3,16 +3,16 @@ interface Waiter<T> {
   reject(error: unknown): void;
 }
 
-/** What an iteration that is over gives: an error once, then nothing. */
+/** The end of an iteration: an error, given once, then nothing. */
 interface End {
   error?: { reason: unknown } | undefined;
 }
 
 const DONE = { done: true, value: undefined } as const;
 
-/** Items from one who pushes to one who takes, in order. Holding back is for the two to agree upon. */
+/** Items from a producer to a consumer, in order. It has no bound: the two must agree on one. */
 export class Channel<T> {
-  // Two lists, as taking from the front of a long one is slow: what comes in, and what is being taken.
+  // Two lists, one to push and one to take from, because taking from the front of a long list is slow.
   #incoming: T[] = [];
   #ready: T[] = [];
   #position = 0;
@@ -35,7 +35,7 @@ export class Channel<T> {
     waiter.resolve({ done: false, value: item });
   }
 
-  /** Ends it after what it holds. */
+  /** Ends it after the items that it holds. */
   finish(error?: End["error"]): void {
     this.#end ??= { error };
     const waiters = this.#waiters;
@@ -50,7 +50,7 @@ export class Channel<T> {
     this.finish();
   }
 
-  /** Drops what it holds. */
+  /** Drops its items. */
   clear(): void {
     this.#incoming = [];
     this.#ready = [];

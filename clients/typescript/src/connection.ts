@@ -8,7 +8,7 @@ import { LineProcess } from "./process.js";
 const START_MS = 60_000; // for the first answer: Python's imports from a cold and slow disk
 const GRACE_MS = 5000; // for the sidecar to leave on its own
 
-/** How a process is started, and who hears of it. */
+/** How a process is started, and callbacks for its messages. */
 export interface Launch {
   words: readonly string[];
   cwd: string | undefined;
@@ -18,7 +18,7 @@ export interface Launch {
   onStderr(line: string): void;
 }
 
-/** Who hears of a request: any number of deltas if it has `delta`, then one of the other two, once. */
+/** Callbacks of a request: any number of deltas if it has `delta`, then one of the other two, once. */
 export interface Receiver {
   result(result: unknown): void;
   fail(error: Error): void;
@@ -68,7 +68,7 @@ export class Connection {
     return `s${id}`;
   }
 
-  /** Agrees on a version, and gives what the sidecar says of itself. */
+  /** Agrees on a version, and gives the sidecar's description of itself. */
   async initialize(): Promise<InitializeResult> {
     const client = { name: "mlx-sidecar (Node)", version: VERSION };
     const hello = { protocol_version: PROTOCOL_VERSION, client, process_id: process.pid };
@@ -117,7 +117,7 @@ export class Connection {
     });
   }
 
-  /** Tells the sidecar something; nobody, if it has ended. */
+  /** Sends a notification, unless the sidecar has ended. */
   notify(method: string, params: object): void {
     if (this.#lost === undefined) this.#process.write(encode({ jsonrpc: "2.0", method, params }, this.#limits));
   }
@@ -140,7 +140,7 @@ export class Connection {
       this.notify("exit", {});
       this.#process.end();
     } catch {
-      this.kill(); // it does not end by itself, or has ended already, which is what was wanted
+      this.kill(); // it does not end by itself, or has ended already, as it should
     }
     await this.ended;
     clearTimeout(timer);
@@ -156,7 +156,7 @@ export class Connection {
     if (message.method === "stream/delta") this.#takeDelta(message.params as StreamDelta);
     else if (message.method !== undefined) this.#onNotification(message.method, message.params);
     else if (typeof message.id === "number") this.#takeAnswer(message.id, message);
-    // What is left are errors without an id, about messages that we do not send.
+    // The rest are errors without an id, about messages that we do not send.
   }
 
   #takeDelta(delta: StreamDelta): void {

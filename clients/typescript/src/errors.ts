@@ -11,7 +11,7 @@ export class SidecarError extends Error {
   }
 }
 
-/** There is no `mlx-sidecar` to run. The message says what was tried and what to install. */
+/** There is no `mlx-sidecar` to run. The message says where it was looked for and how to install it. */
 export class ExecutableNotFound extends SidecarError {
   constructor(tried: string) {
     super(
@@ -38,7 +38,7 @@ export interface Exit {
 /** The process ended before it had answered, and the request could not be sent again. */
 export class SidecarLost extends SidecarError {
   readonly exit: Exit;
-  /** What a stream had brought until then. */
+  /** The text of a stream until then. */
   readonly text: string;
   readonly tokens: readonly number[];
 
@@ -49,7 +49,7 @@ export class SidecarLost extends SidecarError {
     this.tokens = tokens;
   }
 
-  /** The same for one request, with a stack of its own and what had been brought. */
+  /** The same for one request, with a stack and with text and tokens of its own. */
   anew(text = "", tokens: readonly number[] = []): SidecarLost {
     return new SidecarLost(this.message, this.exit, text, tokens);
   }
@@ -72,7 +72,7 @@ export class RpcError<Kind extends string = string> extends SidecarError {
   /** Whether the same request may succeed later. */
   readonly retryable: boolean;
   readonly data: Kind extends ErrorKind ? ErrorDataOf[Kind] : Record<string, unknown>;
-  /** What there was of a generation that broke off. */
+  /** The partial result of a generation that broke off. */
   declare result?: GenerateResult;
 
   constructor({ code, message, data }: WireError) {

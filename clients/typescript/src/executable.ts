@@ -8,8 +8,8 @@ const VARIABLE = "MLX_SIDECAR";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * The words in front of `serve`: what the host names, else what the environment variable `MLX_SIDECAR` does, else
- * `mlx-sidecar` on the search path. The words of a list are its own business, but for the first.
+ * The words in front of `serve`: the host's, else those of the environment variable `MLX_SIDECAR`, else `mlx-sidecar` on
+ * the search path. Of a list only the first word is looked up.
  *
  * @throws ExecutableNotFound
  */

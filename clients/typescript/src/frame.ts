@@ -1,13 +1,13 @@
 import { errorOf } from "./kinds.js";
 
-/** What the sidecar takes: its answer to `initialize` says so. */
+/** The sidecar's limits, from its answer to `initialize`. */
 export interface FrameLimits {
   frame_bytes: number;
   nesting: number;
 }
 
 /**
- * A message as one line. What breaks a limit is refused here: the sidecar could not read its id, and so not answer it.
+ * A message as one line. One beyond a limit is refused here, because the sidecar could not read its id to answer it.
  *
  * @throws TypeError `message` is not JSON.
  * @throws FrameTooLarge, NestingTooDeep

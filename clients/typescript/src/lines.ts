@@ -27,7 +27,7 @@ export class LineSplitter {
     return text.split("\n").filter((line) => line !== "");
   }
 
-  /** What came after the last line feed. */
+  /** The bytes after the last line feed. */
   rest(): string {
     return this.#take(Buffer.alloc(0));
   }

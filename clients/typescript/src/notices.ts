@@ -3,7 +3,7 @@ import type { SpawnOptions } from "./options.js";
 
 type Listeners = Pick<SpawnOptions, "onLog" | "onEngineState" | "onNotification">;
 
-/** Hands what the sidecar says on its own, but for deltas, to those whom it concerns. */
+/** Hands the sidecar's notifications, except deltas, to their listeners. */
 export class Notices {
   /** The last that was heard of the engine process. */
   engine: EngineStateParams | undefined;
@@ -29,7 +29,7 @@ export class Notices {
     else if (["warning", "error"].includes(entry.level)) process.stderr.write(`mlx-sidecar: ${entry.message}\n`);
   }
 
-  /** A token for `load`, under which `onProgress` is told; and what ends that. */
+  /** A token for `load` under which `onProgress` is called, and a function that ends that. */
   expect(onProgress: (progress: ProgressParams) => void): [token: number, end: () => void] {
     const token = ++this.#lastToken;
     this.#progress.set(token, onProgress);
@@ -48,7 +48,7 @@ export class Notices {
   }
 }
 
-/** What a listener throws must not cost others their messages: it is thrown again where nothing else runs. */
+/** Throws a listener's exception again where nothing else runs, so that other listeners get their messages. */
 function tell<Args extends unknown[]>(listener: ((...args: Args) => void) | undefined, ...args: Args): void {
   try {
     listener?.(...args);

@@ -1,8 +1,8 @@
 import type { EngineStateParams, LogParams, ProgressParams } from "./generated.js";
 
-/** How to start a sidecar, and who hears what it says. Callbacks must not block; what they throw is uncaught. */
+/** How to start a sidecar, and callbacks for its messages. Callbacks must not block; their exceptions are uncaught. */
 export interface SpawnOptions {
-  /** The executable, or the words in front of `serve`. By default what `MLX_SIDECAR` names, else `mlx-sidecar` in PATH. */
+  /** The executable, or the words in front of `serve`. By default those of `MLX_SIDECAR`, else `mlx-sidecar` in PATH. */
   command?: string | readonly string[] | undefined;
   /** Options of `serve`, e.g. `["--cache-dir"]`. */
   args?: readonly string[] | undefined;
@@ -20,12 +20,12 @@ export interface SpawnOptions {
   onLog?: ((entry: LogParams) => void) | undefined;
   /** The engine process has changed its state. */
   onEngineState?: ((state: EngineStateParams) => void) | undefined;
-  /** Every other notification: of streams that `request` began, `stream/interrupted`, and what is newer than this client. */
+  /** Every other notification: of streams that `request` began, `stream/interrupted`, and newer ones than this client. */
   onNotification?: ((method: string, params: unknown) => void) | undefined;
 }
 
 export interface CallOptions {
-  /** Aborting cancels the request; its reason is what the call fails with. */
+  /** Aborting cancels the request, and the call fails with its reason. */
   signal?: AbortSignal | undefined;
 }
 

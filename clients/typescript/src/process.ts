@@ -9,7 +9,7 @@ const LAST_WORDS_MS = 500; // for the pipes to end once the process has: its eng
 const GRACE_MS = 5000; // for the process to end once it has left its pipes: it promises a second
 
 export interface Listener {
-  /** A line of standard output. What this throws ends the process. */
+  /** A line of standard output. An exception ends the process. */
   line(line: string): void;
   /** A line of standard error. */
   log(line: string): void;
@@ -110,7 +110,7 @@ export class LineProcess {
     this.#settle();
   }
 
-  /** Ended, once all that it wrote has been read. One that was killed has no last words to wait for. */
+  /** Ends it once all its output has been read. A killed process has no last words to wait for. */
   #settle(): void {
     if (this.#exit === undefined || this.#open.has("stdout")) return;
     if (this.#exit.signal !== null || !this.#open.has("stderr")) this.#end();

@@ -135,7 +135,7 @@ export class Sidecar implements AsyncDisposable {
     return (await this.request("detokenize", params, options)).text;
   }
 
-  /** What a chat becomes under the model's template. */
+  /** A chat under the model's template, as text and tokens. */
   render(params: Params<"render">, options?: CallOptions): Promise<protocol.RenderResult> {
     return this.request("render", params, options);
   }
@@ -166,7 +166,7 @@ export class Sidecar implements AsyncDisposable {
     }
   }
 
-  /** Ends the process, and what runs with it. Settles when it is gone; can be called again. */
+  /** Ends the process and its requests. Settles when it is gone; can be called again. */
   close(): Promise<void> {
     return this.#supervisor.close();
   }
@@ -198,7 +198,7 @@ export class Sidecar implements AsyncDisposable {
   }
 }
 
-/** What the prefix cache can be asked for. */
+/** The operations of the prefix cache. */
 export class Cache {
   readonly #sidecar: Pick<Sidecar, "request">;
 
@@ -207,12 +207,12 @@ export class Cache {
     this.#sidecar = sidecar;
   }
 
-  /** What it holds, and what it has been used for. */
+  /** Its contents and counters. */
   stats(options?: CallOptions): Promise<protocol.CacheStatsResult> {
     return this.#sidecar.request("cache/stats", {}, options);
   }
 
-  /** Forgets what is cached of a model or of all. */
+  /** Forgets the cache of a model or of all. */
   clear(params: Params<"cache/clear"> = {}, options?: CallOptions): Promise<protocol.CacheClearResult> {
     return this.#sidecar.request("cache/clear", params, options);
   }
@@ -222,12 +222,12 @@ export class Cache {
     return this.#sidecar.request("cache/warm", params, options);
   }
 
-  /** Writes what is cached of a conversation to a file. */
+  /** Writes the cache of a conversation to a file. */
   export(params: Params<"cache/export">, options?: CallOptions): Promise<protocol.CacheFileResult> {
     return this.#sidecar.request("cache/export", params, options);
   }
 
-  /** Takes in what `export` wrote. */
+  /** Reads a file of `export`. */
   import(params: Params<"cache/import">, options?: CallOptions): Promise<protocol.CacheFileResult> {
     return this.#sidecar.request("cache/import", params, options);
   }

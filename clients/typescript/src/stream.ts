@@ -12,9 +12,9 @@ export type Answer = GenerateResult & { text: string; tokens: number[] };
 /**
  * A generation. It begins when it is made; iterating it gives its deltas, and `result` is there afterwards.
  *
- * Leaving the iteration early cancels it, and so does the end of an `await using` block. What the iteration and
- * `result` fail with: the `RpcError` of its kind if the generation was refused or broke off, `SidecarLost` if the
- * process ended after deltas had been taken, and the reason of the signal if that was aborted.
+ * Leaving the iteration early cancels it, and so does the end of an `await using` block. The iteration and `result` fail
+ * with the `RpcError` of its kind if the generation was refused or broke off, with `SidecarLost` if the process ended
+ * after deltas had been taken, and with the reason of the signal if that was aborted.
  */
 export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, AsyncDisposable {
   readonly #supervisor: Supervisor;
@@ -31,9 +31,9 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
   #tokens: number[] = [];
   #lastSeq = -1;
   #acknowledged = -1;
-  #isRead = false; // somebody iterates
-  #isAwaited = false; // somebody waits for the result
-  #isLeft = false; // nobody wants deltas any more
+  #isRead = false; // it is being iterated
+  #isAwaited = false; // `result` was asked for
+  #isLeft = false; // no more deltas are wanted
   #isSentAgain = false;
   #hasEnded = false;
 
@@ -43,7 +43,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
     this.#params = params;
     this.#signal = signal;
     this.#result = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
-    this.#result.catch(() => {}); // a result that nobody looks at may fail unseen
+    this.#result.catch(() => {}); // a result that is not awaited may fail unseen
     this.#receiver = {
       delta: (delta) => this.#take(delta),
       result: (result) => this.#finish(result as GenerateResult),
@@ -70,14 +70,14 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
     return this.#tokens;
   }
 
-  /** How it ended. While nobody iterates, deltas do not wait for a reader; they are kept for one who may come yet. */
+  /** How it ended. Unless it is being iterated, deltas do not wait for a reader; they are kept for a later one. */
   get result(): Promise<Answer> {
     this.#isAwaited = true;
     if (!this.#isRead) this.#acknowledge(this.#lastSeq);
     return this.#result;
   }
 
-  /** Ends it now: no more deltas, and `result` tells what there was. Waits for nothing; harmless after the end. */
+  /** Ends it now: no more deltas, and `result` has the text so far. Waits for nothing; harmless after the end. */
   cancel(): void {
     if (this.#isLeft) return;
     this.#isLeft = true;
@@ -90,7 +90,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
   next(): Promise<IteratorResult<StreamDelta, undefined>> {
     this.#isRead = true;
     if (this.#signal?.aborted) this.#abort();
-    this.#acknowledge(this.#channel.taken - 1); // whoever asks for more has taken what there was
+    this.#acknowledge(this.#channel.taken - 1); // the reader asks for more, so it has taken these
     return this.#channel.next();
   }
 
@@ -149,7 +149,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
     }
   }
 
-  /** The process has ended, or the request was refused. What nobody has seen anything of can begin anew. */
+  /** The process has ended, or the request was refused. A stream without a delta taken can begin anew. */
   #lose(error: Error): void {
     if (!(error instanceof SidecarLost)) return this.#fail(error);
     if (this.#isLeft || this.#isSentAgain || this.#channel.taken > 0) {

@@ -9,7 +9,7 @@ const LONGEST_PAUSE_MS = 2000;
 
 /** Keeps a process running: starts one, and another one when it has died. */
 export class Supervisor {
-  /** What the host had loaded, by model: asked of each new process before all else. */
+  /** The host's loads by model, which each new process gets first. */
   readonly loads = new Map<string, LoadParams>();
   readonly #launch: Launch;
   readonly #respawn: boolean;
@@ -29,7 +29,7 @@ export class Supervisor {
     this.#respawn = respawn;
     this.#onWarning = onWarning;
     this.#next = this.#comeUp();
-    this.#next.catch(() => {}); // whoever waits for it is told
+    this.#next.catch(() => {}); // requests that wait for it get the error
   }
 
   get pid(): number | undefined {
@@ -102,7 +102,7 @@ export class Supervisor {
       await connection.request("load", params);
     } catch (error) {
       if (error instanceof SidecarLost) throw error;
-      // Whoever uses the model is told so.
+      // A request for the model will say so.
       this.#onWarning(`${params.model} could not be loaded again: ${(error as RpcError).message}`);
     }
   }
@@ -149,7 +149,7 @@ export class Supervisor {
   }
 }
 
-/** For each who waits an error of its own. */
+/** Throws an error of its own for each waiting request. */
 function fail(error: unknown): never {
   throw error instanceof SidecarLost ? error.anew() : error;
 }

@@ -1,4 +1,4 @@
-// What a newer, an odd or a broken sidecar may do: a scripted one stands in for it.
+// The client survives a newer, an odd or a broken sidecar, each played by a script.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// What the tests share. MLX_SIDECAR_TEST_COMMAND has the words in front of `serve`, as a JSON array.
+// Helpers of the tests. MLX_SIDECAR_TEST_COMMAND has the words in front of `serve`, as a JSON array.
 import { execFileSync, spawn } from "node:child_process";
 import { createReadStream, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ export async function fake(test, options = {}) {
   return sidecar;
 }
 
-/** Words in front of `serve` for a script of a few lines that does what the real one does not. `read()` gives its next message. */
+/** Words in front of `serve` for a script that plays a sidecar. `read()` gives its next message. */
 export function scriptedCommand(script) {
   const source = `
     import { createInterface } from "node:readline";
@@ -44,7 +44,7 @@ export async function scripted(test, script, options = {}) {
   return sidecar;
 }
 
-/** The rest of what an iterator gives. */
+/** The rest of an iterator's items. */
 export async function rest(stream) {
   const deltas = [];
   for await (const delta of stream) deltas.push(delta);
@@ -57,8 +57,8 @@ export const textOf = (deltas) => deltas.map(({ text }) => text).join("");
 export const kill = (sidecar) => process.kill(sidecar.pid, "SIGKILL");
 
 /**
- * Words in front of `serve` whose process, and that of its engine, hold a pipe open as long as they live; and a promise that
- * settles when nobody holds it any more.
+ * Words in front of `serve` whose process, and that of its engine, hold a pipe open as long as they live; and a promise
+ * that settles when the pipe is closed.
  */
 export function watched(test) {
   const folder = mkdtempSync(join(tmpdir(), "mlx-sidecar-"));

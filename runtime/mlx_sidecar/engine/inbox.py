@@ -34,7 +34,7 @@ class Inbox:
     A message is immutable and has one owner at a time, so the queue's own lock is the only one. ``take`` wakes as soon
     as a message is there, so a waiting loop hears a cancel at once.
 
-    A closed link means that the front is gone. Then there is nobody to flush anything to, and the loop may be inside a
+    A closed link means that the front is gone. Then nothing need be flushed, and the loop may be inside a
     device operation of seconds: the reader thread ends the process itself, without asking.
     """
 

@@ -8,27 +8,11 @@ from dataclasses import dataclass
 
 from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
 
+from ..link.cache_messages import ClearCache, ExportCache, ImportCache, QueryCache
 from ..link.codec import Unreadable
+from ..link.control_messages import Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
 from ..link.faults import fault_of
-from ..link.messages import (
-    Cancel,
-    ClearCache,
-    ExportCache,
-    Finished,
-    ImportCache,
-    Load,
-    Loaded,
-    Models,
-    Pause,
-    QueryCache,
-    QueryModels,
-    QueryStats,
-    Resume,
-    Submit,
-    ToEngine,
-    Unload,
-    Unloaded,
-)
+from ..link.messages import Cancel, Finished, Pause, Resume, Submit, ToEngine
 from .admission import Admission
 from .completion import Completion
 from .core.asked import asked_by, tokens_left

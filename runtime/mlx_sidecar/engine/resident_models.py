@@ -15,8 +15,9 @@ from mlx_sidecar_protocol.errors import (
     RpcError,
 )
 
+from ..link.control_messages import Load, Loaded, ModelCard, Progress
 from ..link.faults import fault_of
-from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
+from ..link.messages import Refused, ToFront
 from ..observe.metrics import Metrics
 from .cache.prefix_cache import PrefixCache
 from .core.batch import Batch

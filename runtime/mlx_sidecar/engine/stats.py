@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..link.messages import CachedModel, CacheFigures, EngineStats
+from ..link.cache_messages import CachedModel, CacheFigures
+from ..link.control_messages import EngineStats
 from .cache.prefix_cache import PrefixCache
 from .cache.segment import BLOCK
 from .core.instrumentation import Instrumentation

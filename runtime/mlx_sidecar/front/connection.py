@@ -46,9 +46,8 @@ class Connection:
     def __init__(self, core: Core, reader: Incoming, open_writer: Callable[[Mailbox], Outgoing]) -> None:
         self._core = core
         self._state_told = False
-        core.on_engine_state.append(self._on_engine_state)
         self._mailbox = Mailbox()
-        self._streams = Streams(self._mailbox, core.recovery.tell)
+        self._streams = Streams(self._mailbox, core.recovery.post)
         config = core.config
         self.session = Session(
             self._methods(),
@@ -64,6 +63,7 @@ class Connection:
 
     async def run(self) -> int:
         """Serve the host until it leaves or the session is ended; returns the exit status."""
+        self._core.on_engine_state.append(self._on_engine_state)
         try:
             return await self.session.run()
         finally:

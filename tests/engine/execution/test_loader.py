@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar.checkpoint.headers import read_header
-from mlx_sidecar.link.messages import EngineStats, Load, Loaded, Progress, QueryStats, Unload
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Progress, QueryStats, Unload
 from tests.support.engine_process import EngineClient, ready_engine
 from tests.support.random_models import write_model
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.core.batch import Event, Work
+from mlx_sidecar.engine.core.batch import Event, Role, Work
 from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
@@ -118,7 +118,7 @@ class Loop:
 
     def step(self) -> None:
         work: list[Work] = self.scheduler.plan("m", 0.0)
-        if self.batch.in_flight and any(part.tokens > 1 for part in work):
+        if self.batch.in_flight and any(part.role is Role.PREFILL for part in work):
             work = []
         assert not any(part.sequence.reads_last_token and part.sequence.in_flight for part in work)
         self.plans.append([part.sequence.id for part in work])

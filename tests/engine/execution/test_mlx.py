@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, EngineStats, Finished, Generate, QueryStats, Sampling, Submit
+from mlx_sidecar.link.control_messages import EngineStats, QueryStats
+from mlx_sidecar.link.messages import Cancel, Finished, Generate, Sampling, Submit
 from tests.support.engine_process import EngineClient
 
 KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from mlx_sidecar.engine.fake.fake_script import END, Script
-from mlx_sidecar.link.messages import (
-    Cancel,
-    Dropped,
+from mlx_sidecar.link.control_messages import (
     EngineStats,
     Load,
     Loaded,
@@ -20,12 +18,10 @@ from mlx_sidecar.link.messages import (
     Progress,
     QueryModels,
     QueryStats,
-    Sampling,
-    Stop,
-    Tokens,
     Unload,
     Unloaded,
 )
+from mlx_sidecar.link.messages import Cancel, Dropped, Sampling, Stop, Tokens
 from tests.support.engine_process import EngineClient, ready_engine
 
 SLOW = "fake?tokens=100000&delay_ms=3600000"  # one token an hour: only an event ends it

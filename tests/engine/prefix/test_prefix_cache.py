@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, EngineStats, Prefill, QueryStats, Submit
+from mlx_sidecar.link.control_messages import EngineStats, QueryStats
+from mlx_sidecar.link.messages import Cancel, Prefill, Submit
 from tests.support.engine_process import EngineClient, ready_engine
 
 KINDS = ["qwen3", "sliding", "mamba", "lfm2", "qwen3_5"]

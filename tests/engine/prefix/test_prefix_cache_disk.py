@@ -13,18 +13,16 @@ import pytest
 
 from benchmarks.prefixes.damage import damaged
 from benchmarks.prefixes.kills import killed
-from mlx_sidecar.link.messages import (
+from mlx_sidecar.link.cache_messages import (
     CacheCleared,
     CacheFigures,
     CacheMoved,
-    Cancel,
     ClearCache,
     ExportCache,
     ImportCache,
     QueryCache,
-    ToEngine,
-    ToFront,
 )
+from mlx_sidecar.link.messages import Cancel, ToEngine, ToFront
 from tests.support.engine_process import EngineClient, engine_process, ready_engine
 
 M = TypeVar("M", bound=ToFront)

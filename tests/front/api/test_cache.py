@@ -12,6 +12,7 @@ from mlx_sidecar.front.api.cache import CacheHandlers
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.front.wire.context import RequestContext
+from mlx_sidecar.link import cache_messages
 from mlx_sidecar.link import messages as link
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.cache import CacheExportParams, CacheImportParams, CacheWarmParams, CacheWarmResult
@@ -162,22 +163,22 @@ def test_an_export_of_what_is_not_cached_names_what_the_host_gave() -> None:
 
 def test_a_conversation_goes_to_the_file_that_was_named_and_comes_from_it() -> None:
     async def test() -> None:
-        control = Control(link.CacheMoved(1, 4, 900))
+        control = Control(cache_messages.CacheMoved(1, 4, 900))
         cache = handlers(Shelf(), Desk(), control)
         export = CacheExportParams.parse({"model": "fake", "path": "/x", "prompt": "four"})
         taken = CacheImportParams.parse({"model": "fake", "path": "/x"})
         for result in (await cache.export(RequestContext(1), export), await cache.import_(RequestContext(1), taken)):
             assert result.to_plain() == {"tokens": 4, "nbytes": 900}
         assert control.asked == [
-            link.ExportCache(1, "fake", list(b"four"), "/x"),
-            link.ImportCache(1, "fake", "/x"),
+            cache_messages.ExportCache(1, "fake", list(b"four"), "/x"),
+            cache_messages.ImportCache(1, "fake", "/x"),
         ]
 
     run(test)
 
 
 def test_figures_leave_out_what_there_is_not() -> None:
-    figures = link.CacheFigures(
+    figures = cache_messages.CacheFigures(
         op=1,
         block_tokens=64,
         ram_limit_bytes=100,
@@ -195,7 +196,7 @@ def test_figures_leave_out_what_there_is_not() -> None:
         disk_files=0,
         disk_pending_bytes=0,
         counters={"hits": 1},
-        models=[link.CachedModel("a", "id"), link.CachedModel("b", "", "its state is recurrent")],
+        models=[cache_messages.CachedModel("a", "id"), cache_messages.CachedModel("b", "", "its state is recurrent")],
     )
 
     async def test() -> None:

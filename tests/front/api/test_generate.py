@@ -13,17 +13,8 @@ from mlx_sidecar.front.api.generate_result import Answer
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.wire.context import RequestContext
-from mlx_sidecar.link.messages import (
-    Cancel,
-    Finished,
-    Generate,
-    ModelCard,
-    Nearest,
-    Submit,
-    Timing,
-    TokenLogprob,
-    Tokens,
-)
+from mlx_sidecar.link.control_messages import ModelCard
+from mlx_sidecar.link.messages import Cancel, Finished, Generate, Nearest, Submit, Timing, TokenLogprob, Tokens
 from mlx_sidecar_protocol.errors import (
     Cancelled,
     DuplicateStream,
@@ -32,7 +23,8 @@ from mlx_sidecar_protocol.errors import (
     ModelNotLoaded,
     UnknownStream,
 )
-from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from tests.support.desk import GONE, Desk, Shelf
 from tests.support.texts import SlowText
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from mlx_sidecar.front.logprobs_json import logprobs_json
 from mlx_sidecar.front.streams.logprobs import Logprobs
 from mlx_sidecar.link.messages import TokenLogprob
-from mlx_sidecar_protocol.generate import Logprob
+from mlx_sidecar_protocol.generate_result import Logprob
 from tests.support.streams import FAKE, Bench, on_loop
 
 ENTRIES = TypeAdapter(list[Logprob])

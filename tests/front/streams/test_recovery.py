@@ -93,7 +93,7 @@ class Stage:
 
     def __init__(self, journal_bytes: int = 2**20) -> None:
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, lambda message: self.recovery.tell(message))
+        self.streams = Streams(self.mailbox, lambda message: self.recovery.post(message))
         self.journal = Journal(journal_bytes)
         self.recovery = Recovery(self.journal, grace_s=3600.0)
         self.models = Models()
@@ -115,13 +115,13 @@ class Stage:
     def restored(self) -> None:
         self.is_restored = True
 
-    def send(self, message: Submit) -> None:
+    def submit(self, message: Submit) -> None:
         assert self.takes_work
         assert message.seq not in self.has
         self.has[message.seq] = message
         self.sent.append(message)
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         self.told.append(message)
 
     def say(self, *seqs: int) -> None:
@@ -275,14 +275,14 @@ def test_streams_whose_loss_cannot_be_taken_in_are_ended_and_do_not_wait(
 async def test_a_stream_that_cannot_be_given_to_the_next_engine_is_ended_and_the_others_go_on(stage: Stage) -> None:
     first, second = stage.open("a"), stage.open("b")
     stage.die()
-    send = stage.send
+    send = stage.submit
 
     def unless_first(message: Submit) -> None:
         if message.seq == first.task.seq:
             raise OverflowError
         send(message)
 
-    stage.send = unless_first  # type: ignore[method-assign]
+    stage.submit = unless_first  # type: ignore[method-assign]
     await stage.revive()
     assert isinstance(error_of(first), InternalError)
     assert second.task.seq in stage.has
@@ -628,9 +628,9 @@ async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_r
         stage.die(1, 2)
         await stage.revive()
     stage.open("newcomer")
-    stage.recovery.tell(Pause(1))
+    stage.recovery.post(Pause(1))
     assert set(stage.has) == {1, 2}
-    stage.recovery.tell(Resume(1))
+    stage.recovery.post(Resume(1))
     stage.recovery.end(on_trial.task, "cancelled")
     stage.drop(1, 2)
     assert set(stage.has) == {1}  # the newcomer waits until it has been tried
@@ -731,7 +731,7 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
                 cancelled.add(victim.task.seq)
                 stage.recovery.end(victim.task, "cancelled")
             elif action == "pause" and stage.has:
-                stage.recovery.tell(Pause(pick.choice(sorted(stage.has))))
+                stage.recovery.post(Pause(pick.choice(sorted(stage.has))))
 
         with stage.held:
             for action, pick in actions:

@@ -27,12 +27,12 @@ function M.new(method, params, handlers)
   return setmetatable(call, Call)
 end
 
---- Whether it may be sent to the next process, after the one that had it was lost.
+--- Whether the call may be sent to the next process after its own was lost.
 function Call:may_be_sent_again()
   return not self.sent_again and IDEMPOTENT[self.method] and not self.paused and #self.pieces == 0
 end
 
---- Takes a delta of its stream. The consumer runs before the ack, so that one that is slow pauses the model.
+--- Takes a delta of its stream. The consumer runs before the ack, so that a slow one pauses the model.
 function Call:take(delta, connection)
   if self.paused then
     return table.insert(self.paused, delta)
@@ -45,7 +45,7 @@ function Call:take(delta, connection)
   end
   if connection and self.params.window and self.unacknowledged >= self.params.window / 2 then
     self.unacknowledged = 0
-    -- As a notification: an ack that comes too late is no error to anybody.
+    -- A notification, because a late ack is no error.
     connection:notify("stream/ack", { stream = delta.stream, seq = delta.seq })
   end
 end
@@ -55,7 +55,7 @@ function Call:pause()
   self.paused = self.paused or {}
 end
 
---- Hands on what came meanwhile, and goes on.
+--- Hands on the deltas that came meanwhile, and goes on.
 function Call:resume(connection)
   local waiting, answer = self.paused or {}, self.held
   self.paused, self.held = nil, nil
@@ -67,13 +67,13 @@ function Call:resume(connection)
   end
 end
 
---- Gives the answer. A result that ended with an error becomes that error, with what had been generated as `partial`;
+--- Gives the answer. A result that ended with an error becomes that error, with the text so far as `partial`;
 --- with any other error come the `text` and `tokens` that were delivered.
 function Call:finish(error, result)
   if self.finished then
     return
   elseif self.paused then
-    self.held = { error, result } -- behind the deltas that wait
+    self.held = { error, result } -- given after the deltas that wait
     return
   end
   self.finished = true

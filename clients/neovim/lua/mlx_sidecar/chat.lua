@@ -37,8 +37,8 @@ local function no_remark()
   vim.api.nvim_buf_del_extmark(buffer, NAMESPACE, 1)
 end
 
--- Writes at the end. While an answer comes the buffer is not modifiable for anybody else, so joining the undo step of
--- the last change joins nothing but the answer.
+-- Writes at the end. While an answer comes only this modifies the buffer, so the undo step of the last change is the
+-- answer's.
 local function append(pieces)
   local following = {}
   for _, window in ipairs(windows()) do
@@ -111,7 +111,7 @@ local function ask(messages)
   answer = running
   append({ "", "", conversation.header("assistant"), "", "" })
   no_remark()
-  -- What comes for an answer whose buffer was wiped out is for nobody.
+  -- Deltas are dropped if the buffer was wiped out.
   local function if_wanted(handle)
     return function(...)
       if answer == running then
@@ -144,7 +144,7 @@ function M.model()
   return vim.b[buffer].mlx_sidecar_model or shared.options.chat.model or shared.options.model
 end
 
---- Asks what the buffer says. The last message must be the user's.
+--- Sends the messages of the buffer. The last one must be the user's.
 function M.send()
   if answer then
     return vim.notify("sidecar: an answer is coming; :SidecarStop stops it", vim.log.levels.WARN)
@@ -159,7 +159,7 @@ function M.send()
   ask(messages)
 end
 
---- Stops the running answer; what has come of it stays.
+--- Stops the running answer; its text so far stays.
 function M.stop()
   if answer then
     shared.sidecar():cancel(answer.call)

@@ -1,4 +1,4 @@
---- What the commands of plugin/mlx_sidecar.lua do.
+--- The functions behind the commands of plugin/mlx_sidecar.lua.
 local shared = require("mlx_sidecar.shared")
 
 local M = {}

@@ -1,4 +1,4 @@
---- Ghost text completion: when it is asked for, when it is dropped, what of it is taken.
+--- Ghost text completion: when it is asked for, dropped, and taken.
 ---
 --- There is at most one ghost: a place, the text that came for it, and how much of that is in the buffer already. It
 --- is valid as long as the buffer (by changedtick) and the cursor are as they were when it was asked for, or have
@@ -32,7 +32,7 @@ local function inserting()
   return vim.api.nvim_get_mode().mode:sub(1, 1) == "i"
 end
 
--- Whether the ghost belongs to what is in front of the user right now.
+-- Whether the ghost belongs to the present buffer, text and cursor.
 local function is_fresh(candidate)
   if candidate ~= ghost or vim.api.nvim_get_current_buf() ~= candidate.buffer or not inserting() then
     return false
@@ -139,7 +139,7 @@ local function request(asked)
   end)
 end
 
--- Whether the user has typed what the ghost says; then the ghost goes on behind it.
+-- Whether the user has typed the beginning of the ghost; then the ghost goes on behind it.
 local function typed_through()
   local row, column = cursor()
   if vim.api.nvim_get_current_buf() ~= ghost.buffer or row < ghost.row or (row == ghost.row and column < ghost.column) then
@@ -195,7 +195,7 @@ function M.moved()
   end
 end
 
---- Asks for a completion now, whatever the filetype.
+--- Asks for a completion now, in any filetype.
 function M.complete()
   M.dismiss()
   seen_tick = tick()

@@ -1,4 +1,4 @@
---- The options of `setup`. What is not known here, or has a wrong value, is refused by its name.
+--- The options of `setup`. An unknown option or a wrong value is refused by name.
 local M = {}
 
 local function is(...)
@@ -39,7 +39,7 @@ local function key(value)
   return value == false or (type(value) == "string" and value ~= ""), "a key, or false"
 end
 
---- An option is { its default, what it may be }. A table with names is a group of options.
+--- An option is { its default, its permitted values }. A table with names is a group of options.
 M.OPTIONS = {
   command = { nil, words },
   serve = { {}, list_of_strings },
@@ -114,7 +114,7 @@ local function fill(options, given)
   return filled
 end
 
---- All options, with defaults for what was not given. Raises an error that names what is wrong.
+--- All options, with defaults for those not given. Raises an error that names a wrong one.
 function M.read(given)
   given = given or {}
   check(M.OPTIONS, given, "")

@@ -3,7 +3,7 @@ local lines = require("mlx_sidecar.lines")
 local errors = require("mlx_sidecar.errors")
 
 local uv = vim.uv or vim.loop -- one thing under two names
-local KILL_AFTER_MS = 2000 -- a shutdown cancels what runs, so it takes far less
+local KILL_AFTER_MS = 2000 -- a shutdown cancels running requests, so it takes far less
 local STDERR_LINES = 50
 
 local Connection = {}
@@ -94,7 +94,7 @@ function Connection:notify(method, params)
   self:_send({ method = method, params = params })
 end
 
---- Ends the process: what runs is cancelled. It is killed if it does not go.
+--- Ends the process and cancels running requests. It is killed if it does not go.
 function Connection:close()
   if self.closing then
     return
@@ -140,7 +140,7 @@ function Connection:_take(message)
   end
 end
 
--- Lost is what has lost its stdout and its process: until then there may be answers to read.
+-- Lost means that both stdout and the process have ended: until then there may be answers to read.
 function Connection:_ended(part, because)
   self.ended[part] = true
   self.because = self.because or because

@@ -23,7 +23,7 @@ function M.from_wire(wire)
   return M.new(tostring(data.kind or "unknown"), tostring(wire.message or ""), members)
 end
 
--- What a person can do about it.
+-- Advice for people, by kind.
 local ADVICE = {
   model_not_found = function(data)
     return (":SidecarLoad %s gets it"):format(data.model or "NAME")
@@ -43,7 +43,7 @@ local ADVICE = {
 }
 ADVICE.engine_stalled = ADVICE.engine_lost
 
---- One line for people: the message, and what can be done.
+--- One line for people: the message and the advice.
 function M.describe(error)
   local line = error.message:gsub("%s*\n%s*", " ")
   local advice = ADVICE[error.kind]

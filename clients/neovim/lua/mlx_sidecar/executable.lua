@@ -13,7 +13,7 @@ local function look_up(name, tried)
     errors.new("executable_not_found", "not found; install it: pip install mlx-sidecar", { tried = tried })
 end
 
---- The words in front of `serve`, or nil and an error that says what was tried.
+--- The words in front of `serve`, or nil and an error that says where it was looked for.
 --- A list is a whole command; its first word is looked up.
 function M.find(command)
   if type(command) == "table" then

@@ -1,7 +1,7 @@
---- Fill in the middle: the tokens that tell a model what is before and what is after the gap, where it has them.
+--- Fill in the middle: the tokens that tell a model the text before and after the gap, if it has them.
 local M = {}
 
--- Families of models, by how they spell it. `join` makes the prompt.
+-- Families of models, by their spelling. `join` makes the prompt.
 local FAMILIES = {}
 
 local function family(marks, join)
@@ -23,7 +23,7 @@ family({ "[SUFFIX]", "[PREFIX]" }, function(marks, before, after) -- Codestral
 end)
 
 --- Finds the family of a model: `found(family)`, with nil where it has none, or `found(nil, error)`.
---- A mark is one if the tokenizer has exactly one token for it. All are asked at once: that is one round trip.
+--- A model has a family's marks if its tokenizer has exactly one token for each. All are asked at once, in one round trip.
 function M.find(sidecar, model, found)
   local open, whole, failed = 0, {}, nil
   local function answered(place, error, result)

@@ -7,10 +7,10 @@ local NAMESPACE = vim.api.nvim_create_namespace("mlx_sidecar_ghost")
 local MARK = 1 -- one ghost at a time: drawing again moves it
 local GROUP = "MlxSidecarGhost"
 
---- Whether this Neovim draws between characters, moving what is behind the cursor.
+--- Whether this Neovim draws between characters, moving the text behind the cursor.
 M.inline = vim.fn.has("nvim-0.10") == 1
 
--- Before 0.10 text can be drawn over what is behind the cursor, which would hide it, or at the end of the line.
+-- Before 0.10 a ghost can be drawn at the end of the line, or over the text behind the cursor, which would hide it.
 local function position(at_line_end)
   if M.inline then
     return "inline", ""

@@ -7,7 +7,7 @@ local function completion()
   return require("mlx_sidecar.completion")
 end
 
---- Takes the options (see :help mlx-sidecar-options). Raises an error that names what is wrong.
+--- Takes the options (see :help mlx-sidecar-options). Raises an error that names a wrong one.
 function M.setup(options)
   completion().dismiss()
   shared.setup(options)

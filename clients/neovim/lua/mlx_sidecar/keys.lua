@@ -16,7 +16,7 @@ local function same_key(one, other)
   return codes(one) == codes(other)
 end
 
--- What the key did before, under a name of its own; the key itself if that was nothing.
+-- The key's earlier mapping, under a name of its own; the key itself if it had none.
 local function fallback(key)
   -- Not maparg(): in 0.7 that gives a number for a Lua function.
   for _, old in ipairs(vim.api.nvim_get_keymap("i")) do
@@ -36,8 +36,8 @@ local function fallback(key)
   return key
 end
 
-local before = {} -- what the keys did that were ever mapped here
-local mapped = {} -- those that are mapped now
+local before = {} -- earlier mappings of all keys that were ever mapped here
+local mapped = {} -- keys that are mapped now
 
 local function unmap()
   for key in pairs(mapped) do
@@ -46,7 +46,7 @@ local function unmap()
   mapped = {}
 end
 
---- Maps the configured keys. With no ghost on the screen such a key does what it did before.
+--- Maps the configured keys. With no ghost on the screen such a key has its earlier effect.
 function M.map(keys)
   unmap()
   for _, action in ipairs(ACTIONS) do

@@ -1,7 +1,7 @@
---- What a completion is asked with: the text around the cursor, cut so that the sidecar's prefix cache serves.
+--- The prompt of a completion: the text around the cursor, cut so that the sidecar's prefix cache serves.
 ---
---- The cache knows a prompt from its beginning on. So the beginning must stay the same while somebody types: it moves
---- only when the text before the cursor has grown by another half of `prefix_bytes`, and then to the start of a line.
+--- The cache knows a prompt from its beginning on, so the beginning must stay the same during typing. It moves only when
+--- the text before the cursor has grown by another half of `prefix_bytes`, and then to the start of a line.
 local text = require("mlx_sidecar.text")
 
 local M = {}

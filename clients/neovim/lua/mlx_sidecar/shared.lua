@@ -1,4 +1,4 @@
---- The one sidecar of this editor, its options, and what is known of its last answer.
+--- The one sidecar of this editor, its options, and facts about its last answer.
 local config = require("mlx_sidecar.config")
 local sidecars = require("mlx_sidecar.sidecar")
 
@@ -87,7 +87,7 @@ function M.complain(error)
   vim.notify(line, vim.log.levels.ERROR)
 end
 
---- The same, but only once until something goes well: for what nobody asked for, such as the completion at each key.
+--- The same, but only once until a request succeeds: for requests without a command, such as the completion at each key.
 function M.complain_once(error)
   if told ~= tostring(error) then
     told = tostring(error)

@@ -14,7 +14,7 @@ local M = {}
 
 --- A sidecar that is not started yet.
 --- `options`: `command` (see executable.lua), `serve` (arguments after `serve`), `window`, and `changed()`, which is
---- called whenever `state`, `engine` or what is running did.
+--- called after each change of `state`, `engine` or the running requests.
 function M.new(options)
   return setmetatable({
     options = options,
@@ -22,7 +22,7 @@ function M.new(options)
     engine = nil, -- the last `engine/state`
     info = nil, -- the answer to `initialize`
     failure = nil, -- the last error that was the sidecar's own
-    loads = {}, -- what was loaded, to be loaded again by the next process
+    loads = {}, -- models to be loaded again by the next process
     starts = {}, -- when they were, in seconds
     queue = {}, -- calls that wait for a connection
     sent = {}, -- calls that wait for their answer, by id
@@ -64,7 +64,7 @@ function Sidecar:load(params, handlers)
   return self:call("load", asked, vim.tbl_extend("force", handlers, { done = remember }))
 end
 
---- Cancels a call, at once. Its answer still comes: a generation's is a result with what there was.
+--- Cancels a call at once. Its answer still comes; for a generation it is a result with the text so far.
 function Sidecar:cancel(call)
   for place, queued in ipairs(self.queue) do
     if queued == call then
@@ -279,7 +279,7 @@ function Sidecar:_give_up(error)
   local queue = self.queue
   self.queue = {}
   for _, call in ipairs(queue) do
-    call:finish(vim.deepcopy(error)) -- each with what was delivered of its own
+    call:finish(vim.deepcopy(error)) -- a copy for each, because `finish` adds the call's own text
   end
 end
 

@@ -1,4 +1,4 @@
---- What goes on, for the status line and for people.
+--- The status of the sidecar, for the status line and for people.
 local shared = require("mlx_sidecar.shared")
 
 local M = {}
@@ -11,7 +11,7 @@ local function speed()
   return shared.last and shared.last.tokens_per_s and ("%.0f tokens/s"):format(shared.last.tokens_per_s) or nil
 end
 
---- What is known, as a table: `model`, `state`, `engine` (the last `engine/state`), `server`, `running` (how many
+--- The status as a table: `model`, `state`, `engine` (the last `engine/state`), `server`, `running` (how many
 --- generations are), `last` (usage, timing and tokens_per_s of the last one), `error` (the last one, readable).
 function M.get()
   local sidecar = shared.sidecar()

@@ -1,12 +1,12 @@
---- Text in pieces that a person sees: characters with what belongs to them, words, lines, columns.
+--- Text in pieces that a person sees: characters with combining ones, words, lines, columns.
 local M = {}
 
 local JOINER = "\226\128\141" -- U+200D joins two characters to one picture
 local SELECTOR = "\239\184\143" -- U+FE0F asks for the coloured form
-local SKIN = "^\240\159\143[\187-\191]$" -- U+1F3FB to U+1F3FF colour what is before them
+local SKIN = "^\240\159\143[\187-\191]$" -- U+1F3FB to U+1F3FF colour the character before them
 local FLAG_LETTER = "^\240\159\135[\166-\191]$" -- U+1F1E6 to U+1F1FF: two of them make a flag
 
--- Vim keeps combining marks with their base; newer ones all of this, so joining again changes nothing there.
+-- Vim keeps combining marks with their base; newer versions also join all of these, and there this changes nothing.
 local function belongs(before, character)
   if character == JOINER or character == SELECTOR or character:find(SKIN) or before:sub(-3) == JOINER then
     return true

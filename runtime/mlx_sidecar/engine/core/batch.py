@@ -1,4 +1,4 @@
-"""What the loop steps: the sequences of one model. The fake engine and the mlx engine each bring one."""
+"""A batch is what the loop steps: the sequences of one model. The fake engine and the mlx engine each bring one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Work(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What one step did to one sequence: new tokens, and its end if ``reason`` is set.
+    """One step gave a sequence new ``tokens``, and ended it if ``reason`` is set.
 
     ``logprobs`` has an entry for each token where the sequence asked for them.
     """
@@ -49,10 +49,11 @@ class Event(NamedTuple):
 
 
 class StepFailed(Exception):
-    """A step failed and took with it what its batch held of all its sequences: none of them has a place any more, and
+    """A step failed and took with it what its batch held of all its sequences.
 
-    the batch is as good as new. ``running`` took part in it or were in flight, or stand for what could not be opened;
-    ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if an allocation failed.
+    None of them has a place any more, and the batch is as good as new. ``running`` took part in it or were in flight,
+    or stand for what could not be opened; ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if
+    an allocation failed.
     """
 
     def __init__(self, fault: Fault, running: list[Sequence], released_bytes: int = 0) -> None:
@@ -80,7 +81,7 @@ class Batch(Protocol):
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take its place away; no event of it follows. ``keep`` what was computed, for whoever asks next."""
+        """Take its place away; no event of it follows. ``keep`` what was computed, for sequences that begin alike."""
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         """Others wait for the first ``tokens`` of ``sequence``, and will go on there."""

@@ -19,8 +19,9 @@ from typing import NoReturn
 import mlx_sidecar_protocol.errors as errors
 
 from ... import __version__
+from ...link.control_messages import Load, ModelCard
 from ...link.faults import fault_of
-from ...link.messages import Fault, Load, ModelCard, TokenLogprob
+from ...link.messages import Fault, TokenLogprob
 from ..core.batch import Event, StepFailed, Work
 from ..core.memory_cost import LayerCost, SequenceCost
 from ..core.sequence import Sequence
@@ -105,7 +106,7 @@ class FakeBatch:
             need_bytes = work[-1].sequence.need_bytes
             raise self._failed(errors.OutOfMemory(need_bytes=need_bytes, have_bytes=0), work)
         due = [run for run in runs if run.due_s <= now]
-        # Before anybody has a token of this step: what a step that fails has done is lost.
+        # Before any sequence has a token of this step: what a step that fails has done is lost.
         for run in due:
             self._misbehave(run, work)
         return [self._advance(run) for run in due]
@@ -156,7 +157,7 @@ def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
 
 
 class FakeBackend:
-    """Loads any name at all, and keeps books of memory that nobody holds."""
+    """Loads any name at all, and keeps books of memory that it does not hold."""
 
     name = "fake"
     device = "fake"

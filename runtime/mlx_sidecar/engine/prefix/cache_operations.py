@@ -16,17 +16,9 @@ from mlx_sidecar_protocol.errors import (
     UnsupportedParameter,
 )
 
+from ...link.cache_messages import CacheCleared, CacheMoved, ClearCache, ExportCache, ImportCache, QueryCache
 from ...link.faults import fault_of
-from ...link.messages import (
-    CacheCleared,
-    CacheMoved,
-    ClearCache,
-    ExportCache,
-    ImportCache,
-    QueryCache,
-    Refused,
-    ToFront,
-)
+from ...link.messages import Refused, ToFront
 from ..cache.disk.events import Cleared, Exported, Imported
 from ..cache.prefix_cache import PrefixCache
 from ..cache.prefix_match import LEAST_TOKENS

@@ -1,4 +1,4 @@
-"""Who waits, in which order, and what waiting counts for. Pure: time is a number."""
+"""The order in which sequences wait, and what waiting counts for. Pure: time is a number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from math import ceil
 from ...link.messages import RANKS
 from ..core.sequence import Sequence
 
-# Who has waited this long counts as of the class above; and so long a place is held at that class. Long against a short
-# answer, so that classes mean something; short enough that a low one is first after half a minute whatever arrives.
+# A sequence that has waited so long counts as of the class above, and it holds its place so long at that class. Long
+# against a short answer, so that classes mean something; short enough that a low one is first after half a minute.
 AGEING_S = 10.0
 
 
@@ -43,7 +43,8 @@ class QueueEntry:
         return self.rank - (now - self.waits_since_s) / AGEING_S
 
     def admit(self, now: float) -> None:
-        """From here it runs, at first as of the class that waiting has made it: nobody it overtook is to put it out."""
+        """From here it runs, at first as of the class that waiting has made it, because none that it overtook is to put
+        it out."""
         self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
         self.sequence.standing.admitted_s = now
 
@@ -63,10 +64,10 @@ class QueueEntry:
 
 
 class PriorityQueue:
-    """One line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
+    """A line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
 
-    Along a line nobody has waited longer than who stands before: a line is as old as the one in it that has waited
-    longest, even where that one is not the head, because somebody who arrived earlier has come back after running.
+    ``waits_since_s`` is non-decreasing along a line. ``join`` restores that when a preempted entry, which arrived
+    earlier but has waited less, comes back ahead of newer ones.
     """
 
     def __init__(self) -> None:
@@ -98,7 +99,7 @@ class PriorityQueue:
             del self._queue[entry.sequence.model]
 
     def heads(self, model: str, now: float) -> Iterator[QueueEntry]:
-        """The first of each class, most urgent class first; who is past its deadline stands in nobody's way."""
+        """The first of each class that is in time for its deadline, the most urgent class first."""
         for _, line in sorted(self._queue[model].items()):
             head = next((entry for entry in line if entry.sequence.asked.deadline_s > now), None)
             if head is not None:

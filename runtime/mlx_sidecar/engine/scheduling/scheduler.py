@@ -1,14 +1,14 @@
-"""Who runs next, and what the next step is. Pure: it decides over records and numbers, and has no clock of its own.
+"""The decisions which sequence runs next and what the next step is. Pure: no clock, only records and numbers.
 
 A sequence is in one of four states. It waits in the line of its class; it runs, which takes one of the places of its
 model; preempted or paused it is parked, with its cache kept; or its cache was dropped, and it waits again. Then:
 
-- The most urgent is admitted first, and waiting makes urgent: so nobody starves (``QueueEntry.urgency``).
-- Who finds no place or no memory may take that of a lower class. Only the class gives this right, never the waiting,
-  so two of a class do not take turns at it; but who was admitted for its waiting keeps its place for a while as if it
-  were of the class it overtook. So whoever is preempted gets on, by AGEING_S and a token each time
+- The most urgent is admitted first, and waiting makes urgent, so none starves (``QueueEntry.urgency``).
+- A sequence that finds no place or no memory may take that of a lower class. Only the class gives this right, never the
+  waiting, so two of a class do not take turns at it. A sequence that was admitted for its waiting keeps its place for a
+  while as if it were of the class it overtook. So a preempted one gets on, by AGEING_S and a token each time
   (``QueueEntry.leave``).
-- Nobody overtakes for want of memory: else small requests would keep a large one waiting for ever.
+- None overtakes for want of memory, because small requests would keep a large one waiting for ever.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Limits:
 
 
 class Scheduler:
-    """The books of all sequences, and the decisions over them. Whoever calls it opens and closes their caches.
+    """The books of all sequences, and the decisions over them. The caller opens and closes their caches.
 
     A sequence is in these books from ``enqueue`` to ``retire``; of one that is not, the methods raise ``KeyError``.
     """
@@ -119,8 +119,8 @@ class Scheduler:
         insort(self._deadlines, sequence, key=_deadline)
 
     def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
-        """The most urgent of those for whom there is a place, or one to be taken (``victim`` tells from whom), of all
-        models but those in ``without``.
+        """The most urgent of those for which there is a place, or one to be taken (``victim`` tells of which sequence),
+        of all models but those in ``without``.
 
         Whether memory suffices is not asked here. One that is ``parked`` has its memory already.
         """
@@ -137,10 +137,10 @@ class Scheduler:
         self._holders.run(entry)
 
     def victim(self, candidate: Sequence, now: float, *, for_memory: bool) -> Sequence | None:
-        """Who is to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
+        """The sequence to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
 
-        For a place: one that runs on the same model, or None if there is a place. For memory: whoever holds some, on
-        any model, those first that do not run; None if nobody has to give way, and what runs must be waited for.
+        For a place: one that runs on the same model, or None if there is a place. For memory: one that holds some, on
+        any model, first those that do not run; None if none has to give way, and those that run must be waited for.
         """
         if for_memory:
             return least(self._holders.victims(candidate, now), now)
@@ -206,8 +206,10 @@ class Scheduler:
         self._last_end_s = now
 
     def youngest(self, now: float) -> Sequence | None:
-        """Who loses its memory when there is no more: of those that hold some, one that does not run, else the least
-        urgent; of equals the youngest. None if nobody holds any."""
+        """The sequence that loses its memory when there is no more, None if none holds any.
+
+        First come those that do not run, then the least urgent; of equals the youngest.
+        """
         return least(self._holders, now)
 
     def expired(self, now: float) -> list[Sequence]:
@@ -230,7 +232,7 @@ class Scheduler:
     def plan(self, model: str, now: float, sharing: int = 1) -> list[Work]:
         """The next step of ``model``: a token for all that decode, in order of admission, and then some prefill.
 
-        ``sharing`` lanes are due. Empty if nobody has anything to take in.
+        ``sharing`` lanes are due. Empty if none has anything to take in.
         """
         return self._planner.plan(self._holders.running, model, now, sharing)
 

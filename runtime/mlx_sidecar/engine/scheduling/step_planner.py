@@ -1,4 +1,4 @@
-"""What the next step of a model is. Pure: it sees who runs, and what earlier steps took."""
+"""The next step of a model, planned from the sequences that run and from how long earlier steps took. Pure."""
 
 from __future__ import annotations
 

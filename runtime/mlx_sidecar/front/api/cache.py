@@ -16,6 +16,7 @@ from mlx_sidecar_protocol.errors import (
 )
 from mlx_sidecar_protocol.operations import NoParams
 
+from ...link import cache_messages, control_messages
 from ...link import messages as link
 from ..streams.recovery import Recovery
 from ..streams.task import EngineTask
@@ -42,7 +43,9 @@ class CacheHandlers:
         if name is not None:
             await self._catalog.came_back(name)
         try:
-            cleared = await self._engine.clear_cache(link.ClearCache(self._engine.next_op(), name, params.disk))
+            cleared = await self._engine.clear_cache(
+                cache_messages.ClearCache(self._engine.next_op(), name, params.disk)
+            )
         except ModelNotLoaded:
             if name is None or not await self._catalog.came_back(name):
                 raise
@@ -92,7 +95,7 @@ class CacheHandlers:
     async def export(self, sink: Sink, params: c.CacheExportParams) -> c.CacheFileResult:
         _, tokens = await self._prompt(params)
         try:
-            moved = await self._moved(lambda op: link.ExportCache(op, params.model, tokens, params.path))
+            moved = await self._moved(lambda op: cache_messages.ExportCache(op, params.model, tokens, params.path))
         except InvalidParams as error:  # the engine knows tokens only, not what they came as
             first = error.details["errors"][0]
             if first["loc"] != ["tokens"]:
@@ -102,10 +105,12 @@ class CacheHandlers:
 
     async def import_(self, sink: Sink, params: c.CacheImportParams) -> c.CacheFileResult:
         await self._catalog.ready(params.model)
-        moved = await self._moved(lambda op: link.ImportCache(op, params.model, params.path))
+        moved = await self._moved(lambda op: cache_messages.ImportCache(op, params.model, params.path))
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
 
-    async def _moved(self, make: Callable[[int], link.ExportCache | link.ImportCache]) -> link.CacheMoved:
+    async def _moved(
+        self, make: Callable[[int], cache_messages.ExportCache | cache_messages.ImportCache]
+    ) -> cache_messages.CacheMoved:
         message = make(self._engine.next_op())
         try:
             return await self._engine.move_cache(message)
@@ -114,14 +119,14 @@ class CacheHandlers:
             await self._catalog.ready(message.model)
             return await self._engine.move_cache(make(self._engine.next_op()))
 
-    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, list[int]]:
+    async def _prompt(self, params: c.Prefix) -> tuple[control_messages.ModelCard, list[int]]:
         card, text, _ = await self._catalog.ready(params.model)
         opens = params.add_generation_prompt
         prompt = await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
         return card, prompt.tokens
 
 
-def _stats(figures: link.CacheFigures) -> c.CacheStatsResult:
+def _stats(figures: cache_messages.CacheFigures) -> c.CacheStatsResult:
     return c.CacheStatsResult(
         block_tokens=figures.block_tokens,
         ram=c.MemoryTier(

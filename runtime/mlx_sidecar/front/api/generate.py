@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
-from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import ResultWarning
 
-from ...link.messages import Generate, ModelCard, Sampling, Submit
+from ...link.control_messages import ModelCard
+from ...link.messages import Generate, Sampling, Submit
 from ..output.late_text import LateText
 from ..output.special_stops import SpecialStops
 from ..output.stops import StopMatcher

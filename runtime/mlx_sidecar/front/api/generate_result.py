@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from mlx_sidecar_protocol.envelope import Encodable
 from mlx_sidecar_protocol.errors import InternalError, RpcError
-from mlx_sidecar_protocol.generate import (
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import (
     CachedByTier,
     CacheExplanation,
     ErrorData,
     ErrorObject,
-    GenerateParams,
     GenerateResult,
     ResultWarning,
     Timing,

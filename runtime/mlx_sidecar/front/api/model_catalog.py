@@ -15,7 +15,7 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ...config import Config
-from ...link.messages import Load, ModelCard, Progress, Unload, Unloaded
+from ...link.control_messages import Load, ModelCard, Progress, Unload, Unloaded
 from ..supervision.supervisor import Supervisor
 from ..supervision.text_pool import TextPool
 from . import model_paths
@@ -143,7 +143,10 @@ class ModelCatalog:
         async with self._lock(params.model):
             how = self._completed(params)
             path = await self._files.directory(how, on_progress, download=True)
-            return await self._load(how, path, on_progress, explicit=True)
+            began = time.monotonic()
+            card, text, load_s = await self._load(how, path, on_progress, explicit=True)
+            await asyncio.shield(text.compile_templates())
+            return card, text, time.monotonic() - began if load_s else 0.0
 
     async def unload(self, name: str, *, force: bool) -> int:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
@@ -222,6 +225,7 @@ class ModelCatalog:
     async def _load_anew(
         self, params: LoadParams, path: str, on_progress: OnProgress | None
     ) -> tuple[ModelCard, ModelText, float]:
+        began = time.monotonic()
         message = Load(
             op=self._engine.next_op(),
             model=params.model,
@@ -233,8 +237,10 @@ class ModelCatalog:
         )
         report = None if on_progress is None else partial(_report, on_progress)
         await self._files.inspect(params.model, path)  # no engine is given what ends its reader
-        # Weights in the engine and tokenizer in a text process, at the same time.
+        # Weights in the engine, tokenizer and templates in a text process, at the same time.
         reading = self._files.reading(params.model, path)
+        was_read = reading.done()
+        reading.add_done_callback(_compile_templates)
         loaded = await self._engine.load(message, report)
         before = self._known.get(params.model)
         # Before its text is there: an engine that is lost meanwhile is lost with this model.
@@ -245,7 +251,7 @@ class ModelCatalog:
             if before is None or before.card is None:
                 await self._drop(params.model, before)
             raise
-        return loaded.card, text, loaded.load_s
+        return loaded.card, text, time.monotonic() - began if loaded.load_s or not was_read else 0.0
 
     def _remember(self, params: LoadParams, path: str, card: ModelCard) -> None:
         self._known[params.model] = _Known(params, path, card)
@@ -262,6 +268,11 @@ class ModelCatalog:
             await self._engine.unload(Unload(self._engine.next_op(), name))
         except RpcError as error:
             log.info("%s was not unloaded: %s", name, error)
+
+
+def _compile_templates(reading: asyncio.Future[ModelText]) -> None:
+    if not reading.cancelled() and reading.exception() is None:
+        reading.result().compile_templates()
 
 
 def _report(on_progress: OnProgress, progress: Progress) -> None:

@@ -31,7 +31,7 @@ from mlx_sidecar_protocol.operations import (
 )
 
 from ... import __version__
-from ...link import messages as link
+from ...link import control_messages
 from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..supervision.supervisor import Supervisor
@@ -138,7 +138,7 @@ def _discovered() -> DiscoverResult:
     return DiscoverResult.model_validate(openrpc.document(__version__))
 
 
-def _card(card: link.ModelCard) -> ModelCard:
+def _card(card: control_messages.ModelCard) -> ModelCard:
     """The card as hosts see it: what is not known yet is absent."""
     known: dict[str, Any] = {name: value for name in card.__struct_fields__ if (value := getattr(card, name)) != ""}
     if card.state == "loading":

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation, Prompted, ResultWarning
+from mlx_sidecar_protocol.generate import Prompted
+from mlx_sidecar_protocol.generate_result import CacheExplanation, ResultWarning
 
 from ...link.text_messages import TextWarning
 from ..streams.task import Ending

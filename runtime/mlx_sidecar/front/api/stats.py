@@ -8,18 +8,11 @@ import time
 from typing import Literal
 
 from mlx_sidecar_protocol.errors import EngineLost
-from mlx_sidecar_protocol.operations import (
-    EngineInfo,
-    Health,
-    Histogram,
-    Memory,
-    NoParams,
-    Queue,
-    ServerInfo,
-    StatsResult,
-)
+from mlx_sidecar_protocol.operations import NoParams, ServerInfo
+from mlx_sidecar_protocol.stats import EngineInfo, Health, Histogram, Memory, Queue, StatsResult
 
 from ... import __version__
+from ...link import control_messages
 from ...link import messages as link
 from ..streams.journal import Journal
 from ..streams.recovery import Recovery
@@ -70,7 +63,7 @@ class Stats:
             histograms={name: Histogram.of(pairs) for name, pairs in answer.histograms.items()} if answer else {},
         )
 
-    async def _examine(self) -> tuple[link.EngineStats | None, Health]:
+    async def _examine(self) -> tuple[control_messages.EngineStats | None, Health]:
         """The engine's own figures, and what their coming or not coming says of its health."""
         engine = self._engine
         if not engine.takes_work:

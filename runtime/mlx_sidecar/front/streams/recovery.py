@@ -42,7 +42,7 @@ class Recovery:
         self._journal = journal
         self._grace_s = grace_s
         self._poison_search = PoisonSearch()
-        self._placement = Placement(self.tasks, self._poison_search, tell=self.tell, fail=self._finish_with)
+        self._placement = Placement(self.tasks, self._poison_search, post=self.post, fail=self._finish_with)
         self._engine: Engine
         self._models: Models
 
@@ -84,7 +84,7 @@ class Recovery:
         if task.ended.done() or task.leaving is not None:
             return
         if task.placed:
-            self.tell(Cancel(task.seq, reason))
+            self.post(Cancel(task.seq, reason))
         else:
             self._finish(task, _ending(task, reason))
 
@@ -93,7 +93,7 @@ class Recovery:
         if task.ended.done() or task.started:
             return
         if task.placed:
-            self.tell(Cancel(task.seq))
+            self.post(Cancel(task.seq))
         self._finish_with(task, error)
 
     def unloading(self, model: str, *, force: bool) -> None:
@@ -108,11 +108,11 @@ class Recovery:
         for task in held:
             self._finish_with(task, ModelNotLoaded(model))
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         """What becomes of a sequence, to the engine if there is one. A cancel takes effect whether it reacts or not."""
         if (task := self.tasks.get(message.seq)) is not None:
             task.told(message)
-        self._engine.tell(message)
+        self._engine.post(message)
         if isinstance(message, Cancel):
             asyncio.get_running_loop().call_later(self._grace_s, self._give_up, message.seq)
         elif isinstance(message, Pause) and self._poison_search.pause(message.seq):
@@ -251,7 +251,7 @@ class Recovery:
         for seq in seqs:
             if (task := self.tasks.get(seq)) is not None:
                 with contained(log, "a stream could not be ended"):
-                    self._engine.tell(Cancel(seq))
+                    self._engine.post(Cancel(seq))
                     self._finish_with(task, InternalError())
 
     def _give_up(self, seq: int) -> None:

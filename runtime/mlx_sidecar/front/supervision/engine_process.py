@@ -1,4 +1,4 @@
-"""Starting the engine process, and how it ended. Imports little: it runs before the front imports anything heavy."""
+"""Starts the engine process and tells how it ended. Imports little, because it runs before all heavy imports."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP
 
 @dataclass(frozen=True)
 class EngineProcess:
-    """A started engine, our end of its link, and the page it notes its work on.
+    """A started engine process, our end of its link, and its heartbeat page.
 
-    The engine leaves when the link closes, however we die. Nothing here waits: a process that is stuck in the system
-    may take as long as it likes to end.
+    The engine leaves when the link closes, however the front dies. Nothing here waits for the process, because one
+    that hangs in the kernel may never end.
     """
 
     process: subprocess.Popen[bytes]
@@ -40,7 +40,7 @@ class EngineProcess:
 
     @property
     def exit_reason(self) -> str:
-        """How it ended, in words, or that it has not."""
+        """How the process ended, in words, or that it has not."""
         code = self.process.poll()
         if code is None:
             return "it has not ended"
@@ -51,24 +51,24 @@ class EngineProcess:
 
     @property
     def forced(self) -> bool:
-        """Whether it ended by a signal that comes from others: somebody, or the kernel for want of memory."""
+        """Whether it ended by a signal from outside: of a person, a program, or the kernel's OOM killer."""
         return self.process.poll() in _FROM_OTHERS
 
     @property
     def starved(self) -> bool:
-        """Whether it was killed, and the kernel has killed for want of memory since it was started."""
+        """Whether it was killed, and the kernel has killed some process for want of memory since it was started."""
         return self.process.poll() == -signal.SIGKILL and oom_kills() > self.oom_kills
 
     def kill(self) -> None:
-        """Have it end, and what it has started, without waiting for that."""
-        if self.process.returncode is None:  # until it has been waited for, its group is no other's
-            # mlx runs compilers, which outlive it by seconds; asked to end, they take their temporary files along.
+        """Kill the process and its children, without waiting for their end."""
+        if self.process.returncode is None:  # until it was waited for, its process group has no other owner
+            # mlx runs compilers, which outlive it by seconds; on SIGTERM they remove their temporary files.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGTERM)
         self.process.kill()
 
     def discard(self) -> None:
-        """Have it end; nobody has attached to it, and nobody will."""
+        """Kill an engine that no connection is attached to, and close link and page."""
         self.kill()
         self.link.close()
         self.page.close()
@@ -82,10 +82,10 @@ def _named(number: int) -> str:
 
 
 def spawn(config: Config) -> EngineProcess:
-    """Start an engine; does not wait for it. Its stdout and stderr are our stderr, its stdin is empty.
+    """Start an engine without waiting for it. Its stdout and stderr are our stderr, its stdin is empty.
 
-    Of our descriptors and our environment it inherits what it needs. To be called in a thread that lives as long as
-    the front: Linux ends the engine with the thread that started it.
+    It inherits only the descriptors of link and page, and the environment that it needs. To be called in a thread that
+    lives as long as the front, because Linux ends the engine with the thread that started it.
 
     Raises OSError if the system gives no process, no descriptors or no folder.
     """
@@ -104,7 +104,7 @@ def spawn(config: Config) -> EngineProcess:
                 stdout=2,
                 pass_fds=[theirs.fileno(), page.fd],
                 env=child_environment(),
-                # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
+                # Out of the terminal's process group, because Ctrl-C is for the front to handle.
                 start_new_session=True,
             )
         on_failure.pop_all()
@@ -112,7 +112,7 @@ def spawn(config: Config) -> EngineProcess:
 
 
 def child_environment() -> dict[str, str]:
-    """What a process that we start gets of our environment, with a temporary folder that nobody else can write."""
+    """The environment for a child process, with a temporary folder that no other user can write."""
     return {**environment(os.environ), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), private_folder())}
 
 
@@ -133,15 +133,14 @@ _NAMES = {
     *("LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"),
     *("TOKENIZERS_PARALLELISM", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE"),
 }
-# NVIDIA_API_KEY has a prefix that is let through, and is a secret all the same.
+# E.g. NVIDIA_API_KEY, which has a prefix that is let through.
 _SECRETS = {"TOKEN", "TOKENS", "KEY", "KEYS", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS"}
 
 
 def environment(of: Mapping[str, str]) -> dict[str, str]:
-    """What the engine needs of ``of`` to find Python, libraries, a device and a cache folder.
+    """The variables of ``of`` with which the engine finds Python, libraries, a device and a cache folder.
 
-    Everything else stays out, above all what gives access to something: the engine runs code that models bring and
-    never needs the network.
+    Everything else stays out, above all credentials, because the engine may run code that comes with models.
     """
     passed = {name: value for name, value in of.items() if _is_needed(name) and not _is_secret(name)}
     return {**passed, "PYTHONUNBUFFERED": "1"}
