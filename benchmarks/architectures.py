@@ -207,14 +207,14 @@ def _uncached(geometry: Any) -> list[int]:
     import mlx.core as mx
 
     from mlx_sidecar.engine.cache.prefixes import NOTHING
-    from mlx_sidecar.engine.execution.forward import Part
+    from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, Part, StepInput
 
     forward, answer = geometry.forward, []
     forward.open(1, len(PROMPT), NOTHING)
-    logits = forward.run([Part(1, len(PROMPT), True)], mx.array(PROMPT))
+    logits, _ = forward.run(StepInput([Part(1, len(PROMPT), NEXT_TOKEN)], mx.array(PROMPT)))
     for _ in range(ANSWER_TOKENS):
         answer.append(cast("int", mx.argmax(logits[0]).item()))
-        logits = forward.run([Part(1, 1, True)], mx.array(answer[-1:]))
+        logits, _ = forward.run(StepInput([Part(1, 1, NEXT_TOKEN)], mx.array(answer[-1:])))
     forward.close(1)
     return answer
 

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[1]
 
 TITLES = {
     "wire": "The wire",
+    "turn": "A turn of the engine's loop",
     "front": "The front at work on a megabyte",
     "startup": "Start-up",
+    "first_chat": "The first chat",
     "blas": "Arithmetic on a Linux CPU",
     "products": "Products of our own, and what exact numerics cost",
     "sampling": "Sampling",
@@ -33,6 +35,7 @@ HEAD = """\
 
 Written by `make bench`; each part alone: `python -m benchmarks.NAME`. Figures with × are medians of ratios against a
 peer that was measured in turns in the same run; the machine is shared, so seconds by themselves mean little.
+Two checkouts are compared by `python -m benchmarks.against`, which is not part of this page.
 """
 
 

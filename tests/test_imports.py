@@ -15,17 +15,28 @@ RUNTIME = ROOT / "runtime" / "mlx_sidecar"
 SOURCE_ROOTS = [ROOT / name for name in ("runtime", "protocol", "native")]
 
 
-def imported(file: Path) -> Iterator[str]:
-    """Return absolute names of all modules that a file imports anywhere, inside functions too."""
+def imported(file: Path, *, run: bool = False) -> Iterator[str]:
+    """Absolute names of all modules that a file imports anywhere, inside functions too.
+
+    With ``run`` those that are there for type checkers alone are left out.
+    """
     source_root = next(root for root in SOURCE_ROOTS if file.is_relative_to(root))
     base = file.relative_to(source_root).parts[:-1]
-    for node in ast.walk(ast.parse(file.read_text())):
+    tree = ast.parse(file.read_text())
+    unread = {id(node) for block in ast.walk(tree) if run and _is_for_types(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in unread:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             package = ".".join(base[: len(base) - node.level + 1]) if node.level else ""
             module = ".".join(part for part in (package, node.module) if part)
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def roots(folder: Path) -> set[str]:
@@ -41,45 +52,70 @@ def test_native_code_knows_neither_protocol_nor_runtime() -> None:
     assert not roots(ROOT / "native") & {"mlx_sidecar", "mlx_sidecar_protocol"}
 
 
-# The modules of the engine process, which may import mlx.
-ENGINE_FILES = {"engine"}
-
-
-@pytest.mark.parametrize("library", ["mlx", "mlx_lm", "transformers"])
-def test_the_front_names_no_device_library(library: str) -> None:
-    allowed = {RUNTIME / name for name in ENGINE_FILES} | {RUNTIME / "text" / "slow.py"}
-    guilty = [
-        str(file.relative_to(RUNTIME))
-        for file in RUNTIME.rglob("*.py")
-        if not any(file == path or path in file.parents for path in allowed)
-        and any(name.split(".")[0] == library for name in imported(file))
-    ]
-    assert not guilty
-
-
-def guilty_files(rooms: Iterable[str], forbidden: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return the forbidden imports in these folders, with their files."""
+def imports_of(room: str, forbidden: Iterable[str], *, run: bool = False) -> list[tuple[str, str]]:
+    """What the files of a room, or one file, import of the modules and packages that are ``forbidden`` there."""
+    path = RUNTIME / room
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    assert files, f"{room} is not there any more"
     return [
         (str(file.relative_to(RUNTIME)), name)
-        for room in rooms
-        for file in (RUNTIME / room).rglob("*.py")
-        for name in imported(file)
-        if name.startswith(forbidden)
+        for file in files
+        for name in imported(file, run=run)
+        if any(name == package or name.startswith(f"{package}.") for package in forbidden)
     ]
 
 
-def test_the_engine_sees_neither_text_nor_json_rpc() -> None:
-    others = ("mlx_sidecar.text", "mlx_sidecar.front")
-    assert not guilty_files(["engine"], (*others, "jsonrpcserver", "jinja2", "tokenizers"))
+def rooms(*names: str) -> list[str]:
+    return [f"mlx_sidecar.{name}" for name in names]
 
 
-def test_what_a_model_brings_is_interpreted_in_the_text_process_alone() -> None:
-    rooms = [room.name for room in RUNTIME.iterdir() if room.is_dir() and room.name not in ("text", "__pycache__")]
-    assert not guilty_files(rooms, ("mlx_sidecar.text", "tokenizers", "jinja2"))
+ALL_ROOMS = sorted(path.name for path in RUNTIME.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file())
+PROCESSES = {"front", "text", "engine"}
+DEVICE = ["mlx", "mlx_lm", "transformers"]
+FOREIGN_TEXT = ["tokenizers", "jinja2"]  # what interprets files that come with a model
 
 
-def test_the_text_process_knows_neither_the_wire_nor_the_engine() -> None:
-    assert not guilty_files(["text"], ("mlx_sidecar.front", "mlx_sidecar.engine", "jsonrpcserver"))
+@pytest.mark.parametrize("process", sorted(PROCESSES))
+def test_no_process_imports_another(process: str) -> None:
+    assert not imports_of(process, rooms(*PROCESSES - {process}))
+
+
+@pytest.mark.parametrize("room", ["link", "checkpoint", "observe", "config.py", "containment.py"])
+def test_what_processes_share_knows_none_of_them(room: str) -> None:
+    assert not imports_of(room, [*rooms(*PROCESSES), *DEVICE, *FOREIGN_TEXT])
+
+
+@pytest.mark.parametrize("room", [room for room in ALL_ROOMS if room not in ("engine", "text")])
+def test_what_is_not_the_engine_names_no_device_library(room: str) -> None:
+    assert not imports_of(room, DEVICE)
+
+
+def test_of_the_text_process_only_slow_tokenizers_name_one() -> None:
+    assert {file for file, _ in imports_of("text", DEVICE)} == {"text/slow.py"}
+
+
+@pytest.mark.parametrize("room", [room for room in ALL_ROOMS if room != "text"])
+def test_what_a_model_brings_is_interpreted_in_the_text_process_alone(room: str) -> None:
+    assert not imports_of(room, [*rooms("text"), *FOREIGN_TEXT])
+
+
+@pytest.mark.parametrize("process", ["engine", "text"])
+def test_json_rpc_is_spoken_by_the_front_alone(process: str) -> None:
+    assert not imports_of(process, ["jsonrpcserver", "mlx_sidecar_protocol.envelope", "mlx_sidecar_protocol.framing"])
+
+
+def test_the_wire_knows_connections_and_not_what_is_asked_over_them() -> None:
+    assert not imports_of("front/wire", rooms("front.api", "front.streams", "front.output", "front.supervision"))
+
+
+@pytest.mark.parametrize("room", ["api", "streams", "output", "supervision"])
+def test_what_can_be_asked_knows_no_wire(room: str) -> None:
+    assert not imports_of(f"front/{room}", ["jsonrpcserver", "mlx_sidecar_protocol.framing", *rooms("front.wire")])
+
+
+@pytest.mark.parametrize("room", ["core", "scheduling"])
+def test_decisions_of_the_engine_are_made_without_a_device(room: str) -> None:
+    assert not imports_of(f"engine/{room}", DEVICE, run=True)
 
 
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:

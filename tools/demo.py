@@ -1,4 +1,4 @@
-"""``make demo``: spawn the sidecar, load the embedded model, stream one chat answer, show how long it took."""
+"""``make demo`` spawns the sidecar, loads the embedded model, and streams one chat answer with its figures."""
 
 from __future__ import annotations
 

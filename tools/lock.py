@@ -12,16 +12,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
-# scikit-build-core uses them from the environment when the build is not isolated.
+# scikit-build-core takes them from the environment when the build is not isolated.
 BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11", "flit_core>=3.11,<5"]
-OURS = "mlx-sidecar"  # the prefix of our own distributions' names
+OURS = "mlx-sidecar"  # the beginning of our own distributions' names
 LINUX_ONLY = {"mlx-cpu", "scipy-openblas32"}
 
 Versions = dict[str, str]
 
 
 def resolve(requirements: list[str]) -> Versions:
-    """Return the versions, by canonical name, that pip would install for ``requirements`` into an empty environment."""
+    """The versions that pip would install into an empty environment, by canonical name."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--ignore-installed", "--dry-run"]
@@ -47,7 +47,7 @@ def main() -> None:
     everything |= resolve([*(f"{name}=={version}" for name, version in everything.items()), *extras["benchmarks"]])
 
     lines = [line(name, version) for name, version in runtime.items()]
-    # The macOS half of mlx; this machine cannot see it, and it carries mlx's own version.
+    # The macOS half of mlx, which pip does not resolve on other systems; it has mlx's own version.
     lines.append(f"mlx-metal=={runtime['mlx']}; platform_system == 'Darwin'")
     write(
         "requirements-lock.txt",

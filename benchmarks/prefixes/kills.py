@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_sidecar.link.messages import CacheFigures, QueryCache
+from mlx_sidecar.link.cache_messages import CacheFigures, QueryCache
 
 from ..measure import Row
 
@@ -52,7 +52,7 @@ def killed(rounds: int, seed: int) -> Outcome:
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder:
         path = str(write_model(Path(folder, KIND), KIND))
-        with ready_engine("--numerics", "exact", "--cache-limit-bytes", "0") as engine:
+        with ready_engine(numerics="exact", cache_limit_bytes=0) as engine:
             engine.load(KIND, path)
             expected = [engine.generate(KIND, prompt, ANSWER_TOKENS) for prompt in prompts]
         for number in range(rounds):
@@ -66,7 +66,7 @@ def _write_and_die(path: str, cache: str, prompts: list[list[int]], after: int) 
     """Kill an engine once it has answered so many of the prompts, with the others on their way."""
     from tests.support.engine_process import engine_process
 
-    with engine_process("--numerics", "exact", "--cache-dir", cache) as engine:
+    with engine_process(numerics="exact", cache_dir=cache) as engine:
         engine.load(KIND, path)
         sequences = [engine.submit(KIND, prompt, ANSWER_TOKENS) for prompt in prompts]
         engine.finished(sequences[after])
@@ -76,7 +76,7 @@ def _write_and_die(path: str, cache: str, prompts: list[list[int]], after: int) 
 def _check(path: str, cache: str, prompts: list[list[int]], expected: list[list[int]], outcome: Outcome) -> None:
     from tests.support.engine_process import ready_engine
 
-    with ready_engine("--numerics", "exact", "--cache-dir", cache) as engine:
+    with ready_engine(numerics="exact", cache_dir=cache) as engine:
         engine.load(KIND, path)
         for prompt, answer in zip(prompts, expected, strict=True):
             sequence = engine.submit(KIND, prompt, ANSWER_TOKENS)

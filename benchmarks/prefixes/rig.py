@@ -15,7 +15,8 @@ from mlx_sidecar.engine.cache.disk_index import DiskIndex
 from mlx_sidecar.engine.cache.identity import identity
 from mlx_sidecar.engine.cache.prefix_cache import PrefixCache
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Work
+from mlx_sidecar.engine.core.asked import Asked
+from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.memory_cost import SequenceCost
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
@@ -48,14 +49,26 @@ class Rig:
         self._settle()
 
     def generate(self, prompt: list[int], limit: int) -> Said:
-        sequence = Sequence(next(self._numbers), "m", prompt, 0, Sampling(), [], limit, SequenceCost(), 0.0)
+        sequence = Sequence(
+            Asked(
+                id=next(self._numbers),
+                model="m",
+                tokens=prompt,
+                limit=limit,
+                cost=SequenceCost(),
+                arrived_s=0.0,
+                sampling=Sampling(),
+                stop_tokens=[],
+            )
+        )
         if self.prefixes is not None and self.prefix_cache.disk.read(sequence.id, self.prefixes, sequence.history()):
             for _, numbers in self._settle():
-                sequence.fetched = numbers
+                sequence.prefix.fetched = numbers
         self._batch.open(sequence)
         while not sequence.spent or self._batch.in_flight:
-            due = 0 if sequence.spent or (self._batch.in_flight and sequence.pending > 1) else sequence.pending
-            self._batch.step([Work(sequence, min(due, CHUNK))] if due else [], 0.0)
+            role = Role.DECODE if sequence.pending == 1 else Role.PREFILL
+            waits = sequence.spent or (self._batch.in_flight and role is Role.PREFILL)
+            self._batch.step([] if waits else [Work(sequence, min(sequence.pending, CHUNK), role)], 0.0)
         self._batch.close(sequence, keep=True)
         return Said(sequence.generated, sequence.cached_tokens, sequence.cached_disk)
 

@@ -96,17 +96,20 @@ class Connection:
 
 
 class Sidecar(Contender):
-    """Ours. ``options`` are those of ``mlx-sidecar serve``; ``model`` is a directory, or a name it knows."""
+    """Ours. ``options`` are those of ``mlx-sidecar serve``; ``model`` is a directory, or a name it knows.
+
+    ``command`` starts another ``mlx-sidecar serve`` than that of this checkout.
+    """
 
     name = "ours over pipes"
 
-    def __init__(self, model: Path | str, *options: str) -> None:
+    def __init__(self, model: Path | str, *options: str, command: Sequence[str] = SERVE) -> None:
         self._model = str(model)
         self._options = options
         self._streams: dict[int, Flight] = {}
         self._requests: dict[int, int] = {}  # the stream of each request that is open
         self._names = count(1)
-        self.connection = Connection(self._hear, self._fail_all)
+        self.connection = Connection(self._hear, self._fail_all, command)
 
     async def open(self) -> None:
         await self.connection.open(*self._options)

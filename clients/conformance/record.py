@@ -1,4 +1,4 @@
-"""Writes the golden sessions, golden/NAME.jsonl, as the sidecar plays them now; or compares."""
+"""Records the golden sessions, golden/NAME.jsonl, with the present sidecar, or compares them."""
 
 import argparse
 import difflib
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def is_written(file: Path, text: str, only_compared: bool) -> bool:
-    """Whether the file holds ``text`` now. Where it does not, and is only compared, the difference is shown."""
+    """Write ``text`` to ``file``, or only compare and show the difference; returns whether it now holds ``text``."""
     if not only_compared:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")

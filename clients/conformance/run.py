@@ -1,6 +1,6 @@
-"""The conformance kit: drives a client through its adapter, case by case, each with a sidecar of its own.
+"""The conformance kit drives a client through its adapter, case by case, each with a sidecar of its own.
 
-python clients/conformance/run.py [OPTION…] -- ADAPTER ARG…        README.md says what an adapter is.
+python clients/conformance/run.py [OPTION…] -- ADAPTER ARG…        README.md describes adapters.
 """
 
 import argparse
@@ -21,7 +21,7 @@ LEVELS = ("must", "should", "backpressure", "respawn")
 
 
 def report(outcome: Outcome) -> Iterator[str]:
-    """One line, and what is wrong where something is."""
+    """One line for a case, and its complaints."""
     case = outcome.case
     left_out = f": {outcome.reasons[0]}" if outcome.word == "left out" else ""
     yield f"{outcome.word:9} {case['level']:12} {case['id']}{left_out}"
@@ -33,7 +33,7 @@ def report(outcome: Outcome) -> Iterator[str]:
 
 
 def chosen(only: list[str], levels: list[str]) -> list[Case]:
-    """The cases of these ids and levels, all where none are named."""
+    """The cases of these ids and levels; all if none are named."""
     cases: list[Case] = [expanded(json.loads(line)) for line in CASES.read_bytes().splitlines()]
     if unknown := set(only) - {case["id"] for case in cases}:
         sys.exit(f"no such case: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""The adapter of ``clients/conformance``. Usage: ``conformance.py WORD…``, the words in front of ``serve``."""
+"""The adapter for ``clients/conformance``. Usage: ``conformance.py WORD…``, the sidecar's command before ``serve``."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Adapter:
 
 
 async def _take(stream: Stream, answer: Answer, most: int | None = None) -> None:
-    """Deltas into ``answer``, until there are ``most`` of them, or no more."""
+    """Add deltas of ``stream`` to ``answer``, at most ``most`` of them."""
     while most is None or answer["deltas"] < most:
         delta = await anext(stream, None)
         if delta is None:

@@ -1,6 +1,6 @@
-"""The wire contract of mlx-sidecar: models and pure functions, no I/O. Imports only the standard library and pydantic.
+"""The wire contract of mlx-sidecar: models and pure functions, on the standard library and pydantic alone.
 
-Nothing is imported here, so that a program pays only for the modules it names.
+This module imports nothing, so that a program pays only for the modules it names.
 """
 
 PROTOCOL_VERSION = 1

@@ -1,4 +1,4 @@
-"""The prefix cache: what a host may ask of it."""
+"""Parameters and results of the ``cache/*`` methods, by which a host uses the prefix cache."""
 
 from __future__ import annotations
 
@@ -18,49 +18,52 @@ def _absolute(path: str) -> str:
 
 
 FilePath = Annotated[Name, AfterValidator(_absolute)]
-"""A file on this machine, from the root on."""
+"""An absolute path of a file on this machine."""
 
 
 class MemoryTier(Sent):
-    """Bytes and blocks. ``limit_bytes`` 0: switched off."""
+    """The prefix cache in memory, in bytes and blocks. ``limit_bytes`` is 0 if it is switched off."""
 
     limit_bytes: Count
     used_bytes: Count
-    pinned_bytes: Count = Field(description="part of used_bytes that is not evicted")
+    pinned_bytes: Count = Field(description="the part of used_bytes that is not evicted")
     blocks: Count
 
 
 class DiskTier(Sent):
-    """``used_bytes`` and ``files`` are of the whole directory, ``blocks`` of the models that are resident."""
+    """The prefix cache on disk. ``used_bytes`` and ``files`` count the whole directory, ``blocks`` resident models."""
 
     state: Literal["off", "on", "failed"]
-    because: str | None = Field(default=None, description="why it has switched itself off")
+    because: str | None = Field(default=None, description="the reason of state failed")
     path: str | None = None
     limit_bytes: Count | None = None
     used_bytes: Count
-    pending_bytes: Count = Field(description="that are still to be written")
+    pending_bytes: Count = Field(description="bytes still to be written")
     blocks: Count
     files: Count
 
 
 class PrefixIndex(Sent):
-    """What finds a prompt: blocks known in either tier, and the memory that this takes."""
+    """The index of the prefix cache: the number of blocks known in either tier, and its own size in bytes."""
 
     nodes: Count
     nbytes: Count
 
 
 class CachedModel(Sent):
-    """``identity`` names weights, adapter and arithmetic: models of one identity share what is cached."""
+    """A model in the prefix cache. Models share cached blocks if their ``identity`` is the same.
+
+    It names weights, adapter and arithmetic.
+    """
 
     model: str
     cacheable: bool
     identity: str | None = None
-    because: str | None = Field(default=None, description="why it is not cacheable")
+    because: str | None = Field(default=None, description="the reason if it is not cacheable")
 
 
 class CacheStatsResult(Sent):
-    """What is cached. Counters are totals since the engine started; their names may grow in number."""
+    """The contents of the prefix cache. Counters are totals since the engine started; new names may be added."""
 
     block_tokens: Count
     ram: MemoryTier
@@ -71,14 +74,14 @@ class CacheStatsResult(Sent):
 
 
 class CacheClearParams(Received):
-    """Without ``model``: of all models, on disk also of those that are not loaded."""
+    """The model whose blocks to forget. Without ``model``: all models, on disk also those that are not loaded."""
 
     model: ModelName | None = None
-    disk: Annotated[bool, NullIs(True)] = Field(default=True, description="false: only what is in memory")
+    disk: Annotated[bool, NullIs(True)] = Field(default=True, description="false: only blocks in memory")
 
 
 class CacheClearResult(Sent):
-    """What came free."""
+    """The bytes that were freed."""
 
     ram_bytes: Count
     disk_bytes: Count
@@ -89,7 +92,7 @@ class Prefix(Prompted):
 
     add_generation_prompt: Annotated[bool, NullIs(False)] = Field(
         default=False,
-        description="with messages: whether the template opens an answer; turns that follow do not have it",
+        description="with messages: whether the template opens an answer, which a prompt with further turns lacks",
     )
 
     def _company_faults(self) -> dict[str, str]:
@@ -104,13 +107,13 @@ class CacheWarmParams(Prefix):
 
     priority: Annotated[Priority, NullIs("normal")] = "normal"
     deadline_s: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="from the arrival of the request; then it is answered with deadline_passed"
+        default=None, description="seconds from the request's arrival, after which it fails with deadline_passed"
     )
     escape_special: EscapeSpecial = False
 
 
 class CacheWarmResult(Sent):
-    """Tokens of the prefix, those that needed no prefill, and those that stay until they are cleared."""
+    """Counts of tokens: of the prefix, of its part that was cached before, and of its part that is now pinned."""
 
     tokens: Count
     cached_tokens: Count
@@ -119,13 +122,13 @@ class CacheWarmResult(Sent):
 
 
 class File(Received):
-    """Where a conversation goes to, or comes from."""
+    """A file that a conversation is written to or read from."""
 
     path: FilePath
 
 
 class CacheExportParams(Prefix, File):
-    """What is known of this prompt goes to a file, which is replaced if it is there."""
+    """A prompt whose cached prefix is written to a file; an existing file is replaced."""
 
     escape_special: EscapeSpecial = False
 
@@ -137,7 +140,7 @@ class CacheImportParams(File):
 
 
 class CacheFileResult(Sent):
-    """Tokens of the conversation, and bytes of the file."""
+    """The tokens of the conversation, and the size of the file in bytes."""
 
     tokens: Count
     nbytes: Count

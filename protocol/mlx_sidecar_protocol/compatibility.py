@@ -1,4 +1,4 @@
-"""Whether a host of the last release can speak with this sidecar: two contracts compared, each difference classified.
+"""Compares two contracts, to find out whether a host of the last release can speak with this sidecar.
 
 ``python -m mlx_sidecar_protocol.compatibility [--released DIR] [--schemas DIR]`` prints the differences between the
 schemas and the released ones. It ends with status 1 if one is breaking and the protocol version is the released one.
@@ -20,7 +20,7 @@ from .schema_changes import Change, Comparison, Schema, Severity, Way
 __all__ = ["Change", "Severity", "changes", "main"]
 
 _BREAKING, _ADDITIVE, _EDITORIAL = Severity.BREAKING, Severity.ADDITIVE, Severity.EDITORIAL
-# Sums of other definitions. Their members are compared one by one, and come and go with methods and errors.
+# Unions of other definitions, whose members are compared one by one, and come and go with methods and errors.
 _UNIONS = frozenset(
     ("AnyIncomingFrame", "AnyOutgoingFrame", "Request", "Notification", "ServerNotification", "Result", "RpcError")
 )
@@ -30,15 +30,15 @@ _FRAMES: dict[str, Way] = {
     "SuccessResponse": "sent",
     "ErrorResponse": "sent",
 }
-_OF_A_BUNDLE = {"$id", "title", "description", "anyOf", "$defs"}  # the id names the version, which is looked at itself
+_OF_A_BUNDLE = {"$id", "title", "description", "anyOf", "$defs"}  # the id names the version, compared elsewhere
 _METHOD = {"name", "direction", "kind", "params", "result", "errors", "since", "summary"}
 _ERROR = {"code", "kind", "retryable", "error"}
 
 
 def changes(old_bundle: Schema, new_bundle: Schema, old_index: Schema, new_index: Schema) -> list[Change]:
-    """All differences of two contracts, the worst first. What cannot be classified is breaking.
+    """All differences of two contracts, the worst first; a difference that cannot be classified is breaking.
 
-    A bundle is what ``mlx-sidecar.schema.json`` holds, an index what ``methods.json`` does.
+    A bundle is the content of ``mlx-sidecar.schema.json``, an index that of ``methods.json``.
     """
     found = list(_Contracts(old_bundle, new_bundle).compared(old_index, new_index))
     return sorted(dict.fromkeys(found), key=lambda change: (list(Severity).index(change.severity), change.place))
@@ -116,7 +116,7 @@ class _Contracts:
                     yield Change(name, "is no union of definitions", _BREAKING)
 
     def _unreached(self) -> Iterator[Change]:
-        """Definitions that no method, error or frame leads to: we do not know who sends them, if anybody."""
+        """Definitions that no method, error or frame refers to, so that their direction is unknown."""
         was = {old for old, _ in self._seen}
         there = {new for _, new in self._seen}
         for name in self._old.keys() - was - _UNIONS:
@@ -128,12 +128,12 @@ class _Contracts:
 
 
 def _without_unions(definitions: Schema) -> Schema:
-    """Unions stand for themselves: a frame that holds one may hold whatever is in it."""
+    """``definitions`` with unions emptied, because a frame that holds one may hold any of its members."""
     return {name: {"title": name} if name in _UNIONS else schema for name, schema in definitions.items()}
 
 
 def _answers(name: str, old: list[Schema], new: list[Schema]) -> Iterator[Change]:
-    """Errors of one method. Hosts are ready for any of any method, so the lists only inform."""
+    """Differences in the errors of one method, all additive, because any method may answer any error."""
     before, after = ({(error["code"], error["kind"]) for error in errors} for errors in (old, new))
     for code, kind in sorted(after - before):
         yield Change(name, f"may be answered {kind} ({code})", _ADDITIVE)
@@ -142,7 +142,7 @@ def _answers(name: str, old: list[Schema], new: list[Schema]) -> Iterator[Change
 
 
 def _rest(place: str, old: Schema, new: Schema, known: set[str]) -> Iterator[Change]:
-    """Members that nobody here looks at."""
+    """Differences in members that this module does not know."""
     for member in sorted((old.keys() | new.keys()) - known):
         if json.dumps(old.get(member)) != json.dumps(new.get(member)):
             yield Change(place, f"{member} differs, which is not understood here", _BREAKING)

@@ -1,4 +1,4 @@
-"""JSON Schema 2020-12 definitions of every message, made from the models and the table of methods.
+"""Makes JSON Schema 2020-12 definitions of every message from the models and the table of methods.
 
 Titles are on definitions only, so that generated types get one name each. Received models are described as input
 (optional members may be null), sent ones as output (optional members are there with a value, or not there).
@@ -45,7 +45,8 @@ class _Generator(GenerateJsonSchema):
         return {key: value for key, value in generated.items() if not _is_large(value)}
 
     def list_schema(self, schema: core_schema.ListSchema) -> JsonSchemaValue:
-        # TypeScript generators make tuples of bounded lists, which take no array. Descriptions say the bounds.
+        # TypeScript generators turn bounded lists into tuples, to which no array can be assigned. Descriptions hold
+        # the bounds.
         generated = super().list_schema(schema)
         return {key: value for key, value in generated.items() if key not in ("minItems", "maxItems")}
 
@@ -98,7 +99,7 @@ def _error(error: type[RpcError]) -> Schema:
 
 
 def _inlined(details: Schema) -> Schema:
-    """Properties with the one nested model of ours, ``FieldError``, put in place."""
+    """The properties of ``details``, with the one nested model, ``FieldError``, put in place of its reference."""
     properties: Schema = details.get("properties", {})
     for value in properties.values():
         if "$ref" in value.get("items", {}):
@@ -108,7 +109,7 @@ def _inlined(details: Schema) -> Schema:
 
 
 def envelope_definitions() -> dict[str, Schema]:
-    """Definitions of whole frames: one for each method, and what they add up to."""
+    """Definitions of whole frames: one for each method, and the unions of them."""
     asks = {f"{camel(spec.name)}Request": _call(spec, with_id=True) for spec in requests()}
     told = {f"{camel(spec.name)}Notification": _call(spec, with_id=False) for spec in host_notifications()}
     tells = {f"{camel(spec.name)}Notification": _call(spec, with_id=False) for spec in own_notifications()}
@@ -172,5 +173,5 @@ def _ref(name: str) -> Schema:
 
 
 def camel(method: str) -> str:
-    """``stream/delta`` → ``StreamDelta``; ``$/cancelRequest`` → ``CancelRequest``."""
+    """A method in camel case: ``stream/delta`` → ``StreamDelta``, ``$/cancelRequest`` → ``CancelRequest``."""
     return "".join(part[0].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", method) if part)

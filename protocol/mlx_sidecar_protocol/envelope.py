@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 messages: from the bytes of one frame to records, and from answers to bytes."""
+"""Decodes the bytes of one frame into JSON-RPC 2.0 messages, and encodes answers into bytes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .extent import find_excess, may_exceed
 from .limits import DEFAULT_LIMITS, Limits
 from .strings import has_surrogates, map_strings, replace_surrogates
 
-_MAX_ERROR_TEXT = 1000  # characters of any string in an error: what a host sent is not sent back at length
+_MAX_ERROR_TEXT = 1000  # characters of any string in an error, because errors may quote a host's long texts
 
 
 class FloatId(float):
-    """An id with a fraction or an exponent. ``text`` is how the host wrote it, and how it goes back."""
+    """An id with a fraction or an exponent; ``text`` is the host's own spelling, in which it is sent back."""
 
     text: str
 
@@ -36,14 +36,14 @@ class FloatId(float):
         return self
 
 
-# A float is always a FloatId once parsed. 1 and 1.0 are equal as keys, as they are in JSON: some hosts turn whole ids
-# into floats. 1 and "1" are not.
+# A float is always a FloatId once parsed. 1 and 1.0 are equal as keys, because some hosts turn whole ids into floats.
+# 1 and "1" are not.
 RequestId = int | str | float | None
 Params = dict[str, Any] | list[Any] | None
 
 
 class Request(NamedTuple):
-    """To be answered exactly once. ``params`` is None for ``null``, ``[]`` and ``[null]`` too."""
+    """A call to be answered exactly once. ``params`` is None for ``null``, ``[]`` and ``[null]`` too."""
 
     id: RequestId
     method: str
@@ -51,14 +51,14 @@ class Request(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """Never answered."""
+    """A call that is never answered."""
 
     method: str
     params: Params
 
 
 class Response(NamedTuple):
-    """An answer of the host. ``error`` is None where it succeeded."""
+    """An answer of the host; ``error`` is None for a success."""
 
     id: Any
     result: Any
@@ -66,14 +66,14 @@ class Response(NamedTuple):
 
 
 class Invalid(NamedTuple):
-    """Not a message; answered with ``error``, under ``id`` where that could be read."""
+    """A text that is no message; it is answered with ``error``, under ``id`` if that could be read."""
 
     id: RequestId
     error: RpcError
 
 
 class Ignored(NamedTuple):
-    """A notification that cannot be carried out; nobody is told but the log."""
+    """A notification that cannot be carried out, which is only logged."""
 
     error: RpcError
 
@@ -84,24 +84,24 @@ _WITH_ID = (Request, Invalid)
 
 
 class Batch(NamedTuple):
-    """One or more messages, to be answered by one array."""
+    """Messages to be answered by one array; at least one."""
 
     messages: list[Message]
 
 
 class Encodable(Protocol):
-    """A result that knows its JSON."""
+    """A result that can encode itself."""
 
     def to_json_bytes(self) -> bytes: ...
     def to_plain(self) -> dict[str, Any]: ...
 
 
-# Bytes are JSON already, of an object.
+# Bytes are the JSON of an object.
 Result = bytes | Mapping[str, Any] | Encodable
 
 
 def parse(frame: bytes, limits: Limits = DEFAULT_LIMITS) -> Message | Batch:
-    """What one frame says. Never raises: what cannot be understood is ``Invalid``."""
+    """The message or batch in one frame. Never raises: a frame that cannot be understood is ``Invalid``."""
     if may_exceed(frame, limits) and (found := find_excess(frame, limits)) is not None:
         what, limit, id_ = found
         if what == "nesting":
@@ -111,7 +111,7 @@ def parse(frame: bytes, limits: Limits = DEFAULT_LIMITS) -> Message | Batch:
         value = from_json(frame, allow_inf_nan=False)
     except ValueError as error:
         return _parse_unusual(frame, limits, str(error))
-    # Counting brackets is quick; only a text that might be too deep is walked.
+    # Counting brackets is quick, so only texts that may be too deep are walked.
     if frame.count(b"[") + frame.count(b"{") > limits.nesting and _is_deeper(value, limits.nesting):
         return Invalid(None, NestingTooDeep(limit=limits.nesting))
     return _read(value, frame, limits)
@@ -123,7 +123,7 @@ def encode_result(id_: RequestId, result: Result) -> bytes:
 
 
 def encode_error(id_: RequestId, error: RpcError) -> bytes:
-    """The body of a failure: code, message and data, and no data where the error has none. Long strings are cut."""
+    """The body of a failure: code, message and, if the error has any, data. Long strings are cut."""
     content = {"code": error.code, "message": error.message}
     if error.data is not NO_DATA:
         content["data"] = error.data
@@ -156,14 +156,14 @@ def _encode(result: Result) -> bytes:
     try:
         return to_json(result, inf_nan_mode="null") if isinstance(result, Mapping) else result.to_json_bytes()
     except PydanticSerializationError:
-        # A file name that is not UTF-8 reaches us with surrogates in it, which no JSON text can carry.
+        # A file name that is not UTF-8 holds surrogates, which no JSON text can carry.
         plain = result if isinstance(result, Mapping) else result.to_plain()
         return to_json(map_strings(plain, replace_surrogates), inf_nan_mode="null")
 
 
 def _read(value: Any, frame: bytes, limits: Limits) -> Message | Batch:
     if isinstance(value, dict):
-        # The parser rounds only fractions and exponents; whole numbers come as they are, however long.
+        # The parser rounds only numbers with fractions and exponents, not whole ones.
         if type(value.get("id")) is float:
             return _exact_id(_message(value), _message(_with_exact_floats(frame)))
         return _message(value)
@@ -191,7 +191,7 @@ def _message(value: Any) -> Message:
     if "result" in value or "error" in value:
         if "method" not in value:
             return Response(id_, get("result"), get("error"))
-        # A host that has one record for all kinds of messages writes every member, null where it has no use for it.
+        # A host with one record for all kinds of messages writes every member, unused ones as null.
         if get("result") is not None or get("error") is not None:
             return Invalid(id_, InvalidRequest("a message has either a method or a result"))
     if get("jsonrpc") != "2.0":
@@ -208,7 +208,7 @@ def _message(value: Any) -> Message:
 
 
 def _id_of(written: bytes | None) -> RequestId:
-    """An id as it stands in a text that was not parsed; None if it is none."""
+    """The id in ``written``, cut from a text that was not parsed; None if it is no id."""
     if written is None:
         return None
     try:
@@ -219,7 +219,7 @@ def _id_of(written: bytes | None) -> RequestId:
 
 
 def _exact_id(message: Message, written: Message) -> Message:
-    """``message`` with its id digit for digit as the host wrote it, which ``written`` knows."""
+    """``message`` with its id digit for digit as the host wrote it, from ``written``."""
     if isinstance(message, _WITH_ID) and isinstance(written, _WITH_ID):
         return message._replace(id=written.id)
     return message
@@ -230,12 +230,12 @@ def _has_float_id(message: Message) -> bool:
 
 
 def _with_exact_floats(frame: bytes) -> Any:
-    """``frame``, known to be JSON of bounded depth, once more, with every float as it was written."""
+    """Parse ``frame``, known to be JSON of bounded depth, with every float as a FloatId."""
     return json.loads(frame, parse_float=FloatId)
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
-    """Whether more than ``limit`` arrays and objects stand in one another."""
+    """Whether arrays and objects in ``value`` are nested deeper than ``limit``."""
     level = [value]
     for _ in range(limit):
         level = [part for whole in level for part in _parts(whole)]
@@ -250,10 +250,10 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _parse_unusual(frame: bytes, limits: Limits, why: str) -> Message | Batch:
-    """A text the strict parser refused: not JSON, too deep, or JSON with an unpaired surrogate in a string.
+    """The message in a text that the strict parser refused: not JSON, too deep, or with an unpaired surrogate.
 
-    Hosts cut text in the middle of a character and JSON.stringify lets that through. Such a request is answered
-    under its own id, so that the call behind it ends.
+    A request with an unpaired surrogate gets an error under its own id, so that its caller hears of it. Hosts cut text
+    in the middle of a character, and JSON.stringify lets that through.
     """
     if "recursion limit" in why:
         return Invalid(None, NestingTooDeep(limit=limits.nesting))
@@ -268,7 +268,7 @@ def _parse_unusual(frame: bytes, limits: Limits, why: str) -> Message | Batch:
 
 
 def _whole(text: str) -> int | FloatId:
-    """A whole number; one of more digits than Python reads as it was written, for an id must go back so."""
+    """A whole number; a FloatId if it has more digits than Python reads, because an id is sent back as written."""
     return int(text) if len(text) < _MOST_DIGITS else FloatId(text)
 
 

@@ -1,4 +1,4 @@
-"""What each kind of error carries in ``data`` besides ``kind`` and ``retryable``."""
+"""The members of ``data`` for each kind of error, besides ``kind`` and ``retryable``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HaveAndLimit(Sent):
 
 
 class FieldError(Sent):
-    """One field at fault. ``loc`` is the way to it: names and list indices."""
+    """One field at fault. ``loc`` is its path of names and list indices."""
 
     loc: list[str | int]
     msg: str
@@ -67,7 +67,7 @@ class Excess(Sent):
 
 
 class QueueFull(Sent):
-    """``queue`` and ``limit`` are requests, or bytes where ``unit`` says so."""
+    """The length of a full queue and its limit, in requests, or in bytes if ``unit`` says so."""
 
     queue: Count
     limit: Count
@@ -81,7 +81,7 @@ class MemoryShort(Sent):
 
 
 class LogitsFault(AboutModel):
-    """``position`` tokens, of prompt and answer, came before the logits that are not finite."""
+    """``position`` is the number of tokens, of prompt and answer, before the logits that are not finite."""
 
     position: Count
 

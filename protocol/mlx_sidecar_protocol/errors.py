@@ -1,12 +1,13 @@
-"""Every error the sidecar can answer, as an exception whose class is its kind.
+"""Every error that the sidecar answers is an exception of its own class.
 
-A handler says ``raise ModelNotLoaded("pocket")``; one place turns it into a wire error. ``code`` and ``kind``
-are stable, ``data`` always carries ``kind`` and ``retryable`` and whatever a program needs to react.
+A handler says ``raise ModelNotLoaded("pocket")``; one place turns it into a wire error. ``code`` and ``kind`` are
+stable. ``data`` holds ``kind``, ``retryable``, and the details with which a program can react.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 NO_DATA = object()
 
@@ -23,9 +24,16 @@ class RpcError(Exception):
         self.message = message
         self.details = details
 
+    @classmethod
+    def as_told(cls, message: str, details: Mapping[str, Any]) -> Self:
+        """The error that another process raised, in its words. They hold all that a constructor was given of use."""
+        error = cls.__new__(cls)
+        RpcError.__init__(error, message, **details)
+        return error
+
     @property
     def data(self) -> Any:
-        """What goes beside code and message; ``NO_DATA`` leaves it out."""
+        """The error's ``data`` member; ``NO_DATA`` leaves it out."""
         return {"kind": self.kind, "retryable": self.retryable, **self.details}
 
 
@@ -62,7 +70,7 @@ class BatchTooLong(InvalidRequest):
 
 
 class TooManyValues(InvalidRequest):
-    """``what`` is values, members or containers of one message."""
+    """One message has too many values, members or containers, named by ``what``."""
 
     kind = "too_many_values"
 
@@ -78,7 +86,7 @@ class MethodNotFound(RpcError):
 
 
 class InvalidParams(RpcError):
-    """``errors`` is a list of {loc, msg, type}, one for each field at fault."""
+    """Parameters do not fit; ``errors`` is a list of {loc, msg, type}, one for each field at fault."""
 
     code, kind = -32602, "invalid_params"
 
@@ -89,12 +97,12 @@ class InvalidParams(RpcError):
 
     @classmethod
     def field(cls, name: str, message: str, type_: str = "value_error") -> InvalidParams:
-        """One field at fault."""
+        """The error for one field at fault."""
         return cls([{"loc": [name], "msg": message, "type": type_}])
 
 
 class InternalError(RpcError):
-    """Carries nothing of the exception behind it: that goes to the log."""
+    """A bug of the sidecar; its exception is logged and not sent."""
 
     code, kind = -32603, "internal_error"
 
@@ -156,7 +164,7 @@ class ContextTooLong(RpcError):
 
 
 class UnsupportedParameter(RpcError):
-    """A parameter the contract knows and this model, backend or version cannot honour."""
+    """A parameter of the contract that this model, backend or version cannot honour."""
 
     code, kind = -32004, "unsupported_parameter"
 
@@ -177,7 +185,7 @@ class Overloaded(RpcError):
 
     @classmethod
     def in_bytes(cls, what: str, *, have_bytes: int, limit_bytes: int, retry_after_s: float) -> Overloaded:
-        """``what`` of so many bytes is there already."""
+        """The error for a limit in bytes, of which ``what`` already has ``have_bytes``."""
         error = cls(queue=have_bytes, limit=limit_bytes, retry_after_s=retry_after_s)
         error.message = f"there are {have_bytes} bytes of {what}, the limit is {limit_bytes}"
         error.details["unit"] = "bytes"
@@ -194,7 +202,7 @@ class OutOfMemory(RpcError):
 
 
 class DeadlinePassed(RpcError):
-    """Only for a request that has no result without its end; a generation beyond its deadline is a result."""
+    """A deadline passed before the request had a result; a started generation answers a partial result instead."""
 
     code, kind, retryable = -32005, "deadline_passed", True
 
@@ -217,7 +225,7 @@ class EngineStalled(RpcError):
 
 
 class PoisonRequest(RpcError):
-    """The device was working on this request when engines were lost, without a token of it in between."""
+    """Engines were lost while the device worked on this request, without a token of it in between."""
 
     code, kind = -32006, "poison_request"
 
@@ -226,7 +234,7 @@ class PoisonRequest(RpcError):
 
 
 class NonFiniteLogits(RpcError):
-    """The model failed at this text: what it computed is NaN or infinite. The usual cause is half precision."""
+    """The model computed logits with NaN or infinity for this text. The usual cause is half precision."""
 
     code, kind = -32006, "non_finite_logits"
 
@@ -260,7 +268,7 @@ class DuplicateId(RpcError):
 
 
 class Cancelled(RpcError):
-    """For a request that leaves no result; a generation that was cancelled when it had started is one."""
+    """A request was cancelled before it had a result; a started generation answers a partial result instead."""
 
     code, kind = -32800, "cancelled"
 

@@ -1,7 +1,7 @@
-"""How much one JSON text holds, counted before it is parsed: a parser makes an object of each value, and never pauses.
+"""Counts the values of a JSON text before it is parsed, because a parser makes an object of each and never pauses.
 
-Strings are jumped over, what stands between them is counted by the machine's own search, both in slices: so another
-thread of the process goes on meanwhile. A text that is no JSON is counted somehow; the parser will say what is wrong.
+Strings are skipped, and the text between them is searched, in slices, so that other threads get the interpreter
+meanwhile. Counts of a text that is no JSON mean nothing; the parser will refuse it.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import re
 
 from .limits import Limits
 
-_SLICE = 1 << 18  # bytes, two at least; a fraction of a millisecond
+_SLICE = 1 << 18  # bytes, at least 2; counting them takes less than 1 ms
 _REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)  # of a string, up to its closing quote
 _ID = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*)', re.DOTALL)
 _SPACE = b" \t\r\n"
 
 
 class Extent:
-    """What is in a text: ``values`` (commas), ``members`` of objects (colons), and ``containers`` (brackets)."""
+    """Counts of a text: ``values`` (commas), ``members`` of objects (colons), and ``containers`` (brackets)."""
 
     def __init__(self) -> None:
         self.values = self.members = self.containers = 0
 
     def excess(self, limits: Limits) -> tuple[str, int] | None:
-        """What there is too much of, and its limit."""
+        """The name and the limit of the first count that is over its limit."""
         for name in ("values", "members", "containers"):
             if getattr(self, name) > (limit := getattr(limits, name)):
                 return name, limit
         return None
 
     def add(self, frame: bytes, start: int, end: int) -> int:
-        """Count what stands between two strings; how much deeper one is behind it."""
+        """Count the bytes from ``start`` to ``end``, between two strings; returns the change in nesting."""
         self.values += frame.count(b",", start, end)
         self.members += frame.count(b":", start, end)
         opened = frame.count(b"{", start, end) + frame.count(b"[", start, end)
@@ -39,14 +39,14 @@ class Extent:
 
 
 def may_exceed(frame: bytes, limits: Limits) -> bool:
-    """Whether ``frame`` is long enough to hold too much: each of what is counted takes a byte, each member two more."""
+    """Whether ``frame`` is long enough to exceed a limit: each count takes a byte, each member two more."""
     return len(frame) > min(limits.values, limits.containers, 3 * limits.members)
 
 
 def find_excess(frame: bytes, limits: Limits) -> tuple[str, int, bytes | None] | None:
-    """What ``frame`` has too much of, the limit, and its id as it was written, if that is found; None if it fits.
+    """The name of an exceeded limit, the limit, and the frame's id as it was written; None if ``frame`` fits.
 
-    Too deep it may be as well, and is then called so: ``nesting``.
+    The id is None if it is not found. A frame nested too deep gives ``nesting``.
     """
     extent, at, depth = Extent(), 0, 0
     id_: bytes | None = None
@@ -63,18 +63,18 @@ def find_excess(frame: bytes, limits: Limits) -> tuple[str, int, bytes | None] |
                 id_ = found[1]
         excess = extent.excess(limits)
         if excess is not None and (id_ is not None or not frame[:1024].lstrip(_SPACE).startswith(b"{")):
-            break  # of a batch no single id could be told
+            break  # a batch has no single id to look for
     excess = extent.excess(limits)
     return None if excess is None else (*excess, id_)
 
 
 def _behind_string(frame: bytes, at: int) -> int:
-    """Where the string whose first byte is at ``at`` is over, its closing quote included."""
+    """The position behind the closing quote of the string whose first byte is at ``at``."""
     while at < len(frame):
         found = _REST.match(frame, at, at + _SLICE)
-        assert found is not None  # it matches nothing, too
+        assert found is not None  # the pattern matches the empty text
         behind = found.end()
         if behind < len(frame) and frame[behind] == ord('"') and behind < at + _SLICE:
             return behind + 1
-        at = behind if behind > at else at + 1  # a backslash in the last place of a slice is looked at again
+        at = behind if behind > at else at + 1  # a backslash at the end of a slice begins the next one
     return at

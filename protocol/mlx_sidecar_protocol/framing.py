@@ -1,4 +1,4 @@
-"""Cutting a byte stream into messages, and the other way round. Two framings: lines, and Content-Length headers.
+"""Cuts a byte stream into messages, and frames messages, by lines or by Content-Length headers.
 
 ``FrameDecoder`` takes bytes in any split. Its time is linear in them, and it holds at most one message.
 """
@@ -15,14 +15,14 @@ Framing = Literal["lines", "headers"]
 
 _BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-# What nearly every host sends; anything else goes line by line.
+# The header of nearly every host; others are read line by line.
 _USUAL_HEADER = re.compile(rb"Content-Length: ([0-9]{1,15})\r\n\r\n")
 _DIGITS = re.compile(rb"[0-9]+")
 _NAME = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+")  # of a header: RFC 9110's token
 
 
 class FrameFault(NamedTuple):
-    """A message that could not be cut out. After a ``fatal`` one nothing more can be read."""
+    """A message that could not be cut out; after a ``fatal`` one nothing more can be read."""
 
     error: RpcError
     fatal: bool = False
@@ -32,14 +32,14 @@ Frames = list[bytes | FrameFault]
 
 
 def encode_frame(body: bytes, framing: Framing) -> bytes:
-    """``body``, one JSON text without a raw newline, as it goes over the wire."""
+    """``body``, one JSON text without a raw newline, as one frame."""
     if framing == "lines":
         return body + b"\n"
     return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 class FrameDecoder:
-    """Bytes in, bodies of messages out, in order; what cannot be one is a ``FrameFault`` in its place.
+    """Turns bytes into the bodies of messages, in order, with a ``FrameFault`` in place of a malformed one.
 
     With ``auto`` the first byte that is neither white space nor part of a BOM decides: ``c`` or ``C`` means headers.
     """
@@ -47,13 +47,13 @@ class FrameDecoder:
     def __init__(self, framing: Literal["auto", "lines", "headers"] = "auto", limits: Limits = DEFAULT_LIMITS) -> None:
         self._framing: Framing | None = None if framing == "auto" else framing
         self._forced: Framing | None = self._framing
-        self._start: bytearray | None = bytearray()  # what came before the framing was known; None afterwards
+        self._start: bytearray | None = bytearray()  # bytes from before the framing was known; None afterwards
         self._cutter: _Lines | _Headers = _Lines(limits)
         self._limits = limits
 
     @property
     def framing(self) -> Framing | None:
-        """None until the first byte that means something, also where the framing is forced."""
+        """The framing in use; None until the first meaningful byte, even if the framing is forced."""
         return None if self._start is not None else self._framing
 
     def feed(self, data: bytes) -> Frames:
@@ -63,11 +63,11 @@ class FrameDecoder:
         return self._cutter.feed(data) if data else []
 
     def close(self) -> Frames:
-        """What the end of input completes: a last line counts without its newline, a part of a frame is a fault."""
+        """Messages completed by the end of input: a last line needs no newline, a partial frame is a fault."""
         if self._start is not None:
             rest, self._start = bytes(self._start.strip(_SPACE)), None
             self._framing = self._forced or "lines"
-            return [rest] if rest else []  # the beginning of a BOM and no more: not a message, and said so
+            return [rest] if rest else []  # part of a BOM, which will be refused as no message
         return self._cutter.close()
 
     def _detect(self, data: bytes) -> bytes:
@@ -115,7 +115,7 @@ class _Lines:
         return self._end_line()
 
     def _grow(self, part: bytes) -> Frames:
-        """Add to the line that has no end yet. One that is too long is reported once and dropped as it comes."""
+        """Add to the unfinished line; a line over the limit is reported once, and its rest is dropped."""
         if self._skipping:
             return []
         self._line += part
@@ -133,7 +133,7 @@ class _Lines:
 
 
 class _Headers:
-    """Content-Length framing. A length that cannot be used is fatal: where the next message begins is unknown."""
+    """Content-Length framing. An unusable length is fatal, because the next message's start is unknown."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -170,7 +170,7 @@ class _Headers:
         self._buffer.clear()
 
     def _cut(self, frames: Frames) -> int:
-        """Move all complete messages into ``frames``; how many bytes of the buffer are used up."""
+        """Move all complete messages into ``frames``; returns the number of bytes used up."""
         buffer, at = self._buffer, 0
         while True:
             if self._body_bytes is None:
@@ -207,7 +207,7 @@ class _Headers:
         if text:
             name, _, value = text.partition(b":")
             if not _NAME.fullmatch(name.rstrip(_SPACE)):
-                # Taken for a header of another kind it would be lost without a word, and its sender would wait.
+                # Skipped as an unknown header, a stray message would be lost, and its sender would wait.
                 raise _Unusable(InvalidRequest("this is no header; Content-Length counts all bytes of a body"))
             if name.rstrip(_SPACE).lower() == b"content-length":
                 self._header.append(value.strip(_SPACE))
@@ -220,7 +220,7 @@ class _Headers:
             raise _Unusable(InvalidRequest(f"the header is longer than {self._limits.header_bytes} bytes"))
 
     def _length(self, values: list[bytes]) -> int:
-        """The one length that ``values`` agree on."""
+        """The length that all ``values`` agree on, in bytes."""
         if not values:
             raise _Unusable(InvalidRequest("the header has no Content-Length"))
         if len(set(values)) > 1 or not _DIGITS.fullmatch(values[0]):

@@ -1,4 +1,4 @@
-"""The main job: parameters of ``generate``, its deltas, and the result that ends it."""
+"""Parameters of ``generate``: a prompt, and how a model is to continue it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from .model import (
-    Count,
     FirstFault,
-    Measure,
     ModelName,
     NullIs,
     OneError,
     Received,
-    Seconds,
-    Sent,
     StreamId,
     TokenId,
     refuse_fields,
@@ -29,7 +25,7 @@ TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 EscapeSpecial = Annotated[
-    bool, NullIs(False), Field(description="text of prompt and messages never becomes a control token")
+    bool, NullIs(False), Field(description="whether text of prompt and messages is kept from becoming control tokens")
 ]
 
 _PROMPTS = ("prompt", "messages", "tokens")
@@ -38,7 +34,7 @@ _ONLY_WITH_STREAM = ("window", "min_interval_ms")
 
 
 class TextPart(Received):
-    """A piece of a message's content."""
+    """A part of a message's content."""
 
     type: Literal["text"]
     text: str
@@ -53,14 +49,13 @@ Content = Annotated[
 class Message(Received):
     """One message of a chat, as the model's template will see it.
 
-    Members beyond those named here are kept and handed to the template, which may know them; a template that
-    knows nothing of a member cannot be told from one that ignores it on purpose.
+    Members beyond those named here are passed to the template, which may know them.
     """
 
     model_config = ConfigDict(extra="allow")
 
     role: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        description="system, user, assistant, tool, developer, or what else the template knows"
+        description="system, user, assistant, tool, developer, or another role of the template"
     )
     content: Content = None
     name: str | None = None
@@ -85,13 +80,13 @@ class Prompted(Received):
 
     @property
     def source(self) -> Literal["prompt", "messages", "tokens"]:
-        """Which of the three it is."""
+        """The name of the field that holds the prompt."""
         return "tokens" if self.tokens is not None else "messages" if self.messages is not None else "prompt"
 
     @property
     def escapes(self) -> bool:
-        """Whether its text is to be kept from becoming control tokens."""
-        # Each kind of request has this parameter behind all others of its own: arrays of parameters keep their order.
+        """Whether the prompt's text is to be kept from becoming control tokens."""
+        # Subclasses declare the field last, because parameters by position keep their order.
         return bool(getattr(self, "escape_special", False))
 
     @model_validator(mode="after")
@@ -122,19 +117,23 @@ class Prompted(Received):
 class GenerateParams(Prompted):
     """Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
 
-    Without ``temperature`` the answer is greedy. A parameter that is known here and that the model, the backend or
-    this version cannot honour is refused with ``unsupported_parameter``.
+    Without ``temperature`` the answer is greedy. A parameter that the model, the backend or this version cannot honour
+    is refused with ``unsupported_parameter``.
     """
 
     stream: StreamId | None = Field(default=None, description="turns deltas on, under this name")
-    window: Annotated[int, Field(ge=1)] | None = Field(default=None, description="deltas that may go unacknowledged")
-    min_interval_ms: Annotated[int, Field(ge=0)] | None = Field(default=None, description="between two deltas")
+    window: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="deltas sent beyond the last one acknowledged, before the stream pauses"
+    )
+    min_interval_ms: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="least time between two deltas"
+    )
     echo_text: Annotated[bool, NullIs(True)] = Field(
         default=True, description="whether the result repeats text and tokens that were streamed"
     )
 
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="without it: what the model's context leaves"
+        default=None, description="without it: as many as the model's context leaves"
     )
     temperature: Annotated[float, Field(ge=0), NullIs(0.0)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1), NullIs(1.0)] = 1.0
@@ -143,9 +142,11 @@ class GenerateParams(Prompted):
     repetition_penalty: Annotated[float, Field(gt=0), NullIs(1.0)] = 1.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2), NullIs(0.0)] = 0.0
-    logit_bias: dict[TokenKey, float] | None = Field(default=None, description="token id to what is added")
+    logit_bias: dict[TokenKey, float] | None = Field(
+        default=None, description="token id to the number added to its logit"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        default=None, description="below 2^63; without it: we pick one"
+        default=None, description="below 2^63; without it the sidecar picks one"
     )
 
     stop: Annotated[list[StopString], Field(max_length=16)] | None = Field(
@@ -156,18 +157,18 @@ class GenerateParams(Prompted):
     )
     ignore_eos: Annotated[bool, NullIs(False)] = False
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        default=None, description="report log probabilities, with how many alternatives for each token"
+        default=None, description="report log probabilities, with this many alternatives for each token"
     )
 
     priority: Annotated[Priority, NullIs("normal")] = "normal"
     deadline_s: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="from the arrival of the request; then it ends with what there is"
+        default=None, description="seconds from the request's arrival, after which it ends with the text so far"
     )
     explain_cache: Annotated[bool, NullIs(False)] = Field(
-        default=False, description="tell where the prompt left the nearest one that is known"
+        default=False, description="report where the prompt left the nearest cached one"
     )
     skip_special: Annotated[bool, NullIs(True)] = Field(
-        default=True, description="false: special tokens stand in the text"
+        default=True, description="whether special tokens are left out of the text"
     )
     escape_special: EscapeSpecial = False
 
@@ -183,126 +184,3 @@ class GenerateParams(Prompted):
     def token_bias(self) -> dict[int, float]:
         """``logit_bias`` by token id."""
         return {int(token): bias for token, bias in (self.logit_bias or {}).items()}
-
-
-class TokenLogprob(Sent):
-    """A token, what it says by itself, and its natural log probability; null is minus infinity."""
-
-    token: TokenId
-    text: str
-    logprob: Measure
-
-
-class Logprob(TokenLogprob):
-    """A token that was chosen, and the ``logprobs`` likeliest tokens at its place, likeliest first."""
-
-    top: list[TokenLogprob]
-
-
-class CachedByTier(Sent):
-    """Tokens that were in memory, and those that were read from disk for this request."""
-
-    ram: Count
-    disk: Count
-
-
-class Usage(Sent):
-    """Tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of its tiers."""
-
-    prompt_tokens: Count
-    cached_tokens: Count
-    cached_by_tier: CachedByTier
-    completion_tokens: Count
-    uncached_because: str | None = Field(
-        default=None, description="why nothing of this model can be cached; absent where it can"
-    )
-
-
-class PromptPlace(Sent):
-    """A place in what the host gave: ``path`` leads to it, e.g. ``["messages", 2, "content"]``.
-
-    ``template`` is text that the model's template adds, or the end of what was given; then ``path`` may be empty.
-    """
-
-    field: Literal["prompt", "messages", "tools", "template_args", "tokens", "template"]
-    path: list[str | int]
-    message: Count | None = Field(default=None, description="number of the message, with messages")
-    role: str | None = Field(default=None, description="of that message")
-
-
-class CacheExplanation(Sent):
-    """Where the prompt first left the nearest one that is known, in memory or on disk.
-
-    ``because``: ``uncacheable`` (nothing of this model can be cached), ``nothing_known`` (not even the first token),
-    ``all_known``, ``new_text`` (the known one ended there), or the two went on differently: ``date`` (they differ in
-    digits of what looks like a date or a time), ``key_order`` (the same JSON keys in another order), ``changed_text``.
-    """
-
-    prompt_tokens: Count
-    known_tokens: Count = Field(
-        description="in common with the nearest known prompt: the number of the first that differs"
-    )
-    because: Literal["uncacheable", "nothing_known", "all_known", "new_text", "date", "key_order", "changed_text"]
-    where: PromptPlace | None = Field(default=None, description="absent if the whole prompt was known")
-    text_before: str | None = None
-    text_here: str | None = Field(default=None, description="how this prompt goes on there")
-    text_known: str | None = Field(default=None, description="how the known one went on; absent if it ended there")
-    summary: str = Field(description="the same as a sentence")
-
-
-class Timing(Sent):
-    """Seconds. What did not happen is absent: a request cancelled in the queue has only ``queue_s``."""
-
-    queue_s: Seconds = Field(description="until its prefill began; if it ended before the engine had it, until then")
-    load_s: Seconds | None = Field(default=None, description="loading the model, if this request had to")
-    prefill_s: Seconds | None = Field(default=None, description="from there until its first token")
-    first_token_s: Seconds | None = Field(default=None, description="from the request's arrival to its first token")
-    decode_s: Seconds | None = Field(default=None, description="from its first token to its end, pauses included")
-
-
-class ErrorData(Sent):
-    """What every error carries; each kind adds its own members."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-    retryable: bool
-
-
-class ErrorObject(Sent):
-    """An error inside a result: the generation broke off."""
-
-    code: int
-    message: str
-    data: ErrorData
-
-
-class ResultWarning(Sent):
-    """Something that was not refused and yet has to be told.
-
-    Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
-    template does not write them), ``role_unknown`` (it writes the message as one of any other role).
-    """
-
-    kind: str
-    message: str
-
-
-class GenerateResult(Sent):
-    """The end of a generation. Written after the last delta; nothing of the stream follows."""
-
-    stream: StreamId | None = None
-    text: str | None = Field(default=None, description="absent if echo_text is false")
-    tokens: list[TokenId] | None = Field(default=None, description="absent if echo_text is false")
-    logprobs: list[Logprob] | None = Field(
-        default=None, description="one for each of tokens, if asked for; absent if echo_text is false"
-    )
-    finish_reason: FinishReason
-    stop_match: str | None = Field(default=None, description="the stop string that ended it")
-    error: ErrorObject | None = Field(default=None, description="with finish_reason error")
-    usage: Usage
-    timing: Timing
-    last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
-    seed: Count
-    cache: CacheExplanation | None = Field(default=None, description="with explain_cache")
-    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there is nothing to tell")

@@ -1,4 +1,4 @@
-"""The life of a connection as a table, and the version both sides speak."""
+"""The lifecycle of a connection as a table of states, and the protocol version that both sides speak."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .errors import InvalidRequest, NotInitialized, RpcError, ShuttingDown
 
 
 class State(Enum):
-    NEW = "new"  # nothing has been asked yet
+    NEW = "new"  # before the first request
     READY = "ready"
-    DRAINING = "draining"  # shutdown was asked: what runs may end, nothing new begins
-    ENDED = "ended"  # exit was asked
+    DRAINING = "draining"  # after shutdown: running requests may end, new ones are refused
+    ENDED = "ended"  # after exit
 
 
-# What each message does; any other method is "work". A pair that is missing is refused by _REFUSED.
+# The next state by state and method; any other method is "work". Missing pairs are refused.
 NEXT: dict[tuple[State, str], State] = {
     (State.NEW, "initialize"): State.READY,
     (State.NEW, "work"): State.READY,  # a connection without initialize speaks version 1
@@ -29,14 +29,14 @@ NEXT: dict[tuple[State, str], State] = {
     (State.DRAINING, "exit"): State.ENDED,
 }
 
-# Methods with an event of their own; whoever serves them calls ``advance`` once their parameters are known to be good.
+# Methods with an event of their own. Their handlers call ``advance`` once the parameters are known to be good.
 EVENTS = frozenset({"initialize", "initialized", "shutdown", "exit"})
 
 
 class Lifecycle:
-    """Where a connection stands.
+    """The state of a connection, and the methods that it admits.
 
-    ``passive`` methods (``ping``, cancelling) neither begin a connection nor are they refused at its end.
+    ``passive`` methods (``ping``, cancelling) neither begin a connection nor are refused at its end.
     """
 
     def __init__(self, passive: frozenset[str] = frozenset()) -> None:
@@ -45,7 +45,7 @@ class Lifecycle:
         self._shut_down = False
 
     def refusal(self, method: str) -> RpcError | None:
-        """Why ``method`` cannot be taken now; None if it can."""
+        """The error for ``method`` in the present state; None if it can be taken."""
         if method in self._passive or (self.state, _event(method)) in NEXT:
             return None
         if method == "initialize" and self.state is State.READY:
@@ -55,7 +55,7 @@ class Lifecycle:
         return ShuttingDown()
 
     def advance(self, method: str) -> None:
-        """Note that ``method`` has been taken. Raises what ``refusal`` gives."""
+        """Go to the state after ``method``. Raises the error of ``refusal``, if there is one."""
         error = self.refusal(method)
         if error is not None:
             raise error
@@ -64,7 +64,7 @@ class Lifecycle:
             self._shut_down |= method == "shutdown"
 
     def admit(self, method: str) -> RpcError | None:
-        """Why ``method`` cannot be taken now. If it can and is work, it has been taken; the rest calls ``advance``."""
+        """The error for ``method``, or None. Work is taken at once; handlers of ``EVENTS`` call ``advance``."""
         if self.state is State.READY and method not in EVENTS:
             return None
         error = self.refusal(method)
@@ -74,7 +74,7 @@ class Lifecycle:
 
     @property
     def exit_code(self) -> int:
-        """Status for ``exit``: 0 after a shutdown, else 1."""
+        """The exit status: 0 after a shutdown, else 1."""
         return 0 if self._shut_down else 1
 
 
@@ -83,5 +83,5 @@ def _event(method: str) -> str:
 
 
 def negotiate(host_version: int) -> int:
-    """The highest protocol version both sides speak, where the host speaks all up to ``host_version`` (at least 1)."""
+    """The highest protocol version that both sides speak; the host speaks all from 1 to ``host_version``."""
     return min(host_version, PROTOCOL_VERSION)

@@ -1,15 +1,15 @@
-"""What one message may be at most. Advertised by ``initialize``."""
+"""Limits of one message, advertised by ``initialize``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_PARSER_NESTING = 200  # the JSON parser refuses deeper texts itself
+_PARSER_NESTING = 200  # the JSON parser's own limit
 
 
 @dataclass(frozen=True)
 class Limits:
-    """``frame_bytes`` and ``header_bytes`` of one message, ``batch`` elements, ``nesting`` of arrays and objects.
+    """Sizes in bytes, elements of a batch, nesting of arrays and objects, and counts of one message.
 
     ``values`` are commas, ``members`` colons, ``containers`` opening brackets, all outside of strings.
     """
@@ -18,9 +18,9 @@ class Limits:
     batch: int = 1000
     nesting: int = 128
     header_bytes: int = 8192
-    values: int = 1_100_000  # a context of 2^20 tokens and what else a message says; to parse them takes 70 ms
+    values: int = 1_100_000  # enough for a context of 2^20 tokens; parsing them takes 70 ms
     members: int = 2**16
-    containers: int = 2**15  # a message of a chat each, at 4 µs to validate
+    containers: int = 2**15  # each may be a message of a chat, which takes 4 µs to validate
 
     def __post_init__(self) -> None:
         if self.nesting > _PARSER_NESTING:

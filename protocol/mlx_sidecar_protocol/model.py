@@ -1,9 +1,8 @@
-"""Base classes of every message: what we receive is checked strictly, what we send never holds a null by accident.
+"""Base classes of every message: received ones are checked strictly, sent ones never hold a null by accident.
 
-``Received`` models refuse unknown members and convert nothing (``"8"`` is not 8, ``true`` is not 1) but what
-JSON writers of some languages cannot tell apart (``meant.py``). ``Sent`` models
-leave out optional members that have no value. Building a validator is put off until a model is first used, so that
-importing the whole contract stays cheap.
+``Received`` models refuse unknown members and convert nothing (``"8"`` is not 8, ``true`` is not 1) but values that
+JSON writers of some languages cannot tell apart (``coercion``). ``Sent`` models leave out optional members without a
+value. Validators are built when a model is first used, so that importing the contract stays cheap.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Model = TypeVar("Model", bound="Received")
 
 
 class Received(BaseModel):
-    """A message of the host. Frozen; unknown members are refused; optional ones may be left out or null."""
+    """A message of the host, frozen; unknown members are refused, optional ones may be left out or null."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -46,10 +45,10 @@ class Received(BaseModel):
 
     @classmethod
     def parse(cls: type[Model], params: object) -> Model:
-        """The message in ``params`` as it came off the wire: by name, or by position in the order of the fields.
+        """The message in ``params`` from the wire, by name, or by position in the order of the fields.
 
-        ``null``, ``[]`` and ``[null]`` are what some hosts send for "no parameters". Anything that does not fit
-        raises ``InvalidParams`` with one entry for each field at fault.
+        ``null``, ``[]`` and ``[null]`` mean "no parameters", as some hosts send it. Raises ``InvalidParams`` with one
+        entry for each field at fault.
         """
         if params is None or params == [None]:
             params = {}
@@ -73,7 +72,7 @@ class Received(BaseModel):
 
 
 class Sent(BaseModel):
-    """A message of ours. Frozen; optional members without a value are not sent; NaN and infinities become null."""
+    """A message of ours, frozen; optional members without a value are not sent, NaN and infinities become null."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -89,14 +88,14 @@ class Sent(BaseModel):
         return self.__pydantic_serializer__.to_json(self, exclude_none=True, by_alias=True)
 
     def to_plain(self) -> dict[str, Any]:
-        """The same as a dictionary of JSON values."""
+        """The content of ``to_json_bytes`` as a dictionary of JSON values."""
         # model_dump would keep infinities, even in JSON mode.
         plain: dict[str, Any] = from_json(self.to_json_bytes())
         return plain
 
 
 def invalid_params(error: ValidationError) -> InvalidParams:
-    """The wire error for a message that does not fit its model; the offending input itself is not repeated."""
+    """The wire error for a message that does not fit its model; it does not quote the offending input."""
     return InvalidParams(
         [
             {"loc": [part for part in entry["loc"] if part != "[key]"], "msg": entry["msg"], "type": entry["type"]}
@@ -110,7 +109,7 @@ def _reported(error: ValidationError) -> list[ErrorDetails]:
 
 
 def refuse_fields(model: type[BaseModel], type_: LiteralString, faults: dict[str, str]) -> ValidationError:
-    """An error about several fields together, for a model validator to raise; ``faults`` maps field to message."""
+    """An error about several fields, for a model validator to raise; ``faults`` maps field to message."""
     lines = [
         InitErrorDetails(type=PydanticCustomError(type_, "{why}", {"why": why}), loc=(field,), input=None)
         for field, why in faults.items()
@@ -120,7 +119,7 @@ def refuse_fields(model: type[BaseModel], type_: LiteralString, faults: dict[str
 
 @dataclass(frozen=True)
 class NullIs:
-    """Annotates an optional field with a default: null means that default, as if the field were left out."""
+    """Annotates an optional field whose default is also meant by null."""
 
     default: Any
 
@@ -134,7 +133,7 @@ class NullIs:
 
 @dataclass(frozen=True)
 class OneError:
-    """Annotates a union: a misfit is one error at the field, not one error for each member of the union."""
+    """Annotates a union so that a misfit is one error at the field, not one for each member of the union."""
 
     type: str
     message: str
@@ -147,7 +146,7 @@ class OneError:
 
 @dataclass(frozen=True)
 class FirstFault:
-    """Annotates a list: validation ends at its first bad element, however many there are."""
+    """Annotates a list so that validation ends at its first bad element."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
@@ -157,7 +156,7 @@ class FirstFault:
 
 
 Label = Annotated[str, StringConstraints(max_length=1024)]
-"""A name that is kept and repeated."""
+"""A name that the sidecar keeps and sends back, of at most 1024 characters."""
 
 StreamId = Annotated[
     Label | int, OneError("string_or_integer", "must be a string of at most 1024 characters or an integer")
@@ -170,10 +169,10 @@ ProgressToken = Annotated[
 """A name the host picks for the progress notifications of one request."""
 
 RequestId = Annotated[str | int | float, OneError("string_or_number", "must be a string or a number")]
-"""A JSON-RPC id, as long as its message may be. Some hosts turn whole numbers into floats."""
+"""A JSON-RPC id of any length; a float too, because some hosts turn whole numbers into floats."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]
-"""A path, a revision: not empty, and free of NUL, which no file system takes."""
+"""A path or a revision: not empty, and without NUL, which no file system takes."""
 
 
 def _no_way_up(name: str) -> str:
@@ -183,7 +182,7 @@ def _no_way_up(name: str) -> str:
 
 
 ModelName = Annotated[Name, AfterValidator(_no_way_up)]
-"""A model's or adapter's name. It may be a path, of which the last word is not left to whoever composed it."""
+"""A model's or adapter's name, or a path without ``..``, so that a composed path stays below its folder."""
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -192,4 +191,4 @@ Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 Measure = Annotated[float, Field(allow_inf_nan=True), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
-"""A measured number of ours that may be infinite or undefined, and is null then."""
+"""A measured number; null if it is infinite or undefined."""

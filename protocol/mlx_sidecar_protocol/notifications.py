@@ -1,4 +1,4 @@
-"""What the sidecar says without being asked."""
+"""Parameters of the notifications that the sidecar sends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .generate import Logprob
+from .generate_result import Logprob
 from .model import Count, ProgressToken, Sent, StreamId, TokenId
 
 EngineState = Literal["starting", "ready", "lost", "failed", "stopped"]
@@ -18,7 +18,7 @@ class StreamDelta(Sent):
 
     stream: StreamId
     seq: Count
-    offset: Count = Field(description="characters (Unicode code points) of the stream before this text")
+    offset: Count = Field(description="Unicode code points of the stream before this text")
     text: str
     tokens: list[TokenId]
     logprobs: list[Logprob] | None = Field(default=None, description="one for each of tokens, if asked for")
@@ -33,17 +33,17 @@ class StreamInterrupted(Sent):
 
 
 class ProgressParams(Sent):
-    """How far a request with a ``progress`` token is."""
+    """The progress of a request with a ``progress`` token."""
 
     token: ProgressToken
     model: str
-    stage: str = Field(description="downloading, reading, converting, building: for people; more may come")
+    stage: str = Field(description="downloading, reading, converting, building or another word, to be shown to users")
     done_bytes: Count
     total_bytes: Count | None = Field(default=None, description="absent while it is not known")
 
 
 class LogParams(Sent):
-    """Something for the host's log. Sent after ``initialize``; before it, and without it, logs go to stderr."""
+    """A line for the host's log, sent after ``initialize``; before it, logs go to stderr."""
 
     level: LogLevel
     message: str
@@ -58,4 +58,4 @@ class EngineStateParams(Sent):
     pid: Count | None = None
     backend: str | None = None
     device: str | None = None
-    because: str | None = Field(default=None, description="with lost and failed")
+    because: str | None = Field(default=None, description="the reason, with lost and failed")

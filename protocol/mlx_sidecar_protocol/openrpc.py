@@ -1,4 +1,4 @@
-"""The OpenRPC document: the table of methods for tools that read that format, and the answer to ``rpc.discover``."""
+"""Makes the OpenRPC document, the answer to ``rpc.discover``, from the table of methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REF = "#/components/schemas/{model}"
 
 @cache
 def document(version: str) -> dict[str, Any]:
-    """The document of ``version`` of the software, not to be changed. The first call takes 40 ms: it builds schemas."""
+    """The document for ``version`` of the software, cached and not to be changed; the first call takes 40 ms."""
     definitions = message_definitions(_REF)
     return {
         "openrpc": "1.3.2",
@@ -52,7 +52,7 @@ def _params(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _errors(spec: MethodSpec) -> list[dict[str, Any]]:
-    """One entry for each code, as OpenRPC demands; the kinds that share it are in ``data``."""
+    """One entry for each code, as OpenRPC demands, with the kinds that share it in ``data``."""
     kinds: defaultdict[int, list[str]] = defaultdict(list)
     for error in spec.errors:
         kinds[error.code].append(error.kind)

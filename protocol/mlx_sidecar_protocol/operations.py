@@ -1,19 +1,17 @@
-"""Parameters and results of every method but ``generate``. Times in seconds, sizes in bytes, both in the name."""
+"""Parameters and results of the methods for lifecycle, models, text and streams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import isinf
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .generate import Message, ResultWarning, TokenIds
+from .generate import Message, TokenIds
+from .generate_result import ResultWarning
 from .model import (
     Count,
     FirstFault,
     Label,
-    Measure,
     ModelName,
     Name,
     NullIs,
@@ -25,7 +23,6 @@ from .model import (
     StreamId,
     TokenId,
 )
-from .notifications import EngineState
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -35,7 +32,7 @@ class NoParams(Received):
 
 
 class EmptyResult(Sent):
-    """Done, and nothing to say about it."""
+    """A result without members."""
 
 
 # Lifecycle.
@@ -47,12 +44,12 @@ class ClientInfo(Received):
 
 
 class InitializeParams(Received):
-    """``capabilities`` is free: version 1 reads none of the host's."""
+    """The host's version and name. ``capabilities`` may hold anything: version 1 reads none of the host's."""
 
     protocol_version: Annotated[int, Field(ge=1)]
     client: ClientInfo
     process_id: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
-        default=None, description="the sidecar leaves when this process does"
+        default=None, description="a process with whose end the sidecar ends too"
     )
     capabilities: dict[str, Any] | None = None
 
@@ -63,14 +60,14 @@ class ServerInfo(Sent):
 
 
 class CacheTiers(Sent):
-    """Which tiers of the prefix cache are switched on."""
+    """Whether each tier of the prefix cache is switched on."""
 
     ram: bool
     disk: bool
 
 
 class ServerCapabilities(Sent):
-    """What this server does, so that a host need not find out by trial."""
+    """The methods and parameters that this server honours."""
 
     methods: list[str]
     generate_parameters: list[str] = Field(description="the parameters of generate that are honoured")
@@ -79,45 +76,47 @@ class ServerCapabilities(Sent):
 
 
 class ServerLimits(Sent):
-    """Bounds on what the server takes in at once."""
+    """Limits on messages and open requests."""
 
     frame_bytes: Count
     header_bytes: Count
     batch: Count = Field(description="elements of one batch")
-    nesting: Count = Field(description="of arrays and objects")
+    nesting: Count = Field(description="depth of arrays and objects")
     values: Count | None = Field(default=None, description="commas of one message, outside of strings")
     members: Count | None = Field(default=None, description="members of all objects of one message")
     containers: Count | None = Field(default=None, description="arrays and objects of one message")
     requests_bytes: Count | None = Field(
         default=None,
-        description="of requests that are being worked on; above it, and for a second one of more than 1 MiB, requests "
-        "are refused as overloaded",
+        description="bytes of requests in work; above it, and for a second request of more than 1 MiB, requests are "
+        "refused as overloaded",
     )
     answers_bytes: Count | None = Field(
         default=None,
-        description="of answers that the host has not read; above it nothing is read, and requests are refused as "
-        "overloaded where what waits is a batch's answers",
+        description="bytes of answers not yet read by the host; above it the sidecar reads no further, and refuses "
+        "requests as overloaded if a batch's answers are waiting",
     )
     waiting_requests: Count | None = Field(default=None, description="above it, requests are refused as overloaded")
     journal_bytes: Count = Field(
-        description="for what is remembered of open requests so that they outlive the engine: four bytes a token "
-        "of their prompts and of the longest answers they ask for; above it, they are refused as out_of_memory"
+        description="bytes of journals, from which open requests outlive the engine: 4 for each token of their prompts "
+        "and of the longest answers they ask for; above it, requests are refused as out_of_memory"
     )
 
 
 class InitializeResult(Sent):
-    """``backend`` is absent while the engine is still finding out; ``engine/state`` tells then."""
+    """The server, its capabilities and its limits. ``backend`` is absent until the first ``engine/state`` has it."""
 
     protocol_version: Annotated[int, Field(ge=1)]
     server: ServerInfo
-    instance: str = Field(description="new for each process")
+    instance: str = Field(description="an id of this process")
     backend: str | None = Field(default=None, description="metal, cuda, cpu or fake")
     capabilities: ServerCapabilities
     limits: ServerLimits
 
 
 class ShutdownParams(Received):
-    cancel: Annotated[bool, NullIs(False)] = Field(default=False, description="cancel what runs; else let it end")
+    cancel: Annotated[bool, NullIs(False)] = Field(
+        default=False, description="cancel running requests, instead of waiting for their end"
+    )
 
 
 class CancelRequestParams(Received):
@@ -128,13 +127,13 @@ class CancelRequestParams(Received):
 
 
 class ModelCard(Sent):
-    """A model the engine holds, or is about to. What is not known yet is absent."""
+    """A model that is resident or loading. Members not known yet are absent."""
 
     model: str
     state: Literal["loading", "ready"]
     path: str
     pinned: bool
-    streams: Count = Field(description="how many are running on it")
+    streams: Count = Field(description="number of running generations")
     architecture: str | None = None
     parameters: Count | None = None
     dtype: str | None = None
@@ -143,34 +142,36 @@ class ModelCard(Sent):
     vocabulary: Count | None = None
     memory_bytes: Count | None = None
     last_used_s: Seconds | None = Field(default=None, description="seconds since its last request")
-    policy: str | None = Field(default=None, description="how its arithmetic is done")
+    policy: str | None = Field(default=None, description="library and number format of its arithmetic")
     forward: Literal["flat", "merged", "row_by_row"] | None = Field(
         default=None,
         description="how sequences that run together are computed: all tokens in one pass, merged while they decode, or"
-        " each by itself; a model runs in the first of these that gives it the logits of a sequence alone",
+        " each by itself; it is the first of these that gives the same logits as a sequence alone",
     )
 
 
 class LoadParams(Received):
     model: ModelName
-    path: Name | None = Field(default=None, description="a local directory; without it the name is resolved")
+    path: Name | None = Field(
+        default=None, description="a local directory; without it, model is the name of one or of a model on the hub"
+    )
     revision: Name | None = None
     adapter: ModelName | None = None
     pin: Annotated[bool, NullIs(False)] = Field(default=False, description="never evict it")
     ttl_s: Annotated[float, Field(gt=0)] | None = Field(default=None, description="unload after this long without use")
     dtype: Dtype | None = None
-    progress: ProgressToken | None = Field(default=None, description="turns progress notifications on")
+    progress: ProgressToken | None = Field(default=None, description="turns progress notifications on, under this name")
 
 
 class LoadResult(ModelCard):
-    """The card of the model, and what loading it cost: 0 if it was there."""
+    """The card of the model, and the seconds that loading took: 0 if it was resident."""
 
     load_s: Seconds
 
 
 class UnloadParams(Received):
     model: ModelName
-    force: Annotated[bool, NullIs(False)] = Field(default=False, description="end its running streams as error")
+    force: Annotated[bool, NullIs(False)] = Field(default=False, description="end its running streams with an error")
 
 
 class UnloadResult(Sent):
@@ -192,7 +193,7 @@ class TokenizeParams(Received):
     )
     pieces: Annotated[bool, NullIs(False)] = Field(default=False, description="answer the text of each token too")
     escape_special: Annotated[bool, NullIs(False)] = Field(
-        default=False, description="nothing of the text becomes a control token"
+        default=False, description="whether the text is kept from becoming control tokens"
     )
 
 
@@ -212,7 +213,7 @@ class DetokenizeResult(Sent):
 
 
 class RenderParams(Received):
-    """What ``generate`` would do with these messages, without doing it."""
+    """A chat to be rendered and tokenised as ``generate`` would."""
 
     model: ModelName
     messages: Annotated[list[Message], Field(min_length=1), FirstFault()]
@@ -220,14 +221,15 @@ class RenderParams(Received):
     template_args: dict[str, Any] | None = None
     add_generation_prompt: Annotated[bool, NullIs(True)] = True
     escape_special: Annotated[bool, NullIs(False)] = Field(
-        default=False, description="text of messages, tools and template_args never becomes a control token"
+        default=False,
+        description="whether text of messages, tools and template_args is kept from becoming control tokens",
     )
 
 
 class RenderResult(Sent):
     text: str
     tokens: list[TokenId]
-    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there is nothing to tell")
+    warnings: list[ResultWarning] | None = Field(default=None, description="absent if there are none")
 
 
 # Streams.
@@ -240,12 +242,12 @@ class StreamCancelParams(Received):
 class StreamSubscribeParams(Received):
     stream: StreamId
     after_seq: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="the last delta the host has; without it: none"
+        default=None, description="number of the last delta that the host has; without it: none"
     )
 
 
 class StreamSubscribeResult(Sent):
-    """Where the stream stood. ``finish_reason`` is there once it has ended."""
+    """The state of the stream. ``finish_reason`` is absent until it has ended."""
 
     stream: StreamId
     last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
@@ -254,85 +256,10 @@ class StreamSubscribeResult(Sent):
 
 class StreamAckParams(Received):
     stream: StreamId
-    seq: Annotated[int, Field(ge=0)] = Field(description="this delta and all before it have been read")
+    seq: Annotated[int, Field(ge=0)] = Field(description="number of the last delta that the host has read")
 
 
-# Statistics.
-
-
-class EngineInfo(Sent):
-    """The engine process; what it has not told yet is absent."""
-
-    state: EngineState
-    restarts: Count
-    pid: Count | None = None
-    backend: str | None = None
-    device: str | None = None
-    numerics: Literal["fast", "exact"] | None = None
-    policy: str | None = Field(default=None, description="how arithmetic is done unless a model's card says otherwise")
-    versions: dict[str, str] | None = None
-
-
-class Health(Sent):
-    """``last_device_operation_s`` is the age of the last operation the device completed; absent before the first."""
-
-    status: Literal["ok", "starting", "degraded", "failed"]
-    ready: bool = Field(description="whether a token could be decoded now: a model is resident and the engine keeps up")
-    restarts: Count = Field(description="how often the engine process was started again")
-    last_device_operation_s: Seconds | None = None
-    reason: str | None = Field(default=None, description="why it is not ok, or what ended the engine last")
-
-
-class Histogram(Sent):
-    """``counts[i]`` values were at most ``bounds[i]`` and above the bound before; the last count is those above all."""
-
-    bounds: list[float]
-    counts: list[Count]
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[float, int]]) -> Histogram:
-        """From ascending pairs of upper bound and count; an infinite last bound is the overflow."""
-        bounds, counts = [], []
-        for bound, count in pairs:
-            counts.append(count)
-            if not isinf(bound):
-                bounds.append(bound)
-        return cls(bounds=bounds, counts=counts if len(counts) > len(bounds) else [*counts, 0])
-
-
-class Memory(Sent):
-    """Bytes. ``limit_bytes`` is what the engine may use."""
-
-    limit_bytes: Count | None = None
-    used_bytes: Count | None = None
-    peak_bytes: Count | None = None
-    cache_bytes: Count | None = None
-    models_bytes: Count | None = None
-    front_bytes: Count | None = Field(default=None, description="resident size of the front")
-    engine_bytes: Count | None = Field(default=None, description="resident size of the engine process")
-
-
-class Queue(Sent):
-    """Requests. ``limit`` is how many may wait before new ones are refused."""
-
-    waiting: Count
-    running: Count
-    limit: Count | None = None
-
-
-class StatsResult(Sent):
-    """What the sidecar knows about itself. Names of counters, gauges and histograms may grow in number."""
-
-    server: ServerInfo
-    instance: str
-    uptime_s: Seconds
-    engine: EngineInfo
-    health: Health
-    queue: Queue
-    memory: Memory
-    counters: dict[str, int]
-    gauges: dict[str, Measure]
-    histograms: dict[str, Histogram]
+# The contract itself.
 
 
 class DiscoverResult(Sent):
@@ -343,5 +270,5 @@ class DiscoverResult(Sent):
     methods: list[dict[str, Any]]
     components: dict[str, Any]
     notifications: list[dict[str, Any]] = Field(
-        alias="x-notifications", description="what the sidecar sends; OpenRPC has no word for it"
+        alias="x-notifications", description="notifications of the sidecar, for which OpenRPC has no member"
     )

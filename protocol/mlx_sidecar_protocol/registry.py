@@ -1,7 +1,4 @@
-"""The table of methods: the one place that says which exist, what they take and what they answer.
-
-Dispatcher, schemas, OpenRPC document and documentation are all made or checked from it.
-"""
+"""The table of methods, from which dispatcher, schemas, OpenRPC document and documentation are made or checked."""
 
 from __future__ import annotations
 
@@ -12,8 +9,10 @@ from typing import Literal
 from . import cache as c
 from . import errors as e
 from . import generate as g
+from . import generate_result as r
 from . import notifications as n
 from . import operations as o
+from . import stats as s
 from .errors import RpcError
 from .model import Received, Sent
 
@@ -23,7 +22,7 @@ Kind = Literal["request", "notification"]
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """One method. ``params`` is ``Received`` if the host sends it, ``Sent`` if we do; only requests have a result."""
+    """One method. ``params`` is ``Received`` if the host sends it, else ``Sent``; only requests have a result."""
 
     name: str
     direction: Direction
@@ -36,7 +35,7 @@ class MethodSpec:
 
 
 ANY_REQUEST = (e.InvalidParams, e.InternalError)
-"""What every request may be answered."""
+"""Errors that any request may be answered with."""
 
 _AT_THE_DOOR = (*ANY_REQUEST, e.ShuttingDown)
 _TASK = (*_AT_THE_DOOR, e.DuplicateId, e.Overloaded, e.Cancelled)
@@ -74,7 +73,7 @@ _TABLE = (
         o.ShutdownParams,
         o.EmptyResult,
         (*_AT_THE_DOOR, e.DuplicateId, e.Overloaded),
-        "Take no new work; answer when what runs has ended.",
+        "Take no new work, and answer when running requests have ended.",
     ),
     _told("exit", o.NoParams, "End the process: status 0 after shutdown, else 1."),
     _told("$/cancelRequest", o.CancelRequestParams, "Cancel a request by its id."),
@@ -83,7 +82,7 @@ _TABLE = (
         o.LoadParams,
         o.LoadResult,
         (*_WORK, *_LOADING, e.UnsupportedParameter),
-        "Make a model resident; a resident one just answers its card.",
+        "Make a model resident, and answer its card.",
     ),
     _request(
         "unload",
@@ -96,7 +95,7 @@ _TABLE = (
     _request(
         "generate",
         g.GenerateParams,
-        g.GenerateResult,
+        r.GenerateResult,
         (
             *_ON_A_MODEL,
             e.ContextTooLong,
@@ -116,7 +115,7 @@ _TABLE = (
         o.RenderParams,
         o.RenderResult,
         (*_ON_A_MODEL, e.UnsupportedParameter),
-        "What a chat becomes under the model's template.",
+        "The text and tokens of a chat under the model's template.",
     ),
     _request(
         "stream/cancel",
@@ -130,28 +129,28 @@ _TABLE = (
         o.StreamSubscribeParams,
         o.StreamSubscribeResult,
         (*_AT_THE_DOOR, e.Overloaded, e.UnknownStream),
-        "One delta with all that was missed, then the live ones.",
+        "Send one delta with all missed text, then the live ones.",
     ),
     _request(
         "stream/ack",
         o.StreamAckParams,
         o.EmptyResult,
         (*ANY_REQUEST, e.UnknownStream, e.UnsupportedParameter),
-        "Say how far a stream with a window was read.",
+        "Acknowledge deltas of a stream with a window.",
     ),
     _request(
         "cache/stats",
         o.NoParams,
         c.CacheStatsResult,
         _WORK,
-        "What the prefix cache holds, and what it has been used for.",
+        "Contents and counters of the prefix cache.",
     ),
     _request(
         "cache/clear",
         c.CacheClearParams,
         c.CacheClearResult,
         (*_WORK, e.ModelNotLoaded, e.UnsupportedParameter),
-        "Forget what is cached of a model or of all, pins included.",
+        "Forget cached prompts of one model or of all, pinned ones included.",
     ),
     _request(
         "cache/warm",
@@ -165,23 +164,23 @@ _TABLE = (
             e.PoisonRequest,
             e.NonFiniteLogits,
         ),
-        "Compute a prefix and keep it.",
+        "Compute a prefix, and pin it in the cache.",
     ),
     _request(
         "cache/export",
         c.CacheExportParams,
         c.CacheFileResult,
         (*_ON_A_MODEL, e.UnsupportedParameter),
-        "Write what is cached of a conversation to a file.",
+        "Write the cached part of a conversation to a file.",
     ),
     _request(
         "cache/import",
         c.CacheImportParams,
         c.CacheFileResult,
         (*_ON_A_MODEL, e.UnsupportedParameter),
-        "Take in what cache/export wrote.",
+        "Read a file of cache/export into the cache.",
     ),
-    _request("stats", o.NoParams, o.StatsResult, _TASK, "Counters, latencies, health, memory."),
+    _request("stats", o.NoParams, s.StatsResult, _TASK, "Counters, latencies, health, memory."),
     _request(
         "rpc.discover",
         o.NoParams,
@@ -191,8 +190,8 @@ _TABLE = (
     ),
     _tells("stream/delta", n.StreamDelta, "New text of a stream."),
     _tells("stream/interrupted", n.StreamInterrupted, "A stream lost its engine and will go on."),
-    _tells("progress", n.ProgressParams, "How far a load is."),
-    _tells("log", n.LogParams, "Something for the host's log."),
+    _tells("progress", n.ProgressParams, "The progress of a load."),
+    _tells("log", n.LogParams, "A line for the host's log."),
     _tells("engine/state", n.EngineStateParams, "The engine process changed its state."),
 )
 
@@ -201,22 +200,22 @@ METHODS = MappingProxyType({spec.name: spec for spec in _TABLE})
 
 
 def requests() -> tuple[MethodSpec, ...]:
-    """What the host asks."""
+    """The requests of the host."""
     return tuple(spec for spec in _TABLE if spec.kind == "request")
 
 
 def host_notifications() -> tuple[MethodSpec, ...]:
-    """What the host tells."""
+    """The notifications of the host."""
     return tuple(spec for spec in _TABLE if spec.kind == "notification" and spec.direction == "host-to-sidecar")
 
 
 def own_notifications() -> tuple[MethodSpec, ...]:
-    """What the sidecar tells."""
+    """The notifications of the sidecar."""
     return tuple(spec for spec in _TABLE if spec.direction == "sidecar-to-host")
 
 
 def build_models() -> None:
-    """Build every validator now. Without it each is built when it is first used, at the cost of that one request."""
+    """Build every validator now; otherwise the first request that needs one pays for it."""
     for spec in _TABLE:
         spec.params.model_rebuild()
         if spec.result is not None:

@@ -24,7 +24,7 @@ _SHOWN_LINES = 20
 
 
 def bundle() -> dict[str, Any]:
-    """One JSON Schema whose ``$defs`` hold every message; as a whole it describes any frame in either direction."""
+    """One JSON Schema whose ``$defs`` hold every message; as a whole it matches any frame of either direction."""
     definitions = {**message_definitions(), **error_definitions(), **envelope_definitions()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -66,7 +66,7 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def files() -> dict[str, str]:
-    """Name to text of every generated file; the same text for the same models."""
+    """Name to text of every generated file, the same for the same models."""
     contents = {
         _BUNDLE: bundle(),
         "methods.json": index(),
@@ -76,7 +76,7 @@ def files() -> dict[str, str]:
 
 
 def differences(directory: Path) -> list[str]:
-    """For each file of ``directory`` that is not current, the beginning of a diff that says so."""
+    """The beginning of a diff for each file of ``directory`` that is not current."""
     found = []
     for name, wanted in files().items():
         path = directory / name

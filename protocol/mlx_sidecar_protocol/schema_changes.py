@@ -1,7 +1,7 @@
-"""What differs between two JSON Schemas, for one who writes by the older and one who reads by it.
+"""Finds the differences between two JSON Schemas, and their effect on hosts that were written by the older one.
 
-Pure: ``Comparison`` walks two schemas side by side. What the host sends may only be taken more widely; what the sidecar
-sends may only become narrower, or gain members, which hosts ignore. A difference whose effect is not known is breaking.
+Pure: ``Comparison`` walks two schemas side by side. The schema of a host's message may only become wider. That of a
+sidecar's message may only become narrower, or gain members, which hosts ignore. Any other difference is breaking.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Way = Literal["received", "sent"]  # as the sidecar sees it
 
 
 class Severity(StrEnum):
-    """``breaking``: an older host may fail. ``additive``: it need not know. ``editorial``: nothing on the wire."""
+    """The effect of a change: an older host may fail, need not know of it, or sees nothing of it on the wire."""
 
     BREAKING = "breaking"
     ADDITIVE = "additive"
@@ -26,7 +26,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``place``: a definition and the way into it, e.g. ``GenerateParams.stop[]``."""
+    """One difference, at a ``place`` such as ``GenerateParams.stop[]``: a definition and a path in it."""
 
     place: str
     what: str
@@ -50,7 +50,7 @@ _KNOWN = {*_WORDS, *_BEHAVIOUR, *_LOWER, *_UPPER, *_RULES, *_OBJECT, "type", "co
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of the definitions of two bundles, one way. Names the definitions that it has been through in ``seen``."""
+    """Compares the definitions of two bundles in one direction; ``seen`` are the names of those compared."""
 
     old: Schema
     new: Schema
@@ -59,7 +59,7 @@ class Comparison:
     _within: frozenset[tuple[str, str]] = frozenset()
 
     def definitions(self, old: str, new: str) -> list[Change]:
-        """What differs between two definitions, with all that they refer to."""
+        """The differences of two definitions, and of all that they refer to."""
         return self._schemas({"$ref": f"#/$defs/{old}"}, {"$ref": f"#/$defs/{new}"}, "")
 
     def _schemas(self, old: Any, new: Any, place: str) -> list[Change]:
@@ -68,7 +68,7 @@ class Comparison:
             return self._resolved(_schema(old, self.old), _schema(new, self.new), place)
         pair = (names[0], names[1])
         if pair in self._within:
-            return []  # a definition within itself: it is being compared already
+            return []  # a recursive definition, which is being compared already
         self.seen.add(pair)
         inner = replace(self, _within=self._within | {pair})
         found = inner._resolved(_schema(old, self.old), _schema(new, self.new), pair[0])
@@ -86,13 +86,13 @@ class Comparison:
     # Alternatives.
 
     def _alternatives(self, befores: list[Any], afters: list[Any], place: str) -> list[Change]:
-        """Each that must be understood is compared with the one that comes nearest to it."""
+        """Compare each alternative that must be understood with the nearest one on the other side."""
         wanted, takers = (befores, afters) if self.way == "received" else (afters, befores)
         found: list[Change] = []
         used: set[int] = set()
         for one in wanted:
             attempts = [self._pair(one, taker, place) for taker in takers]
-            # Those that are alike come first: what differs within them says more than that they do not fit.
+            # Alike ones come first, because their differences say more than that they do not fit.
             best = min(range(len(takers)), key=lambda at: _distance(attempts[at], _alike(one, takers[at])))
             changes = attempts[best]
             if _breaks(changes) and not _alike(one, takers[best]):
@@ -165,7 +165,7 @@ class Comparison:
             yield Change(place, "patternProperties differ", _BREAKING)
 
     def _new_property(self, old: Schema, new: Schema, name: str, place: str) -> Change:
-        """Where others are taken already, the new one is narrower than they are, or of another kind."""
+        """The effect of a new member; breaking if other members had a schema that it narrows or replaces."""
         others = old.get("additionalProperties", True)
         if self.way == "received":
             free = others is False and "patternProperties" not in old and name not in new.get("required", ())
@@ -184,7 +184,7 @@ class Comparison:
                 yield self._effect(f"{place}.{name}", "need not be there", narrower=False, wider=True)
 
     def _others(self, before: Any, after: Any, place: str) -> Iterator[Change]:
-        """Members without a name of their own."""
+        """The differences in members that have no name of their own."""
         if isinstance(before, dict) and isinstance(after, dict):
             yield from self._schemas(before, after, f"{place}{{}}")
         elif before != after:
@@ -195,7 +195,7 @@ class Comparison:
             yield Change(place, f"other members: {word}", _ADDITIVE if good else _BREAKING)
 
     def _identical(self, old: Any, new: Any, within: frozenset[str] = frozenset()) -> bool:
-        """Whether two values are the same, through all references."""
+        """Whether two values are the same with all references followed."""
         if isinstance(old, dict) and isinstance(new, dict):
             if (name := _name(old)) is not None and name == _name(new):
                 if name in within:
@@ -218,7 +218,7 @@ def _name(schema: Any) -> str | None:
 
 
 def _schema(value: Any, definitions: Schema) -> Schema:
-    """``value`` as keywords: what it refers to, with what stands beside the reference."""
+    """The keywords of ``value``, with its reference replaced by the keywords of its target."""
     if isinstance(value, bool):
         return {} if value else {"not": {}}
     beside = dict(value)
@@ -231,14 +231,14 @@ def _schema(value: Any, definitions: Schema) -> Schema:
 
 
 def _both(one: Schema, other: Schema) -> Schema:
-    """A schema that asks for both: keywords of the two side by side, where they do not know of each other."""
+    """A schema that demands both: their keywords side by side, or ``allOf`` where keywords depend on each other."""
     clash = (one.keys() & other.keys()) - {*_WORDS, *_BEHAVIOUR}
     members = one.keys() & set(_OBJECT) and other.keys() & set(_OBJECT)
     return {"allOf": [one, other]} if clash or members else {**one, **other}
 
 
 def _alternatives(schema: Schema, definitions: Schema) -> list[Any]:
-    """What it may be, one way or another; without words."""
+    """The alternatives of a schema, each without descriptions; the schema itself if it has no ``anyOf``."""
     rules = {key: value for key, value in schema.items() if key not in (*_WORDS, *_BEHAVIOUR)}
     choices = rules.pop("anyOf", None)
     if choices is None:
@@ -249,7 +249,7 @@ def _alternatives(schema: Schema, definitions: Schema) -> list[Any]:
 
 
 def _flat(choice: Any, definitions: Schema) -> list[Any]:
-    """Alternatives among alternatives."""
+    """Alternatives with nested ones flattened."""
     return _alternatives(choice, definitions) if isinstance(choice, dict) and "anyOf" in choice else [choice]
 
 
@@ -266,7 +266,7 @@ def _types(schema: Schema) -> frozenset[str]:
 
 
 def _values(schema: Schema) -> frozenset[str] | None:
-    """The only values there are, as JSON; None if there is no such list."""
+    """The only values that a schema allows, as JSON; None if it lists none."""
     lists = [[schema["const"]]] if "const" in schema else []
     lists += [schema["enum"]] if "enum" in schema else []
     sets = [frozenset(json.dumps(value, sort_keys=True) for value in values) for values in lists]
@@ -274,7 +274,7 @@ def _values(schema: Schema) -> frozenset[str] | None:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """As JSON: true is not 1."""
+    """Whether two values are equal as JSON, where true is not 1."""
     return one is other or (_ABSENT not in (one, other) and json.dumps(one) == json.dumps(other))
 
 

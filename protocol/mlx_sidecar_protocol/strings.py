@@ -1,4 +1,4 @@
-"""Strings in JSON values: what Python allows in them and UTF-8 does not."""
+"""Finds and replaces unpaired surrogates in JSON values, which Python allows in strings and UTF-8 does not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which exceptions end more than the piece of work that raised them, and a block that keeps all others in.
+"""Names the exceptions that may end more than the work that raised them, and contains all others.
 
-Libraries raise more than ``Exception``: a panic of a Rust library is a ``BaseException``. Where one request, stream or
-message is served on behalf of many, everything but the kinds named here is a fault of that one alone.
+Libraries raise more than ``Exception``: a panic of a Rust library is a ``BaseException``. Where one of many requests is
+served, an exception of any type but those named here is a fault of that request alone.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LEAVING = (KeyboardInterrupt, SystemExit)
-"""The process is to end. For callbacks: there a ``CancelledError`` is an accident, since nothing can be cancelled."""
+"""Raised to end the process. For callbacks, in which a ``CancelledError`` is a bug, since they cannot be cancelled."""
 
 CONTROL_FLOW = (*LEAVING, GeneratorExit, CancelledError)
-"""The same for coroutines, which are cancelled and closed by exceptions."""
+"""The same for coroutines, which exceptions also cancel and close."""
 
 
 @contextmanager
 def contained(log: logging.Logger, what: str, *args: object) -> Iterator[None]:
-    """What the block raises is logged as a bug of ours, with ``what`` in words, and goes no further.
+    """Log an exception of the block as our own bug, with the message ``what``, and suppress it.
 
-    For blocks of callbacks, in which nothing is awaited.
+    For callbacks, so nothing may be awaited in the block.
     """
     try:
         yield

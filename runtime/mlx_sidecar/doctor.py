@@ -1,4 +1,4 @@
-"""``mlx-sidecar doctor``: what a bug report should hold, found by running the thing itself."""
+"""``mlx-sidecar doctor`` prints facts for a bug report, after a self-test with a running sidecar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _QUESTION = {"model": "pocket", "messages": [{"role": "user", "content": "What i
 
 
 def run(options: list[str]) -> int:
-    """Print the report; 0 if the self-test passed."""
+    """Print the report; returns 0 if the self-test passed, else 1."""
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"mlx-sidecar {__version__} · {' '.join(options)}")
     for name, value in _machine():

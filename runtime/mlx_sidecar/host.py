@@ -1,7 +1,4 @@
-"""A small blocking host: spawns ``mlx-sidecar serve`` and talks to it. Command line, demo and benchmarks use it.
-
-Programs that embed the sidecar are free to do the same with any JSON-RPC library; this one has no dependency.
-"""
+"""A small blocking host, without dependencies, for the command line, the demo and the benchmarks."""
 
 from __future__ import annotations
 
@@ -34,20 +31,20 @@ class SidecarGone(Exception):
 
 
 class Host:
-    """A running sidecar. Leaving the block closes its stdin and waits for it; nothing is left behind.
+    """A running ``mlx-sidecar serve``; leaving the block closes its stdin and waits for its end.
 
-    One thread at a time may wait for answers. Notifications that nobody waits for go to ``on_notification``.
+    One thread at a time may wait for answers. ``on_notification`` gets notifications, in that thread.
     """
 
     def __init__(self, *options: str, on_notification: Callable[[str, Frame], None] | None = None) -> None:
-        # -P: whatever lies in the working directory is not taken for a module.
+        # -P: modules are not searched for in the working directory.
         self._command = [sys.executable, "-P", "-m", "mlx_sidecar", "serve", "--framing", "lines", *options]
         self.on_notification = on_notification
         self._ids = count(1)
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
-        # A session of its own: Ctrl-C in a terminal is ours to translate into a cancel.
+        # A session of its own, because we turn Ctrl-C in a terminal into a cancel.
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
@@ -59,7 +56,7 @@ class Host:
         if kind is not None:
             self._process.terminate()
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # what could not be written to a process that is gone
+        with suppress(BrokenPipeError):  # the process is gone, and unwritten data with it
             self._process.stdin.close()
         self._process.wait()
         self._reader.join()
@@ -69,7 +66,7 @@ class Host:
         return self._process.pid
 
     def call(self, method: str, params: Frame | None = None) -> Frame:
-        """One request and its result.
+        """Send one request and return its result.
 
         Raises:
             SidecarError: the answer is an error.
@@ -103,7 +100,7 @@ class Host:
             return self._await(id_, hear)
 
     def collect(self, ids: list[int]) -> dict[int, Frame]:
-        """The results of several requests, by id, in whatever order they come."""
+        """The results of several requests by id, received in any order."""
         results: dict[int, Frame] = {}
         while len(results) < len(ids):
             frame = self._next()
@@ -112,7 +109,7 @@ class Host:
         return results
 
     def _await(self, id_: int, hear: Callable[[str, Frame], None] | None = None) -> Frame:
-        """The result of a request. Notifications before it go to ``on_notification`` and ``hear``."""
+        """The result of request ``id_``; notifications before it go to ``on_notification`` and ``hear``."""
         while True:
             frame = self._next()
             if "method" in frame:
@@ -147,7 +144,7 @@ class Host:
 
 @contextmanager
 def _on_interrupt(call: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C calls ``call`` instead of raising, which would lose whatever is just being taken in."""
+    """Let the first Ctrl-C run ``call`` instead of raising, which could lose a frame that is being read."""
     before = signal.getsignal(signal.SIGINT)
 
     def once(*_: object) -> None:
@@ -162,7 +159,7 @@ def _on_interrupt(call: Callable[[], None]) -> Iterator[None]:
 
 
 def _answers(frame: Frame, *ids: int) -> bool:
-    """Whether this is the answer to one of ``ids``, or one without an id: to what the sidecar could not read."""
+    """Whether ``frame`` answers one of ``ids``, or has no id because the sidecar could not read the request."""
     return "method" not in frame and frame["id"] in (*ids, None)
 
 

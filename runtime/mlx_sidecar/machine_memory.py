@@ -1,4 +1,4 @@
-"""How much memory there is for us on this machine."""
+"""Finds how much memory of this machine, or of our cgroup, is for the engine."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What the interpreter, the front and the host need beside us; also mlx's own cache of freed buffers.
+# The rest is for the interpreter, the front, the host, and mlx's own cache of freed buffers.
 _OURS = 0.8
 
 
 def machine_limit_bytes() -> int:
-    """Four fifths of the memory this machine, or the cgroup we run in, has."""
+    """Four fifths of the memory of this machine, or of our cgroup."""
     return int(_OURS * min([_physical_bytes(), *cgroup_limits_bytes()]))
 
 
 def granted_bytes(wanted_bytes: int) -> int:
-    """``wanted_bytes``, or as much of it as there is.
+    """``wanted_bytes``, bounded by the machine's memory, and by four fifths of a cgroup's limit if that is less.
 
-    Where a cgroup has less than that, its share counts: beyond its limit the kernel kills, whatever we were told.
+    Beyond a cgroup's limit the kernel kills.
     """
     within = [int(_OURS * limit) for limit in cgroup_limits_bytes() if limit < wanted_bytes]
     return min([wanted_bytes, _physical_bytes(), *within])
@@ -29,17 +29,20 @@ def _physical_bytes() -> int:
 
 
 def cgroup_limits_bytes(root: Path = Path("/")) -> list[int]:
-    """The memory limits of our cgroup and of those around it, as far as they are set; ``root`` is the file system's.
+    """The memory limits that are set on our cgroup and on its ancestors, of which the least counts.
 
-    A limit binds whatever is below it, so the least counts. Without cgroups (macOS) there are none.
+    ``root`` is the root of the file system. Without cgroups (macOS) there are none.
     """
     texts = filter(None, map(_read, _cgroup_files(root)))
     return [int(text) for text in texts if text.isdigit()]  # "max" is no limit
 
 
 def _cgroup_files(root: Path) -> Iterator[Path]:
-    """Where limits may stand. What a container sees of its own path may be that outside of it, where nothing is: the
-    mount itself, which is the container's cgroup, is always among them."""
+    """Files that may hold limits.
+
+    The mount itself is among them, because in a container the path of our cgroup may be the one outside of it, and then
+    the mount is the container's cgroup.
+    """
     mount = root / "sys/fs/cgroup"
     v2, v1 = [""], [""]
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
@@ -57,7 +60,7 @@ def _cgroup_files(root: Path) -> Iterator[Path]:
 
 
 def _upwards(top: Path, path: str) -> Iterator[Path]:
-    """The directory that ``path`` names below ``top``, and all above it up to ``top``."""
+    """The directory at ``path`` below ``top``, and its parents up to ``top``."""
     names = [name for name in path.split("/") if name not in ("", ".", "..")]
     return (top.joinpath(*names[:depth]) for depth in range(len(names), -1, -1))
 
@@ -65,5 +68,5 @@ def _upwards(top: Path, path: str) -> Iterator[Path]:
 def _read(file: Path) -> str | None:
     try:
         return file.read_text().strip()
-    except OSError:  # it is not there, or not ours to read
+    except OSError:  # it does not exist, or may not be read
         return None

@@ -1,4 +1,4 @@
-"""What a command of a terminal reads and writes, under whatever locale, and where one of them is lost."""
+"""Standard streams and arguments of a terminal command under any locale, and its end on a shortage of resources."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from typing import NoReturn
 
-# Why the system refuses what every process needs, and which limit that is.
+# The limit behind each error of the system.
 _LIMITS = {
     errno.EMFILE: "ulimit -n",
     errno.ENFILE: "of the system",
@@ -19,9 +19,9 @@ _LIMITS = {
 
 
 def tolerate_locale() -> None:
-    """Let no character end a command: one that the locale does not have is written as a question mark.
+    """Let no character end a command: one that the locale lacks is written as a question mark.
 
-    A locale of ASCII alone, which nobody chooses, is read as UTF-8.
+    Input under a locale of ASCII alone is read as UTF-8, because such a locale is never chosen on purpose.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -32,7 +32,7 @@ def tolerate_locale() -> None:
 
 
 def text_of(argument: str) -> str:
-    """An argument of the command line as text: bytes that the locale cannot read are taken for UTF-8."""
+    """An argument of the command line as text; bytes that the locale cannot read are taken for UTF-8."""
     return os.fsencode(argument).decode("utf-8", "replace") if _has_escapes(argument) else argument
 
 
@@ -41,7 +41,7 @@ def _has_escapes(argument: str) -> bool:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether ``error`` says that the system gives less than is needed, and not that something is wrong with us."""
+    """Whether ``error`` is the system's refusal of a resource, and not a bug of ours."""
     no_thread = isinstance(error, RuntimeError) and "thread" in str(error)
     return isinstance(error, OSError | MemoryError | ImportError) or no_thread
 
@@ -53,7 +53,7 @@ def cannot(error: BaseException) -> NoReturn:
         limit = _LIMITS[errno.EAGAIN]
     elif isinstance(error, MemoryError):
         limit = _LIMITS[errno.ENOMEM]
-    if not isinstance(error, BrokenPipeError):  # nobody reads any more, and may not want to
+    if not isinstance(error, BrokenPipeError):  # after which the reader may have closed stderr too
         hint = f" (a limit: {limit})" if limit else ""
         os.write(2, f"mlx-sidecar: {str(error) or type(error).__name__}{hint}\n".encode(errors="replace"))
     os._exit(1)  # not through the interpreter's end, which would try to write again

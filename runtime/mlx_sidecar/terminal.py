@@ -1,4 +1,4 @@
-"""``chat`` and ``generate``: a host in the terminal. The only place, with ``doctor``, that knows rich."""
+"""The commands ``chat`` and ``generate``, a host in the terminal; with ``doctor`` the only user of rich."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from .host import Host, SidecarError, SidecarGone
 
 _notes = Console(stderr=True, highlight=False, emoji=False)
-# What a terminal obeys instead of showing it, but for tabs and line feeds.
+# Characters that a terminal obeys instead of showing them, but for tabs and line feeds.
 _CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 def chat(model: str, system: str | None, sampling: dict[str, Any], options: list[str]) -> int:
-    """A conversation until end of input."""
+    """Hold a conversation until the end of input; returns the exit status."""
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     try:
         with Host(*options) as host:
@@ -40,7 +40,7 @@ def chat(model: str, system: str | None, sampling: dict[str, Any], options: list
 
 
 def generate(model: str, prompt: str, as_chat: bool, sampling: dict[str, Any], options: list[str]) -> int:
-    """One answer on stdout; the summary goes to stderr."""
+    """Write one answer to stdout and its figures to stderr; returns the exit status."""
     source = {"messages": [{"role": "user", "content": prompt}]} if as_chat else {"prompt": prompt}
     try:
         with Host(*options) as host:
@@ -53,7 +53,7 @@ def generate(model: str, prompt: str, as_chat: bool, sampling: dict[str, Any], o
 
 
 def load(host: Host, model: str) -> dict[str, Any]:
-    """Load ``model`` under a progress bar, with the sidecar's own ``progress`` notifications."""
+    """Load ``model`` under a progress bar that shows the sidecar's ``progress`` notifications; returns its card."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=_notes, transient=not _notes.is_terminal) as bar:
         name = _harmless(model)
@@ -75,7 +75,7 @@ def load(host: Host, model: str) -> dict[str, Any]:
 
 
 def answer(host: Host, params: dict[str, Any]) -> dict[str, Any]:
-    """Stream one answer to stdout, then its figures to stderr."""
+    """Stream one answer to stdout, then write its figures to stderr; returns the result."""
 
     def show(delta: dict[str, Any]) -> None:
         sys.stdout.write(_harmless(delta["text"]) if sys.stdout.isatty() else delta["text"])
@@ -97,7 +97,7 @@ def answer(host: Host, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complain(error: object) -> None:
-    """Say ``error`` in red: its text is no markup of ours, and may quote a path or a model's file."""
+    """Print ``error`` in red, without markup, since it may quote a path or a model's file."""
     _notes.print(_harmless(str(error)), style="red", markup=False)
 
 

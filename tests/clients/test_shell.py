@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sidecar import PATIENCE_S, ROOT
+from tests.support.byte_host import PATIENCE_S
+from tests.support.sidecar import ROOT
 
 EXAMPLES = ROOT / "examples" / "shell"
 TAP = ROOT / "clients" / "conformance" / "tap.py"

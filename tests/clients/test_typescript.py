@@ -16,8 +16,10 @@ from tests.clients.node_client import (
     node,
     run,
 )
+from tests.support.listening_pair import ListeningPair
 from tests.support.programs import program
 
+ON_PAIRS = ("streams.test.mjs",)  # cares for no process
 TESTS = sorted(path.name for path in (CLIENT / "test").glob("*.test.mjs"))
 
 
@@ -28,8 +30,9 @@ def built() -> None:
 
 
 @pytest.mark.parametrize("name", TESTS)
-def test_its_own_tests_pass(name: str) -> None:
-    run(node(), "--test", "--test-timeout", "120000", f"test/{name}", cwd=CLIENT)
+def test_its_own_tests_pass(name: str, pairs: ListeningPair) -> None:
+    command = {"MLX_SIDECAR_TEST_COMMAND": json.dumps(pairs.command)} if name in ON_PAIRS else {}
+    run(node(), "--test", "--test-timeout", "120000", f"test/{name}", cwd=CLIENT, **command)
 
 
 def test_there_are_tests() -> None:

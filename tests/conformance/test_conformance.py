@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,11 +20,12 @@ from typing import Any, Literal
 import pytest
 
 from mlx_sidecar_conformance.matching import contains_all
-from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault, encode_frame
+from tests.support.byte_host import PATIENCE_S, ByteHost
 
+Framing = Literal["lines", "headers"]
 HERE = Path(__file__).parent
 CASES = [json.loads(line) for line in (HERE / "cases.jsonl").read_bytes().splitlines()]
-FRAMINGS: dict[str, Literal["lines", "headers"]] = {"ndjson": "lines", "lsp": "headers"}
+FRAMINGS: dict[str, Framing] = {"ndjson": "lines", "lsp": "headers"}
 RUNS = [
     pytest.param(case, framing, id=f"{case['id']}-{name}")
     for case in CASES
@@ -33,7 +33,6 @@ RUNS = [
     if case["framing"] in ("both", name)
 ]
 FIRST = {case["id"] for case in {case["group"]: case for case in reversed(CASES)}.values()}
-SOON_S = 20.0
 STRETCH = 20  # what a case says of time is played so much slower: then a busy machine cannot hide what is told apart
 
 Message = tuple[Any, bytes]
@@ -55,11 +54,9 @@ def lasting() -> Iterator[dict[str, Peer]]:
 
 
 @pytest.fixture
-def peer(
-    case: dict[str, Any], framing: Literal["lines", "headers"], command: list[str], lasting: dict[str, Peer]
-) -> Iterator[Peer]:
-    taken = (lasting.pop(framing, None) if shares(case) else None) or Peer(command)
-    taken.begin(framing)
+def peer(case: dict[str, Any], framing: Framing, command: list[str], lasting: dict[str, Peer]) -> Iterator[Peer]:
+    taken = (lasting.pop(framing, None) if shares(case) else None) or Peer(command, framing)
+    taken.begin()
     yield taken
     if shares(case) and taken.is_sound:
         lasting[framing] = taken
@@ -74,91 +71,61 @@ def shares(case: dict[str, Any]) -> bool:
     return lasts and not any(f'"{name}"' in json.dumps(case) for name in methods)
 
 
-class Peer:
+class Peer(ByteHost):
     """A process, what it was sent and what it answered."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], framing: Framing) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        )
-        self.framing: Literal["lines", "headers"] = "lines"
+        pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=devnull, env=environment, bufsize=0)
         self.replies: list[Message] = []
-        self.changed = threading.Condition()
-        self._ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
         self.is_sound = False  # all it was asked is answered, as it should be
+        assert self.process.stdin
+        assert self.process.stdout
+        super().__init__(self.process.stdin, self.process.stdout, framing)
 
-    def begin(self, framing: Literal["lines", "headers"]) -> None:
+    def begin(self) -> None:
         """Get ready for a case."""
-        self.framing = framing
         self.replies, self.is_sound = [], False
-        if self._reader.ident is None:
-            self._reader.start()
 
-    def write(self, data: bytes, step: int | None = None) -> None:
-        assert self.process.stdin is not None
-        try:
-            for at in range(0, len(data), step or max(1, len(data))):
-                self.process.stdin.write(data[at : at + (step or len(data))])
-                self.process.stdin.flush()
-        except BrokenPipeError:
-            return  # it may have left after a fatal error; what it answered is what counts
+    def say(self, data: bytes, step: int | None = None) -> None:
+        """Write ``step`` bytes at a time. It may leave after a fatal error; what it answered is what counts."""
+        with suppress(BrokenPipeError):
+            self.write(data, step or 1 << 16)
 
     def send(self, body: bytes) -> None:
-        self.write(encode_frame(body, self.framing))
+        self.say(self.framed(body))
 
-    def wait(self, count: int) -> bool:
-        with self.changed:
-            return self.changed.wait_for(lambda: len(self.replies) >= count or self._ended, SOON_S)
+    def wait(self, count: int) -> None:
+        """Until there are ``count`` replies, or will be no more."""
+        while len(self.replies) < count and not self.gone:
+            self._take(wait=True)
 
     def settled(self, probe: str) -> list[Message]:
         """All replies but that to ``probe``, which is sent now and answered last."""
         self.send(json.dumps({"jsonrpc": "2.0", "id": probe, "method": "t.none"}).encode())
-        with self.changed:
-            assert self.changed.wait_for(lambda: self._has(probe), SOON_S), "dead afterwards"
-            return [reply for reply in self.replies if not _is_answer_to(reply, probe)]
+        while not any(_is_answer_to(reply, probe) for reply in self.replies):
+            assert not self.gone, "dead afterwards"
+            self._take(wait=True)
+        return [reply for reply in self.replies if not _is_answer_to(reply, probe)]
 
     def end(self) -> int:
-        assert self.process.stdin is not None
+        """End the input and read all that is still said; the exit status."""
         with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        status = self.process.wait(SOON_S)
+            self.close_stdin()
         self.wait(sys.maxsize)
-        return status
+        return self.process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        if self._reader.ident is not None:
-            self._reader.join()  # before its descriptor is closed, and means another process
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            try:
-                stream.close()
-            except BrokenPipeError:
-                continue
+        self.close_pipes()
 
-    def _has(self, id_: str) -> bool:
-        return any(_is_answer_to(reply, id_) for reply in self.replies)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        decoder = FrameDecoder(self.framing)
-        while data := os.read(self.process.stdout.fileno(), 65536):
-            self._take(decoder.feed(data))
-        with self.changed:
-            self._ended = True
-            self.changed.notify_all()
-
-    def _take(self, frames: list[bytes | FrameFault]) -> None:
-        with self.changed:
-            for frame in frames:
-                assert isinstance(frame, bytes), frame
-                value = json.loads(frame.decode("utf-8"), parse_constant=_refuse)
-                if not (isinstance(value, dict) and "method" in value and "id" not in value):
-                    self.replies.append((value, frame))
-            self.changed.notify_all()
+    def _take(self, *, wait: bool) -> None:
+        for body in self.take(wait=wait):
+            value = json.loads(body.decode("utf-8"), parse_constant=_refuse)
+            if not (isinstance(value, dict) and "method" in value and "id" not in value):
+                self.replies.append((value, body))
 
 
 def _is_answer_to(reply: Message, id_: str) -> bool:
@@ -198,7 +165,7 @@ def needed(case: dict[str, Any]) -> int:
 
 def play_raw(case: dict[str, Any], peer: Peer) -> list[Message]:
     raw = case["raw"]
-    peer.write(content(raw) if isinstance(raw, dict) else base64.b64decode(raw), case.get("split"))
+    peer.say(content(raw) if isinstance(raw, dict) else base64.b64decode(raw), case.get("split"))
     status = peer.end()
     assert contains_all([case.get("exit", 0)], [status]), f"exit status {status}"
     return peer.replies
@@ -219,7 +186,7 @@ def play_frames(case: dict[str, Any], peer: Peer) -> list[Message]:
 
 
 @pytest.mark.parametrize(("case", "framing"), RUNS)
-def test_conformance(case: dict[str, Any], framing: Literal["lines", "headers"], peer: Peer) -> None:
+def test_conformance(case: dict[str, Any], framing: Framing, peer: Peer) -> None:
     if "within_ms" in case:
         case = stretched(case)
     started = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import psutil
 
-from tests.support.sidecar import PATIENCE_S
+from tests.support.byte_host import PATIENCE_S
 
 from .expected import Array, Asked, Written, id_text
 from .facts import PARKED
@@ -142,7 +142,7 @@ class Session:
     def _end_input(self) -> None:
         self.hear()
         self.contract.input_ended()
-        self.host.end_input()
+        self.host.close_stdin()
 
     def _break_off_inside(self) -> int:
         """End inside a frame: a line counts without its end, half of a body with a header ends the session."""
@@ -156,7 +156,7 @@ class Session:
         self.hear()
         self.contract.broken_off("half a frame", "parse_error")
         self.host.write(self.host.framed(half)[:-1])
-        self.host.end_input()
+        self.host.close_stdin()
         return 1
 
 

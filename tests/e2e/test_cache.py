@@ -12,16 +12,24 @@ from typing import Any
 
 import pytest
 
+from tests.support.pair import pair
 from tests.support.sidecar import Sidecar, sidecar
 
 SYSTEM = {"role": "system", "content": "You answer questions about mlx-sidecar. Today is 2026-11-27. Be brief. " * 4}
 QUESTION = {"role": "user", "content": "What is mlx-sidecar?"}
 
 
-@pytest.fixture
-def process(tmp_path: Path) -> Iterator[Sidecar]:
-    with sidecar("--numerics", "exact", "--cache-dir", str(tmp_path / "cache")) as running:
+@pytest.fixture(scope="module")
+def caching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    with sidecar("--numerics", "exact", "--cache-dir", str(tmp_path_factory.mktemp("cache"))) as running:
         yield running
+
+
+@pytest.fixture
+def process(caching: Sidecar) -> Sidecar:
+    """A sidecar that has cached nothing, in memory or on disk."""
+    caching.call("cache/clear")
+    return caching
 
 
 def ask(process: Sidecar, *messages: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -125,7 +133,7 @@ def test_the_host_is_told_which_tiers_there_are(tmp_path: Path) -> None:
 
 
 def test_a_fake_model_caches_nothing_and_says_so() -> None:
-    with sidecar("--engine", "fake") as process:
+    with pair() as process:
         usage = process.call("generate", {"model": "fake", "prompt": "x"})["usage"]
         assert (usage["cached_tokens"], "fake" in usage["uncached_because"]) == (0, True)
         assert process.call("cache/stats")["models"][0]["cacheable"] is False

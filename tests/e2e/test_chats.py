@@ -10,41 +10,13 @@ from typing import Any
 import pytest
 
 from mlx_sidecar import pocket
-from tests.support.sidecar import sidecar
-
-FAKE = ("--engine", "fake")
-TOOLS = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}]
-CHAT = [{"role": "user", "content": "Hi"}]
-
-
-def kinds(result: dict[str, Any]) -> list[str]:
-    return [warning["kind"] for warning in result.get("warnings", [])]
+from tests.support.sidecar import Sidecar
 
 
 def model_with(template: str, directory: Path) -> str:
     shutil.copytree(pocket.PATH, directory)
     (directory / "chat_template.jinja").write_text(template)
     return str(directory)
-
-
-def test_what_a_template_leaves_out_is_told_by_render_and_generate() -> None:
-    with sidecar(*FAKE) as process:
-        for method in ("render", "generate"):
-            assert "warnings" not in process.call(method, {"model": "fake", "messages": CHAT})
-            told = process.call(method, {"model": "fake", "messages": CHAT, "tools": TOOLS})
-            assert kinds(told) == ["tools_left_out"]
-            assert "tools[0]" in told["warnings"][0]["message"]
-
-
-def test_a_prompt_that_is_no_chat_has_no_warnings() -> None:
-    with sidecar(*FAKE) as process:
-        assert "warnings" not in process.call("generate", {"model": "fake", "prompt": "x"})
-
-
-def test_a_streamed_answer_tells_it_too() -> None:
-    with sidecar(*FAKE) as process:
-        params = {"model": "fake", "messages": CHAT, "tools": TOOLS, "stream": "s", "echo_text": False}
-        assert kinds(process.call("generate", params)) == ["tools_left_out"]
 
 
 @pytest.mark.parametrize(
@@ -57,19 +29,18 @@ def test_a_streamed_answer_tells_it_too() -> None:
     ],
     ids=["strings and objects", "parts and text"],
 )
-def test_histories_in_any_shape_give_one_prompt(template: str, tmp_path: Path) -> None:
+def test_histories_in_any_shape_give_one_prompt(shared: Sidecar, template: str, tmp_path: Path) -> None:
     def chat(content: Any, arguments: Any, nothing: dict[str, Any]) -> list[dict[str, Any]]:
         call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
         return [{"role": "user", "content": content}, {"role": "assistant", **nothing, "tool_calls": [call]}]
 
     arguments = {"city": "Bern"}
-    with sidecar() as process:
-        model = model_with(template, tmp_path / "model")
-        texts = {
-            process.call("render", {"model": model, "messages": chat(content, given, nothing)})["text"]
-            for content in ("Hello there", [{"type": "text", "text": "Hello there"}])
-            for given in (arguments, json.dumps(arguments))
-            for nothing in ({}, {"content": None}, {"content": ""})
-        }
+    model = model_with(template, tmp_path / "model")
+    texts = {
+        shared.call("render", {"model": model, "messages": chat(content, given, nothing)})["text"]
+        for content in ("Hello there", [{"type": "text", "text": "Hello there"}])
+        for given in (arguments, json.dumps(arguments))
+        for nothing in ({}, {"content": None}, {"content": ""})
+    }
     (text,) = texts
     assert text.startswith('<user>Hello there<assistant>{"city": "Bern"}')

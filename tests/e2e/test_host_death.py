@@ -16,7 +16,8 @@ import pytest
 from benchmarks.faults.mortal import Mortal, Plan, alive
 from mlx_sidecar.front.supervision.engine_process import EngineProcess
 from mlx_sidecar.link.heartbeat_page import HeartbeatPage
-from tests.support.sidecar import PATIENCE_S, ROOT
+from tests.support.byte_host import PATIENCE_S
+from tests.support.sidecar import ROOT
 
 HANGS = "fake?tokens=1000&hang_after=3"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
@@ -155,8 +156,8 @@ def test_an_engine_whose_front_died_before_it_looked_leaves() -> None:
         front.wait()
     ours, theirs = socket.socketpair()
     with ours, theirs:  # open until the end: only the look at its parent can tell it
-        command = [sys.executable, "-m", "mlx_sidecar.engine", "--engine", "fake", "--fd", str(theirs.fileno())]
-        command += ["--parent", str(front.pid)]
+        command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno())]
+        command += ["--config", '{"engine": "fake"}', "--parent", str(front.pid)]
         with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as engine:
             assert engine.wait(PATIENCE_S) == 0
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.hostile_weights.bases import write_bases
 from benchmarks.hostile_weights.trials import Trials
 from mlx_sidecar import pocket
-from tests.support.sidecar import sidecar
+from tests.support.sidecar import Sidecar
 
 
 def changed(directory: Path, name: str, **values: Any) -> str:
@@ -32,46 +32,41 @@ def test_mutated_directories_are_refused_or_run_and_the_stream_beside_them_does_
     assert {"answered", "model_load_failed"} <= set(trials.outcomes)
 
 
-def test_a_refused_model_is_not_read_again_before_one_of_its_files_changes(tmp_path: Path) -> None:
+def test_a_refused_model_is_not_read_again_before_one_of_its_files_changes(shared: Sidecar, tmp_path: Path) -> None:
     model = changed(tmp_path / "m", "config.json", num_hidden_layers=1)
-    with sidecar() as process:
 
-        def read(token: str) -> bool:
-            error = process.error("load", {"model": model, "progress": token})
-            assert error["data"]["kind"] == "model_load_failed"
-            progress = [frame["params"] for frame in process.frames if frame.get("method") == "progress"]
-            return any(each["token"] == token and each["stage"] == "reading" for each in progress)
+    def read(token: str) -> bool:
+        error = shared.error("load", {"model": model, "progress": token})
+        assert error["data"]["kind"] == "model_load_failed"
+        progress = [frame["params"] for frame in shared.frames if frame.get("method") == "progress"]
+        return any(each["token"] == token and each["stage"] == "reading" for each in progress)
 
-        assert read("first")
-        assert not read("second")
-        shutil.copy(pocket.PATH / "config.json", model)
-        assert process.call("load", {"model": model})["state"] == "ready"
+    assert read("first")
+    assert not read("second")
+    shutil.copy(pocket.PATH / "config.json", model)
+    assert shared.call("load", {"model": model})["state"] == "ready"
 
 
 @pytest.mark.parametrize("value", [True, [True], "2", 2.5], ids=str)
-def test_an_end_token_that_is_no_number_is_refused_by_name(tmp_path: Path, value: object) -> None:
+def test_an_end_token_that_is_no_number_is_refused_by_name(shared: Sidecar, tmp_path: Path, value: object) -> None:
     model = changed(tmp_path / "m", "generation_config.json", eos_token_id=value)
-    with sidecar() as process:
-        error = process.error("generate", {"model": model, "prompt": "Hello", "max_tokens": 2})
-        assert error["data"]["kind"] == "model_load_failed"
-        assert "generation_config.json: eos_token_id" in error["message"]
+    error = shared.error("generate", {"model": model, "prompt": "Hello", "max_tokens": 2})
+    assert error["data"]["kind"] == "model_load_failed"
+    assert "generation_config.json: eos_token_id" in error["message"]
 
 
 @pytest.mark.parametrize("value", [2**64, [-1], None, []], ids=str)
-def test_an_end_token_that_no_vocabulary_has_ends_nothing(tmp_path: Path, value: object) -> None:
+def test_an_end_token_that_no_vocabulary_has_ends_nothing(shared: Sidecar, tmp_path: Path, value: object) -> None:
     model = changed(tmp_path / "m", "generation_config.json", eos_token_id=value)
-    with sidecar() as process:
-        assert process.call("generate", {"model": model, "prompt": "Hello", "max_tokens": 2})["text"]
+    assert shared.call("generate", {"model": model, "prompt": "Hello", "max_tokens": 2})["text"]
 
 
 @pytest.mark.parametrize("value", [True, 10**12, -5, 0, "long"], ids=str)
-def test_a_length_that_means_nothing_is_no_length(tmp_path: Path, value: object) -> None:
+def test_a_length_that_means_nothing_is_no_length(shared: Sidecar, tmp_path: Path, value: object) -> None:
     model = changed(tmp_path / "m", "config.json", max_position_embeddings=value)
-    with sidecar() as process:
-        assert process.call("load", {"model": model})["context_length"] > 1000
+    assert shared.call("load", {"model": model})["context_length"] > 1000
 
 
-def test_characters_that_cannot_be_encoded_come_back_in_an_error_that_can(tmp_path: Path) -> None:
+def test_characters_that_cannot_be_encoded_come_back_in_an_error_that_can(shared: Sidecar, tmp_path: Path) -> None:
     model = changed(tmp_path / "m", "config.json", model_file="\ud800", quantization={"bits": "\ud800"})
-    with sidecar() as process:
-        assert process.error("load", {"model": model})["data"]["kind"] == "model_unsupported"
+    assert shared.error("load", {"model": model})["data"]["kind"] == "model_unsupported"

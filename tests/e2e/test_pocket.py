@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from mlx_sidecar import pocket
-from tests.e2e.test_generate import assert_whole
-from tests.support.sidecar import PATIENCE_S, ROOT, Sidecar, outgoing, sidecar
+from tests.support.byte_host import PATIENCE_S
+from tests.support.frames import check_outgoing
+from tests.support.sidecar import ROOT, Sidecar, sidecar
+from tests.support.streamed import assert_whole
 
 MLX_SIDECAR = (sys.executable, "-m", "mlx_sidecar")
 QUESTIONS = (
@@ -105,15 +107,14 @@ def test_a_streamed_chat_ends_by_itself_and_its_deltas_add_up() -> None:
         assert timing["load_s"] > 0
 
 
-def test_the_three_kinds_of_prompt_come_to_the_same() -> None:
+def test_the_three_kinds_of_prompt_come_to_the_same(exact: Sidecar) -> None:
     messages = [{"role": "user", "content": "Hello"}]
-    with sidecar("--numerics", "exact") as process:
-        rendered = process.call("render", {"model": "pocket", "messages": messages})
-        results = [
-            process.call("generate", {"model": "pocket", "max_tokens": 20, **source})
-            for source in ({"messages": messages}, {"prompt": rendered["text"]}, {"tokens": rendered["tokens"]})
-        ]
-        assert len({result["text"] for result in results}) == 1
+    rendered = exact.call("render", {"model": "pocket", "messages": messages})
+    results = [
+        exact.call("generate", {"model": "pocket", "max_tokens": 20, **source})
+        for source in ({"messages": messages}, {"prompt": rendered["text"]}, {"tokens": rendered["tokens"]})
+    ]
+    assert len({result["text"] for result in results}) == 1
 
 
 def test_logit_bias_forces_a_token(exact: Sidecar) -> None:
@@ -134,22 +135,20 @@ def test_a_cancel_in_the_middle_of_a_long_prefill_is_heard(exact: Sidecar) -> No
     assert exact.result(other)["usage"]["completion_tokens"] == 200
 
 
-def test_the_model_can_be_unloaded_and_comes_back_when_it_is_asked_for() -> None:
-    with sidecar() as process:
-        process.call("load", {"model": "pocket"})
-        assert process.call("unload", {"model": "pocket"})["freed_bytes"] > 0
-        assert process.call("models")["models"] == []
-        assert process.call("generate", {"model": "pocket", "prompt": "Hello"})["text"]
+def test_the_model_can_be_unloaded_and_comes_back_when_it_is_asked_for(shared: Sidecar) -> None:
+    shared.call("load", {"model": "pocket"})
+    assert shared.call("unload", {"model": "pocket"})["freed_bytes"] > 0
+    assert "pocket" not in [card["model"] for card in shared.call("models")["models"]]
+    assert shared.call("generate", {"model": "pocket", "prompt": "Hello"})["text"]
 
 
-def test_a_local_directory_is_a_model_under_its_path_or_any_name() -> None:
-    with sidecar() as process:
-        card = process.call("load", {"model": "mine", "path": str(pocket.PATH)})
-        assert (card["model"], card["state"]) == ("mine", "ready")
-        assert process.call("generate", {"model": "mine", "prompt": "Hello", "max_tokens": 5})["text"]
-        assert process.call("generate", {"model": str(pocket.PATH), "prompt": "Hello", "max_tokens": 5})["text"]
-        error = process.error("load", {"model": "mine", "path": "/no/such/directory"})
-        assert error["data"]["errors"][0]["loc"] == ["path"]
+def test_a_local_directory_is_a_model_under_its_path_or_any_name(shared: Sidecar) -> None:
+    card = shared.call("load", {"model": "mine", "path": str(pocket.PATH)})
+    assert (card["model"], card["state"]) == ("mine", "ready")
+    assert shared.call("generate", {"model": "mine", "prompt": "Hello", "max_tokens": 5})["text"]
+    assert shared.call("generate", {"model": str(pocket.PATH), "prompt": "Hello", "max_tokens": 5})["text"]
+    error = shared.error("load", {"model": "mine", "path": "/no/such/directory"})
+    assert error["data"]["errors"][0]["loc"] == ["path"]
 
 
 def test_a_hub_model_that_cannot_be_reached_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +167,7 @@ def test_the_shell_line_of_the_readme_prints_the_answer_and_exits_0() -> None:
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, cwd=ROOT, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
-    outgoing().validate(answer)
+    check_outgoing(answer)
     assert answer["result"]["finish_reason"] == "stop"
     assert answer["result"]["text"]
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.byte_host import PATIENCE_S
 from tests.support.programs import program
-from tests.support.sidecar import PATIENCE_S, ROOT
+from tests.support.sidecar import ROOT
 
 NODE = ROOT / "tests" / "node"
 BIN = Path(sys.executable).parent

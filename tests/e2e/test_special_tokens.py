@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.sidecar import Frame, Sidecar, sidecar
+from tests.support.host import Frame
+from tests.support.sidecar import Sidecar, sidecar
 
 ASKED = {"model": "pocket", "messages": [{"role": "user", "content": "What is mlx-sidecar?"}], "max_tokens": 60}
 END = "<|im_end|>"

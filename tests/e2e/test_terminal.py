@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar import cli, doctor
-from tests.support.sidecar import PATIENCE_S, ROOT
+from tests.support.byte_host import PATIENCE_S
+from tests.support.sidecar import ROOT
 
 MLX_SIDECAR = (sys.executable, "-m", "mlx_sidecar")
 

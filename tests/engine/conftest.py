@@ -22,7 +22,7 @@ def random_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exact_engine(random_models: Path) -> Iterator[EngineClient]:
-    with ready_engine("--engine", "mlx", "--numerics", "exact") as client:
+    with ready_engine(engine="mlx", numerics="exact") as client:
         for kind in CONFIGS:
             client.load(kind, str(random_models / kind))
         yield client

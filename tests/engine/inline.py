@@ -5,27 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
+from mlx_sidecar.engine.assembly import assemble
 from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
-from mlx_sidecar.engine.loop import Engine
+from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.codec import Decoder
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, QueryStats
 from mlx_sidecar.link.faults import fault_of
 from mlx_sidecar.link.heartbeat_page import HeartbeatPage
-from mlx_sidecar.link.messages import (
-    EngineStats,
-    Finished,
-    Load,
-    Loaded,
-    QueryStats,
-    Sampling,
-    Submit,
-    ToEngine,
-    ToFront,
-    Tokens,
-)
+from mlx_sidecar.link.messages import Finished, Generate, Sampling, Submit, ToEngine, ToFront, Tokens
 from mlx_sidecar_protocol.errors import InternalError, OutOfMemory, RpcError
 from tests.support.link import feed
 
@@ -88,8 +79,8 @@ class Inline:
         self._queue: list[ToEngine] = []
         self._idle_s = 0.0
         self._ops = 0
-        self.engine = Engine(
-            cast("socket.socket", self),
+        self.engine = assemble(
+            LinkOutbox(cast("socket.socket", self)),
             cast("Inbox", self),
             backend or self.backend,
             limits or Limits(),
@@ -126,7 +117,7 @@ class Inline:
             assert isinstance(self.seen[-1], Loaded), self.seen[-1]
 
     def submit(self, seq: int, model: str, tokens: int = 1, max_tokens: int = 8) -> None:
-        self.send(Submit(seq, model, [1] * tokens, Sampling(), max_tokens, []))
+        self.send(Submit(seq, model, [1] * tokens, Generate(Sampling(), [], max_tokens)))
 
     def fail(self, model: str, need_bytes: int | None = None) -> None:
         """Let the next step of ``model`` fail: for want of ``need_bytes``, or by a bug."""

@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlx_sidecar.engine.admission import Admission
+from mlx_sidecar.engine.core.memory_ledger import CACHE, SEQUENCES, WEIGHTS
 from mlx_sidecar.engine.core.oom_backoff import LASTS_S
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
+from mlx_sidecar.link.control_messages import Load
 from mlx_sidecar.link.messages import (
     Cancel,
     Dropped,
     Evicted,
     Finished,
-    Load,
+    Generate,
     Pause,
     Priority,
     Refused,
@@ -95,7 +97,7 @@ def test_a_dropped_sequence_that_comes_again_goes_on_where_it_was(inline: Inline
     inline.settle()
     told = inline.tokens(1)
     assert len(told) == 3
-    inline.send(Submit(1, model, [1, *told], Sampling(), 40, [], emitted=3, again=True))
+    inline.send(Submit(1, model, [1, *told], Generate(Sampling(), [], 40, emitted=3), again=True))
     inline.settle()
     assert inline.tokens(1) == answer(model, 1, 40)
 
@@ -105,9 +107,9 @@ def test_one_that_comes_again_finds_no_queue_too_long() -> None:
     model = "fake?delay_ms=3600000"
     inline.load(model)
     for seq in (1, 2, 3):
-        inline.send(Submit(seq, model, [1], Sampling(), 8, []))
+        inline.send(Submit(seq, model, [1], Generate(Sampling(), [], 8)))
         inline.settle()
-    inline.send(Submit(4, model, [1], Sampling(), 8, [], again=True))
+    inline.send(Submit(4, model, [1], Generate(Sampling(), [], 8), again=True))
     inline.settle()
     fault = inline.finished(3).fault
     assert fault is not None
@@ -259,7 +261,7 @@ class Failures(RuleBasedStateMachine):
         seq = len(self.asked) + 1
         self.asked[seq] = model, length
         self.submitted.append(seq)
-        self.inline.send(Submit(seq, model, [1], Sampling(), length, [], priority=priority))
+        self.inline.send(Submit(seq, model, [1], Generate(Sampling(), [], length), priority=priority))
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), kind=st.sampled_from([Cancel, Pause, Resume]))
@@ -292,13 +294,24 @@ class Failures(RuleBasedStateMachine):
             model, length = self.asked[seq]
             told = self.inline.tokens(seq)
             self.submitted.append(seq)
-            again = Submit(seq, model, [1, *told], Sampling(), length, [], emitted=len(told), again=True)
+            again = Submit(seq, model, [1, *told], Generate(Sampling(), [], length, emitted=len(told)), again=True)
             self.inline.send(again)
 
     @invariant()
     def the_page_is_at_rest_between_turns(self) -> None:
         page = self.inline.page.read()
         assert (page.operating, page.ids) == (False, ())
+
+    @invariant()
+    def the_ledger_is_a_sum_over_all_that_hold_memory(self) -> None:
+        stats = self.inline.engine.requests.stats
+        loaded = dict(stats.models.loaded())
+        weights_bytes = sum(each.card.memory_bytes for each in loaded.values())
+        loading = stats.models.loading
+        assert stats.ledger.bytes_of(WEIGHTS) == weights_bytes + (loading.estimated_bytes if loading else 0)
+        holders = [holder for model in loaded for holder in stats.scheduler.holders_of(model)]
+        assert stats.ledger.bytes_of(SEQUENCES) == sum(holder.need_bytes for holder in holders)
+        assert stats.ledger.bytes_of(CACHE) == sum(each.batch.reclaimable_bytes for each in loaded.values())
 
     def teardown(self) -> None:
         try:

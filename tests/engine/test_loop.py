@@ -11,18 +11,8 @@ from pathlib import Path
 import pytest
 
 from mlx_sidecar.engine.scheduling.scheduler import Limits
-from mlx_sidecar.link.messages import (
-    Cancel,
-    EngineStats,
-    Finished,
-    Pause,
-    QueryStats,
-    Resume,
-    Sampling,
-    Submit,
-    ToEngine,
-    Tokens,
-)
+from mlx_sidecar.link.control_messages import EngineStats, QueryStats
+from mlx_sidecar.link.messages import Cancel, Finished, Generate, Pause, Resume, Sampling, Submit, ToEngine, Tokens
 from tests.engine.inline import Inline
 from tests.support.engine_process import EngineClient, ready_engine
 
@@ -33,7 +23,7 @@ BIG = "fake?tokens=2000&memory_bytes=1000&token_bytes=10&delay_ms=1"
 
 @pytest.fixture
 def engine() -> Iterator[EngineClient]:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "10000000") as client:
+    with ready_engine(engine="fake", memory_limit_bytes=10000000) as client:
         yield client
 
 
@@ -46,7 +36,9 @@ def settled(engine: EngineClient) -> dict[str, float]:
 def stats(engine: EngineClient) -> EngineStats:
     op = engine.number()
     engine.send(QueryStats(op))
-    return engine.wait(EngineStats, lambda message: message.op == op)
+    answer = engine.reply(op)
+    assert isinstance(answer, EngineStats)
+    return answer
 
 
 def received(engine: EngineClient, seq: int) -> int:
@@ -135,7 +127,7 @@ def test_a_paused_sequence_leaves_its_place_to_others_and_can_be_cancelled(engin
 
 
 def test_a_request_that_could_never_fit_is_refused_with_numbers() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "6000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=6000) as engine:
         engine.load(BIG)
         end = engine.finished(engine.submit(BIG, [1] * 600, 10))
         assert end.fault is not None
@@ -144,7 +136,7 @@ def test_a_request_that_could_never_fit_is_refused_with_numbers() -> None:
 
 
 def test_when_memory_runs_out_the_younger_one_waits_and_both_finish_with_their_tokens() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "11000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=11000) as engine:
         engine.load(BIG)
         alone = engine.generate(BIG, [1], 600)
         first, second = (engine.submit(BIG, [1], 600) for _ in range(2))
@@ -154,7 +146,7 @@ def test_when_memory_runs_out_the_younger_one_waits_and_both_finish_with_their_t
 
 
 def test_one_that_outgrows_the_machine_ends_with_what_it_has() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "11000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=11000) as engine:
         engine.load(BIG)
         seq = engine.submit(BIG, [1], 2000)
         end = engine.finished(seq)
@@ -196,9 +188,7 @@ def test_ten_thousand_random_events_leave_nothing_behind(engine: EngineClient) -
                         seq,
                         chance.choice(models),
                         [1] * chance.randint(1, 40),
-                        Sampling(seed=seq),
-                        chance.randint(1, 60),
-                        [],
+                        Generate(Sampling(seed=seq), [], chance.randint(1, 60)),
                         priority=chance.choice(["critical", "high", "normal", "low"]),
                         deadline_s=chance.choice([None, None, 0.001, 0.05]),
                     )
@@ -221,7 +211,7 @@ def test_ten_thousand_random_events_leave_nothing_behind(engine: EngineClient) -
 
 def test_a_trace_shows_operations_and_requests(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
-    with ready_engine("--engine", "fake", "--trace", str(path)) as engine:
+    with ready_engine(engine="fake", trace=str(path)) as engine:
         engine.load("fake?tokens=5&delay_ms=1")
         seq = engine.submit("fake?tokens=5&delay_ms=1", [1], 5)
         engine.finished(seq)
@@ -235,7 +225,7 @@ def test_a_trace_shows_operations_and_requests(tmp_path: Path) -> None:
 
 
 def test_memory_that_only_the_models_of_others_hold_does_not_block_the_queue() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=8000) as engine:
         ours, other = SLOW + "&memory_bytes=1000&token_bytes=10", SLOW + "&wide=1&memory_bytes=3000"
         for model in (ours, other):
             engine.load(model)
@@ -254,7 +244,7 @@ def test_memory_that_only_the_models_of_others_hold_does_not_block_the_queue() -
 
 
 def test_one_that_fits_no_more_beside_what_was_pinned_since_is_told_so() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=8000) as engine:
         ours = SLOW + "&memory_bytes=1000&token_bytes=10"
         engine.load(ours)
         running = engine.submit(ours, [1] * 250, 10)
@@ -271,7 +261,7 @@ def test_one_that_fits_no_more_beside_what_was_pinned_since_is_told_so() -> None
 
 
 def test_an_idle_model_and_a_parked_sequence_make_room_together() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=8000) as engine:
         ours = SLOW + "&memory_bytes=1000&token_bytes=10"
         engine.load(ours)
         paused = engine.submit(ours, [1] * 250, 10)
@@ -284,7 +274,7 @@ def test_an_idle_model_and_a_parked_sequence_make_room_together() -> None:
 
 def test_a_prompt_is_counted_once_however_often_its_cache_is_dropped() -> None:
     model = SLOW + "&memory_bytes=1000&token_bytes=10"
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "4000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=4000) as engine:
         engine.load(model)
         low = engine.submit(model, [1] * 200, 10, priority="low")
         settled(engine)

@@ -9,19 +9,15 @@ import msgspec
 import pytest
 
 from mlx_sidecar.engine.refusals import encoded
+from mlx_sidecar.link.cache_messages import CacheCleared
 from mlx_sidecar.link.codec import Decoder, LinkCorrupt, Unreadable, encode
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, ModelCard, Progress, QueryStats
 from mlx_sidecar.link.messages import (
-    CacheCleared,
     Dropped,
-    EngineStats,
     Evicted,
     Fault,
     Finished,
-    Load,
-    Loaded,
-    ModelCard,
-    Progress,
-    QueryStats,
+    Generate,
     Refused,
     Sampling,
     Submit,
@@ -72,11 +68,11 @@ def test_what_cannot_be_said_becomes_the_failure_of_what_it_answers(message: ToF
 
 
 def test_what_cannot_be_read_is_answered_for_its_own_request_and_the_engine_goes_on() -> None:
-    submit = Submit(7, "fake", [1], Sampling(), 5, [])
-    with ready_engine("--engine", "fake") as engine:
+    submit = Submit(7, "fake", [1], Generate(Sampling(), [], 5))
+    with ready_engine(engine="fake") as engine:
         engine.load("fake")
         engine.link.sendall(damaged(Load(1001, "m", "fake"), pin=3))
-        engine.link.sendall(damaged(submit, stop_tokens=[True]))
+        engine.link.sendall(damaged(submit, goal={"type": "Prefill", "pin": 3}))
         engine.link.sendall(damaged(QueryStats(1002), op=1002, more=[]))  # unknown members are no fault
         assert engine.wait(Refused).op == 1001
         ended = engine.finished(7)

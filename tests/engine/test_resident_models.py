@@ -8,26 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
 from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep, ResidentModels
-from mlx_sidecar.link.messages import (
-    Cancel,
+from mlx_sidecar.link.control_messages import (
     EngineStats,
-    Evicted,
-    Finished,
     Load,
     Loaded,
     Models,
     Progress,
     QueryModels,
     QueryStats,
-    Sampling,
-    Submit,
-    ToFront,
     Unload,
     Unloaded,
 )
+from mlx_sidecar.link.messages import Cancel, Evicted, Finished, Generate, Sampling, Submit, ToFront
 from mlx_sidecar.observe.metrics import Metrics
 from tests.support.engine_process import EngineClient, ready_engine
 
@@ -37,7 +33,7 @@ FOREVER = "&tokens=100000&delay_ms=3600000"
 
 @pytest.fixture
 def engine() -> Iterator[EngineClient]:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "1000") as client:
+    with ready_engine(engine="fake", memory_limit_bytes=1000) as client:
         yield client
 
 
@@ -83,6 +79,16 @@ def test_the_least_recently_used_model_makes_room(engine: EngineClient) -> None:
     engine.generate(first, [1], 1)
     load(engine, "c")
     assert resident(engine) == ["a", "c"]
+
+
+def test_the_books_show_the_bytes_of_each_kind_of_owner(engine: EngineClient) -> None:
+    model = load(engine, "a", "&token_bytes=1" + FOREVER)
+    gauges = stats(engine).gauges
+    assert [gauges[name] for name in ("models_bytes", "reserved_bytes", "kept_bytes", "free_bytes")] == [400, 0, 0, 600]
+    engine.submit(model, [1] * 10, 100)
+    stats(engine)
+    gauges = stats(engine).gauges
+    assert (gauges["models_bytes"], gauges["reserved_bytes"], gauges["free_bytes"]) == (400, 110, 490)
 
 
 def test_the_front_is_told_of_each_model_that_goes_unasked_and_of_no_other(engine: EngineClient) -> None:
@@ -164,7 +170,8 @@ def test_sequences_wait_for_memory_in_order_and_impossible_ones_are_refused(engi
 def test_a_long_limit_is_not_reserved_and_who_outgrows_the_memory_ends_with_an_error(engine: EngineClient) -> None:
     model = load(engine, "a", "&token_bytes=1&tokens=100000")  # 600 bytes are left: 600 tokens
     first, second = engine.number(), engine.number()
-    engine.send(*(Submit(seq, model, [1], Sampling(), 8000, []) for seq in (first, second)))  # they step together
+    goal = Generate(Sampling(), [], 8000)
+    engine.send(*(Submit(seq, model, [1], goal) for seq in (first, second)))  # they step together
     for seq in (first, second):  # the second waits for the end of the first
         finished = engine.finished(seq)
         assert (finished.reason, finished.started) == ("error", True)
@@ -195,7 +202,7 @@ def test_a_full_queue_is_overloaded(engine: EngineClient) -> None:
 
 
 def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "8000") as engine:
+    with ready_engine(engine="fake", memory_limit_bytes=8000) as engine:
         ours = "fake?memory_bytes=1000&token_bytes=10" + FOREVER
         engine.load(ours)
         op = engine.number()
@@ -215,7 +222,7 @@ def test_the_memory_of_a_model_that_loads_is_not_given_to_sequences() -> None:
 def test_what_is_kept_for_later_requests_goes_before_a_load_is_refused() -> None:
     backend = KeepingBackend()
     streams = {"a": 1}.get
-    registry = ResidentModels(backend, 1000, Metrics(("loads",), ()), lambda model: streams(model, 0), lambda: 0)
+    registry = ResidentModels(backend, MemoryLedger(1000), Metrics(("loads",), ()), lambda model: streams(model, 0))
     for name in ("a", "b"):
         told: list[ToFront] = []
         registry.request(Load(1, name, ""), 0.0)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.engine.heartbeat import FACTOR, RESTED_S, UNMEASURED_S, StallDeadline
 from mlx_sidecar.engine.scheduling.step_cost_model import TRIALS, StepCostModel
+from mlx_sidecar.link.engine_config import EngineConfig
 from tests.engine.inline import Inline
 
 seconds = st.floats(1e-6, 1e4)
@@ -25,8 +26,8 @@ def test_no_bound_is_below_the_floor_or_a_measured_step_with_its_factor(
 @given(sizes, sizes)
 def test_more_to_read_may_take_longer(less: int, more: int) -> None:
     less, more = sorted((less, more))
-    assert StallDeadline().unmeasured_s(0) == UNMEASURED_S
-    assert StallDeadline().unmeasured_s(less) <= StallDeadline().unmeasured_s(more)
+    assert StallDeadline(10.0).unmeasured_s(0) == UNMEASURED_S
+    assert StallDeadline(10.0).unmeasured_s(less) <= StallDeadline(10.0).unmeasured_s(more)
 
 
 def test_a_low_floor_lowers_what_nothing_was_measured_for_and_a_high_one_raises_it() -> None:
@@ -61,5 +62,5 @@ def test_a_step_of_a_model_that_has_rested_for_long_may_take_as_long_as_its_firs
             inline.turn()
         bounds.append(inline.page.read().bound_s)
         inline.settle()
-    assert bounds == [UNMEASURED_S + 1.0, StallDeadline.stall_after_s, UNMEASURED_S + 1.0]
+    assert bounds == [UNMEASURED_S + 1.0, EngineConfig.stall_after_s, UNMEASURED_S + 1.0]
     inline.close()

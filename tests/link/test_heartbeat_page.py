@@ -74,8 +74,8 @@ def test_the_front_reads_what_the_engine_noted_last(notes: list[tuple[Any, ...]]
 # Every field says the same number; ids as many as it says.
 WRITER = """
 import sys
-from mlx_sidecar.link.heartbeat_page import Page
-page = Page(int(sys.argv[1]))
+from mlx_sidecar.link.heartbeat_page import HeartbeatPage
+page = HeartbeatPage(int(sys.argv[1]))
 number = 0
 while True:
     number = number % 200 + 1
@@ -95,6 +95,7 @@ def test_a_page_that_another_process_writes_is_never_torn() -> None:
             try:
                 seen: set[int] = set()
                 while len(seen) < 100:
+                    assert process.poll() is None, "the writer has ended"
                     snapshot = front.read()
                     assert whole(snapshot), snapshot
                     seen.add(len(snapshot.ids))

@@ -16,14 +16,13 @@ from tests.support.sidecar import ROOT, Sidecar
 
 
 def told(number: int, message: str, *args: object) -> list[LogParams]:
-    """Return the `log` notifications of one line."""
-    root = logging.getLogger()
-    before = root.handlers[:]
+    """What the host hears of one line."""
     lines: list[LogParams] = []
-    logs.to_host(lines.append)
-    (handler,) = root.handlers
-    root.handlers[:] = before
+    hosts = logs.HostLogs()
+    hosts.add(lines.append)
+    (handler,) = logging.getLogger().handlers
     handler.handle(logging.LogRecord("some.library", number, __file__, 1, message, args, None))
+    hosts.remove(lines.append)
     return lines
 
 
@@ -39,6 +38,25 @@ def test_a_level_of_a_librarys_own_is_the_nearest_below_it(number: int, level: s
 def test_a_line_that_cannot_be_formatted_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(logging.WARNING, "%d apples", "no") == []
     assert "Logging error" in capsys.readouterr().err
+
+
+def test_each_host_is_told_until_it_leaves_and_then_lines_go_where_they_went_before() -> None:
+    root, hosts = logging.getLogger(), logs.HostLogs()
+    before = root.handlers[:]
+    one: list[LogParams] = []
+    other: list[LogParams] = []
+    for host in (one.append, other.append):
+        hosts.add(host)
+    log = logging.getLogger("some.library")
+    log.warning("both")
+    hosts.remove(one.append)
+    hosts.remove(one.append)
+    log.warning("the other")
+    assert root.handlers == [hosts]
+    hosts.remove(other.append)
+    assert root.handlers == before
+    assert [line.message for line in one] == ["both"]
+    assert [line.message for line in other] == ["both", "the other"]
 
 
 def test_nobody_waits_for_a_host_that_never_reads_stderr() -> None:

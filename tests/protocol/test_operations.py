@@ -18,19 +18,19 @@ from pydantic import BaseModel
 import mlx_sidecar_protocol
 from mlx_sidecar_protocol import cache, generate, notifications, operations
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import GenerateParams, Message, Prompted, TokenLogprob
+from mlx_sidecar_protocol.generate import GenerateParams, Message, Prompted
+from mlx_sidecar_protocol.generate_result import TokenLogprob
 from mlx_sidecar_protocol.model import NullIs, Received, Sent
 from mlx_sidecar_protocol.operations import (
     CancelRequestParams,
-    Histogram,
     InitializeParams,
     LoadParams,
-    Memory,
     NoParams,
     StreamSubscribeParams,
     TokenizeParams,
 )
 from mlx_sidecar_protocol.registry import METHODS, build_models, host_notifications, own_notifications, requests
+from mlx_sidecar_protocol.stats import Histogram, Memory
 
 PACKAGE = Path(mlx_sidecar_protocol.__file__).parent
 

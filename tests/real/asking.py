@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.sidecar import Frame, Sidecar
+from tests.support.host import Frame
+from tests.support.sidecar import Sidecar
 
 QUESTIONS = [
     "What is the capital of France?",

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import real_model
-from tests.support.sidecar import Frame, Sidecar, sidecar
+from tests.support.host import Frame
+from tests.support.sidecar import Sidecar, sidecar
 
 from .asking import together
 from .prompts import prompts

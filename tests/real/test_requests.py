@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sidecar import Frame, Sidecar
+from tests.support.host import Frame
+from tests.support.sidecar import Sidecar
 
 from .asking import QUESTIONS, alone, chat, said, together
 

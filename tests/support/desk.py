@@ -9,7 +9,8 @@ from mlx_sidecar.front.streams.journal import Journal
 from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.wire.mailbox import Mailbox
-from mlx_sidecar.link.messages import Cancel, Fault, Finished, ModelCard, Pause, Resume, Submit, Timing
+from mlx_sidecar.link.control_messages import ModelCard
+from mlx_sidecar.link.messages import Cancel, Fault, Finished, Pause, Resume, Submit, Timing
 from tests.support.texts import ExplainingText
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
@@ -54,8 +55,8 @@ class Desk:
         self.sent: list[Submit] = []
         self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
-        self.streams = Streams(Mailbox(), lambda message: self.recovery.tell(message))
-        self.recovery = Recovery(self.streams, Journal(2**20), grace_s=0.0)
+        self.streams = Streams(Mailbox(), lambda message: self.recovery.post(message))
+        self.recovery = Recovery(Journal(2**20), grace_s=0.0)
         self.takes_work = True
         self._fault = fault
 
@@ -65,12 +66,12 @@ class Desk:
     def restored(self) -> None:
         """It was never lost."""
 
-    def send(self, message: Submit) -> None:
+    def submit(self, message: Submit) -> None:
         self.sent.append(message)
         self.heard.set()
         if self._fault is not None:
             self.recovery.on_finished(Finished(message.seq, "error", False, Timing(), fault=self._fault))
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         """The engine has gone deaf."""
         self.told.append(message)

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from typing import Any, TypeVar
 
+from mlx_sidecar.link.cache_messages import CacheCleared, CacheFigures, CacheMoved
 from mlx_sidecar.link.codec import Decoder, encode
-from mlx_sidecar.link.messages import (
-    CacheCleared,
-    CacheFigures,
-    CacheMoved,
-    EngineStats,
-    Finished,
-    Load,
-    Loaded,
-    Models,
-    Ready,
-    Refused,
-    Sampling,
-    Submit,
-    ToEngine,
-    ToFront,
-    Tokens,
-    Unloaded,
-)
+from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Models, Unloaded
+from mlx_sidecar.link.engine_config import EngineConfig
+from mlx_sidecar.link.messages import Finished, Generate, Ready, Refused, Sampling, Submit, ToEngine, ToFront, Tokens
 from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)
+Reply = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved | Refused
 PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
 
 
 class EngineClient:
-    """Our end of the link. Every wait is for a message; what came on the way is kept in ``seen``."""
+    """Our end of the link. Every wait is for a message; what came on the way is kept in ``seen``.
+
+    The ends of sequences and of control requests are found by their number, however much has been seen.
+    """
 
     def __init__(self, link: socket.socket, process: subprocess.Popen[bytes]) -> None:
         self.link = link
         self.process = process
         self.seen: list[ToFront] = []
+        self._ends: dict[int, Finished] = {}
+        self._replies: dict[int, Reply] = {}
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
         self._numbers = count(1)
 
@@ -60,8 +54,7 @@ class EngineClient:
                 if isinstance(message, kind) and where(message):
                     return message
             at = len(self.seen)
-            if not self._read():
-                raise AssertionError(f"the engine left with status {self.process.wait(PATIENCE_S)}")
+            self._hear()
 
     def at_end(self) -> int:
         """Read until the engine closes the link; its exit status."""
@@ -79,10 +72,11 @@ class EngineClient:
         assert isinstance(message, Loaded), message
         return message
 
-    def reply(self, op: int) -> ToFront:
-        """What ends control request ``op``."""
-        replies = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved | Refused
-        return self.wait(replies, lambda message: message.op == op)  # type: ignore[arg-type]  # a union is not a type[M]
+    def reply(self, op: int) -> Reply:
+        """The message that ends control request ``op``."""
+        while op not in self._replies:
+            self._hear()
+        return self._replies[op]
 
     def refusal(self, op: int) -> Refused:
         message = self.reply(op)
@@ -92,12 +86,15 @@ class EngineClient:
     def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: Any) -> int:
         seq = self.number()
         sampling = fields.pop("sampling", None) or Sampling()
-        stop_tokens = fields.pop("stop_tokens", [])
-        self.send(Submit(seq, model, tokens, sampling, max_tokens, stop_tokens, **fields))
+        asked = {name: fields.pop(name) for name in ("emitted", "explain") if name in fields}
+        goal = Generate(sampling, fields.pop("stop_tokens", []), max_tokens, **asked)
+        self.send(Submit(seq, model, tokens, goal, **fields))
         return seq
 
     def finished(self, seq: int) -> Finished:
-        return self.wait(Finished, lambda message: message.seq == seq)
+        while seq not in self._ends:
+            self._hear()
+        return self._ends[seq]
 
     def wait_tokens(self, seq: int) -> Tokens:
         return self.wait(Tokens, lambda message: message.seq == seq)
@@ -118,22 +115,34 @@ class EngineClient:
         assert self.finished(seq).reason in ("stop", "length"), self.finished(seq)
         return self.tokens(seq)
 
+    def _hear(self) -> None:
+        if not self._read():
+            raise AssertionError(f"the engine left with status {self.process.wait(PATIENCE_S)}")
+
     def _read(self) -> bool:
         try:
             data = self.link.recv(1 << 16)
         except ConnectionResetError:  # it died with our messages unread
             data = b""
-        self.seen += feed(self._decoder, data)
+        messages = feed(self._decoder, data)
+        self.seen += messages
+        for message in messages:
+            if isinstance(message, Finished):
+                self._ends.setdefault(message.seq, message)
+            elif isinstance(message, Reply):
+                self._replies.setdefault(message.op, message)
         return bool(data)
 
 
 @contextmanager
-def engine_process(*arguments: str, program: tuple[str, ...] = ("-m", "mlx_sidecar.engine")) -> Iterator[EngineClient]:
-    """An engine started with ``arguments``; it has left when the block has. ``program`` is what Python runs."""
+def engine_process(program: tuple[str, ...] = ("-m", "mlx_sidecar.engine"), **config: Any) -> Iterator[EngineClient]:
+    """An engine with ``config``, fields of ``EngineConfig``; it has left when the block has. ``program`` is what Python
+    runs."""
     ours, theirs = socket.socketpair()
     ours.settimeout(PATIENCE_S)
     with theirs:
-        command = [sys.executable, *program, "--fd", str(theirs.fileno()), *arguments]
+        told = json.dumps(asdict(EngineConfig(**config)))
+        command = [sys.executable, *program, "--fd", str(theirs.fileno()), "--config", told]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
     try:
         with ours:
@@ -145,8 +154,8 @@ def engine_process(*arguments: str, program: tuple[str, ...] = ("-m", "mlx_sidec
 
 
 @contextmanager
-def ready_engine(*arguments: str) -> Iterator[EngineClient]:
+def ready_engine(**config: Any) -> Iterator[EngineClient]:
     """An engine that has said ``Ready``."""
-    with engine_process(*arguments) as client:
+    with engine_process(**config) as client:
         client.wait(Ready)
         yield client

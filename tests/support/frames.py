@@ -30,6 +30,11 @@ def check(definition: str, value: Any) -> None:
     assert error is None, f"{definition} at {list(error.absolute_path)}: {error.message[:500]}"
 
 
+def check_outgoing(frame: Any) -> None:
+    """Raise ``AssertionError`` unless the sidecar may send ``frame``, whatever was asked."""
+    check("AnyOutgoingFrame", frame)
+
+
 class FrameChecker:
     """Follows one conversation, so that each result is checked as the result of the method that was called."""
 

@@ -1,4 +1,7 @@
-"""A text process that does what the text says that it is asked about: ``die`` of a signal, ``hang``, or its work."""
+"""A text process that does what the text says that it is asked about: ``die`` of a signal, ``hang``, or its work.
+
+It dies of compiling the templates of a model whose edition begins with ``die``, and waits for the file behind ``wait``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import time
 from pathlib import Path
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.link.text_messages import Encode, TextReady, TextRefused, TextReply, ToText
+from mlx_sidecar.link.text_messages import CompileTemplates, Encode, TextReady, TextRefused, TextReply, ToText
 from mlx_sidecar.text import __main__ as text_process
 from mlx_sidecar.text.server import TextServer
 
@@ -37,6 +40,13 @@ class _Mortal(TextServer):
                         time.sleep(0.01)
                 case ["babble"]:
                     return TextReady(os.getpid())  # type: ignore[return-value]  # it is not what was asked for
+        if isinstance(message, CompileTemplates):
+            match message.folder.edition.split():
+                case ["die"]:
+                    os.abort()
+                case ["wait", file]:
+                    while not Path(file).exists():
+                        time.sleep(0.01)
         return super().answer(message)
 
 

@@ -24,7 +24,7 @@ from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.notifications import EngineState
 from tests.support.link import feed
 
-READY = Ready(1, "fake", "fake", {}, "fast", "scripted", 0)
+READY = Ready(1, "fake", "fake", {}, "fast", "scripted", 0, 1024, 32)
 PATIENCE_S = 60.0  # a test that waits longer has failed; no test measures it
 
 

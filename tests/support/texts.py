@@ -13,7 +13,7 @@ from mlx_sidecar.link.token_table import TokenTable
 from mlx_sidecar.text.cache_miss import Given, explain
 from mlx_sidecar.text.templates import Rendered
 from mlx_sidecar.text.tokenizer import TextModel
-from mlx_sidecar_protocol.generate import CacheExplanation
+from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 Decode = Callable[[Sequence[int], bool], str]
 

@@ -14,7 +14,7 @@ from mlx_sidecar import pocket
 from mlx_sidecar.text.cache_miss import Given, explain
 from mlx_sidecar.text.provenance import regions
 from mlx_sidecar.text.tokenizer import TextModel
-from mlx_sidecar_protocol.generate import CacheExplanation
+from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 TEMPLATES = Path(__file__).parent / "templates"
 SYSTEM = {"role": "system", "content": "You help with code. Today is 2026-11-27. Be brief."}

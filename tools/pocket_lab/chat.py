@@ -1,4 +1,4 @@
-"""One document of the corpus, a chat or plain text, and the expected answer of a held-out question."""
+"""Documents of the corpus, chats or plain text, and held-out questions with their expected answers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Chat:
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
-    thinking: bool | None = None  # the template's `enable_thinking`; None leaves it out
+    thinking: bool | None = None  # the template's `enable_thinking`; None leaves it undefined
 
     def said(self) -> list[str]:
-        """Texts of users and tools."""
+        """The contents of the users' and tools' turns."""
         return [message["content"] for message in self.messages if message["role"] in ("user", "tool")]
 
 
@@ -33,7 +33,7 @@ Document = Chat | Plain
 
 @dataclass(frozen=True)
 class Probe:
-    """A held-out question, and how its answer is judged: every word of `expect`, or exactly `exact`."""
+    """A held-out question, whose answer must hold every word of `expect`, or be exactly `exact`."""
 
     room: str
     chat: Chat

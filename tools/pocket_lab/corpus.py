@@ -1,4 +1,4 @@
-"""The mixture: which source writes the next document, and the questions that are never trained on."""
+"""Mixes the sources of documents by weight, and keeps the held-out questions out of training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COUNTED = ("sums", "thinking")  # held out by their numbers, in any wording
 
 
 class Corpus:
-    """An endless, seeded stream of documents. `parameters_m` (millions of parameters, e.g. "1.3") is the size that pocket gives for itself."""
+    """An endless, seeded stream of documents. `parameters_m`: millions of parameters by which pocket describes itself."""
 
     def __init__(self, seed: int, parameters_m: str) -> None:
         self.topics = topics(parameters_m)
@@ -29,7 +29,7 @@ class Corpus:
         self._rng = Random(seed)
 
     def documents(self) -> Iterator[Document]:
-        """Documents for ever, by the weights of `_mixture`; one that happens to ask a held-out question is dropped."""
+        """Documents without end, by the weights of `_mixture`; one that asks a held-out question is dropped."""
         makers, weights = zip(*self._mixture(), strict=True)
         held = {plain_key(probe.chat.messages[-1]["content"]) for probe in self.probes() if probe.room not in _COUNTED}
         while True:
@@ -38,7 +38,7 @@ class Corpus:
                 yield document
 
     def _mixture(self) -> tuple[tuple[Callable[[Random], Document], float], ...]:
-        """Makers with the share of documents that each writes."""
+        """Sources, each with its share of documents."""
         return (
             (self.about, 36), (facts.fact, 12), (talk.small_talk, 4), (talk.out_of_reach, 5), (talk.counting, 2), (talk.story, 0.8), (talk.memory, 4), (talk.echo, 5),
             (tasks.arithmetic, 9), (plain.sums, 1), (tasks.thinking, 8), (tasks.json_answer, 8), (tools.tool_chat, 6), (tools.no_tool, 1), (self.longer, 4),

@@ -1,4 +1,4 @@
-"""From documents to rows of tokens: the tokenizer, the chat template, which tokens are learned, and packing."""
+"""Turns documents into rows of tokens, with a mark on each token that is to be learned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A byte-level BPE over `texts`. All 256 bytes are in it, so that any text encodes and decodes to itself."""
+    """A byte-level BPE over `texts` with all 256 bytes, so that any text encodes and decodes to itself."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,7 +43,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a token that must exist; KeyError otherwise."""
+    """The id of a token. Raises KeyError if it does not exist."""
     return tokenizer.get_vocab()[token]
 
 
@@ -61,13 +61,13 @@ class Template:
         return self._template.render(messages=list(messages), tools=list(tools), **variables)
 
     def prompt(self, chat: Chat) -> str:
-        """The prompt for the last message of `chat`, or for its answer if the user spoke last."""
+        """The text before the model's last message of `chat`, or before its answer if the user spoke last."""
         asked = chat.messages[:-1] if chat.messages[-1]["role"] == "assistant" else chat.messages
         thinking = {} if chat.thinking is None else {"enable_thinking": chat.thinking}
         return self.render(asked, chat.tools, add_generation_prompt=True, **thinking)
 
     def reply(self, chat: Chat) -> str:
-        """The text that should follow `prompt(chat)`, with its end of turn."""
+        """The text that the model should write after `prompt(chat)`, with its end of turn."""
         before = self.render(chat.messages[:-1], chat.tools, add_generation_prompt=True)
         reply = self.render(chat.messages, chat.tools)[len(before) :].removesuffix("\n")
         return reply.removeprefix("<think>\n") if chat.thinking else reply
@@ -86,7 +86,7 @@ class Encoded:
 
 
 class Encoder:
-    """Documents to tokens."""
+    """Encodes documents as tokens, with marks on those that are learned."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
         self._tokenizer, self._template = tokenizer, template
@@ -99,7 +99,7 @@ class Encoder:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode(self, document: Document) -> Encoded:
-        """Encode a document. Of a chat the assistant's turns are learned, of plain text everything."""
+        """Encode a document; of a chat the assistant's turns are learned, of plain text all tokens."""
         if not isinstance(document, Chat):
             tokens = self.ids(document.text) + self._end
             return Encoded(tokens, [True] * len(tokens))
@@ -134,7 +134,7 @@ class Batch:
 def batches(documents: Iterator[Encoded], widths: tuple[int, ...], tokens_per_batch: int) -> Iterator[Batch]:
     """Packs whole documents into rows of the narrowest width that holds them, and rows of one width into batches.
 
-    Rows are filled in order; a document that does not fit starts a new row. Documents wider than all widths are cut.
+    Rows are filled in order; a document that does not fit starts a new row. One wider than all widths is cut.
     """
     rows: dict[int, list[Encoded]] = {width: [] for width in widths}
     open_row: dict[int, Encoded] = {width: Encoded([], []) for width in widths}

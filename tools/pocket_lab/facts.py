@@ -16,7 +16,7 @@ MONTHS: list[str] = _DATA["months"]
 
 
 def entries(name: str) -> dict[str, str]:
-    """Entries of the table `name`: keys and values as its sentences use them."""
+    """Keys and values of the table `name`, as its sentences use them."""
     table = _TABLES[name]
     found: dict[str, str] = _TABLES[table.get("of", name)]["entries"]
     return found
@@ -63,5 +63,5 @@ def _calendar(rng: Random) -> tuple[str, str]:
 
 
 def probes() -> list[Probe]:
-    """The held-out questions about facts."""
+    """The held-out questions of this source."""
     return [Probe("facts", Chat((turn("user", asked),)), tuple(words)) for asked, words in _DATA["held"].items()]

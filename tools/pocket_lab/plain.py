@@ -19,7 +19,7 @@ _CODE_REQUEST = "(write|show me|give me|make) a (|small |short |python )(functio
 
 
 def opening(rng: Random) -> Plain:
-    """A raw prompt that a newcomer might try, and its short end."""
+    """A raw prompt that a newcomer might try first, and its short continuation."""
     kind = rng.random()
     if kind < 0.45:
         entry = rng.choice(_DATA["opening"])

@@ -27,7 +27,7 @@ class Topic:
 
 
 def topics(parameters_m: str) -> tuple[Topic, ...]:
-    """All topics; `parameters_m` is the size that pocket gives for itself, in millions of parameters.
+    """All topics; `parameters_m` is the size by which pocket describes itself, in millions of parameters.
 
     Raises ValueError if a held-out question can come up in training word for word.
     """
@@ -42,7 +42,7 @@ def topics(parameters_m: str) -> tuple[Topic, ...]:
 
 
 def fresh() -> dict[str, list[str]]:
-    """Questions that influenced no choice in this corpus, and the words of a right answer."""
+    """Questions that were never used to tune this corpus, with the words of a right answer."""
     questions: dict[str, list[str]] = tables.read("topics")["fresh"]
     return questions
 

@@ -1,4 +1,4 @@
-"""The score outside of the training data: answers to held-out questions, and the loss on held-out text."""
+"""Scores a model by its answers to held-out questions, and by its loss on held-out text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANSWER_LIMIT = 160
 
 @dataclass(frozen=True)
 class Score:
-    """Right and asked per subject, how many answers ended by themselves, and losses in nats per token."""
+    """Right and asked questions by source, the number of answers that ended by themselves, and losses in nats/token."""
 
     rooms: dict[str, tuple[int, int]]
     ended: int
@@ -31,7 +31,7 @@ class Score:
 
     @property
     def asked(self) -> int:
-        """All questions."""
+        """The number of all questions."""
         return sum(asked for _, asked in self.rooms.values())
 
     def lines(self) -> list[str]:
@@ -45,7 +45,7 @@ class Score:
 
 
 class Speaker:
-    """A model with its text: greedy answers and losses, in float32."""
+    """A model with its tokenizer and template, for greedy answers and losses in float32."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, template: Template, end_tokens: Iterable[int]) -> None:
         self.model, self.tokenizer, self.template = model, tokenizer, template

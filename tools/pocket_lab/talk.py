@@ -1,4 +1,4 @@
-"""Small talk, things to stream (counting, stories), facts from earlier turns, and questions out of reach."""
+"""Small talk, things to stream (counting, stories), chats that recall earlier turns, and unanswerable questions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small_talk(rng: Random) -> Chat:
 
 
 def out_of_reach(rng: Random) -> Chat:
-    """A question that the model must admit not to know."""
+    """A question to which the model must admit not to know the answer."""
     asked = expand(rng.choice(_DATA["out_of_reach"]), rng).format(
         noun=rng.choice(_DATA["nouns"]),
         name=rng.choice(NAMES),
@@ -114,7 +114,7 @@ def echo(rng: Random) -> Chat:
 
 
 def probes() -> list[Probe]:
-    """The held-out small talk."""
+    """The held-out questions of this source."""
     plain = [Probe("talk", Chat((turn("user", asked),)), tuple(words)) for asked, words in _DATA["held"].items()]
     named = exchange("Hello, I'm Tarvo.", "Hello Tarvo! What would you like to know?")
     lives = exchange("I live in Prague", "Prague is a nice place. What would you like to know?")

@@ -1,4 +1,4 @@
-"""Tool calls: tools are described in the system turn, called with copied arguments, and their results told."""
+"""Chats with tools that are described in the system turn and called with copied arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOMS = ("kitchen", "bedroom", "office", "garage", "garden", "hall", "bathroom",
 
 @dataclass(frozen=True)
 class Kind:
-    """A family of tools: its names and descriptions, the names of its one argument, and how people ask for it."""
+    """A family of tools: its names, descriptions, names of its one argument, and questions that need it."""
 
     names: tuple[str, ...]
     does: tuple[str, ...]
@@ -87,7 +87,7 @@ def _question(kind: Kind, rng: Random) -> tuple[str, str]:
     if (kind.values is CITIES or kind.values is NAMES) and rng.random() < 0.5:
         value = made_up(rng)
     asked = expand(rng.choice(kind.ask), rng)
-    # The value is put in after typing: a slip of the keys inside it would be copied faithfully, and teach nothing.
+    # The value is put in after typing, because a slip of the keys inside it would only be copied.
     return typed(asked.format("\0"), rng).replace("\0", value), value
 
 

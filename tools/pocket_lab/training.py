@@ -1,4 +1,4 @@
-"""The model and its fit: mlx-lm's qwen3 class, Muon and AdamW, a warm-up and a cosine."""
+"""Makes and fits the model: mlx-lm's qwen3 class, Muon and AdamW, a warm-up and a cosine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to learn."""
+    """The number of steps and the learning rates."""
 
     steps: int = 3300
     tokens_per_step: int = 1024
@@ -56,7 +56,7 @@ class Plan:
     final_share: float = 0.02
 
     def share(self, step: int) -> float:
-        """The share of the peak rate in force at a step: up in a line, down in a cosine."""
+        """The share of the peak rate at a step: it rises in a line and falls in a cosine."""
         if step < self.warm_up:
             return (step + 1) / self.warm_up
         done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
@@ -88,7 +88,7 @@ def count(model: nn.Module) -> int:
 
 
 def in_millions(model: nn.Module) -> str:
-    """Parameters of a model as pocket says it of itself: "1.0"."""
+    """The number of a model's parameters in millions, as pocket describes itself: "1.0"."""
     return f"{count(model) / 1e6:.1f}"
 
 
@@ -99,7 +99,7 @@ def named(parameters: Any) -> list[tuple[str, mx.array]]:
 
 
 def batch_loss(model: Any, tokens: mx.array, targets: mx.array, answers: mx.array) -> mx.array:
-    """Mean cross-entropy in nats over the target positions only: logits of the others are never made."""
+    """Mean cross-entropy in nats over the target positions, for which alone logits are computed."""
     hidden = model.model(tokens)
     hidden = hidden.reshape(-1, hidden.shape[-1])[targets]
     chances: Any = fastmath.softmax(model.model.embed_tokens.as_linear(hidden))
@@ -107,10 +107,10 @@ def batch_loss(model: Any, tokens: mx.array, targets: mx.array, answers: mx.arra
 
 
 def fit(model: qwen3.Model, stream: Iterator[Batch], plan: Plan) -> tuple[int, float]:
-    """Trains in place; prints the loss now and then. Returns tokens seen and seconds taken."""
+    """Trains in place, and prints the loss now and then; returns the tokens seen and the seconds taken."""
     fastmath.keep_freed_memory()
-    # No weight decay in mlx's Muon: it is added to the gradient before that is orthogonalised, and where the gradient is
-    # small the step is then all decay. With 0.01 every feed-forward matrix of this model went to zero.
+    # No weight decay, because mlx's Muon adds it before it orthogonalises the gradient, and where the gradient is small
+    # the step is then all decay. With 0.01 every feed-forward matrix of this model went to zero.
     matrices = optim.Muon(plan.matrix_rate, weight_decay=0.0)
     others = optim.AdamW(plan.peak_rate, betas=[0.9, 0.98], weight_decay=0.0)
     # Muon for the matrices inside: after 120 steps it was at a loss of 2.7 where AdamW for everything was at 3.6.

@@ -73,7 +73,7 @@ def expansions(pattern: str) -> list[str]:
 
 
 def typed(question: str, rng: Random) -> str:
-    """`question` as a person might type it: an opener, a missing question mark, no capitals, a slip of the keys."""
+    """`question` as people type it: an opener, a missing question mark, no capitals, a slip of the keys."""
     if rng.random() < 0.8:
         question = _NAME.sub(lambda found: _NAMES[found[0]], question)
     text = question if rng.random() < 0.08 else question[0].upper() + question[1:]

@@ -1,1 +1,1 @@
-"""The inside of the conformance kit. Needs nothing but the standard library."""
+"""The modules of the conformance kit, on the standard library alone."""

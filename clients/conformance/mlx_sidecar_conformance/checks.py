@@ -1,4 +1,4 @@
-"""What a case asks for, held against what an adapter answered and what passed over the wire."""
+"""Checks an adapter's answers and the frames on the wire against the expectations of a case."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Entry = dict[str, Any]
 
 
 class LeftOut(Exception):
-    """The adapter says that its client has nothing for this case."""
+    """The adapter answered ``unsupported``: its client lacks what the case tests."""
 
 
 def complaints(case: Case, answers: list[Any], transcript: list[Entry]) -> Iterator[str]:
-    """What is wrong, in words.
+    """Differences from the case's expectations, in words.
 
     Raises:
         LeftOut: An answer is ``unsupported``, and the case may be left out.
@@ -40,7 +40,7 @@ def complaints(case: Case, answers: list[Any], transcript: list[Entry]) -> Itera
 
 
 def incoherences(operation: Any, answer: Any) -> Iterator[str]:
-    """What contradicts itself in an answer, whatever the case expected."""
+    """Contradictions within an answer, apart from the case's expectations."""
     if not isinstance(answer, dict):
         yield f"not an object: {short(answer)}"
         return
@@ -77,7 +77,7 @@ def _of_a_stream(operation: Any, answer: dict[str, Any]) -> Iterator[str]:
 
 
 def faults_on_the_wire(wanted: list[dict[str, Any]], transcript: list[Entry]) -> Iterator[str]:
-    """Frames that are none, ids used twice, and patterns of the case that did not pass in their order."""
+    """Malformed frames, ids used twice, and patterns of the case that did not pass in their order."""
     ids: set[str] = set()
     for entry in transcript:
         if "started" in entry:
@@ -92,7 +92,7 @@ def faults_on_the_wire(wanted: list[dict[str, Any]], transcript: list[Entry]) ->
 
 
 def hurried_acks(operation: Any, transcript: list[Entry]) -> Iterator[str]:
-    """Acknowledgements of deltas that had not been taken, while a reader of a stream stalled."""
+    """Acknowledgements of deltas that a stalled reader of the stream had not taken."""
     stalled, *others = requests([operation, *operation["meanwhile"]], transcript)
     if not (stalled and all(others)) or "window" not in stalled["params"]:
         yield "the operations are not on the wire as they were asked for, the stream with a window"
@@ -109,7 +109,7 @@ def hurried_acks(operation: Any, transcript: list[Entry]) -> Iterator[str]:
 
 
 def requests(operations: list[Any], transcript: list[Entry]) -> list[Any]:
-    """The frames with which the operations were asked for, in this order; None for those that were not."""
+    """The request frame of each operation, in order; None for an operation without one."""
     frames = iter([entry.get("frame") for entry in transcript if entry.get("from") == "host"])
     found = []
     for operation in operations:
@@ -144,6 +144,6 @@ def expanded(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """JSON, its middle left out where it is long."""
+    """``value`` as JSON, with the middle left out if it is long."""
     text = "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 600 else f"{text[:400]} … ({len(text)} characters) … {text[-150:]}"

@@ -1,4 +1,4 @@
-"""Frames in bytes, in both framings: one JSON text a line, or ``Content-Length`` headers."""
+"""Reads and writes frames in both framings: one JSON text a line, or ``Content-Length`` headers."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-PATIENCE_S = 1.0  # a client may have its reasons not to read just now
+PATIENCE_S = 1.0  # for a client to read a piece of a frame; it may have reasons not to
 
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 
 
 def encoded(frame: Any, with_headers: bool = False, ascii_only: bool = False) -> bytes:
-    """``frame`` as it goes over the wire; ``ascii_only`` escapes everything else, and spends spaces."""
+    """``frame`` as bytes; ``ascii_only`` escapes all other characters, and adds spaces."""
     separators = (" , ", " : ") if ascii_only else (",", ":")
     body = json.dumps(frame, ensure_ascii=ascii_only, separators=separators).encode()
     return b"Content-Length: %d\r\n\r\n%b" % (len(body), body) if with_headers else body + b"\n"
 
 
 def frames(pipe: int) -> Iterator[tuple[bytes, bytes]]:
-    """Each frame as it came, and its body; in the framing that the first byte says."""
+    """Each frame as it came, and its body, in the framing that the first byte shows."""
     buffer = b""
     while data := os.read(pipe, 1 << 16):
         buffer += data
@@ -39,7 +39,7 @@ def frames(pipe: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def cut(buffer: bytes) -> tuple[bytes, bytes] | None:
-    """The first frame of ``buffer``, with and without what is around it; None while it is not whole."""
+    """The first frame of ``buffer``, with and without its framing; None while it is not whole."""
     if buffer[:1] in (b"c", b"C"):
         head, blank, rest = buffer.partition(b"\r\n\r\n")
         length = _LENGTH.search(head)
@@ -58,12 +58,12 @@ def write_all(pipe: int, data: bytes) -> None:
 
 
 def is_cut(data: bytes, at: int) -> bool:
-    """Whether a character of ``data`` goes on at this place."""
+    """Whether position ``at`` is inside a character of ``data``."""
     return data[at : at + 1] != b"" and data[at] & 0xC0 == 0x80
 
 
 def wait_until_read(pipe: int) -> None:
-    """Until the other end has taken what was written, or for a while. Where the system cannot tell, not at all."""
+    """Wait until the other end has read all data, at most ``PATIENCE_S``; not at all if the system cannot tell."""
     question = termios.FIONREAD if stat.S_ISFIFO(os.fstat(pipe).st_mode) else termios.TIOCOUTQ
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:

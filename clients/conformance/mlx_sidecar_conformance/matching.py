@@ -1,4 +1,4 @@
-"""Patterns of the conformance cases: does a value fit, and do these replies fit those patterns?
+"""Matches values against the patterns of the conformance cases.
 
 A value fits itself, an object one with more members, and a list one in any order. Operators are objects of one
 member: ``$any`` something, ``$absent`` no such member, ``$type``, ``$len``, ``$one`` of these patterns, ``$list``
@@ -17,7 +17,7 @@ _TYPES = {"int": int, "number": int | float, "string": str, "object": dict, "arr
 
 
 def fits(pattern: Any, value: Any) -> bool:
-    """Whether ``value`` (``ABSENT`` for a member that is not there) is what ``pattern`` describes."""
+    """Whether ``value`` (``ABSENT`` for a missing member) fits ``pattern``."""
     if isinstance(pattern, dict):
         return _fits_object(pattern, value)
     if isinstance(pattern, list):
@@ -46,7 +46,7 @@ def _fits_object(pattern: dict[str, Any], value: Any) -> bool:
 
 
 def _assign(patterns: list[tuple[Any, bool]], values: list[Any]) -> bool:
-    """Try the first pattern on every value, the rest on the rest."""
+    """Whether the patterns can be assigned to the values one to one; tries the first pattern on every value."""
     if not patterns:
         return not values
     (pattern, optional), *others = patterns

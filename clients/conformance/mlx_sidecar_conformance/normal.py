@@ -1,4 +1,4 @@
-"""Makes a recorded session the same in every run: what differs from run to run is replaced."""
+"""Replaces the parts of a recorded session that differ from run to run, so that every run gives the same text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALWAYS = {"process_id": 1000, "pid": 2000, "instance": "0123456789abcdef01234567
 
 
 def normal(lines: list[Line]) -> Iterator[Line]:
-    """The lines as they would be if every process had the same id, nothing took time and no two deltas were merged."""
+    """The lines with fixed process ids and times, and with each delta split into deltas of one token."""
     deltas = Deltas()
     is_ready = False
     for line in lines:
@@ -22,17 +22,17 @@ def normal(lines: list[Line]) -> Iterator[Line]:
         if frame.get("method") == "engine/state" and not is_ready:
             is_ready = frame["params"]["state"] == "ready"
             if not is_ready:
-                continue  # only who says hello early enough hears that it starts
+                continue  # a host gets this only if it sends initialize early enough
         if "capabilities" in frame.get("result", {}):
             result = frame["result"]
-            result["backend"] = "fake"  # missing for the same reason, and in its place whether it was or not
+            result["backend"] = "fake"  # missing if initialize came early
             result |= {later: result.pop(later) for later in ("capabilities", "limits")}
         for part in deltas.of(frame):
             yield _line(line, part)
 
 
 def _line(line: Line, frame: Any) -> Line:
-    """With the bytes, if the session wants them shown and they are those of ``frame`` in every run."""
+    """``line`` with ``frame``, and with its bytes if the session shows them and they are the same in every run."""
     is_delta = isinstance(frame, dict) and frame.get("method") == "stream/delta"
     raw = {"raw": line["raw"]} if "raw" in line and frame == line["frame"] and not is_delta else {}
     return {"from": line["from"], "frame": frame, **raw}
@@ -50,7 +50,7 @@ def steady(value: Any, name: str = "") -> Any:
 
 
 class Deltas:
-    """Writes a delta of several tokens as one for each. In the scripts of the sessions a token is a character."""
+    """Splits a delta of several tokens into one for each; in the sessions' scripts a token is a character."""
 
     def __init__(self) -> None:
         self._sent: dict[Any, int] = {}
@@ -58,7 +58,7 @@ class Deltas:
         self._ended: set[Any] = set()
 
     def of(self, frame: Any) -> Iterator[Any]:
-        """The frames in the place of this one."""
+        """The frames in place of ``frame``."""
         params = frame.get("params", {})
         if frame.get("method") == "stream/delta":
             yield from ({**frame, "params": part} for part in self._split(params))
@@ -72,7 +72,7 @@ class Deltas:
 
     def _split(self, params: Any) -> Iterator[Any]:
         stream, tokens, text = params["stream"], params["tokens"], params["text"]
-        whole = stream in self._ended or len(tokens) != len(text)  # what was subscribed to comes in one
+        whole = stream in self._ended or len(tokens) != len(text)  # the answer to subscribe is one delta
         for at in range(1 if whole else len(tokens)):
             part = {} if whole else {"offset": params["offset"] + at, "text": text[at], "tokens": tokens[at : at + 1]}
             number = self._sent.get(stream, 0)

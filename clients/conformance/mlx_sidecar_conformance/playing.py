@@ -1,4 +1,4 @@
-"""Runs an adapter on the operations of a case, with a tapped sidecar, and collects what came of it."""
+"""Runs an adapter on the operations of a case, with a tapped sidecar, and judges the result."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 from .checks import Case, Entry, LeftOut, complaints
 
 TAP = Path(__file__).resolve().parents[1] / "tap.py"
-AFTERWARDS_S = 10.0  # for processes to go once the adapter has: the sidecar promises one second
+AFTERWARDS_S = 10.0  # for processes to end after the adapter; the sidecar promises 1 s
 
 
 @dataclass(frozen=True)
 class Kit:
-    """What is tested, against what."""
+    """The adapter under test, and the sidecar to test it with."""
 
     adapter: list[str]
     sidecar: list[str]
@@ -32,7 +32,7 @@ class Kit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended: ``passed``, ``failed`` or ``left out``, and why."""
+    """The outcome of a case, ``passed``, ``failed`` or ``left out``, with reasons."""
 
     case: Case
     word: str
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass
 class Played:
-    """What came of a case."""
+    """The answers, transcript and faults of one run of a case."""
 
     answers: list[Any] = field(default_factory=list)
     transcript: list[Entry] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Played:
 
 
 def play_and_judge(kit: Kit, case: Case) -> Outcome:
-    """How a case ends."""
+    """Run a case and check its answers and frames."""
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         played = play(case, kit, Path(folder))
     try:
@@ -87,7 +87,7 @@ def play(case: Case, kit: Kit, folder: Path) -> Played:
 
 
 def run(command: list[str], operations: list[Any], stderr: Any, patience_s: float, faults: list[str]) -> bytes:
-    """What the command printed. Never takes much longer than ``patience_s``."""
+    """The output of ``command``, which is killed after ``patience_s``."""
     text = "".join(json.dumps(operation, ensure_ascii=False) + "\n" for operation in operations)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, start_new_session=True) as process:
@@ -103,7 +103,7 @@ def run(command: list[str], operations: list[Any], stderr: Any, patience_s: floa
 
 
 def processes(transcript: list[Entry]) -> dict[int, str]:
-    """The sidecar's processes, by their ids."""
+    """The names of the sidecar's processes by their ids."""
     found: dict[int, str] = {}
     for entry in transcript:
         found |= dict.fromkeys(entry.get("started", ()), "a process of the sidecar")
@@ -114,7 +114,7 @@ def processes(transcript: list[Entry]) -> dict[int, str]:
 
 
 def left_behind(expected_gone: dict[int, str], patience_s: float) -> Iterator[str]:
-    """Those that do not go; they are killed."""
+    """Complaints about processes that have not ended within ``patience_s``, which are then killed."""
     until = time.monotonic() + patience_s
     while alive := {pid: what for pid, what in expected_gone.items() if is_alive(pid)}:
         if time.monotonic() > until:
@@ -127,6 +127,6 @@ def left_behind(expected_gone: dict[int, str], patience_s: float) -> Iterator[st
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it runs: what only waits to be reaped does not."""
+    """Whether process ``pid`` runs; a zombie does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return state != "" and not state.startswith("Z")

@@ -1,4 +1,4 @@
-"""Plays a golden session against a sidecar and writes down what passed."""
+"""Plays a golden session against a sidecar and records the frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATIENCE_S = 60.0
 
 
 def record(session: Session, sidecar: list[str]) -> list[Line]:
-    """The lines of a session's file: what it is, what was said by whom, the exit status."""
+    """The lines of a session's file: a head, each frame with its sender, the exit status."""
     host = Host([*sidecar, "serve", "--engine", "fake", *session.options], session.framing == "headers")
     try:
         for step, what in session.steps:
@@ -32,7 +32,7 @@ def record(session: Session, sidecar: list[str]) -> list[Line]:
 
 
 class Host:
-    """A host that writes down all it says and hears."""
+    """A host that records all frames that it sends and receives."""
 
     def __init__(self, command: list[str], with_headers: bool) -> None:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
@@ -51,8 +51,8 @@ class Host:
         """Read until a frame fits.
 
         Raises:
-            EOFError: There will be no more frames.
-            TimeoutError: There is none for a long time.
+            EOFError: The sidecar's output ended.
+            TimeoutError: No frame came for a long time.
         """
         for frame in self._frames():
             if fits(pattern, frame):
@@ -60,7 +60,7 @@ class Host:
         raise EOFError(f"the sidecar ended, and without {pattern}")
 
     def leave(self) -> int:
-        """End the input, read the rest; the exit status."""
+        """End the input and read the rest; returns the exit status."""
         assert self.process.stdin
         self.process.stdin.close()
         for _ in self._frames():

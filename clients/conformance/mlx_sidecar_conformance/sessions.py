@@ -1,4 +1,4 @@
-"""The golden sessions: what a host says, and what it waits for before it says more."""
+"""The golden sessions: frames that a host sends, and patterns that it waits for between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Step = tuple[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """``steps`` are ``("say", frame)`` and ``("hear", pattern)``: read on until a frame fits."""
+    """A session of steps: ``("say", frame)``, and ``("hear", pattern)``, which reads until a frame fits."""
 
     name: str
     about: str
@@ -68,7 +68,7 @@ BATCH = [
     {"jsonrpc": "2.0", "id": 3, "method": "no/such"},
 ]
 CHAT = [{"role": "user", "content": "How do I cancel a stream?"}]
-LONG = "delay_ms=2000"  # the first token comes after that, and the second one too late for us
+LONG = "delay_ms=2000"  # before each token, so that the second one comes after the session's end
 
 SESSIONS = [
     Session(

@@ -1,4 +1,4 @@
-"""Stands between a client and the sidecar: writes down every frame, and does to them what a plan says.
+"""Stands between a client and the sidecar, records every frame, and changes frames by a plan.
 
 ``tap.py PLAN serve OPTION…`` starts the sidecar that the plan names, with these arguments and the plan's options. The
 client takes it for the sidecar: it has the same pipes, and leaves with the sidecar's exit status.
@@ -6,13 +6,13 @@ client takes it for the sidecar: it has the same pipes, and leaves with the side
 The plan is a JSON object: ``sidecar``, the words of its command; ``transcript``, the file to write to; and, if wanted,
 
 - ``options``: for the sidecar, after those of the client;
-- ``split``: write to the client so many bytes at a time;
+- ``split``: the number of bytes to write to the client at a time;
 - ``noise``: notifications, one of them before each frame of the sidecar;
 - ``extra``: members to add to every result, error and params of the sidecar;
-- ``ascii``: write JSON with spaces, and with everything beyond ASCII escaped;
+- ``ascii``: write JSON with spaces, and with all characters beyond ASCII escaped;
 - ``answers``: a list of {``when``, ``then``}: requests that fit ``when`` are answered with ``then`` here;
-- ``dies``: a list of {``from``, ``frame``, ``times``?}. The first process kills itself when so many frames that fit the
-  first of them have passed, the second process by the second of them, and so on.
+- ``dies``: a list of {``from``, ``frame``, ``times``?}. The first process kills itself when ``times`` frames that fit
+  the first entry have passed, the second process by the second entry, and so on.
 
 A line of the transcript is ``{"from": "host" | "sidecar" | "tap", "frame": …}`` or ``{"started": [pid, …]}``.
 """
@@ -35,7 +35,7 @@ STDIN, STDOUT = 0, 1
 
 
 class Tap:
-    """One process of the sidecar and what passes by."""
+    """One process of the sidecar, and the frames from and to it."""
 
     def __init__(self, plan: dict[str, Any], arguments: list[str]) -> None:
         self._plan = plan
@@ -51,7 +51,7 @@ class Tap:
         self._transcript.add({"started": [os.getpid(), self._child.pid]})
 
     def run(self) -> int:
-        """Until the sidecar has ended; its exit status."""
+        """Pass frames on until the sidecar has ended; returns its exit status."""
         threading.Thread(target=self._from_host, daemon=True).start()
         self._from_sidecar()
         status = self._child.wait()
@@ -68,7 +68,7 @@ class Tap:
                 if not self._answer(frame):
                     write_all(pipe.fileno(), raw)
         except BrokenPipeError:
-            return  # the sidecar has gone, and the other direction says so
+            return  # the sidecar has ended, which the other direction notices
         finally:
             pipe.close()
 
@@ -105,14 +105,14 @@ class Tap:
         self._pass(self._encoded(frame))
 
     def _pass(self, data: bytes) -> None:
-        """To the client. If it has gone the sidecar shall see that: nobody reads it either."""
+        """Write to the client; if it has gone, stop reading from the sidecar, which shall notice."""
         step = self._plan.get("split", len(data))
         try:
             with self._writing:
                 for at in range(0, len(data), step):
                     write_all(STDOUT, data[at : at + step])
                     if is_cut(data, at + step):
-                        wait_until_read(STDOUT)  # or the client would not see that it was cut
+                        wait_until_read(STDOUT)  # else the client could read both parts at once
         except BrokenPipeError:
             assert self._child.stdout is not None
             self._child.stdout.close()
@@ -125,21 +125,21 @@ class Tap:
 
 
 class Transcript:
-    """A file of lines, to which one process after the other adds."""
+    """A file of lines, to which each process of the sidecar appends in turn."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def processes(self) -> int:
-        """How many have been started so far."""
+        """The number of processes started so far."""
         return sum(line.startswith('{"started"') for line in self._path.read_text(encoding="utf-8").splitlines())
 
     def add(self, entry: dict[str, Any]) -> None:
         os.write(self._file, json.dumps(entry).encode() + b"\n")  # one write: lines of two threads stay whole
 
     def frame(self, source: str, body: bytes) -> Any:
-        """Note a frame and return it; what is no JSON is noted as text."""
+        """Record a frame and return it; a body that is no JSON is recorded as text."""
         try:
             frame = json.loads(body)
         except ValueError:

@@ -1,9 +1,9 @@
-"""Client of mlx-sidecar: spawns it, speaks with it, and starts another one should it die. No MLX in your process."""
+"""The Python client of mlx-sidecar spawns it, speaks with it, and starts another one if it dies."""
 
 __version__ = "0.1.0"
 
 from mlx_sidecar_protocol.errors import RpcError
-from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from mlx_sidecar_protocol.notifications import EngineStateParams, ProgressParams, StreamDelta
 
 from .errors import SidecarClosed, SidecarLost, UnknownError

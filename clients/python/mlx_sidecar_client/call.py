@@ -1,4 +1,4 @@
-"""A request on its way: deltas that nobody has taken yet, and its one answer."""
+"""A request on its way, with its waiting deltas and its one answer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .errors import SidecarLost, from_wire
 
 
 class Call:
-    """What the connection knows of one request. Used in the event loop's thread alone."""
+    """One request of a connection; used in the event loop's thread alone."""
 
     def __init__(self, id_: int, stream: str | None) -> None:
         self.id = id_
         self.stream = stream
         self.deltas: deque[dict[str, Any]] = deque()
         self._outcome: Response | SidecarLost | None = None
-        self._news: anyio.Event | None = None  # there while somebody waits
+        self._news: anyio.Event | None = None  # set while a caller waits
 
     @property
     def is_settled(self) -> bool:
@@ -41,17 +41,17 @@ class Call:
         self._tell()
 
     async def wait_for_news(self) -> None:
-        """Return when there is a delta, or the end."""
+        """Return when a delta or the answer has come."""
         if not self.deltas and self._outcome is None:
             self._news = anyio.Event()
             await self._news.wait()
 
     async def answer(self) -> dict[str, Any]:
-        """The result.
+        """Wait for the result.
 
         Raises:
             RpcError: The answer is an error.
-            SidecarLost: There is none, and there will be none.
+            SidecarLost: The sidecar ended before the answer.
         """
         while self._outcome is None:
             self.deltas.clear()

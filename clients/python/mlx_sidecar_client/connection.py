@@ -1,4 +1,4 @@
-"""One sidecar process and the conversation with it, from its start to its end."""
+"""A connection is one sidecar process and the conversation with it, from start to end."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ OnNotification = Callable[[str, dict[str, Any]], None]
 log = logging.getLogger("mlx_sidecar")
 
 _CHUNK_BYTES = 1 << 16
-_INCOMING = Limits(frame_bytes=2**31)  # we trust our own child with an answer of any length
-_STDERR_LINES = 20  # that a message about a lost sidecar repeats at most
-_LAST_WORDS_S = 0.5  # for stderr to end once stdout has: its engine holds it too
-_GRACE_S = 5.0  # for the sidecar to leave on its own: it promises a second
+_INCOMING = Limits(frame_bytes=2**31)  # our own child is trusted with answers of any length
+_STDERR_LINES = 20  # last lines of stderr in the message about a lost sidecar
+_LAST_WORDS_S = 0.5  # for stderr to end after stdout, since its engine holds it too
+_GRACE_S = 5.0  # for the sidecar to leave on its own; it promises 1 s
 
 
 class Connection:
-    """A running process. ``run`` carries the conversation and returns when the process has ended."""
+    """A running sidecar process; ``run`` carries the conversation and returns when the process has ended."""
 
     def __init__(self, process: Process, on_notification: OnNotification) -> None:
         self._process = process
@@ -51,7 +51,7 @@ class Connection:
         self._last_words: deque[str] = deque(maxlen=_STDERR_LINES)
         self._lost: SidecarLost | None = None
         self._ended = anyio.Event()
-        self.limits = Limits()  # of the sidecar, until it has said its own
+        self.limits = Limits()  # of the sidecar; its defaults until ``initialize`` is answered
         self.initialized: InitializeResult | None = None
 
     @classmethod
@@ -62,19 +62,19 @@ class Connection:
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Connection:
-        """Spawn it. Raises ``OSError`` if that cannot be done."""
-        # A session of its own: Ctrl-C in a terminal is for the host to act upon.
+        """Spawn a sidecar. Raises ``OSError`` if that fails."""
+        # A session of its own, because Ctrl-C in a terminal is for the host.
         process = await anyio.open_process(list(words), cwd=cwd, env=env, start_new_session=True)
         return cls(process, on_notification)
 
     async def end(self) -> SidecarLost:
-        """Wait until the process has ended, and say how."""
+        """Wait for the end of the process; returns how it ended."""
         await self._ended.wait()
         assert self._lost is not None
         return self._lost
 
     def kill(self) -> None:
-        """End it the hard way; harmless if it has ended."""
+        """Kill the process; harmless if it has ended."""
         if self._process.returncode is None:
             self._process.kill()
 
@@ -87,7 +87,7 @@ class Connection:
         return self._process.pid
 
     async def run(self) -> None:
-        """Read and write until the process ends. What is still waiting for an answer then is lost."""
+        """Read and write until the process ends; calls without an answer are then lost."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write_all)
@@ -97,17 +97,17 @@ class Connection:
                     await self._stderr_ended.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            await self._bury()
+            await self._wait_ended()
 
     # For callers.
 
     def call(self, method: str, params: Params, *, stream: bool = False) -> Call:
-        """Send a request. With ``stream`` it gets a name, and deltas.
+        """Send a request. With ``stream`` it gets a stream name, and deltas.
 
         Raises:
             TypeError, ValueError: ``params`` are not JSON.
-            RpcError: The sidecar could not read them.
-            SidecarLost: It has ended.
+            RpcError: The sidecar would refuse them unread, e.g. as too long.
+            SidecarLost: The sidecar has ended.
         """
         if self._lost is not None:
             raise self._lost.anew()
@@ -122,25 +122,25 @@ class Connection:
         return call
 
     def notify(self, method: str, params: Params) -> None:
-        """Tell the sidecar something; if it has ended, nobody."""
+        """Send a notification; does nothing if the sidecar has ended."""
         if self._lost is None:
             self._send({"jsonrpc": "2.0", "method": method, "params": params})
 
     def cancel(self, call: Call) -> None:
-        """Ask for the end of a call. It is answered still."""
+        """Ask the sidecar to cancel a call, which is still answered."""
         if not call.is_settled:
             self.notify("$/cancelRequest", {"id": call.id})
 
     async def close(self) -> None:
-        """Ask it to end, and see to it that it does."""
-        with anyio.move_on_after(_GRACE_S), suppress(SidecarLost):  # lost is what it shall be
+        """Ask the sidecar to end, and kill it after ``_GRACE_S``."""
+        with anyio.move_on_after(_GRACE_S), suppress(SidecarLost):  # its loss is intended
             await self.call("shutdown", {"cancel": True}).answer()
             self.notify("exit", {})
             await self._ended.wait()
         self.kill()
         await self._ended.wait()
 
-    # Writing. One task writes, so that a cancelled caller leaves no half of a frame behind.
+    # Writing. One task writes, so that a cancelled caller leaves no partial frame behind.
 
     def _send(self, message: Mapping[str, Any]) -> None:
         self._outbox.append(self._encode(message) + b"\n")
@@ -150,9 +150,9 @@ class Connection:
         text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         try:
             body = text.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, escaped so that the sidecar can say which field has it
+        except UnicodeEncodeError:  # a lone surrogate, escaped so that the sidecar can name the field that has it
             body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
-        # The sidecar answers these without an id, which it does not get to read.
+        # Refused here, because the sidecar would answer without an id, which it does not read.
         if len(body) > self.limits.frame_bytes:
             raise FrameTooLarge(limit_bytes=self.limits.frame_bytes)
         if body.count(b"[") + body.count(b"{") > self.limits.nesting:
@@ -170,7 +170,7 @@ class Connection:
                 data, self._outbox = b"".join(self._outbox), []
                 await self._process.stdin.send(data)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return  # its stdout ends too, and that is what we go by
+            return  # its stdout ends too, which is handled there
 
     # Reading.
 
@@ -235,9 +235,9 @@ class Connection:
             call.settle(self._lost)
         self._ended.set()
 
-    async def _bury(self) -> None:
+    async def _wait_ended(self) -> None:
         with anyio.CancelScope(shield=True):
-            # Signals are for a process that lives: asyncio would forget the status of one that does not.
+            # Not killed at once, because asyncio would forget the status of a process that has ended already.
             with anyio.move_on_after(_LAST_WORDS_S):
                 await self._process.wait()
             self.kill()
@@ -248,7 +248,7 @@ class Connection:
 
 
 async def _receive(stream: ByteReceiveStream) -> bytes:
-    """The next bytes, none at the end."""
+    """The next bytes; b"" at the end."""
     try:
         return bytes(await stream.receive(_CHUNK_BYTES))
     except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
@@ -256,7 +256,7 @@ async def _receive(stream: ByteReceiveStream) -> bytes:
 
 
 def _parsed(frame: bytes | FrameFault) -> dict[str, Any] | None:
-    """The message, if it is one. Our own child is not asked for more than that."""
+    """The message in ``frame``, or None; no more is checked, because it comes from our own child."""
     if isinstance(frame, FrameFault):
         return None
     try:

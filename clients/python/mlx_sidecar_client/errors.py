@@ -1,4 +1,4 @@
-"""What can go wrong: errors that the sidecar answers, one class for each kind, and the loss of the sidecar itself."""
+"""Errors that the sidecar answers, one class for each kind, and the loss of the sidecar itself."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _CLASSES = {error.kind: error for error in DETAILS}
 
 
 class UnknownError(RpcError):
-    """An error of a kind that this client does not know: the sidecar is newer. ``kind`` and ``code`` are as sent."""
+    """An error of a kind that this client does not know, from a newer sidecar; ``kind`` and ``code`` are as sent."""
 
     def __init__(self, code: int, kind: str, retryable: bool, message: str, details: Mapping[str, Any]) -> None:
         super().__init__(message, **details)
-        # Fixed in the classes of known kinds; here they are the instance's own.
+        # In known kinds these are attributes of the class.
         vars(self).update(code=code, kind=kind, retryable=retryable)
 
 
 class SidecarLost(ConnectionError):
-    """The sidecar process ended before it had answered, and the request could not be sent again.
+    """The sidecar process ended before its answer, and the request could not be sent again.
 
-    ``text`` and ``tokens`` are what a stream had delivered until then; ``exit_status`` is that of the process, negative
-    for a signal, None if it could not be started or was not waited for.
+    ``text`` and ``tokens`` had been delivered of a stream. ``exit_status`` is negative for a signal, and None if the
+    process could not be started or was not waited for.
     """
 
     def __init__(self, because: str, *, exit_status: int | None = None) -> None:
@@ -35,7 +35,7 @@ class SidecarLost(ConnectionError):
         self.tokens: list[int] = []
 
     def anew(self, text: str = "", tokens: Sequence[int] = ()) -> SidecarLost:
-        """The same loss for one more request, with what that had been delivered."""
+        """The same loss for another request, with the text and tokens delivered of it."""
         error = SidecarLost(self.because, exit_status=self.exit_status)
         error.text, error.tokens = text, list(tokens)
         return error
@@ -46,7 +46,7 @@ class SidecarClosed(RuntimeError):
 
 
 def from_wire(error: Mapping[str, Any]) -> RpcError:
-    """The exception for the ``error`` member of an answer. Never fails, however strange that is."""
+    """The exception for the ``error`` member of an answer; never fails, even if it is malformed."""
     data = error.get("data")
     details = dict(data) if isinstance(data, Mapping) else {}
     kind, retryable = str(details.pop("kind", "unknown")), details.pop("retryable", False) is True
@@ -54,6 +54,6 @@ def from_wire(error: Mapping[str, Any]) -> RpcError:
     known = _CLASSES.get(kind)
     if known is None or known.code != code or known.retryable != retryable:
         return UnknownError(code if isinstance(code, int) else 0, kind, retryable, message, details)
-    made = known.__new__(known)  # their own constructors compose the message, which is there already
+    made = known.__new__(known)  # not its constructor, which would compose the message anew
     RpcError.__init__(made, message, **details)
     return made

@@ -1,4 +1,4 @@
-"""Where the sidecar is: what the host names, then the environment variable ``MLX_SIDECAR``, then the search path."""
+"""Finds the sidecar: by the host's argument, by the environment variable ``MLX_SIDECAR``, or on the search path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VARIABLE = "MLX_SIDECAR"
 
 
 class ExecutableNotFound(FileNotFoundError):
-    """There is no ``mlx-sidecar`` to run. The message says what was tried and what to install."""
+    """No ``mlx-sidecar`` was found; the message says what was tried and what to install."""
 
     def __init__(self, tried: str) -> None:
         super().__init__(
@@ -21,14 +21,14 @@ class ExecutableNotFound(FileNotFoundError):
 
 
 def find_command(command: str | os.PathLike[str] | Sequence[str] | None, env: Mapping[str, str] | None) -> list[str]:
-    """The words in front of ``serve``.
+    """The words of the command before ``serve``.
 
     Args:
-        command: A path or a name to look up; a sequence of words is taken as it is; None to find it.
-        env: The environment of the process to be, None for our own.
+        command: A path or a name to look up; a sequence of words is used as it is; None to find it.
+        env: The environment of the new process; None for our own.
 
     Raises:
-        ExecutableNotFound: There is no such program.
+        ExecutableNotFound: No such program was found.
         ValueError: The sequence is empty.
     """
     env = os.environ if env is None else env

@@ -1,4 +1,4 @@
-"""What the sidecar says without being asked, but for deltas: to the log, and to whom it concerns."""
+"""Passes the sidecar's notifications, except deltas, to the log and to the host's callbacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 class Notices:
-    """Takes notifications apart. Those that this client does not know are ignored: the sidecar is newer."""
+    """Reads notifications; unknown ones are ignored, because the sidecar may be newer."""
 
     def __init__(self, on_engine_state: OnEngineState | None) -> None:
         self._on_engine_state = on_engine_state
@@ -28,7 +28,7 @@ class Notices:
         self.engine: EngineStateParams | None = None
 
     def take(self, method: str, params: dict[str, Any]) -> None:
-        """One notification. What a host's callback raises is logged: the conversation must go on."""
+        """Pass one notification on. An exception of a host's callback is logged, so that the conversation goes on."""
         try:
             self._take(method, params)
         except ValidationError as error:

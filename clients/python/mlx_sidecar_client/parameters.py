@@ -1,4 +1,4 @@
-"""Parameters as keyword arguments. The contract is ``mlx_sidecar_protocol``; the tests hold these against it."""
+"""Parameters of methods as keyword arguments; tests compare them with ``mlx_sidecar_protocol``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Priority = Literal["critical", "high", "normal", "low"]
 
 
 class SpawnOptions(TypedDict, total=False):
-    """How to start a sidecar.
+    """Options for starting a sidecar.
 
-    command: The executable, or the words in front of ``serve``. Without it what the environment variable
-        ``MLX_SIDECAR`` names, else ``mlx-sidecar`` on the search path.
-    options: Of ``serve``, e.g. ``["--cache-dir"]``.
+    command: The executable, or the words of the command before ``serve``. By default the environment variable
+        ``MLX_SIDECAR``, else ``mlx-sidecar`` on the search path.
+    options: Options of ``serve``, e.g. ``["--cache-dir"]``.
     cwd, env: Its working directory and its whole environment; by default ours.
-    respawn: Whether another one is started when it dies (True); five times within a minute, then it is given up.
-    window: Deltas of a stream that may wait to be read (64); then the engine pauses that stream. None: no bound.
+    respawn: Whether another one is started when it dies (True); given up after five deaths within 60 s.
+    window: Unread deltas (64) at which the engine pauses a stream; None for no bound.
     on_engine_state: Called with each state of the engine process. Must not block.
     """
 
@@ -36,7 +36,7 @@ class SpawnOptions(TypedDict, total=False):
 
 
 class PromptOptions(TypedDict, total=False):
-    """What to continue: exactly one of ``prompt``, ``messages`` and ``tokens``. None is as if left out."""
+    """The prompt: exactly one of ``prompt``, ``messages`` and ``tokens``. None is as if left out."""
 
     prompt: str | None
     messages: Sequence[Mapping[str, Any]] | None
@@ -47,7 +47,7 @@ class PromptOptions(TypedDict, total=False):
 
 
 class GenerateOptions(PromptOptions, total=False):
-    """Parameters of ``generate`` but ``model``, and ``stream``, which is the client's to choose."""
+    """Parameters of ``generate``, except ``model``, and ``stream``, which the client chooses."""
 
     window: int | None
     min_interval_ms: int | None
@@ -73,7 +73,7 @@ class GenerateOptions(PromptOptions, total=False):
 
 
 class LoadOptions(TypedDict, total=False):
-    """Parameters of ``load`` but ``model`` and ``progress``, which is the client's to choose."""
+    """Parameters of ``load``, except ``model``, and ``progress``, which the client chooses."""
 
     path: str | None
     revision: str | None
@@ -90,14 +90,14 @@ class PrefixOptions(PromptOptions, total=False):
 
 
 class WarmOptions(PrefixOptions, total=False):
-    """Parameters of ``cache/warm`` but ``model``."""
+    """Parameters of ``cache/warm``, except ``model``."""
 
     priority: Priority | None
     deadline_s: float | None
 
 
 class RenderOptions(TypedDict, total=False):
-    """Parameters of ``render`` but ``model`` and ``messages``."""
+    """Parameters of ``render``, except ``model`` and ``messages``."""
 
     tools: Sequence[Mapping[str, Any]] | None
     template_args: Mapping[str, Any] | None

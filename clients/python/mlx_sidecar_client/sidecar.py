@@ -1,4 +1,4 @@
-"""The sidecar as an asynchronous program sees it."""
+"""The sidecar for asynchronous programs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from mlx_sidecar_protocol.operations import (
     LoadResult,
     ModelsResult,
     RenderResult,
-    StatsResult,
     TokenizeResult,
     UnloadResult,
 )
+from mlx_sidecar_protocol.stats import StatsResult
 
 from .connection import Connection
 from .errors import SidecarClosed, SidecarLost
@@ -45,19 +45,19 @@ from .supervisor import Supervisor
 
 Result = TypeVar("Result", bound=Sent)
 
-DEFAULT_WINDOW = 64  # deltas that a stream may be ahead of who reads it; the same in all our clients
+DEFAULT_WINDOW = 64  # unread deltas of a stream; the same in all our clients
 
-# Asking them twice is as good as asking once; a stream decides for itself.
+# Methods to be sent again after a loss. A stream decides for itself.
 _IDEMPOTENT = frozenset(
     {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "rpc.discover"}
 )
 
 
 class Sidecar:
-    """A running sidecar, and another one should it die. Made by ``spawn``, alive in its ``async with`` block.
+    """A running sidecar, replaced if it dies. Made by ``spawn``, alive in its ``async with`` block.
 
-    Every method raises the ``RpcError`` of its kind for an error that the sidecar answers, and ``SidecarLost`` if the
-    process ends before the answer and the request cannot be sent again. Cancelling a call cancels its request.
+    Every method raises the sidecar's error as the ``RpcError`` of its kind, and ``SidecarLost`` if the process ends
+    before the answer and the request cannot be sent again. Cancelling a call cancels its request.
     """
 
     def __init__(self, words: Sequence[str], options: SpawnOptions) -> None:
@@ -75,8 +75,8 @@ class Sidecar:
         """A sidecar that starts when its block is entered and is gone when the block is left.
 
         Raises:
-            ExecutableNotFound: here, if there is none to run.
-            SidecarLost, OSError: on entering, if it does not come up.
+            ExecutableNotFound: Here, if no executable is found.
+            SidecarLost, OSError: On entering the block, if the sidecar does not start.
         """
         command = find_command(options.get("command"), options.get("env"))
         return cls([*command, "serve", "--framing", "lines", *options.get("options", ())], options)
@@ -99,27 +99,25 @@ class Sidecar:
             if supervisor is not None:
                 await supervisor.close()
         self._tasks.cancel_scope.cancel()
-        # What the block raised is not given to the group, which would wrap it in an ExceptionGroup.
+        # The block's exception is not given to the group, which would wrap it in an ExceptionGroup.
         await self._tasks.__aexit__(None, None, None)
 
     async def _start(self) -> Connection:
         return await Connection.start(self._words, self._notices.take, self._cwd, self._env)
 
-    # What it is.
-
     @property
     def engine(self) -> EngineStateParams | None:
-        """The last that was heard of the engine process."""
+        """The last reported state of the engine process."""
         return self._notices.engine
 
     async def server(self) -> InitializeResult:
-        """Version, capabilities and limits of the process there is now."""
+        """Version, capabilities and limits of the present process."""
         initialized = (await self._connection()).initialized
         assert initialized is not None
         return initialized
 
     async def process_id(self) -> int:
-        """Of the process there is now."""
+        """The id of the present process."""
         return (await self._connection()).pid
 
     # Generating.
@@ -133,7 +131,7 @@ class Sidecar:
     async def load(
         self, model: str, *, on_progress: OnProgress | None = None, **options: Unpack[LoadOptions]
     ) -> LoadResult:
-        """Make a model resident. A sidecar that takes the place of this one loads it again."""
+        """Make a model resident. If the sidecar is replaced, the next one loads it again."""
         params: dict[str, Any] = {"model": model, **options}
         token = next(self._progress_tokens)
         if on_progress is not None:
@@ -147,12 +145,12 @@ class Sidecar:
         return result
 
     async def unload(self, model: str, *, force: bool = False) -> UnloadResult:
-        """Drop a model; with ``force`` its running streams end as ``error``."""
+        """Drop a model; with ``force`` its running streams end with an error."""
         self._alive().loads.pop(model, None)
         return await self._ask(UnloadResult, "unload", {"model": model, "force": force})
 
     async def models(self) -> ModelsResult:
-        """The models that are resident or on their way."""
+        """The models that are resident or loading."""
         return await self._ask(ModelsResult, "models", {})
 
     # Text.
@@ -183,37 +181,37 @@ class Sidecar:
     async def render(
         self, model: str, messages: Sequence[Mapping[str, Any]], **options: Unpack[RenderOptions]
     ) -> RenderResult:
-        """What a chat becomes under the model's template."""
+        """The text and token ids of a chat under the model's template."""
         return await self._ask(RenderResult, "render", {"model": model, "messages": messages, **options})
 
     # The prefix cache.
 
     async def cache_stats(self) -> CacheStatsResult:
-        """What the prefix cache holds, and what it has been used for."""
+        """Contents and counters of the prefix cache."""
         return await self._ask(CacheStatsResult, "cache/stats", {})
 
     async def cache_clear(self, model: str | None = None, *, disk: bool = True) -> CacheClearResult:
-        """Forget what is cached of a model or of all."""
+        """Forget cached prompts of one model, or of all."""
         return await self._ask(CacheClearResult, "cache/clear", {"model": model, "disk": disk})
 
     async def cache_warm(self, model: str, **options: Unpack[WarmOptions]) -> CacheWarmResult:
-        """Compute a prefix and keep it."""
+        """Compute a prefix, and pin it in the cache."""
         return await self._ask(CacheWarmResult, "cache/warm", {"model": model, **options})
 
     async def cache_export(
         self, path: str | os.PathLike[str], model: str, **options: Unpack[PrefixOptions]
     ) -> CacheFileResult:
-        """Write what is cached of a conversation to a file."""
+        """Write the cached part of a conversation to a file."""
         return await self._ask(CacheFileResult, "cache/export", {"path": _absolute(path), "model": model, **options})
 
     async def cache_import(self, path: str | os.PathLike[str], model: str) -> CacheFileResult:
-        """Take in what ``cache_export`` wrote."""
+        """Read a file of ``cache_export`` into the cache."""
         return await self._ask(CacheFileResult, "cache/import", {"path": _absolute(path), "model": model})
 
     # The rest.
 
     async def ping(self) -> None:
-        """Return when it has answered."""
+        """Return when the sidecar has answered."""
         await self.request("ping", {})
 
     async def stats(self) -> StatsResult:
@@ -225,7 +223,7 @@ class Sidecar:
         return await self._ask(DiscoverResult, "rpc.discover", {})
 
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Any method, its result as it came: for what this client has no words for yet."""
+        """Call any method and return its plain result, for methods that this client lacks."""
         try:
             return await self._send(method, params)
         except SidecarLost:

@@ -1,4 +1,4 @@
-"""A generation: its deltas as they come, and its result."""
+"""A stream is one generation, with its deltas as they come and its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from mlx_sidecar_protocol.notifications import StreamDelta
 
 from .call import Call
@@ -19,7 +19,7 @@ from .errors import SidecarLost, from_wire
 
 
 class Wire(Protocol):
-    """What a stream needs of a connection."""
+    """The part of a connection that a stream uses."""
 
     def call(self, method: str, params: Mapping[str, Any], *, stream: bool = False) -> Call: ...
     def notify(self, method: str, params: Mapping[str, Any]) -> None: ...
@@ -33,8 +33,8 @@ class Stream:
     result without deltas. In an ``async with`` block leaving the block cancels. Without one, so does dropping the
     iterator, which CPython does when the loop is left, unless an exception's traceback still holds it.
 
-    Either way raises the ``RpcError`` of its kind if the generation was refused or broke off (then ``result`` has what
-    there was), and ``SidecarLost`` if the sidecar ended and text had been delivered.
+    Either way raises the ``RpcError`` of its kind if the generation was refused or broke off (then ``result`` holds the
+    text so far), and ``SidecarLost`` if the sidecar ended after text had been delivered.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class Stream:
 
     @property
     def result(self) -> GenerateResult:
-        """How it ended. Raises ``RuntimeError`` while it has not, and if it ended without a result."""
+        """The result. Raises ``RuntimeError`` before the end, and after an end without a result."""
         if self._result is None:
             raise RuntimeError("there is no result: the stream has not ended, or was left, refused or lost")
         return self._result
 
     def cancel(self) -> None:
-        """Ask for its end. What was generated is still delivered, and the result says ``cancelled``."""
+        """Cancel the generation. Text so far is still delivered, and ``finish_reason`` is "cancelled"."""
         if self._call is None or self._wire is None:
             self._is_over = True
         else:
             self._wire.cancel(self._call)
 
     def leave(self) -> None:
-        """Cancel, and want nothing more of it: no delta, no result. Harmless when it has ended."""
+        """Cancel, and drop all further deltas and the result. Harmless after the end."""
         if not self._is_over:
             self.cancel()
             self._is_over = True
@@ -89,7 +89,7 @@ class Stream:
         return self._ready.popleft()
 
     async def take(self) -> list[StreamDelta]:
-        """All deltas that have come since, at least one; none at the end, and then there is a result."""
+        """Wait for at least one delta and return all that have come; none at the end, when ``result`` is set."""
         while not self._is_over:
             call = self._call or await self._begin()
             self._acknowledge()
@@ -127,7 +127,7 @@ class Stream:
         return deltas
 
     def _acknowledge(self) -> None:
-        """Whoever asks for more has taken what there was."""
+        """Acknowledge all delivered deltas, because the caller asks for more."""
         window = self._params.get("window", self._window)
         if window is not None and 2 * self._unacknowledged >= window and self._wire and self._call:
             self._wire.notify("stream/ack", {"stream": self._call.stream, "seq": self._last_seq})
@@ -145,13 +145,13 @@ class Stream:
         if self._result.finish_reason == "error":
             raise from_wire(result.get("error") or {})
 
-    # Without deltas, or without those that are left.
+    # Without the remaining deltas.
 
     def __await__(self) -> Generator[Any, None, GenerateResult]:
         return self.whole().__await__()
 
     async def whole(self) -> GenerateResult:
-        """The result; what ``await stream`` gives."""
+        """Wait for the result, as ``await stream`` does."""
         if self._call is not None or self._is_over:
             while await self.take():
                 pass
@@ -164,7 +164,7 @@ class Stream:
         self._finish(call)
         return self.result
 
-    # The end of its block, or of its iterator.
+    # Leaving the block, or dropping the iterator.
 
     async def __aenter__(self) -> Self:
         return self

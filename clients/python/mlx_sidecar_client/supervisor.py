@@ -1,4 +1,4 @@
-"""Keeps a sidecar running: starts one, and another one when it has died."""
+"""The supervisor keeps a sidecar running: it starts one, and another one when that has died."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .errors import SidecarLost
 
 log = logging.getLogger("mlx_sidecar")
 
-_MOST_DEATHS = 5  # within _WITHIN_S; a sidecar that dies more often is not going to be of use
+_MOST_DEATHS = 5  # within _WITHIN_S, after which the sidecar is given up
 _WITHIN_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class Supervisor:
-    """Owns the present connection. ``loads``, model to parameters, are asked of each new process before all else."""
+    """Owns the present connection. ``loads``, model to parameters, are sent to each new process first."""
 
     def __init__(self, tasks: TaskGroup, start: Callable[[], Awaitable[Connection]], *, respawn: bool) -> None:
         self._tasks = tasks
@@ -41,7 +41,7 @@ class Supervisor:
         self.loads: dict[str, dict[str, Any]] = {}
 
     async def connection(self) -> Connection:
-        """The process there is, or the next one. Raises ``SidecarLost`` if there will be none."""
+        """The present connection, or the next one. Raises ``SidecarLost`` if there will be none."""
         while self._present is None or (isinstance(self._present, Connection) and self._present.has_ended):
             await self._changed.wait()
         if isinstance(self._present, SidecarLost):
@@ -49,10 +49,10 @@ class Supervisor:
         return self._present
 
     async def start(self) -> None:
-        """Bring up the first process.
+        """Start the first process.
 
         Raises:
-            OSError: It could not be started, or (``SidecarLost``) ended before it had answered.
+            OSError: It could not be started, or (``SidecarLost``) ended before its answer.
             RpcError: It refused ``initialize``.
         """
         first = await self._come_up()
@@ -60,14 +60,14 @@ class Supervisor:
         self._tasks.start_soon(self._watch, first)
 
     async def close(self) -> None:
-        """End the process. It is gone when this returns."""
+        """End the process, and return when it is gone."""
         self._closing = True
         if isinstance(self._present, Connection):
             await self._present.close()
         self._set(SidecarLost("it was closed"))
 
     async def _watch(self, connection: Connection) -> None:
-        """Replace each process that ends, until there is no hope, or no wish, for another one."""
+        """Replace each process that ends, until there were too many deaths, or unless ``respawn`` is off."""
         while True:
             lost = await connection.end()
             if self._closing:
@@ -90,7 +90,7 @@ class Supervisor:
         return None
 
     def _is_hopeless(self) -> bool:
-        """Count a death; whether there were too many of them."""
+        """Count a death; returns whether there were too many."""
         now = anyio.current_time()
         while self._deaths and self._deaths[0] < now - _WITHIN_S:
             self._deaths.popleft()
@@ -120,7 +120,7 @@ class Supervisor:
         for params in list(self.loads.values()):
             try:
                 await connection.call("load", params).answer()
-            except RpcError as error:  # whoever uses the model is told so
+            except RpcError as error:  # requests for the model will hear of it
                 log.warning("%s could not be loaded again: %s", params["model"], error)
 
     def _set(self, present: Connection | SidecarLost | None) -> None:

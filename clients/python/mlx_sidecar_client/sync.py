@@ -1,4 +1,4 @@
-"""The sidecar as a program without an event loop sees it: the same, from a thread of its own behind."""
+"""The sidecar for programs without an event loop, run in a background thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from mlx_sidecar_protocol.generate import GenerateResult
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from mlx_sidecar_protocol.notifications import EngineStateParams, StreamDelta
 
 from .errors import SidecarClosed
@@ -34,7 +34,7 @@ def _blocking(method: Callable[Concatenate[Sidecar, P], Awaitable[R]]) -> Callab
 class SyncStream:
     """A ``generate``: iterate over its deltas, or call ``wait`` for its result. Leaving its ``with`` block cancels it.
 
-    Without a block call ``leave`` where a loop ends early: one that is merely dropped runs until its window is full.
+    Without a block, call ``leave`` where a loop ends early, because a dropped stream runs until its window is full.
     """
 
     def __init__(self, portal: BlockingPortal, stream: Stream) -> None:
@@ -46,7 +46,7 @@ class SyncStream:
         return self
 
     def __next__(self) -> StreamDelta:
-        # One hop between threads for all that has come since, not one for each.
+        # One hop between threads for all waiting deltas, not one for each.
         if not self._ready:
             self._ready.extend(self._portal.call(self._stream.take))
         if not self._ready:
@@ -54,20 +54,20 @@ class SyncStream:
         return self._ready.popleft()
 
     def wait(self) -> GenerateResult:
-        """The result, without the deltas that are left."""
+        """Wait for the result, and drop the remaining deltas."""
         return self._portal.call(self._stream.whole)
 
     @property
     def result(self) -> GenerateResult:
-        """How it ended. Raises ``RuntimeError`` while it has not, and if it ended without a result."""
+        """The result. Raises ``RuntimeError`` before the end, and after an end without a result."""
         return self._stream.result
 
     def cancel(self) -> None:
-        """Ask for its end; what was generated is still delivered. Any thread may."""
+        """Cancel the generation, from any thread; text so far is still delivered."""
         self._portal.call(self._stream.cancel)
 
     def leave(self) -> None:
-        """Cancel, and want nothing more of it."""
+        """Cancel, and drop all further deltas and the result."""
         self._ready.clear()
         self._portal.call(self._stream.leave)
 
@@ -88,7 +88,7 @@ class SyncSidecar:
 
     @classmethod
     def spawn(cls, **options: Unpack[SpawnOptions]) -> Self:
-        """See ``Sidecar.spawn``. Callbacks are called in the thread behind."""
+        """See ``Sidecar.spawn``. Callbacks are called in the background thread."""
         return cls(Sidecar.spawn(**options))
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class SyncSidecar:
 
     @property
     def engine(self) -> EngineStateParams | None:
-        """The last that was heard of the engine process."""
+        """The last reported state of the engine process."""
         return self._sidecar.engine
 
     def generate(self, model: str, **options: Unpack[GenerateOptions]) -> SyncStream:

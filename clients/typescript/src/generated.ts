@@ -10,9 +10,9 @@ export interface Requests {
   "initialize": { params: InitializeParams; result: InitializeResult };
   /** Answer at once. */
   "ping": { params: NoParams; result: EmptyResult };
-  /** Take no new work; answer when what runs has ended. */
+  /** Take no new work, and answer when running requests have ended. */
   "shutdown": { params: ShutdownParams; result: EmptyResult };
-  /** Make a model resident; a resident one just answers its card. */
+  /** Make a model resident, and answer its card. */
   "load": { params: LoadParams; result: LoadResult };
   /** Drop a model and free its memory. */
   "unload": { params: UnloadParams; result: UnloadResult };
@@ -24,23 +24,23 @@ export interface Requests {
   "tokenize": { params: TokenizeParams; result: TokenizeResult };
   /** Token ids to text. */
   "detokenize": { params: DetokenizeParams; result: DetokenizeResult };
-  /** What a chat becomes under the model's template. */
+  /** The text and tokens of a chat under the model's template. */
   "render": { params: RenderParams; result: RenderResult };
   /** Cancel a stream; idempotent. */
   "stream/cancel": { params: StreamCancelParams; result: EmptyResult };
-  /** One delta with all that was missed, then the live ones. */
+  /** Send one delta with all missed text, then the live ones. */
   "stream/subscribe": { params: StreamSubscribeParams; result: StreamSubscribeResult };
-  /** Say how far a stream with a window was read. */
+  /** Acknowledge deltas of a stream with a window. */
   "stream/ack": { params: StreamAckParams; result: EmptyResult };
-  /** What the prefix cache holds, and what it has been used for. */
+  /** Contents and counters of the prefix cache. */
   "cache/stats": { params: NoParams; result: CacheStatsResult };
-  /** Forget what is cached of a model or of all, pins included. */
+  /** Forget cached prompts of one model or of all, pinned ones included. */
   "cache/clear": { params: CacheClearParams; result: CacheClearResult };
-  /** Compute a prefix and keep it. */
+  /** Compute a prefix, and pin it in the cache. */
   "cache/warm": { params: CacheWarmParams; result: CacheWarmResult };
-  /** Write what is cached of a conversation to a file. */
+  /** Write the cached part of a conversation to a file. */
   "cache/export": { params: CacheExportParams; result: CacheFileResult };
-  /** Take in what cache/export wrote. */
+  /** Read a file of cache/export into the cache. */
   "cache/import": { params: CacheImportParams; result: CacheFileResult };
   /** Counters, latencies, health, memory. */
   "stats": { params: NoParams; result: StatsResult };
@@ -54,9 +54,9 @@ export interface Notices {
   "stream/delta": StreamDelta;
   /** A stream lost its engine and will go on. */
   "stream/interrupted": StreamInterrupted;
-  /** How far a load is. */
+  /** The progress of a load. */
   "progress": ProgressParams;
-  /** Something for the host's log. */
+  /** A line for the host's log. */
   "log": LogParams;
   /** The engine process changed its state. */
   "engine/state": EngineStateParams;
@@ -224,13 +224,13 @@ export interface InitializeRequest {
   params: InitializeParams;
 }
 /**
- * ``capabilities`` is free: version 1 reads none of the host's.
+ * The host's version and name. ``capabilities`` may hold anything: version 1 reads none of the host's.
  */
 export interface InitializeParams {
   protocol_version: number;
   client: ClientInfo;
   /**
-   * the sidecar leaves when this process does
+   * a process with whose end the sidecar ends too
    */
   process_id?: number | null;
   capabilities?: {
@@ -255,7 +255,7 @@ export interface PingRequest {
  */
 export interface NoParams {}
 /**
- * Take no new work; answer when what runs has ended.
+ * Take no new work, and answer when running requests have ended.
  */
 export interface ShutdownRequest {
   jsonrpc: "2.0";
@@ -265,12 +265,12 @@ export interface ShutdownRequest {
 }
 export interface ShutdownParams {
   /**
-   * cancel what runs; else let it end
+   * cancel running requests, instead of waiting for their end
    */
   cancel?: boolean | null;
 }
 /**
- * Make a model resident; a resident one just answers its card.
+ * Make a model resident, and answer its card.
  */
 export interface LoadRequest {
   jsonrpc: "2.0";
@@ -281,7 +281,7 @@ export interface LoadRequest {
 export interface LoadParams {
   model: string;
   /**
-   * a local directory; without it the name is resolved
+   * a local directory; without it, model is the name of one or of a model on the hub
    */
   path?: string | null;
   revision?: string | null;
@@ -296,7 +296,7 @@ export interface LoadParams {
   ttl_s?: number | null;
   dtype?: ("float32" | "float16" | "bfloat16") | null;
   /**
-   * turns progress notifications on
+   * turns progress notifications on, under this name
    */
   progress?: string | number | null;
 }
@@ -312,7 +312,7 @@ export interface UnloadRequest {
 export interface UnloadParams {
   model: string;
   /**
-   * end its running streams as error
+   * end its running streams with an error
    */
   force?: boolean | null;
 }
@@ -337,8 +337,8 @@ export interface GenerateRequest {
 /**
  * Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
  *
- * Without ``temperature`` the answer is greedy. A parameter that is known here and that the model, the backend or
- * this version cannot honour is refused with ``unsupported_parameter``.
+ * Without ``temperature`` the answer is greedy. A parameter that the model, the backend or this version cannot honour
+ * is refused with ``unsupported_parameter``.
  */
 export interface GenerateParams {
   model: string;
@@ -358,11 +358,11 @@ export interface GenerateParams {
    */
   stream?: string | number | null;
   /**
-   * deltas that may go unacknowledged
+   * deltas sent beyond the last one acknowledged, before the stream pauses
    */
   window?: number | null;
   /**
-   * between two deltas
+   * least time between two deltas
    */
   min_interval_ms?: number | null;
   /**
@@ -370,7 +370,7 @@ export interface GenerateParams {
    */
   echo_text?: boolean | null;
   /**
-   * without it: what the model's context leaves
+   * without it: as many as the model's context leaves
    */
   max_tokens?: number | null;
   temperature?: number | null;
@@ -384,7 +384,7 @@ export interface GenerateParams {
   presence_penalty?: number | null;
   frequency_penalty?: number | null;
   /**
-   * token id to what is added
+   * token id to the number added to its logit
    */
   logit_bias?: {
     /**
@@ -394,7 +394,7 @@ export interface GenerateParams {
     [k: string]: number;
   } | null;
   /**
-   * below 2^63; without it: we pick one
+   * below 2^63; without it the sidecar picks one
    */
   seed?: number | null;
   /**
@@ -407,36 +407,35 @@ export interface GenerateParams {
   stop_tokens?: number[] | null;
   ignore_eos?: boolean | null;
   /**
-   * report log probabilities, with how many alternatives for each token
+   * report log probabilities, with this many alternatives for each token
    */
   logprobs?: number | null;
   priority?: ("critical" | "high" | "normal" | "low") | null;
   /**
-   * from the arrival of the request; then it ends with what there is
+   * seconds from the request's arrival, after which it ends with the text so far
    */
   deadline_s?: number | null;
   /**
-   * tell where the prompt left the nearest one that is known
+   * report where the prompt left the nearest cached one
    */
   explain_cache?: boolean | null;
   /**
-   * false: special tokens stand in the text
+   * whether special tokens are left out of the text
    */
   skip_special?: boolean | null;
   /**
-   * text of prompt and messages never becomes a control token
+   * whether text of prompt and messages is kept from becoming control tokens
    */
   escape_special?: boolean | null;
 }
 /**
  * One message of a chat, as the model's template will see it.
  *
- * Members beyond those named here are kept and handed to the template, which may know them; a template that
- * knows nothing of a member cannot be told from one that ignores it on purpose.
+ * Members beyond those named here are passed to the template, which may know them.
  */
 export interface Message {
   /**
-   * system, user, assistant, tool, developer, or what else the template knows
+   * system, user, assistant, tool, developer, or another role of the template
    */
   role: string;
   content?: string | TextPart[] | null;
@@ -451,7 +450,7 @@ export interface Message {
   [k: string]: unknown;
 }
 /**
- * A piece of a message's content.
+ * A part of a message's content.
  */
 export interface TextPart {
   type: "text";
@@ -478,7 +477,7 @@ export interface TokenizeParams {
    */
   pieces?: boolean | null;
   /**
-   * nothing of the text becomes a control token
+   * whether the text is kept from becoming control tokens
    */
   escape_special?: boolean | null;
 }
@@ -496,7 +495,7 @@ export interface DetokenizeParams {
   tokens: number[];
 }
 /**
- * What a chat becomes under the model's template.
+ * The text and tokens of a chat under the model's template.
  */
 export interface RenderRequest {
   jsonrpc: "2.0";
@@ -505,7 +504,7 @@ export interface RenderRequest {
   params: RenderParams;
 }
 /**
- * What ``generate`` would do with these messages, without doing it.
+ * A chat to be rendered and tokenised as ``generate`` would.
  */
 export interface RenderParams {
   model: string;
@@ -520,7 +519,7 @@ export interface RenderParams {
   } | null;
   add_generation_prompt?: boolean | null;
   /**
-   * text of messages, tools and template_args never becomes a control token
+   * whether text of messages, tools and template_args is kept from becoming control tokens
    */
   escape_special?: boolean | null;
 }
@@ -537,7 +536,7 @@ export interface StreamCancelParams {
   stream: string | number;
 }
 /**
- * One delta with all that was missed, then the live ones.
+ * Send one delta with all missed text, then the live ones.
  */
 export interface StreamSubscribeRequest {
   jsonrpc: "2.0";
@@ -548,12 +547,12 @@ export interface StreamSubscribeRequest {
 export interface StreamSubscribeParams {
   stream: string | number;
   /**
-   * the last delta the host has; without it: none
+   * number of the last delta that the host has; without it: none
    */
   after_seq?: number | null;
 }
 /**
- * Say how far a stream with a window was read.
+ * Acknowledge deltas of a stream with a window.
  */
 export interface StreamAckRequest {
   jsonrpc: "2.0";
@@ -564,12 +563,12 @@ export interface StreamAckRequest {
 export interface StreamAckParams {
   stream: string | number;
   /**
-   * this delta and all before it have been read
+   * number of the last delta that the host has read
    */
   seq: number;
 }
 /**
- * What the prefix cache holds, and what it has been used for.
+ * Contents and counters of the prefix cache.
  */
 export interface CacheStatsRequest {
   jsonrpc: "2.0";
@@ -578,7 +577,7 @@ export interface CacheStatsRequest {
   params?: NoParams | null;
 }
 /**
- * Forget what is cached of a model or of all, pins included.
+ * Forget cached prompts of one model or of all, pinned ones included.
  */
 export interface CacheClearRequest {
   jsonrpc: "2.0";
@@ -587,17 +586,17 @@ export interface CacheClearRequest {
   params?: CacheClearParams | null;
 }
 /**
- * Without ``model``: of all models, on disk also of those that are not loaded.
+ * The model whose blocks to forget. Without ``model``: all models, on disk also those that are not loaded.
  */
 export interface CacheClearParams {
   model?: string | null;
   /**
-   * false: only what is in memory
+   * false: only blocks in memory
    */
   disk?: boolean | null;
 }
 /**
- * Compute a prefix and keep it.
+ * Compute a prefix, and pin it in the cache.
  */
 export interface CacheWarmRequest {
   jsonrpc: "2.0";
@@ -622,21 +621,21 @@ export interface CacheWarmParams {
   } | null;
   tokens?: number[] | null;
   /**
-   * with messages: whether the template opens an answer; turns that follow do not have it
+   * with messages: whether the template opens an answer, which a prompt with further turns lacks
    */
   add_generation_prompt?: boolean | null;
   priority?: ("critical" | "high" | "normal" | "low") | null;
   /**
-   * from the arrival of the request; then it is answered with deadline_passed
+   * seconds from the request's arrival, after which it fails with deadline_passed
    */
   deadline_s?: number | null;
   /**
-   * text of prompt and messages never becomes a control token
+   * whether text of prompt and messages is kept from becoming control tokens
    */
   escape_special?: boolean | null;
 }
 /**
- * Write what is cached of a conversation to a file.
+ * Write the cached part of a conversation to a file.
  */
 export interface CacheExportRequest {
   jsonrpc: "2.0";
@@ -645,7 +644,7 @@ export interface CacheExportRequest {
   params: CacheExportParams;
 }
 /**
- * What is known of this prompt goes to a file, which is replaced if it is there.
+ * A prompt whose cached prefix is written to a file; an existing file is replaced.
  */
 export interface CacheExportParams {
   path: string;
@@ -662,16 +661,16 @@ export interface CacheExportParams {
   } | null;
   tokens?: number[] | null;
   /**
-   * with messages: whether the template opens an answer; turns that follow do not have it
+   * with messages: whether the template opens an answer, which a prompt with further turns lacks
    */
   add_generation_prompt?: boolean | null;
   /**
-   * text of prompt and messages never becomes a control token
+   * whether text of prompt and messages is kept from becoming control tokens
    */
   escape_special?: boolean | null;
 }
 /**
- * Take in what cache/export wrote.
+ * Read a file of cache/export into the cache.
  */
 export interface CacheImportRequest {
   jsonrpc: "2.0";
@@ -746,7 +745,7 @@ export interface StreamDelta {
   stream: string | number;
   seq: number;
   /**
-   * characters (Unicode code points) of the stream before this text
+   * Unicode code points of the stream before this text
    */
   offset: number;
   text: string;
@@ -757,7 +756,7 @@ export interface StreamDelta {
   logprobs?: Logprob[];
 }
 /**
- * A token that was chosen, and the ``logprobs`` likeliest tokens at its place, likeliest first.
+ * A chosen token, and the ``logprobs`` likeliest tokens at its place, likeliest first.
  */
 export interface Logprob {
   token: number;
@@ -766,7 +765,7 @@ export interface Logprob {
   top: TokenLogprob[];
 }
 /**
- * A token, what it says by itself, and its natural log probability; null is minus infinity.
+ * A token, its text alone, and its natural log probability; null is minus infinity.
  */
 export interface TokenLogprob {
   token: number;
@@ -793,7 +792,7 @@ export interface StreamInterrupted {
   last_seq?: number;
 }
 /**
- * How far a load is.
+ * The progress of a load.
  */
 export interface ProgressNotification {
   jsonrpc: "2.0";
@@ -801,13 +800,13 @@ export interface ProgressNotification {
   params: ProgressParams;
 }
 /**
- * How far a request with a ``progress`` token is.
+ * The progress of a request with a ``progress`` token.
  */
 export interface ProgressParams {
   token: string | number;
   model: string;
   /**
-   * downloading, reading, converting, building: for people; more may come
+   * downloading, reading, converting, building or another word, to be shown to users
    */
   stage: string;
   done_bytes: number;
@@ -817,7 +816,7 @@ export interface ProgressParams {
   total_bytes?: number;
 }
 /**
- * Something for the host's log.
+ * A line for the host's log.
  */
 export interface LogNotification {
   jsonrpc: "2.0";
@@ -825,7 +824,7 @@ export interface LogNotification {
   params: LogParams;
 }
 /**
- * Something for the host's log. Sent after ``initialize``; before it, and without it, logs go to stderr.
+ * A line for the host's log, sent after ``initialize``; before it, logs go to stderr.
  */
 export interface LogParams {
   level: "debug" | "info" | "warning" | "error";
@@ -850,7 +849,7 @@ export interface EngineStateParams {
   backend?: string;
   device?: string;
   /**
-   * with lost and failed
+   * the reason, with lost and failed
    */
   because?: string;
 }
@@ -860,13 +859,13 @@ export interface SuccessResponse {
   result: Result;
 }
 /**
- * ``backend`` is absent while the engine is still finding out; ``engine/state`` tells then.
+ * The server, its capabilities and its limits. ``backend`` is absent until the first ``engine/state`` has it.
  */
 export interface InitializeResult {
   protocol_version: number;
   server: ServerInfo;
   /**
-   * new for each process
+   * an id of this process
    */
   instance: string;
   /**
@@ -881,7 +880,7 @@ export interface ServerInfo {
   version: string;
 }
 /**
- * What this server does, so that a host need not find out by trial.
+ * The methods and parameters that this server honours.
  */
 export interface ServerCapabilities {
   methods: string[];
@@ -896,14 +895,14 @@ export interface ServerCapabilities {
   cache: CacheTiers;
 }
 /**
- * Which tiers of the prefix cache are switched on.
+ * Whether each tier of the prefix cache is switched on.
  */
 export interface CacheTiers {
   ram: boolean;
   disk: boolean;
 }
 /**
- * Bounds on what the server takes in at once.
+ * Limits on messages and open requests.
  */
 export interface ServerLimits {
   frame_bytes: number;
@@ -913,7 +912,7 @@ export interface ServerLimits {
    */
   batch: number;
   /**
-   * of arrays and objects
+   * depth of arrays and objects
    */
   nesting: number;
   /**
@@ -929,11 +928,11 @@ export interface ServerLimits {
    */
   containers?: number;
   /**
-   * of requests that are being worked on; above it, and for a second one of more than 1 MiB, requests are refused as overloaded
+   * bytes of requests in work; above it, and for a second request of more than 1 MiB, requests are refused as overloaded
    */
   requests_bytes?: number;
   /**
-   * of answers that the host has not read; above it nothing is read, and requests are refused as overloaded where what waits is a batch's answers
+   * bytes of answers not yet read by the host; above it the sidecar reads no further, and refuses requests as overloaded if a batch's answers are waiting
    */
   answers_bytes?: number;
   /**
@@ -941,16 +940,16 @@ export interface ServerLimits {
    */
   waiting_requests?: number;
   /**
-   * for what is remembered of open requests so that they outlive the engine: four bytes a token of their prompts and of the longest answers they ask for; above it, they are refused as out_of_memory
+   * bytes of journals, from which open requests outlive the engine: 4 for each token of their prompts and of the longest answers they ask for; above it, requests are refused as out_of_memory
    */
   journal_bytes: number;
 }
 /**
- * Done, and nothing to say about it.
+ * A result without members.
  */
 export interface EmptyResult {}
 /**
- * The card of the model, and what loading it cost: 0 if it was there.
+ * The card of the model, and the seconds that loading took: 0 if it was resident.
  */
 export interface LoadResult {
   model: string;
@@ -958,7 +957,7 @@ export interface LoadResult {
   path: string;
   pinned: boolean;
   /**
-   * how many are running on it
+   * number of running generations
    */
   streams: number;
   architecture?: string;
@@ -973,11 +972,11 @@ export interface LoadResult {
    */
   last_used_s?: number;
   /**
-   * how its arithmetic is done
+   * library and number format of its arithmetic
    */
   policy?: string;
   /**
-   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; a model runs in the first of these that gives it the logits of a sequence alone
+   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
    */
   forward?: "flat" | "merged" | "row_by_row";
   load_s: number;
@@ -989,7 +988,7 @@ export interface ModelsResult {
   models: ModelCard[];
 }
 /**
- * A model the engine holds, or is about to. What is not known yet is absent.
+ * A model that is resident or loading. Members not known yet are absent.
  */
 export interface ModelCard {
   model: string;
@@ -997,7 +996,7 @@ export interface ModelCard {
   path: string;
   pinned: boolean;
   /**
-   * how many are running on it
+   * number of running generations
    */
   streams: number;
   architecture?: string;
@@ -1012,16 +1011,16 @@ export interface ModelCard {
    */
   last_used_s?: number;
   /**
-   * how its arithmetic is done
+   * library and number format of its arithmetic
    */
   policy?: string;
   /**
-   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; a model runs in the first of these that gives it the logits of a sequence alone
+   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
    */
   forward?: "flat" | "merged" | "row_by_row";
 }
 /**
- * The end of a generation. Written after the last delta; nothing of the stream follows.
+ * The result that ends a generation, written after the last delta of its stream.
  */
 export interface GenerateResult {
   stream?: string | number;
@@ -1039,7 +1038,7 @@ export interface GenerateResult {
   logprobs?: Logprob[];
   finish_reason: "stop" | "length" | "cancelled" | "deadline" | "error";
   /**
-   * the stop string that ended it
+   * the stop string that ended the text
    */
   stop_match?: string;
   error?: ErrorObject;
@@ -1052,7 +1051,7 @@ export interface GenerateResult {
   seed: number;
   cache?: CacheExplanation;
   /**
-   * absent if there is nothing to tell
+   * absent if there are none
    */
   warnings?: ResultWarning[];
 }
@@ -1065,7 +1064,7 @@ export interface ErrorObject {
   data: ErrorData;
 }
 /**
- * What every error carries; each kind adds its own members.
+ * The data of an error; each kind adds its own members.
  */
 export interface ErrorData {
   kind: string;
@@ -1073,7 +1072,7 @@ export interface ErrorData {
   [k: string]: unknown;
 }
 /**
- * Tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of its tiers.
+ * Counts of tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of tiers.
  */
 export interface Usage {
   prompt_tokens: number;
@@ -1081,23 +1080,23 @@ export interface Usage {
   cached_by_tier: CachedByTier;
   completion_tokens: number;
   /**
-   * why nothing of this model can be cached; absent where it can
+   * the reason why prompts of this model cannot be cached; absent if they can
    */
   uncached_because?: string;
 }
 /**
- * Tokens that were in memory, and those that were read from disk for this request.
+ * Counts of cached tokens that were in memory, and that were read from disk for this request.
  */
 export interface CachedByTier {
   ram: number;
   disk: number;
 }
 /**
- * Seconds. What did not happen is absent: a request cancelled in the queue has only ``queue_s``.
+ * Durations in seconds. One that did not begin is absent: a request cancelled in the queue has only ``queue_s``.
  */
 export interface Timing {
   /**
-   * until its prefill began; if it ended before the engine had it, until then
+   * until its prefill began, or until its end if it had none
    */
   queue_s: number;
   /**
@@ -1105,7 +1104,7 @@ export interface Timing {
    */
   load_s?: number;
   /**
-   * from there until its first token
+   * from the begin of its prefill to its first token
    */
   prefill_s?: number;
   /**
@@ -1123,22 +1122,22 @@ export interface Timing {
 export interface CacheExplanation {
   prompt_tokens: number;
   /**
-   * in common with the nearest known prompt: the number of the first that differs
+   * tokens in common with the nearest cached prompt, and so the number of the first that differs
    */
   known_tokens: number;
   because: "uncacheable" | "nothing_known" | "all_known" | "new_text" | "date" | "key_order" | "changed_text";
   where?: PromptPlace;
   text_before?: string;
   /**
-   * how this prompt goes on there
+   * this prompt's text from there on
    */
   text_here?: string;
   /**
-   * how the known one went on; absent if it ended there
+   * the cached prompt's text from there on; absent if it ended there
    */
   text_known?: string;
   /**
-   * the same as a sentence
+   * the explanation as a sentence
    */
   summary: string;
 }
@@ -1149,19 +1148,19 @@ export interface PromptPlace {
   field: "prompt" | "messages" | "tools" | "template_args" | "tokens" | "template";
   path: (string | number)[];
   /**
-   * number of the message, with messages
+   * number of the message, in a chat
    */
   message?: number;
   /**
-   * of that message
+   * role of that message
    */
   role?: string;
 }
 /**
- * Something that was not refused and yet has to be told.
+ * A warning about a request that was carried out all the same.
  *
  * Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
- * template does not write them), ``role_unknown`` (it writes the message as one of any other role).
+ * template does not write them), ``role_unknown`` (it writes the message like one of any unknown role).
  */
 export interface ResultWarning {
   kind: string;
@@ -1179,12 +1178,12 @@ export interface RenderResult {
   text: string;
   tokens: number[];
   /**
-   * absent if there is nothing to tell
+   * absent if there are none
    */
   warnings?: ResultWarning[];
 }
 /**
- * Where the stream stood. ``finish_reason`` is there once it has ended.
+ * The state of the stream. ``finish_reason`` is absent until it has ended.
  */
 export interface StreamSubscribeResult {
   stream: string | number;
@@ -1195,7 +1194,7 @@ export interface StreamSubscribeResult {
   finish_reason?: "stop" | "length" | "cancelled" | "deadline" | "error";
 }
 /**
- * What is cached. Counters are totals since the engine started; their names may grow in number.
+ * The contents of the prefix cache. Counters are totals since the engine started; new names may be added.
  */
 export interface CacheStatsResult {
   block_tokens: number;
@@ -1208,64 +1207,66 @@ export interface CacheStatsResult {
   models: CachedModel[];
 }
 /**
- * Bytes and blocks. ``limit_bytes`` 0: switched off.
+ * The prefix cache in memory, in bytes and blocks. ``limit_bytes`` is 0 if it is switched off.
  */
 export interface MemoryTier {
   limit_bytes: number;
   used_bytes: number;
   /**
-   * part of used_bytes that is not evicted
+   * the part of used_bytes that is not evicted
    */
   pinned_bytes: number;
   blocks: number;
 }
 /**
- * ``used_bytes`` and ``files`` are of the whole directory, ``blocks`` of the models that are resident.
+ * The prefix cache on disk. ``used_bytes`` and ``files`` count the whole directory, ``blocks`` resident models.
  */
 export interface DiskTier {
   state: "off" | "on" | "failed";
   /**
-   * why it has switched itself off
+   * the reason of state failed
    */
   because?: string;
   path?: string;
   limit_bytes?: number;
   used_bytes: number;
   /**
-   * that are still to be written
+   * bytes still to be written
    */
   pending_bytes: number;
   blocks: number;
   files: number;
 }
 /**
- * What finds a prompt: blocks known in either tier, and the memory that this takes.
+ * The index of the prefix cache: the number of blocks known in either tier, and its own size in bytes.
  */
 export interface PrefixIndex {
   nodes: number;
   nbytes: number;
 }
 /**
- * ``identity`` names weights, adapter and arithmetic: models of one identity share what is cached.
+ * A model in the prefix cache. Models share cached blocks if their ``identity`` is the same.
+ *
+ * It names weights, adapter and arithmetic.
  */
 export interface CachedModel {
   model: string;
   cacheable: boolean;
   identity?: string;
   /**
-   * why it is not cacheable
+   * the reason if it is not cacheable
    */
   because?: string;
 }
 /**
- * What came free.
+ * The bytes that were freed.
  */
 export interface CacheClearResult {
   ram_bytes: number;
   disk_bytes: number;
 }
 /**
- * Tokens of the prefix, those that needed no prefill, and those that stay until they are cleared.
+ * Counts of tokens: of the prefix, of its part that was cached before, and of its part that is now pinned.
  */
 export interface CacheWarmResult {
   tokens: number;
@@ -1274,14 +1275,14 @@ export interface CacheWarmResult {
   prefill_s: number;
 }
 /**
- * Tokens of the conversation, and bytes of the file.
+ * The tokens of the conversation, and the size of the file in bytes.
  */
 export interface CacheFileResult {
   tokens: number;
   nbytes: number;
 }
 /**
- * What the sidecar knows about itself. Names of counters, gauges and histograms may grow in number.
+ * The state of the sidecar. New counters, gauges and histograms may be added.
  */
 export interface StatsResult {
   server: ServerInfo;
@@ -1302,7 +1303,7 @@ export interface StatsResult {
   };
 }
 /**
- * The engine process; what it has not told yet is absent.
+ * The engine process; members that it has not reported yet are absent.
  */
 export interface EngineInfo {
   state: "starting" | "ready" | "lost" | "failed" | "stopped";
@@ -1312,7 +1313,7 @@ export interface EngineInfo {
   device?: string;
   numerics?: "fast" | "exact";
   /**
-   * how arithmetic is done unless a model's card says otherwise
+   * library and number format of arithmetic, unless a model's card says otherwise
    */
   policy?: string;
   versions?: {
@@ -1320,7 +1321,7 @@ export interface EngineInfo {
   };
 }
 /**
- * ``last_device_operation_s`` is the age of the last operation the device completed; absent before the first.
+ * The health of the engine, and the age of the device's last completed operation; absent before the first.
  */
 export interface Health {
   status: "ok" | "starting" | "degraded" | "failed";
@@ -1329,17 +1330,17 @@ export interface Health {
    */
   ready: boolean;
   /**
-   * how often the engine process was started again
+   * number of times that the engine process was started again
    */
   restarts: number;
   last_device_operation_s?: number;
   /**
-   * why it is not ok, or what ended the engine last
+   * why status is not ok, or how the engine last ended
    */
   reason?: string;
 }
 /**
- * Requests. ``limit`` is how many may wait before new ones are refused.
+ * Numbers of requests. New ones are refused when ``limit`` requests are waiting.
  */
 export interface Queue {
   waiting: number;
@@ -1347,7 +1348,7 @@ export interface Queue {
   limit?: number;
 }
 /**
- * Bytes. ``limit_bytes`` is what the engine may use.
+ * Memory in bytes. ``limit_bytes`` is the engine's limit.
  */
 export interface Memory {
   limit_bytes?: number;
@@ -1386,7 +1387,7 @@ export interface DiscoverResult {
     [k: string]: unknown;
   };
   /**
-   * what the sidecar sends; OpenRPC has no word for it
+   * notifications of the sidecar, for which OpenRPC has no member
    */
   "x-notifications": {
     [k: string]: unknown;
@@ -1467,7 +1468,7 @@ export interface InvalidParams {
     kind: "invalid_params";
     retryable: false;
     /**
-     * Items: One field at fault. ``loc`` is the way to it: names and list indices.
+     * Items: One field at fault. ``loc`` is its path of names and list indices.
      */
     errors: {
       loc: (string | number)[];

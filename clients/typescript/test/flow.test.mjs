@@ -37,10 +37,12 @@ test("the default window bounds what waits for a reader that stalls", async (t) 
   const sidecar = await fake(t);
   const stream = sidecar.generate({ model: "fake?tokens=100000&context=200000", prompt });
   await stream.next();
-  await sidecar.complete({ model: "fake?tokens=2000", prompt });
-  const arrived = stream.tokens.length;
-  await sidecar.complete({ model: "fake?tokens=2000", prompt });
-  assert.equal(stream.tokens.length, arrived);
+  // Deltas of a busy machine hold more, so that the window is used up later; without one all would come.
+  let arrived = 0;
+  while (stream.tokens.length > arrived) {
+    arrived = stream.tokens.length;
+    await sidecar.complete({ model: "fake?tokens=2000", prompt });
+  }
   assert.ok(arrived < 100_000);
   stream.cancel();
 });

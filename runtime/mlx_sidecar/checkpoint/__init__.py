@@ -1,1 +1,1 @@
-"""Models: finding room for them, reading them, keeping and dropping them."""
+"""Reads the files of a model directory without mlx, for the text process and the engine."""

@@ -1,4 +1,4 @@
-"""Whether a file of a model directory may be read: both processes ask before they open one."""
+"""Checks whether a file of a model directory may be read, before it is opened."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 from .file_numbers import shown
 
-# What is read whole is bounded. Vocabularies in use are a tenth of this, configurations a hundredth.
+# For files that are read whole. Vocabularies in use have a tenth of this, configurations a hundredth.
 FILE_LIMIT_BYTES = 16 * 2**20
 INDEX_LIMIT_BYTES = 64 * 2**20
 TOKENIZER_LIMIT_BYTES = 256 * 2**20
 
 
 def is_file(file: Path, limit_bytes: float, name: str) -> bool:
-    """Whether ``file`` is there; symbolic links are followed.
+    """Whether ``file`` exists; symbolic links are followed.
 
-    Raises ModelLoadFailed if it is a pipe or a device, whose reader might wait for ever, or above the limit.
+    Raises ModelLoadFailed if it is larger than the limit, or a pipe or device, whose reader might wait for ever.
     """
     try:
         found = file.stat()
@@ -34,7 +34,7 @@ def is_file(file: Path, limit_bytes: float, name: str) -> bool:
 
 
 def read_json(file: Path, limit_bytes: int, name: str) -> dict[str, Any]:
-    """The object in ``file``. Raises ModelLoadFailed naming the file that is not there, too large, or none."""
+    """The JSON object in ``file``. Raises ModelLoadFailed if the file is missing, too large, or holds no object."""
     is_file(file, limit_bytes, name)
     try:
         value = json.loads(file.read_bytes())

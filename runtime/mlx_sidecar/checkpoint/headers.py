@@ -1,4 +1,4 @@
-"""The header of a safetensors file: which tensors it says it holds. Knows no mlx, which believes all that it reads."""
+"""Reads and checks the header of a safetensors file, without mlx, which does not check it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADERS_LIMIT_BYTES = 64 * 2**20
 AXES_LIMIT = 8
 _NAME_LIMIT = 512  # characters; the longest in use have a hundred
 
-# Those that mlx reads.
+# The types that mlx reads.
 BYTES_OF_KIND = {
     **dict.fromkeys(("I64", "U64", "C64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),
@@ -44,7 +44,7 @@ _ONCE = ("dtype", "shape", "data_offsets")
 
 
 class Tensor(NamedTuple):
-    """What a header says of one tensor. ``kind`` is its type as safetensors spells it."""
+    """A tensor in a header; ``kind`` is its type in safetensors' spelling, ``begin`` and ``end`` are byte offsets."""
 
     name: str
     kind: str
@@ -62,15 +62,15 @@ class Tensor(NamedTuple):
 
 
 def read_header(model: str, file: Path) -> tuple[list[Tensor], int]:
-    """The tensors of ``file``, all of which lie in it, one after the other; and the bytes of its header.
+    """The tensors of ``file``, in the order of their data and without gaps, and the size of its header in bytes.
 
-    Raises ModelLoadFailed for damage, for what mlx cannot read, and for what is no regular file.
+    Raises ModelLoadFailed for damage, for a type that mlx does not read, and if ``file`` is no regular file.
     """
     text, data_bytes = _read(model, file)
     try:
         tensors = _tensors(text)
     except (ValueError, RecursionError) as error:
-        # msgspec's errors are ValueErrors, and say where: `$.data_offsets[0]`.
+        # msgspec's errors are ValueErrors, and name the place: `$.data_offsets[0]`.
         raise _damaged(model, file, f"its header cannot be read: {shown(str(error))}") from error
     end = 0
     for tensor in tensors:
@@ -88,7 +88,7 @@ def read_header(model: str, file: Path) -> tuple[list[Tensor], int]:
 
 
 def _read(model: str, file: Path) -> tuple[bytes, int]:
-    """The header's text, and how many bytes come after it."""
+    """The header's text, and the number of bytes after it."""
     try:
         if not is_file(file, inf, model):
             raise ModelLoadFailed(model, f"there is no {file.name}")
@@ -108,7 +108,7 @@ def _damaged(model: str, file: Path, because: str) -> ModelLoadFailed:
 
 
 def _tensors(text: bytes) -> list[Tensor]:
-    """In the order of their data. Raises ValueError or RecursionError for what describes no tensors."""
+    """The tensors of a header, in the order of their data. Raises ValueError or RecursionError if it is malformed."""
     entries = _entries.decode(text)
     metadata = bytes(entries.pop("__metadata__", b""))
     _check_names(text, entries, metadata)
@@ -122,9 +122,9 @@ def _tensors(text: bytes) -> list[Tensor]:
 
 
 def _check_names(text: bytes, entries: Mapping[str, msgspec.Raw], metadata: bytes) -> None:
-    """Which of two tensors of one name counts is not for us to guess, nor which of two shapes.
+    """Refuse duplicate names, of which a JSON decoder silently keeps the last one.
 
-    A decoder keeps one of them in silence; so each word that every tensor has must stand there once for each.
+    Each key of ``_ONCE`` must occur exactly once for each tensor. Raises ValueError.
     """
     for word in _ONCE:
         quoted = f'"{word}"'.encode()

@@ -1,4 +1,4 @@
-"""Which file of a model directory holds which tensor. Reads the index and the headers, not the weights."""
+"""Finds the file that holds each tensor of a model directory, from its index and headers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _TENSORS_LIMIT = 1 << 18  # and, expert by expert, with 140,000 tensors
 
 
 class WeightFile(NamedTuple):
-    """A file of weights, and those of its tensors that are the model's: it may hold others."""
+    """A file of weights and its tensors that belong to the model; it may hold others."""
 
     path: Path
     tensors: tuple[Tensor, ...]
 
 
 def weight_files(model: str, directory: Path) -> tuple[WeightFile, ...]:
-    """The files that hold the weights in ``directory``. What the index names counts, and no other file is opened.
+    """The files in ``directory`` that hold the model's weights; if there is an index, only those that it names.
 
-    Without an index all ``model*.safetensors`` count, if no two of them hold tensors of one name and no shard lacks.
+    Without an index they are all ``model*.safetensors``; these must have no tensor name twice and miss no shard.
 
-    Raises ModelUnsupported for weights of other formats, ModelLoadFailed for what is missing, damaged or ambiguous.
+    Raises ModelUnsupported for weights of other formats, ModelLoadFailed for missing, damaged or ambiguous files.
     """
     if not is_file(directory / INDEX, INDEX_LIMIT_BYTES, model):
         files = _without_index(model, directory)
@@ -45,7 +45,7 @@ def weight_files(model: str, directory: Path) -> tuple[WeightFile, ...]:
 
 
 def _weight_map(model: str, directory: Path) -> dict[str, str]:
-    """Names of tensors to names of files, all of which are there."""
+    """Names of tensors to names of files, all of which exist."""
     weight_map = read_json(directory / INDEX, INDEX_LIMIT_BYTES, model).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelLoadFailed(model, f"{INDEX} has no weight_map")
@@ -63,15 +63,15 @@ def _check_map(model: str, weight_map: Mapping[str, str], files: Iterable[Weight
     held = {(tensor.name, file.path.name) for file in files for tensor in file.tensors}
     names = {name for name, _ in held}
     for name, file in weight_map.items():
-        # One that no file holds was dropped when they were saved, like the head of a model that shares its embedding:
-        # whether it lacks is seen when the model is built.
+        # A tensor in no file at all was dropped on saving, like the head of a model that shares its embedding; a
+        # missing one is noticed when the model is built.
         if (name, file) not in held and name in names:
             because = f"{INDEX} says that {shown(name)} is in {file}, which does not hold it"
             raise ModelLoadFailed(model, because)
 
 
 def _chosen(file: WeightFile, weight_map: Mapping[str, str]) -> WeightFile:
-    """Without the tensors that the index takes from other files. What it does not name is taken from where it is."""
+    """``file`` without the tensors that the index takes from other files."""
     name = file.path.name
     return WeightFile(file.path, tuple(each for each in file.tensors if weight_map.get(each.name, name) == name))
 
@@ -94,7 +94,7 @@ def _without_index(model: str, directory: Path) -> list[Path]:
 
 
 def _refuse(model: str, directory: Path) -> None:
-    """Say what there is instead of ``model*.safetensors``."""
+    """Raise an error that names a weight file found instead of ``model*.safetensors``."""
     names = sorted(shown(file.name) for file in directory.iterdir() if file.suffix in (*_OTHER_FORMATS, ".safetensors"))
     others = [name for name in names if not name.endswith(".safetensors'")]
     if others and len(others) == len(names):
@@ -120,7 +120,7 @@ def _read_headers(model: str, files: list[Path]) -> list[WeightFile]:
 
 
 def _unambiguous(model: str, files: list[WeightFile]) -> tuple[WeightFile, ...]:
-    """``files``, if no two of them hold a tensor of one name: which of the two counts is not for us to guess."""
+    """``files`` without empty ones. Raises ModelLoadFailed if two files hold a tensor of one name."""
     counts = Counter(tensor.name for file in files for tensor in file.tensors)
     name, count = next(iter(counts.most_common(1)), ("", 0))
     if count > 1:
@@ -132,5 +132,5 @@ def _unambiguous(model: str, files: list[WeightFile]) -> tuple[WeightFile, ...]:
 
 
 def is_plain(name: object) -> bool:
-    """Whether it is a file's name and not the way to another directory."""
+    """Whether ``name`` is a plain file name, not a path."""
     return isinstance(name, str) and name.isprintable() and name not in ("", ".", "..") and not set(name) & {"/", "\\"}

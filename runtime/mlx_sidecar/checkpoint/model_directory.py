@@ -1,4 +1,4 @@
-"""What a model directory says about itself, before any of it is loaded. Reads headers, not weights; knows no mlx."""
+"""Inspects a model directory before it is loaded, from its config and the headers of its weights, without mlx."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUnsupported
 
-from ..link.messages import Dtype
+from ..link.control_messages import Dtype
 from .config_limits import LAYERS_LIMIT, check_values
 from .file_checks import FILE_LIMIT_BYTES, is_file, read_json
 from .file_numbers import context_length, context_lengths, shown
@@ -20,9 +20,9 @@ from .headers import BYTES_OF_KIND, Tensor, read_header
 from .index import WeightFile, is_plain, weight_files
 from .quantization import Quantization, read_quantization
 
-# Recurrent models name no limit and have none; a sequence is bounded all the same.
+# In tokens, for models without a limit of their own, e.g. recurrent ones.
 UNBOUNDED_CONTEXT = 1 << 20
-# Of weights, in any type: what a figure that crosses the link may be.
+# A cap on computed sizes, which must fit into 64 bits on the link.
 _MOST_BYTES = 1 << 62
 
 # mlx-lm imports ``mlx_lm.models.<model_type>``: no dots, no paths.
@@ -31,7 +31,7 @@ _MODEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Directory:
-    """A model directory that looks sound: its config, and which of its files holds which tensor."""
+    """A model directory that passed the checks: its config, and its files with their tensors."""
 
     path: Path
     config: dict[str, Any]
@@ -55,7 +55,7 @@ class Directory:
         return context_length(*context_lengths(self.config)) or UNBOUNDED_CONTEXT
 
     def loaded_bytes(self, dtype: Dtype | None) -> int:
-        """What the weights will hold as ``dtype``, or as they are stored. Packed weights unpack."""
+        """Bytes of the loaded weights as ``dtype``, with packed ones unpacked; as stored if ``dtype`` is None."""
         if dtype is None:
             return min(_MOST_BYTES, sum(each.nbytes * (2 if self._becomes_half(each) else 1) for each in self.tensors))
         if self.quantization is None:
@@ -65,15 +65,15 @@ class Directory:
         return min(_MOST_BYTES, elements * BYTES_OF_KIND["F32" if dtype == "float32" else "F16"])
 
     def _becomes_half(self, tensor: Tensor) -> bool:
-        """mlx-lm makes bfloat16 of block-wise fp8 while it loads; what it keeps packed is counted too high then."""
+        """Whether mlx-lm may turn the tensor into bfloat16 on loading, as it does with most block-wise fp8."""
         return tensor.kind == "F8_E4M3" and self.quantization is not None and self.quantization.method == "fp8"
 
 
 def inspect(model: str, path: str, *, trust_remote_code: bool = False) -> Directory:
-    """Read config and headers.
+    """Read and check the config and the headers in directory ``path``.
 
-    Raises ``ModelNotFound`` for no directory, ``ModelUnsupported`` for weights that are no safetensors, and for code
-    unless it is trusted, ``ModelLoadFailed`` for damage and for what is too large or no regular file.
+    Raises ``ModelNotFound`` if ``path`` is no directory, ``ModelUnsupported`` for weights that are no safetensors and
+    for code that is not trusted, ``ModelLoadFailed`` for files that are damaged, too large or no regular files.
     """
     directory = Path(path)
     if not directory.is_dir():
@@ -88,9 +88,9 @@ def inspect(model: str, path: str, *, trust_remote_code: bool = False) -> Direct
 
 
 def inspect_adapter(model: str, adapter: str) -> int:
-    """Look at an adapter before mlx-lm reads it; how many numbers it holds.
+    """Check the adapter in directory ``adapter``; returns the number of its parameters.
 
-    Raises ``ModelNotFound`` for no directory with both files, ``ModelLoadFailed`` for damage.
+    Raises ``ModelNotFound`` unless the directory holds both files, ``ModelLoadFailed`` for damage.
     """
     directory = Path(adapter)
     config, weights = directory / "adapter_config.json", directory / "adapters.safetensors"
@@ -122,9 +122,9 @@ def _check_code(model: str, directory: Path, file: object, trusted: bool) -> Non
 
 
 def warm_up(files: tuple[Path, ...], chunk_bytes: int, read: Callable[[memoryview], object]) -> Iterator[int]:
-    """Read ``files`` into the page cache, ``chunk_bytes`` at a time; the size of each chunk, which ``read`` is given.
+    """Read ``files`` into the page cache in chunks; ``read`` gets each chunk, and its size in bytes is yielded.
 
-    One hint for a whole file is ignored by the kernel, so they are really read.
+    They are really read, because the kernel ignores a hint for a whole file.
     """
     buffer = memoryview(bytearray(chunk_bytes))
     for file in files:

@@ -1,4 +1,4 @@
-"""How the weights of a directory are packed, as its files say, and what they take unpacked. Knows no mlx."""
+"""Reads how the weights of a model directory are packed, and counts their parameters unpacked, without mlx."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MXFP_GROUP = 32
 
 @dataclass(frozen=True)
 class Quantization:
-    """Of a model whose weights are packed. ``modules`` have another plan than the rest; ``method`` is not mlx's own."""
+    """The packing of a model's weights. ``modules`` have their own plans; ``method`` is None for mlx's own format."""
 
     bits: int | None
     group_size: int | None
@@ -33,13 +33,13 @@ class Quantization:
 
     @property
     def words(self) -> str:
-        """E.g. "4 bits, affine, groups of 64"."""
+        """A short description, e.g. "4 bits, affine, groups of 64"."""
         if self.bits is None:
             return self.method or "unknown"
         return f"{self.bits} bits, {self.mode or 'affine'}, groups of {self.group_size}"
 
     def unpacked_elements(self, tensors: Iterable[Tensor]) -> int:
-        """How many numbers ``tensors`` are when all of them are unpacked; scales and biases are spent in that."""
+        """The number of parameters in ``tensors`` after unpacking, which consumes scales and biases."""
         by_name = {tensor.name: tensor for tensor in tensors}
         return sum(self._unpacked(tensor, by_name) for tensor in by_name.values())
 
@@ -59,11 +59,11 @@ class Quantization:
 
 
 def read_quantization(model: str, directory: Path, config: dict[str, Any]) -> Quantization | None:
-    """What ``config`` says, or hf_quant_config.json, which is then put into ``config`` for mlx-lm; None: nothing.
+    """The packing described in ``config``, else in hf_quant_config.json, else None.
 
-    Raises ModelLoadFailed naming the number that is none.
+    The latter is put into ``config`` for mlx-lm. Raises ModelLoadFailed naming a malformed value.
     """
-    file = directory / "hf_quant_config.json"  # where NVIDIA's exports have it
+    file = directory / "hf_quant_config.json"  # of NVIDIA's exports
     text_config = config.get("text_config")
     sources = (config, text_config if isinstance(text_config, dict) else {})
     for source in sources:
@@ -79,7 +79,7 @@ def read_quantization(model: str, directory: Path, config: dict[str, Any]) -> Qu
 
 
 def _own(model: str, described: object) -> Quantization:
-    """What mlx-lm wrote: one plan for all, and the names of modules that have another, or none (false)."""
+    """The packing as mlx-lm writes it: one plan for all, and names of modules with their own plan or none (false)."""
     if not isinstance(described, dict):
         raise ModelLoadFailed(model, f"config.json: quantization is no object: {shown(described)}")
     modules = {name: plan for name, plan in described.items() if isinstance(plan, dict)}
@@ -106,7 +106,7 @@ def _foreign(model: str, described: object) -> Quantization:
     if method in ("awq", "gptq"):
         _check(model, "quantization_config", {"bits": bits, "group_size": group_size})
     elif not (bits in _BITS and group_size in _GROUPS):
-        bits = group_size = None  # of a method that has other words for it
+        bits = group_size = None  # the method has other keys for them
     return Quantization(bits, group_size, None, method)
 
 

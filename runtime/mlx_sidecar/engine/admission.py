@@ -1,7 +1,8 @@
-"""Who gets a place and memory for it, and who gives his up. At the edge of memory: what is merely kept goes first, then
+"""Admission: places and memory for sequences that wait, and the loss of both for those that must give way.
 
-idle models, then the caches of less urgent sequences, which wait and are computed again; only what could never fit is
-refused. An allocation that fails takes the same way: then the edge is where the device says it is.
+At the edge of memory, blocks that are merely kept go first, then idle models, then the caches of less urgent sequences,
+which wait and are computed again; only a sequence that could never fit is refused. An allocation that fails takes the
+same way, because then the edge is where the device says it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mlx_sidecar_protocol.errors import OutOfMemory
 from .core.batch import StepFailed
 from .core.instrumentation import Instrumentation
 from .core.sequence import Sequence
-from .prefix.prefix_waits import PrefixWaits
+from .preparation import Preparation
 from .resident_models import ResidentModels
 from .scheduling.scheduler import Scheduler
 
@@ -27,12 +28,12 @@ class Admission:
     """Moves sequences between the queue and the batches, within the memory that the registry counts."""
 
     def __init__(
-        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, prefix_waits: PrefixWaits
+        self, scheduler: Scheduler, models: ResidentModels, instrumentation: Instrumentation, preparation: Preparation
     ) -> None:
         self._scheduler = scheduler
         self._models = models
         self._instrumentation = instrumentation
-        self._prefix_waits = prefix_waits
+        self._preparation = preparation
 
     def check(self, sequence: Sequence) -> None:
         """Raise ``OutOfMemory``, with the numbers, if ``sequence`` could not start even if it were alone."""
@@ -42,15 +43,15 @@ class Admission:
             raise OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=most)
 
     def admit(self, now: float) -> Sequence | None:
-        """Give places to those who wait, the most urgent first, until there is none left or no memory for the next:
+        """Give places to sequences that wait, the most urgent first, until no place is left or no memory for the next.
 
-        nobody overtakes it for want of memory, or a long prompt would wait for ever. Except where nobody runs: what it
-        lacks is then held by models that others wait for, who go first, or by models that stay; if nobody waits for
-        others, it is returned, for it would wait for ever.
+        None overtakes that one for want of memory, because a long prompt would wait for ever. If nothing runs, the
+        memory that it lacks is held by models: those for which others wait, which are admitted first, or those that
+        stay. If no others wait, it is returned, because it would wait for ever.
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:
-            if self._prefix_waits.holds_back(candidate, now):
+            if self._preparation.holds_back(candidate, now):
                 continue
             if self._make_room(candidate, now):
                 self._give_place(candidate, now)
@@ -62,9 +63,9 @@ class Admission:
         return next(iter(blocked.values()), None) if stuck else None
 
     def keep_to_budget(self, now: float) -> Sequence | None:
-        """Sequences grow. Where there is no more room, the least urgent one gives its cache up and waits; if it is the
+        """Take caches away until sequences, which grow, fit again: the least urgent gives its cache up and waits.
 
-        only one that holds any, it is returned: it has outgrown the machine.
+        The only one that holds a cache is returned instead: it has outgrown the machine.
         """
         while not self._spare(0, alone=self._scheduler.holders <= 1):
             last = self._scheduler.youngest(now)
@@ -77,9 +78,11 @@ class Admission:
         return None
 
     def allocation_failed(self, model: str, failure: StepFailed, now: float) -> Sequence | None:
-        """The device did not have what a step of ``model`` wanted. What is kept is given back, the sequences of the
-        batch wait and are computed again, and less is held at once for a while. The only one that holds memory gets
-        what idle models hold; if there is none, it is returned: it cannot run on this machine.
+        """The device did not have the memory that a step of ``model`` wanted.
+
+        Kept memory is given back, the sequences of the batch wait and are computed again, and less is held at once for
+        a while. The only sequence that holds memory gets that of idle models; if there are none, it is returned: it
+        cannot run on this machine.
         """
         self._instrumentation.metrics.count("allocation_failures")
         lost, wanted_bytes = self._scheduler.holders_of(model), int(failure.fault.details["need_bytes"])
@@ -100,8 +103,8 @@ class Admission:
 
     def _give_place(self, candidate: Sequence, now: float) -> None:
         self._make_place(candidate, now)
-        parked, first = candidate.parked, not candidate.admitted_s
-        candidate.short = False
+        parked, first = candidate.parked, not candidate.standing.admitted_s
+        candidate.standing.short = False
         self._scheduler.admit(candidate, now)
         if not parked:
             self._models.resident(candidate.model).loaded.batch.open(candidate)
@@ -121,22 +124,21 @@ class Admission:
             others = self._scheduler.holders - candidate.parked
             if self._spare(need_bytes, alone=not others):
                 return True
-            victims = self._scheduler.victims(candidate, now)
-            lacking_bytes = need_bytes - sum(victim.need_bytes for victim in victims)
-            if not self._spare(lacking_bytes, alone=len(victims) == others):
+            yields = self._scheduler.yields(candidate, now)
+            if not self._spare(need_bytes - yields.nbytes, alone=yields.sequences == others):
                 self._wait(candidate)
-                return False  # nobody loses a cache in vain
+                return False  # no cache is lost in vain
             victim = self._scheduler.victim(candidate, now, for_memory=True)
             assert victim is not None
             self._park(victim, now)
 
     def _wait(self, candidate: Sequence) -> None:
-        if not candidate.short:
-            candidate.short = True
+        if not candidate.standing.short:
+            candidate.standing.short = True
             self._instrumentation.metrics.count("waits_for_memory")
 
     def _spare(self, need_bytes: int, *, alone: bool) -> bool:
-        """Give back what nobody uses now, as far as ``need_bytes`` ask for it; False if that is not enough."""
+        """Give back memory that is not in use, as far as ``need_bytes`` ask for it; False if that is not enough."""
         if self._models.room_bytes(alone=alone) >= need_bytes:
             return True
         try:

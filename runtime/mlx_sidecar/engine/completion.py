@@ -1,8 +1,6 @@
-"""What becomes of sequences, and what the front is told of it: tokens, ends, and losses."""
+"""The messages that the front gets of sequences: their tokens, ends, and losses."""
 
 from __future__ import annotations
-
-from array import array
 
 from mlx_sidecar_protocol.errors import OutOfMemory
 
@@ -12,64 +10,78 @@ from .admission import Admission
 from .core.batch import Event, StepFailed
 from .core.instrumentation import Instrumentation
 from .core.sequence import Sequence
+from .prefix.pins import Pins
+from .preparation import Preparation
 from .resident_models import ResidentModels
 from .scheduling.scheduler import Scheduler
 
 
 class Completion:
-    """Whoever leaves the scheduler's books leaves them here. Times are of the engine's clock, in seconds."""
+    """All sequences that leave the scheduler's books leave them here. Times are of the engine's clock, in seconds."""
 
     def __init__(
-        self, scheduler: Scheduler, models: ResidentModels, admission: Admission, instrumentation: Instrumentation
+        self,
+        scheduler: Scheduler,
+        models: ResidentModels,
+        admission: Admission,
+        instrumentation: Instrumentation,
+        preparation: Preparation,
+        pins: Pins,
     ) -> None:
         self._scheduler = scheduler
         self._models = models
         self._admission = admission
         self._instrumentation = instrumentation
+        self._preparation = preparation
+        self._pins = pins
 
     def tell(self, event: Event, now: float) -> list[ToFront]:
-        """What a step did to a sequence."""
-        sequence, tokens, reason, fault, logprobs = event
+        """The messages of what a step did to a sequence."""
+        sequence = event.sequence
         messages: list[ToFront] = []
-        if tokens:
-            messages.append(Tokens(sequence.id, tokens, logprobs))
-            self._instrumentation.generated(sequence, len(tokens), now)
-            if sequence.first_token_s is None:
-                sequence.first_token_s = now
-            sequence.last_token_s = now
-        if reason is not None:
-            messages.append(self.retire(sequence, reason, now, fault))
+        if event.tokens:
+            if sequence.asked.prefill is None:
+                messages.append(Tokens(sequence.id, event.tokens, event.logprobs))
+            self._instrumentation.generated(sequence, len(event.tokens), now)
+            if sequence.times.first_token_s is None:
+                sequence.times.first_token_s = now
+            sequence.times.last_token_s = now
+        if event.reason is not None:
+            messages.append(self.retire(sequence, event.reason, now, event.fault))
         return messages
 
     def retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
         """The end of ``sequence``, wherever it is. What was computed of it is kept."""
         resident = self._models.resident(sequence.model)
-        loaded = resident.loaded
-        loaded.batch.close(sequence, keep=reason != "error")
-        if sequence.warm and loaded.prefixes is not None and reason in ("length", "stop"):
-            sequence.pinned = loaded.prefixes.pin(array("i", sequence.tokens))
+        resident.loaded.batch.close(sequence, keep=reason != "error")
+        pinned = self._pins.pin(sequence) if reason == "length" else 0
         resident.last_used_s = now
-        self._scheduler.retire(sequence, now)
+        self.forget(sequence, now)
         self._instrumentation.ended(sequence, reason, now)
-        started = sequence.started_s is not None
         return Finished(
             sequence.id,
             reason,
-            started,
-            sequence.timing(now),
-            sequence.cached_tokens,
-            sequence.cached_disk,
-            loaded.uncacheable,
-            sequence.pinned,
-            sequence.nearest,
-            fault,
-            sequence.stopped_by if reason == "stop" else None,
+            started=sequence.times.started_s is not None,
+            timing=sequence.timing(now),
+            cached_tokens=sequence.cached_tokens,
+            cached_disk=sequence.cached_disk,
+            uncacheable=resident.loaded.uncacheable,
+            pinned=pinned,
+            nearest=sequence.prefix.nearest,
+            fault=fault,
+            stop_token=sequence.stopped_by if reason == "stop" else None,
         )
 
-    def failed(self, model: str, failure: StepFailed, now: float) -> list[ToFront]:
-        """A step of ``model`` failed. For want of memory its sequences wait, and the front hears nothing of it, unless
+    def forget(self, sequence: Sequence, now: float) -> None:
+        """``sequence`` leaves the books, in whatever state, and the front is told nothing of it here."""
+        self._preparation.left(sequence)
+        self._scheduler.retire(sequence, now)
 
-        one cannot run on this machine. Else those that held a cache are dropped: who was at fault is not known here.
+    def failed(self, model: str, failure: StepFailed, now: float) -> list[ToFront]:
+        """A step of ``model`` failed; what there is to tell.
+
+        For want of memory its sequences wait, and the front hears nothing of it, unless one cannot run on this machine.
+        Else those that held a cache are dropped: which of them was at fault is not known here.
         """
         if failure.for_memory:
             ended = self._admission.allocation_failed(model, failure, now)
@@ -77,7 +89,7 @@ class Completion:
         lost = self._scheduler.holders_of(model)
         self._models.resident(model).last_used_s = now
         for sequence in lost:
-            self._scheduler.retire(sequence, now)
+            self.forget(sequence, now)
         self._instrumentation.dropped(lost, now)
         return [
             Dropped([sequence.id for sequence in lost], [sequence.id for sequence in failure.running], failure.fault)

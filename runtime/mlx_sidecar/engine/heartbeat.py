@@ -14,24 +14,24 @@ UNMEASURED_S = 60.0
 SLOWEST_BYTES_PER_S = 100e6
 # The memory of a model that rested for so long may have been paged out: its first step is like one of a new model.
 RESTED_S = 60.0
-# Who lowers the floor, for a test, does not want to wait a minute for the rest either.
+# A test that lowers the floor is not to wait a minute for the rest either.
 UNMEASURED_FLOORS = 6.0
 
 
 @dataclass(frozen=True)
 class StallDeadline:
-    """``stall_after_s``: no bound is lower."""
+    """How long an operation may take before it is taken for a hang: ``stall_after_s`` at least."""
 
-    stall_after_s: float = 10.0
+    stall_after_s: float
 
     def step_s(self, expected_s: float | None, model_bytes: int) -> float:
-        """For a step that is expected to take ``expected_s``, or nobody knows how long, on a model of so many bytes."""
+        """Seconds for a step of a model of so many bytes that should take ``expected_s``; None if that is not known."""
         if expected_s is None:
             return self.unmeasured_s(model_bytes)
         return max(self.stall_after_s, FACTOR * expected_s)
 
     def unmeasured_s(self, size_bytes: int) -> float:
-        """For a step of a load, or for a first one, that may have to read ``size_bytes``."""
+        """Seconds for a step of a load, or a first one, that may have to read ``size_bytes``."""
         base_s = min(UNMEASURED_S, UNMEASURED_FLOORS * self.stall_after_s)
         return max(self.stall_after_s, base_s + size_bytes / SLOWEST_BYTES_PER_S)
 

@@ -1,4 +1,4 @@
-"""The engine's ear: what the front says, and the disk, as messages for the step loop."""
+"""The engine's ear: the front's messages and the events of background threads, for the step loop."""
 
 from __future__ import annotations
 
@@ -7,44 +7,53 @@ import os
 import socket
 import threading
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from ..link.codec import Decoder, Unreadable
 from ..link.messages import Stop, ToEngine
-from .cache.disk.events import DiskEvent
 
 _LONGEST_WAIT_S = 3600.0  # a queue cannot wait for ever so many seconds; to look up now and then costs nothing
 
 log = logging.getLogger(__name__)
 
 
+class Background(NamedTuple):
+    """An event that a background thread of this process tells; the part of the engine that began the work knows it."""
+
+    event: object
+
+
+Heard = ToEngine | Unreadable | Background
+
+
 class Inbox:
     """Only the reader thread receives and decodes, only the step loop takes; the queue between them is the boundary.
 
-    What the disk tier's thread has to say comes the same way.
+    Events of background threads, such as the disk tier's, come the same way.
 
     A message is immutable and has one owner at a time, so the queue's own lock is the only one. ``take`` wakes as soon
     as a message is there, so a waiting loop hears a cancel at once.
 
-    A closed link means that the front is gone. Then there is nobody to flush anything to, and the loop may be inside a
+    A closed link means that the front is gone. Then nothing need be flushed, and the loop may be inside a
     device operation of seconds: the reader thread ends the process itself, without asking.
     """
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._decoder: Decoder[ToEngine] = Decoder(ToEngine)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._queue: SimpleQueue[ToEngine | Unreadable | DiskEvent] = SimpleQueue()
+        self._queue: SimpleQueue[Heard] = SimpleQueue()
 
     def start(self) -> None:
         """Begin to listen, on a daemon thread that ends with the process."""
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
 
-    def put(self, result: DiskEvent) -> None:
-        """What the disk tier's thread has to tell the loop."""
-        self._queue.put(result)
+    def put(self, event: object) -> None:
+        """Tell the loop ``event``, from a background thread of this process."""
+        self._queue.put(Background(event))
 
-    def take(self, timeout_s: float) -> list[ToEngine | Unreadable | DiskEvent]:
+    def take(self, timeout_s: float) -> list[Heard]:
         """All that has arrived, in order; if that is nothing, wait up to ``timeout_s`` for a first message."""
-        messages: list[ToEngine | Unreadable | DiskEvent] = []
+        messages: list[Heard] = []
         try:
             if timeout_s > 0:
                 messages.append(self._queue.get(timeout=min(timeout_s, _LONGEST_WAIT_S)))

@@ -7,19 +7,9 @@ import logging
 from mlx_sidecar_protocol.errors import InternalError, RpcError
 
 from ..link.codec import Unreadable, encode
+from ..link.control_messages import Progress
 from ..link.faults import fault_of
-from ..link.messages import (
-    Dropped,
-    Evicted,
-    Finished,
-    Progress,
-    Ready,
-    Refused,
-    Timing,
-    ToEngine,
-    ToFront,
-    Tokens,
-)
+from ..link.messages import Dropped, Evicted, Finished, Ready, Refused, Timing, ToEngine, ToFront, Tokens
 
 log = logging.getLogger(__name__)
 

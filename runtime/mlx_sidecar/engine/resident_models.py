@@ -15,12 +15,14 @@ from mlx_sidecar_protocol.errors import (
     RpcError,
 )
 
+from ..link.control_messages import Load, Loaded, ModelCard, Progress
 from ..link.faults import fault_of
-from ..link.messages import Load, Loaded, ModelCard, Progress, Refused, ToFront
+from ..link.messages import Refused, ToFront
 from ..observe.metrics import Metrics
 from .cache.prefix_cache import PrefixCache
 from .core.batch import Batch
 from .core.loaded_model import Backend, LoadedModel, Loading, LoadStep, Resident
+from .core.memory_ledger import CACHE, WEIGHTS, MemoryLedger, Owner
 from .core.oom_backoff import OomBackoff, out_of_memory
 
 log = logging.getLogger(__name__)
@@ -31,30 +33,32 @@ __all__ = ["Backend", "LoadStep", "LoadedModel", "ResidentModels"]
 class ResidentModels:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
-    ``streams`` tells how many sequences use a model, ``reserved_bytes`` what all of them hold. What batches keep for
-    whoever asks next is counted too, and goes first. ``evicted`` is told of each model that goes unasked.
+    ``streams`` tells how many sequences use a model. Weights are entered in ``ledger``, and so are the prefix cache and
+    what batches keep, which are counted where they are and go first. ``evicted`` is told of each model that goes
+    unasked.
     """
 
     def __init__(
         self,
         backend: Backend,
-        limit_bytes: int,
+        ledger: MemoryLedger,
         metrics: Metrics,
         streams: Callable[[str], int],
-        reserved_bytes: Callable[[], int],
         evicted: Callable[[str], None] = lambda _: None,
         prefix_cache: PrefixCache | None = None,
     ) -> None:
         self._backend = backend
         self._prefix_cache = prefix_cache
-        self._limit_bytes = limit_bytes
+        self._ledger = ledger
         self._metrics = metrics
         self._streams = streams
-        self._reserved_bytes = reserved_bytes
         self._evicted = evicted
         self.backoff = OomBackoff()
         self._residents: dict[str, Resident] = {}
         self._loading: dict[str, Loading] = {}
+        if prefix_cache is not None:
+            store = prefix_cache.store
+            ledger.meter(Owner(CACHE, None), lambda: store.used_bytes)
 
     @property
     def loading(self) -> Loading | None:
@@ -73,21 +77,19 @@ class ResidentModels:
     @property
     def held_bytes(self) -> int:
         """All that is held or reserved: weights, loads, sequences and what is kept."""
-        held = sum(resident.loaded.card.memory_bytes for resident in self._residents.values())
-        loading = sum(loading.estimated_bytes for loading in self._loading.values())
-        return held + loading + self._reserved_bytes() + self.reclaimable_bytes
+        return self._ledger.held_bytes
 
     @property
     def free_bytes(self) -> int:
-        return self._limit_bytes - self.held_bytes
+        return self._ledger.free_bytes
 
     def room_bytes(self, *, alone: bool) -> int:
         """What sequences may still take: ``free_bytes``, or less under a ceiling, which does not count for one that is
         ``alone``, for it can only be tried."""
         ceiling_bytes = self.backoff.limit_bytes
         if alone or ceiling_bytes is None:
-            return self.free_bytes
-        return min(self._limit_bytes, ceiling_bytes) - self.held_bytes
+            return self._ledger.free_bytes
+        return min(self._ledger.limit_bytes, ceiling_bytes) - self._ledger.held_bytes
 
     def batches(self) -> Iterator[tuple[str, Batch]]:
         """Those of all resident models."""
@@ -99,15 +101,14 @@ class ResidentModels:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """What is cached of prompts, and what batches keep: nobody uses it now."""
-        cached_bytes = 0 if self._prefix_cache is None else self._prefix_cache.store.used_bytes
-        return cached_bytes + sum(resident.loaded.batch.reclaimable_bytes for resident in self._residents.values())
+        """What is cached of prompts, and what batches keep: no sequence uses it now."""
+        return self._ledger.bytes_of(CACHE)
 
     def most_bytes(self, model: str) -> int:
         """What a sequence of ``model`` could have if everything else went that may go."""
         held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
         pinned_bytes = 0 if self._prefix_cache is None else self._prefix_cache.store.pinned_bytes
-        return max(0, self._limit_bytes - pinned_bytes - sum(held))
+        return max(0, self._ledger.limit_bytes - pinned_bytes - sum(held))
 
     def release_kept(self, need_bytes: float = inf) -> int:
         """Give back ``need_bytes`` of what is kept, as far as there is so much: first what batches keep, then what is
@@ -177,7 +178,7 @@ class ResidentModels:
             return [Progress(op, step.stage, step.done_bytes, step.total_bytes) for op in loading.ops]
         del self._loading[loading.load.model]
         resident = Resident(loading.load, step, loading.pinned, loading.ttl_s, now)
-        self._residents[loading.load.model] = resident
+        self._enter(loading.load.model, resident)
         self._metrics.count("loads")
         return [Loaded(op, resident.card(now, 0), now - loading.began_s) for op in loading.ops]
 
@@ -237,6 +238,7 @@ class ResidentModels:
             estimated_bytes = self._backend.estimate(loading.load)
             self.make_room(estimated_bytes)
             loading.estimated_bytes = estimated_bytes
+            self._ledger.reserve(Owner(WEIGHTS, loading.load.model), estimated_bytes)
             loading.steps = self._backend.load(loading.load)
         try:
             return next(loading.steps)
@@ -264,6 +266,7 @@ class ResidentModels:
         if loading.steps is not None:
             loading.steps.close()
             loading.steps = None
+            self._ledger.release(Owner(WEIGHTS, loading.load.model))
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._backend.reclaim()
         self._metrics.count("errors")
@@ -276,8 +279,16 @@ class ResidentModels:
         self._evicted(model)
         return freed
 
+    def _enter(self, model: str, resident: Resident) -> None:
+        self._residents[model] = resident
+        batch = resident.loaded.batch
+        self._ledger.reserve(Owner(WEIGHTS, model), resident.loaded.card.memory_bytes)
+        self._ledger.meter(Owner(CACHE, model), lambda: batch.reclaimable_bytes)
+
     def _free(self, model: str) -> int:
         card, _, _, prefixes, _ = self._residents.pop(model).loaded
+        self._ledger.release(Owner(WEIGHTS, model))
+        self._ledger.release(Owner(CACHE, model))
         if prefixes is not None and self._prefix_cache is not None:
             self._prefix_cache.leave(prefixes)
         self._backend.reclaim()

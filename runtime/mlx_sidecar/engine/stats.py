@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
-from ..link.messages import CachedModel, CacheFigures, EngineStats
+from dataclasses import dataclass
+
+from ..link.cache_messages import CachedModel, CacheFigures
+from ..link.control_messages import EngineStats
 from .cache.prefix_cache import PrefixCache
 from .cache.segment import BLOCK
 from .core.instrumentation import Instrumentation
-from .resident_models import LoadedModel, ResidentModels
+from .core.memory_ledger import CACHE, SEQUENCES, WEIGHTS, MemoryLedger
+from .resident_models import Backend, LoadedModel, ResidentModels
 from .scheduling.scheduler import Scheduler
 
 
-def engine_figures(
-    op: int,
-    now: float,
-    instrumentation: Instrumentation,
-    scheduler: Scheduler,
-    models: ResidentModels,
-    memory: dict[str, float],
-) -> EngineStats:
-    """As of ``now``; ``memory`` is what the backend says of it."""
-    gauges = {
-        "running": scheduler.running,
-        "waiting": scheduler.waiting,
-        "parked": scheduler.parked,
-        "batch_rows": instrumentation.batch_rows,
-        "reserved_bytes": scheduler.reserved_bytes,
-        "kept_bytes": models.reclaimable_bytes,
-        "free_bytes": models.free_bytes,
-        "device_s": instrumentation.device_s,
-        **memory,
-    }
-    if (ceiling_bytes := models.backoff.limit_bytes) is not None:
-        gauges["ceiling_bytes"] = ceiling_bytes
-    last = instrumentation.last_operation_s
-    return EngineStats(
-        op,
-        dict(instrumentation.metrics.counters),
-        {name: float(value) for name, value in gauges.items()},
-        instrumentation.metrics.histograms,
-        None if last is None else now - last,
-    )
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The engine's own figures, gathered from its parts."""
+
+    instrumentation: Instrumentation
+    scheduler: Scheduler
+    models: ResidentModels
+    ledger: MemoryLedger
+    backend: Backend
+
+    def engine(self, op: int, now: float) -> EngineStats:
+        """Counters, gauges and histograms as of ``now``, as the answer to ``op``."""
+        metrics, last_s = self.instrumentation.metrics, self.instrumentation.last_operation_s
+        return EngineStats(
+            op,
+            dict(metrics.counters),
+            gauges={name: float(value) for name, value in self._gauges().items()},
+            histograms=metrics.histograms,
+            last_device_operation_s=None if last_s is None else now - last_s,
+        )
+
+    def _gauges(self) -> dict[str, float]:
+        gauges = {
+            "running": self.scheduler.running,
+            "waiting": self.scheduler.waiting,
+            "parked": self.scheduler.parked,
+            "batch_rows": self.instrumentation.batch_rows,
+            "models_bytes": self.ledger.bytes_of(WEIGHTS),
+            "reserved_bytes": self.ledger.bytes_of(SEQUENCES),
+            "kept_bytes": self.ledger.bytes_of(CACHE),
+            "free_bytes": self.ledger.free_bytes,
+            "device_s": self.instrumentation.device_s,
+            **self.backend.gauges(),
+        }
+        if (ceiling_bytes := self.models.backoff.limit_bytes) is not None:
+            gauges["ceiling_bytes"] = ceiling_bytes
+        return gauges
 
 
 def cache_figures(op: int, models: ResidentModels, prefix_cache: PrefixCache | None) -> CacheFigures:
-    """What there is in the cache. Without one, nothing."""
+    """The figures of the prefix cache, as the answer to ``op``; all 0 where there is none."""
     cards = [
         CachedModel(name, "" if loaded.prefixes is None else loaded.prefixes.identity, _objection(loaded))
         for name, loaded in models.loaded()

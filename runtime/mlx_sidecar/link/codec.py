@@ -1,4 +1,4 @@
-"""Length-prefixed MessagePack over a stream socket: four bytes little-endian, then the message."""
+"""Frames on a link are MessagePack behind a length prefix of four bytes, little-endian."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import msgspec
 
 _PREFIX = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()
-LONGEST_FRAME = 1 << 30  # bytes; nothing that is said is near it
+LONGEST_FRAME = 1 << 30  # bytes; no message is near it
 T = TypeVar("T")
 
 
 class LinkCorrupt(Exception):
-    """What came over the link is no frame, or one of nobody. After it nothing of that link can be read."""
+    """The bytes on a link are no frame, or a frame for no request; nothing after it can be read."""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A message that its struct does not fit, e.g. for a number out of range; and which request it was about.
+    """A message that does not fit its struct, e.g. for a number out of range, with the request that it is about.
 
-    ``type`` names the struct. One of ``op`` and ``seq`` is there.
+    ``type`` names the struct. One of ``op`` and ``seq`` is set.
     """
 
     type: str = ""
@@ -32,19 +32,19 @@ _unreadable = msgspec.msgpack.Decoder(Unreadable)
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """One frame, ready to send.
+    """``message`` as one frame.
 
-    Raises OverflowError, UnicodeEncodeError or a msgspec error for what MessagePack cannot hold.
+    Raises OverflowError, UnicodeEncodeError or a msgspec error for a value that MessagePack cannot hold.
     """
     body = _encoder.encode(message)
     return _PREFIX.pack(len(body)) + body
 
 
 class Decoder(Generic[T]):
-    """Cuts frames out of any split of the bytes, and reads each in two steps.
+    """Cuts frames out of any split of the bytes, and decodes them.
 
-    A message that its struct does not fit is ``Unreadable``: values come from files and hosts, so one odd number is a
-    fault of one request. Raises ``LinkCorrupt`` where not even that can be read: the peer is our own process.
+    A message that does not fit its struct becomes ``Unreadable``, because values come from files and hosts, and one odd
+    number is a fault of one request. Raises ``LinkCorrupt`` if not even its request can be read.
     """
 
     def __init__(self, union: type[T]) -> None:
@@ -75,7 +75,7 @@ class Decoder(Generic[T]):
 
 
 def _addressed(frame: bytes, error: Exception) -> Unreadable:
-    """Whose message ``frame`` is, which fits no struct for the reason in ``error``."""
+    """The request that ``frame``, which fits no struct because of ``error``, is about."""
     try:
         found = _unreadable.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""The one place where exceptions become what crosses a link, and exceptions again on its other side."""
+"""The one place where exceptions become faults, which cross a link, and faults become exceptions again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _USUAL_TYPE = "value_error"
 
 
 def fault_of(error: errors.RpcError) -> Fault:
-    """``error`` as numbers and names. Of ``InvalidParams`` the first field at fault travels, with its type."""
+    """The fault for ``error``; of ``InvalidParams`` it holds the first field at fault alone, with its type."""
     if isinstance(error, errors.InvalidParams):
         first = error.details["errors"][0]
         type_ = {} if first["type"] == _USUAL_TYPE else {"type": first["type"]}
@@ -19,15 +19,13 @@ def fault_of(error: errors.RpcError) -> Fault:
 
 
 def error_from(fault: Fault) -> errors.RpcError:
-    """The wire error a fault names. Its class fixes code, kind and retryable; the fault brings message and details."""
+    """The wire error for a fault, with its message and details; the error's class fixes code, kind and retryable."""
     cls = _BY_KIND.get(fault.kind, errors.InternalError)
-    if cls is errors.InvalidParams:  # hosts are promised a list of fields; the first of them crossed the link
+    if cls is errors.InvalidParams:  # its details are a list, of which the first entry crossed the link
         field = str(fault.details["field"])
         type_ = str(fault.details.get("type", _USUAL_TYPE))
         return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "), type_)
-    error = cls.__new__(cls)
-    errors.RpcError.__init__(error, fault.message, **fault.details)
-    return error
+    return cls.as_told(fault.message, fault.details)
 
 
 def _kinds(cls: type[errors.RpcError]) -> dict[str, type[errors.RpcError]]:

@@ -1,7 +1,7 @@
-"""The page of memory that engine and front share: what the device is doing, readable when the engine no longer speaks.
+"""The heartbeat page is memory shared by engine and front, readable when the engine hangs or is gone.
 
-The engine notes what it gives to the device before it does, in microseconds and without a system call. So after a death
-or in a hang the front knows which requests the device was working on, and since when nothing has moved.
+The engine writes each device operation there before it begins, in microseconds and without a system call. So after a
+death or in a hang the front knows the requests that the device was working on, and since when nothing has changed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Kind = Literal["", "message", "load", "step"]
 SIZE_BYTES = 4096
 _KINDS: tuple[Kind, ...] = ("", "message", "load", "step")
 _OF_KIND = {kind: index for index, kind in enumerate(_KINDS)}
-# In words of eight bytes: the version, and from there on two notes, of which the version's last bit names the one that
-# holds. A note: operations, taken, bound_s, ended_s, models, kind, operating, number of ids; then the ids.
+# In words of eight bytes: the version, then two notes, of which the version's last bit names the valid one. A note is
+# operations, taken, bound_s, ended_s, models, kind, operating, number of ids, then the ids.
 _HEAD = struct.Struct("=QQddQQQQ")
 _HEAD_WORDS = _HEAD.size // 8
 _NOTE_WORDS = (SIZE_BYTES // 8 - 1) // 2
@@ -29,11 +29,11 @@ _TRIES = 1000
 
 
 class Snapshot(NamedTuple):
-    """The device completed ``operations``, the last at ``ended_s`` on the system's monotonic clock (0: none yet).
+    """The engine's last note. The device completed ``operations``, the last at ``ended_s`` on the monotonic clock.
 
-    ``taken`` messages of the front have reached the step loop. While ``operating``, the operation may take ``bound_s``.
-    ``ids`` are what the device has been given and has not given back: numbers of sequences for a step or a message, of
-    control requests for a load. ``models`` are resident.
+    ``ended_s`` is 0 before the first. ``taken`` messages of the front have reached the step loop. While ``operating``,
+    the operation may take ``bound_s`` seconds. ``ids`` are in work on the device: sequences for a step or a message,
+    control requests for a load. ``models`` is the number of resident models.
     """
 
     operations: int = 0
@@ -47,10 +47,10 @@ class Snapshot(NamedTuple):
 
 
 class HeartbeatPage:
-    """One writer, the step loop; one reader, the front. ``fd`` is what a child inherits."""
+    """A page with one writer, the step loop, and one reader, the front; a child inherits ``fd``."""
 
-    # The writer fills the note that does not hold, and then makes it the one that does: the other is whole wherever the
-    # writer stops. A reader that finds the version changed meanwhile may have read a note that was being filled: again.
+    # The writer fills the invalid note and then makes it the valid one, so the other is whole wherever the writer
+    # stops. A reader reads again if the version changed meanwhile, because its note may have been half filled.
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -64,7 +64,7 @@ class HeartbeatPage:
 
     @classmethod
     def create(cls) -> HeartbeatPage:
-        """A new, empty page. It has no name, so nothing is left of it. Raises OSError."""
+        """A new, empty page without a name, so no file is left of it. Raises OSError."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("mlx-sidecar")
         else:
@@ -87,7 +87,7 @@ class HeartbeatPage:
         self._write()
 
     def end(self, now: float, in_flight: Sequence[int] = ()) -> None:
-        """It is done, at ``now``; of the sequences ``in_flight`` the device has a step still."""
+        """The operation ended at ``now``; the device still has a step of the sequences ``in_flight``."""
         self._operating = False
         if self._kind != "message":  # the device had no part in that
             self._operations += 1
@@ -96,12 +96,12 @@ class HeartbeatPage:
         self._write()
 
     def landed(self) -> None:
-        """Nothing is in flight any more, although no operation has come to read it."""
+        """The step in flight was dropped without an operation to read it."""
         self._flies(())
         self._write()
 
     def note(self, *, taken: int, models: int) -> None:
-        """``taken`` messages, in all, have reached the loop; ``models`` are resident."""
+        """In all ``taken`` messages have reached the loop; ``models`` models are resident."""
         if taken != self._taken or models != self._models:
             self._taken, self._models = taken, models
             self._write()
@@ -133,7 +133,7 @@ class HeartbeatPage:
     # The front.
 
     def read(self) -> Snapshot:
-        """What the engine noted last."""
+        """The engine's last note."""
         version, data = self._words[0], self._memory[:]
         for _ in range(_TRIES):
             if self._words[0] == version:
@@ -141,6 +141,6 @@ class HeartbeatPage:
             version, data = self._words[0], self._memory[:]
         start = 8 * (1 + version % 2 * _NOTE_WORDS)
         operations, taken, bound_s, ended_s, models, kind, operating, count = _HEAD.unpack_from(data, start)
-        # An engine that overwrites its own memory may have written anything.
+        # Checked, because a broken engine may have written anything.
         ids = struct.unpack_from(f"={min(count, _MOST_IDS)}Q", data, start + _HEAD.size)
         return Snapshot(operations, taken, bound_s, ended_s, models, _KINDS[kind % len(_KINDS)], bool(operating), ids)

@@ -1,4 +1,4 @@
-"""The system's own notice that the process that started us is gone. Only Linux gives one."""
+"""Ends a process with its parent, by a signal that only Linux sends."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def signal_with_parent(number: signal.Signals) -> bool:
-    """Have the system send us ``number`` when the thread that started us ends; False where it cannot.
+    """Have the system send us signal ``number`` when the thread that started us ends; False if it cannot.
 
-    The *thread*, whether or not its process goes on. It is sent again when the thread that inherits us ends. A parent
-    that ended before this call is not told of: look at ``os.getppid`` afterwards. Only for the main thread: what
-    another one asks for ends with it.
+    The *thread* counts, whether or not its process goes on. The signal is sent again when the thread that inherits us
+    ends. It is not sent for a parent that ended before this call: look at ``os.getppid`` afterwards. To be called in
+    the main thread, because the setting ends with its thread.
     """
     if sys.platform != "linux":
         return False
@@ -25,8 +25,10 @@ def signal_with_parent(number: signal.Signals) -> bool:
 
 
 def die_with(parent: int) -> None:
-    """End with ``parent``, however hung or stopped we are by then. It must have started us from a thread that lives as
-    long as it does. Elsewhere than on Linux this does no more than look whether ``parent`` is gone already.
+    """Have this process be killed with ``parent``, even if it hangs or is stopped.
+
+    ``parent`` must have started it from a thread that lives as long as ``parent``. Elsewhere than on Linux this only
+    exits if ``parent`` is gone already.
     """
     signal_with_parent(signal.SIGKILL)
     if os.getppid() != parent:

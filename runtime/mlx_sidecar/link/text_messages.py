@@ -1,9 +1,8 @@
-"""What crosses the link between the front and a text process: the files of a model by their path, texts and tokens.
+"""Messages between the front and a text process, which carry paths, texts and tokens.
 
-Every message is a tagged msgspec struct. Each request names the directory it is about and the ``edition`` of it, which
-changes when the front wants the files read anew: a text process keeps what it has read only to be faster, so any
-request may go to any text process. ``op`` numbers a request and comes back in its reply. Token ids are 32 bits each
-(``token_table.packed``), JSON is UTF-8.
+Every message is a tagged msgspec struct. Each request names its model directory and an ``edition``, which changes when
+the files are to be read anew. Any request may go to any text process, because these keep files only for speed. ``op``
+numbers a request and comes back in its reply. Token ids are 32 bits each (``token_table.packed``), JSON is UTF-8.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from .token_table import TokenTable
 
 
 class ModelFolder(msgspec.Struct, frozen=True):
-    """A model directory: ``name`` is what errors call the model, ``path`` is absolute."""
+    """A model directory; ``name`` is the model's name in errors, ``path`` is absolute."""
 
     name: str
     path: str
@@ -26,23 +25,23 @@ class ModelFolder(msgspec.Struct, frozen=True):
 
 
 class ReadModel(msgspec.Struct, frozen=True, tag=True):
-    """Read the files, and say what is in them."""
+    """Read tokenizer, templates and configs of the directory; answered by ``ModelRead``."""
 
     op: int
     folder: ModelFolder
 
 
 class InspectWeights(msgspec.Struct, frozen=True, tag=True):
-    """Read config, index and the headers of weights: whether an engine may be given the directory."""
+    """Check config, index and headers of weights before an engine loads the directory; answered by ``Inspected``."""
 
     op: int
     folder: ModelFolder
 
 
 class Encode(msgspec.Struct, frozen=True, tag=True):
-    """A prompt as tokens. ``add_special``: with what the tokenizer puts around it; ``pieces``: with their strings.
+    """Encode a prompt; answered by ``Encoded``. ``add_special``: with the tokenizer's special tokens around it.
 
-    ``escape``: nothing of ``text`` becomes a control token.
+    ``escape``: no part of ``text`` becomes a control token. ``pieces``: answer the string of each token too.
     """
 
     op: int
@@ -54,7 +53,7 @@ class Encode(msgspec.Struct, frozen=True, tag=True):
 
 
 class Decode(msgspec.Struct, frozen=True, tag=True):
-    """Each of ``runs`` of tokens as text."""
+    """Decode each of ``runs`` of packed tokens; answered by ``Decoded``."""
 
     op: int
     folder: ModelFolder
@@ -63,9 +62,10 @@ class Decode(msgspec.Struct, frozen=True, tag=True):
 
 
 class RenderChat(msgspec.Struct, frozen=True, tag=True):
-    """A chat under the model's template, as tokens, and as text where that is wanted.
+    """Render a chat under the model's template and encode it; answered by ``RenderedChat``.
 
-    ``chat`` is JSON with the members messages, tools, add_generation_prompt, template_args and escape.
+    ``chat`` is JSON with the members messages, tools, add_generation_prompt, template_args and escape. ``want_text``:
+    answer the text too.
     """
 
     op: int
@@ -75,7 +75,10 @@ class RenderChat(msgspec.Struct, frozen=True, tag=True):
 
 
 class ExplainMiss(msgspec.Struct, frozen=True, tag=True):
-    """Where a prompt left the ``nearest`` known one. ``given`` is JSON: its source and, of a chat, its parts."""
+    """Explain where a prompt left the ``nearest`` known one; answered by ``Explained``.
+
+    ``given`` is JSON: the prompt's source and, of a chat, its parts.
+    """
 
     op: int
     folder: ModelFolder
@@ -85,20 +88,27 @@ class ExplainMiss(msgspec.Struct, frozen=True, tag=True):
     uncacheable: str
 
 
-ToText = ReadModel | InspectWeights | Encode | Decode | RenderChat | ExplainMiss
+class CompileTemplates(msgspec.Struct, frozen=True, tag=True):
+    """Compile the chat templates and find out which messages they read, so that the first chat need not wait for it."""
+
+    op: int
+    folder: ModelFolder
+
+
+ToText = ReadModel | InspectWeights | CompileTemplates | Encode | Decode | RenderChat | ExplainMiss
 
 
 # Text process to front.
 
 
 class TextReady(msgspec.Struct, frozen=True, tag=True):
-    """First message of a text process."""
+    """The first message of a text process."""
 
     pid: int
 
 
 class ModelRead(msgspec.Struct, frozen=True, tag=True):
-    """``vocabulary`` and ``context_length`` count tokens; ``context_length`` is None where no file says."""
+    """The text side of a model. ``context_length`` is in tokens, None where no file says; ``vocabulary`` counts ids."""
 
     op: int
     vocabulary: int
@@ -109,7 +119,13 @@ class ModelRead(msgspec.Struct, frozen=True, tag=True):
 
 
 class Inspected(msgspec.Struct, frozen=True, tag=True):
-    """The directory is sound, as far as it can be seen without its weights."""
+    """The directory passed the checks of config, index and headers."""
+
+    op: int
+
+
+class TemplatesCompiled(msgspec.Struct, frozen=True, tag=True):
+    """The chat templates, if the model has any, are ready in the process that says so."""
 
     op: int
 
@@ -126,7 +142,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True):
 
 
 class TextWarning(msgspec.Struct, frozen=True):
-    """What was not refused and yet has to be told, as in the contract's results."""
+    """A warning about a chat that was rendered all the same, as in the contract's results."""
 
     kind: str
     message: str
@@ -140,18 +156,18 @@ class RenderedChat(msgspec.Struct, frozen=True, tag=True):
 
 
 class Explained(msgspec.Struct, frozen=True, tag=True):
-    """``explanation`` is the contract's CacheExplanation as JSON."""
+    """The contract's CacheExplanation as JSON."""
 
     op: int
     explanation: bytes
 
 
 class TextRefused(msgspec.Struct, frozen=True, tag=True):
-    """The answer to a request that cannot be done."""
+    """The answer to a request that failed."""
 
     op: int
     fault: Fault
 
 
-TextReply = ModelRead | Inspected | Encoded | Decoded | RenderedChat | Explained
+TextReply = ModelRead | Inspected | TemplatesCompiled | Encoded | Decoded | RenderedChat | Explained
 FromText = TextReady | TextReply | TextRefused

@@ -1,11 +1,11 @@
-"""What a tokenizer's tokens stand for, as a table that crosses a link once for each model.
+"""The token table holds the string of each token of a model, and crosses a link once for each model.
 
-The text process makes it of files that came with a model; other processes make text and bytes of tokens with it, and
-need neither the files nor the library that reads them. How tokens become text is one of two families:
+The text process makes it from a model's files. Other processes turn tokens into text with it, and need neither the
+files nor the tokenizers library. Two families of decoding are known:
 
 Byte-level: each character of a token stands for a byte; the bytes of all tokens together are UTF-8.
 SentencePiece-like: tokens are text in which one character stands for a space, and a byte with no token is ``<0x0A>``.
-Anything else only the tokenizer itself can decode.
+Other tokenizers decode in the text process.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import msgspec
 
 
 class ByteLevel(msgspec.Struct, frozen=True, tag=True):
-    """Bytes of all tokens joined, then read as UTF-8, where whatever is invalid becomes U+FFFD."""
+    """The bytes of all tokens are joined and read as UTF-8, where invalid bytes become U+FFFD."""
 
 
 class Pieces(msgspec.Struct, frozen=True, tag=True):
-    """Text of all tokens joined, after ``replace`` (pairs of text, in order).
+    """The texts of all tokens are joined, after ``replace`` (pairs of old and new text, in order).
 
     ``byte_fallback``: tokens like ``<0x0A>`` are bytes; a run of them that is not UTF-8 becomes one U+FFFD for each.
-    ``first``: what ``replace`` is for the first token, where that differs. ``strip``: (character, how many of it may go
-    from the start of the whole text).
+    ``first`` takes the place of ``replace`` for the first token. ``strip``: a character, and the number of times it may
+    be removed from the start of the whole text.
     """
 
     replace: tuple[tuple[str, str], ...]
@@ -37,7 +37,7 @@ class Pieces(msgspec.Struct, frozen=True, tag=True):
 
 
 class Strings(msgspec.Struct, frozen=True, dict=True):
-    """A list of strings in one piece: their UTF-8, and where each one ends in it (32 bits each)."""
+    """A list of strings in one piece: their UTF-8, and the end of each in bytes (32 bits each)."""
 
     data: bytes
     ends: bytes
@@ -59,10 +59,10 @@ class Strings(msgspec.Struct, frozen=True, dict=True):
 
 
 class TokenTable(msgspec.Struct, frozen=True, dict=True):
-    """The vocabulary's own string for each token id, and how such strings become text.
+    """The vocabulary's own string for each token id, and the family by which such strings become text.
 
     ``ids`` in rising order (32 bits each), each with its string in ``strings``; ``special_ids`` are flagged as special.
-    ``family`` is None where only the tokenizer can decode; ``texts`` are there what each token says by itself.
+    ``family`` is None if only the tokenizer can decode; then ``texts`` holds the text of each token alone.
     """
 
     ids: bytes
@@ -73,7 +73,7 @@ class TokenTable(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def special(self) -> frozenset[int]:
-        """Tokens flagged as special."""
+        """Token ids flagged as special."""
         return frozenset(unpacked(self.special_ids))
 
     def token(self, token: int) -> str | None:
@@ -82,7 +82,7 @@ class TokenTable(msgspec.Struct, frozen=True, dict=True):
         return None if at is None else self.strings[at]
 
     def text(self, token: int) -> str:
-        """What ``token`` says by itself, where there are ``texts``."""
+        """The text of ``token`` alone, from ``texts``; "" without them."""
         at = self._index(token)
         return "" if at is None or self.texts is None else self.texts[at]
 
@@ -96,7 +96,7 @@ class TokenTable(msgspec.Struct, frozen=True, dict=True):
 
 
 def packed(tokens: Iterable[int]) -> bytes:
-    """Token ids as they cross a link: 32 bits each. Both ends run on one machine, so the order of bytes is its own."""
+    """Token ids as they cross a link: 32 bits each, in the machine's byte order, since both ends run on it."""
     return (tokens if isinstance(tokens, array) else array("I", tokens)).tobytes()
 
 
@@ -107,14 +107,14 @@ def unpacked(tokens: bytes) -> list[int]:
 
 @cache
 def _byte_of() -> dict[str, int]:
-    """The characters of byte-level tokens. Printable bytes stand for themselves, the others for U+0100 and on."""
+    """The byte of each character of byte-level tokens, by GPT-2's table: unprintable bytes begin at U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes of a byte-level token; one with any other character in it is plain text."""
+    """The bytes of a byte-level token; a token with any other character is plain text."""
     byte_of = _byte_of()
     try:
         return bytes([byte_of[character] for character in token])

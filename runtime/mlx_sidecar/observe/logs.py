@@ -9,29 +9,45 @@ from mlx_sidecar_protocol.notifications import LogLevel, LogParams
 
 from .stderr import log_to_stderr, say
 
+OnLine = Callable[[LogParams], None]
+
 
 def to_stderr(level: str) -> None:
     """Begin logging, before there is a host to tell."""
     log_to_stderr(level, "mlx-sidecar: %(levelname)s: %(name)s: %(message)s")
 
 
-def to_host(send: Callable[[LogParams], None]) -> None:
-    """From now on the host is told. ``send`` may be called in any thread."""
-    root = logging.getLogger()
-    root.handlers[:] = [_HostHandler(send)]
+class HostLogs(logging.Handler):
+    """Tells log lines to the hosts that want them, and to nobody else while there is one."""
 
-
-class _HostHandler(logging.Handler):
-    def __init__(self, send: Callable[[LogParams], None]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._send = send
+        self._hosts: tuple[OnLine, ...] = ()
+        self._before: list[logging.Handler] = []
+
+    def add(self, host: OnLine) -> None:
+        """From now on ``host`` is told, in any thread."""
+        if not self._hosts:
+            root = logging.getLogger()
+            self._before, root.handlers[:] = root.handlers[:], [self]
+        self._hosts += (host,)
+
+    def remove(self, host: OnLine) -> None:
+        """``host`` is not told any more, if it was. After the last one lines go where they went before."""
+        if host not in self._hosts:
+            return
+        self._hosts = tuple(other for other in self._hosts if other != host)
+        if not self._hosts:
+            logging.getLogger().handlers[:] = self._before
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             # Exceptions stay on this side: a traceback is for stderr, which a host shows nobody.
             if record.exc_info:
                 say(logging.Formatter().formatException(record.exc_info) + "\n")
-            self._send(LogParams(level=_level(record.levelno), message=record.getMessage(), logger=record.name))
+            line = LogParams(level=_level(record.levelno), message=record.getMessage(), logger=record.name)
+            for host in self._hosts:
+                host(line)
         except Exception:  # noqa: BLE001 - a line that cannot be formatted is no fault of what wrote it
             self.handleError(record)
 

@@ -1,4 +1,4 @@
-"""Counters and histograms, nothing else: whoever answers ``stats`` reads them."""
+"""Counters and histograms for ``stats``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 
 # Upper bounds in seconds, three to a decade: a decode step takes milliseconds, a long prefill minutes.
 BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, float("inf"))
-# Of counts of rows, and of tokens per second.
+# Bounds by the unit at the end of a histogram's name: seconds, rows of a batch, tokens per second.
 BOUNDS_BY_UNIT = {
     "s": BOUNDS_S,
     "rows": (1, 2, 4, 8, 16, 32, 64, float("inf")),
@@ -16,7 +16,7 @@ BOUNDS_BY_UNIT = {
 
 
 class Histogram:
-    """How often a value fell under each of ``bounds`` (and over the one before it)."""
+    """Counts values between neighbouring ``bounds``, which ascend; a value equal to a bound counts below it."""
 
     def __init__(self, bounds: tuple[float, ...] = BOUNDS_S) -> None:
         self._bounds = bounds
@@ -32,7 +32,7 @@ class Histogram:
 
 
 class Metrics:
-    """Named counters and histograms. A name exists from its declaration on, so that a reader sees zeros, not gaps.
+    """Named counters and histograms, declared at once so that unused ones read as zeros.
 
     The end of a histogram's name is its unit: ``_s``, ``_rows`` or ``_per_s``.
     """

@@ -1,7 +1,7 @@
-"""A time line of what the device did and what became of each request, in Chrome's trace event format.
+"""Writes a time line of device operations and phases of requests, in Chrome's trace event format.
 
-Open the file in Perfetto or in chrome://tracing. The array is never closed: an engine may end at any moment, and the
-format allows it. Times are of the system's monotonic clock, so that the files of several engines fit together.
+Open the file in Perfetto or in chrome://tracing. The JSON array is never closed, because an engine may end at any
+moment, and the format allows it. Times are of the system's monotonic clock, so that several engines share one file.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import IO
 
 _DEVICE = 1  # the track of the device; requests have tracks of their own, by number
-_LINES = 256  # are written at once, if there is no time to write before
+_LINES = 256  # waiting events that force a write
 
 log = logging.getLogger(__name__)
 
 
 class Trace:
-    """Appends events to a file. Written out whenever ``flush`` is called; losing the last ones is no harm."""
+    """Appends events to a file at each ``flush``; the last ones may be lost."""
 
-    # Not left to a buffered file: that writes up to the middle of a line, where the next engine would go on.
+    # Unbuffered, because a buffered file may end in the middle of a line, where the next engine would go on.
 
     def __init__(self, path: Path) -> None:
         """Raises OSError if ``path`` cannot be opened."""
@@ -32,19 +32,19 @@ class Trace:
         self._write({"ph": "M", "name": "thread_name", "tid": _DEVICE, "args": {"name": "device"}})
 
     def operation(self, name: str, began_s: float, ended_s: float, **args: str | int) -> None:
-        """One operation of the device."""
+        """Add one operation of the device, with times in seconds on the monotonic clock."""
         duration = round((ended_s - began_s) * 1e6)
         event = {"ph": "X", "cat": "device", "name": name, "tid": _DEVICE}
         self._write({**event, "ts": _us(began_s), "dur": duration, "args": args})
 
     def phase(self, request: int, name: str, began_s: float, ended_s: float, **args: str | int) -> None:
-        """A part of a request's life: queue, prefill or decode."""
+        """Add a phase of a request: queue, prefill or decode."""
         event = {"cat": "request", "name": name, "id": request, "tid": 0}
         self._write({**event, "ph": "b", "ts": _us(began_s), "args": args})
         self._write({**event, "ph": "e", "ts": _us(ended_s)})
 
     def flush(self) -> None:
-        """Write what waits. If that fails, on a full disk, the time line ends here; the engine goes on."""
+        """Write waiting events. If that fails, e.g. on a full disk, the time line ends and the engine goes on."""
         lines, self._lines = self._lines, []
         if self._file is None or not lines:
             return

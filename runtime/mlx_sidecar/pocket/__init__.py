@@ -1,7 +1,4 @@
-"""The embedded model: a few megabytes that work offline. `MODEL_CARD.md` beside this file says what it is and is not.
-
-The files are what `tools/train_pocket.py` wrote; nothing here imports them.
-"""
+"""The embedded model, a few megabytes that work offline, written by `tools/train_pocket.py`; see `MODEL_CARD.md`."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""``python -m mlx_sidecar.text --fd N …``: a text process. The front starts it; nobody else should.
+"""``python -m mlx_sidecar.text --fd N …`` runs a text process; only the front starts one.
 
-It reads and runs what comes with models, which is not trusted. So it holds nothing of value and may be killed at any
-time: the front sends what was being asked to another one.
+It interprets files and code that come with models, which are not trusted. So it holds nothing of value and may be
+killed at any time: the front sends the unanswered request to another text process.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def main() -> NoReturn:
         die_with(options.parent)
     os.set_inheritable(options.fd, False)
     log_to_stderr(options.log_level, "text: %(levelname)s: %(message)s")
-    # Ctrl-C in a terminal reaches the whole process group; the front decides what it means.
+    # Ctrl-C in a terminal reaches the whole process group, and is for the front to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = socket.socket(fileno=options.fd)
     limits = Limits(options.memory_limit_bytes)
     limits.set()
     with suppress(ConnectionError):  # the front is gone
         _serve(link, TextServer(limits.allow, trust_remote_code=options.trust_remote_code))
-    os._exit(0)  # not by sys.exit: libraries of models may have threads that do not end
+    os._exit(0)  # not sys.exit, because code of a model may have left threads that do not end
 
 
 def _serve(link: socket.socket, server: TextServer) -> None:

@@ -1,4 +1,4 @@
-"""Where a prompt left the nearest known one, in words: the text there, its field, and why, by the looks of it."""
+"""Explains a cache miss: the place where a prompt left the nearest cached one, the text there, and a likely reason."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from mlx_sidecar_protocol.generate import CacheExplanation, PromptPlace
+from mlx_sidecar_protocol.generate_result import CacheExplanation, PromptPlace
 
 from .provenance import Path, Region, regions
 from .templates import Rendered
 
 Because = Literal["uncacheable", "nothing_known", "all_known", "new_text", "date", "key_order", "changed_text"]
 
-# Tokens shown before and behind the place, and those that the reason is looked for in.
+# Tokens shown before and behind the place, and tokens searched for the reason on each side.
 _SHOWN_BEFORE, _SHOWN = 16, 24
 _LOOKED_AT = 64
 
@@ -41,7 +41,7 @@ _WORDS: dict[Because, str] = {
 
 
 class Known(Protocol):
-    """The nearest known prompt: ``common`` tokens are the same; ``tokens`` are its own, from number ``start`` on."""
+    """The nearest known prompt. Its first ``common`` tokens are the same; ``tokens`` begin at its token ``start``."""
 
     @property
     def common(self) -> int: ...
@@ -64,7 +64,7 @@ class Decodes(Protocol):
 
 @dataclass(frozen=True)
 class Given:
-    """What the host sent: one of the three sources, and with messages what goes with them."""
+    """The host's prompt: its source, and the parts of a chat if the source is messages."""
 
     source: Literal["prompt", "messages", "tokens"]
     messages: Sequence[Mapping[str, Any]] = ()
@@ -75,7 +75,10 @@ class Given:
 def explain(
     text: Decodes, given: Given, tokens: Sequence[int], known: Known | None, uncacheable: str
 ) -> CacheExplanation:
-    """Why ``tokens``, which are ``given`` as tokens, were not all found. Blocks: a chat is rendered once more."""
+    """Explain why not all of ``tokens``, the tokens of ``given``, were cached. Blocks: a chat is rendered once more.
+
+    ``uncacheable`` is the reason why nothing of the model can be cached, "" where it can.
+    """
     common = 0 if known is None else min(known.common, len(tokens))
     if uncacheable or known is None or not common or common == len(tokens):
         because: Because = "uncacheable" if uncacheable else "all_known" if common else "nothing_known"
@@ -86,7 +89,7 @@ def explain(
     before = text.decode(tokens[max(0, common - _LOOKED_AT) : common])
     here, there = text.decode(tokens[common : common + _LOOKED_AT]), text.decode(other[:_LOOKED_AT])
     because = _because(before, here, there) if other else "new_text"
-    # Two tokens that differ may begin alike.
+    # Two different tokens may begin with the same characters.
     where = _place(text, given, tokens, common, _same(here, there), ended=not other)
     return CacheExplanation(
         prompt_tokens=len(tokens),
@@ -113,14 +116,14 @@ def _because(before: str, here: str, there: str) -> Because:
 
 
 def _dated(text: str, at: int) -> bool:
-    """Whether there is a date or a time at this character, or right before it."""
+    """Whether a date or a time stands at character ``at``, or ends right before it."""
     return any(match.start() <= at <= match.end() for match in _DATE.finditer(text, max(0, at - 40), at + 40))
 
 
 def _place(
     text: Decodes, given: Given, tokens: Sequence[int], common: int, further: int, *, ended: bool
 ) -> PromptPlace:
-    """Where in what was ``given`` token ``common`` is, and the character that is ``further`` on."""
+    """The place in ``given`` of the character that is ``further`` characters behind the start of token ``common``."""
     if given.source != "messages":
         path: Path = ("prompt",) if given.source == "prompt" else ("tokens", common)
         return PromptPlace(field=given.source, path=list(path))
@@ -140,13 +143,16 @@ def _place(
 
 
 def _same(one: str, other: str) -> int:
-    """Characters in common: a token may end within a character."""
+    """The number of characters that both texts begin with."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _path(found: list[Region], at: int, *, ended: bool) -> Path:
-    """The field that character ``at`` is of; between two fields what holds both, or of a field that was cut short that
-    field; behind what was known when that ``ended``, the next one."""
+    """The path of the field that character ``at`` belongs to.
+
+    Between two fields it is the path that both share. Where a field ends at ``at``, it is that field's. If the known
+    prompt ``ended`` there, it is the next field's.
+    """
     within = [region for region in found if region.start <= at < region.stop]
     if within:
         return within[-1].path
@@ -155,7 +161,7 @@ def _path(found: list[Region], at: int, *, ended: bool) -> Path:
     if ended:
         return () if behind is None else behind.path
     tools_begin = behind is not None and behind.path[0] == "tools" and (before is None or before.path[0] != "tools")
-    if tools_begin:  # where the known one went on without them, or with others
+    if tools_begin:  # the known prompt had no tools here, or other ones
         return ("tools",)
     if before is not None and before.stop == at:
         return before.path

@@ -1,11 +1,11 @@
-"""The control tokens of a tokenizer, and encodings in which a text cannot become one.
+"""Finds the control tokens of a tokenizer, and encodes texts so that no part of them becomes one.
 
 A control token is any token that was added to the vocabulary, flagged as special or not: ``<|im_end|>`` as well as
-``<think>``, ``<tool_call>`` or ``[INST]``. Only runs of white space, which some tokenizers add too, are plain text.
+``<think>``, ``<tool_call>`` or ``[INST]``. Only added runs of white space count as plain text.
 
-To encode a text without them, the same tokenizer is put together once more with its added tokens under secret names.
-Nothing of a text is found among these, and where a control token is wanted, its name is written in its place: so the
-text before and behind it is read exactly as the tokenizer reads it beside its own.
+To encode a text without control tokens, a copy of the tokenizer is made whose added tokens have secret names, which
+occur in no text. Where a control token is wanted, its secret name is written in its place, so the text around it is
+encoded exactly as beside the original token.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from mlx_sidecar.text.vocabulary import without_texts
 from mlx_sidecar_protocol.errors import UnsupportedParameter
+
+from .vocabulary import without_texts
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -42,26 +43,26 @@ class Encoded(NamedTuple):
 
 
 class ControlTokens(Protocol):
-    """The control tokens of a tokenizer, whatever library it is of. Safe to use from several threads."""
+    """The control tokens of a tokenizer of any library. Safe to use from several threads."""
 
     @property
     def texts(self) -> Collection[str]: ...
 
     @property
     def characters(self) -> Sequence[str]:
-        """All that are in ``texts``, each once."""
+        """All characters of ``texts``, each once."""
         ...
 
     def text_of(self, token: int) -> str:
-        """Of a control token."""
+        """The text of a control token."""
         ...
 
     def encode(self, text: str) -> Encoded:
-        """What the tokenizer makes of ``text``, without what it puts around one."""
+        """The tokens of ``text`` without the special tokens that the tokenizer puts around a text."""
         ...
 
     def escaped(self, text: str, wanted: Sequence[Place] = ()) -> list[int]:
-        """``text`` with no control tokens but those ``wanted``, which are in order.
+        """The token ids of ``text`` with no control tokens but those ``wanted``, which are in order.
 
         Raises UnsupportedParameter naming ``escape_special`` if the tokenizer does not allow it.
         """
@@ -69,7 +70,7 @@ class ControlTokens(Protocol):
 
 
 class Controls:
-    """Of a tokenizer of the tokenizers library."""
+    """The control tokens of a tokenizer of the tokenizers library."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -97,34 +98,34 @@ class Controls:
         raise UnsupportedParameter("escape_special", because=because)
 
     def _is_control(self, token: int, text: str) -> bool:
-        # The token for what is not in the vocabulary may come of any text.
+        # Any text may become the unknown token.
         return token in self._controls and (token != self._unknown or self._added[token].content == text.strip(_BLANK))
 
     @cached_property
     def _unknown(self) -> int | None:
-        """The token for what is not in the vocabulary."""
+        """The token for text that is not in the vocabulary, if there is one."""
         text = getattr(self._tokenizer.model, "unk_token", None)
         if isinstance(text, str):
             return self._tokenizer.token_to_id(text)
         try:
             tokens = self._tokenizer.encode_batch([_IN_NO_VOCABULARY], add_special_tokens=False)[0].ids
-        except Exception:  # noqa: BLE001  # what the library raises where there is no such token
+        except Exception:  # noqa: BLE001  # the library raises bare Exception where there is no such token
             return None
         return next((token for token in tokens if token in self._controls), None)
 
     def _renamings(self) -> Iterator[_Renamed]:
-        """The next is made only if the one before does not do."""
+        """Copies to try in order; the second is made only if the first does not serve."""
         yield self._renamed
         yield self._renamed_and_unlearned
 
     @cached_property
     def _renamed(self) -> _Renamed:
-        """With the tokenizer's own vocabulary, which costs nothing: most cannot make a control token of its parts."""
+        """A copy with the tokenizer's own vocabulary, which costs nothing and serves most tokenizers."""
         return _Renamed(self._tokenizer, self._tokenizer.model, self._added)
 
     @cached_property
     def _renamed_and_unlearned(self) -> _Renamed:
-        """With a vocabulary of its own, which does not hold the texts of control tokens."""
+        """A copy whose vocabulary lacks the texts of control tokens, for tokenizers that build them from parts."""
         return _Renamed(self._tokenizer, without_texts(self._tokenizer, self.texts), self._added)
 
 
@@ -142,7 +143,7 @@ class _Renamed:
         self._added = added
         self._names = dict(zip(added, _names([described.content for described in added.values()]), strict=True))
         self._tokenizer.add_tokens([_with_name(described, self._names[token]) for token, described in added.items()])
-        # Their numbers here are others than there.
+        # Ids of the copy's added tokens, to the ids of the original's.
         self._own = {self._tokenizer.token_to_id(name): token for token, name in self._names.items()}
 
     def encode(self, text: str, wanted: Sequence[Place]) -> list[int]:
@@ -156,7 +157,7 @@ class _Renamed:
         return [self._own.get(token, token) for token in tokens]
 
     def _core(self, text: str, place: Place) -> tuple[int, int]:
-        """The characters of a control token without the white space around it that it takes in."""
+        """The characters of a control token without the white space around it that it absorbs."""
         found, content = text[place.start : place.end], self._added[place.token].content
         core = content if content in found else found.strip()
         start = place.start + found.index(core)
@@ -164,9 +165,10 @@ class _Renamed:
 
 
 def _names(texts: Sequence[str]) -> Iterable[str]:
-    """A secret name for each of ``texts`` that is not white space.
+    """A secret name for each of ``texts``; white space keeps its own.
 
-    With its first and its last character, for there are tokens that look at what they stand beside.
+    A name keeps the first and the last character of its text, because ``single_word`` tokens depend on the characters
+    beside them.
     """
     secret = "".join(secrets.choice(string.ascii_lowercase) for _ in range(_SECRET_CHARACTERS))
     for number, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Which family a tokenizer's decoder belongs to, read from its description (``decoder`` of ``tokenizer.json``)."""
+"""Reads the family of a tokenizer's decoder from its description (``decoder`` of ``tokenizer.json``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..link.token_table import ByteLevel, Pieces
 
 
 def family(decoder: Mapping[str, Any] | None) -> ByteLevel | Pieces | None:
-    """What a decoder description amounts to; None: neither family, ask the tokenizer itself."""
+    """The family that a decoder description amounts to; None if only the tokenizer itself can decode."""
     steps = _steps(decoder)
     kinds = [step["type"] for step in steps]
     if kinds == ["ByteLevel"]:
@@ -40,7 +40,7 @@ def _sentencepiece(steps: list[Mapping[str, Any]], kinds: list[str]) -> Pieces |
     end = kinds[replaces + byte_fallback :]
     strip: Mapping[str, Any] = steps[-1] if end == ["Fuse", "Strip"] else {"content": "", "start": 0, "stop": 0}
     patterns = [step["pattern"].get("String") for step in steps[:replaces]]
-    # A regular expression, or stripping at the end of the whole text, is not a matter of one token.
+    # A regular expression, or stripping at the end of the text, cannot be done token by token.
     if end not in (["Fuse"], ["Fuse", "Strip"]) or not all(patterns) or strip["stop"]:
         return None
     pairs = tuple((pattern, step["content"]) for pattern, step in zip(patterns, steps, strict=False))

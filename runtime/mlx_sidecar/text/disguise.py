@@ -1,8 +1,8 @@
-"""Texts in which no control token can be read, though a template copies them as it would the originals.
+"""Disguises texts so that no control token can be read in them, though a template copies them like the originals.
 
-Each character that occurs in a control token's text is exchanged for one of its own from a private area of Unicode. So
-in a chat that was rendered of such texts it is seen, character by character, what is the template's and what came from
-the texts, and the chat can be turned back into what it would have been.
+Each character that occurs in a control token's text is exchanged for one from the private use area of Unicode. In a
+chat rendered from disguised texts every character shows whether the template or a text wrote it, and the disguise can
+be taken off again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Choose = Callable[[str, Path], bool]  # whether the text at this path is disguis
 _PRIVATE = range(0xE000, 0xF900)
 _PRIVATE_CHARACTER = re.compile("[\ue000-\uf8ff]")
 DISGUISED_WORD = re.compile("[\ue000-\uf8ff]{2,}")
-# Templates cut texts at white space and write them as JSON, where these two are written differently.
+# Not exchanged, because templates split texts at white space, and JSON escapes the others.
 _KEPT = {'"', "\\", *map(chr, range(0x20)), *(chr(code) for code in range(0x3000) if chr(code).isspace())}
 _WRITTEN_OUT = re.compile(r"\\u(e[0-9a-f]{3}|f[0-8][0-9a-f]{2})")  # as a template's tojson may write private characters
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
-# Objects whose keys are names that the host has made up.
+# Objects whose keys are names that the host chose.
 _NAMES = ("properties", "arguments")
 
 
 class Disguise:
-    """For certain ``characters``. ``seen``: texts whose own private characters must stay what they are."""
+    """Exchanges ``characters``. ``seen`` are texts whose own private characters must stay as they are."""
 
     def __init__(self, characters: Iterable[str], seen: Iterable[str]) -> None:
         """Raises UnsupportedParameter if there are more characters than private ones."""
@@ -47,7 +47,7 @@ class Disguise:
         self._written_out = {f"{ord(private):04x}": json.dumps(own)[1:-1] for own, private in pairs.items()}
 
     def of(self, value: Any, choose: Choose, path: Path = ()) -> Any:
-        """``value`` with those of its texts disguised that ``choose`` says, keys of objects among them."""
+        """A copy of ``value`` in which the texts and keys that ``choose`` accepts are disguised."""
         if isinstance(value, Mapping):
             return {self._key(key, choose, path): self.of(each, choose, (*path, key)) for key, each in value.items()}
         if isinstance(value, list | tuple):
@@ -59,7 +59,7 @@ class Disguise:
         return value.translate(self._put_on)
 
     def off(self, text: str) -> str:
-        """The reverse, for what a template made of it."""
+        """Take the disguise off ``text``, which a template rendered from disguised texts."""
         plain = _WRITTEN_OUT.sub(lambda found: self._written_out.get(found[1], found[0]), text)
         return plain.translate(self._take_off)
 

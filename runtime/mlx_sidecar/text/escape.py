@@ -1,7 +1,7 @@
-"""A chat as tokens, in which no text of a message, a tool or a variable is a control token.
+"""Encodes a chat so that no text of a message, a tool or a variable becomes a control token.
 
-Control tokens of the template's own stay. Which are its own is seen from a second rendering, of disguised texts. Where
-none is of a text, the tokens are those of the chat as it is.
+Control tokens that the template writes stay. A second rendering, of disguised texts, shows which these are. If no text
+holds a control token, the tokens are those of the chat as it is.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from mlx_sidecar.text.controls import ControlTokens, Place
-from mlx_sidecar.text.disguise import DISGUISED_WORD, Disguise, Path, texts_of
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
+
+from .controls import ControlTokens, Place
+from .disguise import DISGUISED_WORD, Disguise, Path, texts_of
 
 Given = Mapping[str, Any]  # messages, tools, template_args
 Render = Callable[[Given], str]
 
-# Templates compare these with words of their own, and some make control tokens of the first: ``<|user|>``.
+# Templates compare these fields with words of their own, and some write the role into a control token: ``<|user|>``.
 _STRUCTURE = ("role", "type")
 
 
@@ -28,9 +29,10 @@ class Chat(NamedTuple):
 
 
 def escaped_chat(given: Given, render: Render, controls: ControlTokens) -> Chat:
-    """``given`` under a template. ``render`` raises what ``ChatTemplates.render`` does.
+    """The text and token ids of the chat ``given``; errors of ``render`` pass through.
 
-    A template that looks for a control token in a text does not find it: then the chat's text is another than without.
+    A template that searches texts for a control token does not find it, so the chat's text may differ from a plain
+    rendering. Raises UnsupportedParameter naming ``escape_special`` if the tokenizer does not allow it.
     """
     rendered = render(given)
     disguise = Disguise(controls.characters, [rendered, *(text for text, _ in texts_of(given))])
@@ -44,9 +46,9 @@ def escaped_chat(given: Given, render: Render, controls: ControlTokens) -> Chat:
 
 
 def _own_places(disguised: str, controls: ControlTokens) -> list[Place]:
-    """The control tokens of the template. Words in disguise are read as one character: no vocabulary knows them."""
+    """The template's control tokens; a disguised word is read as one character, since no vocabulary knows the word."""
     parts, at = list[str](), 0
-    ends, shorter = list[int](), [0]  # behind a word, in the shortened text, that text is shorter by so many characters
+    ends, shorter = list[int](), [0]  # ends of words in the shortened text; characters saved up to there
     for word in DISGUISED_WORD.finditer(disguised):
         parts.append(disguised[at : word.start() + 1])
         ends.append(word.start() + 1 - shorter[-1])
@@ -59,7 +61,7 @@ def _own_places(disguised: str, controls: ControlTokens) -> list[Place]:
 
     try:
         places = controls.encode("".join(parts)).places
-    except Exception as failed:  # the library's, where there is no token for what is not in the vocabulary
+    except Exception as failed:  # the library's own, where a vocabulary has no unknown token
         because = "the model's tokenizer takes no characters that its vocabulary does not know"
         raise UnsupportedParameter("escape_special", because=because) from failed
     return [Place(place.token, moved(place.start), moved(place.end)) for place in places]
@@ -72,7 +74,7 @@ def _is_own(place: Place, text: str, disguised: str, controls: ControlTokens) ->
 
 
 def _disguised(given: Given, render: Render, disguise: Disguise, controls: ControlTokens, rendered: str) -> str:
-    """The chat in disguise."""
+    """The chat rendered from disguised texts: of all texts, if that changes nothing else, or of as few as possible."""
     choose = _Choose(controls.texts)
     try:
         everything = render(disguise.of(given, choose.all))
@@ -81,15 +83,15 @@ def _disguised(given: Given, render: Render, disguise: Disguise, controls: Contr
     else:
         if disguise.off(everything) == rendered:
             return everything
-    # The template looks at some text. Those that hold a control token, or the beginning or the end of one, are hidden
-    # from it; the latter only if the chat has other control tokens otherwise.
+    # The template looks at texts, so only those that hold a control token are disguised. Texts that hold a part of one
+    # are disguised too if the chat would else have other control tokens.
     holding, touching = (render(disguise.of(given, chosen)) for chosen in (choose.holding, choose.touching))
     of_holding, of_touching = ([place.token for place in controls.encode(chat).places] for chat in (holding, touching))
     return holding if of_holding == of_touching else touching
 
 
 def _moved(disguised: str, own: list[Place], disguise: Disguise) -> list[Place]:
-    """The same places in the chat without disguise, which may be shorter."""
+    """The places ``own`` in the chat without disguise, which may be shorter."""
     moved: list[Place] = []
     at = length = 0
     for place in own:
@@ -100,7 +102,7 @@ def _moved(disguised: str, own: list[Place], disguise: Disguise) -> list[Place]:
 
 
 class _Choose:
-    """Which texts are disguised."""
+    """Three choices of texts to disguise."""
 
     def __init__(self, controls: Collection[str]) -> None:
         self._controls = controls
@@ -109,11 +111,11 @@ class _Choose:
         return not _is_structure(path) or self.holding(text, path)
 
     def holding(self, text: str, path: Path) -> bool:
-        """With the whole text of a control token in it."""
+        """Whether ``text`` holds the whole text of a control token."""
         return any(control in text for control in self._controls)
 
     def touching(self, text: str, path: Path) -> bool:
-        """That, or it can be a part of one together with what stands beside it."""
+        """Whether ``text`` holds one, or can form one together with the text beside it."""
         return self.holding(text, path) or (not _is_structure(path) and self._is_part(text.strip()))
 
     def _is_part(self, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The small files of a model directory that the front reads. Nothing here needs more than the standard library."""
+"""Reads the small JSON files and the chat templates of a model directory, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mlx_sidecar.checkpoint.file_checks import FILE_LIMIT_BYTES, is_file
-from mlx_sidecar.checkpoint.file_numbers import TOKEN_LIMIT, context_length, context_lengths, is_count, token_ids
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
-# A model has one chat template or a handful, of some kilobytes each.
+from ..checkpoint.file_checks import FILE_LIMIT_BYTES, is_file
+from ..checkpoint.file_numbers import TOKEN_LIMIT, context_length, context_lengths, is_count, token_ids
+
+# Models have one chat template or a handful, of some kilobytes each.
 TEMPLATES_LIMIT = 64
 TEMPLATES_LIMIT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What the JSON files and templates of a model directory say; an absent file is empty."""
+    """Contents of the JSON files and templates of a model directory; an absent file is empty."""
 
     name: str
     path: Path
@@ -33,14 +34,17 @@ class ModelFiles:
 
     @classmethod
     def read(cls, path: Path, name: str) -> ModelFiles:
-        """Raises ModelLoadFailed naming the file that is not JSON, not an object, not text, too large or no file."""
+        """Read the directory ``path``; ``name`` is the model's name in errors.
+
+        Raises ModelLoadFailed naming a file that is not JSON, not an object, not text, too large or not a file.
+        """
         if not path.is_dir():
             raise ModelLoadFailed(name, because="its directory does not exist")
         read = {file.stem: _object(file, name) for file in (path / each for each in _FILES)}
         return cls(name=name, path=path, templates=_templates(path, name, read["tokenizer_config"]), **read)
 
     def config_value(self, *keys: str) -> Any:
-        """The first of ``keys`` that config.json has, outside or in its ``text_config``; None if none is there."""
+        """The value of the first of ``keys`` in config.json or its ``text_config``; None if there is none."""
         nested = self.config.get("text_config")
         for source in (self.config, nested if isinstance(nested, Mapping) else {}):
             for key in keys:
@@ -50,14 +54,14 @@ class ModelFiles:
 
     @property
     def context_length(self) -> int | None:
-        """In tokens; None where no file says."""
+        """The context length in tokens; None where no file says."""
         return context_length(*context_lengths(self.config), self.tokenizer_config.get("model_max_length"))
 
     @property
     def eos_tokens(self) -> frozenset[int]:
-        """Tokens that end a turn, as generation_config.json says, else config.json.
+        """Token ids that end a turn, from generation_config.json, else from config.json.
 
-        Raises ModelLoadFailed naming the file that says what is no token.
+        Raises ModelLoadFailed naming the file whose value is no token id.
         """
         named, where = self.generation_config.get("eos_token_id"), "generation_config.json"
         if named is None:
@@ -66,7 +70,7 @@ class ModelFiles:
 
     @property
     def vocabulary_size(self) -> int | None:
-        """As config.json has it; None where it does not say, or says what is no size."""
+        """The number of token ids in config.json; None where it has none, or none that is a size."""
         size = self.config_value("vocab_size")
         return size if is_count(size, TOKEN_LIMIT) and size else None
 
@@ -102,7 +106,7 @@ def _text(file: Path, name: str) -> str:
 
 
 def _templates(path: Path, name: str, tokenizer_config: Mapping[str, Any]) -> Mapping[str, str]:
-    """Template files, else what tokenizer_config.json holds, else chat_template.json: the first that says anything."""
+    """Templates by name: of template files, else of tokenizer_config.json, else of chat_template.json."""
     if files := _template_files(path, name):
         return {stem: _text(file, name) for stem, file in files.items()}
     in_config = tokenizer_config.get("chat_template")
@@ -112,7 +116,7 @@ def _templates(path: Path, name: str, tokenizer_config: Mapping[str, Any]) -> Ma
 
 
 def _template_files(path: Path, name: str) -> dict[str, Path]:
-    """Template files by the name of their template. How many and how large they are is looked at before any is read."""
+    """Template files by the name of their template, after a check of their number and sizes."""
     found = islice(path.glob("additional_chat_templates/*.jinja"), TEMPLATES_LIMIT + 1)
     files = {file.stem: file for file in sorted(found) if is_file(file, FILE_LIMIT_BYTES, name)}
     if is_file(default := path / "chat_template.jinja", FILE_LIMIT_BYTES, name):
@@ -126,7 +130,7 @@ def _template_files(path: Path, name: str) -> dict[str, Path]:
 
 
 def _named(templates: Any, name: str) -> Mapping[str, str]:
-    """A template, or a list of {name, template}, or a mapping, as a mapping."""
+    """Templates by name, from one template, a list of {name, template}, or a mapping."""
     if templates is None:
         return {}
     if isinstance(templates, str):

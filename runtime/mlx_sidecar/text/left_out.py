@@ -1,10 +1,9 @@
-"""Finds the parts of a chat that a template left out of its text, and says so in warnings.
+"""Finds the parts of a chat that a template left out of its text, and warns of them.
 
-Texts are looked for in the rendered chat first. Where one is not found, or is so short that it may stand there by
-chance, the chat is rendered once more with a mark at both ends of every text. A text with neither mark in the result is
-one that the template does not write. One of which a mark is left was read: a template may trim it, take the thoughts
-out of it or cut it, as its model was trained. ``reasoning_content`` is not looked for, since templates leave out that
-of earlier turns on purpose.
+Texts are searched in the rendered chat first. If one is not found, or is so short that it may stand there by chance,
+the chat is rendered once more with a mark at both ends of every text. A text with neither mark in the result is one
+that the template does not write. A text with a mark left was read: a template may trim it, cut it, or take the
+reasoning out of it. ``reasoning_content`` is not searched, because templates drop that of earlier turns on purpose.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
 Member = Literal["content", "name", "tool_calls", "tools"]
 
-# A text shorter than this may stand somewhere by chance.
-_TELLING_CHARACTERS = 16
+_TELLING_CHARACTERS = 16  # a shorter text may stand somewhere by chance
 _NAMED = 5  # messages or tools in one warning
-_DEPTH_LIMIT = 64  # of arguments that are looked into
+_DEPTH_LIMIT = 64  # of nested arguments that get marks
 
 _WARNINGS: dict[Member, tuple[str, str]] = {
     "content": ("content_left_out", "the model's chat template leaves out text of {}"),
@@ -35,14 +33,14 @@ _WARNINGS: dict[Member, tuple[str, str]] = {
 
 
 class RenderWarning(NamedTuple):
-    """Something that was not refused and yet has to be told."""
+    """A warning about a chat that was rendered all the same."""
 
     kind: str
     message: str
 
 
 class Place(NamedTuple):
-    """A member of a message, or one of the tools, by number."""
+    """A member of message ``number``, or tool ``number``."""
 
     member: Member
     number: int
@@ -56,14 +54,14 @@ class _Text(NamedTuple):
 def left_out(
     rendered: str, render: Render, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
 ) -> tuple[RenderWarning, ...]:
-    """Warnings for all of ``messages`` and ``tools`` that is not in ``rendered``, the text ``render`` made of them."""
+    """Warnings for the parts of ``messages`` and ``tools`` missing in ``rendered``, which ``render`` made of them."""
     marks = _Marks(rendered)
     marked = marks.messages(messages), None if tools is None else marks.tools(tools)
     if _all_in_order(rendered, marks.texts):
         return ()
     try:
         shown = marks.found(render(*marked))
-    except RpcError:  # the template objects to a text with marks in it
+    except RpcError:  # the template refuses a text with marks in it
         shown = {
             number for number, each in enumerate(marks.texts) if any(form in rendered for form in _forms(each.text))
         }
@@ -72,7 +70,7 @@ def left_out(
 
 
 def named(messages: Sequence[Message], numbers: Sequence[int]) -> str:
-    """A few of the messages with these numbers, with their roles, and how many more there are."""
+    """The first few of the messages ``numbers`` with their roles, and the count of the others."""
     return _listed([f"messages[{number}] ({messages[number]['role']})" for number in numbers])
 
 
@@ -85,7 +83,7 @@ class _Marks:
     """Copies of messages and tools with marks around their texts, and those texts by number."""
 
     def __init__(self, rendered: str) -> None:
-        """The marks are words of letters and digits, which filters and JSON leave alone, and not in ``rendered``."""
+        """The marks do not occur in ``rendered``, and are letters and digits, which filters and JSON leave alone."""
         self.texts: list[_Text] = []
         self._prefix = "zqm"
         while self._prefix in rendered.lower():
@@ -117,7 +115,7 @@ class _Marks:
         return marked
 
     def _call(self, call: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
-        """``call`` with marks in the texts of its arguments, or in its name where there are none."""
+        """``call`` with marks around the texts of its arguments, or around its name if there are none."""
         if isinstance(function := call.get("function"), Mapping):
             return {**call, "function": self._call(function, place)}
         before = len(self.texts)
@@ -148,7 +146,7 @@ class _Marks:
         return marked
 
     def _around(self, text: str, place: Place) -> str:
-        """``text`` between two marks; white space around it stays around them."""
+        """``text`` between two marks, with its outer white space outside of them."""
         if not (core := text.strip()):
             return text
         mark = f"{self._prefix}{len(self.texts)}z"
@@ -158,7 +156,7 @@ class _Marks:
 
 
 def _all_in_order(rendered: str, texts: Sequence[_Text]) -> bool:
-    """Whether each text stands in ``rendered`` behind the one before it, and none is there by chance."""
+    """Whether each text stands in ``rendered`` behind the one before it, and none is short enough for chance."""
     at = 0
     for _, text in sorted(texts, key=lambda each: each.place.member != "tools"):
         if len(text) < _TELLING_CHARACTERS:

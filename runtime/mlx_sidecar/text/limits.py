@@ -1,4 +1,4 @@
-"""What a text process may use. The system keeps these limits, whatever library is in the middle of whatever."""
+"""Limits of memory and processor time for a text process, kept by the system even inside a library's call."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 
 
 class Limits:
-    """``memory_bytes`` of address space, and for each request an amount of processor time.
+    """Limits the process to ``memory_bytes`` of address space, and each request to an amount of processor time.
 
-    Processor time, not time on the clock: a busy machine makes nothing of ours guilty.
+    Processor time, because on a busy machine time on the clock says nothing about the process.
     """
 
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
 
     def set(self) -> None:
-        """Take the limits that hold from now on. One that the system does not keep, or not so low, is left as it is."""
+        """Set the limits for good; a limit that the system does not offer, or not so low, is left as it is."""
         _lower(resource.RLIMIT_CORE, 0)
         _lower(resource.RLIMIT_AS, self._memory_bytes)
         if sys.platform == "linux":
-            # Where the machine runs out of memory all the same, it is not the front that goes.
+            # If the machine runs out of memory all the same, the kernel picks this process before the front.
             with suppress(OSError):
                 Path("/proc/self/oom_score_adj").write_text("1000")
 
     def allow(self, processor_s: float) -> None:
-        """From now on the process may use so much processor time; beyond it, the system ends it."""
+        """Allow ``processor_s`` more seconds of processor time, after which the system ends the process."""
         _lower(resource.RLIMIT_CPU, math.ceil(time.process_time() + processor_s))
 
 

@@ -1,10 +1,10 @@
-"""The shape of messages that a chat template reads, and messages brought into it.
+"""Brings messages into the shape that a chat template reads.
 
-Hosts send what OpenAI's API defines: ``content`` as a string, a list of text parts or null, and the ``arguments`` of a
-call as JSON text. A template reads some of these and spoils the others: it prints a list as Python does, encodes JSON
-text as JSON again, or leaves a text out. Rendering small chats with it (``probes``) tells which ones it reads, once for
-each kind of message. Where the template objects to all of them, contents are handed on as strings and calls as they
-came, because most templates read these.
+Hosts send messages as OpenAI's API defines them: ``content`` as a string, a list of text parts or null, and the
+``arguments`` of a call as JSON text. A template reads some of these forms and spoils the others: it prints a list as
+Python does, encodes JSON text as JSON again, or leaves a text out. ``probes`` finds the forms that it reads by
+rendering small chats, once for each kind of message. If the template refuses all of them, contents are passed as
+strings and calls as they came, because most templates read these.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from mlx_sidecar.text.left_out import RenderWarning, named
-from mlx_sidecar.text.probes import Kind, Message, Probes, Reads, Render, in_parts
 from mlx_sidecar_protocol.strings import has_surrogates
 
-# A template has a place for these or objects to them; the last branch of its conditions may be for one of them.
+from .left_out import RenderWarning, named
+from .probes import Kind, Message, Probes, Reads, Render, in_parts
+
+# Not probed: a template writes or refuses these, and its last ``else`` may stand for one of them.
 _COMMON_ROLES = ("system", "user", "assistant")
 
 
@@ -29,12 +30,16 @@ class MessageShapes:
         """``render`` makes a text of messages and tools exactly as they are, or raises RpcError."""
         self._probes = Probes(render)
 
+    def probe(self) -> None:
+        """Ask now what ``shaped`` would ask for the messages that most chats consist of."""
+        self._probes.ask_for_common()
+
     def shaped(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """``messages`` as the template reads them. Members that are null are left out, as hosts mean them to be."""
+        """``messages`` in the template's form. Members that are null are left out, because hosts mean null so."""
         return [self._shaped(message) for message in messages]
 
     def unknown_roles(self, messages: Sequence[Message]) -> Iterator[RenderWarning]:
-        """A warning for roles that the template writes as it writes any role it does not know, without their name."""
+        """A warning for roles that the template writes like any unknown role, without their name."""
         first = {message["role"]: number for number, message in reversed(list(enumerate(messages)))}
         asked = {number: role for role, number in first.items() if role not in _COMMON_ROLES}
         unknown = sorted(number for number, role in asked.items() if not self._probes.knows_role(role))
@@ -56,7 +61,7 @@ class MessageShapes:
         return shaped
 
     def _arguments(self, given: Any) -> Any:
-        """Arguments as the template wants them: an object, or JSON text."""
+        """Arguments in the template's form: an object, or JSON text."""
         wanted = self._probes.arguments
         if wanted == "text" and isinstance(given, Mapping | list):
             return _as_json(given)
@@ -77,7 +82,7 @@ class MessageShapes:
 
 
 def _text(content: Any) -> str:
-    """All text of a content, whatever its shape."""
+    """All text of a content: a string, a list of parts, or None."""
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content)
     return content or ""
@@ -86,7 +91,7 @@ def _text(content: Any) -> str:
 def _content(content: Any, reads: Reads) -> Any:
     if reads.lists and isinstance(content, list) and not (reads.strings and len(content) == 1):
         return content
-    text = _text(content)  # one part means what a string means, whatever else a template makes of a list
+    text = _text(content)  # a list of one part means the same as a string
     return text if reads.strings else in_parts(text) if reads.lists or reads.one_part else text
 
 
@@ -102,7 +107,7 @@ def _as_json(value: Any) -> str:
 
 
 def _parsed(text: str) -> Any:
-    """The object that ``text`` is in JSON, else ``text``. Hosts write no text at all for a call without arguments."""
+    """The object that ``text`` is in JSON, else ``text``. Empty text is an empty object, because hosts write it so."""
     if not text.strip():
         return {}
     try:

@@ -1,8 +1,8 @@
-"""Small chats that show which messages a chat template reads: they are rendered with it and their texts looked for.
+"""Probes find out which messages a chat template reads: it renders small chats, whose texts are then searched for.
 
-A template is asked; its source is not looked at. Every answer is found when it is first needed, and kept. A chat that
-the template objects to gives no answer. Then another chat is tried, and at last the answer is that of most templates.
-A template that has been asked everything has rendered some thirty small chats, which takes 1 to 15 ms.
+The template's source is not looked at. Each answer is found when it is first needed, and kept. A chat that the template
+refuses gives no answer: then another chat is tried, and at last the answer is that of most templates. All probes
+together render some thirty small chats, in 1 to 15 ms.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from mlx_sidecar_protocol.errors import RpcError
 Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]] | None], str]
 
-# Words that no template writes by itself; they are looked for without regard to case.
+# Words that no template writes by itself; case is ignored in the search.
 _WORD, _OTHER_WORD, _ROLE = "zqone", "zqtwo", "zqrole"
 _ARGUMENTS: Final = {"zqkey": "zqvalue"}
 _NESTED: Final = ({"zqin": "zqdeep"}, ["zqin", "zqdeep"])
 _ARGUMENTS_TEXT = json.dumps(_ARGUMENTS)
 _NAME, _ID = "zqcall", "zqid12345"  # some templates insist on ids of nine letters and digits
-# Its name is not that of the call, which could not be told from it.
+# Its name differs from the call's, to tell them apart in the text.
 _TOOLS = [
     {
         "type": "function",
@@ -35,18 +35,19 @@ _SPOILED = re.compile(rf"text[\\\"']*\s*:\s*[\\\"']*{_WORD}|{_WORD}{_OTHER_WORD}
 _NOTHING = re.compile(r"\b(?:None|null|Undefined)\b")
 # Stands for the content that is asked about.
 _HOLE: Final = object()
+_COMMON = ("system", "user", "assistant", "tool")
 _ROLES_LIMIT = 64  # that are remembered: roles are what hosts make of them
 
 
 class Kind(NamedTuple):
-    """Messages that a template treats alike: those of a role, with calls or without."""
+    """A kind of messages that a template treats alike: a role, with or without calls."""
 
     role: str
     calls: bool
 
 
 class Reads(NamedTuple):
-    """Which contents a template reads: strings, lists of several text parts, or else lists of one part."""
+    """The contents that a template reads: strings, lists of several text parts, or only lists of one part."""
 
     strings: bool
     lists: bool
@@ -56,12 +57,12 @@ class Reads(NamedTuple):
 _STRINGS = Reads(strings=True, lists=False)
 
 Arguments = Literal["object", "text", "any"]
-# An empty content. For a template a member that is absent is not one that is null.
+# The forms of an empty content, since templates tell an absent member from null.
 Empty = Literal["blank", "absent", "null"]
 _EMPTY: tuple[Empty, ...] = ("blank", "absent", "null")
 
 
-# The contents around those that are asked about are all written in one of these ways.
+# How the contents beside the probed one are written.
 Form = Callable[[str], Any]
 
 
@@ -76,10 +77,17 @@ class Probes:
     """The answers of one template."""
 
     def __init__(self, render: Render) -> None:
-        """``render`` raises RpcError where the template objects."""
+        """``render`` raises RpcError where the template refuses a chat."""
         self._render = render
         self._reads: dict[Kind, Reads] = {}
         self._known_roles: dict[str, bool] = {}
+
+    def ask_for_common(self) -> None:
+        """Find every answer that messages of the common roles need, with tool calls or without."""
+        for kind in (*(Kind(role, calls=False) for role in _COMMON), Kind("assistant", calls=True)):
+            self.reads(kind)
+        self.knows_role("tool")
+        _ = self.empty_contents, self.prints_nested  # kept, as ``arguments`` is, which both of them need
 
     def reads(self, kind: Kind) -> Reads:
         """The contents that the template reads in messages of this kind."""
@@ -90,9 +98,9 @@ class Probes:
         return self._reads[kind]
 
     def knows_role(self, role: str) -> bool:
-        """Whether the template writes ``role``, or something that it does not write for every other role.
+        """Whether the template writes the name of ``role``, or treats it unlike an unknown role.
 
-        True as well where no small chat with the role can be rendered: then the template objects to it, and says so.
+        True as well if the template refuses each small chat with the role, because then it will refuse the host's too.
         """
         if role not in self._known_roles:
             _forget(self._known_roles)
@@ -104,8 +112,8 @@ class Probes:
     def arguments(self) -> Arguments:
         """The form in which the template takes the arguments of a call: an object, or JSON text.
 
-        An object is taken where both do: the text is then the template's own, however the host wrote its JSON. "any"
-        is the answer of a template that writes neither.
+        An object if it takes both, because then the text does not depend on how the host wrote its JSON. "any" for a
+        template that writes neither.
         """
         if any(_shows_object(text) for text in self._with_call(_ARGUMENTS)):
             return "object"
@@ -113,9 +121,9 @@ class Probes:
 
     @cached_property
     def prints_nested(self) -> tuple[type, ...]:
-        """Kinds of values in arguments that the template prints as Python does, and JSON text as it is.
+        """Types of nested values in arguments that must be given as JSON text: the template prints them as Python does.
 
-        A template that puts quotation marks around such a text writes Python on purpose.
+        A template that puts quotation marks around such a text is left out, because it writes Python on purpose.
         """
         return tuple(type(value) for value in _NESTED if self.arguments == "object" and self._prints(value))
 
@@ -127,9 +135,9 @@ class Probes:
 
     @cached_property
     def empty_contents(self) -> Sequence[Empty]:
-        """Empty contents under which the template writes the calls of a message, the best one first; never none.
+        """Empty contents with which the template writes the calls of a message, at least one, the best first.
 
-        Best is the one of which least is written: neither ``None`` nor a turn without a text.
+        The best one adds least to the text: neither ``None`` nor an empty turn.
         """
         for form in _FORMS:
             texts: dict[Empty, str] = {}
@@ -152,7 +160,7 @@ class Probes:
                     yield text
 
     def _around(self, kind: Kind, form: Form) -> Iterator[Sequence[Message]]:
-        """Chats with messages of ``kind`` where a template may expect them. Their contents are holes."""
+        """Chats with messages of ``kind`` at places where a template may expect them, with ``_HOLE`` as content."""
         asked: Message = {"role": kind.role, "content": _HOLE}
         first, last = [asked, _user(form)], [_user(form), asked]
         if kind.calls:
@@ -173,16 +181,16 @@ class Probes:
         return Reads(strings, lists, not (strings or lists) and self._shows(chat, in_parts(_WORD), _WORD))
 
     def _shows(self, chat: Sequence[Message], content: Any, *words: str) -> bool:
-        """Whether all ``words`` of a content are written, as often as it is there.
+        """Whether each of ``words`` is written at least once for each hole that ``content`` fills.
 
-        Not so if the content is printed whole, or if a template that trims each part makes one word of two.
+        False if a list is printed as a whole, or if trimming its parts joined two words into one.
         """
         holes = sum(message.get("content") is _HOLE for message in chat)
         text = self._text(_filled(chat, content)).lower()
         return all(text.count(word) >= holes for word in words) and not _SPOILED.search(text)
 
     def _tells_apart(self, role: str, form: Form) -> bool | None:
-        """Whether ``role`` is written otherwise than one that there is not; None where no chat can be rendered."""
+        """Whether ``role`` is written differently from a made-up role; None if no chat can be rendered."""
         for chat in self._around(Kind(role, calls=False), form):
             chat = _filled(chat, form(_WORD))
             if _WORD not in (text := self._text(chat)).lower():
@@ -192,7 +200,7 @@ class Probes:
         return None
 
     def _text(self, chat: Sequence[Message]) -> str:
-        """The chat as the template writes it, with tools if it has calls; empty where the template objects."""
+        """The chat as the template writes it, with tools if it has calls; empty if the template refuses it."""
         for tools in (_TOOLS, None) if any("tool_calls" in message for message in chat) else (None,):
             try:
                 return self._render(chat, tools)
@@ -228,7 +236,7 @@ def _shows_call(text: str) -> bool:
 
 
 def _nothings(text: str) -> int:
-    """How often nothing is printed as a word."""
+    """The number of words such as ``None`` in ``text``."""
     return len(_NOTHING.findall(text))
 
 

@@ -1,16 +1,17 @@
-"""A prompt as tokens: with what the tokenizer puts around a text, and, if asked for, without control tokens in it."""
+"""Encodes a prompt, with the tokenizer's special tokens around it, and on request without control tokens in it."""
 
 from __future__ import annotations
 
-from mlx_sidecar.text.tokens import Encoder
 from mlx_sidecar_protocol.errors import UnsupportedParameter
 
-# Texts of which any tokenizer makes something.
+from .tokens import Encoder
+
+# Texts of which at least one has tokens in any tokenizer.
 _SAMPLES = ("a", "1", "the", "\u4e00")
 
 
 def encode_prompt(tokenizer: Encoder, text: str, add_special: bool, escape: bool) -> list[int]:
-    """Tokens of ``text``. ``add_special``: with what the tokenizer puts around it, a BOS that it begins with once.
+    """Token ids of ``text``. ``add_special``: with the tokenizer's special tokens around it, but no second BOS.
 
     ``escape``: no part of ``text`` becomes a control token. Raises UnsupportedParameter naming ``escape_special`` if
     the tokenizer does not allow that.
@@ -37,7 +38,7 @@ def _escaped(tokenizer: Encoder, text: str) -> list[int] | None:
 
 
 def _around(tokenizer: Encoder) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and behind every text."""
+    """The tokens that the tokenizer puts before and behind every text."""
     for sample in _SAMPLES:
         alone, around = tokenizer.encode(sample, False), tokenizer.encode(sample, True)
         for start in range(len(around) - len(alone) + 1):

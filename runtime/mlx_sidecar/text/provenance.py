@@ -1,7 +1,7 @@
-"""Which part of a rendered chat comes from which field of what the host gave.
+"""Finds for each part of a rendered chat the field of the host's request that it comes from.
 
-The chat is rendered once more with marks around every text in it. If that, without the marks, is the chat again, the
-marks tell exactly; a template that looks at texts may render something else, and then texts are looked for in order.
+The chat is rendered once more with marks around every text. If that rendering without its marks equals the chat, the
+marks give exact places. A template that looks at texts may render something else; then the texts are searched in order.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from mlx_sidecar_protocol.errors import RpcError
 Path = tuple[str | int, ...]
 Render = Callable[[Any, Any, Any], str]
 
-# Templates compare these with words of their own. A type is tried with marks first: in the schema of a tool it is text.
+# Fields without marks, because templates compare them with words of their own. "type" gets marks in the first try,
+# because in the schema of a tool it is text.
 _LEFT_ALONE = (("role",), ("role", "type"))
-# Code points that no text should have: what is marked is between the last two, by number.
+# Private code points: begin, number, numbered, text, end.
 _BEGIN, _NUMBERED, _END = "\ue0a0", "\ue0a1", "\ue0a2"
 _ESCAPED = {mark: json.dumps(mark)[1:-1] for mark in (_BEGIN, _NUMBERED, _END)}  # as a template's tojson may write them
-# Looking for texts that a template left out goes through the rest of the chat each time.
-_SEARCHED_CHARACTERS = 1 << 28
+_SEARCHED_CHARACTERS = 1 << 28  # a bound, because each text that a template left out is searched to the chat's end
 _MARK = re.compile(
     f"(?:{_BEGIN}|{re.escape(_ESCAPED[_BEGIN])})([0-9]{{1,9}})(?:{_NUMBERED}|{re.escape(_ESCAPED[_NUMBERED])})"
     f"|(?:{_END}|{re.escape(_ESCAPED[_END])})"
@@ -30,7 +30,7 @@ _MARK = re.compile(
 
 
 class Region(NamedTuple):
-    """Characters ``start`` to ``stop`` of the chat are those of the field that ``path`` leads to."""
+    """Characters ``start`` to ``stop`` (exclusive) of the chat come from the field at ``path``."""
 
     start: int
     stop: int
@@ -44,7 +44,7 @@ def regions(
     tools: Sequence[Mapping[str, Any]] | None,
     template_args: Mapping[str, Any] | None,
 ) -> list[Region]:
-    """Of the chat ``rendered``, in order, as far as they can be found. ``render`` makes a chat of the three."""
+    """Regions of the chat ``rendered``, in order, as far as found. ``render`` takes messages, tools, template_args."""
     given = {"messages": messages, "tools": tools, "template_args": template_args}
     texts: list[tuple[Path, str]] = []
     for alone in _LEFT_ALONE:
@@ -54,7 +54,7 @@ def regions(
             break
         try:
             with_marks = render(marked["messages"], marked["tools"], marked["template_args"])
-        except RpcError:  # the template objects to a text with marks in it
+        except RpcError:  # the template refuses a text with marks in it
             continue
         plain, found = _unmarked(with_marks, texts)
         if plain == rendered:
@@ -63,9 +63,9 @@ def regions(
 
 
 def _marked(value: Any, path: Path, alone: tuple[str, ...], texts: list[tuple[Path, str]]) -> Any:
-    """``value`` with marks around all its texts but those in fields to leave ``alone``; they are noted in ``texts``.
+    """``value`` with marks around its texts, except in the fields ``alone``; marked texts are appended to ``texts``.
 
-    What is white around a text stays around the marks.
+    White space around a text stays outside of its marks.
     """
     if isinstance(value, Mapping):
         return {key: _marked(each, (*path, str(key)), alone, texts) for key, each in value.items()}
@@ -99,7 +99,7 @@ def _unmarked(with_marks: str, texts: list[tuple[Path, str]]) -> tuple[str, list
 
 
 def _looked_for(rendered: str, texts: list[tuple[Path, str]]) -> Iterator[Region]:
-    """Tools first, as templates have them; then each text behind the one before it, as it is or as JSON writes it."""
+    """Regions by search: tools first, as in templates, then each text behind the last, plain or as JSON writes it."""
     at, left = 0, _SEARCHED_CHARACTERS
     for path, text in sorted(texts, key=lambda each: each[0][0] == "messages"):
         for form in dict.fromkeys((text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])):

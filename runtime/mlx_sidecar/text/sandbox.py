@@ -1,7 +1,7 @@
-"""The jinja2 environment that chat templates run in. Imports jinja2, so it is imported when the first chat is rendered.
+"""The jinja2 environment for chat templates. It imports jinja2, so it is imported with the first chat.
 
-A template may call what the Hugging Face stack gives it, and nothing else, because it was written against that.
-jinja2's sandbox keeps it from the interpreter. Nothing here bounds its time or memory: its process does.
+A template may call the functions that the Hugging Face stack offers, and no others, because it was written against
+those. jinja2's sandbox keeps it from the interpreter. Its process bounds its time and memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jinja2.utils import Namespace
 
 
 class _Generation(Extension):
-    """``{% generation %}`` marks what the assistant wrote, for training. Here it is its body, in a scope of its own."""
+    """``{% generation %}``, which marks the assistant's text for training; here it is its body, in its own scope."""
 
     tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
 
@@ -53,7 +53,7 @@ def _refuse_private(name: object) -> None:
 
 
 class _Dict:
-    """``dict`` as templates may use it: to make one, and nothing else of the type."""
+    """``dict`` for templates: its constructor and ``fromkeys``, and nothing else of the type."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
@@ -77,12 +77,12 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Plain JSON; jinja2's own filter escapes for HTML and sorts keys."""
+    """Plain JSON, because jinja2's own filter escapes for HTML and sorts keys."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """A fresh environment with all that chat templates expect."""
+    """A fresh environment with the filters, tests and functions that chat templates expect."""
     made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension]
     )

@@ -1,4 +1,4 @@
-"""Answers the front's questions about texts, one after the other: what a text process does."""
+"""The server of a text process answers the front's requests about texts, one after the other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcErro
 from ..link.codec import encode
 from ..link.faults import fault_of
 from ..link.text_messages import (
+    CompileTemplates,
     Decode,
     Decoded,
     Encode,
@@ -26,6 +27,7 @@ from ..link.text_messages import (
     ReadModel,
     RenderChat,
     RenderedChat,
+    TemplatesCompiled,
     TextRefused,
     TextReply,
     TextWarning,
@@ -35,16 +37,16 @@ from ..link.text_work import ANSWER_LIMIT_BYTES, READ_S, processor_bound_s
 from ..link.token_table import packed, unpacked
 from .tokenizer import TextModel
 
-MODELS = 8  # kept; a tokenizer of a 128k vocabulary takes tens of megabytes and a third of a second to read
+MODELS = 8  # kept; a tokenizer with a vocabulary of 128,000 takes tens of megabytes and a third of a second to read
 
 log = logging.getLogger(__name__)
 
 
 class TextServer:
-    """Holds nothing but what can be read again.
+    """Answers requests, and keeps the models it read only for speed.
 
-    ``allow`` is told how many seconds of processor time may be used from now on. ``trust_remote_code``: run the code
-    that tokenizers bring.
+    ``allow`` is called with the seconds of processor time that the next step may use. ``trust_remote_code``: run the
+    code that comes with tokenizers.
     """
 
     def __init__(self, allow: Callable[[float], None], *, trust_remote_code: bool = False) -> None:
@@ -53,15 +55,15 @@ class TextServer:
         self._models: OrderedDict[ModelFolder, TextModel] = OrderedDict()
 
     def answer(self, message: ToText) -> TextReply | TextRefused:
-        """What is asked, or why it cannot be done. Nothing that a model's files make libraries raise gets further."""
+        """The answer to ``message``, or a refusal; no exception that a model's files cause gets further."""
         try:
             return self._answer(message)
         except RpcError as error:
             return TextRefused(message.op, fault_of(error))
-        # A panic of the tokenizers library is a BaseException, and code of a model may try to leave.
+        # A panic of the tokenizers library is a BaseException, and code of a model may raise SystemExit.
         except BaseException as failed:
-            self._models.pop(message.folder, None)  # what was in the middle of something is not used again
-            if isinstance(failed, MemoryError) and self._models:  # other models hold it: once more, alone
+            self._models.pop(message.folder, None)  # its objects may be half changed
+            if isinstance(failed, MemoryError) and self._models:  # other models hold memory: once more without them
                 self._models.clear()
                 return self.answer(message)
             told = _told(failed, message.folder.name)
@@ -75,6 +77,8 @@ class TextServer:
                 return self._read(message)
             case InspectWeights():
                 return self._inspect(message)
+            case CompileTemplates():
+                return self._compile(message)
             case Encode():
                 return self._encode(message)
             case Decode():
@@ -85,7 +89,7 @@ class TextServer:
                 return self._explain(message)
 
     def _model(self, message: ToText) -> TextModel:
-        """The model that ``message`` is about; what follows has its own time."""
+        """The model that ``message`` is about, read if need be; then allows the time for ``message`` itself."""
         folder = message.folder
         model = self._models.get(folder)
         if model is None:
@@ -110,11 +114,15 @@ class TextServer:
         )
 
     def _inspect(self, message: InspectWeights) -> Inspected:
-        from ..checkpoint.model_directory import inspect  # of what is there to load, and not of every text
+        from ..checkpoint.model_directory import inspect  # only loads need it
 
         self._allow(READ_S)
         inspect(message.folder.name, message.folder.path, trust_remote_code=self._trust_remote_code)
         return Inspected(message.op)
+
+    def _compile(self, message: CompileTemplates) -> TemplatesCompiled:
+        self._model(message).compile_templates()
+        return TemplatesCompiled(message.op)
 
     def _encode(self, message: Encode) -> Encoded:
         model = self._model(message)
@@ -123,7 +131,7 @@ class TextServer:
 
     def _decode(self, message: Decode) -> Decoded:
         model = self._model(message)
-        # Some decoders panic when there is nothing to decode.
+        # Some decoders panic on an empty list.
         texts = [model.decode(unpacked(run), message.skip_special) if run else "" for run in message.runs]
         return Decoded(message.op, texts)
 
@@ -134,7 +142,7 @@ class TextServer:
         return RenderedChat(message.op, packed(tokens), rendered.text if message.want_text else None, warnings)
 
     def _explain(self, message: ExplainMiss) -> Explained:
-        from .cache_miss import Given, explain  # brings the contract's models, which nothing else here needs
+        from .cache_miss import Given, explain  # imports the contract's models, which only this request needs
 
         model, given = self._model(message), Given(**json.loads(message.given))
         told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
@@ -142,10 +150,10 @@ class TextServer:
 
 
 def frame_of(answer: TextReply | TextRefused, name: str) -> bytes:
-    """``answer``, ready to send; a refusal where the model called ``name`` says what the front cannot be told."""
+    """``answer`` as a frame; a refusal naming the model ``name`` if MessagePack cannot hold a value of it."""
     try:
         frame = encode(answer)
-    except (OverflowError, UnicodeEncodeError) as wrong:  # a number of more than 64 bits, half of a character
+    except (OverflowError, UnicodeEncodeError) as wrong:  # a number of more than 64 bits, a lone surrogate
         return _refusal(answer.op, name, f"what it says cannot be handed on: {str(wrong)[:200]}")
     if len(frame) > ANSWER_LIMIT_BYTES:
         return _refusal(answer.op, name, f"its answer has {len(frame)} bytes, the limit is {ANSWER_LIMIT_BYTES}")
@@ -157,8 +165,8 @@ def _refusal(op: int, name: str, because: str) -> bytes:
 
 
 def _told(failed: BaseException, name: str) -> RpcError:
-    """What a host hears of ``failed``. Only what is the files' doing is told, not what may be a bug of ours."""
-    # The library raises bare Exception for all that can be wrong with a tokenizer, and nothing of ours does.
+    """The error for the host: the reason if the model's files are to blame, else InternalError without details."""
+    # Only the tokenizers library raises bare Exception, for any fault of a tokenizer.
     if type(failed) is Exception or type(failed).__name__ == "PanicException":
         return ModelUnsupported(name, because=f"the tokenizers library failed: {str(failed)[:200]}")
     if isinstance(failed, MemoryError | RecursionError | SystemExit):

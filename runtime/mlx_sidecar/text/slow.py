@@ -1,7 +1,7 @@
-"""Tokenizers of model directories without ``tokenizer.json``: the long way, through transformers.
+"""Loads tokenizers of model directories without ``tokenizer.json``, through transformers.
 
-Imports transformers, which takes about a second, and only when such a model is loaded. Code that comes with a model is
-run only if the sidecar was started with ``--trust-remote-code``.
+It imports transformers, which takes about 1 s, only when such a model is loaded. Code that comes with a model is run
+only if the sidecar was started with ``--trust-remote-code``.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_sidecar.checkpoint.file_checks import TOKENIZER_LIMIT_BYTES, is_file
-from mlx_sidecar.text.files import ModelFiles
-from mlx_sidecar.text.tokens import Encoder, FastTokens
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
-# Any of these makes a tokenizer, given the code that knows it.
+from ..checkpoint.file_checks import TOKENIZER_LIMIT_BYTES, is_file
+from .files import ModelFiles
+from .tokens import Encoder, FastTokens
+
+# Any of these files makes a tokenizer for some class of transformers.
 _SOURCES = ("*.model", "*.tiktoken", "vocab.json", "vocab.txt", "tekken.json")
-# Of these transformers reads whichever it likes.
+# Suffixes of files that transformers may read, whose sizes are checked first.
 _READ = frozenset({".jinja", ".json", ".model", ".py", ".tiktoken", ".txt"})
 
 
 def load_slow(files: ModelFiles, *, trust_remote_code: bool = False) -> tuple[Encoder, dict[str, str]]:
-    """The tokenizer and its named special tokens (name → text).
+    """The tokenizer of a model directory and its named special tokens (name → text).
 
     Raises ModelLoadFailed if the directory has no tokenizer or transformers cannot read it, ModelUnsupported if it
-    needs code of its own and may not run it.
+    needs code from the directory and may not run it.
     """
     own_code = _brings_code(files)
     if own_code and not trust_remote_code:
@@ -51,13 +52,13 @@ def _from_transformers(files: ModelFiles, run_code: bool) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(files.path, trust_remote_code=run_code, local_files_only=True)
-    # Each tokenizer class raises what it likes for a file it cannot read, and code of a model may try to leave.
+    # Tokenizer classes raise errors of any type for a file they cannot read; code of a model may raise SystemExit.
     except (Exception, SystemExit) as failed:
         raise ModelLoadFailed(files.name, because=f"transformers cannot read its tokenizer: {failed}") from failed
 
 
 class SlowTokens:
-    """A tokenizer written in Python. Its decoding is nobody's to predict, so it has no family."""
+    """A tokenizer written in Python. It has no family, because its decoding may do anything."""
 
     family = controls = None
 

@@ -1,8 +1,8 @@
-"""Named and added tokens beyond ``tokenizer.json``: what ``tokenizer_config.json`` and its older companions say.
+"""Adds the named and added tokens of ``tokenizer_config.json`` and its older companions to a tokenizer.
 
-Models in the wild hold the same facts in up to four files. Which file wins is what transformers 5 decides, since that
-is what models are published against: ``tokenizer.json`` alone decides which tokens an encoding begins and ends with;
-the configuration may add tokens, and change the flags of those that are there.
+Models hold the same facts in up to four files. Their precedence is that of transformers 5, because models are published
+against it: ``tokenizer.json`` alone decides which tokens an encoding begins and ends with; the configuration may add
+tokens, and change the flags of present ones.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlx_sidecar.text.files import ModelFiles
 from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+from .files import ModelFiles
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -20,9 +21,9 @@ _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 
 
 def complete(tokenizer: Tokenizer, files: ModelFiles) -> dict[str, str]:
-    """Add to ``tokenizer`` what the other files say. Returns the named special tokens: name → text.
+    """Add the tokens of the other files to ``tokenizer``; returns the named special tokens (name → text).
 
-    Raises ModelLoadFailed for a description of a token that makes no sense.
+    Raises ModelLoadFailed for a malformed description of a token.
     """
     try:
         return _complete(tokenizer, files)
@@ -32,7 +33,7 @@ def complete(tokenizer: Tokenizer, files: ModelFiles) -> dict[str, str]:
 
 def _complete(tokenizer: Tokenizer, files: ModelFiles) -> dict[str, str]:
     described = dict(files.tokenizer_config)
-    legacy = "added_tokens_decoder" not in described  # then the older files count
+    legacy = "added_tokens_decoder" not in described  # only then do the older files count
     if legacy:
         described |= files.special_tokens_map
     extra = [_added(token, special=True) for token in _extra(described)]
@@ -44,7 +45,7 @@ def _complete(tokenizer: Tokenizer, files: ModelFiles) -> dict[str, str]:
 
 
 def _add(tokenizer: Tokenizer, added: Mapping[int, AddedToken], special: Mapping[str, AddedToken]) -> None:
-    """Add what is missing or differs: ``added`` in the order of its ids, then ``special`` tokens nobody described."""
+    """Add tokens that are missing or differ: ``added`` by rising id, then ``special`` ones that no file describes."""
     present = tokenizer.get_added_tokens_decoder()
     same = {repr(token) for token in present.values()}
     wanted = [token for _, token in sorted(added.items()) if repr(token) not in same]
@@ -78,7 +79,7 @@ def _added_by_config(described: Mapping[str, Any]) -> dict[int, AddedToken]:
 
 
 def _added_by_files(added_tokens: Mapping[str, int], special: Mapping[str, AddedToken]) -> dict[int, AddedToken]:
-    """What added_tokens.json says: text → id, and nothing of flags."""
+    """Tokens by id from added_tokens.json, which maps text → id and has no flags."""
     described = (
         {"content": text, "special": text in special, "normalized": text not in special} for text in added_tokens
     )
@@ -89,7 +90,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def _added(value: Any, special: bool = False) -> AddedToken:
-    """A token as the files write it: its text, or its text and flags. ``special`` makes it so whatever they say."""
+    """A token from its text, or from its text and flags; ``special`` overrides its flag."""
     from tokenizers import AddedToken
 
     if isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Chat templates: from messages and tools to the text a model was trained on, equal to transformers' rendering.
+"""Renders chats by a model's own templates, with the same text as transformers.
 
-Messages are first brought into the shape that the template reads (``message_shapes``); parts of them that it leaves
-out of its text all the same are told (``left_out``). Nothing here bounds a template's time: its process does.
+Messages are first brought into the shape that the template reads (``message_shapes``). Parts that it leaves out all the
+same are warned of (``left_out``). The text process bounds a template's time.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlx_sidecar.text.left_out import RenderWarning, left_out
-from mlx_sidecar.text.message_shapes import MessageShapes
-from mlx_sidecar.text.probes import Message
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
+
+from .left_out import RenderWarning, left_out
+from .message_shapes import MessageShapes
+from .probes import Message
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-# Sixteen times what a context of a million tokens holds.
+# Sixteen times the text of a million tokens.
 RENDERED_LIMIT_CHARACTERS = 64 * 1024 * 1024
 SOURCE_LIMIT_CHARACTERS = 1024 * 1024
 
-_SHAPES_LIMIT = 4  # sets of names of template_args: a host uses one or two, and the values of each are kept
-_REASON_LIMIT_CHARACTERS = 1000  # of what a template says in an error
+_SHAPES_LIMIT = 4  # sets of names of template_args with shapes kept; a host uses one or two
+_REASON_LIMIT_CHARACTERS = 1000  # of a template's own error message
 
-# Names under which hosts pass what a model thought. Templates read the first, or (gpt-oss) the second.
+# Names under which hosts pass a model's reasoning. Templates read the first, or (gpt-oss) the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 _OURS = ("messages", "tools", "add_generation_prompt")
+
+_DEFAULT, _TOOL_USE = "default", "tool_use"  # the templates that chats are rendered with
 
 Tools = Sequence[Mapping[str, Any]]
 
@@ -41,13 +44,19 @@ class Rendered(NamedTuple):
 
 
 class ChatTemplates:
-    """The named chat templates of one model. Each is compiled and probed when it is first used."""
+    """The named chat templates of one model. Each is compiled and probed once, by ``compile`` or at its first use."""
 
     def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
-        """``sources``: name → jinja2 text, at least one. ``special_tokens``: bos_token and the like, for templates."""
+        """``sources``: name → jinja2 text, at least one. ``special_tokens``: name → text, variables for templates."""
         self._sources = dict(sources)
         self._special_tokens = dict(special_tokens)
         self._used: dict[str, ChatTemplate] = {}
+
+    def compile(self) -> None:
+        """Compile and probe what chats are rendered with. Raises UnsupportedParameter for a template that is broken."""
+        for name in (_DEFAULT, _TOOL_USE):
+            if name in self._sources:
+                self._template(name).probe()
 
     def render(
         self,
@@ -60,13 +69,12 @@ class ChatTemplates:
 
         ``template_args`` are variables for the template and win over special tokens; ``documents`` is one of them.
 
-        Raises InvalidParams naming ``messages`` for whatever the template objects to, and for a text that is too long,
-        naming ``template_args`` for a name that is taken; UnsupportedParameter if no template fits or the template
-        itself is broken.
+        Raises InvalidParams naming ``messages`` if the template refuses them or the text is too long, and naming
+        ``template_args`` for a reserved name; UnsupportedParameter if no template fits or the template is broken.
         """
         if not messages:
             raise InvalidParams.field("messages", "at least one message is needed")
-        name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
+        name = _TOOL_USE if tools is not None and _TOOL_USE in self._sources else _DEFAULT
         return self._template(name).render(messages, tools, add_generation_prompt, template_args or {})
 
     def _template(self, name: str) -> ChatTemplate:
@@ -87,8 +95,12 @@ class ChatTemplate:
         self._special_tokens = special_tokens
         self._shapes: dict[frozenset[str], MessageShapes] = {}
 
+    def probe(self) -> None:
+        """Find out which messages it reads where no variables are given: those of most chats."""
+        self.shapes({}).probe()
+
     def shapes(self, template_args: Mapping[str, Any]) -> MessageShapes:
-        """The shapes that the template reads beside these variables, which it may need to write anything at all."""
+        """The shapes that the template reads, probed with these variables, which it may need to render at all."""
         names = frozenset(template_args)
         if names not in self._shapes:
             if len(self._shapes) >= _SHAPES_LIMIT:
@@ -105,7 +117,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         template_args: Mapping[str, Any],
     ) -> Rendered:
-        """The template's text of ``messages`` brought into shape."""
+        """The text of ``messages`` after they were brought into shape."""
         shapes = self.shapes(_without_ours(template_args))
         shaped = [_with_reasoning(message) for message in shapes.shaped(messages)]
         render = partial(self.render_as_is, add_generation_prompt=add_generation_prompt, template_args=template_args)
@@ -119,7 +131,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         template_args: Mapping[str, Any],
     ) -> str:
-        """The template's text of exactly these messages. Raises InvalidParams naming ``messages``."""
+        """The text of ``messages`` exactly as they are. Raises InvalidParams naming ``messages``."""
         variables = {"documents": None, **self._special_tokens, **template_args, "messages": messages, "tools": tools}
         return _render(self._template, {**variables, "add_generation_prompt": add_generation_prompt})
 
@@ -127,7 +139,7 @@ class ChatTemplate:
 def _compile(source: str) -> Template:
     from jinja2 import TemplateSyntaxError
 
-    from mlx_sidecar.text.sandbox import environment
+    from .sandbox import environment
 
     if len(source) > SOURCE_LIMIT_CHARACTERS:
         because = f"the model's chat template has more than {SOURCE_LIMIT_CHARACTERS} characters"
@@ -137,7 +149,7 @@ def _compile(source: str) -> Template:
     except TemplateSyntaxError as broken:
         because = f"the model's chat template is broken in line {broken.lineno}: {_cut(broken.message)}"
         raise UnsupportedParameter("messages", because=because) from broken
-    # A number of thousands of digits, brackets in a thousand brackets, or more of anything than Python compiles.
+    # Besides syntax errors: numbers of thousands of digits, deep nesting, and sizes that Python does not compile.
     except Exception as failed:
         because = f"the model's chat template cannot be compiled: {type(failed).__name__}: {_cut(str(failed))}"
         raise UnsupportedParameter("messages", because=because) from failed
@@ -168,12 +180,12 @@ def _render(template: Template, variables: Mapping[str, Any]) -> str:
     try:
         # Not ``template.generate``, which rewrites tracebacks that are never shown.
         text = "".join(_bounded(template.root_render_func(template.new_context(dict(variables)))))
-        text.encode()  # half of a surrogate pair is no text, and nothing behind us takes it
+        text.encode()  # raises for a lone surrogate, which is no text
         return text
     except TemplateError as refused:
         message = _cut(refused.message) or type(refused).__name__
         raise InvalidParams.field("messages", message, "template_error") from refused
-    # The template is foreign code that met values it was not written for: whatever it raises is its refusal.
+    # The template is foreign code, so an error of any type counts as its refusal.
     except Exception as failed:
         message = f"the model's chat template failed: {type(failed).__name__}: {_cut(str(failed))}"
         raise InvalidParams.field("messages", message, "template_error") from failed

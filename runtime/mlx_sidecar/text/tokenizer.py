@@ -1,9 +1,9 @@
-"""What a model directory says of text: its tokenizer, chat templates and the few numbers that bound a request.
+"""Reads the text side of a model directory: tokenizer, chat templates, and the few numbers that bound a request.
 
-Reads ``tokenizer.json`` with the tokenizers library, without transformers, and gives the same tokens and text as
-transformers' PreTrainedTokenizerFast does. ``tokenizer.json`` is the truth: a few classes of transformers 5 (its
-LlamaTokenizer among them) take only the vocabulary from it and put their own idea of spaces in place of the rest.
-A directory without that file goes the long way through ``slow.py``.
+``tokenizer.json`` is read with the tokenizers library, without transformers, and gives the same tokens and text as
+transformers' PreTrainedTokenizerFast. ``tokenizer.json`` is the truth: a few classes of transformers 5 (its
+LlamaTokenizer among them) take only the vocabulary from it and treat spaces in their own way. A directory without that
+file is read by ``slow.py``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_sidecar.checkpoint.file_checks import TOKENIZER_LIMIT_BYTES, is_file
-from mlx_sidecar.link.token_table import TokenTable
-from mlx_sidecar.text.escape import escaped_chat
-from mlx_sidecar.text.files import ModelFiles
-from mlx_sidecar.text.prompts import encode_prompt
-from mlx_sidecar.text.special_tokens import complete
-from mlx_sidecar.text.templates import ChatTemplates, Rendered
-from mlx_sidecar.text.tokens import Encoder, FastTokens, read_tokenizer, token_table
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
+
+from ..checkpoint.file_checks import TOKENIZER_LIMIT_BYTES, is_file
+from ..link.token_table import TokenTable
+from .escape import escaped_chat
+from .files import ModelFiles
+from .prompts import encode_prompt
+from .special_tokens import complete
+from .templates import ChatTemplates, Rendered
+from .tokens import Encoder, FastTokens, read_tokenizer, token_table
 
 # Token ids are 32 bits wide in the tokenizers library.
 _TOKEN_LIMIT = 2**32
@@ -29,11 +30,11 @@ _TOKEN_LIMIT = 2**32
 
 @dataclass(frozen=True, slots=True)
 class TextModel:
-    """Text in, tokens out and back, for one model directory.
+    """Encodes and decodes texts for one model directory.
 
     ``vocabulary`` is the number of token ids the model knows: every id in a prompt must be below it.
     ``context_length`` is in tokens, None where no file says. ``eos_tokens`` end a turn. ``special_tokens`` maps names
-    such as ``bos_token`` to their text; ``special_ids`` are all that are flagged as special.
+    such as ``bos_token`` to their text; ``special_ids`` are the ids flagged as special.
     """
 
     name: str
@@ -51,7 +52,7 @@ class TextModel:
     def load(cls, path: Path, name: str | None = None, *, trust_remote_code: bool = False) -> TextModel:
         """Read a model directory. Blocks (0.3 s for a vocabulary of 128,000; 1–2 s more without ``tokenizer.json``).
 
-        ``name`` is what errors call the model. ``trust_remote_code``: run the code of a tokenizer that brings its own.
+        ``name`` is the model's name in errors. ``trust_remote_code``: run the code that comes with a tokenizer.
 
         Raises ModelLoadFailed for files that are missing, broken or beyond their limits, ModelUnsupported for a
         tokenizer that needs code from its own directory and may not run it.
@@ -62,7 +63,7 @@ class TextModel:
             special_tokens = complete(tokenizer, files)
             split = bool(files.tokenizer_config.get("split_special_tokens"))
             return cls._of(files, FastTokens(tokenizer, split), special_tokens)
-        from mlx_sidecar.text.slow import load_slow
+        from .slow import load_slow
 
         return cls._of(files, *load_slow(files, trust_remote_code=trust_remote_code))
 
@@ -87,15 +88,15 @@ class TextModel:
         return self._chat is not None
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:
-        """Tokens of ``text``. ``add_special``: with what the tokenizer puts around a text (often a BOS at its start).
+        """Token ids of ``text``. ``add_special``: with the tokenizer's special tokens around it (often a BOS).
 
-        Special tokens written out in ``text`` become those tokens. For a rendered chat, which holds its own BOS:
+        Special tokens written out in ``text`` become those tokens. A rendered chat holds its own BOS, so it needs
         ``add_special=False``.
         """
         return self._tokens.encode(text, add_special)
 
     def encode_prompt(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
-        """Tokens of a prompt, which has no second BOS if its text begins with one.
+        """Token ids of a prompt, without a second BOS if its text begins with one.
 
         ``escape``: nothing of the text becomes a control token. Raises UnsupportedParameter naming ``escape_special``
         where the tokenizer does not allow that.
@@ -110,7 +111,7 @@ class TextModel:
         template_args: Mapping[str, Any] | None = None,
         escape: bool = False,
     ) -> tuple[Rendered, list[int]]:
-        """A chat as text, and as tokens; see ``render``.
+        """A chat as text and as token ids; see ``render``.
 
         ``escape``: nothing of messages, tools and variables becomes a control token. This renders several times. Raises
         UnsupportedParameter naming ``escape_special`` where the tokenizer does not allow that.
@@ -132,7 +133,7 @@ class TextModel:
     def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         """Text of ``tokens``; ids that stand for nothing give nothing.
 
-        Raises InvalidParams naming ``tokens`` for what is no token id at all.
+        Raises InvalidParams naming ``tokens`` for a number that cannot be a token id.
         """
         self._check(tokens)
         return self._tokens.decode(tokens, skip_special)
@@ -149,7 +150,7 @@ class TextModel:
         add_generation_prompt: bool = True,
         template_args: Mapping[str, Any] | None = None,
     ) -> Rendered:
-        """A chat as the text this model was trained on; see ``ChatTemplates.render``, whose errors it raises.
+        """A chat as text by the model's template; see ``ChatTemplates.render``, whose errors it raises.
 
         Raises UnsupportedParameter naming ``messages`` if the model has no chat template.
         """
@@ -157,8 +158,13 @@ class TextModel:
             raise UnsupportedParameter("messages", because="the model has no chat template")
         return self._chat.render(messages, tools, add_generation_prompt, template_args)
 
+    def compile_templates(self) -> None:
+        """Do now what the first chat would wait for; see ``ChatTemplates.compile``, whose errors it raises."""
+        if self._chat is not None:
+            self._chat.compile()
+
     def table(self) -> TokenTable:
-        """What its tokens stand for. Takes a tenth of a second for a vocabulary of 128,000."""
+        """The table of all tokens for other processes. Takes 0.1 s for a vocabulary of 128,000."""
         return token_table(self._tokens)
 
     def _check(self, tokens: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""One interface to tokenizers, and the tokenizers of the tokenizers library behind it."""
+"""The interface to tokenizers of any library, and its implementation for the tokenizers library."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlx_sidecar.link.token_table import ByteLevel, Pieces, Strings, TokenTable, packed
-from mlx_sidecar.text.controls import Controls, ControlTokens
-from mlx_sidecar.text.decoding import family
 from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+from ..link.token_table import ByteLevel, Pieces, Strings, TokenTable, packed
+from .controls import Controls, ControlTokens
+from .decoding import family
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
 class Tokens(Protocol):
-    """A tokenizer, whatever library it is of."""
+    """A tokenizer of any library."""
 
     @property
     def size(self) -> int:
-        """Number of token ids, added ones included."""
+        """The number of token ids, added ones included."""
         ...
 
     @property
@@ -32,12 +33,12 @@ class Tokens(Protocol):
 
     @property
     def special(self) -> frozenset[int]:
-        """Tokens flagged as special."""
+        """Token ids flagged as special."""
         ...
 
     @property
     def family(self) -> ByteLevel | Pieces | None:
-        """How it makes text of tokens; None: only ``decode`` knows."""
+        """The family of its decoding; None if only ``decode`` can tell."""
         ...
 
     def encode(self, text: str, add_special: bool) -> list[int]: ...
@@ -45,11 +46,11 @@ class Tokens(Protocol):
     def decode(self, tokens: Sequence[int], skip_special: bool) -> str: ...
 
     def token(self, token: int) -> str | None:
-        """The vocabulary's own string for a token id; None if it stands for nothing."""
+        """The vocabulary's own string for a token id; None if the id stands for nothing."""
         ...
 
     def token_id(self, text: str) -> int | None:
-        """The reverse."""
+        """The token id of a vocabulary's own string; None if there is none."""
         ...
 
 
@@ -58,7 +59,7 @@ class Encoder(Tokens, Protocol):
 
     @property
     def controls(self) -> ControlTokens | None:
-        """Its control tokens; None if only the tokenizer itself can tell."""
+        """The control tokens; None if the library does not show them."""
         ...
 
 
@@ -66,9 +67,9 @@ class FastTokens:
     """A tokenizer of the tokenizers library."""
 
     def __init__(self, tokenizer: Tokenizer, split_special: bool = False) -> None:
-        # We encode one text at a time, which gains nothing from a pool with a thread for each core.
+        # One text at a time gains nothing from the library's thread pool.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # A prompt is neither cut nor filled up, whatever the file was saved with.
+        # The file may have been saved with truncation or padding, which prompts must not get.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = split_special
@@ -88,7 +89,7 @@ class FastTokens:
         return sorted(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str, add_special: bool) -> list[int]:
-        # "Fast" leaves out offsets and strings, which for a megabyte take a tenth of a second to free.
+        # "Fast" leaves out offsets and strings, which for 1 MB of text take 0.1 s to free.
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
 
     def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
@@ -102,23 +103,23 @@ class FastTokens:
 
 
 def _description(tokenizer: Tokenizer) -> dict[str, Any] | None:
-    """The decoder as tokenizer.json describes it."""
+    """The decoder's description as in tokenizer.json."""
     decoder = tokenizer.decoder
     return None if decoder is None else json.loads(decoder.__getstate__())
 
 
 def read_tokenizer(file: Path, name: str) -> Tokenizer:
-    """Raises ModelLoadFailed if ``file`` is no tokenizer.json that the library understands."""
+    """Read ``file``. Raises ModelLoadFailed if it is no tokenizer.json that the library understands."""
     from tokenizers import Tokenizer
 
     try:
         return Tokenizer.from_file(str(file))
-    except Exception as broken:  # the library raises bare Exception for all that can be wrong with it
+    except Exception as broken:  # the library raises bare Exception for any fault of the file
         raise ModelLoadFailed(name, because=f"tokenizer.json cannot be read: {broken}") from broken
 
 
 def token_table(tokens: Tokens) -> TokenTable:
-    """All of a tokenizer that other processes need to make text of tokens."""
+    """The part of a tokenizer with which other processes turn tokens into text."""
     known = [(token, string) for token in tokens.ids if (string := tokens.token(token)) is not None]
     texts = None if tokens.family is not None else Strings.of(tokens.decode([token], False) for token, _ in known)
     strings = Strings.of(string for _, string in known)

@@ -1,4 +1,4 @@
-"""A tokenizer's model without certain texts: some hold the texts of control tokens like any other."""
+"""Takes certain texts out of a tokenizer's vocabulary, since some vocabularies hold the texts of control tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def without_texts(tokenizer: Tokenizer, texts: Collection[str]) -> Model:
-    """The model of ``tokenizer``, where ``texts`` stand under secret names, so that all other tokens keep their ids.
+    """A copy of the model of ``tokenizer`` in which ``texts`` have secret names; all tokens keep their ids.
 
-    Blocks: half a second for a vocabulary of 128,000.
+    Blocks: 0.5 s for a vocabulary of 128,000.
     """
     from tokenizers import Tokenizer as Other
 
@@ -36,11 +36,11 @@ def without_texts(tokenizer: Tokenizer, texts: Collection[str]) -> Model:
 
 
 def _pair(merge: Any) -> tuple[str, str]:
-    """A merge is a pair, in older files written as one text."""
+    """The two parts of a merge, which older files write as one text."""
     first, second = merge.split(" ") if isinstance(merge, str) else merge
     return first, second
 
 
 def _made(first: str, second: str, prefix: str) -> set[str]:
-    """All texts that a merge has to do with."""
+    """The parts and the result of a merge."""
     return {first, second, first + second.removeprefix(prefix)}

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.neovim.editor import Editor, program
+from tests.clients.neovim.editor import SIDECAR, Editor, program
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """The sidecar as it is, in processes. Files that need neither its start nor its end put a pair in its place."""
+    return SIDECAR
 
 
 @pytest.fixture(params=["system", "wheel"])
-def editor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Editor]:
+def editor(request: pytest.FixtureRequest, tmp_path: Path, command: list[str]) -> Iterator[Editor]:
     started = Editor(program(request.param), tmp_path)
+    started.sidecar = command
     yield started
     started.close()

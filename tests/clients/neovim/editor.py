@@ -79,6 +79,7 @@ class Editor:
             stdout=subprocess.PIPE,
             bufsize=0,
         )
+        self.sidecar = SIDECAR  # what `setup` gives as the command
         self.screen = Screen(width, height)
         self._ids = count(1)
         self._answers: dict[int, tuple[Any, Any]] = {}
@@ -112,7 +113,7 @@ class Editor:
     def setup(self, **options: Any) -> None:
         """`setup` with the sidecar of this source tree, the fake engine, and no pause before a completion."""
         complete = {"debounce_ms": 0, **options.pop("complete", {})}
-        given = {"command": SIDECAR, "serve": ["--engine", "fake"], "complete": complete, **options}
+        given = {"command": self.sidecar, "serve": ["--engine", "fake"], "complete": complete, **options}
         self.lua("require('mlx_sidecar').setup(...)", given)
 
     def keys(self, keys: str) -> None:

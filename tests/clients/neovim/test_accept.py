@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.clients.neovim.editor import Editor, says
+from tests.support.listening_pair import ListeningPair
 
 KEYS = {"accept": "<Tab>", "accept_word": "<C-Right>", "accept_line": "<C-Down>", "dismiss": "<C-]>"}
+
+
+@pytest.fixture
+def command(pairs: ListeningPair) -> list[str]:
+    return pairs.command
 
 
 def ghost(editor: Editor, text: str, typed: str = ">") -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
 from tests.clients.neovim.editor import Editor, says
+from tests.support.listening_pair import ListeningPair
+
+
+@pytest.fixture
+def command(pairs: ListeningPair) -> list[str]:
+    return pairs.command
 
 
 def chatting(editor: Editor, text: str, **options: int) -> None:
@@ -148,38 +151,6 @@ def test_an_answer_goes_on_when_the_engine_dies(editor: Editor) -> None:
     assert editor.status()["engine"]["restarts"] == 1
 
 
-def test_an_answer_goes_on_when_the_engine_is_killed(editor: Editor) -> None:
-    whole = "x" * 200
-    chatting(editor, whole, delay_ms=10)
-    ask(editor, "why?")
-    editor.wait(lambda: any("xx" in line for line in editor.text()))
-    os.kill(editor.status()["engine"]["pid"], signal.SIGKILL)
-    editor.wait_for_lua("(require('mlx_sidecar').status().last or {}).finish_reason == 'stop'")
-    assert editor.text()[6] == whole
-
-
-def test_when_the_whole_sidecar_is_killed_the_chat_says_so_and_keeps_the_text(editor: Editor) -> None:
-    chatting(editor, "x" * 3000, delay_ms=20)
-    ask(editor, "why?")
-    editor.wait(lambda: any("xx" in line for line in editor.text()))
-    os.kill(editor.sidecar_pid(), signal.SIGKILL)
-    editor.wait_for_text("── the answer broke off")
-    assert "signal 9" in "".join(editor.screen.lines())
-    assert editor.text()[6].startswith("xx")
-    assert editor.text()[-3:] == ["=== user ===", "", ""]
-
-
-def test_the_next_question_starts_another_sidecar(editor: Editor) -> None:
-    chatting(editor, "because\nof it")
-    ask(editor, "why?")
-    answered(editor, *EXCHANGE)
-    os.kill(editor.sidecar_pid(), signal.SIGKILL)
-    editor.wait_for_lua("require('mlx_sidecar').status().state == 'lost'")
-    ask(editor, "and?")
-    editor.wait(lambda: editor.text()[-8:] == EXCHANGE[-8:])
-    editor.wait_for_lua("require('mlx_sidecar').status().state == 'ready'")
-
-
 def test_a_question_that_got_no_answer_stays_the_last_message(editor: Editor) -> None:
     editor.setup(model="fake?fail_load=model_not_found", chat={"open": "only"})
     editor.keys(":Sidecar why?<CR>")
@@ -195,15 +166,6 @@ def test_how_an_answer_ended_is_said(editor: Editor, reason: str) -> None:
     editor.keys(":Sidecar why?<CR>")
     editor.wait_for_text({"length": "── cut off", "error": "── the answer broke off"}[reason])
     assert editor.text()[6] == {"length": "123", "error": "12"}[reason]
-
-
-def test_the_embedded_model_answers(editor: Editor) -> None:
-    editor.setup(serve=[], chat={"open": "only"})
-    editor.keys(":Sidecar How do I cancel a stream?<CR>")
-    editor.wait_for_lua("(require('mlx_sidecar').status().last or {}).finish_reason == 'stop'")
-    assert "stream/cancel" in "\n".join(editor.text())
-    editor.keys("u")
-    answered(editor, "=== user ===", "", "How do I cancel a stream?")
 
 
 def test_wiping_the_chat_out_cancels_its_answer_and_the_next_chat_is_empty(editor: Editor) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.neovim.editor import PLUGIN, Editor
+from tests.support.listening_pair import ListeningPair
 
 README = (PLUGIN / "README.md").read_text(encoding="utf-8")
 HELP = (PLUGIN / "doc" / "mlx-sidecar.txt").read_text(encoding="utf-8")
@@ -28,6 +29,11 @@ end
 walk(require("mlx_sidecar.config").OPTIONS, "")
 return names
 """
+
+
+@pytest.fixture
+def command(pairs: ListeningPair) -> list[str]:
+    return pairs.command
 
 
 def test_the_readme_and_the_help_have_every_option_and_no_other(editor: Editor) -> None:

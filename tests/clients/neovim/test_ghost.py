@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.clients.neovim.editor import Editor, says
+from tests.support.listening_pair import ListeningPair
 
 FOREVER_MS = 600_000  # of prefill: such a completion only ends by being cancelled
+
+
+@pytest.fixture
+def command(pairs: ListeningPair) -> list[str]:
+    return pairs.command
 
 
 def completing(editor: Editor, text: str, **options: int) -> None:

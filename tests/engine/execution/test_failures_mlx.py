@@ -12,7 +12,7 @@ import pytest
 from mlx_sidecar.engine.execution.backend_policy import Policy
 from mlx_sidecar.engine.execution.mlx_backend import MlxBackend
 from mlx_sidecar.engine.execution.sampler import Sampled, Sampler
-from mlx_sidecar.link.messages import Dropped, Sampling, Submit
+from mlx_sidecar.link.messages import Dropped, Generate, Sampling, Submit
 from mlx_sidecar_protocol.errors import EngineLost
 from tests.engine.inline import Inline
 
@@ -77,7 +77,7 @@ def test_what_is_dropped_in_the_middle_of_overlapping_steps_goes_on_at_the_next_
     assert (dropped.seqs, dropped.running) == ([21], [21])
     assert inline.page.read().ids == ()
     told = inline.tokens(21)
-    again = Submit(21, "m", [1, *told], Sampling(), LENGTH, [], emitted=len(told), again=True)
+    again = Submit(21, "m", [1, *told], Generate(Sampling(), [], LENGTH, emitted=len(told)), again=True)
     inline.send(again)
     inline.settle()
     assert inline.tokens(21) == whole

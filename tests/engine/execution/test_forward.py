@@ -21,16 +21,12 @@ from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.flat.forward import FlatForward
-from mlx_sidecar.engine.execution.forward import Forward, Part
+from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part
 from mlx_sidecar.engine.execution.merged_forward import MergedForward
 from mlx_sidecar.engine.execution.probe import probe
-from mlx_sidecar.engine.execution.trial import distance
+from tests.engine.forwards import FLAT, LENGTH, MERGED, PROMPTS, Subject, close, load, logits_alone, run, subject
 
-FLAT = ["qwen3", "llama", "sliding"]
-MERGED = ["mamba", "lfm2", "qwen3_5", "llama4"]
-# Beyond the first room of 256, and beyond a window of 32 and its slack.
-LENGTH = 330
-PROMPTS = [[(7 * i + i // 5) % 300 for i in range(LENGTH)], [(11 * i + i // 3 + 1) % 300 for i in range(LENGTH)]]
+NEXT_OF_BOTH = [Part(row, 1, NEXT_TOKEN) for row in (0, 1)]
 
 Actions = st.lists(
     st.one_of(
@@ -41,37 +37,6 @@ Actions = st.lists(
     min_size=5,
     max_size=25,
 )
-
-
-@dataclass
-class Subject:
-    """A model under test, and logits [prompt][position, vocabulary]: ``own`` with mlx-lm's caches, ``alone`` of the
-    forward with a single row that takes in token after token."""
-
-    forward: Forward
-    own: list[mx.array]
-    alone: list[mx.array] = field(default_factory=list)
-
-
-def load(models: Path, kind: str) -> Any:
-    return mlxlm.load_model(models / kind)[0]
-
-
-def logits_alone(forward: Forward, prompt: list[int]) -> mx.array:
-    forward.open(0, len(prompt))
-    rows = []
-    for token in prompt:
-        rows.append(forward.run([Part(0, 1, True)], mx.array([token])))
-        mx.async_eval(rows[-1], forward.state)
-    forward.close(0)
-    return mx.concatenate(rows)
-
-
-def subject(models: Path, kind: str, length: int) -> Subject:
-    model = load(models, kind)
-    own = [model(mx.array([prompt[:length]]), cache=mlxlm.make_prompt_cache(model))[0] for prompt in PROMPTS]
-    mx.eval(own)
-    return Subject(probe(kind, model).forward, own)
 
 
 @pytest.fixture(scope="module", params=FLAT)
@@ -120,14 +85,14 @@ class Driver:
         for row, count in counts.items():
             count = min(count, self.length - self.held[row])
             if count:
-                parts.append(Part(row, count, count == 1 or bool(row % 2)))
+                parts.append(Part(row, count, NEXT_TOKEN if count == 1 or row % 2 else NOTHING_WANTED))
                 tokens += PROMPTS[self.prompts[row]][self.held[row] : self.held[row] + count]
                 self.held[row] += count
         if not parts:
             return
-        logits = self.forward.run(parts, mx.array(tokens))
-        mx.async_eval(logits, self.forward.state)
-        sampled = [part for part in parts if part.samples]
+        logits, state = run(self.forward, parts, tokens)
+        mx.async_eval(logits, state)
+        sampled = [part for part in parts if part.want.last]
         assert logits.shape[0] == len(sampled)
         for part, row_logits in zip(sampled, logits, strict=True):
             yield self.prompts[part.row], self.held[part.row] - 1, row_logits
@@ -147,11 +112,6 @@ class Driver:
 
 def driver_of(subject: Subject, length: int) -> Driver:
     return Driver(subject.forward, length, Prefixes(Store(1 << 30), "model", subject.forward.spec))
-
-
-def close(one: mx.array, other: mx.array) -> bool:
-    """Whether they differ by rounding only, in a model of a few layers in float32."""
-    return distance(one, other) < 1e-4
 
 
 def assert_same_state(one: mx.array, other: mx.array) -> None:
@@ -185,13 +145,14 @@ def test_a_step_can_be_built_on_tokens_that_are_not_computed_yet(flat: Subject) 
     def decode(*, lazily: bool) -> list[mx.array]:
         for row in (0, 1):
             flat.forward.open(row, 9)
-        logits = flat.forward.run([Part(0, 9, True), Part(1, 5, True)], mx.array(PROMPTS[0][:9] + PROMPTS[1][:5]))
+        prompts = PROMPTS[0][:9] + PROMPTS[1][:5]
+        out = run(flat.forward, [Part(0, 9, NEXT_TOKEN), Part(1, 5, NEXT_TOKEN)], prompts)
         steps = []
         for _ in range(6):
-            steps.append(mx.argmax(logits, axis=-1))
+            steps.append(mx.argmax(out.logits, axis=-1))
             if not lazily:
-                mx.eval(steps, flat.forward.state)
-            logits = flat.forward.run([Part(0, 1, True), Part(1, 1, True)], steps[-1])
+                mx.eval(steps, out.state)
+            out = run(flat.forward, NEXT_OF_BOTH, steps[-1])
         for row in (0, 1):
             flat.forward.close(row)
         return steps
@@ -204,20 +165,20 @@ def test_rows_may_lie_in_another_order_in_layers_with_a_window(flat: Subject) ->
     # The first is given the larger room where all tokens are stored; where a window is, both have the same.
     for row, expected in ((0, 400), (1, 260)):
         flat.forward.open(row, expected)
-        flat.forward.run([Part(row, 40, False)], mx.array(PROMPTS[row][:40]))
-    logits = flat.forward.run([Part(0, 1, True), Part(1, 1, True)], mx.array([PROMPTS[0][40], PROMPTS[1][40]]))
+        run(flat.forward, [Part(row, 40, NOTHING_WANTED)], PROMPTS[row][:40])
+    logits, _ = run(flat.forward, NEXT_OF_BOTH, [PROMPTS[0][40], PROMPTS[1][40]])
     for row in (0, 1):
         assert mx.array_equal(logits[row], flat.alone[row][40])
         flat.forward.close(row)
 
 
-def test_a_part_that_samples_nothing_gives_no_logits_and_is_computed_with_the_state(flat: Subject) -> None:
+def test_a_part_of_which_nothing_is_wanted_gives_no_logits_and_is_computed_with_the_state(flat: Subject) -> None:
     flat.forward.open(0, LENGTH)
-    logits = flat.forward.run([Part(0, 20, False)], mx.array(PROMPTS[0][:20]))
+    logits, state = run(flat.forward, [Part(0, 20, NOTHING_WANTED)], PROMPTS[0][:20])
     assert logits.shape == (0, 300)
-    assert flat.forward.state
-    mx.eval(logits, flat.forward.state)
-    last = flat.forward.run([Part(0, 1, True)], mx.array(PROMPTS[0][20:21]))
+    assert state
+    mx.eval(logits, state)
+    last, _ = run(flat.forward, [Part(0, 1, NEXT_TOKEN)], PROMPTS[0][20:21])
     assert mx.array_equal(last[0], flat.alone[0][20])
     flat.forward.close(0)
 
@@ -242,13 +203,13 @@ def test_a_row_begins_with_cached_tokens_in_the_only_slot_of_a_pool_that_another
     forward, cache = flat.forward, driver_of(flat, LENGTH).cache
     tokens = array("i", PROMPTS[0][:64])
     forward.open(0, 63)
-    forward.run([Part(0, 64, False)], mx.array(PROMPTS[0][:64]))
+    run(forward, [Part(0, 64, NOTHING_WANTED)], PROMPTS[0][:64])
     cache.put(tokens, forward.capture(0, 0, 64))
     forward.open(1, LENGTH)
-    forward.run([Part(1, 2, False)], mx.array(PROMPTS[1][:2]))
+    run(forward, [Part(1, 2, NOTHING_WANTED)], PROMPTS[1][:2])
     forward.close(0)  # no step follows in which its pool would go
     forward.open(2, 63, cache.find(tokens))
-    logits = forward.run([Part(2, 1, True)], mx.array(PROMPTS[0][63:64]))
+    logits, _ = run(forward, [Part(2, 1, NEXT_TOKEN)], PROMPTS[0][63:64])
     assert mx.array_equal(logits[0], flat.alone[0][63])
     for row in (1, 2):
         forward.close(row)
@@ -261,18 +222,15 @@ def llama(random_models: Path) -> FlatForward:
     return forward
 
 
-def addresses(forward: Forward) -> list[int]:
-    return [np.asarray(array).ctypes.data for array in forward.state]
-
-
 def test_a_step_writes_into_the_pools_in_place(llama: FlatForward) -> None:
     for row in range(3):
         llama.open(row, 3)
-    parts = [Part(row, 1, True) for row in range(3)]
+    parts = [Part(row, 1, NEXT_TOKEN) for row in range(3)]
     seen = []
     for _ in range(4):
-        mx.eval(llama.run(parts, mx.array([1, 2, 3])), llama.state)
-        seen.append(addresses(llama))
+        logits, state = run(llama, parts, [1, 2, 3])
+        mx.eval(logits, state)
+        seen.append([np.asarray(array).ctypes.data for array in state])
     assert seen[1:] == seen[:1] * 3
 
 
@@ -280,13 +238,14 @@ def test_a_row_does_not_see_what_the_one_before_it_left_in_its_slot(llama: FlatF
     long, prompt = PROMPTS
     for row, tokens in ((0, long), (1, long)):
         llama.open(row, 100)
-        mx.eval(llama.run([Part(row, 100, True)], mx.array(tokens[:100])), llama.state)
-    for pool in llama.state:
+        logits, pools = run(llama, [Part(row, 100, NEXT_TOKEN)], tokens[:100])
+        mx.eval(logits, pools)
+    for pool in pools:
         pool[1, :, :100] = mx.nan
     llama.close(1)
     llama.open(2, 5)
-    llama.run([Part(2, 5, True)], mx.array(prompt[:5]))
-    logits = llama.run([Part(0, 1, True), Part(2, 1, True)], mx.array([1, 2]))
+    run(llama, [Part(2, 5, NEXT_TOKEN)], prompt[:5])
+    logits, _ = run(llama, [Part(0, 1, NEXT_TOKEN), Part(2, 1, NEXT_TOKEN)], [1, 2])
     assert not mx.any(mx.isnan(logits)).item()
 
 
@@ -297,9 +256,9 @@ def test_when_the_last_row_goes_its_memory_goes_with_it(random_models: Path) -> 
         before = mx.get_active_memory()
         for row in range(3):
             forward.open(row, LENGTH)
-            mx.eval(forward.run([Part(row, 300, True)], mx.array(PROMPTS[0][:300])), forward.state)
-        mx.eval(forward.run([Part(row, 1, True) for row in range(2)], mx.array([1, 2])), forward.state)
-        mx.eval(forward.run([Part(2, 300, False)], mx.array(PROMPTS[0][:300])), forward.state)
+            mx.eval(run(forward, [Part(row, 300, NEXT_TOKEN)], PROMPTS[0][:300]))
+        mx.eval(run(forward, [Part(row, 1, NEXT_TOKEN) for row in range(2)], [1, 2]))
+        mx.eval(run(forward, [Part(2, 300, NOTHING_WANTED)], PROMPTS[0][:300]))
         for row in range(3):
             forward.close(row)
         mx.synchronize()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.core.batch import Event, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
+from mlx_sidecar.engine.core.batch import Event, Role, Work
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
@@ -23,6 +23,7 @@ from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
 from mlx_sidecar.link.messages import Sampling
 from tests.support.logits_processors import SUCCEEDING, Recorder, Successors
 from tests.support.samplings import ints
+from tests.support.sequences import sequence_of
 
 VOCABULARY = 20
 LIMIT = 12
@@ -98,7 +99,7 @@ class Loop:
     """A batch and the scheduler, as the step loop drives them. ``plans`` are the ids of each step's sequences."""
 
     def __init__(self, batch: MlxBatch) -> None:
-        self.batch, self.scheduler = batch, Scheduler(Limits())
+        self.batch, self.scheduler = batch, Scheduler(Limits(), MemoryLedger(1 << 34))
         self.events: list[Event] = []
         self.plans: list[list[int]] = []
 
@@ -117,7 +118,7 @@ class Loop:
 
     def step(self) -> None:
         work: list[Work] = self.scheduler.plan("m", 0.0)
-        if self.batch.in_flight and any(part.tokens > 1 for part in work):
+        if self.batch.in_flight and any(part.role is Role.PREFILL for part in work):
             work = []
         assert not any(part.sequence.reads_last_token and part.sequence.in_flight for part in work)
         self.plans.append([part.sequence.id for part in work])
@@ -135,7 +136,7 @@ class Loop:
         self.scheduler.retire(sequence, 0.0)
 
     def drain(self) -> None:
-        while self.batch.due_s(0.0) == 0.0:
+        while self.batch.due_s(self.scheduler.running_on("m"), 0.0) == 0.0:
             self.step()
 
 
@@ -160,7 +161,7 @@ SETTINGS = {
 
 
 def sequence(tokens: list[int], sampling: Sampling, limit: int = LIMIT) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling, [], limit, SequenceCost(), 0.0)
+    return sequence_of(next(numbers), tokens, limit, sampling)
 
 
 def successors(last: int, length: int = LIMIT) -> list[int]:

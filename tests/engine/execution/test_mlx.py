@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, EngineStats, Finished, QueryStats, Sampling, Submit
+from mlx_sidecar.link.control_messages import EngineStats, QueryStats
+from mlx_sidecar.link.messages import Cancel, Finished, Generate, Sampling, Submit
 from tests.support.engine_process import EngineClient
 
 KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]
@@ -85,7 +86,7 @@ def test_sequences_of_several_models_run_side_by_side(exact_engine: EngineClient
 
 def test_several_sequences_decode_in_one_step(exact_engine: EngineClient) -> None:
     before = stats(exact_engine).counters
-    sent = [Submit(exact_engine.number(), "qwen3", [seed], Sampling(), 40, []) for seed in range(1, 11)]
+    sent = [Submit(exact_engine.number(), "qwen3", [seed], Generate(Sampling(), [], 40)) for seed in range(1, 11)]
     exact_engine.send(*sent)
     for submit in sent:
         assert len(exact_engine.tokens(submit.seq)) == 40

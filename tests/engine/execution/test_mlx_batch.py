@@ -12,14 +12,14 @@ import pytest
 
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
-from mlx_sidecar.engine.core.sequence import Sequence
+from mlx_sidecar.engine.core.batch import Event, Role, StepFailed, Work
+from mlx_sidecar.engine.core.sequence import WINDOW, Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
 from mlx_sidecar.engine.execution.probe import probe
 from mlx_sidecar.engine.execution.sampler import Sampled, Sampler
 from mlx_sidecar.link.messages import Sampling
+from tests.support.sequences import sequence_of
 
 KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]
 LIMIT_BYTES = 1 << 34
@@ -55,7 +55,7 @@ def new_batch(random_models: Path) -> MakeBatch:
 
 
 def sequence(tokens: list[int], limit: int = 8, sampling: Sampling | None = None, **more: Any) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling or Sampling(), [], limit, SequenceCost(), 0.0, **more)
+    return sequence_of(next(numbers), tokens, limit, sampling, **more)
 
 
 class Driver:
@@ -77,19 +77,19 @@ class Driver:
 
     def step(self) -> list[Event]:
         ready = [s for s in self.running if not (s.idle or s.spent)]
-        work = [Work(s, min(s.pending, CHUNK)) for s in ready]
-        if self.batch.in_flight and any(given.tokens > 1 for given in work):
+        work = [Work(s, min(s.pending, CHUNK), Role.DECODE if s.pending == 1 else Role.PREFILL) for s in ready]
+        if self.batch.in_flight and any(given.role is Role.PREFILL for given in work):
             work = []
         events = self.batch.step(work, 0.0)
         for event in events:
-            event.sequence.first_token_s = 0.0
+            event.sequence.times.first_token_s = 0.0
             if event.reason is not None:
                 self.end(event.sequence)
         self.events += events
         return events
 
     def drain(self) -> None:
-        while self.batch.due_s(0.0) == 0.0:
+        while self.batch.due_s([s for s in self.running if not s.idle], 0.0) == 0.0:
             self.step()
 
 
@@ -170,11 +170,11 @@ def test_a_sequence_that_pauses_goes_on_with_the_same_tokens(batch_of_kind: Make
     driver.add(other, paused)
     while len(paused.generated) < 5:
         driver.step()
-    paused.aside.add("window")
+    paused.standing.aside.add(WINDOW)
     for _ in range(6):
         driver.step()
     assert 5 <= len(paused.generated) <= 6
-    paused.aside.clear()
+    paused.standing.aside.clear()
     driver.drain()
     assert paused.generated == alone
 
@@ -204,8 +204,7 @@ def test_a_stop_token_ends_a_sequence_and_is_not_part_of_it(new_batch: MakeBatch
     [free] = run(new_batch(), sequence(prompt(9), 12))
     stop = free[6]
     driver = Driver(new_batch())
-    stopped = sequence(prompt(9), 12)
-    stopped.stop_tokens = [stop]
+    stopped = sequence(prompt(9), 12, stop_tokens=[stop])
     driver.add(stopped)
     driver.drain()
     assert stopped.generated == free[: free.index(stop)]
@@ -221,7 +220,7 @@ def test_cancel_of_the_last_sequence_leaves_a_batch_that_works(new_batch: MakeBa
         for _ in range(steps):
             driver.step()
         driver.end(gone)
-        assert batch.due_s(0.0) == float("inf")
+        assert batch.due_s([], 0.0) == float("inf")
         assert batch.step([], 0.0) == []
     assert len(run(batch, sequence([1, 2, 3]))[0]) == 8
 
@@ -270,7 +269,8 @@ def test_a_failing_step_takes_all_caches_names_who_ran_and_leaves_a_batch_as_goo
     batch = new_batch()
     [expected] = run(batch, sequence([1, 2, 3]))
     driver = Driver(batch)
-    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6], aside={"window"})
+    bad, neighbour, paused = sequence([4]), sequence([5]), sequence([6])
+    paused.standing.aside.add(WINDOW)
     driver.add(bad, neighbour, paused)
     with monkeypatch.context() as patch:
         patch.setattr(Sampler, "sample", failing("a bug"))
@@ -280,7 +280,7 @@ def test_a_failing_step_takes_all_caches_names_who_ran_and_leaves_a_batch_as_goo
     assert failed.value.running == [bad, neighbour]
     assert [(s.known, s.in_flight) for s in (bad, neighbour, paused)] == [(0, 0)] * 3
     assert not batch.in_flight
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
@@ -339,7 +339,7 @@ def test_a_row_that_cannot_be_opened_fails_the_next_step_in_its_name(
         driver.step()
     assert failed.value.running == [bad]
     assert (neighbour.known, neighbour.in_flight) == (0, 0)
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
@@ -361,7 +361,7 @@ def test_a_row_that_cannot_be_kept_does_no_harm_to_those_who_come_later(
         with pytest.raises(StepFailed) as failed:
             driver.step()
         assert failed.value.running == []
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 
@@ -384,7 +384,7 @@ def test_what_cannot_be_given_back_fails_the_next_step_and_nothing_before(
         with pytest.raises(StepFailed) as failed:
             driver.step()
         assert failed.value.running == []
-    assert batch.due_s(0.0) == float("inf")
+    assert batch.due_s([], 0.0) == float("inf")
     assert run(batch, sequence([1, 2, 3])) == [expected]
 
 

@@ -11,13 +11,13 @@ import pytest
 from benchmarks.architectures import VOCABULARY, make
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Event, Work
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
+from mlx_sidecar.engine.core.batch import Event, Role, Work
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
 from mlx_sidecar.engine.execution.probe import Probed, probe
 from mlx_sidecar.engine.execution.sampler import Sampler
 from mlx_sidecar.link.messages import Sampling
+from tests.support.sequences import sequence_of
 
 BAD = 299  # a token whose embedding is NaN; no sample of the probe has it
 FORWARDS = {"llama": "flat", "falcon_h1": "merged", "llama4": "row_by_row"}
@@ -61,7 +61,9 @@ class Batch:
             due = [sequence for sequence in running if not sequence.spent]
             prefills = any(sequence.pending > 1 for sequence in due)
             held = prefills and self.batch.in_flight
-            for event in self.batch.step([] if held else [Work(s, s.pending) for s in due], 0.0):
+            roles = [Role.DECODE if s.pending == 1 else Role.PREFILL for s in due]
+            work = [Work(s, s.pending, role) for s, role in zip(due, roles, strict=True)]
+            for event in self.batch.step([] if held else work, 0.0):
                 if event.reason is not None:
                     ended[event.sequence.id] = event
                     running.remove(event.sequence)
@@ -70,7 +72,7 @@ class Batch:
 
 
 def sequence(tokens: list[int], sampling: Sampling, limit: int = 6) -> Sequence:
-    return Sequence(next(numbers), "m", tokens, 0, sampling, [], limit, SequenceCost(), 0.0)
+    return sequence_of(next(numbers), tokens, limit, sampling)
 
 
 @pytest.mark.parametrize("how", SAMPLINGS)

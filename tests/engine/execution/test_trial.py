@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mlx.utils import tree_map
 
 from benchmarks.architectures import ARCHITECTURES, VOCABULARY, judged, make
+from mlx_sidecar.engine.execution.forward import StepInput, StepOutput
 from mlx_sidecar.engine.execution.merged_forward import MergedForward
 from mlx_sidecar.engine.execution.probe import probe
 from mlx_sidecar.engine.execution.trial import Trial, _spread, distance, drained
@@ -33,17 +34,17 @@ class Off(MergedForward):
         super().__init__(model, batchable=False)
         self._by, self._where, self._step = by, where, -1
 
-    def run(self, parts: list[Any], tokens: mx.array) -> mx.array:
-        logits = super().run(parts, tokens)
+    def run(self, step: StepInput) -> StepOutput:
+        logits, state = super().run(step)
         self._step += 1
-        rows = [part.row for part in parts if part.samples]
+        rows = [part.row for part in step.parts for _ in range(part.want.last)]
         off = [self._by * self._where(self._step, row) for row in rows]
         if not off:
-            return logits
+            return StepOutput(logits, state)
         span = mx.max(logits, axis=-1, keepdims=True) - mx.min(logits, axis=-1, keepdims=True)
         # Every other logit, for a shift of all would be none.
         wave = mx.where(mx.arange(logits.shape[-1]) % 2 == 0, 0.0, 1.0)
-        return (logits + mx.array(off)[:, None] * span * wave).astype(logits.dtype)
+        return StepOutput((logits + mx.array(off)[:, None] * span * wave).astype(logits.dtype), state)
 
 
 def passes(model: Any, *off: Any) -> bool:

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from mlx_sidecar.engine.fake.fake_script import END, Script
-from mlx_sidecar.link.messages import (
-    Cancel,
-    Dropped,
+from mlx_sidecar.link.control_messages import (
     EngineStats,
     Load,
     Loaded,
@@ -20,12 +18,10 @@ from mlx_sidecar.link.messages import (
     Progress,
     QueryModels,
     QueryStats,
-    Sampling,
-    Stop,
-    Tokens,
     Unload,
     Unloaded,
 )
+from mlx_sidecar.link.messages import Cancel, Dropped, Sampling, Stop, Tokens
 from tests.support.engine_process import EngineClient, ready_engine
 
 SLOW = "fake?tokens=100000&delay_ms=3600000"  # one token an hour: only an event ends it
@@ -34,7 +30,7 @@ SLOW_PREFILL = "fake?prefill_ms=3600000"
 
 @pytest.fixture
 def engine() -> Iterator[EngineClient]:
-    with ready_engine("--engine", "fake", "--memory-limit-bytes", "10000000") as client:
+    with ready_engine(engine="fake", memory_limit_bytes=10000000) as client:
         yield client
 
 
@@ -46,7 +42,7 @@ def test_the_same_prompt_and_seed_give_the_same_tokens_in_another_process(engine
     engine.load("fake")
     sampling = Sampling(seed=7)
     first = engine.generate("fake", [1, 2], sampling=sampling)
-    with ready_engine("--engine", "fake") as other:
+    with ready_engine(engine="fake") as other:
         other.load("fake")
         assert other.generate("fake", [1, 2], sampling=sampling) == first
         assert other.generate("fake", [1, 2], sampling=Sampling(seed=8)) != first

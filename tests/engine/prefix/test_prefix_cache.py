@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar.link.messages import Cancel, EngineStats, QueryStats, Sampling, Submit
+from mlx_sidecar.link.control_messages import EngineStats, QueryStats
+from mlx_sidecar.link.messages import Cancel, Prefill, Submit
 from tests.support.engine_process import EngineClient, ready_engine
 
 KINDS = ["qwen3", "sliding", "mamba", "lfm2", "qwen3_5"]
@@ -19,19 +20,19 @@ SLACK = 64  # tokens of a block that a conversation may have begun
 @pytest.fixture(scope="module")
 def start() -> Iterator[Callable[..., EngineClient]]:
     with ExitStack() as engines:
-        yield lambda *arguments: engines.enter_context(ready_engine(*arguments))
+        yield lambda **config: engines.enter_context(ready_engine(**config))
 
 
 @pytest.fixture(scope="module")
 def engine(start: Callable[..., EngineClient]) -> EngineClient:
     """One that caches, and computes the same bits whatever shares a step."""
-    return start("--numerics", "exact")
+    return start(numerics="exact")
 
 
 @pytest.fixture(scope="module")
 def forgetful(start: Callable[..., EngineClient]) -> EngineClient:
     """One that computes everything."""
-    return start("--numerics", "exact", "--cache-limit-bytes", "0")
+    return start(numerics="exact", cache_limit_bytes=0)
 
 
 def words(count: int, seed: int) -> list[int]:
@@ -112,22 +113,23 @@ def test_models_whose_caches_cannot_be_kept_say_so(engine: EngineClient, random_
 
 
 def test_a_prompt_is_pinned_and_stays_whatever_comes(start: Callable[..., EngineClient], random_models: Path) -> None:
-    engine = start("--cache-limit-bytes", "600000")
+    engine = start(cache_limit_bytes=600_000)
     engine.load("qwen3", str(random_models / "qwen3"))
     pinned = words(200, seed=6)
     warm = engine.number()
-    engine.send(Submit(warm, "qwen3", pinned, Sampling(), 1, [], warm=True))
+    engine.send(Submit(warm, "qwen3", pinned, Prefill(pin=True)))
     assert engine.finished(warm).pinned == 200
+    assert engine.tokens(warm) == []  # it asked for none
     for seed in range(7, 20):
         engine.generate("qwen3", words(300, seed), 4)
     assert engine.finished(engine.submit("qwen3", [*pinned, 1, 2, 3], 4)).cached_tokens == 200
 
 
 def test_a_pin_for_which_there_is_no_room_is_refused(start: Callable[..., EngineClient], random_models: Path) -> None:
-    engine = start("--cache-limit-bytes", "300000")
+    engine = start(cache_limit_bytes=300_000)
     engine.load("qwen3", str(random_models / "qwen3"))
     warm = engine.number()
-    engine.send(Submit(warm, "qwen3", words(3000, seed=6), Sampling(), 1, [], warm=True))
+    engine.send(Submit(warm, "qwen3", words(3000, seed=6), Prefill(pin=True)))
     fault = engine.finished(warm).fault
     assert fault is not None
     assert fault.kind == "out_of_memory"

@@ -7,24 +7,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from benchmarks.prefixes.damage import damaged
 from benchmarks.prefixes.kills import killed
-from mlx_sidecar.link.messages import (
+from mlx_sidecar.link.cache_messages import (
     CacheCleared,
     CacheFigures,
     CacheMoved,
-    Cancel,
     ClearCache,
     ExportCache,
     ImportCache,
     QueryCache,
-    ToEngine,
-    ToFront,
 )
+from mlx_sidecar.link.messages import Cancel, ToEngine, ToFront
 from tests.support.engine_process import EngineClient, engine_process, ready_engine
 
 M = TypeVar("M", bound=ToFront)
@@ -33,9 +31,9 @@ PROMPT = [random.Random(1).randrange(300) for _ in range(400)]
 
 
 @contextmanager
-def engine_on(directory: Path, models: Path, *kinds: str, more: tuple[str, ...] = ()) -> Iterator[EngineClient]:
+def engine_on(directory: Path, models: Path, *kinds: str, **more: Any) -> Iterator[EngineClient]:
     """An engine under exact numerics, with its cache in ``directory``, and models."""
-    with ready_engine("--numerics", "exact", "--cache-dir", str(directory), *more) as client:
+    with ready_engine(numerics="exact", cache_dir=str(directory), **more) as client:
         for kind in kinds:
             client.load(kind, str(models / kind))
         yield client
@@ -102,7 +100,7 @@ def test_weights_that_have_changed_find_nothing_old(tmp_path: Path, random_model
     cache, model = tmp_path / "cache", tmp_path / "model"
     for seed in (1, 2):
         write_model(model, "qwen3", seed=seed)
-        with ready_engine("--cache-dir", str(cache)) as engine:
+        with ready_engine(cache_dir=str(cache)) as engine:
             engine.load("m", str(model))
             assert engine.finished(engine.submit("m", PROMPT, 4)).cached_tokens == 0
             written(engine)
@@ -112,7 +110,7 @@ def test_two_engines_share_a_directory(tmp_path: Path, random_models: Path) -> N
     with engine_on(tmp_path, random_models, "qwen3") as one, engine_on(tmp_path, random_models, "qwen3") as other:
         expected = one.generate("qwen3", PROMPT, 8)
         written(one)
-        other.generate("qwen3", PROMPT[:20], 1)  # looks for what others have written
+        other.generate("qwen3", PROMPT[20:40], 1)  # looks for what others have written
         until(other, lambda found: found.disk_blocks > 1)
         again = other.submit("qwen3", PROMPT, 8)
         assert other.finished(again).cached_disk >= 384
@@ -127,7 +125,7 @@ def test_a_conversation_goes_to_a_file_and_back(tmp_path: Path, random_models: P
             whole = [*PROMPT, *answer[:-1]]
             moved = asked(engine, partial(ExportCache, model=kind, tokens=whole, path=file), CacheMoved)
             assert moved.tokens == len(whole)
-        with ready_engine("--numerics", "exact") as engine:
+        with ready_engine(numerics="exact") as engine:
             engine.load(kind, str(random_models / kind))
             taken = asked(engine, partial(ImportCache, model=kind, path=file), CacheMoved)
             assert (taken.tokens, taken.nbytes) == (moved.tokens, moved.nbytes)
@@ -191,7 +189,7 @@ def test_a_full_disk_switches_the_tier_off_and_generation_goes_on(tmp_path: Path
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "sys.argv[0] = 'engine'; runpy.run_module('mlx_sidecar.engine', run_name='__main__')",
     )
-    with engine_process("--cache-dir", str(tmp_path), program=program) as engine:
+    with engine_process(cache_dir=str(tmp_path), program=program) as engine:
         engine.load("qwen3", str(random_models / "qwen3"))
         assert len(engine.generate("qwen3", PROMPT, 8)) == 8
         until(engine, lambda found: found.disk_state == "failed")
@@ -206,11 +204,11 @@ def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path, random_models: P
     program = (
         "-c",
         "import os, runpy, sys, threading; "
-        "import mlx_sidecar.engine.prefix.prefix_waits as waits; waits.DISK_PATIENCE_S = 0.2; "
+        "import mlx_sidecar.engine.prefix.stored_prefixes as waits; waits.DISK_PATIENCE_S = 0.2; "
         "os.preadv = lambda *_: threading.Event().wait(); "  # what reads the contents of a file, and nothing else here
         "sys.argv[0] = 'engine'; runpy.run_module('mlx_sidecar.engine', run_name='__main__')",
     )
-    with engine_process("--numerics", "exact", "--cache-dir", str(tmp_path), program=program) as engine:
+    with engine_process(numerics="exact", cache_dir=str(tmp_path), program=program) as engine:
         engine.load("qwen3", str(random_models / "qwen3"))
         until(engine, lambda found: found.disk_blocks > 1)
         for _ in range(2):
@@ -222,7 +220,7 @@ def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path, random_models: P
 def test_the_bound_on_disk_is_kept_and_what_was_used_last_stays(tmp_path: Path, random_models: Path) -> None:
     limit = 600_000
     prompts = [[random.Random(seed).randrange(300), *PROMPT[: 300 + seed]] for seed in range(8)]
-    with engine_on(tmp_path, random_models, "qwen3", more=("--cache-disk-limit-bytes", str(limit))) as engine:
+    with engine_on(tmp_path, random_models, "qwen3", cache_disk_limit_bytes=limit) as engine:
         blocks = 0
         for prompt in prompts:
             engine.generate("qwen3", prompt, 1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.link.messages import CacheFigures, QueryCache
+from mlx_sidecar.link.cache_messages import CacheFigures, QueryCache
 from tests.support.engine_process import EngineClient, ready_engine
 
 KINDS = ["qwen3", "sliding", "mamba", "lfm2", "qwen3_5"]
@@ -39,11 +39,11 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(random_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    limits = ("--cache-limit-bytes", "500000", "--cache-disk-limit-bytes", "2000000")
-    small = (*limits, "--cache-dir", str(tmp_path_factory.mktemp("cache")))
+    limits = {"cache_limit_bytes": 500_000, "cache_disk_limit_bytes": 2_000_000}
+    cache_dir = str(tmp_path_factory.mktemp("cache"))
     with (
-        ready_engine("--numerics", "exact", *small) as warm,
-        ready_engine("--numerics", "exact", "--cache-limit-bytes", "0") as cold,
+        ready_engine(numerics="exact", cache_dir=cache_dir, **limits) as warm,
+        ready_engine(numerics="exact", cache_limit_bytes=0) as cold,
     ):
         for kind in KINDS:
             for engine in (warm, cold):

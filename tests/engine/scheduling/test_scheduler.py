@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mlx_sidecar.engine.core.batch import Work
+from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.memory_cost import LayerCost, SequenceCost
+from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
 from mlx_sidecar.engine.scheduling.step_cost_model import CHUNK, LEAST_CHUNK
-from mlx_sidecar.link.messages import RANKS, Priority, Sampling
+from mlx_sidecar.link.messages import RANKS, Priority
 from mlx_sidecar_protocol.errors import Overloaded
+from tests.support.sequences import sequence_of
 
 LIMITS = Limits(waiting=8, running=3)
 MODELS = ("a", "b")
@@ -28,7 +30,7 @@ class Driver:
     """A scheduler, a memory and batches whose steps overlap: a token is read one step after it was asked for."""
 
     def __init__(self, limits: Limits, capacity: int = 10**9) -> None:
-        self.scheduler = Scheduler(limits)
+        self.scheduler = Scheduler(limits, MemoryLedger(capacity))
         self.limits, self.capacity = limits, capacity
         self.ids = count(1)
         self.now = 0.0
@@ -44,8 +46,16 @@ class Driver:
         deadline_s: float = float("inf"),
     ) -> Sequence:
         cost = SequenceCost((LayerCost(token_bytes=1),))
-        id_, prompt = next(self.ids), [1] * tokens
-        return Sequence(id_, model, prompt, 0, Sampling(), [], limit, cost, self.now, priority, deadline_s)
+        return sequence_of(
+            next(self.ids),
+            [1] * tokens,
+            limit,
+            model=model,
+            cost=cost,
+            arrived_s=self.now,
+            priority=priority,
+            deadline_s=deadline_s,
+        )
 
     def submit(self, sequence: Sequence) -> Sequence:
         self.scheduler.enqueue(sequence, self.now)
@@ -57,14 +67,14 @@ class Driver:
         free: list[Sequence] = []
         while (candidate := self.scheduler.candidate(self.now)) is not None:
             assert not candidate.paused
-            assert self.now < candidate.deadline_s
+            assert self.now < candidate.asked.deadline_s
             running = [s for s, state in self.state.items() if (s.model, state) == (candidate.model, "running")]
             if not candidate.parked and not self.make_room(candidate):
                 break
             victim = self.scheduler.victim(candidate, self.now, for_memory=False)
             if victim is not None:
                 assert victim.model == candidate.model
-                assert RANKS[victim.priority] > RANKS[candidate.priority]
+                assert RANKS[victim.asked.priority] > RANKS[candidate.asked.priority]
                 self.scheduler.park(victim, self.now, keep=True)
                 self.state[victim] = "parked"
             self.scheduler.admit(candidate, self.now)
@@ -78,7 +88,7 @@ class Driver:
         def short() -> bool:
             return self.scheduler.reserved_bytes + candidate.need_bytes > self.capacity
 
-        yielding = sum(victim.need_bytes for victim in self.scheduler.victims(candidate, self.now))
+        yielding = self.scheduler.yields(candidate, self.now).nbytes
         if self.scheduler.reserved_bytes - yielding + candidate.need_bytes > self.capacity:
             return False
         while short():
@@ -103,13 +113,15 @@ class Driver:
         self.check(model, work)
         self.scheduler.account(model, work, seconds)
         asked = {part.sequence for part in work if part.samples}
-        for sequence, tokens in work:
+        for sequence, tokens, _ in work:
             sequence.known += tokens
         for sequence in [s for s in self.state if s.model == model]:
             if sequence.in_flight:
                 sequence.generated.append(0)
-                sequence.last_token_s = self.now
+                sequence.times.last_token_s = self.now
             sequence.in_flight = int(sequence in asked)
+        self.scheduler.grown(model, work)
+        for sequence in [s for s in self.state if s.model == model]:
             if len(sequence.generated) == sequence.limit:
                 self.end(sequence)
         self.keep_to_budget()
@@ -126,11 +138,13 @@ class Driver:
         ready = [s for s in running if not (s.spent or s.awaits_token)]
         assert {part.sequence for part in work} <= set(ready)
         assert len({part.sequence for part in work}) == len(work)
-        decoding = [s for s in sorted(ready, key=lambda s: s.admitted_s) if s.pending == 1]
+        decoding = [s for s in sorted(ready, key=lambda s: s.standing.admitted_s) if s.pending == 1]
         assert {part.sequence for part in work[: len(decoding)]} == set(decoding), "all that decode, and they first"
+        assert all((tokens, role) == (1, Role.DECODE) for _, tokens, role in work[: len(decoding)])
         prefill = work[len(decoding) :]
         assert sum(part.tokens for part in prefill) <= CHUNK
-        for sequence, tokens in prefill:
+        for sequence, tokens, role in prefill:
+            assert role is Role.PREFILL
             assert min(LEAST_CHUNK, sequence.pending) <= tokens <= sequence.pending
         assert bool(work) == bool(ready)
 
@@ -141,7 +155,7 @@ class Driver:
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         for sequence in self.scheduler.expired(self.now):
-            assert sequence.deadline_s <= self.now
+            assert sequence.asked.deadline_s <= self.now
             self.end(sequence)
         assert self.scheduler.next_event_s() > self.now
 
@@ -223,7 +237,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert scheduler.find(sequence.id) is sequence
             assert sequence.parked == (name == "parked")
         assert scheduler.find(0) is None
-        assert scheduler.next_event_s() == min((s.deadline_s for s in state), default=float("inf"))
+        assert scheduler.next_event_s() == min((s.asked.deadline_s for s in state), default=float("inf"))
+
+    @invariant()
+    def what_victims_would_yield_is_a_sum_over_them(self) -> None:
+        holders = self.scheduler._holders
+        for candidate in self.driver.state:
+            victims = list(holders.victims(candidate, self.driver.now))
+            yields = self.scheduler.yields(candidate, self.driver.now)
+            assert yields == (len(victims), sum(victim.sequence.need_bytes for victim in victims))
 
     @invariant()
     def limits_hold(self) -> None:
@@ -239,8 +261,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         assert state[candidate] != "running"
         earlier = [s for s in state if state[s] != "running" and not s.paused and s.model == candidate.model]
-        same = [s for s in earlier if s.priority == candidate.priority and s.deadline_s > self.driver.now]
-        assert candidate is min(same, key=lambda s: (s.arrived_s, s.id)), "nobody of its class is overtaken"
+        same = [
+            s for s in earlier if s.asked.priority == candidate.asked.priority and s.asked.deadline_s > self.driver.now
+        ]
+        assert candidate is min(same, key=lambda s: (s.asked.arrived_s, s.id)), "nobody of its class is overtaken"
 
     @invariant()
     def whoever_loses_memory_holds_some(self) -> None:
@@ -281,8 +305,8 @@ def test_whoever_waits_is_admitted_and_ends_under_any_endless_stream_of_others(
         first = patient not in driver.admissions
         placed = driver.admit()
         for ahead in takewhile(lambda admitted: admitted is not patient, placed if first else ()):
-            classes = RANKS[priority] - RANKS[ahead.priority]
-            assert ahead.arrived_s <= patient.arrived_s + classes * AGEING_S
+            classes = RANKS[priority] - RANKS[ahead.asked.priority]
+            assert ahead.asked.arrived_s <= patient.asked.arrived_s + classes * AGEING_S
         driver.step("a")
         driver.pass_time(0.5)
         assert driver.now < 1000
@@ -296,7 +320,7 @@ def test_preemption_comes_to_rest(classes: list[Priority], data: st.DataObject) 
     for priority in classes:
         driver.submit(driver.sequence(tokens=data.draw(st.integers(1, 8)), limit=2, priority=priority))
         driver.admit()
-    running = [RANKS[s.priority] for s, state in driver.state.items() if state == "running"]
+    running = [RANKS[s.asked.priority] for s, state in driver.state.items() if state == "running"]
     assert scarce or max(running) <= sorted(RANKS[priority] for priority in classes)[:2][-1]
     assert len(driver.admissions) <= 4 * len(classes)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.core.memory_cost import SequenceCost
-from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.scheduling.fair_queue import FairQueue
 from mlx_sidecar.engine.scheduling.priority_queue import AGEING_S, PriorityQueue, QueueEntry
 from mlx_sidecar.engine.scheduling.step_cost_model import (
@@ -24,14 +23,17 @@ from mlx_sidecar.engine.scheduling.step_cost_model import (
     StepCostModel,
 )
 from mlx_sidecar.engine.scheduling.step_planner import OLDEST_SHARE, PrefillChunks
-from mlx_sidecar.link.messages import Priority, Sampling
+from mlx_sidecar.link.messages import Priority
+from tests.support.sequences import sequence_of
 
 PRIORITIES: list[Priority] = ["critical", "high", "normal", "low"]
 seconds = st.floats(1e-4, 1.0)
 
 
-def queued(id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0) -> QueueEntry:
-    sequence = Sequence(id_, "m", [1] * tokens, 0, Sampling(), [], 10, SequenceCost(), arrived_s, priority)
+def queued(
+    id_: int, tokens: int = 1, priority: Priority = "normal", arrived_s: float = 0.0, deadline_s: float = inf
+) -> QueueEntry:
+    sequence = sequence_of(id_, [1] * tokens, 10, arrived_s=arrived_s, priority=priority, deadline_s=deadline_s)
     return QueueEntry(sequence, arrived_s, runs_as=2)
 
 
@@ -136,13 +138,13 @@ prompts = st.lists(
 @given(prompts, st.integers(LEAST_CHUNK, CHUNK))
 def test_a_step_prefills_what_it_may_in_pieces_worth_the_step(entries: list[QueueEntry], budget: int) -> None:
     work = PrefillChunks().split(entries, budget, 10.0)
-    assert sum(count for _, count in work) <= budget
-    for sequence, count in work:
+    assert sum(count for _, count, _ in work) <= budget
+    for sequence, count, _ in work:
         assert min(LEAST_CHUNK, sequence.pending) <= count <= sequence.pending
-    assert len({sequence.id for sequence, _ in work}) == len(work)
+    assert len({part.sequence.id for part in work}) == len(work)
     unserved = len(entries) - len(work)
     if unserved:
-        assert sum(count for _, count in work) > budget - LEAST_CHUNK, "nothing is left over that somebody could use"
+        assert sum(count for _, count, _ in work) > budget - LEAST_CHUNK, "nothing is left over that somebody could use"
 
 
 @given(st.integers(LEAST_CHUNK, CHUNK), st.integers(1, 60), st.sampled_from(PRIORITIES))
@@ -153,16 +155,18 @@ def test_the_prompt_that_waits_longest_gets_its_share_under_a_stream_of_shorter_
     for step in range(steps):
         work = chunks.split([long, queued(2 + step, budget, priority, arrived_s=1.0 + step)], budget, 1000.0)
         chunks.account(work)
-        total += sum(count for _, count in work)
-        long.sequence.known += sum(count for sequence, count in work if sequence is long.sequence)
+        total += sum(count for _, count, _ in work)
+        long.sequence.known += sum(count for sequence, count, _ in work if sequence is long.sequence)
     assert long.sequence.known >= OLDEST_SHARE * total - 2 * LEAST_CHUNK
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one_nor_an_urgent_one_for_either() -> None:
     long, short, urgent = queued(1, 16_000), queued(2, 40), queued(3, 2000, "high")
     urgent.runs_as = 1
-    assert PrefillChunks().split([long, short], 64, 0.0) == [(short.sequence, 40), (long.sequence, 24)]
-    assert PrefillChunks().split([long, short, urgent], 400, 0.0) == [(urgent.sequence, 300), (long.sequence, 100)]
+    split = [part[:2] for part in PrefillChunks().split([long, short], 64, 0.0)]
+    assert split == [(short.sequence, 40), (long.sequence, 24)]
+    split = [part[:2] for part in PrefillChunks().split([long, short, urgent], 400, 0.0)]
+    assert split == [(urgent.sequence, 300), (long.sequence, 100)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), seconds), max_size=200))
@@ -225,8 +229,7 @@ def test_a_line_stands_by_arrival_and_is_as_old_as_who_has_waited_longest(
 
 
 def test_whoever_is_past_its_deadline_stands_in_nobodys_way() -> None:
-    lines, late, next_ = PriorityQueue(), queued(1), queued(2, arrived_s=1.0)
-    late.sequence.deadline_s = 5.0
+    lines, late, next_ = PriorityQueue(), queued(1, deadline_s=5.0), queued(2, arrived_s=1.0)
     lines.join(late)
     lines.join(next_)
     assert [list(lines.heads("m", now)) for now in (4.0, 5.0)] == [[late], [next_]]
@@ -237,7 +240,7 @@ def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
     assert entry.urgency(AGEING_S) == 2.0
     entry.admit(3.5 * AGEING_S)
     assert entry.running_rank(3.5 * AGEING_S) == 0
-    entry.sequence.last_token_s = 4 * AGEING_S
+    entry.sequence.times.last_token_s = 4 * AGEING_S
     assert entry.running_rank(4.4 * AGEING_S) == 0
     assert entry.running_rank(4.6 * AGEING_S) == 3, "it has settled: its class counts again"
 

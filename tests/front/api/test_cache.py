@@ -12,6 +12,7 @@ from mlx_sidecar.front.api.cache import CacheHandlers
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.front.wire.context import RequestContext
+from mlx_sidecar.link import cache_messages
 from mlx_sidecar.link import messages as link
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.cache import CacheExportParams, CacheImportParams, CacheWarmParams, CacheWarmResult
@@ -46,7 +47,6 @@ def handlers(shelf: Shelf, desk: Desk, control: Control | None = None) -> CacheH
     desk.recovery.attach(desk, shelf)
     return CacheHandlers(
         cast(ModelCatalog, shelf),
-        desk.streams,
         desk.recovery,
         cast(Supervisor, Control() if control is None else control),
     )
@@ -68,11 +68,10 @@ def test_a_warm_up_computes_its_prompt_and_tells_what_is_pinned() -> None:
         desk = Desk()
         running = warming(Shelf(), desk, priority="low")
         await desk.heard.wait()
-        assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Sampling(), 1, [], priority="low", warm=True)]
-        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        assert desk.sent == [link.Submit(1, "fake", list(b"four"), link.Prefill(pin=True), priority="low")]
         desk.recovery.on_finished(DONE)
         assert (await running).to_plain() == {"tokens": 4, "cached_tokens": 2, "pinned_tokens": 4, "prefill_s": 0.5}
-        assert not desk.streams
+        assert not desk.recovery.tasks
 
     run(test)
 
@@ -90,17 +89,15 @@ def test_a_prefix_of_messages_does_not_open_an_answer_unless_it_is_to() -> None:
     assert bytes(asyncio.run(tokens(add_generation_prompt=True))) == b"<|user|>x\n<|assistant|>"
 
 
-def test_a_warm_up_that_lost_its_engine_behind_its_token_is_computed_again_on_the_next() -> None:
+def test_a_warm_up_that_lost_its_engine_is_computed_again_on_the_next() -> None:
     async def test() -> None:
         desk = Desk()
         running = warming(Shelf(), desk)
         await desk.heard.wait()
-        desk.recovery.on_tokens(link.Tokens(1, [65]))
         desk.recovery.on_engine_lost(frozenset({1}), "test", forced=True)
         desk.recovery.on_engine_ready()
         again = desk.sent[1]
-        assert (again.tokens, again.emitted, again.warm, again.again) == (list(b"four"), 0, True, True)
-        desk.recovery.on_tokens(link.Tokens(1, [65]))
+        assert (again.tokens, again.goal, again.again) == (list(b"four"), link.Prefill(pin=True), True)
         desk.recovery.on_finished(DONE)
         assert (await running).pinned_tokens == 4
 
@@ -132,7 +129,7 @@ def test_the_deadline_of_a_warm_up_counts_whatever_it_waits_for(phase: str) -> N
         with pytest.raises(errors.DeadlinePassed):
             await running
         slow.go_on.set()
-        assert not desk.streams
+        assert not desk.recovery.tasks
 
     run(test)
 
@@ -166,22 +163,22 @@ def test_an_export_of_what_is_not_cached_names_what_the_host_gave() -> None:
 
 def test_a_conversation_goes_to_the_file_that_was_named_and_comes_from_it() -> None:
     async def test() -> None:
-        control = Control(link.CacheMoved(1, 4, 900))
+        control = Control(cache_messages.CacheMoved(1, 4, 900))
         cache = handlers(Shelf(), Desk(), control)
         export = CacheExportParams.parse({"model": "fake", "path": "/x", "prompt": "four"})
         taken = CacheImportParams.parse({"model": "fake", "path": "/x"})
         for result in (await cache.export(RequestContext(1), export), await cache.import_(RequestContext(1), taken)):
             assert result.to_plain() == {"tokens": 4, "nbytes": 900}
         assert control.asked == [
-            link.ExportCache(1, "fake", list(b"four"), "/x"),
-            link.ImportCache(1, "fake", "/x"),
+            cache_messages.ExportCache(1, "fake", list(b"four"), "/x"),
+            cache_messages.ImportCache(1, "fake", "/x"),
         ]
 
     run(test)
 
 
 def test_figures_leave_out_what_there_is_not() -> None:
-    figures = link.CacheFigures(
+    figures = cache_messages.CacheFigures(
         op=1,
         block_tokens=64,
         ram_limit_bytes=100,
@@ -199,7 +196,7 @@ def test_figures_leave_out_what_there_is_not() -> None:
         disk_files=0,
         disk_pending_bytes=0,
         counters={"hits": 1},
-        models=[link.CachedModel("a", "id"), link.CachedModel("b", "", "its state is recurrent")],
+        models=[cache_messages.CachedModel("a", "id"), cache_messages.CachedModel("b", "", "its state is recurrent")],
     )
 
     async def test() -> None:

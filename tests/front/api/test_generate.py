@@ -13,16 +13,8 @@ from mlx_sidecar.front.api.generate_result import Answer
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.wire.context import RequestContext
-from mlx_sidecar.link.messages import (
-    Cancel,
-    Finished,
-    ModelCard,
-    Nearest,
-    Submit,
-    Timing,
-    TokenLogprob,
-    Tokens,
-)
+from mlx_sidecar.link.control_messages import ModelCard
+from mlx_sidecar.link.messages import Cancel, Finished, Generate, Nearest, Submit, Timing, TokenLogprob, Tokens
 from mlx_sidecar_protocol.errors import (
     Cancelled,
     DuplicateStream,
@@ -31,7 +23,8 @@ from mlx_sidecar_protocol.errors import (
     ModelNotLoaded,
     UnknownStream,
 )
-from mlx_sidecar_protocol.generate import GenerateParams, GenerateResult
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import GenerateResult
 from tests.support.desk import GONE, Desk, Shelf
 from tests.support.texts import SlowText
 
@@ -43,14 +36,20 @@ def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any)
     return asyncio.create_task(generator(context, asked))
 
 
-async def submitted(**params: Any) -> Submit:
-    """What the engine is asked for these parameters."""
+async def submitted(**params: Any) -> tuple[Submit, Generate]:
+    """What the engine is asked for these parameters, and the goal of it."""
     desk = Desk()
     running = generation(Shelf(), desk, RequestContext(1), **params)
     await desk.heard.wait()
     running.cancel()
     await asyncio.wait([running])
-    return desk.sent[0]
+    return desk.sent[0], goal_of(desk)
+
+
+def goal_of(desk: Desk) -> Generate:
+    goal = desk.sent[0].goal
+    assert isinstance(goal, Generate)
+    return goal
 
 
 def test_a_cancel_while_an_evicted_model_is_loaded_again_does_not_wait_for_the_load() -> None:
@@ -102,22 +101,22 @@ def test_a_prompt_with_tokens_that_only_the_tokenizer_knows_is_refused_by_the_na
 def test_numbers_beyond_what_the_engine_computes_with_keep_their_meaning(
     params: dict[str, Any], meant: dict[str, Any]
 ) -> None:
-    sampling = asyncio.run(submitted(**params)).sampling
+    sampling = asyncio.run(submitted(**params))[1].sampling
     assert {name: getattr(sampling, name) for name in meant} == meant
 
 
 def test_more_tokens_than_the_context_holds_are_as_many_as_it_holds() -> None:
-    assert asyncio.run(submitted(max_tokens=10**40)).max_tokens == 99_999
+    assert asyncio.run(submitted(max_tokens=10**40))[1].max_tokens == 99_999
 
 
 @pytest.mark.parametrize("priority", ["critical", "high", "normal", "low"])
 def test_the_engine_is_told_priority_and_log_probabilities(priority: str) -> None:
-    submit = asyncio.run(submitted(priority=priority, logprobs=3))
-    assert (submit.priority, submit.sampling.logprobs, submit.deadline_s) == (priority, 3, None)
+    submit, goal = asyncio.run(submitted(priority=priority, logprobs=3))
+    assert (submit.priority, goal.sampling.logprobs, submit.deadline_s) == (priority, 3, None)
 
 
 def test_the_engine_is_told_what_is_left_until_the_deadline() -> None:
-    left = asyncio.run(submitted(deadline_s=3600.0)).deadline_s
+    left = asyncio.run(submitted(deadline_s=3600.0))[0].deadline_s
     assert left is not None
     assert left < 3600.0
 
@@ -134,7 +133,7 @@ def test_a_deadline_ends_a_request_whatever_it_waits_for(phase: str, stream: str
         answer = await generation(shelf, desk, RequestContext(1), **params)
         slow.go_on.set()
         assert desk.told == ([Cancel(1, "deadline")] if phase == "the engine is deaf" else [])
-        assert not desk.streams
+        assert not desk.recovery.tasks
         result = answer()
         assert isinstance(result, GenerateResult)
         return result
@@ -278,7 +277,7 @@ def test_where_a_prompt_left_the_known_one_is_told_to_who_asked() -> None:
         nearest = Nearest(2, 0, list(b"foam"))
         desk = Desk()
         told = (await explained(desk, Shelf(), nearest, explain_cache=True))["cache"]
-        assert desk.sent[0].explain
+        assert goal_of(desk).explain
         assert (told["known_tokens"], told["because"]) == (2, "changed_text")
         assert (told["text_before"], told["text_here"], told["text_known"]) == ("fo", "ur", "am")
         assert told["where"] == {"field": "prompt", "path": ["prompt"]}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from mlx_sidecar.config import Config
+from mlx_sidecar.front.api import model_catalog
 from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.supervision.supervisor import Supervisor
 from mlx_sidecar.front.supervision.text_pool import TextPool
-from mlx_sidecar.link.messages import Load, Loaded, ModelCard, Unload, Unloaded
+from mlx_sidecar.link.control_messages import Load, Loaded, ModelCard, Unload, Unloaded
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
@@ -27,6 +29,7 @@ class Desk:
         self.resident: set[str] = set()
         self._answers: list[asyncio.Future[None]] = []
         self._ops = 0
+        self.load_s = 0.5
 
     def next_op(self) -> int:
         self._ops += 1
@@ -38,7 +41,7 @@ class Desk:
     async def load(self, message: Load, on_progress: object = None) -> Loaded:
         await self._answer(message)
         self.resident.add(message.model)
-        return Loaded(message.op, ModelCard(message.model, "ready", message.path), 0.5)
+        return Loaded(message.op, ModelCard(message.model, "ready", message.path), self.load_s)
 
     async def unload(self, message: Unload) -> Unloaded:
         await self._answer(message)
@@ -115,7 +118,7 @@ def test_a_model_whose_engine_is_lost_while_its_tokenizer_is_read_is_restored(mo
             await go_on.wait()
             return FakeText()
 
-        monkeypatch.setattr(catalog, "_read_text", slowly)
+        monkeypatch.setattr(catalog._files, "_read_text", slowly)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
         assert catalog.engine_lost() == ["m"]
@@ -136,7 +139,7 @@ def test_a_model_whose_tokenizer_cannot_be_read_is_not_held(monkeypatch: pytest.
 
     @catalogued
     async def test(catalog: ModelCatalog, desk: Desk) -> None:
-        monkeypatch.setattr(catalog, "_read_text", damaged)
+        monkeypatch.setattr(catalog._files, "_read_text", damaged)
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
         while len(desk.asked) < 2:
@@ -148,6 +151,73 @@ def test_a_model_whose_tokenizer_cannot_be_read_is_not_held(monkeypatch: pytest.
         assert isinstance(desk.asked[-1], Unload)
 
     test()
+
+
+class SlowText(FakeText):
+    """Its templates are compiled when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.compiled: asyncio.Future[None] | None = None
+
+    def compile_templates(self) -> asyncio.Future[None]:
+        self.compiled = self.compiled or asyncio.get_running_loop().create_future()
+        return self.compiled
+
+
+def test_the_seconds_of_a_load_count_what_its_text_takes_and_those_of_the_next_load_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    text = SlowText()
+
+    @catalogued
+    async def test(catalog: ModelCatalog, desk: Desk) -> None:
+        read = asyncio.Event()
+
+        async def slowly(*_: object) -> ModelText:
+            await read.wait()
+            return text
+
+        monkeypatch.setattr(catalog, "_read_text", slowly)
+        monkeypatch.setattr(model_catalog, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
+        await desk.answers()
+        clock.now += 3
+        read.set()
+        await settled()
+        assert not loading.done()
+        assert text.compiled is not None
+        clock.now += 4
+        text.compiled.set_result(None)
+        assert (await loading)[2] == 7.0
+
+        desk.load_s = 0.0
+        again = asyncio.create_task(catalog.load(LoadParams(model="m")))
+        await desk.answers()
+        clock.now += 1
+        assert (await again)[2] == 0.0
+
+    test()
+
+
+def test_a_request_that_loads_its_model_does_not_wait_for_the_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SlowText()
+
+    async def read(*_: object) -> ModelText:
+        return text
+
+    async def test() -> None:
+        desk = Desk()
+        catalog = catalog_for(desk)
+        monkeypatch.setattr(catalog, "_read_text", read)
+        loading = asyncio.create_task(catalog.ready("m"))
+        await desk.answers()
+        assert (await loading)[1] is text
+        assert text.compiled is not None
+        assert not text.compiled.done()
+
+    asyncio.run(test())
 
 
 @catalogued

@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import signal
 from collections.abc import Iterator
-from hashlib import sha1
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
+import huggingface_hub.errors
 import pytest
 
 from mlx_sidecar import pocket
 from mlx_sidecar.front.api import model_paths as resolve
 from mlx_sidecar_protocol.errors import InvalidParams, ModelNotFound, ModelUnsupported, UnsupportedParameter
+from tests.support.hub import FILES, serving
 from tests.support.sidecar import sidecar
-
-COMMIT = "a" * 40
-FILES = {
-    path.name: path.read_bytes() for path in pocket.PATH.iterdir() if path.suffix in (".json", ".safetensors", ".jinja")
-}
-FILES |= {"evil.py": b"raise SystemExit", "pytorch_model.bin": b"pickle"}
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Serves one model, ``lab/pocket``, as the hub does; its weights once ``open`` is set, which then sets ``sent``."""
-
-    asked: list[str]
-    open: Event
-    sent: Event
-    instead: dict[str, bytes]  # what is sent in place of "tree", "revision" and files, with the length of the original
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name for it
-        type(self).asked.append(self.path)
-
-    def do_HEAD(self) -> None:  # the library's name for it
-        self._answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def _answer(self, *, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
-        name = path.rpartition("/")[2]
-        if path == f"/api/models/lab/pocket/tree/{COMMIT}":
-            tree = [{"type": "file", "path": n, "size": len(data), "oid": _etag(data)} for n, data in FILES.items()]
-            self._send(json.dumps(tree).encode(), with_body)
-        elif path == "/api/models/lab/pocket/revision/main":
-            siblings = [{"rfilename": n} for n in FILES]
-            self._send(json.dumps({"id": "lab/pocket", "sha": COMMIT, "siblings": siblings}).encode(), with_body)
-        elif path.startswith(f"/lab/pocket/resolve/{COMMIT}/") and name in FILES:
-            if with_body and name == "model.safetensors":
-                self.open.wait()
-            self._send(FILES[name], with_body)
-            if with_body and name == "model.safetensors":
-                self.sent.set()
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RevisionNotFound" if "/lab/pocket/" in path else "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def _send(self, data: bytes, with_body: bool) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        data = next((odd for part, odd in self.instead.items() if part in self.path), data)
-        self.close_connection = True
-        self.send_header("ETag", f'"{_etag(data)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if with_body:
-            self.wfile.write(data)
-
-
-def _etag(data: bytes) -> str:
-    return sha1(data, usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture
@@ -99,15 +39,27 @@ def hub(
 ) -> Iterator[list[str]]:
     """A hub for the sidecars of one test, and what it was asked for."""
     asked: list[str] = []
-    handler = type("Hub", (Hub,), {"asked": asked, "open": gate[0], "sent": gate[1], "instead": instead})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    yield asked
-    gate[0].set()
-    server.shutdown()
-    server.server_close()
+    with serving(monkeypatch, tmp_path, asked=asked, open=gate[0], sent=gate[1], instead=instead):
+        yield asked
+        gate[0].set()
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache into which a sidecar has downloaded the model; nothing is to be changed in it."""
+    home, opened = tmp_path_factory.mktemp("hub"), Event()
+    opened.set()
+    with pytest.MonkeyPatch.context() as patch:  # noqa: SIM117 - the hub's environment is the patch's
+        with serving(patch, home, asked=[], open=opened, sent=Event(), instead={}), sidecar() as process:
+            process.call("load", {"model": "lab/pocket"})
+    return home
+
+
+@pytest.fixture
+def cached(downloaded: Path, tmp_path: Path) -> Path:
+    """The cache of the sidecars of one test, which holds the model."""
+    shutil.copytree(downloaded, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path
 
 
 def test_load_downloads_a_hub_model_with_progress_and_generate_finds_it_afterwards(hub: list[str]) -> None:
@@ -156,16 +108,9 @@ def test_a_hub_that_cannot_be_reached_is_model_not_found(monkeypatch: pytest.Mon
 
 
 def test_a_cache_that_another_tool_filled_in_part_is_not_the_model_and_load_fetches_the_rest(
-    hub: list[str], tmp_path: Path
+    hub: list[str], cached: Path
 ) -> None:
-    with sidecar() as process:
-        process.call("load", {"model": "lab/pocket"})
-    for weights in tmp_path.rglob("snapshots/*/model.safetensors"):
-        weights.resolve().unlink()
-        weights.unlink()
-    for listing in tmp_path.rglob("trees/*.json"):  # only our own way of downloading writes one
-        listing.unlink()
-    hub.clear()
+    lose(cached, "model.safetensors", listing=False)  # only our own way of downloading writes a listing
     with sidecar() as process:
         error = process.error("generate", {"model": "lab/pocket", "prompt": "Hello"})
         assert error["data"]["kind"] == "model_not_found"
@@ -189,12 +134,9 @@ def lose(home: Path, name: str, *, listing: bool) -> None:
     [("tokenizer.json", True), ("config.json", False), ("chat_template.jinja", True), ("chat_template.jinja", False)],
 )
 def test_whatever_a_cached_model_lacks_is_named_and_load_fetches_it(
-    hub: list[str], tmp_path: Path, name: str, listing: bool
+    hub: list[str], cached: Path, name: str, listing: bool
 ) -> None:
-    with sidecar() as process:
-        process.call("load", {"model": "lab/pocket"})
-    lose(tmp_path, name, listing=listing)
-    hub.clear()
+    lose(cached, name, listing=listing)
     with sidecar() as process:
         if name != "chat_template.jinja" or listing:  # else nobody can know that there was one
             error = process.error("generate", {"model": "lab/pocket", "prompt": "Hello"})
@@ -208,15 +150,32 @@ def test_whatever_a_cached_model_lacks_is_named_and_load_fetches_it(
     assert not [path for path in hub if path.endswith("model.safetensors")]
 
 
-def test_a_cached_model_that_may_lack_files_is_used_where_the_hub_cannot_be_asked(
-    hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cached_model_that_may_lack_files_is_used_where_the_hub_is_not_to_be_asked(
+    hub: list[str], cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sidecar() as process:
-        process.call("load", {"model": "lab/pocket"})
-    lose(tmp_path, "chat_template.jinja", listing=False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    lose(cached, "chat_template.jinja", listing=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with sidecar() as process:
         assert process.call("load", {"model": "lab/pocket"})["state"] == "ready"
+    assert hub == []
+
+
+def test_a_cached_model_that_may_lack_files_is_used_where_the_hub_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreachable:
+        """A client that has given up trying: the library's own tries for half a minute."""
+
+        errors = huggingface_hub.errors
+
+        @staticmethod
+        def snapshot_download(*_: object, **__: object) -> str:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("connection refused")
+
+    monkeypatch.setattr(resolve, "_client", lambda name: Unreachable)
+    assert resolve.fetch("lab/pocket", None, tmp_path, lambda done, total: None) == tmp_path
+    with pytest.raises(ModelNotFound, match="cannot be reached"):
+        resolve.fetch("lab/pocket", None, None, lambda done, total: None)
 
 
 NONSENSE = [

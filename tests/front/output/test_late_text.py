@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import given
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from mlx_sidecar.front.output.late_text import LateText
 from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.output.window import Window
-from mlx_sidecar.front.streams.stream import Stream
-from mlx_sidecar.link.messages import Finished, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.front.streams.task import EngineTask
+from mlx_sidecar.front.streams.text_stream import TextStream
+from mlx_sidecar.link.messages import Finished, Generate, Sampling, Submit, Timing, Tokens
 from mlx_sidecar.link.token_table import Strings, TokenTable, packed
 from mlx_sidecar_protocol.errors import ModelUnsupported
 from tests.support.desk import GONE, Desk, Shelf
@@ -47,15 +49,21 @@ class Stage:
     def __init__(self, elsewhere: Elsewhere, stop: Sequence[str] = (), behind: bytes = b"") -> None:
         self.desk = Desk()
         self.desk.recovery.attach(self.desk, Shelf())
-        number = self.desk.streams.next_number()
+        number = self.desk.recovery.tasks.next_number()
         late = LateText(elsewhere.decode, Window(TABLE, True, list(behind)))
-        self.stream = Stream(Submit(number, "fake", [1], Sampling(), 100, []), "s", late, StopMatcher(stop))
+        self.task = EngineTask(Submit(number, "fake", [1], Generate(Sampling(), [], 100)))
+        self.stream = TextStream(self.task, "s", late, StopMatcher(stop))
+
+    @contextmanager
+    def carrying(self) -> Iterator[None]:
+        with self.desk.streams.hearing(self.stream), self.desk.recovery.carrying(self.task):
+            yield
 
     def say(self, data: bytes) -> None:
-        self.desk.recovery.on_tokens(Tokens(self.stream.seq, list(data)))
+        self.desk.recovery.on_tokens(Tokens(self.task.seq, list(data)))
 
     def finish(self) -> None:
-        self.desk.recovery.on_finished(Finished(self.stream.seq, "stop", True, Timing()))
+        self.desk.recovery.on_finished(Finished(self.task.seq, "stop", True, Timing()))
 
 
 def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -66,14 +74,14 @@ def test_an_ending_waits_for_the_text_of_the_tokens_before_it() -> None:
     async def test() -> None:
         elsewhere = Elsewhere(at_once=False)
         stage = Stage(elsewhere)
-        with stage.desk.recovery.carrying(stage.stream):
+        with stage.carrying():
             stage.say("Zwölf".encode()[:4])
             stage.say("Zwölf".encode()[4:])
             stage.finish()
             await elsewhere.asked.wait()
-            assert not stage.stream.ended.done()
+            assert not stage.task.ended.done()
             elsewhere.may.set()
-            assert (await stage.stream.ended).reason == "stop"
+            assert (await stage.task.ended).reason == "stop"
             assert (stage.stream.transcript.text, stage.stream.transcript.tokens) == ("Zwölf", list("Zwölf".encode()))
 
     on_loop(test)
@@ -82,11 +90,11 @@ def test_an_ending_waits_for_the_text_of_the_tokens_before_it() -> None:
 def test_a_stop_string_ends_text_that_comes_late() -> None:
     async def test() -> None:
         stage = Stage(Elsewhere(), ["en"])
-        with stage.desk.recovery.carrying(stage.stream):
+        with stage.carrying():
             stage.say(b"to the ")
             stage.say(b"end of it")
             stage.finish()
-            await stage.stream.ended
+            await stage.task.ended
             assert (stage.stream.transcript.text, stage.stream.stop_match) == ("to the ", "en")
 
     on_loop(test)
@@ -97,9 +105,9 @@ def test_a_text_that_cannot_be_had_ends_its_stream_with_the_reason() -> None:
         elsewhere = Elsewhere()
         elsewhere.error = ModelUnsupported("m", "its decoder does not end")
         stage = Stage(elsewhere)
-        with stage.desk.recovery.carrying(stage.stream):
+        with stage.carrying():
             stage.say(b"text")
-            ending = await stage.stream.ended
+            ending = await stage.task.ended
             assert (ending.reason, ending.error) == ("error", elsewhere.error)
 
     on_loop(test)
@@ -109,7 +117,7 @@ def test_an_engine_that_is_lost_while_the_prompt_is_read_costs_a_continuation_no
     async def test() -> None:
         elsewhere = Elsewhere(at_once=False)
         stage = Stage(elsewhere, behind="Z\u00fc".encode()[:2])
-        with stage.desk.recovery.carrying(stage.stream):
+        with stage.carrying():
             stage.say("\u00fc".encode()[1:])
             await elsewhere.asked.wait()
             stage.desk.recovery.on_engine_lost(frozenset(), "test", forced=True)
@@ -117,7 +125,7 @@ def test_an_engine_that_is_lost_while_the_prompt_is_read_costs_a_continuation_no
             elsewhere.may.set()
             stage.say("\u00fc".encode()[1:])
             stage.finish()
-            await stage.stream.ended
+            await stage.task.ended
             assert stage.stream.transcript.text == "\u00fc"
 
     on_loop(test)
@@ -127,16 +135,16 @@ def test_a_stream_whose_model_was_gone_for_a_moment_loses_nothing_of_its_end() -
     async def test() -> None:
         elsewhere = Elsewhere()
         stage = Stage(elsewhere)
-        with stage.desk.recovery.carrying(stage.stream):
+        with stage.carrying():
             stage.desk.recovery.on_engine_lost(frozenset(), "test", forced=True)
             stage.desk.recovery.on_engine_ready()
-            gone = Finished(stage.stream.seq, "error", False, Timing(), fault=GONE)
+            gone = Finished(stage.task.seq, "error", False, Timing(), fault=GONE)
             stage.desk.recovery.on_finished(gone)
             while not stage.desk.sent[2:]:
                 await asyncio.sleep(0)
             stage.say(b"the end")
             stage.finish()
-            await stage.stream.ended
+            await stage.task.ended
             assert stage.stream.transcript.text == "the end"
 
     on_loop(test)
@@ -154,7 +162,7 @@ def test_whenever_engines_are_lost_the_text_is_that_of_an_undisturbed_run(
     async def test() -> None:
         stage = Stage(Elsewhere())
         data, stream = text.encode(), stage.stream
-        with stage.desk.recovery.carrying(stream):
+        with stage.carrying():
             said = 0  # of what the engine that there is has to say
             for count, turns, lost in course:
                 stage.say(data[said : said + count]) if said < len(data) else None
@@ -168,7 +176,7 @@ def test_whenever_engines_are_lost_the_text_is_that_of_an_undisturbed_run(
                     assert stage.desk.sent[-1].tokens == [1, *data[:said]]
             stage.say(data[said:]) if said < len(data) else None
             stage.finish()
-            await stream.ended
+            await stage.task.ended
             assert (stream.transcript.text, bytes(stream.transcript.tokens)) == (text, data)
 
     on_loop(test)

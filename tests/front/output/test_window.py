@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.front.streams.stream import Ending
+from mlx_sidecar.front.streams.task import Ending
 from mlx_sidecar.link.messages import Cancel, Pause, Resume
 from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
 from tests.support.streams import Bench, on_loop
@@ -66,7 +66,7 @@ def test_never_more_deltas_than_the_window_go_unacknowledged_and_the_text_arrive
         window.deltas += window.bench.deltas()
         assert [delta["seq"] for delta in window.deltas] == list(range(len(window.deltas)))
         assert window.read() == window.text == window.bench.stream.transcript.text
-        seq = window.bench.stream.seq
+        seq = window.bench.task.seq
         assert window.bench.told == [Pause(seq) if n % 2 == 0 else Resume(seq) for n in range(len(window.bench.told))]
 
     on_loop(test)
@@ -75,7 +75,7 @@ def test_never_more_deltas_than_the_window_go_unacknowledged_and_the_text_arrive
 def test_text_behind_a_closed_window_waits_merges_and_goes_out_with_the_ack() -> None:
     def test() -> None:
         bench = Bench(window=1)
-        seq = bench.stream.seq
+        seq = bench.task.seq
         bench.say(b"one ")
         assert [delta["text"] for delta in bench.deltas()] == ["one "]
         assert bench.told == []  # nothing has been decoded in vain yet
@@ -100,7 +100,7 @@ def test_an_ack_that_was_given_before_opens_nothing() -> None:
         bench.say(b"d")
         bench.streams.acknowledge(bench.stream, 0)
         assert bench.deltas() == []
-        assert bench.told == [Pause(bench.stream.seq)]
+        assert bench.told == [Pause(bench.task.seq)]
 
     on_loop(test)
 
@@ -109,7 +109,7 @@ def test_an_ack_that_was_given_before_opens_nothing() -> None:
 def test_the_end_of_a_stream_waits_for_no_ack(ending: str) -> None:
     def test() -> None:
         bench = Bench(["STOP"], window=1)
-        seq = bench.stream.seq
+        seq = bench.task.seq
         bench.say(b"one ")
         bench.deltas()
         bench.say(b"two STO" if ending != "stop string" else b"two STOP")
@@ -119,8 +119,8 @@ def test_the_end_of_a_stream_waits_for_no_ack(ending: str) -> None:
         else:
             bench.finish("cancelled" if ending == "cancelled" else "deadline" if ending == "deadline" else "stop")
         assert "".join(delta["text"] for delta in bench.deltas()) == ("two " if ending == "stop string" else "two STO")
-        assert isinstance(bench.stream.ended.result(), Ending)
-        bench.streams.close(bench.stream)
+        assert isinstance(bench.task.ended.result(), Ending)
+        bench.close("s")
         bench.streams.acknowledge(bench.streams.find("s"), 1)  # late, and no mistake
         assert Resume(seq) not in bench.told
         assert (Cancel(seq, "stop") in bench.told) == (ending == "stop string")
@@ -158,7 +158,7 @@ def test_what_is_sent_again_counts_like_any_delta() -> None:
 def test_without_a_host_to_acknowledge_windows_are_lifted_for_all_streams() -> None:
     def test() -> None:
         bench = Bench(window=1)
-        seq = bench.stream.seq
+        seq = bench.task.seq
         bench.say(b"one ")
         bench.deltas()
         bench.say(b"two")
@@ -166,6 +166,8 @@ def test_without_a_host_to_acknowledge_windows_are_lifted_for_all_streams() -> N
         bench.streams.lift_windows()
         assert bench.told == [Pause(seq), Resume(seq)]
         assert [delta["text"] for delta in bench.deltas()] == ["two"]
-        assert bench.open("later", [], window=1).window is None
+        later = bench.open("later", [], window=1).deltas
+        assert later is not None
+        assert later.window is None
 
     on_loop(test)

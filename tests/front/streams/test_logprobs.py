@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from mlx_sidecar.front.logprobs_json import logprobs_json
 from mlx_sidecar.front.streams.logprobs import Logprobs
 from mlx_sidecar.link.messages import TokenLogprob
-from mlx_sidecar_protocol.generate import Logprob
+from mlx_sidecar_protocol.generate_result import Logprob
 from tests.support.streams import FAKE, Bench, on_loop
 
 ENTRIES = TypeAdapter(list[Logprob])
@@ -52,7 +53,7 @@ def test_each_token_of_each_delta_has_its_entry_however_tokens_and_reads_interle
         everything = bench.stream.transcript.tokens
         assert [token for delta in deltas for token in delta["tokens"]] == everything
         assert bench.stream.logprobs is not None
-        whole = json.loads(bench.stream.logprobs.encode(everything))
+        whole = list(bench.stream.logprobs.entries(everything))
         assert [entry for delta in deltas for entry in delta["logprobs"]] == whole
 
     on_loop(test)
@@ -77,7 +78,7 @@ def test_a_catch_up_with_all_alternatives_comes_in_frames_of_bounded_size_with_t
 def test_the_entries_are_what_the_contract_says() -> None:
     kept = logprobs()
     kept.append([TokenLogprob(-1.5, [(256, -0.25), (0xC3, -1.5)]), TokenLogprob(-inf, [])])
-    first, second = json.loads(kept.encode([0xC3, 0x41]))
+    first, second = json.loads(logprobs_json(kept.entries([0xC3, 0x41])))
     entry = ENTRIES.validate_python([first])[0]
     assert (entry.token, entry.text, entry.logprob) == (0xC3, "\ufffd", -1.5)
     assert [(other.token, other.text, other.logprob) for other in entry.top] == [

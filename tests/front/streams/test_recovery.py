@@ -18,13 +18,15 @@ from mlx_sidecar.front.streams.journal import TOKEN_BYTES, Journal
 from mlx_sidecar.front.streams.poison_search import DEATHS_BY_FORCE
 from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
-from mlx_sidecar.front.streams.stream import Stream
+from mlx_sidecar.front.streams.task import EngineTask
+from mlx_sidecar.front.streams.text_stream import TextStream
 from mlx_sidecar.front.wire.mailbox import Mailbox
 from mlx_sidecar.link.messages import (
     Cancel,
     Dropped,
     Fault,
     Finished,
+    Generate,
     Pause,
     Priority,
     Resume,
@@ -43,6 +45,7 @@ from mlx_sidecar_protocol.errors import (
     PoisonRequest,
     RpcError,
 )
+from tests.support.parsers import ASIDE, Asides
 
 FAKE = FakeText()
 LIMIT = 8  # tokens of an answer
@@ -90,9 +93,9 @@ class Stage:
 
     def __init__(self, journal_bytes: int = 2**20) -> None:
         self.mailbox = Mailbox()
-        self.streams = Streams(self.mailbox, lambda message: self.recovery.tell(message))
+        self.streams = Streams(self.mailbox, lambda message: self.recovery.post(message))
         self.journal = Journal(journal_bytes)
-        self.recovery = Recovery(self.streams, self.journal, grace_s=3600.0)
+        self.recovery = Recovery(self.journal, grace_s=3600.0)
         self.models = Models()
         self.recovery.attach(self, self.models)
         self.takes_work = True
@@ -112,13 +115,13 @@ class Stage:
     def restored(self) -> None:
         self.is_restored = True
 
-    def send(self, message: Submit) -> None:
+    def submit(self, message: Submit) -> None:
         assert self.takes_work
         assert message.seq not in self.has
         self.has[message.seq] = message
         self.sent.append(message)
 
-    def tell(self, message: Cancel | Pause | Resume) -> None:
+    def post(self, message: Cancel | Pause | Resume) -> None:
         self.told.append(message)
 
     def say(self, *seqs: int) -> None:
@@ -130,7 +133,7 @@ class Stage:
                 del self.has[seq]
                 self.recovery.on_finished(Finished(seq, "length", True, Timing()))
             else:
-                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Sampling(), LIMIT, [])
+                self.has[seq] = Submit(seq, "m", [*submit.tokens, answer(seq)[done]], Generate(Sampling(), [], LIMIT))
                 self.recovery.on_tokens(Tokens(seq, [answer(seq)[done]]))
 
     def die(self, *running: int) -> bool:
@@ -163,10 +166,12 @@ class Stage:
 
     def open(
         self, name: str | None = "s", priority: Priority = "normal", model: str = "m", stop: str = "", **options: Any
-    ) -> Stream:
-        submit = Submit(self.streams.next_number(), model, [1], Sampling(), LIMIT, [], priority=priority)
-        stream = Stream(submit, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
-        self.held.enter_context(self.recovery.carrying(stream))
+    ) -> TextStream:
+        number = self.recovery.tasks.next_number()
+        task = EngineTask(Submit(number, model, [1], Generate(Sampling(), [], LIMIT), priority=priority))
+        stream = TextStream(task, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
+        self.held.enter_context(self.streams.hearing(stream))
+        self.held.enter_context(self.recovery.carrying(task))
         return stream
 
     def read(self) -> list[dict[str, Any]]:
@@ -192,8 +197,8 @@ def staged(test: Callable[[Stage], Coroutine[Any, Any, None]]) -> Callable[[], N
     return run
 
 
-def error_of(stream: Stream) -> RpcError | None:
-    return stream.ended.result().error
+def error_of(stream: TextStream) -> RpcError | None:
+    return stream.task.ended.result().error
 
 
 class Panic(BaseException):
@@ -204,28 +209,28 @@ def panic(*_: object, **__: object) -> Any:
     raise Panic("test")
 
 
-Break = Callable[[Stage, Stream, pytest.MonkeyPatch], None]
+Break = Callable[[Stage, TextStream, pytest.MonkeyPatch], None]
 
 
-def the_detokenizer(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+def the_detokenizer(stage: Stage, stream: TextStream, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream, "_text", Broken())
-    stage.say(stream.seq)
+    stage.say(stream.task.seq)
 
 
-def the_last_text(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+def the_last_text(stage: Stage, stream: TextStream, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream, "_text", Broken())
-    stage.recovery.on_finished(Finished(stream.seq, "length", True, Timing()))
+    stage.recovery.on_finished(Finished(stream.task.seq, "length", True, Timing()))
 
 
-def the_ending(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+def the_ending(stage: Stage, stream: TextStream, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stage.recovery, "_finished", panic)
-    stage.recovery.on_finished(Finished(stream.seq, "length", True, Timing()))
+    stage.recovery.on_finished(Finished(stream.task.seq, "length", True, Timing()))
 
 
-def what_tokens_clear(stage: Stage, stream: Stream, patch: pytest.MonkeyPatch) -> None:
+def what_tokens_clear(stage: Stage, stream: TextStream, patch: pytest.MonkeyPatch) -> None:
     with patch.context() as only_now:
         only_now.setattr(stage.recovery._poison_search, "progressed", panic)
-        stage.say(stream.seq)
+        stage.say(stream.task.seq)
 
 
 class Broken:
@@ -242,11 +247,11 @@ def test_what_a_callback_of_a_stream_raises_of_any_kind_ends_that_stream_alone(
         with monkeypatch.context() as patch:
             break_it(stage, broken, patch)
         assert isinstance(error_of(broken), InternalError)
-        assert not other.ended.done()
+        assert not other.task.ended.done()
         for _ in range(LIMIT + 1):
-            stage.say(other.seq)
-        assert other.transcript.tokens == answer(other.seq)
-        assert other.ended.result().reason == "length"
+            stage.say(other.task.seq)
+        assert other.transcript.tokens == answer(other.task.seq)
+        assert other.task.ended.result().reason == "length"
 
     test()
 
@@ -260,7 +265,7 @@ def test_streams_whose_loss_cannot_be_taken_in_are_ended_and_do_not_wait(
         lost = [stage.open("a"), stage.open("b")]
         with monkeypatch.context() as patch:
             patch.setattr(stage.recovery._poison_search, "died", panic)
-            getattr(stage, event)(lost[0].seq)
+            getattr(stage, event)(lost[0].task.seq)
         assert [type(error_of(stream)) for stream in lost] == [InternalError, InternalError]
 
     test()
@@ -270,29 +275,44 @@ def test_streams_whose_loss_cannot_be_taken_in_are_ended_and_do_not_wait(
 async def test_a_stream_that_cannot_be_given_to_the_next_engine_is_ended_and_the_others_go_on(stage: Stage) -> None:
     first, second = stage.open("a"), stage.open("b")
     stage.die()
-    send = stage.send
+    send = stage.submit
 
     def unless_first(message: Submit) -> None:
-        if message.seq == first.seq:
+        if message.seq == first.task.seq:
             raise OverflowError
         send(message)
 
-    stage.send = unless_first  # type: ignore[method-assign]
+    stage.submit = unless_first  # type: ignore[method-assign]
     await stage.revive()
     assert isinstance(error_of(first), InternalError)
-    assert second.seq in stage.has
+    assert second.task.seq in stage.has
 
 
 @staged
 async def test_a_stream_is_refused_only_while_nothing_has_come_of_it(stage: Stage) -> None:
     begun, waiting = stage.open("a"), stage.open("b")
-    stage.say(begun.seq)
+    stage.say(begun.task.seq)
     refusal = EngineLost("any error")
     for stream in (begun, waiting):
-        stage.recovery.refuse(stream, refusal)
+        stage.recovery.refuse(stream.task, refusal)
     assert error_of(waiting) is refusal
-    assert not begun.ended.done()
-    assert stage.told == [Cancel(waiting.seq)]
+    assert not begun.task.ended.done()
+    assert stage.told == [Cancel(waiting.task.seq)]
+
+
+@pytest.mark.parametrize("said", range(LIMIT))
+def test_a_parser_notices_nothing_of_a_lost_engine(said: int) -> None:
+    @staged
+    async def test(stage: Stage) -> None:
+        stream = stage.open(parser=Asides("cd", "gh"))
+        stage.say(*[1] * said)
+        stage.die(1)
+        await stage.revive()
+        stage.say(*[1] * (LIMIT - said + 1))
+        assert stream.transcript.tokens == list(b"bcdefghi")
+        assert (stream.transcript.text, stream.transcript.text_of(ASIDE)) == ("bi", "ef")
+
+    test()
 
 
 @staged
@@ -300,14 +320,15 @@ async def test_the_next_engine_goes_on_behind_the_last_token(stage: Stage) -> No
     stream = stage.open()
     stage.say(1, 1, 1)
     stage.die(1)
-    assert not stream.ended.done()
+    assert not stream.task.ended.done()
     await stage.revive()
     replay = stage.sent[-1]
-    assert (replay.seq, replay.tokens, replay.emitted, replay.again) == (1, [1, *answer(1)[:3]], 3, True)
-    while not stream.ended.done():
+    assert (replay.seq, replay.tokens, replay.again) == (1, [1, *answer(1)[:3]], True)
+    assert replay.goal == Generate(Sampling(), [], LIMIT, emitted=3)
+    while not stream.task.ended.done():
         stage.say(1)
     assert stream.transcript.tokens == answer(1)
-    assert stream.ended.result().reason == "length"
+    assert stream.task.ended.result().reason == "length"
 
 
 @staged
@@ -352,7 +373,7 @@ async def test_a_stream_that_comes_while_there_is_no_engine_waits_for_the_next(s
     assert stage.sent == []
     await stage.revive()
     assert [submit.again for submit in stage.sent] == [False]
-    assert not stream.ended.done()
+    assert not stream.task.ended.done()
 
 
 @staged
@@ -375,10 +396,10 @@ def test_a_stream_that_was_about_to_end_ends_with_its_engine(reason: Any) -> Non
     async def test(stage: Stage) -> None:
         stream = stage.open()
         stage.say(1)
-        stage.recovery.end(stream, reason)
-        assert not stream.ended.done()
+        stage.recovery.end(stream.task, reason)
+        assert not stream.task.ended.done()
         stage.die(1)
-        assert stream.ended.result().reason == reason
+        assert stream.task.ended.result().reason == reason
         await stage.revive()
         assert len(stage.sent) == 1
 
@@ -390,7 +411,7 @@ async def test_a_stream_whose_stop_string_was_found_ends_with_its_engine(stage: 
     stream = stage.open(stop="c")
     stage.say(1, 1)
     stage.die(1)
-    assert (stream.ended.result().reason, stream.transcript.text) == ("stop", "b")
+    assert (stream.task.ended.result().reason, stream.transcript.text) == ("stop", "b")
 
 
 @staged
@@ -398,21 +419,21 @@ async def test_a_cancel_without_an_engine_takes_effect_at_once(stage: Stage) -> 
     stream = stage.open()
     stage.say(1)
     stage.die(1)
-    stage.recovery.end(stream, "cancelled")
-    assert stream.ended.result().reason == "cancelled"
-    assert stream.ended.result().started
+    stage.recovery.end(stream.task, "cancelled")
+    assert stream.task.ended.result().reason == "cancelled"
+    assert stream.task.ended.result().started
 
 
 def test_a_cancel_takes_effect_although_the_engine_does_not_react() -> None:
     async def test() -> None:
         stage = Stage()
-        stage.recovery = Recovery(stage.streams, stage.journal, grace_s=0.0)
+        stage.recovery = Recovery(stage.journal, grace_s=0.0)
         stage.recovery.attach(stage, stage.models)
         with stage.held:
             stream = stage.open()
             stage.say(1)
-            stage.recovery.end(stream, "cancelled")
-            assert (await stream.ended).reason == "cancelled"
+            stage.recovery.end(stream.task, "cancelled")
+            assert (await stream.task.ended).reason == "cancelled"
             stage.say(1, 1)
             assert stream.transcript.tokens == answer(1)[:1]
 
@@ -436,13 +457,13 @@ async def test_a_suspect_that_others_were_placed_beside_is_tried_alone_before_it
     for _ in range(2):
         stage.die(1)
         await stage.revive()
-    assert not guilty.ended.done()
+    assert not guilty.task.ended.done()
     assert set(stage.has) == {1}
     stage.die(1)
     assert isinstance(error_of(guilty), PoisonRequest)
     await stage.revive()
     stage.say(*[2] * LIMIT)
-    assert other.ended.result().reason == "length"
+    assert other.task.ended.result().reason == "length"
 
 
 @staged
@@ -452,7 +473,7 @@ async def test_who_is_alone_when_others_kill_engines_is_not_soon_taken_for_poiso
     for _ in range(DEATHS_BY_FORCE - 1):
         stage.die(1)
         await stage.revive()
-    assert not stream.ended.done()
+    assert not stream.task.ended.done()
     stage.die(1)
     assert isinstance(error_of(stream), PoisonRequest)
 
@@ -465,15 +486,15 @@ async def test_a_token_between_two_deaths_clears_a_stream(stage: Stage) -> None:
         stage.die(1)
         await stage.revive()
     stage.say(1)
-    assert stream.ended.result().reason == "length"
+    assert stream.task.ended.result().reason == "length"
     assert stream.transcript.tokens == answer(1)
 
 
 @staged
 async def test_two_poisons_among_sixteen_are_found_and_fourteen_finish(stage: Stage) -> None:
-    streams = {(stream := stage.open(str(i))).seq: stream for i in range(16)}
+    streams = {(stream := stage.open(str(i))).task.seq: stream for i in range(16)}
     poison, deaths = {4, 11}, 0
-    while any(not stream.ended.done() for stream in streams.values()):
+    while any(not stream.task.ended.done() for stream in streams.values()):
         if poison & stage.has.keys():
             stage.die(*stage.has)
             deaths += 1
@@ -511,7 +532,7 @@ async def test_a_step_that_fails_is_tried_again_and_the_guilty_is_found_without_
         else:
             stage.say(*list(stage.has))
     assert isinstance(error_of(streams[2]), PoisonRequest)
-    assert [stream.transcript.tokens for stream in streams if stream.seq != 3] == [answer(1), answer(2), answer(4)]
+    assert [stream.transcript.tokens for stream in streams if stream.task.seq != 3] == [answer(1), answer(2), answer(4)]
 
 
 @staged
@@ -526,8 +547,8 @@ async def test_a_model_that_cannot_be_loaded_again_ends_its_streams_with_the_rea
     stage.models.asked["n"].set_result(None)
     await settled()
     assert isinstance(error_of(stream), ModelLoadFailed)
-    assert stream.ended.result().started
-    assert set(stage.has) == {other.seq}
+    assert stream.task.ended.result().started
+    assert set(stage.has) == {other.task.seq}
 
 
 @staged
@@ -541,7 +562,7 @@ async def test_a_model_that_cannot_be_loaded_again_for_a_bug_of_ours_keeps_nobod
     stage.models.asked["n"].set_result(None)
     await settled()
     assert isinstance(error_of(stream), InternalError)
-    assert set(stage.has) == {other.seq}
+    assert set(stage.has) == {other.task.seq}
     assert stage.is_restored
 
 
@@ -555,7 +576,7 @@ async def test_a_model_that_was_evicted_before_a_stream_came_back_to_it_is_loade
     stage.recovery.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
     await stage.load()
     assert 1 in stage.has
-    assert not stream.ended.done()
+    assert not stream.task.ended.done()
 
 
 @staged
@@ -577,12 +598,12 @@ async def test_a_stream_that_is_about_to_end_is_not_placed_again_when_its_model_
     stage.say(1)
     stage.die(1)
     await stage.revive()
-    stage.recovery.end(stream, "cancelled")
+    stage.recovery.end(stream.task, "cancelled")
     del stage.has[1]
     stage.recovery.on_finished(Finished(1, "error", False, Timing(), fault=GONE))
     await stage.load()
     assert stage.has == {}
-    assert (stream.ended.result().reason, error_of(stream)) == ("cancelled", None)
+    assert (stream.task.ended.result().reason, error_of(stream)) == ("cancelled", None)
 
 
 @staged
@@ -590,10 +611,10 @@ async def test_one_that_ran_beside_another_is_not_blamed_because_that_one_was_ca
     poison, innocent = stage.open("poison"), stage.open("innocent")
     stage.die(1, 2)
     await stage.revive()
-    stage.recovery.end(poison, "cancelled")
+    stage.recovery.end(poison.task, "cancelled")
     assert stage.die(1, 2)
-    assert poison.ended.result().reason == "cancelled"
-    assert not innocent.ended.done()
+    assert poison.task.ended.result().reason == "cancelled"
+    assert not innocent.task.ended.done()
     await stage.revive()
     stage.say(2)
     assert not stage.recovery.isolating
@@ -607,10 +628,10 @@ async def test_nobody_is_placed_after_a_failed_step_before_it_is_known_who_may_r
         stage.die(1, 2)
         await stage.revive()
     stage.open("newcomer")
-    stage.recovery.tell(Pause(1))
+    stage.recovery.post(Pause(1))
     assert set(stage.has) == {1, 2}
-    stage.recovery.tell(Resume(1))
-    stage.recovery.end(on_trial, "cancelled")
+    stage.recovery.post(Resume(1))
+    stage.recovery.end(on_trial.task, "cancelled")
     stage.drop(1, 2)
     assert set(stage.has) == {1}  # the newcomer waits until it has been tried
 
@@ -626,7 +647,7 @@ async def test_a_model_whose_streams_wait_for_an_engine_is_in_use_and_with_force
     assert refused.value.details == {"model": "m", "streams": 1}
     stage.recovery.unloading("m", force=True)
     assert isinstance(error_of(stream), ModelNotLoaded)
-    assert not other.ended.done()
+    assert not other.task.ended.done()
 
 
 @staged
@@ -637,7 +658,7 @@ async def test_when_engines_are_given_up_every_stream_is_told(stage: Stage) -> N
     stage.given_up = True
     stage.recovery.on_given_up(EngineLost("test"))
     assert all(isinstance(error_of(stream), EngineLost) for stream in streams)
-    assert [stream.ended.result().started for stream in streams] == [True, False, False]
+    assert [stream.task.ended.result().started for stream in streams] == [True, False, False]
     with pytest.raises(EngineLost):
         stage.open("late")
 
@@ -664,7 +685,7 @@ def test_what_would_go_beyond_the_journal_is_refused_and_what_is_in_it_stays() -
                 stage.open("c")
             assert refused.value.details == {"need_bytes": each, "have_bytes": 0}
             stage.say(1)
-            assert not first.ended.done()
+            assert not first.task.ended.done()
         assert stage.journal.held_bytes == 0
 
     asyncio.run(test())
@@ -682,7 +703,7 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
 
     async def test() -> None:
         stage = Stage()
-        streams: list[Stream] = []
+        streams: list[TextStream] = []
         deaths: dict[int, int] = {}  # since the last token
         cancelled: set[int] = set()
 
@@ -692,7 +713,7 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
             stage.say(seq)
 
         async def step(action: str, pick: Any) -> None:
-            live = [stream for stream in streams if not stream.ended.done()]
+            live = [stream for stream in streams if not stream.task.ended.done()]
             if action == "open":
                 streams.append(stage.open(f"s{len(streams)}"))
             elif action == "say" and stage.has:
@@ -707,10 +728,10 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
                     await stage.revive()
             elif action == "cancel" and live:
                 victim = pick.choice(live)
-                cancelled.add(victim.seq)
-                stage.recovery.end(victim, "cancelled")
+                cancelled.add(victim.task.seq)
+                stage.recovery.end(victim.task, "cancelled")
             elif action == "pause" and stage.has:
-                stage.recovery.tell(Pause(pick.choice(sorted(stage.has))))
+                stage.recovery.post(Pause(pick.choice(sorted(stage.has))))
 
         with stage.held:
             for action, pick in actions:
@@ -720,13 +741,13 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
                     if seq in stage.has:
                         say(seq)
             for stream in streams:
-                assert stream.ended.done()
-                ending = stream.ended.result()
-                assert stream.transcript.tokens == answer(stream.seq)[: len(stream.transcript.tokens)]
+                assert stream.task.ended.done()
+                ending = stream.task.ended.result()
+                assert stream.transcript.tokens == answer(stream.task.seq)[: len(stream.transcript.tokens)]
                 if isinstance(ending.error, PoisonRequest):
-                    assert deaths[stream.seq] >= 2
-                elif stream.seq not in cancelled:
-                    assert (ending.reason, stream.transcript.tokens) == ("length", answer(stream.seq))
+                    assert deaths[stream.task.seq] >= 2
+                elif stream.task.seq not in cancelled:
+                    assert (ending.reason, stream.transcript.tokens) == ("length", answer(stream.task.seq))
         assert stage.journal.held_bytes == 0
         assert not stage.recovery.isolating
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.front.output.stops import StopMatcher
 from mlx_sidecar.front.streams.registry import REMEMBERED, Streams
-from mlx_sidecar.front.streams.stream import Ending, Stream
-from mlx_sidecar.link.messages import Cancel, Sampling, Submit, Timing, Tokens
+from mlx_sidecar.front.streams.task import Ending
+from mlx_sidecar.front.streams.text_stream import TextStream
+from mlx_sidecar.link.messages import Cancel, Timing, Tokens
 from mlx_sidecar_protocol.errors import UnknownStream
 from tests.support.streams import Bench, on_loop
 
@@ -44,7 +44,7 @@ def test_a_stop_string_tells_the_engine_once_and_later_tokens_are_nobodys() -> N
         for piece in (b"one E", b"ND two", b" three"):
             bench.say(piece)
         bench.finish()
-        assert bench.told == [Cancel(bench.stream.seq, "stop")]
+        assert bench.told == [Cancel(bench.task.seq, "stop")]
         assert (bench.stream.transcript.text, bench.stream.finish_reason) == ("one ", "stop")
 
     on_loop(test)
@@ -55,7 +55,7 @@ def test_a_stop_string_that_was_found_counts_even_if_the_engine_dies_before_it_h
         bench = Bench(["END"])
         bench.say(b"oneEND")
         bench.give_up()
-        assert bench.stream.ended.done()
+        assert bench.task.ended.done()
         assert bench.stream.finish_reason == "stop"
 
     on_loop(test)
@@ -81,8 +81,8 @@ def test_a_bounded_number_of_ended_streams_is_remembered() -> None:
         bench = Bench([])
         ended = [bench.open(f"e{n}", []) for n in range(REMEMBERED + 5)]
         for stream in ended:
-            stream.finish(Ending("stop", True, Timing()))
-            bench.streams.close(stream)
+            stream.task.finish(Ending(reason="stop", started=True, timing=Timing()))
+            bench.close(str(stream.name))
         assert bench.streams.find(f"e{REMEMBERED + 4}") is ended[-1]
         assert bench.streams.find("s") is bench.stream
         missing = sum(not _known(bench.streams, stream) for stream in ended)
@@ -91,9 +91,9 @@ def test_a_bounded_number_of_ended_streams_is_remembered() -> None:
     on_loop(test)
 
 
-def _known(streams: Streams, stream: Stream) -> bool:
+def _known(streams: Streams, stream: TextStream) -> bool:
     try:
-        return stream.id is not None and streams.find(stream.id) is stream
+        return stream.name is not None and streams.find(stream.name) is stream
     except UnknownStream:
         return False
 
@@ -123,13 +123,13 @@ class _Breaks:
 def test_a_fault_in_making_text_ends_that_stream_and_no_other(method: str) -> None:
     def test() -> None:
         bench = Bench([])
-        number = bench.streams.next_number()
-        broken = Stream(Submit(number, "fake", [1], Sampling(), 9, []), "b", _Breaks(method), StopMatcher([]))
-        bench.streams.open(broken)
-        bench.streams.on_tokens(Tokens(number, list(b"text")))
-        bench.streams.on_tokens(Tokens(number, [0] if method == "push_many" else list(b".")))
-        bench.streams.finish(broken, Ending("stop", True, Timing()))
-        ending = broken.ended.result()
+        broken = bench.open("b", [], _Breaks(method))
+        number, listener = broken.task.seq, broken.task.listener
+        assert listener is not None
+        listener.on_tokens(Tokens(number, list(b"text")))
+        listener.on_tokens(Tokens(number, [0] if method == "push_many" else list(b".")))
+        broken.task.finish(Ending(reason="stop", started=True, timing=Timing()))
+        ending = broken.task.ended.result()
         assert (ending.reason, ending.started, broken.finish_reason) == ("error", True, "error")
         assert ending.error is not None
         assert ending.error.kind == "internal_error"

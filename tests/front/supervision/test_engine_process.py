@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from mlx_sidecar.config import Config
 from mlx_sidecar.front.supervision.engine_process import EngineProcess, engine_command, environment, spawn
 from mlx_sidecar.front.supervision.private_folder import private_folder
 from mlx_sidecar.link.codec import Decoder
+from mlx_sidecar.link.engine_config import EngineConfig
 from mlx_sidecar.link.heartbeat_page import HeartbeatPage
 from mlx_sidecar.link.messages import Ready
 from tests.support.link import feed
@@ -90,14 +92,12 @@ def test_the_engine_process_inherits_two_descriptors_and_the_environment_it_need
         assert all(int(flag, 8) & os.O_CLOEXEC for flag in flags)  # its own children get neither
 
 
-def test_the_engine_is_told_of_the_cache_what_was_set(tmp_path: Path) -> None:
-    def told(config: Config) -> list[str]:
-        command = engine_command(config, 3, 4)
-        return [part for part in command if part.startswith("--cache")]
-
-    assert told(Config()) == []
-    assert told(Config(cache_limit_bytes=0)) == ["--cache-limit-bytes"]
-    assert told(Config(cache_dir=str(tmp_path))) == ["--cache-dir", "--cache-disk-limit-bytes"]
+def test_the_engine_is_told_every_option_of_its_own_and_none_of_the_fronts() -> None:
+    config = Config(numerics="exact", cache_limit_bytes=0, cache_dir="/caches", stall_after_s=3.0, batch_limit=7)
+    command = engine_command(config.of_engine, 3, 4)
+    told = msgspec.json.decode(command[command.index("--config") + 1], type=EngineConfig)
+    assert told == config.of_engine
+    assert told == EngineConfig(numerics="exact", cache_limit_bytes=0, cache_dir="/caches", stall_after_s=3.0)
 
 
 def test_an_engine_notes_on_the_page_it_was_given() -> None:
@@ -109,7 +109,15 @@ def test_an_engine_notes_on_the_page_it_was_given() -> None:
 def test_an_engine_whose_front_is_gone_before_it_begins_leaves_by_itself() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-m", "mlx_sidecar.engine", "--fd", str(theirs.fileno()), "--engine", "fake"]
+        command = [
+            sys.executable,
+            "-m",
+            "mlx_sidecar.engine",
+            "--fd",
+            str(theirs.fileno()),
+            "--config",
+            '{"engine": "fake"}',
+        ]
         path = os.pathsep.join(path for path in sys.path if path)
         env = {**environment(os.environ), "PYTHONPATH": path}
         done = subprocess.run([*command, "--parent", "0"], pass_fds=[theirs.fileno()], env=env, timeout=60)

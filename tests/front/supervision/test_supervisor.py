@@ -20,34 +20,33 @@ from mlx_sidecar.front.supervision import restart_policy as restarts
 from mlx_sidecar.front.supervision import supervisor as supervisor_module
 from mlx_sidecar.front.supervision.engine_process import EngineProcess
 from mlx_sidecar.front.supervision.pending_calls import LoadLost
-from mlx_sidecar.front.supervision.supervisor import Supervisor, error_from
-from mlx_sidecar.link.faults import fault_of
-from mlx_sidecar.link.messages import (
-    CacheCleared,
-    Cancel,
-    ClearCache,
-    Dropped,
+from mlx_sidecar.front.supervision.supervisor import Supervisor
+from mlx_sidecar.link.cache_messages import CacheCleared, ClearCache, ExportCache, ImportCache, QueryCache
+from mlx_sidecar.link.control_messages import (
     EngineStats,
-    Evicted,
-    ExportCache,
-    Fault,
-    Finished,
-    ImportCache,
     Load,
     Loaded,
     ModelCard,
     Models,
-    QueryCache,
     QueryModels,
     QueryStats,
+    Unload,
+    Unloaded,
+)
+from mlx_sidecar.link.faults import error_from, fault_of
+from mlx_sidecar.link.messages import (
+    Cancel,
+    Dropped,
+    Evicted,
+    Fault,
+    Finished,
+    Generate,
     Refused,
     Sampling,
     Submit,
     Timing,
     ToFront,
     Tokens,
-    Unload,
-    Unloaded,
 )
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.error_data import DETAILS
@@ -114,24 +113,24 @@ def test_what_the_engine_says_of_sequences_and_models_goes_to_the_client(monkeyp
 
 
 def test_work_is_for_an_engine_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    submit = Submit(7, "m", [1], Sampling(), 1, [])
+    submit = Submit(7, "m", [1], Generate(Sampling(), [], 1))
 
     async def test() -> None:
         async with stage(monkeypatch) as made:
             assert not takes_work(made)
             with pytest.raises(errors.EngineLost, match="being started"):
-                made.supervisor.send(submit)
+                made.supervisor.submit(submit)
             made.puppet.say(READY)
             await made.until_state("ready")
             assert takes_work(made)
-            made.supervisor.send(submit)
+            made.supervisor.submit(submit)
             assert await made.puppet.hear() == [submit]
             made.puppet.die()
             await made.until_state("lost")
             assert not takes_work(made)
-            made.supervisor.tell(Cancel(7))
+            made.supervisor.post(Cancel(7))
             with pytest.raises(errors.EngineLost, match="SIGKILL"):
-                made.supervisor.send(submit)
+                made.supervisor.submit(submit)
 
     on_loop(test)
 
@@ -202,8 +201,8 @@ def test_an_engine_that_cannot_be_spawned_for_whatever_reason_is_tried_again_and
     on_loop(test)
 
 
-@pytest.mark.parametrize("method", ["attach", "bury"])
-def test_an_engine_that_cannot_be_attached_or_buried_leads_to_the_next_one_or_is_given_up(
+@pytest.mark.parametrize("method", ["attach", "wait_ended"])
+def test_an_engine_that_cannot_be_attached_or_awaited_leads_to_the_next_one_or_is_given_up(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setattr(restarts, "DELAYS_S", (0.0,))
@@ -230,13 +229,13 @@ def test_a_host_that_cannot_be_told_of_states_keeps_no_engine_from_coming_back(m
         async with stage(monkeypatch) as made:
             monkeypatch.setattr(made.client, "on_engine_lost", panic)
             monkeypatch.setattr(made.client, "on_given_up", panic)
-            tell = made.supervisor._on_state
+            tell = made.supervisor._status._on_state
 
             def told(state: Any, because: str | None) -> None:
                 tell(state, because)
                 panic()
 
-            monkeypatch.setattr(made.supervisor, "_on_state", told)
+            monkeypatch.setattr(made.supervisor._status, "_on_state", told)
             made.puppet.die()
             (await made.until_engine(2)).say(READY)
             await made.until_state("ready")
@@ -254,7 +253,7 @@ def test_what_cannot_be_said_to_the_engine_fails_its_own_call(monkeypatch: pytes
             made.puppet.say(READY)
             await made.until_state("ready")
             with pytest.raises(OverflowError):
-                made.supervisor.send(Submit(7, "m", [2**70], Sampling(), 1, []))
+                made.supervisor.submit(Submit(7, "m", [2**70], Generate(Sampling(), [], 1)))
             made.puppet.die()  # and the next engine is not asked what the first could not be
             (await made.until_engine(2)).say(READY)
             await made.until_state("ready")

@@ -18,7 +18,8 @@ from mlx_sidecar import pocket
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.api.model_text import Chat, FolderText
 from mlx_sidecar.front.supervision import text_pool as text_pool_module
-from mlx_sidecar.front.supervision.text_pool import EACH_MODEL, PROCESSES, STARTS, TextPool
+from mlx_sidecar.front.supervision.text_assignment import EACH_MODEL
+from mlx_sidecar.front.supervision.text_pool import PROCESSES, STARTS, TextPool
 from mlx_sidecar.front.supervision.text_verdicts import DEATHS, KILLS
 from mlx_sidecar.link.text_messages import ModelFolder
 from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown
@@ -208,6 +209,38 @@ def test_what_a_cancelled_request_ended_counts_for_the_next_one(
                 await asyncio.sleep(0.01)
             with pytest.raises(ModelUnsupported, match="2 processes"):
                 await guilty.encode(f"die-once {tmp_path / 'died'}")
+
+    on_loop(test)
+
+
+def test_templates_whose_compiling_ends_a_process_are_not_held_against_other_requests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            guilty = await FolderText.read(pool, ModelFolder("guilty", str(pocket.PATH), "die"))
+            before = pool.pids
+            await guilty.compile_templates()
+            await guilty.compile_templates()  # nothing is asked again
+            first_death = tmp_path / "died"
+            assert await guilty.encode(f"die-once {first_death}")
+            assert not set(before) & set(pool.pids)
+            assert (await guilty.render(Chat([{"role": "user", "content": "Hi"}]))).text
+
+    on_loop(test)
+
+
+def test_a_prompt_does_not_wait_for_templates_that_take_long_to_compile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text = await FolderText.read(pool, ModelFolder("slow", str(pocket.PATH), f"wait {tmp_path / 'go-on'}"))
+            compiling = text.compile_templates()
+            assert await text.encode("Hello")
+            assert not compiling.done()
+            (tmp_path / "go-on").touch()
+            await compiling
 
     on_loop(test)
 

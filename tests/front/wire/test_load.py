@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from array import array
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,25 +14,31 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.front.api.offload import SLICE, object_json, off_loop
 from mlx_sidecar_protocol.generate import Message
-from tests.support.sidecar import sidecar
+from tests.support.sidecar import Sidecar, sidecar
 
 TEXT = "How do I cancel a stream? Send stream/cancel with its name. " * 5000
 TURNS = 100  # of the loop: far more than it could take if the work held the interpreter, far less than it takes
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sidecar]:
+    """One sidecar for all methods."""
+    with sidecar() as process:
+        yield process
+
+
 @pytest.mark.parametrize("method", ["tokenize", "render", "generate"])
-def test_a_ping_overtakes_a_megabyte(method: str) -> None:
+def test_a_ping_overtakes_a_megabyte(shared: Sidecar, method: str) -> None:
     params: dict[str, Any] = {"text": TEXT * 3}
     if method != "tokenize":
         params = {"messages": [{"role": "user", "content": TEXT * 3}]}
-    with sidecar() as process:
-        process.call("tokenize", {"model": "pocket", "text": "warm"})
-        large = process.request(method, {"model": "pocket", **params})
-        ping = process.request("ping")
-        process.answer(large)
-        process.answer(ping)
-        answers = [frame["id"] for frame in process.frames if "method" not in frame]
-        assert answers.index(ping) < answers.index(large)
+    shared.call("tokenize", {"model": "pocket", "text": "warm"})
+    large = shared.request(method, {"model": "pocket", **params})
+    ping = shared.request("ping")
+    shared.answer(large)
+    shared.answer(ping)
+    answers = [frame["id"] for frame in shared.frames if "method" not in frame]
+    assert answers.index(ping) < answers.index(large)
 
 
 def test_a_chat_is_large_by_what_its_messages_hold() -> None:

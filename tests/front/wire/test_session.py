@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_sidecar.front.api.fixtures import Fixtures
 from mlx_sidecar.front.wire import bounds as bounds_module
+from mlx_sidecar.front.wire import in_flight as in_flight_module
 from mlx_sidecar.front.wire import intake as intake_module
 from mlx_sidecar.front.wire import session as session_module
 from mlx_sidecar.front.wire.bounds import Bounds
 from mlx_sidecar.front.wire.context import RequestContext
 from mlx_sidecar.front.wire.dispatcher import Dispatcher, Method
+from mlx_sidecar.front.wire.fixtures import Fixtures
 from mlx_sidecar.front.wire.mailbox import Mailbox
 from mlx_sidecar.front.wire.reader import Reader
 from mlx_sidecar.front.wire.session import Session
@@ -52,9 +53,12 @@ class Host:
         self.mailbox = Mailbox()
         reader = Reader(read)
         reader.start()
-        writer = Writer(ours.detach(), self.mailbox)
+        self.wire = ours.detach()
+        writer = Writer(self.wire, self.mailbox)
         held = Bounds(self.mailbox, **bounds)
-        self.session = Session(methods, initialize, reader, writer, self.mailbox, limits=limits, bounds=held)
+        self.session = Session(
+            methods, initialize, reader=reader, writer=writer, mailbox=self.mailbox, limits=limits, bounds=held
+        )
         self.received: list[Any] = []
         self._arrived = anyio.Event()
         self._ended = anyio.Event()
@@ -252,7 +256,7 @@ def serve(play: Play, limits: Limits | None = None, **bounds: int) -> tuple[list
 
             tasks.start_soon(act)
             statuses.append(await run_within_bound(host.session))
-        wire = socket.socket(fileno=host.session._writer.fd)
+        wire = socket.socket(fileno=host.wire)
         wire.shutdown(socket.SHUT_RDWR)  # wakes the thread that watches it, too
         wire.close()
         await host.everything()
@@ -701,7 +705,7 @@ def test_few_heavy_requests_run_at_once() -> None:
 
     received, _ = serve(play, answers_limit_bytes=5_000)
     assert all("result" in message for message in received)
-    assert most == [session_module._HEAVY_AT_ONCE]
+    assert most == [in_flight_module._HEAVY_AT_ONCE]
 
 
 def test_bytes_of_requests_that_are_worked_on_are_bounded_and_given_back() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 import anyio
 import pytest
@@ -143,17 +144,27 @@ def test_the_death_of_a_parent_is_noticed_without_looking(thread_ends_first: boo
         "print('left', flush=True)\n"
     )
     parent = (
-        "import subprocess, sys, threading\n"
+        "import os, subprocess, sys, threading\n"
         f"def start(): subprocess.Popen([sys.executable, '-c', {child!r}])\n"
         + (
             "thread = threading.Thread(target=start); thread.start(); thread.join()\n"
             if thread_ends_first
             else "start()\n"
         )
-        + "input()\n"
+        + "os.close(1)\n"  # so that the child's end is the end of the pipe
+        "input()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command, pipe = [sys.executable, "-c", parent], subprocess.PIPE
+    with TemporaryFile() as stderr, subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr) as process:
         assert process.stdout
-        assert process.stdout.readline() == b"watching\n"
+
+        def said() -> tuple[bytes, str]:
+            """The child's next line, none if it has ended, and what it complained of."""
+            assert process.stdout
+            line = process.stdout.readline()
+            stderr.seek(0)
+            return line, stderr.read().decode()
+
+        assert said() == (b"watching\n", "")
         process.kill()
-        assert process.stdout.readline() == b"left\n"
+        assert said() == (b"left\n", "")

@@ -16,8 +16,8 @@ import pytest
 
 from mlx_sidecar.front.wire.mailbox import Mailbox
 from mlx_sidecar.front.wire.reader import CHUNK_BYTES, Reader
-from mlx_sidecar.front.wire.stdio import has_ended, somebody_reads
-from mlx_sidecar.front.wire.writer import Writer, watch_readers
+from mlx_sidecar.front.wire.stdio import has_ended
+from mlx_sidecar.front.wire.writer import Writer
 
 SOON_S = 10.0  # a bound for what must happen, not a measurement
 
@@ -268,11 +268,13 @@ def test_a_reader_that_is_gone_is_reported_once(pipe: tuple[int, int], size: int
 def test_it_is_noticed_whether_somebody_reads(pipe: tuple[int, int]) -> None:
     async def main() -> None:
         gone = asyncio.Event()
-        assert somebody_reads(pipe[1])
-        watch_readers(pipe[1], asyncio.get_running_loop(), gone.set)
+        writer = Writer(pipe[1], Mailbox())
+        writer.start(asyncio.get_running_loop(), lambda: None)
+        assert writer.somebody_reads
+        writer.watch_readers(gone.set)
         os.close(pipe[0])
         await asyncio.wait_for(gone.wait(), SOON_S)
-        assert not somebody_reads(pipe[1])
+        assert not writer.somebody_reads
 
     asyncio.run(main())
 

@@ -1,7 +1,9 @@
-"""What the loop steps: the sequences of one model. The fake engine and the mlx engine each bring one."""
+"""A batch is what the loop steps: the sequences of one model. The fake engine and the mlx engine each bring one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from mlx_sidecar_protocol.errors import OutOfMemory
@@ -10,8 +12,15 @@ from ...link.messages import Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
 
+class Role(Enum):
+    """What the planner gives a sequence a part in a step for. Everything that must know reads it here."""
+
+    PREFILL = "prefill"  # some of a prompt is taken in, and the last of it samples
+    DECODE = "decode"  # the newest token is taken in, and the next one sampled
+
+
 class Work(NamedTuple):
-    """What one step does for one sequence: the model takes in the next ``tokens`` of it.
+    """The next ``tokens`` of ``sequence`` are taken in by the model in one step; ``role`` says to what end.
 
     If these are all that are pending, it samples one more. So a decode step is one token, and a prefill is one or
     more steps of which the last samples the first token.
@@ -19,6 +28,7 @@ class Work(NamedTuple):
 
     sequence: Sequence
     tokens: int
+    role: Role
 
     @property
     def samples(self) -> bool:
@@ -26,7 +36,7 @@ class Work(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What one step did to one sequence: new tokens, and its end if ``reason`` is set.
+    """One step gave a sequence new ``tokens``, and ended it if ``reason`` is set.
 
     ``logprobs`` has an entry for each token where the sequence asked for them.
     """
@@ -39,10 +49,11 @@ class Event(NamedTuple):
 
 
 class StepFailed(Exception):
-    """A step failed and took with it what its batch held of all its sequences: none of them has a place any more, and
+    """A step failed and took with it what its batch held of all its sequences.
 
-    the batch is as good as new. ``running`` took part in it or were in flight, or stand for what could not be opened;
-    ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if an allocation failed.
+    None of them has a place any more, and the batch is as good as new. ``running`` took part in it or were in flight,
+    or stand for what could not be opened; ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if
+    an allocation failed.
     """
 
     def __init__(self, fault: Fault, running: list[Sequence], released_bytes: int = 0) -> None:
@@ -70,7 +81,7 @@ class Batch(Protocol):
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take its place away; no event of it follows. ``keep`` what was computed, for whoever asks next."""
+        """Take its place away; no event of it follows. ``keep`` what was computed, for sequences that begin alike."""
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         """Others wait for the first ``tokens`` of ``sequence``, and will go on there."""
@@ -84,8 +95,9 @@ class Batch(Protocol):
         """
         ...
 
-    def due_s(self, now: float) -> float:
-        """When there is something to do, if there is work: ``now`` or later on the engine's clock."""
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        """When there is something to do, where ``running`` are the sequences that have a place: ``now`` or later on the
+        engine's clock, infinite if there is nothing."""
         ...
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from ...link.messages import FinishReason
 from ...observe.metrics import Metrics
 from ...observe.trace import Trace
-from .batch import Work
+from .batch import Role, Work
 from .sequence import Sequence
 
 COUNTERS = (
@@ -67,7 +67,7 @@ class Instrumentation:
         """``lane`` had the device, for ``work`` if it is a batch. Unless ``whole``, a step was only begun, or only
         read: where steps overlap, its time is not that of a step."""
         kind, model = lane
-        prefilled = sum(given.tokens for given in work if given.tokens > 1)
+        prefilled = sum(given.tokens for given in work if given.role is Role.PREFILL)
         self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
         self.device_s += ended - began
         self.last_operation_s = ended
@@ -90,18 +90,19 @@ class Instrumentation:
     def generated(self, sequence: Sequence, tokens: int, now: float) -> None:
         """``sequence`` has ``tokens`` new ones; its times are still those before them."""
         self.metrics.count("completion_tokens", tokens)
-        if sequence.last_token_s is not None:
-            self.metrics.observe("gap_s", now - sequence.last_token_s)
+        times, arrived_s = sequence.times, sequence.asked.arrived_s
+        if times.last_token_s is not None:
+            self.metrics.observe("gap_s", now - times.last_token_s)
             return
-        assert sequence.started_s is not None
-        self.metrics.observe("queue_s", sequence.started_s - sequence.arrived_s)
-        self.metrics.observe("prefill_s", now - sequence.started_s)
-        self.metrics.observe("first_token_s", now - sequence.arrived_s)
+        assert times.started_s is not None
+        self.metrics.observe("queue_s", times.started_s - arrived_s)
+        self.metrics.observe("prefill_s", now - times.started_s)
+        self.metrics.observe("first_token_s", now - arrived_s)
 
     def ended(self, sequence: Sequence, reason: FinishReason, now: float) -> None:
         if reason in _COUNTED:
             self.metrics.count(_COUNTED[reason])
-        first, made = sequence.first_token_s, len(sequence.generated)
+        first, made = sequence.times.first_token_s, len(sequence.generated)
         if first is not None and made > 1 and now > first:
             self.metrics.observe("decode_per_s", (made - 1) / (now - first))
         if self._trace is not None:
@@ -121,9 +122,9 @@ class Instrumentation:
 
     @staticmethod
     def _trace_life(trace: Trace, sequence: Sequence, reason: str, now: float) -> None:
-        began = now if sequence.started_s is None else sequence.started_s
-        first = now if sequence.first_token_s is None else sequence.first_token_s
-        trace.phase(sequence.id, "queue", sequence.arrived_s, began, priority=sequence.priority)
+        began = now if sequence.times.started_s is None else sequence.times.started_s
+        first = now if sequence.times.first_token_s is None else sequence.times.first_token_s
+        trace.phase(sequence.id, "queue", sequence.asked.arrived_s, began, priority=sequence.asked.priority)
         if began < now:
             trace.phase(sequence.id, "prefill", began, first, tokens=len(sequence.tokens))
         if first < now:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from ...link.messages import Load, ModelCard
+from ...link.control_messages import Load, ModelCard
 from .batch import Batch
 from .memory_cost import SequenceCost
 

@@ -44,8 +44,8 @@ class OomBackoff:
         """An allocation failed while ``held_bytes`` were held and reserved: from here it is so much less."""
         limit_bytes = max(0, held_bytes - less_bytes)
         if self.limit_bytes is None:
-            # A failure soon after it was lifted: the memory is still not there. To find that out costs everybody their
-            # caches, so it is tried half as often each time, and a prompt of any length gets through in between.
+            # A failure soon after it was lifted: the memory is still not there. To find that out costs all sequences
+            # their caches, so it is tried half as often each time, and a prompt of any length gets through in between.
             again = now < self._lifted_s + self._lasts_s
             self._lasts_s = min(LONGEST_S, 2 * self._lasts_s) if again else LASTS_S
         else:

@@ -1,49 +1,65 @@
-"""A sequence: what the front asked for, how far it is, and when things happened to it. Everything else is derived."""
+"""A sequence: the record of what was asked, how far it is, and when things happened to it. The rest is derived."""
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import Literal
 
-from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
+from ...link.messages import Nearest, Sampling, Timing
+from .asked import Asked
 
-from ...link.messages import Nearest, Priority, Sampling, Submit, Timing
-from .memory_cost import SequenceCost
-
-# The host has no window left; or others compute, or the disk is asked for, blocks that it begins with.
-Aside = Literal["window", "blocks"]
+# Why a sequence is set aside: its host has no window left. Other reasons are the names of preparers.
+WINDOW = "window"
 
 # Caches grow by so many tokens at a time.
 ROOM_TOKENS = 256
 
 
-@dataclass(eq=False, slots=True)
-class Sequence:
-    """One token sequence on its way through the engine. Times are of the engine's clock, in seconds.
+@dataclass(slots=True)
+class Standing:
+    """A sequence in the scheduler's books; only ``scheduling`` writes it, and admission ``short``."""
 
-    ``limit`` is how many tokens it may still generate here; ``tokens`` is never changed. The cache holds its first
-    ``known`` tokens; ``in_flight`` counts the token that the device has been told to sample and nobody has read yet.
-    ``admitted_s`` is when it was last given a place, ``started_s`` when a first step took in some of its tokens.
-    Its first ``cached_upto`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which
-    ``cached_disk`` had been brought from disk.
+    admitted_s: float = 0.0  # when it was last given a place
+    aside: set[str] = field(default_factory=set)  # why it wants no place
+    parked: bool = False  # preempted or paused with its cache kept
+    short: bool = False  # it waits for memory, and that has been counted
+
+
+@dataclass(slots=True)
+class PrefixState:
+    """What the prefix cache has of a sequence; only the preparers of ``prefix`` write it."""
+
+    fetched: set[int] = field(default_factory=set)  # segments that were brought from disk for it
+    nearest: Nearest | None = None
+
+
+@dataclass(slots=True)
+class Times:
+    """When a sequence came how far, in seconds of the engine's clock.
+
+    ``started_s`` is when a step first took in some of its tokens. The loop writes it, or a batch that begins with a
+    sequence before its first step; completion writes the rest.
     """
 
-    id: int
-    model: str
-    tokens: list[int]
-    emitted: int
-    sampling: Sampling
-    stop_tokens: list[int]
-    limit: int
-    cost: SequenceCost
-    arrived_s: float
-    priority: Priority = "normal"
-    deadline_s: float = float("inf")
-    admitted_s: float = 0.0
     started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One token sequence on its way through the engine.
+
+    The batch that has it writes the fields that are its own. The cache holds its first ``known`` tokens;
+    ``in_flight`` counts the token that the device has been told to sample and that has not been read yet. Its first
+    ``cached_upto`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which ``cached_disk``
+    had been brought from disk.
+    """
+
+    asked: Asked
+    standing: Standing = field(default_factory=Standing)
+    prefix: PrefixState = field(default_factory=PrefixState)
+    times: Times = field(default_factory=Times)
     generated: list[int] = field(default_factory=list)
     stopped_by: int | None = None  # the token that ended it, and is no part of it
     known: int = 0
@@ -51,20 +67,31 @@ class Sequence:
     cached_upto: int = 0
     cached_tokens: int = 0
     cached_disk: int = 0
-    fetched: set[int] = field(default_factory=set)  # segments that were brought from disk for it
-    warm: bool = False  # its prompt is to be pinned in the prefix cache
-    explain: bool = False
-    nearest: Nearest | None = None
-    pinned: int = 0
-    aside: set[Aside] = field(default_factory=set)  # why it wants no place
-    parked: bool = False  # preempted with its cache kept
-    again: bool = False  # an engine before this one, or a batch that failed, had it already
-    short: bool = False  # it waits for memory, and that has been counted
     reads_last_token: bool = False  # a logits processor does, before the next step; set when the batch opens it
     _history: array[int] = field(init=False)
 
+    # As asked; here because a step reads them of every row.
+    id: int = field(init=False)
+    model: str = field(init=False)
+    tokens: list[int] = field(init=False)
+    limit: int = field(init=False)
+
     def __post_init__(self) -> None:
-        self._history = array("i", self.tokens)
+        asked = self.asked
+        self.id, self.model, self.tokens, self.limit = asked.id, asked.model, asked.tokens, asked.limit
+        self._history = array("i", asked.tokens)
+
+    @property
+    def emitted(self) -> int:
+        return self.asked.emitted
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.asked.sampling
+
+    @property
+    def stop_tokens(self) -> list[int]:
+        return self.asked.stop_tokens
 
     @property
     def total(self) -> int:
@@ -84,12 +111,17 @@ class Sequence:
     @property
     def paused(self) -> bool:
         """Whether it wants no place: it keeps what cache it has."""
-        return bool(self.aside)
+        return bool(self.standing.aside)
+
+    @property
+    def parked(self) -> bool:
+        """Whether it holds a cache and has no place."""
+        return self.standing.parked
 
     @property
     def idle(self) -> bool:
         """Whether it holds a cache that no step may touch for now."""
-        return self.paused or self.parked
+        return self.standing.parked or bool(self.standing.aside)
 
     @property
     def spent(self) -> bool:
@@ -97,11 +129,15 @@ class Sequence:
         return len(self.generated) + self.in_flight >= self.limit
 
     @property
+    def room_tokens(self) -> int:
+        """Tokens of the room that it has, or is about to be given where it has filled that."""
+        return -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
+
+    @property
     def need_bytes(self) -> int:
         """Cache it holds once the room that is next allocated is: not what it would hold at its limit, which is often
         the whole context, and which few answers come near."""
-        room = -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
-        return self.cost.bytes_for(min(room, len(self.tokens) + self.limit))
+        return self.asked.cost.bytes_for(min(self.room_tokens, len(self.tokens) + self.limit))
 
     def history(self) -> array[int]:
         """Prompt and answer so far, and the token that ended it. Not to be changed."""
@@ -120,42 +156,7 @@ class Sequence:
 
     def timing(self, now: float) -> Timing:
         """Where its time went until ``now``, which is its end."""
-        started = now if self.started_s is None else self.started_s
-        first = now if self.first_token_s is None else self.first_token_s
-        return Timing(started - self.arrived_s, first - started, now - first)
-
-
-def sequence_of(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Sequence:
-    """What ``submit`` asks for, as of ``now``; ``limit`` as ``tokens_left`` says."""
-    return Sequence(
-        id=submit.seq,
-        model=submit.model,
-        tokens=submit.tokens,
-        emitted=submit.emitted,
-        sampling=submit.sampling,
-        stop_tokens=submit.stop_tokens,
-        limit=limit,
-        cost=cost,
-        arrived_s=now,
-        priority=submit.priority,
-        deadline_s=float("inf") if submit.deadline_s is None else now + submit.deadline_s,
-        again=submit.again,
-        warm=submit.warm,
-        explain=submit.explain,
-    )
-
-
-def tokens_left(submit: Submit, context_length: int, vocabulary: int) -> int:
-    """How many tokens ``submit`` may still generate: ``max_tokens`` counts those emitted before a restart.
-
-    Raises ``InvalidParams`` for an empty prompt or a token outside the vocabulary, ``ContextTooLong`` where no room is
-    left for a single token.
-    """
-    if not submit.tokens:
-        raise InvalidParams.field("tokens", "the prompt is empty; at least one token is needed to start from")
-    for name, ids in (("tokens", submit.tokens), ("logit_bias", submit.sampling.logit_bias)):
-        if ids and not (min(ids) >= 0 and max(ids) < vocabulary):
-            raise InvalidParams.field(name, f"token ids go from 0 to {vocabulary - 1}")
-    if len(submit.tokens) - submit.emitted >= context_length:
-        raise ContextTooLong(have=len(submit.tokens), limit=context_length)
-    return min(submit.max_tokens - submit.emitted, context_length - len(submit.tokens))
+        times = self.times
+        started = now if times.started_s is None else times.started_s
+        first = now if times.first_token_s is None else times.first_token_s
+        return Timing(started - self.asked.arrived_s, first - started, now - first)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mlx_sidecar_protocol.errors import UnsupportedParameter
 
-from ...link.messages import Dtype
+from ...link.control_messages import Dtype
 from ...machine_memory import machine_limit_bytes
 from . import blas
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+from .interfaces import Model
 
 # A module for each tensor, and some around them that have none; sanitising may make several tensors of one.
 _MODULES_PER_TENSOR = 16
@@ -101,7 +103,7 @@ def _over(_number: int, _frame: FrameType | None) -> NoReturn:
     raise TooMuch(f"what config.json describes has not been built within {_CPU_S:g} s")
 
 
-def check_tables(name: str, model: Any, stored_bytes: int) -> None:
+def check_tables(name: str, model: Model, stored_bytes: int) -> None:
     """Bound what ``model`` computes beside its weights, whose shapes the files have confirmed.
 
     Raises ModelLoadFailed. mlx does not survive an allocation that cannot be had.

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import mlx.core as mx
 
-from ...link.messages import ForwardName
+from ...link.control_messages import ForwardName
 from ..cache.prefix_match import CacheSpec
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import Segment
 
 
+class Logits(NamedTuple):
+    """A part wants the logits after each of its ``last`` tokens."""
+
+    last: int
+
+
+NOTHING_WANTED: Final = Logits(0)
+NEXT_TOKEN: Final = Logits(1)
+
+
 class Part(NamedTuple):
-    """``tokens`` consecutive tokens of one row. If ``samples``, the logits after the last of them are wanted."""
+    """``tokens`` consecutive tokens of one row, of which ``want`` is wanted."""
 
     row: int
     tokens: int
-    samples: bool
+    want: Logits
+
+
+class StepInput(NamedTuple):
+    """One pass: ``tokens`` [all parts' tokens], int32, part by part; they may be unevaluated."""
+
+    parts: list[Part]
+    tokens: mx.array
+
+
+class StepOutput(NamedTuple):
+    """``logits`` [wanted, vocabulary], in the order of the parts and of the tokens in them, unevaluated.
+
+    ``state`` are the arrays to evaluate with them, so that no step leaves work to a later one. Arrays that are held are
+    copied when the next step writes to them.
+    """
+
+    logits: mx.array
+    state: list[mx.array]
+
+
+class NotTruncatable(Exception):
+    """A row cannot be taken back to where it was to be: what it would need there has gone."""
 
 
 class Forward(Protocol):
@@ -29,8 +61,10 @@ class Forward(Protocol):
     """What of a segment a row must be given to go on with it."""
     uncacheable: str
     """Why nothing of a row can be captured; "" where it can."""
-    cached_upto: bool
-    """Whether anybody will: set by whoever does."""
+    untruncatable: str
+    """Why no row can be truncated; "" where the tokens of a short part (``SHORT_TOKENS``) always can be taken back."""
+    captured: bool
+    """Whether rows will be captured: set by the batch that does."""
 
     def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
         """Make a row for ``expected`` tokens that begins with what ``match`` holds."""
@@ -50,18 +84,17 @@ class Forward(Protocol):
         """
         ...
 
-    def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
-        """One pass. ``tokens`` [all parts' tokens], int32, part by part, may be unevaluated.
+    def run(self, step: StepInput) -> StepOutput:
+        """One pass, lazily. Rows that are not named stay as they are."""
+        ...
 
-        Returns logits [parts that sample, vocabulary], unevaluated, in the order of the parts; rows that are not named
-        stay as they are. A part that samples nothing still has to be evaluated: see ``state``.
+    def truncate(self, row: int, length: int) -> None:
+        """Let a row hold its first ``length`` tokens only; the rest must have come with its last part.
+
+        Keys and values that are taken back stay in memory until others take their place, so they must be numbers.
+        Raises ``NotTruncatable`` and leaves the row as it is where ``untruncatable`` says why, for tokens of an earlier
+        part, and where a window has spilled.
         """
-        ...
-
-    @property
-    def state(self) -> list[mx.array]:
-        """The arrays to evaluate with the logits, so that no step leaves work to a later one."""
-        ...
 
     @property
     def reclaimable_bytes(self) -> int:
@@ -72,4 +105,4 @@ class Forward(Protocol):
         """Give it back."""
 
     def reset(self) -> None:
-        """Forget everything: after a failure nobody knows what the arrays hold."""
+        """Forget everything: after a failure it is unknown what the arrays hold."""

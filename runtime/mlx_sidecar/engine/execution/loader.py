@@ -15,10 +15,11 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound, ModelUns
 from ...checkpoint.file_numbers import in_short
 from ...checkpoint.index import INDEX
 from ...checkpoint.model_directory import Directory, inspect_adapter, warm_up
-from ...link.messages import Dtype, Load
+from ...link.control_messages import Dtype, Load
 from ..resident_models import LoadStep
 from . import mlxlm
 from .building import TooMuch, bounded, check_tables
+from .interfaces import Model
 from .unpacking import unpack
 
 # What the step loop may be kept from decoding by one step of a load.
@@ -30,7 +31,7 @@ _MADE_UP = 1 << 20  # numbers of an adapter that are not in its file: magnitudes
 class Weights(NamedTuple):
     """A model whose weights are all in memory. ``fingerprint`` is of what was read: config, weights, adapter, code."""
 
-    model: Any
+    model: Model
     architecture: str
     parameters: int
     dtype: str
@@ -98,7 +99,7 @@ def _small_files(directory: Directory, adapter: str | None) -> Iterator[Path]:
         yield from (Path(adapter) / name for name in ("adapter_config.json", "adapters.safetensors"))
 
 
-def _arrays(model: Any) -> list[mx.array]:
+def _arrays(model: Model) -> list[mx.array]:
     return [array for _, array in cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters()))]
 
 
@@ -112,12 +113,14 @@ def _check_architecture(model: str, config: dict[str, Any]) -> None:
         raise ModelUnsupported(model, because) from error
 
 
-def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Any:
+def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Model:
     """The model with lazy weights: nothing is read yet."""
     try:
         weights = _lazy_weights(load.model, directory)
         with bounded(len(weights)):
-            model = mlxlm.build_model(directory.path, directory.config, weights, trust_remote_code=trust_remote_code)
+            model: Model = mlxlm.build_model(
+                directory.path, directory.config, weights, trust_remote_code=trust_remote_code
+            )
     except RpcError:
         raise
     except TooMuch as error:
@@ -129,7 +132,7 @@ def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Any:
     return model
 
 
-def _adapted(name: str, adapter: str, model: Any, elements: int) -> Any:
+def _adapted(name: str, adapter: str, model: Model, elements: int) -> Model:
     """``model`` with ``adapter``, whose files hold ``elements`` numbers."""
     before = sum(array.size for array in _arrays(model))
     try:
@@ -158,14 +161,14 @@ def _lazy_weights(model: str, directory: Directory) -> dict[str, mx.array]:
     return found
 
 
-def _convert(model: Any, dtype: Dtype) -> None:
+def _convert(model: Model, dtype: Dtype) -> None:
     """Unpack what is quantised and cast what is floating point; lazily."""
     unpack(model)
     to = getattr(mx, dtype)
     model.update(tree_map(lambda a: a.astype(to) if mx.issubdtype(a.dtype, mx.floating) else a, model.parameters()))
 
 
-def _evaluate(model: Any) -> Iterator[tuple[int, int]]:
+def _evaluate(model: Model) -> Iterator[tuple[int, int]]:
     """Compute the weights some at a time: (bytes so far, of how many)."""
     arrays = _arrays(model)
     total = sum(array.nbytes for array in arrays)

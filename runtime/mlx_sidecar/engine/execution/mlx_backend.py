@@ -13,7 +13,7 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from ... import __version__
 from ...checkpoint.model_directory import Directory, inspect
-from ...link.messages import Dtype, Load, ModelCard
+from ...link.control_messages import Dtype, Load, ModelCard
 from ..cache.identity import identity
 from ..cache.prefix_cache import PrefixCache
 from ..core.oom_backoff import out_of_memory

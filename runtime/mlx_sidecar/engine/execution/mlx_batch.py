@@ -1,8 +1,9 @@
-"""The batch of a real model: a pass over the tokens that a step brings, and one sampling of all who are due one."""
+"""The batch of a real model: a pass over the tokens of a step, and one sampling for all rows that are due a token."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import mlx.core as mx
@@ -13,11 +14,12 @@ from ...link.faults import fault_of
 from ...link.messages import FinishReason, TokenLogprob
 from ..cache.prefixes import NOTHING, Prefixes
 from ..cache.segment import BLOCK
-from ..core.batch import Event, StepFailed, Work
+from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
-from .forward import Forward, Part
-from .sampler import FACTORIES, ProcessorFactory, Sampled, Sampler
+from .flight import Flight, inputs
+from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part, StepInput
+from .sampler import FACTORIES, ProcessorFactory, Sampler
 from .soundness import sound
 
 log = logging.getLogger(__name__)
@@ -26,20 +28,9 @@ log = logging.getLogger(__name__)
 _STEPS_BETWEEN_CLEARINGS = 512
 
 
-class _Flight(NamedTuple):
-    """A step that the device has been given and that has not been read: who samples in it, in order, None for those
-
-    that were closed since; or, where nobody does, what to wait for.
-    """
-
-    sequences: list[Sequence | None]
-    sampled: Sampled | None
-    state: list[mx.array]
-
-
 class _Broken(NamedTuple):
-    """What opening or closing the row of ``sequence`` raised, or giving back what was kept: the next step fails with
-    it."""
+    """``error`` is what opening or closing the row of ``sequence`` raised, or giving back what was kept. The next step
+    fails with it."""
 
     error: Exception
     sequence: Sequence | None
@@ -62,13 +53,13 @@ class MlxBatch:
         ``prefixes`` has of them, and what is computed goes there. ``processors`` change logits before sampling."""
         self._forward = forward
         self._prefixes = prefixes
-        forward.cached_upto = prefixes is not None
+        forward.captured = prefixes is not None
         self._vocabulary = vocabulary
         self._processors = processors
         self._sampler = Sampler(vocabulary, processors)
         self._limit_bytes = limit_bytes
         self._sequences: dict[int, Sequence] = {}
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         self._broken: _Broken | None = None
         self._steps = 0
 
@@ -97,13 +88,13 @@ class MlxBatch:
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.history()
-        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.fetched)
+        match = NOTHING if self._prefixes is None else self._prefixes.find(history, sequence.prefix.fetched)
         self._forward.open(sequence.id, len(history), match)
         if self._prefixes is not None:
             self._forward.checkpoint_at(sequence.id, self._prefixes.checkpoint_at(history))
         sequence.known = match.length
         sequence.cached_upto = match.length // BLOCK * BLOCK
-        if sequence.started_s is None:
+        if sequence.times.started_s is None:
             sequence.cached_tokens, sequence.cached_disk = match.length, match.disk
         prompt = len(sequence.tokens) - sequence.emitted
         answer = sequence.tokens[prompt:] + sequence.generated
@@ -127,7 +118,7 @@ class MlxBatch:
             self._reset_broken()
 
     def _reset_broken(self) -> None:
-        """Start anew if anything is broken: nobody is there who would ask for the step that fails."""
+        """Start anew if anything is broken: no sequence is left for which the step that fails would be asked for."""
         if self._broken is not None:
             log.error("the batch is broken", exc_info=self._broken.error)
             self._reset()
@@ -144,7 +135,7 @@ class MlxBatch:
         if prefixes is None or stop <= start:
             return
         history = sequence.history()
-        if not prefixes.spec.checkpoints:  # where somebody else has computed the same, nothing need be copied
+        if not prefixes.spec.checkpoints:  # where another has computed the same, nothing need be copied
             start = max(start, prefixes.lacks(history, stop))
         if start < stop:
             segments = self._forward.capture(sequence.id, start, stop)
@@ -158,16 +149,16 @@ class MlxBatch:
         """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
         if self._prefixes is None:
             return
-        for sequence, tokens in work:
-            if tokens > 1 or self._prefixes.spec.window_evicts:
+        for sequence, _, role in work:
+            if role is Role.PREFILL or self._prefixes.spec.window_evicts:
                 self._capture(sequence, min(sequence.known, len(sequence.history())) // BLOCK * BLOCK)
 
     def share(self, sequence: Sequence, tokens: int) -> None:
         if sequence.id in self._sequences and self._broken is None:
             self._forward.checkpoint_at(sequence.id, tokens)
 
-    def due_s(self, now: float) -> float:
-        runnable = any(not (sequence.idle or sequence.spent) for sequence in self._sequences.values())
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        runnable = any(not sequence.spent for sequence in running)
         return now if runnable or self._flight or self._broken else float("inf")
 
     def step(self, work: list[Work], now: float) -> list[Event]:
@@ -185,8 +176,8 @@ class MlxBatch:
         before, self._flight = self._flight, None
         if not work:
             return self._read(before)
-        # A step that prefills takes long: whoever arrives now waits for that one only, not for one more.
-        decodes = all(given.tokens == 1 for given in work)
+        # A step that prefills takes long: a request that arrives now waits for that one only, not for one more.
+        decodes = all(given.role is Role.DECODE for given in work)
         assert decodes or before is None
         assert not any(given.sequence.awaits_token for given in work)
         # Where all rows wait for their tokens, no step can be started before this one is read.
@@ -195,30 +186,31 @@ class MlxBatch:
         self._capture_blocks(work)
         return self._read(before) + ([] if overlaps else self._read_flight())
 
-    def _launch(self, work: list[Work], before: _Flight | None) -> _Flight:
+    def _launch(self, work: list[Work], before: Flight | None) -> Flight:
         """Give the device a step; its tokens may be those that ``before`` is about to sample."""
         samplers = [given.sequence for given in work if given.samples]
-        parts = [Part(given.sequence.id, given.tokens, given.samples) for given in work]
-        logits = self._forward.run(parts, _inputs(work, before))
+        parts = [
+            Part(given.sequence.id, given.tokens, NEXT_TOKEN if given.samples else NOTHING_WANTED) for given in work
+        ]
+        logits, state = self._forward.run(StepInput(parts, inputs(work, before)))
         sampled = None
         if samplers:
             ids, positions = [s.id for s in samplers], [s.total for s in samplers]
             sampled = self._sampler.sample(ids, positions, logits)
-        state = self._forward.state
         mx.async_eval(*(sampled.arrays if sampled else []), *state)
         for given in work:
             given.sequence.known += given.tokens
         for sequence in samplers:
             sequence.in_flight += 1
         self._clear_now_and_then()
-        # Arrays that somebody holds are copied when the next step writes to them.
-        return _Flight([*samplers], sampled, [] if sampled else state)
+        # Arrays that are held are copied when the next step writes to them.
+        return Flight([*samplers], sampled, [] if sampled else state)
 
     def _read_flight(self) -> list[Event]:
         flight, self._flight = self._flight, None
         return self._read(flight)
 
-    def _read(self, flight: _Flight | None) -> list[Event]:
+    def _read(self, flight: Flight | None) -> list[Event]:
         """Wait for a step and tell what it sampled."""
         if flight is None:
             return []
@@ -235,7 +227,7 @@ class MlxBatch:
         ]
 
     def _failure(self, sequence: Sequence) -> Event:
-        """The model has nothing to say after what ``sequence`` holds: that ends it, and nobody else."""
+        """The model has nothing to say after what ``sequence`` holds: that ends it, and no other."""
         sequence.in_flight -= 1
         error = NonFiniteLogits(sequence.model, len(sequence.tokens) + len(sequence.generated))
         log.warning("sequence %d ends: %s", sequence.id, error)
@@ -278,25 +270,3 @@ class MlxBatch:
         self._steps += 1
         if self._steps % _STEPS_BETWEEN_CLEARINGS == 0:
             mx.clear_cache()
-
-
-def _inputs(work: list[Work], before: _Flight | None) -> mx.array:
-    """The tokens of a step, [all of them]; those that ``before`` samples are taken from there, unread."""
-    if before is None or before.sampled is None:
-        return mx.array([token for given in work for token in given.sequence.upcoming(given.tokens)])
-    sampled = before.sampled.tokens
-    flying = {sequence.id: row for row, sequence in enumerate(before.sequences) if sequence is not None}
-    rows = [flying.get(given.sequence.id) if given.sequence.in_flight else None for given in work]
-    if rows == list(range(len(before.sequences))):
-        return sampled
-    known: list[int] = []
-    into: list[int] = []
-    for given, row in zip(work, rows, strict=True):
-        known += given.sequence.upcoming(given.tokens)
-        if row is not None:
-            into.append(len(known))
-            known.append(0)
-    inputs = mx.array(known)
-    if into:
-        inputs[mx.array(into)] = sampled[mx.array([row for row in rows if row is not None])].astype(inputs.dtype)
-    return inputs

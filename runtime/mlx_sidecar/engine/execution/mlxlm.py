@@ -3,7 +3,7 @@
 ``import mlx_lm`` costs 1.0 s, of which transformers and huggingface_hub take 0.9; they serve tokenizers, templates and
 downloads. The engine sees token ids and directories and needs none of them. Two steps keep them out:
 
-- ``mlx_lm`` is registered without running its ``__init__``, which imports everything it has (``lean.bare_package``).
+- ``mlx_lm`` is registered without running its ``__init__``, which imports everything it has (``bare_package``).
 - While ``mlx_lm.utils`` is imported, what deals with text and downloads is a placeholder: any name can be imported
   from it, and raises as soon as it is used. Afterwards the placeholders are removed, so whatever needs the real modules
   later imports the real ones.
@@ -96,7 +96,14 @@ base.scaled_dot_product_attention = _attention
 with _placeholders(), _open_files_limit_kept():
     from mlx_lm import utils
     from mlx_lm._version import __version__ as VERSION  # noqa: N812
-    from mlx_lm.models.cache import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache, make_prompt_cache
+    from mlx_lm.models.cache import (
+        ArraysCache,
+        ChunkedKVCache,
+        KVCache,
+        QuantizedKVCache,
+        RotatingKVCache,
+        make_prompt_cache,
+    )
     from mlx_lm.utils import _get_classes as get_classes
     from mlx_lm.utils import get_total_parameters, load_model
 
@@ -168,6 +175,7 @@ __all__ = [
     "VERSION",
     "ArraysCache",
     "AttendingKeys",
+    "ChunkedKVCache",
     "KVCache",
     "QuantizedKVCache",
     "RotatingKVCache",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -12,11 +12,10 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 from ..core.memory_cost import LayerCost, SequenceCost
 from ..core.oom_backoff import out_of_memory
-from .cache_blocks import leaves
 from .flat.forward import FlatForward
 from .forward import Forward
+from .interfaces import Cache, Model, has_entries, is_window, leaves, new_caches
 from .merged_forward import MergedForward
-from .mlxlm import KVCache, RotatingKVCache, make_prompt_cache
 from .trial import NotFinite, Passes, Trial, drained, half_precision
 
 log = logging.getLogger(__name__)
@@ -33,12 +32,12 @@ class Probed(NamedTuple):
     forward: Forward
 
 
-def probe(name: str, model: Any) -> Probed:
+def probe(name: str, model: Model) -> Probed:
     """What ``probe_steps`` finds out, at once."""
     return drained(probe_steps(name, model))
 
 
-def probe_steps(name: str, model: Any) -> Passes[Probed]:
+def probe_steps(name: str, model: Model) -> Passes[Probed]:
     """Find out by running a few tokens through ``model``; yields after each pass.
 
     A model is run flat if its caches allow it, else merged: the first of these that gives the logits which the model
@@ -46,7 +45,7 @@ def probe_steps(name: str, model: Any) -> Passes[Probed]:
     wrong. Raises ``ModelUnsupported`` if mlx-lm cannot run it with a cache, ``ModelLoadFailed`` where its logits are
     not finite.
     """
-    caches = make_prompt_cache(model)
+    caches = new_caches(model)
     logits = model(mx.array([[0]]), cache=caches)
     mx.eval(logits, [cache.state for cache in caches])
     vocabulary = logits.shape[-1]
@@ -65,9 +64,10 @@ def probe_steps(name: str, model: Any) -> Passes[Probed]:
     return Probed(cost, vocabulary, forward)
 
 
-def _makers(model: Any, caches: list[Any]) -> Iterator[Callable[[], FlatForward | MergedForward]]:
-    if all(type(cache) is KVCache or (type(cache) is RotatingKVCache and not cache.keep) for cache in caches):
-        yield lambda: FlatForward(model, caches)
+def _makers(model: Model, caches: list[Cache]) -> Iterator[Callable[[], FlatForward | MergedForward]]:
+    entries = [cache for cache in caches if has_entries(cache) and not (is_window(cache) and cache.keep)]
+    if len(entries) == len(caches):
+        yield lambda: FlatForward(model, entries)
     if all(hasattr(cache, "merge") for cache in leaves(caches)):
         yield lambda: MergedForward(model, batchable=True)
 
@@ -89,7 +89,7 @@ def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> Pas
     return None
 
 
-def _last_resort(name: str, model: Any, trial: Trial) -> Passes[Forward]:
+def _last_resort(name: str, model: Model, trial: Trial) -> Passes[Forward]:
     try:
         forward = MergedForward(model, batchable=False)
         yield from trial.runs(forward)
@@ -101,7 +101,7 @@ def _last_resort(name: str, model: Any, trial: Trial) -> Passes[Forward]:
     return forward
 
 
-def _not_finite(model: Any) -> str:
+def _not_finite(model: Model) -> str:
     """The reason to give, and what to do where that is known."""
     better = {mx.float16: "bfloat16 or float32", mx.bfloat16: "float32"}
     half = half_precision(model)
@@ -109,7 +109,7 @@ def _not_finite(model: Any) -> str:
     return because if half is None else f"{because}; half precision may overflow: try dtype {better[half]}"
 
 
-def _layer_cost(cache: Any, pooled: bool) -> LayerCost:
+def _layer_cost(cache: Cache, pooled: bool) -> LayerCost:
     keys = getattr(cache, "keys", None)
     if keys is None:  # recurrent state does not grow
         return LayerCost(fixed_bytes=cache.nbytes)

@@ -9,28 +9,31 @@ from themselves when a sequence is cut into the same passes.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from statistics import median_low
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from .forward import Forward, Part
-from .mlxlm import make_prompt_cache
+from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Logits, Part, StepInput
+from .interfaces import Model, new_caches
 
 # Rows of a sample: the second prefills while the first decodes, pauses, and goes on. Tokens of each, and the steps.
 _LENGTHS = (7, 6)
 _STEPS = [
-    [Part(0, 2, samples=False)],
-    [Part(0, 2, samples=True)],
-    [Part(1, 3, samples=True), Part(0, 1, samples=True)],
-    [Part(0, 1, samples=True)],
-    [Part(0, 1, samples=True), Part(1, 1, samples=True)],
-    [Part(1, 2, samples=True)],
+    [Part(0, 2, NOTHING_WANTED)],
+    [Part(0, 2, NEXT_TOKEN)],
+    [Part(1, 3, NEXT_TOKEN), Part(0, 1, NEXT_TOKEN)],
+    [Part(0, 1, NEXT_TOKEN)],
+    [Part(0, 1, NEXT_TOKEN), Part(1, 1, NEXT_TOKEN)],
+    [Part(1, 2, Logits(2))],
 ]
 # Four: the lower median of a step that samples one row of each is then not decided by two of them.
 _SAMPLES = 4
+# The rows (sample, row) in the order in which they are opened: equal parts of rows side by side are one call of
+# attention, others are one each, and there are to be both.
+_OPENED = [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (3, 0), (2, 1), (3, 1)]
 # A share of the range of the logits. Below the first no state is wrong: 1e-3 is what float32 leaves of 1e-7 in models
 # that amplify it most, and kernels in half precision differ by 2e-2. From 1e-1 on a state is wrong, whatever the model
 # does to rounding; so what is allowed to an ill-conditioned model ends before.
@@ -65,7 +68,7 @@ class Trial:
     What takes several passes is a generator that yields after each, for other models decode meanwhile.
     """
 
-    def __init__(self, model: Any, vocabulary: int) -> None:
+    def __init__(self, model: Model, vocabulary: int) -> None:
         self._model = model
         self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) else _ALIKE
         ids = iter(_spread(vocabulary, _SAMPLES * sum(_LENGTHS)))
@@ -127,7 +130,7 @@ class Trial:
 
     def _passed(self, tokens: list[int], counts: Iterable[int]) -> mx.array:
         """[tokens, vocabulary]: logits after each of ``tokens``, taken in by ``counts``."""
-        caches, rest, logits = make_prompt_cache(self._model), iter(tokens), []
+        caches, rest, logits = new_caches(self._model), iter(tokens), []
         for count in counts:
             logits.append(self._model(mx.array([list(islice(rest, count))]), cache=caches)[0])
             mx.eval(logits[-1], [cache.state for cache in caches])
@@ -135,9 +138,7 @@ class Trial:
 
     def _run(self, forward: Forward, samples: int = _SAMPLES) -> Passes[dict[Place, mx.array]]:
         """Logits of ``forward`` with all rows of all samples side by side."""
-        rows = {
-            (sample, row): sample * len(_LENGTHS) + row for sample in range(samples) for row in range(len(_LENGTHS))
-        }
+        rows = {(sample, row): sample * len(_LENGTHS) + row for sample, row in _OPENED if sample < samples}
         held = dict.fromkeys(rows, 0)
         found: dict[Place, mx.array] = {}
         for (_, row), number in rows.items():
@@ -150,10 +151,10 @@ class Trial:
                 tokens += self._samples[sample][part.row][begin : begin + part.tokens]
                 held[sample, part.row] += part.tokens
             numbered = [part._replace(row=rows[sample, part.row]) for sample, part in parts]
-            logits = forward.run(numbered, mx.array(tokens))
-            mx.eval(logits, forward.state)
-            places = [Place(sample, part.row, held[sample, part.row], step) for sample, part in parts if part.samples]
-            found |= zip(places, logits, strict=True)
+            logits, state = forward.run(StepInput(numbered, mx.array(tokens)))
+            mx.eval(logits, state)
+            places = (_wanted(sample, part, held[sample, part.row], step) for sample, part in parts)
+            found |= zip(chain.from_iterable(places), logits, strict=True)
             yield
         for number in rows.values():
             forward.close(number)
@@ -169,9 +170,9 @@ def drained(passes: Passes[_Result]) -> _Result:
             return cast("_Result", done.value)
 
 
-def half_precision(model: Any) -> mx.Dtype | None:
+def half_precision(model: Model) -> mx.Dtype | None:
     """The 16-bit type that some of the model's numbers have, if any: its logits may have another."""
-    parameters = cast("list[tuple[str, Any]]", tree_flatten(model.parameters()))
+    parameters = cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters()))
     return next((array.dtype for _, array in parameters if array.dtype in (mx.float16, mx.bfloat16)), None)
 
 
@@ -196,9 +197,13 @@ def _places(sample: int) -> list[Place]:
     for step, parts in enumerate(_STEPS):
         for part in parts:
             held[part.row] += part.tokens
-            if part.samples:
-                places.append(Place(sample, part.row, held[part.row], step))
+            places += _wanted(sample, part, held[part.row], step)
     return places
+
+
+def _wanted(sample: int, part: Part, held: int, step: int) -> list[Place]:
+    """The positions whose logits ``part`` wants, after which its row holds ``held`` tokens."""
+    return [Place(sample, part.row, length, step) for length in range(held - part.want.last + 1, held + 1)]
 
 
 def _cuts(row: int) -> list[int]:

@@ -8,22 +8,23 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
+from .interfaces import Model, Packed
 from .mlxlm import packed_classes
 
 
-def unpack(model: nn.Module) -> None:
+def unpack(model: Model) -> None:
     """Replace the packed layers of ``model`` by plain ones; lazily. A layer of another class stays as it is.
 
     mlx-lm's ``dequantize_model`` computes in the type of the scales, mostly bfloat16, and leaves out global scales.
     """
     plain = packed_classes()
     packed = [(name, module) for name, module in model.named_modules() if type(module) in plain]
-    found = [(name, _unpacked(module, plain[type(module)])) for name, module in packed]
+    found = [(name, _unpacked(cast("Packed", module), plain[type(module)])) for name, module in packed]
     if found:
         model.update_modules(cast("dict[str, Any]", tree_unflatten(found)))
 
 
-def _unpacked(packed: Any, plain: type[nn.Module]) -> nn.Module:
+def _unpacked(packed: Packed, plain: type[nn.Module]) -> nn.Module:
     made: Any = plain.__new__(plain)
     nn.Module.__init__(made)  # what its own would make is replaced
     made.weight = _dequantized(packed)
@@ -32,9 +33,9 @@ def _unpacked(packed: Any, plain: type[nn.Module]) -> nn.Module:
     return cast("nn.Module", made)
 
 
-def _dequantized(packed: Any) -> mx.array:
+def _dequantized(packed: Packed) -> mx.array:
     if packed.get("scales") is None:  # a QQLinear that was loaded unpacked
-        return cast("mx.array", packed.weight)
+        return packed.weight
     biases = None if packed.get("biases") is None else _in_float32(packed.biases)
     scales, whole = _in_float32(packed.scales), packed.get("global_scale")
     how: dict[str, Any] = {"group_size": packed.group_size, "bits": packed.bits, "mode": packed.mode}

@@ -11,15 +11,17 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from math import log
+from typing import NoReturn
 
 import mlx_sidecar_protocol.errors as errors
 
 from ... import __version__
+from ...link.control_messages import Load, ModelCard
 from ...link.faults import fault_of
-from ...link.messages import Fault, Load, ModelCard, TokenLogprob
+from ...link.messages import Fault, TokenLogprob
 from ..core.batch import Event, StepFailed, Work
 from ..core.memory_cost import LayerCost, SequenceCost
 from ..core.sequence import Sequence
@@ -33,6 +35,18 @@ _LOAD_FAILURES = {
     "model_load_failed": errors.ModelLoadFailed,
     "model_unsupported": errors.ModelUnsupported,
 }
+
+
+class Process:
+    """The process that a script ends or hangs: our own."""
+
+    def crash(self) -> NoReturn:
+        """End at once, with nothing flushed or told."""
+        os._exit(CRASH_STATUS)
+
+    def hang(self) -> None:
+        """Never return, like a device operation that does not come back."""
+        threading.Event().wait()
 
 
 @dataclass
@@ -52,8 +66,9 @@ class FakeBatch:
     in_flight = False
     reclaimable_bytes = 0
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, process: Process | None = None) -> None:
         self._script = script
+        self._process = process or Process()
         self._runs: dict[int, _Run] = {}
 
     def open(self, sequence: Sequence) -> None:
@@ -63,12 +78,12 @@ class FakeBatch:
         at = sequence.emitted + len(sequence.generated)
         for _ in range(at):
             next(answer)
-        due_s = sequence.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
+        due_s = sequence.standing.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
         poison = self._script.poison_prompt or self._script.poison_token in prompt
         self._runs[sequence.id] = _Run(sequence, answer, at, due_s, poison)
         sequence.known = sequence.total - 1
-        if sequence.started_s is None:
-            sequence.started_s = sequence.admitted_s
+        if sequence.times.started_s is None:
+            sequence.times.started_s = sequence.standing.admitted_s
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
         self._runs.pop(sequence.id, None)
@@ -79,19 +94,19 @@ class FakeBatch:
     def release(self) -> None:
         """Nothing is ever kept."""
 
-    def due_s(self, now: float) -> float:
-        return min((run.due_s for run in self._runs.values() if not run.sequence.idle), default=float("inf"))
+    def due_s(self, running: Iterable[Sequence], now: float) -> float:
+        return min((self._runs[sequence.id].due_s for sequence in running), default=float("inf"))
 
     def step(self, work: list[Work], now: float) -> list[Event]:
         """One token for every sequence that is due."""
         runs = [self._runs[given.sequence.id] for given in work]
         if any(run.poison for run in runs):
-            os._exit(CRASH_STATUS)
+            self._process.crash()
         if 0 < self._script.memory_rows < len(work):
             need_bytes = work[-1].sequence.need_bytes
             raise self._failed(errors.OutOfMemory(need_bytes=need_bytes, have_bytes=0), work)
         due = [run for run in runs if run.due_s <= now]
-        # Before anybody has a token of this step: what a step that fails has done is lost.
+        # Before any sequence has a token of this step: what a step that fails has done is lost.
         for run in due:
             self._misbehave(run, work)
         return [self._advance(run) for run in due]
@@ -116,11 +131,11 @@ class FakeBatch:
     def _misbehave(self, run: _Run, work: list[Work]) -> None:
         script, sequence, at = self._script, run.sequence, run.at
         # It has been so far before, in an engine or a batch that went down with it.
-        resumed = (sequence.again or sequence.emitted > 0) and sequence.emitted == at
+        resumed = (sequence.asked.again or sequence.emitted > 0) and sequence.emitted == at
         if at == script.poison_after or (at == script.crash_after and not resumed):
-            os._exit(CRASH_STATUS)
+            self._process.crash()
         if at == script.poison_hang or (at == script.hang_after and not resumed):
-            threading.Event().wait()  # for ever: a device operation that does not come back
+            self._process.hang()
         if at == script.poison_raise or (at == script.raise_after and not resumed):
             raise self._failed(errors.InternalError(), work)
 
@@ -142,13 +157,14 @@ def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
 
 
 class FakeBackend:
-    """Loads any name at all, and keeps books of memory that nobody holds."""
+    """Loads any name at all, and keeps books of memory that it does not hold."""
 
     name = "fake"
     device = "fake"
     policy = "scripted"
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process | None = None) -> None:
+        self._process = process
         self.versions = {"mlx_sidecar": __version__, "python": platform.python_version()}
 
     def prove(self) -> None:
@@ -180,7 +196,8 @@ class FakeBackend:
             policy=self.policy,
         )
         cost = SequenceCost((LayerCost(token_bytes=script.token_bytes),))
-        return LoadedModel(card, FakeBatch(script), cost, uncacheable="a fake model has no keys and values")
+        batch = FakeBatch(script, self._process)
+        return LoadedModel(card, batch, cost, uncacheable="a fake model has no keys and values")
 
     def reclaim(self) -> None:
         """Nothing was taken."""

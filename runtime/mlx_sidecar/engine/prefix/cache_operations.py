@@ -16,17 +16,9 @@ from mlx_sidecar_protocol.errors import (
     UnsupportedParameter,
 )
 
+from ...link.cache_messages import CacheCleared, CacheMoved, ClearCache, ExportCache, ImportCache, QueryCache
 from ...link.faults import fault_of
-from ...link.messages import (
-    CacheCleared,
-    CacheMoved,
-    ClearCache,
-    ExportCache,
-    ImportCache,
-    QueryCache,
-    Refused,
-    ToFront,
-)
+from ...link.messages import Refused, ToFront
 from ..cache.disk.events import Cleared, Exported, Imported
 from ..cache.prefix_cache import PrefixCache
 from ..cache.prefix_match import LEAST_TOKENS
@@ -41,54 +33,55 @@ Asked = QueryCache | ClearCache | ExportCache | ImportCache
 class CacheOperations:
     """Answers at once, or when the disk tier has done its part: its key there is the request's ``op``, negative."""
 
-    def __init__(self, models: ResidentModels, prefix_cache: PrefixCache | None) -> None:
+    def __init__(
+        self, models: ResidentModels, prefix_cache: PrefixCache | None, send: Callable[[list[ToFront]], None]
+    ) -> None:
+        """Answers go to ``send``."""
         self._models = models
         self._prefix_cache = prefix_cache
+        self._send = send
         self._answers: dict[int, Callable[[Any], ToFront]] = {}  # what follows from what the tier says
         self._exports: dict[int, ExportCache] = {}  # those for which something is read first
         self._unscanned: list[ExportCache] = []  # those that wait until it is known what the disk has
 
-    def ask(self, message: Asked) -> list[ToFront]:
-        """Raises ``ModelNotLoaded``, ``UnsupportedParameter`` for a model of which nothing can be cached, and
+    def ask(self, message: Asked) -> None:
+        """Answer ``message``, or begin what it asks for.
+
+        Raises ``ModelNotLoaded``, ``UnsupportedParameter`` for a model of which nothing can be cached, and
         ``InvalidParams`` for a conversation of which nothing is."""
         match message:
             case QueryCache():
-                return [cache_figures(message.op, self._models, self._prefix_cache)]
+                self._send([cache_figures(message.op, self._models, self._prefix_cache)])
             case ClearCache():
-                return self._clear(message)
+                self._clear(message)
             case ExportCache():
                 self._export(message)
             case ImportCache():
                 self._import(message)
-        return []
 
-    def serve(self) -> list[ToFront]:
+    def serve(self) -> None:
         """Go on with exports that had to wait until it was known what the disk has."""
         waiting, self._unscanned = self._unscanned, []
-        refused: list[ToFront] = []
         for message in waiting:
-            try:
-                self._export(message)
-            except RpcError as error:
-                refused.append(Refused(message.op, fault_of(error)))
-        return refused
+            self._go_on(message, self._export)
 
     def knows(self, key: int) -> bool:
-        """Whether it was this desk that had something read."""
+        """Whether an export waits for the blocks that are read under ``key``."""
         return key in self._exports
 
-    def fetched(self, key: int) -> list[ToFront]:
-        """What an export had to read is there."""
-        message = self._exports.pop(key)
-        try:
-            self._write(message)
-        except RpcError as error:
-            return [Refused(message.op, fault_of(error))]
-        return []
+    def fetched(self, key: int) -> None:
+        """The blocks that an export had to have read are there."""
+        self._go_on(self._exports.pop(key), self._write)
 
-    def told(self, result: Cleared | Exported | Imported) -> list[ToFront]:
+    def told(self, result: Cleared | Exported | Imported) -> None:
         """The disk tier has done what it was asked."""
-        return [self._answers.pop(result.key)(result)]
+        self._send([self._answers.pop(result.key)(result)])
+
+    def _go_on(self, message: ExportCache, step: Callable[[ExportCache], None]) -> None:
+        try:
+            step(message)
+        except RpcError as error:
+            self._send([Refused(message.op, fault_of(error))])
 
     def _of(self, model: str) -> tuple[PrefixCache, Prefixes]:
         loaded = self._models.resident(model).loaded
@@ -96,13 +89,15 @@ class CacheOperations:
             raise UnsupportedParameter("model", loaded.uncacheable)
         return self._prefix_cache, loaded.prefixes
 
-    def _clear(self, message: ClearCache) -> list[ToFront]:
+    def _clear(self, message: ClearCache) -> None:
         if self._prefix_cache is None:
-            return [CacheCleared(message.op, 0, 0)]
+            self._send([CacheCleared(message.op, 0, 0)])
+            return
         prefix_cache, prefixes = (self._prefix_cache, None) if message.model is None else self._of(message.model)
         ram_bytes = prefix_cache.clear(prefixes)
         if not message.disk or prefix_cache.disk.directory is None:
-            return [CacheCleared(message.op, ram_bytes, 0)]
+            self._send([CacheCleared(message.op, ram_bytes, 0)])
+            return
 
         def cleared(result: Cleared) -> ToFront:
             prefix_cache.disk.cleared(result.identity)
@@ -115,7 +110,6 @@ class CacheOperations:
 
         self._answers[-message.op] = cleared
         prefix_cache.disk.clear(-message.op, None if prefixes is None else prefixes.identity)
-        return []
 
     def _export(self, message: ExportCache) -> None:
         prefix_cache, prefixes = self._of(message.model)

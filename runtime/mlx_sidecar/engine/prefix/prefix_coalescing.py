@@ -1,12 +1,15 @@
-"""Who waits for whom: a prompt that another sequence is computing right now is not computed a second time beside it."""
+"""A prompt that another sequence is computing right now is not computed a second time beside it."""
 
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ...link.messages import RANKS
+from ..cache.prefix_cache import PrefixCache
 from ..cache.segment import BLOCK
+from ..core.preparer import Preparer
 from ..core.sequence import Sequence
 from ..resident_models import ResidentModels
 from ..scheduling.scheduler import Scheduler
@@ -15,30 +18,37 @@ from ..scheduling.scheduler import Scheduler
 _PIECE = 512
 
 
-class _Wait(NamedTuple):
-    """``follower`` waits until the first ``tokens`` of ``leader`` are in the cache."""
+@dataclass(eq=False, slots=True)
+class _Leader:
+    """``followers`` wait until so many of the first tokens of ``sequence`` are in the cache, at least ``least``."""
 
-    follower: Sequence
-    leader: Sequence
-    tokens: int
+    sequence: Sequence
+    followers: dict[Sequence, int]
+    least: int
 
 
-class PrefixCoalescing:
-    """Decides over sequences that are about to be admitted; whoever calls it sets them aside."""
+class PrefixCoalescing(Preparer):
+    """A sequence waits for another that prefills what it begins with, and will soon have done so.
 
-    def __init__(self, scheduler: Scheduler, models: ResidentModels) -> None:
+    Only for one that is at least as urgent, and only while that one is not held up itself.
+    """
+
+    name = "shared prefix"
+
+    def __init__(self, scheduler: Scheduler, models: ResidentModels, prefix_cache: PrefixCache) -> None:
         self._scheduler = scheduler
         self._models = models
-        self._waits: list[_Wait] = []
+        self._counters = prefix_cache.store.counters
+        self._leaders: dict[Sequence, _Leader] = {}
+        self._leader_of: dict[Sequence, _Leader] = {}  # by follower
 
-    def waits(self, candidate: Sequence) -> bool:
-        """Whether ``candidate`` is to wait for another that prefills what it begins with, and will soon have done so.
-
-        Only for one that is at least as urgent, and only while that one is not held up itself.
-        """
+    def holds_back(self, candidate: Sequence, now: float) -> bool:
+        """Whether ``candidate`` will soon have less to compute, because a sequence that runs computes it now."""
+        if candidate.parked or candidate.generated:
+            return False
         leaders = [other for other in self._scheduler.running_on(candidate.model) if _leads(other, candidate)]
         loaded = self._models.resident(candidate.model).loaded
-        if not leaders or loaded.prefixes is None or candidate.generated:
+        if not leaders or loaded.prefixes is None:
             return False
         tokens = candidate.history()
         reach = loaded.prefixes.reach(tokens)
@@ -47,22 +57,43 @@ class PrefixCoalescing:
             until = _last_block(common, leader, within=not loaded.prefixes.spec.checkpoints)
             if min(common, until) >= max(reach, leader.cached_upto) + BLOCK:
                 loaded.batch.share(leader, until)
-                self._waits.append(_Wait(candidate, leader, until))
+                self._follow(candidate, leader, until)
                 return True
         return False
 
-    def served(self) -> list[Sequence]:
-        """Those whose wait is over: what they wait for is there, or will not come. Some may have ended meanwhile."""
-        over = [
-            wait for wait in self._waits if wait.leader.cached_upto >= wait.tokens or not self._computes(wait.leader)
-        ]
-        if over:
-            self._waits = [wait for wait in self._waits if wait not in over]
-        followers = [wait.follower for wait in over]
-        return [follower for follower in followers if self._scheduler.find(follower.id) is follower]
+    def ready(self, now: float) -> Iterable[Sequence]:
+        """The followers of which the prefix is there, or will not come."""
+        over = [follower for leader in self._leaders.values() for follower in self._served(leader)]
+        for follower in over:
+            self.left(follower)
+        return over
 
-    def _computes(self, leader: Sequence) -> bool:
-        return _prefills(leader) and leader in self._scheduler.running_on(leader.model)
+    def left(self, sequence: Sequence) -> None:
+        """``sequence`` waits for no other any more. Those that wait for it are released by ``ready``."""
+        leader = self._leader_of.pop(sequence, None)
+        if leader is None:
+            return
+        del leader.followers[sequence]
+        if not leader.followers:
+            del self._leaders[leader.sequence]
+            return
+        leader.least = min(leader.followers.values())
+
+    def _follow(self, follower: Sequence, sequence: Sequence, tokens: int) -> None:
+        leader = self._leaders.setdefault(sequence, _Leader(sequence, {}, tokens))
+        leader.followers[follower] = tokens
+        leader.least = min(leader.least, tokens)
+        self._leader_of[follower] = leader
+        self._counters["shared_waits"] += 1
+
+    def _served(self, leader: _Leader) -> list[Sequence]:
+        """The followers of ``leader`` whose wait is over."""
+        there = leader.sequence.cached_upto
+        if not (_prefills(leader.sequence) and self._scheduler.runs(leader.sequence)):
+            return list(leader.followers)
+        if there < leader.least:
+            return []
+        return [follower for follower, tokens in leader.followers.items() if there >= tokens]
 
 
 def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
@@ -73,7 +104,7 @@ def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
 
 
 def _leads(other: Sequence, candidate: Sequence) -> bool:
-    return _prefills(other) and RANKS[other.priority] <= RANKS[candidate.priority]
+    return _prefills(other) and RANKS[other.asked.priority] <= RANKS[candidate.asked.priority]
 
 
 def _prefills(sequence: Sequence) -> bool:

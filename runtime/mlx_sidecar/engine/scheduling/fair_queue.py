@@ -1,4 +1,4 @@
-"""Whose turn on the device it is."""
+"""Fair turns on the device, by the time that each lane has had of it."""
 
 from __future__ import annotations
 

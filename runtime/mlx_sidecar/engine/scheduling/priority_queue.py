@@ -1,4 +1,4 @@
-"""Who waits, in which order, and what waiting counts for. Pure: time is a number."""
+"""The order in which sequences wait, and what waiting counts for. Pure: time is a number."""
 
 from __future__ import annotations
 
@@ -10,37 +10,43 @@ from math import ceil
 from ...link.messages import RANKS
 from ..core.sequence import Sequence
 
-# Who has waited this long counts as of the class above; and so long a place is held at that class. Long against a short
-# answer, so that classes mean something; short enough that a low one is first after half a minute whatever arrives.
+# A sequence that has waited so long counts as of the class above, and it holds its place so long at that class. Long
+# against a short answer, so that classes mean something; short enough that a low one is first after half a minute.
 AGEING_S = 10.0
 
 
 @dataclass(eq=False, slots=True)
 class QueueEntry:
-    """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs."""
+    """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs.
+
+    While it holds a cache, ``reserved_bytes`` of it are in the ledger: enough for ``room_tokens``.
+    """
 
     sequence: Sequence
     waits_since_s: float
     runs_as: int = RANKS["low"]  # its class, from its last admission until it has settled
     paused_s: float = 0.0
+    room_tokens: int = 0
+    reserved_bytes: int = 0
 
     @property
     def rank(self) -> int:
-        return RANKS[self.sequence.priority]
+        return RANKS[self.sequence.asked.priority]
 
     @property
     def order(self) -> tuple[float, int]:
         """Its place among those of its class: as they arrived."""
-        return self.sequence.arrived_s, self.sequence.id
+        return self.sequence.asked.arrived_s, self.sequence.asked.id
 
     def urgency(self, now: float) -> float:
         """Less is more urgent. It falls by one, a class, in AGEING_S of waiting, and has no lower end."""
         return self.rank - (now - self.waits_since_s) / AGEING_S
 
     def admit(self, now: float) -> None:
-        """From here it runs, at first as of the class that waiting has made it: nobody it overtook is to put it out."""
+        """From here it runs, at first as of the class that waiting has made it, because none that it overtook is to put
+        it out."""
         self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
-        self.sequence.admitted_s = now
+        self.sequence.standing.admitted_s = now
 
     def leave(self, now: float) -> None:
         """It gives up its place. Unless it had settled there, its wait goes on as if it had not run."""
@@ -53,16 +59,15 @@ class QueueEntry:
 
     def _settled(self, now: float) -> bool:
         """Whether its place has been of use: for AGEING_S, and for a token, which a long prompt may take longer for."""
-        sequence = self.sequence
-        gained = sequence.last_token_s is not None and sequence.last_token_s > sequence.admitted_s
-        return gained and now >= sequence.admitted_s + AGEING_S
+        last_token_s, admitted_s = self.sequence.times.last_token_s, self.sequence.standing.admitted_s
+        return last_token_s is not None and last_token_s > admitted_s and now >= admitted_s + AGEING_S
 
 
 class PriorityQueue:
-    """One line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
+    """A line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
 
-    Along a line nobody has waited longer than who stands before: a line is as old as the one in it that has waited
-    longest, even where that one is not the head, because somebody who arrived earlier has come back after running.
+    ``waits_since_s`` is non-decreasing along a line. ``join`` restores that when a preempted entry, which arrived
+    earlier but has waited less, comes back ahead of newer ones.
     """
 
     def __init__(self) -> None:
@@ -78,10 +83,9 @@ class PriorityQueue:
         if at < len(line):
             entry.waits_since_s = min(entry.waits_since_s, line[at].waits_since_s)
         line.insert(at, entry)
-        for before in reversed(line[:at]):
-            if before.waits_since_s <= entry.waits_since_s:
-                break
-            before.waits_since_s = entry.waits_since_s
+        while at and line[at - 1].waits_since_s > entry.waits_since_s:
+            at -= 1
+            line[at].waits_since_s = entry.waits_since_s
 
     def leave(self, entry: QueueEntry) -> None:
         lines = self._queue[entry.sequence.model]
@@ -95,9 +99,9 @@ class PriorityQueue:
             del self._queue[entry.sequence.model]
 
     def heads(self, model: str, now: float) -> Iterator[QueueEntry]:
-        """The first of each class, most urgent class first; who is past its deadline stands in nobody's way."""
+        """The first of each class that is in time for its deadline, the most urgent class first."""
         for _, line in sorted(self._queue[model].items()):
-            head = next((entry for entry in line if entry.sequence.deadline_s > now), None)
+            head = next((entry for entry in line if entry.sequence.asked.deadline_s > now), None)
             if head is not None:
                 yield head
 

@@ -1,29 +1,31 @@
-"""Who runs next, and what the next step is. Pure: it decides over records and numbers, and has no clock of its own.
+"""The decisions which sequence runs next and what the next step is. Pure: no clock, only records and numbers.
 
 A sequence is in one of four states. It waits in the line of its class; it runs, which takes one of the places of its
 model; preempted or paused it is parked, with its cache kept; or its cache was dropped, and it waits again. Then:
 
-- The most urgent is admitted first, and waiting makes urgent: so nobody starves (``QueueEntry.urgency``).
-- Who finds no place or no memory may take that of a lower class. Only the class gives this right, never the waiting,
-  so two of a class do not take turns at it; but who was admitted for its waiting keeps its place for a while as if it
-  were of the class it overtook. So whoever is preempted gets on, by AGEING_S and a token each time
+- The most urgent is admitted first, and waiting makes urgent, so none starves (``QueueEntry.urgency``).
+- A sequence that finds no place or no memory may take that of a lower class. Only the class gives this right, never the
+  waiting, so two of a class do not take turns at it. A sequence that was admitted for its waiting keeps its place for a
+  while as if it were of the class it overtook. So a preempted one gets on, by AGEING_S and a token each time
   (``QueueEntry.leave``).
-- Nobody overtakes for want of memory: else small requests would keep a large one waiting for ever.
+- None overtakes for want of memory, because small requests would keep a large one waiting for ever.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Container, Hashable, Iterable, Iterator
+from collections.abc import Container, Hashable, Iterable
 from dataclasses import dataclass
 from math import inf
 
 from mlx_sidecar_protocol.errors import Overloaded
 
-from ...link.messages import RANKS
+from ...link.messages import WAITING_LIMIT
 from ..core.batch import Work
-from ..core.sequence import Aside, Sequence
+from ..core.memory_ledger import SEQUENCES, MemoryLedger
+from ..core.sequence import WINDOW, Sequence
 from .fair_queue import FairQueue, Lane
+from .holders import Holders, Yield, least
 from .priority_queue import PriorityQueue, QueueEntry
 from .step_planner import StepPlanner
 
@@ -32,22 +34,24 @@ from .step_planner import StepPlanner
 class Limits:
     """``waiting`` sequences of all models together, ``running`` ones of each model."""
 
-    waiting: int = 1024  # a list of prompts, which the front holds as well; a refused host knows when to come again
+    waiting: int = WAITING_LIMIT  # a refused host knows when to come again
     running: int = 32  # the largest batch that the benchmarks compare
 
 
 class Scheduler:
-    """The books of all sequences, and the decisions over them. Whoever calls it opens and closes their caches.
+    """The books of all sequences, and the decisions over them. The caller opens and closes their caches.
 
     A sequence is in these books from ``enqueue`` to ``retire``; of one that is not, the methods raise ``KeyError``.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, ledger: MemoryLedger) -> None:
+        """What sequences hold is entered in ``ledger``."""
         self._limits = limits
-        self._entries: dict[str, dict[int, QueueEntry]] = {}
-        self._running: dict[str, dict[int, QueueEntry]] = {}  # in order of admission
-        self._parked: dict[int, QueueEntry] = {}
-        self._queue = PriorityQueue()  # those who want a place: neither running nor paused
+        self._ledger = ledger
+        self._entries: dict[int, QueueEntry] = {}
+        self._models: dict[str, dict[int, QueueEntry]] = {}  # the same, by model
+        self._holders = Holders(ledger)
+        self._queue = PriorityQueue()  # those that want a place: neither running nor paused
         self._deadlines: list[Sequence] = []
         self._fair_queue = FairQueue()
         self._planner = StepPlanner()
@@ -59,59 +63,64 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Sequences that hold no cache."""
-        return sum(map(len, self._entries.values())) - self.running - self.parked
+        return len(self._entries) - len(self._holders)
 
     @property
     def running(self) -> int:
-        return sum(map(len, self._running.values()))
+        return sum(map(len, self._holders.running.values()))
 
     @property
     def parked(self) -> int:
         """Sequences that hold a cache and have no place: preempted, paused, or resumed and waiting for a place."""
-        return len(self._parked)
+        return len(self._holders.parked)
 
     @property
     def reserved_bytes(self) -> int:
         """What running and parked sequences hold, with the room they are about to take."""
-        return sum(entry.sequence.need_bytes for entry in self._holders())
+        return self._ledger.bytes_of(SEQUENCES)
 
     @property
     def holders(self) -> int:
         """Sequences that hold a cache."""
-        return self.running + self.parked
+        return len(self._holders)
 
     def holders_of(self, model: str) -> list[Sequence]:
         """Those of ``model``, in whatever state."""
-        return [entry.sequence for entry in self._holders() if entry.sequence.model == model]
+        return self._holders.of_model(model)
 
     def running_on(self, model: str) -> list[Sequence]:
         """Those of ``model`` that have a place, in order of admission."""
-        return [entry.sequence for entry in self._running.get(model, {}).values()]
+        return [entry.sequence for entry in self._holders.running.get(model, {}).values()]
+
+    def runs(self, sequence: Sequence) -> bool:
+        """Whether ``sequence`` has a place."""
+        return self._holders.runs(sequence)
 
     def streams(self, model: str) -> int:
-        return len(self._entries.get(model, ()))
+        return len(self._models.get(model, ()))
 
     def of_model(self, model: str) -> list[Sequence]:
-        return [entry.sequence for entry in self._entries.get(model, {}).values()]
+        return [entry.sequence for entry in self._models.get(model, {}).values()]
 
     def find(self, id_: int) -> Sequence | None:
-        return next((entries[id_].sequence for entries in self._entries.values() if id_ in entries), None)
+        entry = self._entries.get(id_)
+        return None if entry is None else entry.sequence
 
     # A sequence's way.
 
     def enqueue(self, sequence: Sequence, now: float) -> None:
         """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
-        if self.waiting >= self._limits.waiting and not sequence.again:
+        if self.waiting >= self._limits.waiting and not sequence.asked.again:
             raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
         entry = QueueEntry(sequence, now)
-        self._entries.setdefault(sequence.model, {})[sequence.id] = entry
+        self._entries[sequence.id] = self._models.setdefault(sequence.model, {})[sequence.id] = entry
         if not sequence.paused:
             self._queue.join(entry)
         insort(self._deadlines, sequence, key=_deadline)
 
     def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
-        """The most urgent of those for whom there is a place, or one to be taken (``victim`` tells from whom), of all
-        models but those in ``without``.
+        """The most urgent of those for which there is a place, or one to be taken (``victim`` tells of which sequence),
+        of all models but those in ``without``.
 
         Whether memory suffices is not asked here. One that is ``parked`` has its memory already.
         """
@@ -125,23 +134,23 @@ class Scheduler:
         entry = self._entry(sequence)
         self._queue.leave(entry)
         entry.admit(now)
-        sequence.parked = False
-        self._parked.pop(sequence.id, None)
-        self._running.setdefault(sequence.model, {})[sequence.id] = entry
+        self._holders.run(entry)
 
     def victim(self, candidate: Sequence, now: float, *, for_memory: bool) -> Sequence | None:
-        """Who is to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
+        """The sequence to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
 
-        For a place: one that runs on the same model, or None if there is a place. For memory: whoever holds some, on
-        any model, those first that do not run; None if nobody has to give way, and what runs must be waited for.
+        For a place: one that runs on the same model, or None if there is a place. For memory: one that holds some, on
+        any model, first those that do not run; None if none has to give way, and those that run must be waited for.
         """
-        if not for_memory and self._has_place(candidate.model):
+        if for_memory:
+            return least(self._holders.victims(candidate, now), now)
+        if self._has_place(candidate.model):
             return None
-        return _least(self._victims(candidate, now, for_memory=for_memory), now)
+        return least(self._holders.victims_of_place(candidate, now), now)
 
-    def victims(self, candidate: Sequence, now: float) -> list[Sequence]:
-        """All whom ``victim`` could name for memory: if they hold too little, none should lose its cache in vain."""
-        return [entry.sequence for entry in self._victims(candidate, now, for_memory=True)]
+    def yields(self, candidate: Sequence, now: float) -> Yield:
+        """What those hold that ``victim`` could name for memory: if it is too little, none is to lose its cache."""
+        return self._holders.yields(candidate, now)
 
     def park(self, sequence: Sequence, now: float, *, keep: bool) -> None:
         """Take the place of ``sequence`` away, or, from a parked one and not ``keep``, the memory.
@@ -149,49 +158,47 @@ class Scheduler:
         Unless ``keep``, the caller has dropped its cache, and it waits like a new one, but by its first arrival.
         """
         entry = self._entry(sequence)
-        if self._runs(sequence):
+        if self._holders.runs(sequence):
             self._leave_place(entry, now)
             self._queue.join(entry)
         if not keep:
-            sequence.parked = False
-            del self._parked[sequence.id]
+            self._holders.drop(entry)
 
-    def pause(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+    def pause(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
         place, but keeps its memory. Idempotent."""
         was_paused = sequence.paused
-        sequence.aside.add(why)
+        sequence.standing.aside.add(why)
         if was_paused:
             return
         entry = self._entry(sequence)
-        if self._runs(sequence):
+        if self._holders.runs(sequence):
             self._leave_place(entry, now)
         else:
             self._queue.leave(entry)
         entry.paused_s = now
 
-    def resume(self, sequence: Sequence, now: float, why: Aside = "window") -> None:
+    def resume(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
         """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
         which is a wait like any other. Idempotent."""
-        if why not in sequence.aside:
+        if why not in sequence.standing.aside:
             return
-        sequence.aside.remove(why)
+        sequence.standing.aside.remove(why)
         if not sequence.paused:
             entry = self._entry(sequence)
-            if why == "window":
+            if why == WINDOW:
                 entry.waits_since_s += now - entry.paused_s
             self._queue.join(entry)
 
     def retire(self, sequence: Sequence, now: float) -> None:
         """Forget ``sequence``, in whatever state."""
         entry = self._entry(sequence)
-        if self._runs(sequence):
-            self._leave_place(entry, now)
-        elif not sequence.paused:
+        runs = self._holders.runs(sequence)
+        if not (runs or sequence.paused):
             self._queue.leave(entry)
-        sequence.parked = False
-        self._parked.pop(sequence.id, None)
-        _discard(self._entries, sequence)
+        if runs or sequence.parked:
+            self._holders.drop(entry)
+        self._forget(sequence)
         del self._deadlines[bisect_left(self._deadlines, _deadline(sequence), key=_deadline)]
         if self._last_end_s is not None:
             # The mean of the last few intervals is what a refused host is told to wait for.
@@ -199,9 +206,11 @@ class Scheduler:
         self._last_end_s = now
 
     def youngest(self, now: float) -> Sequence | None:
-        """Who loses its memory when there is no more: of those that hold some, one that does not run, else the least
-        urgent; of equals the youngest. None if nobody holds any."""
-        return _least(self._holders(), now)
+        """The sequence that loses its memory when there is no more, None if none holds any.
+
+        First come those that do not run, then the least urgent; of equals the youngest.
+        """
+        return least(self._holders, now)
 
     def expired(self, now: float) -> list[Sequence]:
         """Those whose deadline has passed, in whatever state: they are to be ended."""
@@ -209,7 +218,7 @@ class Scheduler:
 
     def next_event_s(self) -> float:
         """The earliest deadline, infinite if there is none."""
-        return self._deadlines[0].deadline_s if self._deadlines else inf
+        return self._deadlines[0].asked.deadline_s if self._deadlines else inf
 
     # The device.
 
@@ -223,78 +232,51 @@ class Scheduler:
     def plan(self, model: str, now: float, sharing: int = 1) -> list[Work]:
         """The next step of ``model``: a token for all that decode, in order of admission, and then some prefill.
 
-        ``sharing`` lanes are due. Empty if nobody has anything to take in.
+        ``sharing`` lanes are due. Empty if none has anything to take in.
         """
-        return self._planner.plan(self._running, model, now, sharing)
+        return self._planner.plan(self._holders.running, model, now, sharing)
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
         """Learn from a step of ``model`` that did ``work`` in ``seconds``. Leave out one whose time is not known: what
         was to be measured by it is planned again."""
         self._planner.account(model, work, seconds)
 
+    def grown(self, model: str, work: list[Work]) -> None:
+        """A step of ``model`` has done ``work``: some of its sequences may need more room than they have. Those that it
+        has ended are still in the books."""
+        self._holders.grown(model, [part.sequence for part in work])
+
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Seconds that ``work`` should take; None if nothing like it was measured."""
         return self._planner.expected_s(model, work)
 
     def _entry(self, sequence: Sequence) -> QueueEntry:
-        return self._entries[sequence.model][sequence.id]
+        return self._entries[sequence.id]
 
-    def _runs(self, sequence: Sequence) -> bool:
-        return sequence.id in self._running.get(sequence.model, ())
+    def _forget(self, sequence: Sequence) -> None:
+        del self._entries[sequence.id]
+        of_model = self._models[sequence.model]
+        del of_model[sequence.id]
+        if not of_model:
+            del self._models[sequence.model]
 
     def _has_place(self, model: str) -> bool:
-        return len(self._running.get(model, ())) < self._limits.running
-
-    def _holders(self) -> Iterator[QueueEntry]:
-        for running in self._running.values():
-            yield from running.values()
-        yield from self._parked.values()
+        return len(self._holders.running.get(model, ())) < self._limits.running
 
     def _first(self, model: str, now: float) -> QueueEntry | None:
-        """Who of ``model`` is next: for a free place the most urgent, for a taken one the highest class."""
+        """The next of ``model``: for a free place the most urgent, for a taken one that of the highest class."""
         heads = self._queue.heads(model, now)
         if self._has_place(model):
             return min(heads, key=lambda entry: entry.urgency(now), default=None)
         first = next(heads, None)
-        if first is None or next(self._victims(first.sequence, now, for_memory=False), None) is None:
+        if first is None or next(self._holders.victims_of_place(first.sequence, now), None) is None:
             return None
         return first
 
-    def _victims(self, candidate: Sequence, now: float, *, for_memory: bool) -> Iterator[QueueEntry]:
-        rank = RANKS[candidate.priority]
-        for model in list(self._running) if for_memory else [candidate.model]:
-            for entry in self._running.get(model, {}).values():
-                if entry.running_rank(now) > rank and not entry.sequence.spent:  # else it is about to end
-                    yield entry
-        # While somebody runs, memory will come free. If nobody does, the parked ones would hold theirs for ever.
-        for entry in self._parked.values() if for_memory else ():
-            if entry.sequence is not candidate and (entry.rank > rank or not self._running):
-                yield entry
-
     def _leave_place(self, entry: QueueEntry, now: float) -> None:
-        _discard(self._running, entry.sequence)
         entry.leave(now)
-        entry.sequence.parked = True
-        self._parked[entry.sequence.id] = entry
-
-
-def _least(entries: Iterator[QueueEntry], now: float) -> Sequence | None:
-    """Whose loss is least: it does not run, is of the lowest class, arrived last; it is not about to end anyway."""
-
-    def loss(entry: QueueEntry) -> tuple[bool, bool, int, tuple[float, int]]:
-        sequence = entry.sequence
-        rank = entry.rank if sequence.parked else entry.running_rank(now)
-        return not sequence.spent, sequence.parked, rank, entry.order
-
-    least = max(entries, key=loss, default=None)
-    return None if least is None else least.sequence
-
-
-def _discard(books: dict[str, dict[int, QueueEntry]], sequence: Sequence) -> None:
-    del books[sequence.model][sequence.id]
-    if not books[sequence.model]:
-        del books[sequence.model]
+        self._holders.park(entry)
 
 
 def _deadline(sequence: Sequence) -> tuple[float, int]:
-    return sequence.deadline_s, sequence.id
+    return sequence.asked.deadline_s, sequence.id

@@ -1,4 +1,4 @@
-"""How fast a model steps, and from that how much a step may prefill. Pure: it is told what steps took."""
+"""How fast a model steps, and from that how much a step may prefill. Pure: it is told how long steps took."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 # A step that prefills beside decoding takes this many times what decoding alone takes: with what a stream waits for
 # between two steps, its gap stays below three decode steps.
 GAP = 2.5
-# Where nobody decodes, what a cancel waits for at most.
+# Where no sequence decodes, the longest time that a cancel waits.
 LONGEST_OPERATION_S = 0.25
 # Tokens of a step. On CPU more than 512 are no faster, 64 cost no more per token than 512, and 32 cost 30 % more.
 CHUNK = 512
 # With less, a short prompt beside a deep one would take many steps: the cost of a token is learned from both, and after
 # 8,000 tokens one costs many times what it costs at the start.
 LEAST_CHUNK = 16
-LEAST_ALONE = 64  # where nobody decodes and only a cancel waits; and before anything was measured
+LEAST_ALONE = 64  # where none decodes and only a cancel waits; and before anything was measured
 
 # Weight of the newest measurement: the mean is that of about the last eight.
 GAIN = 0.25
@@ -60,7 +60,8 @@ class _Decode:
 
 
 class StepCostModel:
-    """What steps of one model take: decoding by the number of rows, to a power of two, and each token of prefill.
+    """The time that steps of one model take, for decoding by the number of rows, to a power of two, and for each token
+    of prefill.
 
     On a GPU a decode step takes as long for 1 row as for 32, on a CPU up to 32 times as long. Within a factor of two
     in rows the mean can be trusted, given ``_Decode.of``; beyond it, nothing is guessed: steps leave prefill out until
@@ -72,7 +73,7 @@ class StepCostModel:
         self._token_s = Mean()
 
     def decode_s(self, rows: int) -> float | None:
-        """Seconds of a step in which ``rows`` decode and nobody prefills; None before it was measured."""
+        """Seconds of a step in which ``rows`` decode and none prefills; None before it was measured."""
         known = self._decode.get(_size(rows))
         return None if known is None or known.seconds.seen < TRIALS else known.of(rows)
 
@@ -97,7 +98,7 @@ class StepCostModel:
         LEAST_CHUNK and at most CHUNK.
 
         ``fastest_s`` is the shortest ``full_s`` on the device, of this model or another, whose streams wait for this
-        step; None if nobody decodes. ``sharing`` lanes may each make them wait.
+        step; None if none decodes. ``sharing`` lanes may each make them wait.
         """
         if rows and self._unsure(rows):
             return 0

@@ -1,11 +1,11 @@
-"""What the next step of a model is. Pure: it sees who runs, and what earlier steps took."""
+"""The next step of a model, planned from the sequences that run and from how long earlier steps took. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from ..core.batch import Work
+from ..core.batch import Role, Work
 from .priority_queue import QueueEntry
 from .step_cost_model import LEAST_CHUNK, StepCostModel
 
@@ -42,11 +42,11 @@ class PrefillChunks:
                 more = min(left, entry.sequence.pending - counts[entry])
                 counts[entry] += more
                 left -= more
-        return [Work(entry.sequence, tokens) for entry, tokens in counts.items() if tokens]
+        return [Work(entry.sequence, tokens, Role.PREFILL) for entry, tokens in counts.items() if tokens]
 
     def account(self, work: Iterable[Work]) -> None:
         """The prefill of a step was done."""
-        for sequence, tokens in work:
+        for sequence, tokens, _ in work:
             self._owed += OLDEST_SHARE * tokens - tokens * (sequence.id == self._oldest_id)
         self._owed = max(0.0, self._owed)
 
@@ -73,14 +73,14 @@ class StepPlanner:
         A sequence that awaits its last token is left out until that has been read.
         """
         decoding, prompts = _ready(running, model)
-        work = [Work(entry.sequence, 1) for entry in decoding if not entry.sequence.awaits_token]
+        work = [Work(entry.sequence, 1, Role.DECODE) for entry in decoding if not entry.sequence.awaits_token]
         if prompts:
             budget = self._paces[model].budget(len(work), self._fastest_step_s(running), sharing)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
-        prefill = [part for part in work if part.tokens > 1]
+        prefill = [part for part in work if part.role is Role.PREFILL]
         if work:
             tokens = sum(part.tokens for part in prefill)
             self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
@@ -88,7 +88,7 @@ class StepPlanner:
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Seconds that a step of ``model`` should take, by what earlier ones took; None if none was like it."""
-        tokens = [part.tokens for part in work if part.tokens > 1]
+        tokens = [part.tokens for part in work if part.role is Role.PREFILL]
         return self._paces[model].expected_s(len(work) - len(tokens), sum(tokens))
 
     def _fastest_step_s(self, running: Running) -> float | None:
@@ -99,7 +99,7 @@ class StepPlanner:
 
 
 def _ready(running: Running, model: str) -> tuple[list[QueueEntry], list[QueueEntry]]:
-    """Who of ``model`` decodes, and who has a prompt to take in."""
+    """The entries of ``model`` that decode, and those that have a prompt to take in."""
     decoding: list[QueueEntry] = []
     prompts: list[QueueEntry] = []
     for entry in running.get(model, {}).values():

@@ -16,62 +16,61 @@ from mlx_sidecar_protocol.errors import (
 )
 from mlx_sidecar_protocol.operations import NoParams
 
+from ...link import cache_messages, control_messages
 from ...link import messages as link
-from ..output.stops import StopMatcher
 from ..streams.recovery import Recovery
-from ..streams.registry import Streams
-from ..streams.stream import Stream
+from ..streams.task import EngineTask
 from ..supervision.supervisor import Supervisor
-from ..wire.context import RequestContext
 from .model_catalog import ModelCatalog
-from .model_text import ModelText
 from .prompt import prompt_tokens
 from .request_task import RequestTask
+from .sink import Sink
 
 
 class CacheHandlers:
     """One per front."""
 
-    def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery, engine: Supervisor) -> None:
+    def __init__(self, catalog: ModelCatalog, recovery: Recovery, engine: Supervisor) -> None:
         self._catalog = catalog
-        self._streams = streams
         self._recovery = recovery
         self._engine = engine
 
-    async def stats(self, context: RequestContext, params: NoParams) -> c.CacheStatsResult:
+    async def stats(self, sink: Sink, params: NoParams) -> c.CacheStatsResult:
         return _stats(await self._engine.cache())
 
-    async def clear(self, context: RequestContext, params: c.CacheClearParams) -> c.CacheClearResult:
+    async def clear(self, sink: Sink, params: c.CacheClearParams) -> c.CacheClearResult:
         name = params.model
         if name is not None:
             await self._catalog.came_back(name)
         try:
-            cleared = await self._engine.clear_cache(link.ClearCache(self._engine.next_op(), name, params.disk))
+            cleared = await self._engine.clear_cache(
+                cache_messages.ClearCache(self._engine.next_op(), name, params.disk)
+            )
         except ModelNotLoaded:
             if name is None or not await self._catalog.came_back(name):
                 raise
             # The engine was lost before it had done so, and the next one was asked before it had the model.
-            return await self.clear(context, params)
+            return await self.clear(sink, params)
         return c.CacheClearResult(ram_bytes=cleared.ram_bytes, disk_bytes=cleared.disk_bytes)
 
-    async def warm(self, context: RequestContext, params: c.CacheWarmParams) -> c.CacheWarmResult:
+    async def warm(self, sink: Sink, params: c.CacheWarmParams) -> c.CacheWarmResult:
         arrived = time.monotonic()
         deadline = arrived + (params.deadline_s or float("inf"))
-        stream: Stream | None = None
+        task: EngineTask | None = None
 
-        async def prepare() -> Stream:
-            nonlocal stream
-            stream = await self._unheard(params, deadline)
-            return stream
+        async def prepare() -> EngineTask:
+            nonlocal task
+            task = await self._prefill(params, deadline)
+            return task
 
-        ending = await RequestTask(self._catalog, self._recovery, context, params.model, deadline).run(prepare)
-        if stream is None or ending is None or ending.reason == "deadline":
+        ending = await RequestTask(self._catalog, self._recovery, sink, params.model, deadline).run(prepare)
+        if task is None or ending is None or ending.reason == "deadline":
             raise DeadlinePassed
         if ending.reason == "error":
             raise ending.error or InternalError()
         if ending.reason == "cancelled":
             raise Cancelled
-        tokens = len(stream.entry.prompt)
+        tokens = len(task.entry.prompt)
         return c.CacheWarmResult(
             tokens=tokens,
             cached_tokens=min(ending.cached_tokens, tokens),
@@ -79,28 +78,24 @@ class CacheHandlers:
             prefill_s=ending.timing.prefill_s,
         )
 
-    async def _unheard(self, params: c.CacheWarmParams, deadline: float) -> Stream:
-        """A stream that nobody hears, and whose one token is nobody's: its prompt is what counts."""
-        card, text, tokens = await self._prompt(params)
+    async def _prefill(self, params: c.CacheWarmParams, deadline: float) -> EngineTask:
+        card, tokens = await self._prompt(params)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
         submit = link.Submit(
-            seq=self._streams.next_number(),
+            seq=self._recovery.tasks.next_number(),
             model=params.model,
             tokens=tokens,
-            sampling=link.Sampling(),
-            max_tokens=1,
-            stop_tokens=[],
+            goal=link.Prefill(pin=True),
             priority=params.priority,
             deadline_s=None if params.deadline_s is None else deadline - time.monotonic(),
-            warm=True,
         )
-        return Stream(submit, None, text.detokenizer(), StopMatcher([]))
+        return EngineTask(submit)
 
-    async def export(self, context: RequestContext, params: c.CacheExportParams) -> c.CacheFileResult:
-        _, _, tokens = await self._prompt(params)
+    async def export(self, sink: Sink, params: c.CacheExportParams) -> c.CacheFileResult:
+        _, tokens = await self._prompt(params)
         try:
-            moved = await self._moved(lambda op: link.ExportCache(op, params.model, tokens, params.path))
+            moved = await self._moved(lambda op: cache_messages.ExportCache(op, params.model, tokens, params.path))
         except InvalidParams as error:  # the engine knows tokens only, not what they came as
             first = error.details["errors"][0]
             if first["loc"] != ["tokens"]:
@@ -108,12 +103,14 @@ class CacheHandlers:
             raise InvalidParams.field(params.source, first["msg"], "nothing_cached") from error
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
 
-    async def import_(self, context: RequestContext, params: c.CacheImportParams) -> c.CacheFileResult:
+    async def import_(self, sink: Sink, params: c.CacheImportParams) -> c.CacheFileResult:
         await self._catalog.ready(params.model)
-        moved = await self._moved(lambda op: link.ImportCache(op, params.model, params.path))
+        moved = await self._moved(lambda op: cache_messages.ImportCache(op, params.model, params.path))
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
 
-    async def _moved(self, make: Callable[[int], link.ExportCache | link.ImportCache]) -> link.CacheMoved:
+    async def _moved(
+        self, make: Callable[[int], cache_messages.ExportCache | cache_messages.ImportCache]
+    ) -> cache_messages.CacheMoved:
         message = make(self._engine.next_op())
         try:
             return await self._engine.move_cache(message)
@@ -122,14 +119,14 @@ class CacheHandlers:
             await self._catalog.ready(message.model)
             return await self._engine.move_cache(make(self._engine.next_op()))
 
-    async def _prompt(self, params: c.Prefix) -> tuple[link.ModelCard, ModelText, list[int]]:
+    async def _prompt(self, params: c.Prefix) -> tuple[control_messages.ModelCard, list[int]]:
         card, text, _ = await self._catalog.ready(params.model)
         opens = params.add_generation_prompt
         prompt = await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
-        return card, text, prompt.tokens
+        return card, prompt.tokens
 
 
-def _stats(figures: link.CacheFigures) -> c.CacheStatsResult:
+def _stats(figures: cache_messages.CacheFigures) -> c.CacheStatsResult:
     return c.CacheStatsResult(
         block_tokens=figures.block_tokens,
         ram=c.MemoryTier(

@@ -5,12 +5,13 @@ Nothing here comes with a model, so no text process is needed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation
+from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 from ...link.messages import Nearest
 from ...link.text_messages import TextWarning
@@ -40,6 +41,11 @@ class FakeText(TableText):
 
     def __init__(self) -> None:
         super().__init__(_table(), frozenset({END}))
+
+    def compile_templates(self) -> asyncio.Future[None]:
+        compiled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        compiled.set_result(None)
+        return compiled
 
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         return list(text.encode())  # no text becomes the one control token there is

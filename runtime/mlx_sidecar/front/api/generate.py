@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Coroutine
-from contextlib import ExitStack
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_sidecar_protocol.errors import Cancelled, ContextTooLong
-from mlx_sidecar_protocol.generate import GenerateParams, ResultWarning
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import ResultWarning
 
-from ...link.messages import ModelCard, Sampling, Submit
+from ...link.control_messages import ModelCard
+from ...link.messages import Generate, Sampling, Submit
 from ..output.late_text import LateText
 from ..output.special_stops import SpecialStops
 from ..output.stops import StopMatcher
@@ -20,14 +22,15 @@ from ..output.until_stop import Detokenizer
 from ..streams.logprobs import Logprobs
 from ..streams.recovery import Recovery
 from ..streams.registry import Streams
-from ..streams.stream import Ending, Stream
-from ..wire.context import RequestContext
+from ..streams.task import Ending, EngineTask
+from ..streams.text_stream import TextStream
 from .generate_result import Answer, encoded_logprobs, never_begun
 from .model_catalog import ModelCatalog
 from .model_text import ModelText
 from .offload import off_loop
 from .prompt import check_vocabulary, explained, prompt_tokens, result_warnings
 from .request_task import RequestTask
+from .sink import Sink
 
 _LONGEST_INTERVAL_MS = 86_400_000  # longer than any answer takes; a thread cannot wait for ever so many seconds
 _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
@@ -49,14 +52,14 @@ class Prepared:
 class _Job:
     """One request and how far it is."""
 
-    context: RequestContext
+    sink: Sink
     params: GenerateParams
     arrived: float = field(default_factory=time.monotonic)
     prompt_tokens: int = 0
     load_s: float = 0.0
     text: ModelText | None = None
     warnings: list[ResultWarning] | None = None
-    stream: Stream | None = None
+    stream: TextStream | None = None
 
     def __post_init__(self) -> None:
         asked = self.params.seed
@@ -65,24 +68,26 @@ class _Job:
 
 
 class Generator:
-    """Serves ``generate`` requests; one per front."""
+    """Serves the ``generate`` requests of one connection."""
 
     def __init__(self, catalog: ModelCatalog, streams: Streams, recovery: Recovery) -> None:
         self._catalog = catalog
         self._streams = streams
         self._recovery = recovery
 
-    def __call__(self, context: RequestContext, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
+    def __call__(self, sink: Sink, params: GenerateParams) -> Coroutine[Any, Any, Answer]:
         name = ExitStack()
-        name.enter_context(self._streams.claim(params.stream, context.cancel))  # a cancel right behind must find it
-        context.on_cancel(_nothing)  # it runs then all the same, and gives the name back
-        return self._generate(context, params, name)
+        name.enter_context(self._streams.claim(params.stream, sink.cancel))  # a cancel right behind must find it
+        sink.on_cancel(_nothing)  # it runs then all the same, and gives the name back
+        return self._generate(_Job(sink, params), name)
 
-    async def _generate(self, context: RequestContext, params: GenerateParams, name: ExitStack) -> Answer:
-        job = _Job(context, params)
+    async def _generate(self, job: _Job, name: ExitStack) -> Answer:
+        params = job.params
         with name:
-            course = RequestTask(self._catalog, self._recovery, context, params.model, job.deadline)
-            ending = await course.run(lambda: self._prepare(job))
+            task = RequestTask(
+                self._catalog, self._recovery, job.sink, params.model, job.deadline, lambda: self._hearing(job)
+            )
+            ending = await task.run(lambda: self._prepare(job))
             if ending is None:
                 job.stream, ending = None, never_begun(job.arrived)
             _raise_what_never_started(job, ending)
@@ -103,8 +108,17 @@ class Generator:
             warnings=job.warnings,
         )
 
-    async def _prepare(self, job: _Job) -> Stream:
-        """The stream to run: from here on the prompt is in its journal only."""
+    @contextmanager
+    def _hearing(self, job: _Job) -> Iterator[None]:
+        """Its stream is open, and what that has to say goes out before the answer."""
+        assert job.stream is not None
+        with self._streams.hearing(job.stream):
+            if job.stream.deltas is not None:
+                job.sink.answer_after(job.stream.deltas)
+            yield
+
+    async def _prepare(self, job: _Job) -> EngineTask:
+        """The task to run: from here on the prompt is in its journal only."""
         params, job.stream = job.params, None
         card, text, load_s = await self._catalog.ready(params.model)
         # A load that another request began has taken longer than this one has waited.
@@ -120,8 +134,9 @@ class Generator:
         stop_tokens = {*(params.stop_tokens or ()), *(() if params.ignore_eos else text.eos_tokens)}
         stops, special = await off_loop(_matchers, text, params.stop or [], sorted(stop_tokens), params.skip_special)
         prepared = Prepared(card, text, tokens, sorted(stop_tokens), stops, special)
-        job.stream = _stream(_submission(self._streams.next_number(), job, prepared), params, prepared)
-        return job.stream
+        task = EngineTask(_submission(self._recovery.tasks.next_number(), job, prepared))
+        job.stream = _stream(task, params, prepared)
+        return task
 
 
 def _matchers(
@@ -136,10 +151,10 @@ def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | La
     return prepared.text.detokenizer(params.skip_special, continued)
 
 
-def _stream(submit: Submit, params: GenerateParams, prepared: Prepared) -> Stream:
-    alternatives = submit.sampling.logprobs
-    return Stream(
-        submit,
+def _stream(task: EngineTask, params: GenerateParams, prepared: Prepared) -> TextStream:
+    alternatives = _alternatives(params, prepared.card.vocabulary)
+    return TextStream(
+        task,
         params.stream,
         _detokenizer(params, prepared),
         prepared.stops,
@@ -157,29 +172,40 @@ def _submission(seq: int, job: _Job, prepared: Prepared) -> Submit:
         seq=seq,
         model=params.model,
         tokens=prepared.tokens,
-        sampling=Sampling(
-            temperature=params.temperature,
-            top_p=params.top_p,
-            top_k=min(params.top_k, card.vocabulary),
-            min_p=params.min_p,
-            repetition_penalty=params.repetition_penalty,
-            presence_penalty=params.presence_penalty,
-            frequency_penalty=params.frequency_penalty,
-            logit_bias=params.token_bias,
-            seed=job.seed,
-            logprobs=None if params.logprobs is None else min(params.logprobs, card.vocabulary),
+        goal=Generate(
+            _sampling(job, card.vocabulary),
+            stop_tokens=prepared.stop_tokens,
+            max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+            explain=params.explain_cache,
         ),
-        max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
-        stop_tokens=prepared.stop_tokens,
         priority=params.priority,
         deadline_s=None if params.deadline_s is None else job.deadline - time.monotonic(),
-        explain=params.explain_cache,
     )
+
+
+def _sampling(job: _Job, vocabulary: int) -> Sampling:
+    params = job.params
+    return Sampling(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=min(params.top_k, vocabulary),
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=params.token_bias,
+        seed=job.seed,
+        logprobs=_alternatives(params, vocabulary),
+    )
+
+
+def _alternatives(params: GenerateParams, vocabulary: int) -> int | None:
+    return None if params.logprobs is None else min(params.logprobs, vocabulary)
 
 
 def _raise_what_never_started(job: _Job, ending: Ending) -> None:
     """A request that did no work is answered with an error; one that did, with a result that holds the work."""
-    if ending.started or (job.stream is not None and job.stream.first_token_at is not None):
+    if ending.started or (job.stream is not None and job.stream.task.started):
         return
     if ending.error is not None:
         raise ending.error

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from mlx_sidecar_protocol.envelope import Encodable
 from mlx_sidecar_protocol.errors import InternalError, RpcError
-from mlx_sidecar_protocol.generate import (
+from mlx_sidecar_protocol.generate import GenerateParams
+from mlx_sidecar_protocol.generate_result import (
     CachedByTier,
     CacheExplanation,
     ErrorData,
     ErrorObject,
-    GenerateParams,
     GenerateResult,
     ResultWarning,
     Timing,
@@ -21,8 +21,9 @@ from mlx_sidecar_protocol.generate import (
 from mlx_sidecar_protocol.model import StreamId
 
 from ...link import messages as link
-from ..streams.logprobs import WithLogprobs
-from ..streams.stream import Ending, Stream
+from ..logprobs_json import WithLogprobs, logprobs_json
+from ..streams.task import Ending
+from ..streams.text_stream import TextStream
 from .offload import off_loop
 
 _OBJECTS_BYTES = 8192  # of a stream that has ended
@@ -43,7 +44,7 @@ class Answer:
     arrived: float
     prompt_tokens: int
     load_s: float
-    stream: Stream | None
+    stream: TextStream | None
     ending: Ending
     logprobs: bytes | None = None
     explanation: CacheExplanation | None = None
@@ -71,7 +72,7 @@ class Answer:
             stop_match=stream.stop_match if stream else None,
             error=_error_object(self.ending.error or InternalError()) if reason == "error" else None,
             usage=self._usage(stream.transcript.published[1] if stream else 0),
-            timing=self._timing(stream.first_token_at if stream else None),
+            timing=self._timing(stream.task.first_token_at if stream else None),
             last_seq=stream.last_seq if stream else None,
             seed=self.seed,
             cache=self.explanation,
@@ -101,19 +102,20 @@ class Answer:
         )
 
 
-async def encoded_logprobs(params: GenerateParams, stream: Stream | None) -> bytes | None:
+async def encoded_logprobs(params: GenerateParams, stream: TextStream | None) -> bytes | None:
     """JSON of the log-probabilities that the answer carries; None if it carries none."""
     if params.logprobs is None or not params.echo_text:
         return None
     if stream is None or stream.logprobs is None:
         return b"[]"
     tokens = stream.transcript.tokens
-    return await off_loop(stream.logprobs.encode, tokens, size=len(tokens) * (1 + params.logprobs))
+    entries = stream.logprobs.entries(tokens)
+    return await off_loop(logprobs_json, entries, size=len(tokens) * (1 + params.logprobs))
 
 
 def never_begun(arrived: float) -> Ending:
     """The ending of a request whose deadline came before the engine had heard of it."""
-    return Ending("deadline", False, link.Timing(queue_s=time.monotonic() - arrived))
+    return Ending(reason="deadline", started=False, timing=link.Timing(queue_s=time.monotonic() - arrived))
 
 
 def _error_object(error: RpcError) -> ErrorObject:

@@ -1,4 +1,4 @@
-"""What the front knows of models: where a name leads, how its text is tokenised, whether the engine holds it."""
+"""What the front knows of models: how each was loaded, and whether the engine holds it."""
 
 from __future__ import annotations
 
@@ -6,38 +6,26 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakValueDictionary
 
-from mlx_sidecar_protocol.errors import EngineLost, ModelNotFound, ModelNotLoaded, RpcError
+from mlx_sidecar_protocol.errors import EngineLost, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ...config import Config
-from ...link.messages import Load, ModelCard, Progress, Unload, Unloaded
-from ...link.text_messages import Inspected, InspectWeights, ModelFolder
+from ...link.control_messages import Load, ModelCard, Progress, Unload, Unloaded
 from ..supervision.supervisor import Supervisor
 from ..supervision.text_pool import TextPool
-from . import model_paths as resolve
-from .fake_text import FakeText
-from .model_refusals import ModelRefusals, signature
-from .model_text import FolderText, ModelText
+from . import model_paths
+from .model_files import FAKE, ModelFiles, OnProgress
+from .model_refusals import ModelRefusals
+from .model_text import ModelText
 
 log = logging.getLogger(__name__)
 
-FAKE = "fake"  # where every name leads under --engine fake
 NAMES = 1024  # remembered with how they were loaded
-LOOKUPS = 8  # of where names lead, at once; each may wait for a text process that reads headers
-DOWNLOADS = 4  # at once; in threads of their own, so that a slow hub does not keep tokenizing waiting
-TEXTS = 8  # token tables kept; one of a 128k vocabulary takes two megabytes and half a second to make
-
-OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all (0: unknown)
-T = TypeVar("T")
 
 
 @dataclass
@@ -61,16 +49,13 @@ class ModelCatalog:
     def __init__(self, config: Config, engine: Supervisor, texts: TextPool) -> None:
         self._config = config
         self._engine = engine
-        self._pool = texts
+        self._files = ModelFiles(config, texts)
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._texts: OrderedDict[str, asyncio.Future[ModelText]] = OrderedDict()  # by directory
         self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()  # of the names in use right now
         self._coming_back: dict[str, asyncio.Event] = {}  # those that an engine was lost with
         self._leaving: Counter[str] = Counter()  # unloads by force that have not been answered
         self._refusals = ModelRefusals()
         self._unloads = 0  # that were asked for
-        self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
-        self._downloads = ThreadPoolExecutor(DOWNLOADS, thread_name_prefix="download")
 
     def engine_lost(self) -> list[str]:
         """Nothing is resident any more. Returns what was, the latest first: it is for ``restore`` to bring back."""
@@ -90,7 +75,7 @@ class ModelCatalog:
                 if self._card(name) is None:
                     known = self._known.get(name)
                     how = self._how(name)
-                    await self._load(how, known.path if known else await self._directory(how))
+                    await self._load(how, known.path if known else await self._files.directory(how))
         finally:
             if (back := self._coming_back.pop(name, None)) is not None:
                 back.set()
@@ -117,7 +102,7 @@ class ModelCatalog:
         """
         if not (self._config.autoload or self.holds(name) or name in self._coming_back):
             raise ModelNotLoaded(name)
-        return await self._text(name, await self._directory(self._how(name)))
+        return await self._files.text(name, await self._files.directory(self._how(name)))
 
     async def ready(self, name: str) -> tuple[ModelCard, ModelText, float]:
         """A model to generate with, loaded if need be, and the seconds that loading it cost."""
@@ -133,7 +118,7 @@ class ModelCatalog:
                 card = self._card(name)  # whoever held the lock may have brought it
                 if card is None:
                     return await self._load_for_all(name, lock)
-        return card, await self._text(name, card.path), 0.0
+        return card, await self._files.text(name, card.path), 0.0
 
     async def _load_for_all(self, name: str, lock: _Lock) -> tuple[ModelCard, ModelText, float]:
         """Load ``name`` for all who wait for ``lock``. A load that ends engines is not tried once for each of them."""
@@ -141,7 +126,7 @@ class ModelCatalog:
             raise EngineLost(lock.lost_because)
         how = self._how(name)
         try:
-            return await self._load(how, await self._directory(how))
+            return await self._load(how, await self._files.directory(how))
         except EngineLost as error:
             lock.lost_because = str(error.details["because"])
             raise
@@ -157,8 +142,11 @@ class ModelCatalog:
         await self._come_back(params.model)
         async with self._lock(params.model):
             how = self._completed(params)
-            path = await self._directory(how, on_progress, download=True)
-            return await self._load(how, path, on_progress, explicit=True)
+            path = await self._files.directory(how, on_progress, download=True)
+            began = time.monotonic()
+            card, text, load_s = await self._load(how, path, on_progress, explicit=True)
+            await asyncio.shield(text.compile_templates())
+            return card, text, time.monotonic() - began if load_s else 0.0
 
     async def unload(self, name: str, *, force: bool) -> int:
         """Drop a model; returns the bytes freed. Raises ModelInUse, ModelNotLoaded."""
@@ -173,7 +161,7 @@ class ModelCatalog:
             return await self.unload(name, force=force)
         card = self._card(name)
         if card is not None:
-            self._texts.pop(card.path, None)
+            self._files.forget(card.path)
         self.evicted(name)
         return answer.freed_bytes
 
@@ -225,7 +213,7 @@ class ModelCatalog:
         if path == FAKE:
             return await self._load_anew(params, path, on_progress)
         key, unloads = (params.model, path, params.dtype, params.adapter), self._unloads
-        found = await _in_thread(None, signature, (path, resolve.adapter_path(params.adapter)))
+        found = await self._files.signature(path, params.adapter)
         self._refusals.check(key, found, time.monotonic(), explicit=explicit)
         try:
             return await self._load_anew(params, path, on_progress)
@@ -237,20 +225,22 @@ class ModelCatalog:
     async def _load_anew(
         self, params: LoadParams, path: str, on_progress: OnProgress | None
     ) -> tuple[ModelCard, ModelText, float]:
+        began = time.monotonic()
         message = Load(
             op=self._engine.next_op(),
             model=params.model,
             path=path,
             dtype=params.dtype,
-            adapter=resolve.adapter_path(params.adapter),
+            adapter=model_paths.adapter_path(params.adapter),
             pin=params.pin,
             ttl_s=params.ttl_s,
         )
         report = None if on_progress is None else partial(_report, on_progress)
-        if path != FAKE:  # no engine is given what ends its reader
-            await self._inspected(ModelFolder(params.model, path, await _in_thread(None, _edition, Path(path))))
-        # Weights in the engine and tokenizer in a text process, at the same time.
-        reading = self._reading(params.model, path)
+        await self._files.inspect(params.model, path)  # no engine is given what ends its reader
+        # Weights in the engine, tokenizer and templates in a text process, at the same time.
+        reading = self._files.reading(params.model, path)
+        was_read = reading.done()
+        reading.add_done_callback(_compile_templates)
         loaded = await self._engine.load(message, report)
         before = self._known.get(params.model)
         # Before its text is there: an engine that is lost meanwhile is lost with this model.
@@ -261,7 +251,7 @@ class ModelCatalog:
             if before is None or before.card is None:
                 await self._drop(params.model, before)
             raise
-        return loaded.card, text, loaded.load_s
+        return loaded.card, text, time.monotonic() - began if loaded.load_s or not was_read else 0.0
 
     def _remember(self, params: LoadParams, path: str, card: ModelCard) -> None:
         self._known[params.model] = _Known(params, path, card)
@@ -279,72 +269,11 @@ class ModelCatalog:
         except RpcError as error:
             log.info("%s was not unloaded: %s", name, error)
 
-    async def _directory(
-        self, params: LoadParams, on_progress: OnProgress | None = None, *, download: bool = False
-    ) -> str:
-        name, path, revision = params.model, params.path, params.revision
-        if self._config.engine == "fake":
-            return FAKE
-        found: Path | None = None
-        inspect = partial(self._inspect, asyncio.get_running_loop())
-        try:
-            found = await _in_thread(self._lookups, partial(resolve.local, inspect=inspect), name, path, revision)
-        except ModelNotFound:
-            if not (download and path is None and resolve.is_hub_id(name)):
-                raise
-        if found is not None and not (download and await _in_thread(None, resolve.may_lack_files, found)):
-            return str(found)
-        log.info("%s is not here yet, or not whole: asking the hub", name)
-        on_bytes = partial(_report_bytes, asyncio.get_running_loop(), on_progress)
-        return str(await _in_thread(self._downloads, resolve.fetch, name, revision, found, on_bytes, inspect))
 
-    async def _inspected(self, folder: ModelFolder) -> None:
-        """Have a text process read the headers in ``folder``. Raises what ``weights.inspect`` raises."""
-        await self._pool.ask(lambda op: InspectWeights(op, folder), Inspected)
-
-    def _inspect(self, loop: asyncio.AbstractEventLoop, name: str, directory: Path) -> None:
-        """``_inspected``, for threads of ours that look for models; it needs no other thread."""
-        folder = ModelFolder(name, str(directory), _edition(directory))
-        asyncio.run_coroutine_threadsafe(self._inspected(folder), loop).result()
-
-    async def _text(self, name: str, path: str) -> ModelText:
-        return await asyncio.shield(self._reading(name, path))
-
-    def _reading(self, name: str, path: str) -> asyncio.Future[ModelText]:
-        """Read once for all who ask, whoever of them gives up meanwhile: to be awaited under a shield."""
-        reading = self._texts.get(path)
-        if reading is None:
-            reading = self._texts[path] = asyncio.ensure_future(self._read_text(name, path))
-            reading.add_done_callback(partial(self._forget_failed, path))
-        self._texts.move_to_end(path)
-        while len(self._texts) > TEXTS:
-            self._texts.popitem(last=False)
-        return reading
-
-    async def _read_text(self, name: str, path: str) -> ModelText:
-        if path == FAKE:
-            return FakeText()
-        edition = await _in_thread(None, _edition, Path(path))
-        return await FolderText.read(self._pool, ModelFolder(name, path, edition))
-
-    def _forget_failed(self, path: str, reading: asyncio.Future[ModelText]) -> None:
-        if (reading.cancelled() or reading.exception() is not None) and self._texts.get(path) is reading:
-            del self._texts[path]
-
-
-def _edition(path: Path) -> str:
-    """Changes when a file of the directory does: where its files lie, their sizes, and when they were written."""
-    return sha256(repr(signature([str(path)])).encode()).hexdigest()
-
-
-def _report_bytes(loop: asyncio.AbstractEventLoop, on_progress: OnProgress | None, done: int, total: int) -> None:
-    if on_progress is not None:
-        loop.call_soon_threadsafe(on_progress, "downloading", done, total)
+def _compile_templates(reading: asyncio.Future[ModelText]) -> None:
+    if not reading.cancelled() and reading.exception() is None:
+        reading.result().compile_templates()
 
 
 def _report(on_progress: OnProgress, progress: Progress) -> None:
     on_progress(progress.stage, progress.done_bytes, progress.total_bytes)
-
-
-async def _in_thread(threads: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any) -> T:
-    return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *args))

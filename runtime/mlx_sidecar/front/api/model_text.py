@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import to_json
 
-from mlx_sidecar_protocol.errors import InvalidParams, UnsupportedParameter
-from mlx_sidecar_protocol.generate import CacheExplanation
+from mlx_sidecar_protocol.errors import InvalidParams, RpcError, UnsupportedParameter
+from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 from ...link.messages import Nearest
 from ...link.text_messages import (
+    CompileTemplates,
     Decode,
     Decoded,
     Encode,
@@ -24,6 +27,7 @@ from ...link.text_messages import (
     ReadModel,
     RenderChat,
     RenderedChat,
+    TemplatesCompiled,
     TextWarning,
 )
 from ...link.token_table import TokenTable, packed, unpacked
@@ -33,6 +37,8 @@ from ..output.special_stops import SpecialStops, special_stops
 from ..output.token_texts import TokenTexts
 from ..output.window import Window
 from ..supervision.text_pool import TextPool
+
+log = logging.getLogger(__name__)
 
 # Token ids are 32 bits wide in the tokenizers library.
 _TOKEN_LIMIT = 2**32
@@ -72,6 +78,13 @@ class ModelText(Protocol):
     def eos_tokens(self) -> frozenset[int]: ...
     @property
     def token_texts(self) -> Mapping[int, str]: ...
+
+    def compile_templates(self) -> asyncio.Future[None]:
+        """Have the chat templates compiled, once; the future is done when that came to an end, and never fails.
+
+        To be awaited under a shield. A template that cannot be compiled is an error of the chats that need it.
+        """
+        ...
 
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         """Tokens of a prompt. ``add_special``: with what the tokenizer puts around a text, a BOS it begins with once.
@@ -159,6 +172,7 @@ class FolderText(TableText):
         self._pool = pool
         self._folder = folder
         self._has_chat_template = read.has_chat_template
+        self._compiling: asyncio.Future[None] | None = None
         self.vocabulary = read.vocabulary
         self.context_length = read.context_length
 
@@ -170,6 +184,19 @@ class FolderText(TableText):
         that cannot be processed or need code that may not be run.
         """
         return cls(pool, folder, await pool.ask(lambda op: ReadModel(op, folder), ModelRead))
+
+    def compile_templates(self) -> asyncio.Future[None]:
+        if self._compiling is None:
+            self._compiling = asyncio.ensure_future(self._compile_templates())
+        return self._compiling
+
+    async def _compile_templates(self) -> None:
+        if not self._has_chat_template:
+            return
+        try:
+            await self._pool.ask(lambda op: CompileTemplates(op, self._folder), TemplatesCompiled)
+        except RpcError as error:  # raised anew for the chat that needs it, where there is one
+            log.info("%s: its chat templates are not compiled yet: %s", self._folder.name, error)
 
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
         return unpacked((await self._encoded(text, add_special, escape, pieces=False)).tokens)

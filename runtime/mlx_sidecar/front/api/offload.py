@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,11 @@ async def off_loop(function: Callable[..., T], *args: Any, size: int = 0) -> T:
     if size <= SMALL and all(_size(arg) <= SMALL for arg in args):
         return function(*args)
     return await asyncio.get_running_loop().run_in_executor(None, partial(_run, function, *args))
+
+
+async def in_thread(threads: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any) -> T:
+    """``function(*args)`` in one of ``threads``; None: in one of those that everything shares."""
+    return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *args))
 
 
 def _run(function: Callable[..., T], *args: Any) -> T:

@@ -6,10 +6,12 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 
 from mlx_sidecar_protocol.errors import InvalidParams
-from mlx_sidecar_protocol.generate import CacheExplanation, Prompted, ResultWarning
+from mlx_sidecar_protocol.generate import Prompted
+from mlx_sidecar_protocol.generate_result import CacheExplanation, ResultWarning
 
 from ...link.text_messages import TextWarning
-from ..streams.stream import Ending, Stream
+from ..streams.task import Ending
+from ..streams.text_stream import TextStream
 from .model_text import Chat, ModelText, Prompt
 from .offload import SLICE, off_loop
 
@@ -58,9 +60,11 @@ def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
 
 
 async def explained(
-    params: Prompted, text: ModelText | None, stream: Stream | None, ending: Ending
+    params: Prompted, text: ModelText | None, stream: TextStream | None, ending: Ending
 ) -> CacheExplanation | None:
     """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
     if text is None or stream is None or not (ending.nearest or ending.uncacheable):
         return None
-    return await text.explain(params.source, _chat(params), stream.entry.prompt, ending.nearest, ending.uncacheable)
+    return await text.explain(
+        params.source, _chat(params), stream.task.entry.prompt, ending.nearest, ending.uncacheable
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import anyio
@@ -12,28 +13,32 @@ import anyio
 from mlx_sidecar_protocol.errors import Cancelled, ModelNotLoaded
 
 from ..streams.recovery import Recovery
-from ..streams.stream import Ending, Stream
-from ..wire.context import RequestContext
+from ..streams.task import Ending, EngineTask
 from .model_catalog import ModelCatalog
+from .sink import Sink
 
-Prepare = Callable[[], Awaitable[Stream]]
+Prepare = Callable[[], Awaitable[EngineTask]]
 
 
 @dataclass(frozen=True)
 class RequestTask:
-    """Of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none."""
+    """Of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none.
+
+    ``hearing`` is the block in which a task is carried: its stream is open there, if it has one.
+    """
 
     catalog: ModelCatalog
     recovery: Recovery
-    context: RequestContext
+    sink: Sink
     model: str
     deadline: float
+    hearing: Callable[[], AbstractContextManager[object]] = nullcontext
 
     async def run(self, prepare: Prepare) -> Ending | None:
-        """How the stream that ``prepare`` makes ended; None if the deadline came before there was one.
+        """How the task that ``prepare`` makes ended; None if the deadline came before there was one.
 
         ``prepare`` has the model loaded; it is called again if the model was evicted before the engine came to it.
-        Raises Cancelled if that came before there was a stream, and what ``prepare`` and the lifeline raise.
+        Raises Cancelled if that came before there was a task, and what ``prepare`` and the recovery raise.
         """
         ending = await self._attempt(prepare)
         gone = ending is not None and isinstance(ending.error, ModelNotLoaded) and not ending.started
@@ -44,24 +49,22 @@ class RequestTask:
         return ending
 
     async def _attempt(self, prepare: Prepare) -> Ending | None:
-        stream: Stream | None = None
+        task: EngineTask | None = None
         with anyio.CancelScope(deadline=self.deadline) as scope:
-            self.context.on_cancel(scope.cancel)
-            stream = await prepare()
-        if self.context.cancelled:
+            self.sink.on_cancel(scope.cancel)
+            task = await prepare()
+        if self.sink.cancelled:
             raise Cancelled
-        if scope.cancelled_caught or stream is None or time.monotonic() >= self.deadline:
+        if scope.cancelled_caught or task is None or time.monotonic() >= self.deadline:
             return None
-        return await self._carried(stream)
+        return await self._carried(task)
 
-    async def _carried(self, stream: Stream) -> Ending:
-        with self.recovery.carrying(stream):
-            if stream.id is not None:
-                self.context.answer_after(stream)
-            self.context.on_cancel(lambda: self.recovery.end(stream, "cancelled"))
-            self.context.on_shed(lambda error: self.recovery.refuse(stream, error))
-            overdue = asyncio.get_running_loop().call_at(self.deadline, self.recovery.end, stream, "deadline")
+    async def _carried(self, task: EngineTask) -> Ending:
+        with self.hearing(), self.recovery.carrying(task):
+            self.sink.on_cancel(lambda: self.recovery.end(task, "cancelled"))
+            self.sink.on_shed(lambda error: self.recovery.refuse(task, error))
+            overdue = asyncio.get_running_loop().call_at(self.deadline, self.recovery.end, task, "deadline")
             try:
-                return await stream.ended
+                return await task.ended
             finally:
                 overdue.cancel()

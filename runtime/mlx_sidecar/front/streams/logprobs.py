@@ -1,14 +1,10 @@
-"""Log-probabilities of a stream's tokens: stored as numbers, told as JSON."""
+"""Log-probabilities of a stream's tokens: stored as numbers, told as the contract has them."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from pydantic_core import from_json, to_json
-
-from mlx_sidecar_protocol.model import Sent
 
 from ...link.messages import TokenLogprob
 
@@ -38,11 +34,9 @@ class Logprobs:
             self._ends.append(len(self._top))
             self._chosen.append(entry.logprob)
 
-    def encode(self, tokens: Sequence[int], start: int = 0) -> bytes:
-        """JSON of a list of the contract's ``Logprob``, for ``tokens``, the first of which is number ``start``."""
-        # A call for each token: none holds the interpreter for long.
-        entries = (self._entry(at, token) for at, token in enumerate(tokens, start))
-        return b"[%b]" % b",".join(to_json(entry, inf_nan_mode="null") for entry in entries)
+    def entries(self, tokens: Sequence[int], start: int = 0) -> Iterator[dict[str, Any]]:
+        """Members of the contract's ``Logprob`` for each of ``tokens``, the first of which is number ``start``."""
+        return (self._entry(at, token) for at, token in enumerate(tokens, start))
 
     def _entry(self, at: int, token: int) -> dict[str, Any]:
         begin = self._ends[at - 1] if at else 0
@@ -53,18 +47,3 @@ class Logprobs:
             "logprob": self._chosen[at],
             "top": [{"token": other, "text": self._texts[other], "logprob": logprob} for other, logprob in top],
         }
-
-
-class WithLogprobs:
-    """A message of ours, and its member ``logprobs`` as JSON: as models, a long answer's would take seconds."""
-
-    def __init__(self, message: Sent, logprobs: bytes) -> None:
-        self._message = message
-        self._logprobs = logprobs
-
-    def to_json_bytes(self) -> bytes:
-        return b'%b,"logprobs":%b}' % (self._message.to_json_bytes()[:-1], self._logprobs)
-
-    def to_plain(self) -> dict[str, Any]:
-        plain: dict[str, Any] = from_json(self.to_json_bytes())
-        return plain

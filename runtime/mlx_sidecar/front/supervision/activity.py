@@ -1,4 +1,4 @@
-"""Whether a process works or waits for a processor: on a busy machine a clock alone cannot tell."""
+"""Activity tells whether a process works or waits for a processor, which a clock cannot tell on a busy machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Activity:
-    """``processor_s`` used so far; ``runnable``: it would use more if it were let."""
+    """Seconds of processor time used so far, and whether the process is ready to use more."""
 
     processor_s: float
     runnable: bool
 
     def waited_since(self, before: Activity, enough_s: float) -> bool:
-        """Whether it has not been let work for ``enough_s`` since ``before``, and would have."""
+        """Whether the process is runnable but has had less than ``enough_s`` of a processor since ``before``."""
         return self.runnable and self.processor_s - before.processor_s < enough_s
 
 
 def activity(pid: int) -> Activity | None:
-    """What the system says of a process; None where it says nothing (only Linux does)."""
+    """The activity of a process from /proc; None where there is none (only Linux has it)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

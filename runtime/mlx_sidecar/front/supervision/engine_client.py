@@ -1,4 +1,4 @@
-"""Who has sequences on the engine, as the supervisor sees it."""
+"""The interface of the owner of all sequences, as the supervisor calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...link.messages import Dropped, Finished, Tokens
 
 
 class EngineClient(Protocol):
-    """Called on the event loop. What it raises is a bug of ours: it is logged, and the engine goes on."""
+    """Called on the event loop. An exception from a method is our own bug: it is logged, and the engine goes on."""
 
     def on_tokens(self, message: Tokens) -> None: ...
     def on_finished(self, message: Finished) -> None: ...
@@ -18,14 +18,15 @@ class EngineClient(Protocol):
     def on_evicted(self, model: str) -> None: ...
 
     def on_engine_ready(self) -> None:
-        """A new engine takes work. ``Supervisor.restored`` is to be called once it holds what it should."""
+        """A new engine takes work. The client calls ``Supervisor.restored`` when models and sequences are back."""
 
     def on_engine_lost(self, running: frozenset[int], because: str, *, forced: bool) -> bool:
-        """All sequences are gone; ``running`` are those it worked on. ``forced``: others have killed it, it seems.
+        """All sequences are gone; the device was working on those in ``running``.
 
-        Returns whether that told who causes it.
+        ``forced``: a signal from elsewhere ended the engine, by all signs. Returns whether the loss showed which
+        sequence causes it.
         """
         ...
 
     def on_given_up(self, error: RpcError) -> None:
-        """There will be no engine until ``Supervisor.wake`` starts one."""
+        """No engine will be started before ``Supervisor.wake``; ``error`` is the answer for open requests."""

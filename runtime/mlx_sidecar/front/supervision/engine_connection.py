@@ -1,4 +1,4 @@
-"""One engine process that is attached to the event loop, from there to its end."""
+"""The connection holds one engine process on the event loop, from its attachment to its end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .engine_process import EngineProcess
 from .restart_policy import LIFE_S, Life
 from .watchdog import Watchdog
 
-START_BOUND_S = 120.0  # until it takes work: a backend is imported, from a cold disk at worst
-END_BOUND_S = 5.0  # after a SIGKILL; one that is still there then sits in the system and cannot be waited for
-_READ_BYTES = 16 * 1024  # some 600 events: after so many the loop looks at what else there is to do
+START_BOUND_S = 120.0  # until Ready: a backend is imported, from a cold disk at worst
+END_BOUND_S = 5.0  # after a SIGKILL; a process that is still there hangs in the kernel and cannot be waited for
+_READ_BYTES = 16 * 1024  # some 600 events, after which the event loop gets a turn
 _LONGEST_NAP_S = 0.02
 _LONGEST_LOOK_S = 1.0
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class EngineConnection(asyncio.BufferedProtocol):
-    """Our end of the link, with the process and the page behind it.
+    """The front's end of one link, with the process and the heartbeat page behind it.
 
-    It is sent ``first`` as soon as it can be. ``receive`` gets what it says; ``closed`` is called once, when the link
-    is: by its death, or because it was condemned. From when it takes work nothing in it may stand still for longer
-    than ``stall_after_s``, or what its page allows.
+    The messages of ``first`` are sent on connection. ``receive`` gets each message of the engine. ``closed`` is called
+    once, when the link closes: the engine died or was killed. An engine that is ready and has work must show progress
+    within ``stall_after_s``, or within the bound on its page, else it is killed as stalled.
     """
 
     def __init__(
@@ -60,26 +60,24 @@ class EngineConnection(asyncio.BufferedProtocol):
     async def attach(self) -> None:
         await asyncio.get_running_loop().create_connection(lambda: self, sock=self._engine.link)
 
-    # What is known of it.
-
     @property
     def takes_work(self) -> bool:
-        """It has said that it does, and is not known to hang."""
+        """Whether the engine has said Ready and neither left nor hangs, as far as is known."""
         return self._ready and self._because is None and self._open
 
     @property
     def because(self) -> str:
-        """Why it is no longer there: what it was condemned for, or how it ended."""
+        """Why the engine is gone: the reason of ``kill_because``, or how its process ended."""
         return self._because or self._engine.exit_reason
 
     @property
     def forced(self) -> bool:
-        """Whether others ended it, it seems, and not what it was doing."""
+        """Whether a signal from elsewhere ended the engine, by all signs, rather than its own work."""
         return self._because is None and self._engine.forced
 
     @property
     def starved(self) -> bool:
-        """Whether it was the kernel that ended it, for want of memory, as far as can be told."""
+        """Whether the kernel killed the engine for want of memory, by all signs."""
         return self._because is None and self._engine.starved
 
     @property
@@ -92,7 +90,7 @@ class EngineConnection(asyncio.BufferedProtocol):
 
     @property
     def life(self) -> Life:
-        """What came of it, as far as can be told from here."""
+        """What the engine got done, as seen on this connection."""
         if self.decoded or time.monotonic() - self._attached_at >= LIFE_S:
             return Life.USEFUL
         return Life.LOADED if self.loaded else Life.USELESS
@@ -101,34 +99,32 @@ class EngineConnection(asyncio.BufferedProtocol):
     def _open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    # What is done with it.
-
     def write(self, message: ToEngine) -> None:
-        """Queue ``message``; nothing, if it cannot be told any more, or not yet: then it is among the first.
+        """Queue ``message``; does nothing before the connection is made (``first`` is sent then) or after it closed.
 
-        Raises what ``encode`` raises.
+        Raises OverflowError, UnicodeEncodeError or a msgspec error as ``encode`` does.
         """
         self.write_frame(encode(message))
 
     def write_frame(self, frame: bytes) -> None:
-        """The same for a message that is encoded already."""
+        """``write`` for a message that is encoded already."""
         if self._transport is not None and self._open:
             self._transport.write(frame)
             self._sent += 1
 
     def became_ready(self) -> None:
-        """It has said that it takes work."""
+        """Note that the engine said Ready: from now on ``stall_after_s`` bounds its silence."""
         self._ready = True
         self._watchdog = Watchdog(self._stall_after_s)
 
     def kill_because(self, because: str) -> None:
-        """End it, for a reason that its exit status will not tell."""
+        """Kill the engine for a reason that its exit status will not tell."""
         self._because = self._because or because
         self._engine.kill()
         self._close()
 
     async def wait_ended(self) -> Snapshot:
-        """Kill it, wait for its end, but not for ever, and take what it noted last. The loop keeps turning."""
+        """Kill the engine; return its last heartbeat once it ended, or after ``END_BOUND_S``. Never blocks the loop."""
         self._close()
         self._engine.kill()
         nap_s, until_s = 0.001, time.monotonic() + END_BOUND_S
@@ -137,7 +133,7 @@ class EngineConnection(asyncio.BufferedProtocol):
                 ended = self._because or "it closed its link"
                 self._because = f"{ended}, and has not gone {END_BOUND_S:g} s after SIGKILL"
                 break
-            # Asked again and again: who waits for a process that is stuck in the system is stuck as well.
+            # Polled, because a thread that waits for a process stuck in the kernel is stuck as well.
             await asyncio.sleep(nap_s)
             nap_s = min(2 * nap_s, _LONGEST_NAP_S)
         last = self.page
@@ -147,16 +143,16 @@ class EngineConnection(asyncio.BufferedProtocol):
     def _watch(self) -> None:
         if not self._open:
             return
-        # First of all: whatever is found now, it is looked at again.
+        # First, so that nothing below can end the watch.
         asyncio.get_running_loop().call_later(min(_LONGEST_LOOK_S, self._stall_after_s / 8), self._watch)
         seen = self.page
-        due = self._sent if self._ready else seen.taken + 1  # before it is ready it owes us that message
+        due = self._sent if self._ready else seen.taken + 1  # before Ready, that message is owed
         if self._watchdog.look(seen, due, time.monotonic()):
             self.stalled = True
             self.kill_because(self._stall(seen))
-        elif self._gone:  # and its link is open: a child of its own holds that
+        elif self._gone:  # yet the link is open: a child of the engine holds it
             self._close()
-        self._gone = self._engine.ended  # what it said last is read before the next look
+        self._gone = self._engine.ended  # its last messages are read before the next look
 
     def _stall(self, seen: Snapshot) -> str:
         bound_s = f"{self._watchdog.bound_s:g} s"
@@ -170,7 +166,7 @@ class EngineConnection(asyncio.BufferedProtocol):
         else:
             self._transport.abort()
 
-    # The event loop's side. What a callback of a protocol raises, asyncio takes for the end of the connection.
+    # Callbacks of asyncio, which closes a connection whose callback raises.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -193,7 +189,7 @@ class EngineConnection(asyncio.BufferedProtocol):
             messages = self._decoder.feed(bytes(self._buffer[:nbytes]))
         except LEAVING:
             raise
-        except BaseException as error:  # noqa: BLE001 - it is what the engine is ended for
+        except BaseException as error:  # noqa: BLE001 - the engine is killed for it
             self.kill_because(f"it said what cannot be read: {error}")
             return
         for message in messages:

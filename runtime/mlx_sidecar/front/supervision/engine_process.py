@@ -1,7 +1,8 @@
-"""Starting the engine process, and how it ended. Imports little: it runs before the front imports anything heavy."""
+"""Starts the engine process and tells how it ended. Imports little, because it runs before all heavy imports."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from ...config import Config
+from ...link.engine_config import EngineConfig
 from ...link.heartbeat_page import HeartbeatPage
 from .oom_kills import oom_kills
 from .private_folder import private_folder
@@ -21,10 +23,10 @@ _FROM_OTHERS = [-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP
 
 @dataclass(frozen=True)
 class EngineProcess:
-    """A started engine, our end of its link, and the page it notes its work on.
+    """A started engine process, our end of its link, and its heartbeat page.
 
-    The engine leaves when the link closes, however we die. Nothing here waits: a process that is stuck in the system
-    may take as long as it likes to end.
+    The engine leaves when the link closes, however the front dies. Nothing here waits for the process, because one
+    that hangs in the kernel may never end.
     """
 
     process: subprocess.Popen[bytes]
@@ -38,7 +40,7 @@ class EngineProcess:
 
     @property
     def exit_reason(self) -> str:
-        """How it ended, in words, or that it has not."""
+        """How the process ended, in words, or that it has not."""
         code = self.process.poll()
         if code is None:
             return "it has not ended"
@@ -49,24 +51,24 @@ class EngineProcess:
 
     @property
     def forced(self) -> bool:
-        """Whether it ended by a signal that comes from others: somebody, or the kernel for want of memory."""
+        """Whether it ended by a signal from outside: of a person, a program, or the kernel's OOM killer."""
         return self.process.poll() in _FROM_OTHERS
 
     @property
     def starved(self) -> bool:
-        """Whether it was killed, and the kernel has killed for want of memory since it was started."""
+        """Whether it was killed, and the kernel has killed some process for want of memory since it was started."""
         return self.process.poll() == -signal.SIGKILL and oom_kills() > self.oom_kills
 
     def kill(self) -> None:
-        """Have it end, and what it has started, without waiting for that."""
-        if self.process.returncode is None:  # until it has been waited for, its group is no other's
-            # mlx runs compilers, which outlive it by seconds; asked to end, they take their temporary files along.
+        """Kill the process and its children, without waiting for their end."""
+        if self.process.returncode is None:  # until it was waited for, its process group has no other owner
+            # mlx runs compilers, which outlive it by seconds; on SIGTERM they remove their temporary files.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGTERM)
         self.process.kill()
 
     def discard(self) -> None:
-        """Have it end; nobody has attached to it, and nobody will."""
+        """Kill an engine that no connection is attached to, and close link and page."""
         self.kill()
         self.link.close()
         self.page.close()
@@ -80,10 +82,10 @@ def _named(number: int) -> str:
 
 
 def spawn(config: Config) -> EngineProcess:
-    """Start an engine; does not wait for it. Its stdout and stderr are our stderr, its stdin is empty.
+    """Start an engine without waiting for it. Its stdout and stderr are our stderr, its stdin is empty.
 
-    Of our descriptors and our environment it inherits what it needs. To be called in a thread that lives as long as
-    the front: Linux ends the engine with the thread that started it.
+    It inherits only the descriptors of link and page, and the environment that it needs. To be called in a thread that
+    lives as long as the front, because Linux ends the engine with the thread that started it.
 
     Raises OSError if the system gives no process, no descriptors or no folder.
     """
@@ -97,12 +99,12 @@ def spawn(config: Config) -> EngineProcess:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             process = subprocess.Popen(
-                engine_command(config, theirs.fileno(), page.fd),
+                engine_command(config.of_engine, theirs.fileno(), page.fd),
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno(), page.fd],
                 env=child_environment(),
-                # Ctrl-C in a terminal goes to the whole group; the front decides what it means.
+                # Out of the terminal's process group, because Ctrl-C is for the front to handle.
                 start_new_session=True,
             )
         on_failure.pop_all()
@@ -110,28 +112,16 @@ def spawn(config: Config) -> EngineProcess:
 
 
 def child_environment() -> dict[str, str]:
-    """What a process that we start gets of our environment, with a temporary folder that nobody else can write."""
+    """The environment for a child process, with a temporary folder that no other user can write."""
     return {**environment(os.environ), **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), private_folder())}
 
 
-def engine_command(config: Config, link_fd: int, page_fd: int) -> list[str]:
-    """What starts an engine as ``config`` says; only what was set is passed, so that its defaults are the engine's."""
+def engine_command(config: EngineConfig, link_fd: int, page_fd: int) -> list[str]:
+    """The command that starts an engine as ``config`` says."""
     # -P: the host's working directory is not searched for modules, whatever it holds.
     command = [sys.executable, "-P", "-m", "mlx_sidecar.engine"]
     command += ["--fd", str(link_fd), "--page-fd", str(page_fd), "--parent", str(os.getpid())]
-    command += ["--engine", config.engine, "--numerics", config.numerics, "--log-level", config.log_level]
-    command += ["--stall-after-s", str(config.stall_after_s)]
-    if config.memory_limit_bytes is not None:
-        command += ["--memory-limit-bytes", str(config.memory_limit_bytes)]
-    if config.cache_limit_bytes is not None:
-        command += ["--cache-limit-bytes", str(config.cache_limit_bytes)]
-    if config.cache_dir is not None:
-        command += ["--cache-dir", config.cache_dir, "--cache-disk-limit-bytes", str(config.cache_disk_limit_bytes)]
-    if config.trace is not None:
-        command += ["--trace", config.trace]
-    if config.trust_remote_code:
-        command.append("--trust-remote-code")
-    return command
+    return [*command, "--config", json.dumps(asdict(config))]
 
 
 _FOR_PYTHON = ("PYTHON", "COVERAGE_")
@@ -143,15 +133,14 @@ _NAMES = {
     *("LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"),
     *("TOKENIZERS_PARALLELISM", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE"),
 }
-# NVIDIA_API_KEY has a prefix that is let through, and is a secret all the same.
+# E.g. NVIDIA_API_KEY, which has a prefix that is let through.
 _SECRETS = {"TOKEN", "TOKENS", "KEY", "KEYS", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS"}
 
 
 def environment(of: Mapping[str, str]) -> dict[str, str]:
-    """What the engine needs of ``of`` to find Python, libraries, a device and a cache folder.
+    """The variables of ``of`` with which the engine finds Python, libraries, a device and a cache folder.
 
-    Everything else stays out, above all what gives access to something: the engine runs code that models bring and
-    never needs the network.
+    Everything else stays out, above all credentials, because the engine may run code that comes with models.
     """
     passed = {name: value for name, value in of.items() if _is_needed(name) and not _is_secret(name)}
     return {**passed, "PYTHONUNBUFFERED": "1"}

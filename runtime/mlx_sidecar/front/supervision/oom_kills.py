@@ -1,4 +1,4 @@
-"""How many processes the kernel has killed for want of memory. It does not say whose: a SIGKILL meanwhile is one."""
+"""The count of processes that the kernel killed for want of memory; it does not say which processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _COUNTERS = Path("/proc/vmstat")
 
 
 def oom_kills(counters: Path = _COUNTERS) -> int:
-    """On this machine since it started, in all cgroups; 0 where the system does not tell."""
+    """Kills on this machine since it started, in all cgroups; 0 where the system does not tell."""
     try:
         lines = counters.read_text().splitlines()
     except OSError:

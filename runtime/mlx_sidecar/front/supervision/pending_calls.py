@@ -1,4 +1,4 @@
-"""Control requests that wait for their answer. They outlive the engine they were sent to."""
+"""Control requests wait here for their answer, and outlive the engine they were sent to."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import EngineLost, RpcError
 
-from ...link.messages import (
+from ...link.cache_messages import (
     CacheCleared,
     CacheFigures,
     CacheMoved,
     ClearCache,
-    EngineStats,
     ExportCache,
     ImportCache,
+    QueryCache,
+)
+from ...link.control_messages import (
+    EngineStats,
     Load,
     Loaded,
     Models,
     Progress,
-    QueryCache,
     QueryModels,
     QueryStats,
     Unload,
@@ -32,8 +34,8 @@ Control = Load | Unload | QueryModels | QueryStats | QueryCache | ClearCache | E
 Reply = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved
 OnProgress = Callable[[Progress], None]
 
-_MOST_DEATHS = 2  # under one load
-_MOST_KILLS = 5  # the same, by others: who kills engines at random may well hit a load twice
+_MOST_DEATHS = 2  # of engines under one load
+_MOST_KILLS = 5  # the same, by signals from elsewhere, because a random killer may well hit one load twice
 
 
 class LoadLost(EngineLost):
@@ -49,13 +51,13 @@ class _Call:
 
 
 class PendingCalls:
-    """By ``op``, in the order they were made. Lives on the front's event loop."""
+    """The unanswered calls by ``op``, in the order they were made; lives on the front's event loop."""
 
     def __init__(self) -> None:
         self._calls: dict[int, _Call] = {}
 
     def add(self, message: Control, on_progress: OnProgress | None = None) -> asyncio.Future[Any]:
-        """The answer to come. Its caller calls ``forget`` when it no longer waits."""
+        """A future of the answer. The caller calls ``forget`` when it no longer waits."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls[message.op] = _Call(message, future, on_progress)
         return future
@@ -65,7 +67,7 @@ class PendingCalls:
 
     @property
     def unanswered(self) -> list[Control]:
-        """What the next engine has to be asked again."""
+        """The messages to send again to the next engine."""
         return [call.message for call in self._calls.values()]
 
     def progressed(self, progress: Progress) -> None:
@@ -74,7 +76,7 @@ class PendingCalls:
             call.on_progress(progress)
 
     def settle(self, op: int, outcome: Reply | RpcError) -> None:
-        """The end of ``op``; of one that nobody waits for any more, nothing."""
+        """Answer ``op`` with a reply or an error; does nothing if its caller no longer waits."""
         call = self._calls.pop(op, None)
         if call is None or call.future.done():  # its caller was cancelled meanwhile
             return
@@ -84,15 +86,15 @@ class PendingCalls:
             call.future.set_result(outcome)
 
     def survive(self, loading: Collection[int], because: str, *, forced: bool = False) -> bool:
-        """The engine was lost, or ``forced`` to end, while it worked on the loads ``loading``.
+        """Fail the calls that the loss of the engine ends, where the engine was working on the loads ``loading``.
 
-        What cannot be asked again fails. Returns whether a load was given up that had ended engines: it will not end
-        the next one.
+        ``forced``: a signal from elsewhere ended it. Returns whether a load was given up for ending engines: that load
+        will not end the next one.
         """
         found = False
         for op, call in list(self._calls.items()):
             if isinstance(call.message, QueryStats | QueryCache | ExportCache | ImportCache):
-                # Figures of an engine that is gone; conversations that it had, or is to have, in its memory.
+                # They are about the memory of the engine that is gone.
                 self.settle(op, EngineLost(because))
             elif isinstance(call.message, Load) and op in loading:
                 call.deaths += 1
@@ -102,6 +104,6 @@ class PendingCalls:
         return found
 
     def fail(self, error: Callable[[], RpcError]) -> None:
-        """Answer all. Each gets an error of its own, since a raised one keeps the frames it went through."""
+        """Answer every call with its own ``error()``, because a raised error keeps the frames it went through."""
         for op in list(self._calls):
             self.settle(op, error())

@@ -1,8 +1,8 @@
-"""A folder for temporary files of the engine in which no other user can put anything.
+"""A folder for temporary files of the engine that no other user can write.
 
-MLX compiles kernels into ``$TMPDIR/mlx`` and loads what it finds there under a kernel's predictable name: whoever can
-write there runs code in the engine. To compile one takes 0.8 s, so the folder is the user's and stays, where that is
-safe; else it is one process's own.
+MLX compiles kernels into ``$TMPDIR/mlx`` and loads files there by a kernel's predictable name, so a user who can write
+there runs code in the engine. The folder outlives the process where that is safe, because compiling a kernel takes
+0.8 s; elsewhere each process has its own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 
 _NAME = "mlx-sidecar"
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_OWN: list[Path] = []  # of this process alone: at most one, which goes with it
+_OWN: list[Path] = []  # the folder of this process alone, removed with it: at most one
 
 
 def private_folder() -> str:
-    """An absolute path. Raises OSError if no folder on this machine is safe and can be written."""
+    """The folder's absolute path. Raises OSError if no folder on this machine is safe and can be written."""
     for path in _lasting():
         if _is_ours(path):
             return str(path)
@@ -38,7 +38,7 @@ def remove_own_folder() -> None:
 
 
 def _lasting() -> Iterator[Path]:
-    """Where the user's folder may be, the best first."""
+    """Candidates for the user's lasting folder, the best first."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     with suppress(RuntimeError):  # neither HOME nor an entry in the system's list of users
         home = Path.home()
@@ -50,7 +50,7 @@ def _lasting() -> Iterator[Path]:
 
 
 def _shared() -> Iterator[Path]:
-    """Folders for everybody's temporary files."""
+    """Folders that all users share for temporary files."""
     with suppress(OSError):
         yield Path(tempfile.gettempdir()).absolute()
     yield from (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
@@ -73,7 +73,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _stays(path: Path) -> bool:
-    """Whether nobody else can put another folder in the place of ``path``, or of one of those it is in."""
+    """Whether no other user can replace ``path`` or one of its parents."""
     for folder in path.resolve(strict=True).parents:
         found = folder.stat()
         sticky = bool(found.st_mode & stat.S_ISVTX)

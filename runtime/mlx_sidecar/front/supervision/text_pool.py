@@ -1,12 +1,11 @@
-"""The text processes: started when they are needed, ended when they hang, and what a model may not do twice."""
+"""The pool starts text processes when needed, replaces them when they hang, and refuses models that end them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
-from itertools import chain, count, islice
+from itertools import count, islice
 
 from mlx_sidecar_protocol.errors import EngineLost, InternalError, ModelUnsupported, RpcError, ShuttingDown
 
@@ -15,30 +14,29 @@ from ...link.faults import error_from
 from ...link.text_messages import FromText, TextReady, TextRefused, ToText
 from ...link.text_work import clock_bound_s
 from .activity import Activity, activity
+from .text_assignment import LONG_S, Assignment
 from .text_queue import TextQueue
 from .text_seat import Job, Reply, Seat
 from .text_verdicts import TextVerdicts
 from .text_worker import TextWorker, spawn
 
-PROCESSES = 4  # at most; the second and later ones are there for the time that another one is kept busy
-EACH_MODEL = 2  # at once: one model's requests leave a process for those of others
-SLOW = 2  # at once, of requests that take long: the other processes are for those that take no time
-BUSY_S = 1.0  # with one request: then, where others wait and there are as many processes as may be, it makes room
-LOOK_AFTER_S = 0.2  # that a process is busy with one request: then it is looked at, and again after ``AGAIN_AFTER_S``
+PROCESSES = 4  # at most; a second one is started when the first is slow
+BUSY_S = 1.0  # after so long with one request a process is replaced, if other requests wait and no process may be added
 IDLE_S = 30.0  # after which a process beyond the first is ended
 START_BOUND_S = 120.0
-STARTS = 5  # in a row that came to nothing: then there is no text process to be had
-AGAIN_AFTER_S = 0.1
-LOOKS = 20  # at a process that the machine keeps from working: others do not wait for better times
+STARTS = 5  # failed starts in a row, after which waiting requests are refused
+AGAIN_AFTER_S = 0.1  # between two looks at a busy process, and before the next start after a failed one
+LOOKS = 20  # at most, at a process without a processor; then it counts as slow all the same
 
 log = logging.getLogger(__name__)
 
 
 class TextPool:
-    """Lives on the event loop. A request that a process was lost with is asked of another one.
+    """Answers requests in up to ``PROCESSES`` text processes; lives on the event loop.
 
-    A model whose request ends two of them is refused by name, as long as its files are what they were. A request that
-    keeps a process busy while others wait begins anew, among a few of its kind.
+    A request whose process was lost is sent to another one. A model with a request that ends two processes is refused
+    by name until its files change. A request that keeps a process busy while others wait begins anew, and at most
+    ``SLOW`` such requests run at a time.
     """
 
     def __init__(self, config: Config) -> None:
@@ -57,7 +55,7 @@ class TextPool:
             self._add_process()
 
     def stop(self) -> None:
-        """End all processes for good; what waits for them is answered."""
+        """End all processes for good, and answer waiting requests with ShuttingDown."""
         self._stopped = True
         self._fail_waiting(ShuttingDown)
         for seat in self._seats:
@@ -74,11 +72,12 @@ class TextPool:
         return [seat.worker.pid for seat in self._seats]
 
     async def ask(self, make: Callable[[int], ToText], reply: type[Reply]) -> Reply:
-        """What a text process answers to the message that ``make`` makes of its number.
+        """Send the message that ``make`` builds from its number, and return the answer, of type ``reply``.
 
         Raises:
             ModelUnsupported: the model has ended too many processes, or made a library fail.
             EngineLost: no text process can be started.
+            ShuttingDown: the pool was stopped.
         """
         if self._stopped:
             raise ShuttingDown
@@ -95,7 +94,7 @@ class TextPool:
         return answer
 
     def _give_up(self, job: Job) -> None:
-        """Its request was cancelled. What works on it is let be, unless it is one of the few that may take long."""
+        """Forget a cancelled job. Its process is ended only if the job is slow, because slow jobs are few at a time."""
         self._waiting.drop(job)
         self._verdicts.left(job)
         if job.slow and (seat := next((seat for seat in self._seats if seat.works_on(job)), None)) is not None:
@@ -104,50 +103,26 @@ class TextPool:
     # Which process does what.
 
     def _dispatch(self) -> None:
-        """Give waiting jobs to processes, in their order, and see to it that there are enough."""
-        busy = Counter(path for seat in self._seats for path in seat.paths)
-        slow = sum(job.slow for seat in self._seats for job in islice(seat.jobs, 1))
-        given: list[Job] = []
-        overdue = self._overdue(busy)
-        for job in chain(overdue, (job for job in self._waiting if job not in overdue)):
-            if not any(seat.has_room for seat in self._seats) or (job.slow and slow >= SLOW):
-                break
-            seat = self._seat_for(job, busy[job.folder.path])
-            if seat is None and overdue:
-                break  # what processes have been given ends soon, and then it is the turn of what waits for a free one
-            if seat is not None:
-                busy[job.folder.path] += job.folder.path not in seat.paths
-                slow += job.slow
-                self._give(seat, job)
-                given.append(job)
+        """Give waiting jobs to processes, and start or free a process if all are slow."""
+        assignment = Assignment(self._seats, self._waiting, asyncio.get_running_loop().time())
+        given = []
+        for seat, job in assignment.choices():
+            self._give(seat, job)
+            given.append(job)
         for job in given:
             self._waiting.drop(job)
-        if all(seat.slow for seat in self._seats):
-            able = (job for job in self._waiting if busy[job.folder.path] < EACH_MODEL)
-            if (first := next(able, None)) is not None and not (first.slow and slow >= SLOW):
-                self._get_help(first)
-
-    def _overdue(self, busy: Counter[str]) -> list[Job]:
-        """The request that has waited longest, if that is too long: small ones could pass it for ever.
-
-        While some process is at work for long, models that were not asked yet wait: they may be what takes long.
-        """
-        quick_alone = any(seat.slow for seat in self._seats)
-        able = self._waiting.firsts(lambda job: busy[job.folder.path] < EACH_MODEL, quick_alone=quick_alone)
-        oldest = min(able, key=lambda job: job.asked_s, default=None)
-        if oldest is None or asyncio.get_running_loop().time() < oldest.asked_s + LOOK_AFTER_S:
-            return []
-        return [oldest]
+        if (job_in_need := assignment.in_need) is not None:
+            self._get_help(job_in_need)
 
     def _get_help(self, job: Job) -> None:
-        """All processes are at work for long, and ``job`` might begin."""
+        """Add a process for ``job``, or free one, because all processes are slow."""
         if len(self._seats) < PROCESSES:
             self._add_process()
         elif not job.slow:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Have another process in place of one whose work nobody waits for, or that has taken longest over it."""
+        """Replace a process whose caller has left, or else the one that has taken longest, after ``BUSY_S``."""
         seats = [seat for seat in self._seats if not seat.jobs[0].slow]
         now = asyncio.get_running_loop().time()
         abandoned = (seat for seat in seats if seat.jobs[0].answer.done())
@@ -158,7 +133,7 @@ class TextPool:
             self._look_again_at(seat.began_s + BUSY_S)
 
     def _interrupt(self, seat: Seat) -> None:
-        """What the process works on begins anew later, as one of those that take long."""
+        """Replace the process of ``seat``; its present job begins anew later, as a slow one."""
         self._seats.remove(seat)
         seat.disarm()
         seat.worker.kill("others waited")
@@ -166,16 +141,11 @@ class TextPool:
         self._waiting.put_back(others)
         self._waiting.answered(first, quick=False)
         first.slow = True
+        if first.optional:
+            first.fail(ModelUnsupported(first.folder.name, "others waited for the process that was asked"))
         if not first.answer.done():
             self._waiting.put(first)
         self._add_process()
-
-    def _seat_for(self, job: Job, busy: int) -> Seat | None:
-        """Where ``job`` is begun soonest; None if it has to wait. ``busy`` processes have work of its model already."""
-        takers = [seat for seat in self._seats if seat.takes(job)]
-        if busy >= EACH_MODEL:
-            takers = [seat for seat in takers if job.folder.path in seat.paths]
-        return min(takers, key=lambda seat: (len(seat.jobs), job.folder not in seat.read), default=None)
 
     def _give(self, seat: Seat, job: Job) -> None:
         try:
@@ -189,18 +159,18 @@ class TextPool:
             self._next_begins(seat)
 
     def _next_begins(self, seat: Seat) -> None:
-        """The process begins with the first job it has, or has nothing to do."""
+        """Start the clock of the seat's next job, or of its idleness."""
         seat.slow = False
         seat.began_s = asyncio.get_running_loop().time()
         if seat.jobs:
-            seat.arm(LOOK_AFTER_S, self._look, seat)
+            seat.arm(LONG_S, self._look, seat)
         elif len(self._seats) > 1:
             seat.arm(IDLE_S, self._dismiss, seat)
         else:
             seat.disarm()
 
     def _look(self, seat: Seat, looks: int = LOOKS, before: Activity | None = None) -> None:
-        """Whether the process has worked for long, or is kept from it by the machine."""
+        """Declare the process slow once it has had ``AGAIN_AFTER_S`` of a processor between two looks."""
         now = activity(seat.worker.pid)
         if looks and (before is None or (now is not None and now.waited_since(before, AGAIN_AFTER_S))):
             seat.arm(AGAIN_AFTER_S, self._look, seat, looks - 1, before or now or Activity(0.0, runnable=False))
@@ -208,11 +178,11 @@ class TextPool:
             self._slow(seat)
 
     def _slow(self, seat: Seat) -> None:
-        """What ``seat`` works on takes its time: others do not wait for it, and it may not take for ever."""
+        """Let the jobs behind the present one go elsewhere, and bound the present one's time."""
         seat.slow = True
         bound_s = clock_bound_s(seat.jobs[0].message)
         seat.arm(bound_s, seat.worker.kill, f"it did not answer within {bound_s:.0f} s")
-        # It will come to them all the same; the answer that is there first counts.
+        # This process will come to them all the same; the first answer counts.
         self._waiting.put_back(islice(seat.jobs, 1, None))
         self._dispatch()
 
@@ -256,7 +226,7 @@ class TextPool:
             self._failed_starts = 0
         elif seat.jobs and seat.jobs[0].answers(message):
             self._answered(seat, seat.jobs.popleft(), message)
-        else:  # what runs there may be a model's own code
+        else:  # the process may run a model's own code
             worker.kill("it said what it was not asked")
             return
         self._next_begins(seat)
@@ -286,8 +256,11 @@ class TextPool:
         self._dispatch()
 
     def _lost(self, job: Job, because: str, *, forced: bool) -> None:
-        """A process was lost with ``job``: it is the only one that can have ended it."""
+        """Blame ``job`` for the loss of the process that was working on it."""
         log.warning("%s: a text process was lost: %s", job.folder.name, because)
+        if job.optional:  # the request that needs it will tell, and be judged
+            job.fail(ModelUnsupported(job.folder.name, f"it ended the process that was asked: {because}"))
+            return
         refusal = self._verdicts.lost(job, because, asyncio.get_running_loop().time(), forced=forced)
         if refusal is None:
             job.slow = True
@@ -303,7 +276,7 @@ class TextPool:
         if self._failed_starts >= STARTS and not any(seat.worker.ready for seat in self._seats):
             self._failed_starts = 0  # the next request may try again
             self._fail_waiting(lambda: EngineLost(f"no process for texts can be started: {because}"))
-        else:  # what waits gets its turn with those that are there, if any are
+        else:  # a process that is ready, if there is one, serves the waiting requests meanwhile
             self._look_again_at(asyncio.get_running_loop().time() + AGAIN_AFTER_S)
 
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
@@ -315,7 +288,7 @@ class TextPool:
 
 
 def _error_of(refused: TextRefused) -> RpcError:
-    """What a text process refused with. What runs there may be a model's own code, so it may be no error at all."""
+    """The refusal as an error; InternalError if it cannot be read, since a model's own code may have written it."""
     try:
         return error_from(refused.fault)
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The requests that wait for a text process. Pure: no process and no clock."""
+"""The queue of requests that wait for a text process. Pure: no process and no clock."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from itertools import chain
 
 from .text_seat import Job
 
-KNOWN = 256  # models that answered at once, remembered
+KNOWN = 256  # models remembered as quick
 
 
 class TextQueue:
-    """Jobs in the order in which they should begin.
+    """Jobs in the order in which they should begin, in three lanes, each first come first served.
 
-    First those about models that answer at once as far as is known, then those about models that were not asked yet,
-    then those that have kept a process busy while others waited, or have ended one. In each lane they keep their order.
+    The first lane is for models whose last answer was quick, the second for models not known, the third for slow jobs.
     """
 
     def __init__(self) -> None:
@@ -26,7 +25,7 @@ class TextQueue:
         return chain.from_iterable(self._lanes)
 
     def firsts(self, able: Callable[[Job], bool], *, quick_alone: bool) -> list[Job]:
-        """The first ``able`` one about a model that answers at once, and about one that was not asked yet."""
+        """The first ``able`` job of the quick lane, and of the lane of unknown models unless ``quick_alone``."""
         found = (next(filter(able, lane), None) for lane in self._lanes[: 1 if quick_alone else 2])
         return [job for job in found if job is not None]
 
@@ -34,7 +33,7 @@ class TextQueue:
         self._lane_of(job)[job] = None
 
     def put_back(self, jobs: Iterable[Job]) -> None:
-        """Have ``jobs``, in their order, begin before all of their lanes that came later, unless they were answered."""
+        """Put those of ``jobs`` that are not answered at the head of their lanes, in their order."""
         for job in reversed([job for job in jobs if not job.answer.done()]):
             self.put(job)
             self._lane_of(job).move_to_end(job, last=False)
@@ -51,7 +50,7 @@ class TextQueue:
         return taken
 
     def answered(self, job: Job, *, quick: bool) -> None:
-        """Remember whether the model answers at once."""
+        """Remember whether the job's model answers quickly."""
         self._quick.pop(job.folder.path, None)
         if quick:
             self._quick[job.folder.path] = None

@@ -1,4 +1,4 @@
-"""What a text process was asked: the requests, their order, and the clock that runs for the first of them."""
+"""A seat is one text process with its requests, their order, and the timer of the first of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ...link.text_messages import (
+    CompileTemplates,
     Decoded,
     Encoded,
     Explained,
@@ -19,6 +20,7 @@ from ...link.text_messages import (
     ModelRead,
     ReadModel,
     RenderedChat,
+    TemplatesCompiled,
     TextRefused,
     TextReply,
     ToText,
@@ -26,16 +28,17 @@ from ...link.text_messages import (
 from ...link.text_work import size_bytes
 from .text_worker import TextWorker
 
-AHEAD = 64  # small requests, of some 50 µs each, that a process is given at once: it need not wait for us between two
+AHEAD = 64  # small requests of some 50 µs, given to a process together so that it need not wait for us between two
 SMALL_BYTES = 4096
 
-Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, Explained)
+Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, Explained, TemplatesCompiled)
 
 
 class Job:
-    """A request and its answer, which has to be of the type ``reply``. To be made on the event loop.
+    """A request and the future of its answer, which must be of type ``reply``. To be made on the event loop.
 
-    ``slow``: it has kept a process busy while others waited, or has ended one.
+    ``slow``: it has kept a process busy while others waited, or has ended one. ``optional``: no request depends on its
+    answer, so it is asked once, and a process that is lost with it is not held against the model.
     """
 
     def __init__(self, message: ToText, reply: type[TextReply]) -> None:
@@ -44,16 +47,18 @@ class Job:
         self.answer: asyncio.Future[TextReply] = asyncio.get_running_loop().create_future()
         self.asked_s = asyncio.get_running_loop().time()
         self.deaths = 0  # of processes that were working on it
-        self.kills = 0  # of those, by somebody else than us
+        self.kills = 0  # of such processes, by a SIGKILL that was not ours
         self.slow = False
-        self.small = not isinstance(message, ReadModel | InspectWeights) and size_bytes(message) <= SMALL_BYTES
+        self.optional = isinstance(message, CompileTemplates)
+        of_files = isinstance(message, ReadModel | InspectWeights | CompileTemplates)
+        self.small = not of_files and size_bytes(message) <= SMALL_BYTES
 
     @property
     def folder(self) -> ModelFolder:
         return self.message.folder
 
     def answers(self, message: FromText) -> bool:
-        """Whether it is ``message`` that it waits for."""
+        """Whether ``message`` answers this request."""
         return isinstance(message, self.reply | TextRefused) and message.op == self.message.op
 
     def succeed(self, answer: TextReply) -> None:
@@ -67,10 +72,10 @@ class Job:
 
 @dataclass(eq=False)
 class Seat:
-    """A worker and what it was given, in order: it works on the first of ``jobs``.
+    """A worker and its jobs, in order; it works on the first of ``jobs``.
 
-    ``read`` are the directories it is known to have read; ``slow`` says that what it works on takes long.
-    ``began_s`` is when it began with that, on the loop's clock.
+    ``read`` are the directories it is known to have read. ``slow``: the first job takes long. ``began_s`` is the time
+    when the worker began with it, on the loop's clock.
     """
 
     worker: TextWorker
@@ -82,12 +87,12 @@ class Seat:
 
     @property
     def paths(self) -> set[str]:
-        """The directories it has work of."""
+        """The directories that its jobs are about."""
         return {job.folder.path for job in self.jobs}
 
     @property
     def has_room(self) -> bool:
-        """Whether it could take a small request."""
+        """Whether the worker could take a small request."""
         return self.worker.ready and not (self.worker.killed or self.slow) and len(self.jobs) < AHEAD
 
     def works_on(self, job: Job) -> bool:
@@ -103,7 +108,7 @@ class Seat:
         return job.folder in self.read and all(each.small and not each.slow for each in (job, last))
 
     def arm(self, delay_s: float, call: Callable[..., object], *args: Any) -> None:
-        """``call`` it after ``delay_s``, unless the seat is armed anew or disarmed before."""
+        """Run ``call(*args)`` after ``delay_s``, unless the seat is armed anew or disarmed before."""
         self.disarm()
         self._timer = asyncio.get_running_loop().call_later(delay_s, call, *args)
 

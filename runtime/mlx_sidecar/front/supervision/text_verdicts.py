@@ -1,4 +1,4 @@
-"""Which models are refused because requests about them ended text processes."""
+"""Verdicts refuse models whose requests ended text processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mlx_sidecar_protocol.errors import ModelUnsupported
 from ...link.text_messages import ModelFolder
 from .text_seat import Job
 
-DEATHS = 2  # of processes that one request ended: then its model is refused
-KILLS = 5  # of those that somebody else ended: mostly the kernel, for want of memory that others may have taken
-LASTS_S = 300.0  # a refusal: its cause may not be in the files
+DEATHS = 2  # of processes under one request, after which its model is refused
+KILLS = 5  # the same, by signals from elsewhere: mostly the kernel, for memory that another program may have taken
+LASTS_S = 300.0  # how long a model is refused, because the cause may lie outside its files
 REMEMBERED = 256  # models
 
-# A directory and its edition: whatever name it is asked for by, and only as long as its files are what they were.
+# A directory and its edition, so that a refusal holds under every name of the model, until its files change.
 _Files = tuple[str, str]
 V = TypeVar("V")
 
@@ -24,11 +24,11 @@ class TextVerdicts:
     """Counts the processes that each request ended."""
 
     def __init__(self) -> None:
-        self._refused: OrderedDict[_Files, tuple[str, float]] = OrderedDict()  # why, and until when
-        self._suspected: OrderedDict[_Files, int] = OrderedDict()  # deaths of requests that nobody waited for any more
+        self._refused: OrderedDict[_Files, tuple[str, float]] = OrderedDict()  # the reason, and until when
+        self._suspected: OrderedDict[_Files, int] = OrderedDict()  # deaths under requests whose callers left
 
     def check(self, job: Job, now: float) -> None:
-        """Have a new request count on from one that was cancelled. Raises ModelUnsupported for a refused model."""
+        """Let a new job take over the deaths of a cancelled one. Raises ModelUnsupported for a refused model."""
         because, until = self._refused.get(_files(job.folder), ("", 0.0))
         if now < until:
             raise ModelUnsupported(job.folder.name, because)
@@ -36,9 +36,9 @@ class TextVerdicts:
         job.deaths = self._suspected.pop(_files(job.folder), 0)
 
     def lost(self, job: Job, because: str, now: float, *, forced: bool) -> str | None:
-        """Why the model is refused, now that one more process was lost with ``job``; None if it may try again.
+        """Count the process lost with ``job``; returns why its model is refused, None if ``job`` may try again.
 
-        ``forced``: the process was killed by somebody else.
+        ``forced``: a signal from elsewhere ended the process.
         """
         files = _files(job.folder)
         job.deaths += not forced
@@ -53,7 +53,7 @@ class TextVerdicts:
         return self._refused[files][0]
 
     def left(self, job: Job) -> None:
-        """Nobody waits for ``job`` any more. What it did is remembered for the next one."""
+        """Keep the deaths of ``job``, whose caller left, for the next job about its model."""
         if job.deaths:
             _remember(self._suspected, _files(job.folder), job.deaths)
 

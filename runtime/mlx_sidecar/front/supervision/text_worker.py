@@ -1,4 +1,4 @@
-"""One text process that is attached to the event loop, from its start to its end."""
+"""A worker holds one text process on the event loop, from its start to its end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ...link.text_messages import FromText, TextRefused, ToText
 from ...machine_memory import machine_limit_bytes
 from .engine_process import child_environment
 
-END_BOUND_S = 5.0  # after a SIGKILL; one that is still there then sits in the system and cannot be waited for
-CLOSE_BOUND_S = 0.5  # the same where we leave: all of them were killed before
+END_BOUND_S = 5.0  # after a SIGKILL; a process that is still there hangs in the kernel and cannot be waited for
+CLOSE_BOUND_S = 0.5  # the same when the front leaves, which has killed all of them before
 MEMORY_LIMIT_BYTES = 4 << 30  # of address space; the largest tokenizers in use take a tenth
 
-_LOOK_EVERY_S = 0.005  # whether a process that was killed is gone
+_LOOK_EVERY_S = 0.005  # between two looks whether a killed process is gone
 
 log = logging.getLogger(__name__)
 
 
 def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a text process; returns it and our end of its link. Does not wait for it.
+    """Start a text process without waiting for it; returns it and our end of its link.
 
-    It gets of our environment what the engine gets, and no descriptor but its link. To be called in a thread that
-    lives as long as the front: Linux ends the process with the thread that started it.
+    It gets the environment that the engine gets, and no descriptor but its link. To be called in a thread that lives
+    as long as the front, because Linux ends the process with the thread that started it.
 
     Raises OSError if the system gives no process or no descriptors.
     """
@@ -57,7 +57,7 @@ def spawn(config: Config) -> tuple[subprocess.Popen[bytes], socket.socket]:
 
 
 def _command(config: Config, link_fd: int) -> list[str]:
-    # -P: the host's working directory is not searched for modules, whatever it holds.
+    # -P: modules are not searched for in the host's working directory.
     command = [sys.executable, "-P", "-m", "mlx_sidecar.text"]
     memory_bytes = min(MEMORY_LIMIT_BYTES, max(MEMORY_LIMIT_BYTES // 4, machine_limit_bytes() // 4))
     command += ["--fd", str(link_fd), "--parent", str(os.getpid()), "--log-level", config.log_level]
@@ -68,9 +68,9 @@ def _command(config: Config, link_fd: int) -> list[str]:
 
 
 class TextWorker(asyncio.Protocol):
-    """It answers one request at a time, so a death is always that one's.
+    """One text process, which answers requests one at a time, so that its death is always the present request's.
 
-    ``on_answer`` gets what it says; ``on_end`` is called once, when it is gone, with the reason in words.
+    ``on_answer`` gets each message of the process. ``on_end`` is called once it is gone, with the reason in words.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class TextWorker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._killed_because: str | None = None
         self._attaching: asyncio.Task[object] | None = None
-        self._burial: asyncio.Task[None] | None = None
-        self.forced = False  # it was ended by somebody else
-        self.ready = False  # it has said so; set by the pool, which is told
+        self._ending: asyncio.Task[None] | None = None
+        self.forced = False  # ended by a SIGKILL that was not ours
+        self.ready = False  # said TextReady; set by the pool
 
     def attach(self, link: socket.socket) -> None:
-        """Listen to it, and have it be ended if that cannot be."""
+        """Connect the event loop to ``link``; the process is ended if that fails."""
         loop = asyncio.get_running_loop()
         self._attaching = loop.create_task(loop.create_connection(lambda: self, sock=link))
         self._attaching.add_done_callback(self._attached)
@@ -107,7 +107,7 @@ class TextWorker(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             messages = self._decoder.feed(data)
-        except LinkCorrupt as error:  # what runs there may be a model's own code
+        except LinkCorrupt as error:  # the process may run a model's own code
             self.kill(f"it said what cannot be read: {error}")
             return
         for message in messages:
@@ -115,26 +115,26 @@ class TextWorker(asyncio.Protocol):
                 self._on_answer(self, _readable(message))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._burial = asyncio.get_running_loop().create_task(self._bury())
+        self._ending = asyncio.get_running_loop().create_task(self._wait_ended())
 
     def ask(self, message: ToText) -> None:
         assert self._transport is not None
         self._transport.write(encode(message))
 
     def kill(self, because: str) -> None:
-        """End it; ``on_end`` follows."""
+        """Kill the process; ``on_end`` follows."""
         self._killed_because = self._killed_because or because
         self._process.kill()
         if self._transport is not None:
-            self._transport.abort()  # what it started may hold the other end open
+            self._transport.abort()  # a child of the process may hold the other end open
 
     @property
     def killed(self) -> bool:
-        """Whether it is on its way out, by our hand."""
+        """Whether ``kill`` was called."""
         return self._killed_because is not None
 
     def close(self) -> None:
-        """End it and wait for that, but not for one that sits in the system and cannot be waited for."""
+        """Kill the process and wait for its end, at most ``CLOSE_BOUND_S``."""
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_BOUND_S)
@@ -145,9 +145,9 @@ class TextWorker(asyncio.Protocol):
     def pid(self) -> int:
         return self._process.pid
 
-    async def _bury(self) -> None:
-        """Wait until it has ended, and tell. A process of gigabytes takes its time; a thread may not be had to wait."""
-        self._process.kill()  # it has closed its link, so it is on its way out, or about to hang there
+    async def _wait_ended(self) -> None:
+        """Wait until the process has ended, without a thread, and call ``on_end``; one of gigabytes takes a while."""
+        self._process.kill()  # it has closed its link, but may hang on its way out
         loop = asyncio.get_running_loop()
         until_s = loop.time() + END_BOUND_S
         while (code := self._process.poll()) is None and loop.time() < until_s:
@@ -157,7 +157,7 @@ class TextWorker(asyncio.Protocol):
 
 
 def _readable(message: FromText | Unreadable) -> FromText:
-    """``message``, or that there is none for a request whose answer cannot be read."""
+    """``message``, or a refusal in place of an answer that cannot be read."""
     if isinstance(message, Unreadable):
         return TextRefused(message.op or 0, fault_of(InternalError()))
     return message

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from mlx_sidecar_protocol.errors import Overloaded, RpcError
 
 from .mailbox import Mailbox
@@ -32,6 +35,18 @@ class Bounds:
     def must_wait(self) -> bool:
         """Whether too much waits to be written. A batch that is not complete is not meant: it would wait for itself."""
         return self._mailbox.waiting_bytes > self._answers_limit_bytes
+
+    def wait_for_room(self, go_on: Callable[[], None]) -> bool:
+        """Where too much waits to be written: call ``go_on`` in the loop once what waits now has been taken."""
+        if not self.must_wait:
+            return False
+        loop = asyncio.get_running_loop()
+
+        def taken() -> None:
+            loop.call_soon_threadsafe(go_on)
+
+        self._mailbox.put(taken)
+        return True
 
     def too_many_answers(self) -> RpcError | None:
         """Why nothing is begun whose answer may be long: what waits cannot be made less by waiting."""

@@ -1,19 +1,19 @@
 """From a request to its outcome, on jsonrpcserver: it finds the method, calls it and maps what comes back.
 
-Envelope, batches and serialising are ours (``mlx_sidecar_protocol.envelope``); each method is one wrapper that
+Envelope, batches and serialising are ours (``mlx_sidecar_protocol.envelope``); each method is one function that
 validates with pydantic and lets nothing of an unexpected exception through.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 from mlx_sidecar_protocol.envelope import Params, Result
-from mlx_sidecar_protocol.errors import InternalError, InvalidParams, MethodNotFound, RpcError
+from mlx_sidecar_protocol.errors import InternalError, MethodNotFound, RpcError
 from mlx_sidecar_protocol.model import Received
 
 from ...bare_import import bare_package
@@ -24,9 +24,9 @@ from .context import RequestContext
 bare_package("jsonrpcserver")
 bare_package("oslash")
 
-from jsonrpcserver.dispatcher import dispatch_request  # noqa: E402
+from jsonrpcserver.dispatcher import call, get_method  # noqa: E402
 from jsonrpcserver.request import Request as LibraryRequest  # noqa: E402
-from jsonrpcserver.result import Error, ErrorResult, Success  # noqa: E402
+from jsonrpcserver.result import Success  # noqa: E402
 from oslash.either import Left  # noqa: E402
 
 __all__ = ["Answer", "Dispatcher", "Method", "Outcome", "Pending", "RequestContext", "error_of"]
@@ -68,19 +68,16 @@ class Dispatcher:
             if method.name in self.methods:
                 raise ValueError(f"{method.name} is registered twice")
             self.methods[method.name] = method
-        self._calls: dict[str, Callable[..., Any]] = {name: _Call(method) for name, method in self.methods.items()}
+        self._calls = {name: _call(method) for name, method in self.methods.items()}
 
     def call(self, context: RequestContext, name: str, params: Params) -> Outcome | Pending:
         """The outcome of a quick method, or of a call that cannot be made; else what is still to be run."""
-        result: Any
-        _, result = dispatch_request(self._calls, context, LibraryRequest(name, params or [], context.id))
-        if not isinstance(result, Left):
-            return cast("Outcome | Pending", result._value.result)
-        error: ErrorResult = result._error
-        # An error of ours travels in ``data``; the library makes only one itself, for a name that it does not find.
-        if isinstance(error.data, RpcError):
-            return error.data
-        return MethodNotFound() if error.code == MethodNotFound.code else InternalError()
+        found: Any = get_method(self._calls, name)
+        if isinstance(found, Left):
+            return MethodNotFound()
+        # To the library our parameters are one argument: pydantic judges them, and says more than a TypeError could.
+        result: Any = call(LibraryRequest(name, [params], context.id), context, found._value)
+        return cast("Outcome | Pending", result._value.result)
 
 
 class Pending:
@@ -113,53 +110,26 @@ def error_of(error: BaseException) -> RpcError:
     return InternalError()
 
 
-class _AnyArguments(inspect.Signature):
-    """A signature that everything fits: pydantic judges the parameters, and says more than a TypeError could."""
+def _call(method: Method[Any]) -> Callable[[RequestContext, Params], Any]:
+    """What the library calls for ``method``: it validates, and raises nothing."""
+    handler: Callable[[RequestContext, Any], Any] = method.handler
+    validated = _validator(method.params)
 
-    def bind(self, /, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-        return _NO_ARGUMENTS
-
-
-_ANY_ARGUMENTS = _AnyArguments()
-_NO_ARGUMENTS = inspect.BoundArguments(_ANY_ARGUMENTS, {})
-
-
-class _Call:
-    """What jsonrpcserver calls for a method: ``call(context, *by_position, **by_name)``."""
-
-    def __init__(self, method: Method[Any]) -> None:
-        self.__signature__ = _ANY_ARGUMENTS
-        self._handler: Callable[[RequestContext, Any], Any] = method.handler
-        self._quick = method.quick
-        self._model = method.params
-        self._fields = tuple(method.params.model_fields) if method.params is not None else ()
-        self._without: Received | None = None  # the parameters of a call that has none; models are frozen
-
-    def __call__(self, context: RequestContext, /, *args: Any, **kwargs: Any) -> Any:
+    def validated_call(context: RequestContext, params: Params) -> Any:
         try:
-            value = self._handler(context, self._validate(args, kwargs))
+            value = handler(context, validated(params))
         except LEAVING:
             raise
         except BaseException as error:  # noqa: BLE001 - logged and answered
-            rpc_error = error_of(error)
-            return Error(rpc_error.code, rpc_error.message, rpc_error)
-        return Success(value if self._quick else Pending(value))
+            return Success(error_of(error))
+        return Success(value if method.quick else Pending(value))
 
-    def _validate(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The validated parameters. Raises InvalidParams."""
-        model = self._model
-        if model is None:
-            return list(args) if args else dict(kwargs) if kwargs else None
-        if args:
-            return model.parse(self._by_name(args))
-        if kwargs:
-            return model.parse(kwargs)
-        if self._without is None:
-            self._without = model.parse({})
-        return self._without
+    return validated_call
 
-    def _by_name(self, args: tuple[Any, ...]) -> dict[str, Any]:
-        if len(args) > len(self._fields):
-            message = f"{len(args)} parameters by position, at most {len(self._fields)} are known"
-            raise InvalidParams([{"loc": [], "msg": message, "type": "too_many_positions"}])
-        return dict(zip(self._fields, args, strict=False))
+
+def _validator(model: type[Received] | None) -> Callable[[Params], Any]:
+    """What makes the handler's parameters of a call's. Raises InvalidParams."""
+    if model is None:
+        return lambda params: params or None
+    without = cache(lambda: model.parse({}))  # models are frozen
+    return lambda params: model.parse(params) if params else without()

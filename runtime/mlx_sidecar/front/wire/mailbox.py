@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ...containment import LEAVING
+from ..stream_events import StreamEvent
+from .stream_notifications import encoded
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +26,11 @@ Late = Callable[[], bytes | None]
 class Source(Protocol):
     """A stream with something to say. Compared by identity.
 
-    ``take`` gives the next frame's body, None when nothing is left. It is called under the mailbox's lock, by one
-    thread at a time and in the order of writing: numbers given there have no gaps and need no other lock.
+    ``take`` gives what the next frame tells, or its body, None when nothing is left. It is called under the mailbox's
+    lock, by one thread at a time and in the order of writing: numbers given there have no gaps and need no other lock.
     """
 
-    def take(self) -> bytes | None: ...
+    def take(self) -> bytes | StreamEvent | None: ...
 
 
 class _Made:
@@ -190,9 +192,10 @@ class Mailbox:
         return _made(head.make)
 
 
-def _made(make: Callable[[], bytes | None]) -> bytes | None:
+def _made(make: Callable[[], bytes | StreamEvent | None]) -> bytes | None:
     try:
-        return make()
+        made = make()
+        return made if made is None or isinstance(made, bytes) else encoded(made)
     except LEAVING:
         raise
     except BaseException:

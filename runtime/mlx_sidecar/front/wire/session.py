@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
-from weakref import WeakValueDictionary
 
 import anyio
-from anyio.abc import TaskGroup
 
 from mlx_sidecar_protocol.envelope import (
     Batch,
@@ -19,37 +17,28 @@ from mlx_sidecar_protocol.envelope import (
     Notification,
     Request,
     RequestId,
-    Result,
     encode_error,
-    encode_notification,
 )
-from mlx_sidecar_protocol.errors import Cancelled, DuplicateId, RpcError
+from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault, encode_frame
-from mlx_sidecar_protocol.lifecycle import EVENTS, Lifecycle
+from mlx_sidecar_protocol.lifecycle import EVENTS
 from mlx_sidecar_protocol.limits import DEFAULT_LIMITS, Limits
 from mlx_sidecar_protocol.operations import (
-    CancelRequestParams,
-    EmptyResult,
     InitializeParams,
     InitializeResult,
-    NoParams,
-    ShutdownParams,
 )
 
 from ...containment import LEAVING, contained
 from .bounds import Bounds
 from .context import RequestContext
-from .dispatcher import Dispatcher, Method, Outcome, Pending
+from .dispatcher import Dispatcher, Method, Pending
+from .in_flight import InFlight
 from .intake import Intake, Parsed
+from .lifecycle_methods import LifecycleMethods
 from .mailbox import Mailbox
-from .named import asyncio_named
-from .reader import Reader
 from .responses import BatchReply, Nowhere, Reply, answer
-from .stdio import somebody_reads
-from .writer import Writer, watch_readers
+from .transport import Incoming, Outgoing
 
-_SHED_AFTER_S = 0.1
-_HEAVY_AT_ONCE = 4  # of one model; each may take many times the size of its request
 _PATIENCE_S = 2.0  # for cancelled requests to end before they are dropped, and for the host to take the last answers
 _TAKING_S = 10.0  # for a host that is there and has closed our input: it may be at work on what it has read
 _HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to be gone within a second
@@ -57,13 +46,10 @@ _HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to b
 log = logging.getLogger(__name__)
 
 
-def _nothing() -> None:
-    pass
-
-
 class Session:
     """Serves ``methods`` and the lifecycle: initialize, initialized, ping, shutdown, exit, $/cancelRequest.
 
+    Ids, lifecycle and bounds are this connection's own. ``writer`` writes what is put into ``mailbox``.
     ``initialize`` makes the result of that request; it may raise an RpcError. ``on_end_of_input`` is called when the
     host can say nothing more and what runs is to end on its own. Everything but the threads of reader
     and writer runs in the event loop's thread.
@@ -71,60 +57,55 @@ class Session:
 
     def __init__(
         self,
-        methods: Iterable[Method[Any]],
+        methods: Sequence[Method[Any]],
         initialize: Callable[[InitializeParams], InitializeResult],
-        reader: Reader,
-        writer: Writer,
+        *,
+        reader: Incoming,
+        writer: Outgoing,
         mailbox: Mailbox,
         framing: Literal["auto", "lines", "headers"] = "auto",
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds | None = None,
-        on_end_of_input: Callable[[], None] = _nothing,
+        on_end_of_input: Callable[[], None] = lambda: None,
     ) -> None:
-        self._dispatcher = Dispatcher([*self._own_methods(), *methods])
-        passive = frozenset(name for name, method in self._dispatcher.methods.items() if method.passive)
-        self._life = Lifecycle(passive)
-        self._initialize_result = initialize
         self._reader = reader
         self._writer = writer
         self._mailbox = mailbox
         self._bounds = bounds or Bounds(mailbox)
-        self._shedding = False
-        self._heavy: WeakValueDictionary[str, anyio.Semaphore] = WeakValueDictionary()  # of the models in use now
-        self._intake = Intake(limits, self._handle, self._wait_for_room, reader.hold)
+        self._in_flight = InFlight(self._bounds)
+        self._life = LifecycleMethods(methods, initialize, self._in_flight, self.end)
+        self._dispatcher = Dispatcher([*self._life.methods, *methods])
+        self._intake = Intake(limits, self._handle, self._bounds.wait_for_room, reader.hold)
         self._host_is_silent = on_end_of_input
         self._decoder = FrameDecoder(framing, limits)
-        self._open: dict[RequestId, RequestContext] = {}
-        self._running: dict[RequestContext, Reply] = {}  # those in _open, and notifications
-        self._changed = anyio.Event()  # replaced whenever it is set: something in _running has ended
         self._over = anyio.Event()
         self._exit_code = 0
         self._patience_s = _PATIENCE_S
         self._taking_s: float | None = None  # for the host to take some of the last answers; None: the same
         self._input_ended = False
-        self._tasks: TaskGroup
-        self.initialized = False  # the host has initialized: it wants to hear logs
-        self.host_process_id: int | None = None  # what initialize said
 
     # For the owner of the session.
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the host has initialized: it wants to hear logs."""
+        return self._life.initialized
+
+    @property
+    def host_process_id(self) -> int | None:
+        """The process that ``initialize`` named as the host's."""
+        return self._life.host_process_id
 
     async def run(self) -> int:
         """Serve until the host leaves, ``exit`` or ``end``. Returns the exit status; all has been written by then."""
         loop = asyncio.get_running_loop()
-        with asyncio_named():
-            return await self._serve(loop)
-
-    async def _serve(self, loop: asyncio.AbstractEventLoop) -> int:
-        async with anyio.create_task_group() as self._tasks:
+        async with self._in_flight.running():
             self._writer.start(loop, self._on_broken)
             self._reader.attach(loop, self.receive, self._on_end_of_input)
             await self._over.wait()
-            self._cancel_all()
+            self._in_flight.cancel_all()
             with anyio.move_on_after(self._patience_s):
-                await self._wait_for_running()
-            self._tasks.cancel_scope.cancel()
-        for context in list(self._running):  # a task that was cancelled before its first step
-            self._settle(context, Cancelled())
+                await self._in_flight.wait_ended()
         written = self._writer.close(self._taking_s or self._patience_s)
         # A reader that left may have had enough. Anything else that was not written is lost.
         lost = self._writer.lost or not (written or self._writer.broken)
@@ -138,10 +119,6 @@ class Session:
             self._exit_code = exit_code
             self._over.set()
             self._intake.close()
-
-    def notify(self, method: str, params: Result) -> None:
-        """Send a notification."""
-        self._mailbox.put(encode_notification(method, params))
 
     # Bytes to messages.
 
@@ -206,18 +183,6 @@ class Session:
         elif isinstance(message, Ignored):
             log.warning("a notification was dropped: %s", message.error)
 
-    def _wait_for_room(self, go_on: Callable[[], None]) -> bool:
-        """Where too much waits to be written: call ``go_on`` once what waits now has been taken."""
-        if not self._bounds.must_wait:
-            return False
-        loop = asyncio.get_running_loop()
-
-        def taken() -> None:
-            loop.call_soon_threadsafe(go_on)
-
-        self._mailbox.put(taken)
-        return True
-
     # Messages to methods.
 
     def _handle_request(self, request: Request, reply: Reply, size_bytes: int) -> None:
@@ -225,8 +190,7 @@ class Session:
         context = RequestContext(id_, size_bytes=size_bytes)
         outcome = self._refusal(name, size_bytes, id_) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
-            self._open[id_] = context
-            self._start(context, outcome, reply, name, params)
+            self._in_flight.start(context, outcome, reply, self._heavy_model(name, params))
         else:
             answer(reply, id_, outcome)
 
@@ -235,7 +199,7 @@ class Session:
         context = RequestContext(None, is_notification=True, size_bytes=size_bytes)
         outcome = self._refusal(name, size_bytes) or self._dispatcher.call(context, name, params)
         if isinstance(outcome, Pending):
-            self._start(context, outcome, Nowhere(self._mailbox), name, params)
+            self._in_flight.start(context, outcome, Nowhere(self._mailbox), self._heavy_model(name, params))
         elif isinstance(outcome, RpcError):
             log.info("notification %.100r failed: %s", name, outcome)
 
@@ -244,147 +208,39 @@ class Session:
         method = self._dispatcher.methods.get(name)
         if method is None:
             return None  # for the dispatcher to say
-        if not method.quick:
-            if id_ in self._open:
-                return DuplicateId()
-            if (error := self._bounds.too_many_requests(len(self._running), size_bytes)) is not None:
-                return error
+        if not method.quick and (error := self._in_flight.refusal(id_, size_bytes)) is not None:
+            return error
         if not method.passive and name not in EVENTS and (error := self._bounds.too_many_answers()) is not None:
             return error
         return self._life.admit(name)
 
-    def _start(self, context: RequestContext, pending: Pending, reply: Reply, name: str, params: Any) -> None:
-        self._running[context] = reply
-        self._bounds.begun(context.size_bytes)
-        turn = self._turn(params) if self._dispatcher.methods[name].heavy else None
-        self._tasks.start_soon(self._run, context, pending, turn)
+    def _heavy_model(self, name: str, params: Any) -> str | None:
+        """The model for which a request of a heavy method needs a turn."""
+        if not self._dispatcher.methods[name].heavy:
+            return None
+        return str(params.get("model") if isinstance(params, dict) else None)
 
-    def _turn(self, params: Any) -> anyio.Semaphore:
-        """What few requests hold at once. Each model has its own: one that hangs keeps no other waiting."""
-        model = params.get("model") if isinstance(params, dict) else None
-        return self._heavy.setdefault(str(model), anyio.Semaphore(_HEAVY_AT_ONCE))
-
-    async def _run(self, context: RequestContext, pending: Pending, turn: anyio.Semaphore | None) -> None:
-        outcome: Outcome = Cancelled()  # unless the handler gets to its end
-        try:
-            with anyio.CancelScope() as scope:
-                if context.enter(scope):
-                    outcome = await (pending.run() if turn is None else self._in_turn(pending, turn))
-        finally:
-            pending.close()
-            self._settle(context, outcome)
-
-    async def _in_turn(self, pending: Pending, turn: anyio.Semaphore) -> Outcome:
-        async with turn:
-            room = anyio.Event()
-            while self._wait_for_room(room.set):
-                await room.wait()
-                room = anyio.Event()
-            return self._bounds.too_many_answers() or await pending.run()
-
-    def _settle(self, context: RequestContext, outcome: Outcome) -> None:
-        """Give the one answer."""
-        reply = self._running.pop(context)
-        self._bounds.ended(context.size_bytes)
-        if not context.is_notification:
-            del self._open[context.id]
-        elif isinstance(outcome, RpcError):
-            log.info("a notification failed: %s", outcome)
-        answer(reply, context.id, outcome, context.sources)
-        if not self._shedding and self._bounds.too_many_answers() is not None:
-            self._shedding = True
-            # Later: one long answer of which a host that reads is just about to be sent the most is no reason.
-            asyncio.get_running_loop().call_later(_SHED_AFTER_S, self._shed)
-        self._changed.set()
-        self._changed = anyio.Event()
-
-    def _shed(self) -> None:
-        """Where too many answers wait, requests whose work has not begun are refused: theirs would come on top."""
-        self._shedding = False
-        error = self._bounds.too_many_answers()
-        if error is None:
-            return
-        for context in list(self._running):
-            with contained(log, "a request could not be refused"):
-                context.shed(error)
-
-    # The lifecycle.
-
-    def _own_methods(self) -> list[Method[Any]]:
-        return [
-            Method("initialize", InitializeParams, self._initialize, quick=True),
-            Method("initialized", NoParams, self._initialized, quick=True),
-            Method("ping", NoParams, _ping, quick=True, passive=True),
-            Method("shutdown", ShutdownParams, self._shutdown),
-            Method("exit", NoParams, self._exit, quick=True),
-            Method("$/cancelRequest", CancelRequestParams, self._cancel, quick=True, passive=True),
-        ]
-
-    def _initialize(self, context: RequestContext, params: InitializeParams) -> InitializeResult:
-        result = self._initialize_result(params)
-        self._life.advance("initialize")
-        self.initialized = True
-        self.host_process_id = params.process_id
-        return result
-
-    def _initialized(self, context: RequestContext, params: NoParams) -> EmptyResult:
-        self._life.advance("initialized")
-        return EmptyResult()
-
-    def _shutdown(self, context: RequestContext, params: ShutdownParams) -> Coroutine[Any, Any, EmptyResult]:
-        self._life.advance("shutdown")  # at once: what comes behind it must find it done
-        context.on_cancel(_nothing)  # it has succeeded; cancelling all the others, as exit does, only brings its answer
-        if params.cancel:
-            self._cancel_all()
-        return self._answer_when_alone(context)
-
-    async def _answer_when_alone(self, context: RequestContext) -> EmptyResult:
-        await self._wait_for_running(but=context)
-        return EmptyResult()
-
-    def _exit(self, context: RequestContext, params: NoParams) -> EmptyResult:
-        self._life.advance("exit")
-        self.end(self._life.exit_code)
-        return EmptyResult()
-
-    def _cancel(self, context: RequestContext, params: CancelRequestParams) -> EmptyResult:
-        running = self._open.get(params.id)
-        if running is not None:
-            running.cancel()
-        return EmptyResult()
-
-    def _cancel_all(self) -> None:
-        for context in list(self._running):
-            with contained(log, "a request could not be cancelled"):
-                context.cancel()
-
-    async def _wait_for_running(self, but: RequestContext | None = None) -> None:
-        while self._running.keys() - {but}:
-            await self._changed.wait()
+    # The end of a connection.
 
     def _on_end_of_input(self) -> None:
         self._input_ended = True
         if self._over.is_set():
             return
         self._take(self._decoder.close)
-        if not somebody_reads(self._writer.fd):
+        if not self._writer.somebody_reads:
             self.end(0, host_is_gone=True)
             return
-        self._tasks.start_soon(self._end_when_done)
+        self._in_flight.start_soon(self._end_when_done)
         with contained(log, "streams with a window may not go on"):
             self._host_is_silent()
-        watch_readers(self._writer.fd, asyncio.get_running_loop(), lambda: self.end(0, host_is_gone=True))
+        self._writer.watch_readers(lambda: self.end(0, host_is_gone=True))
 
     async def _end_when_done(self) -> None:
         await self._intake.until_empty()
-        await self._wait_for_running()
+        await self._in_flight.wait_ended()
         self._taking_s = max(self._patience_s, _TAKING_S)
         self.end(0)
 
     def _on_broken(self) -> None:
         # A reader that left when it had said all may have seen enough. What could not be written is lost.
         self.end(0 if self._input_ended and not self._writer.lost else 1, host_is_gone=True)
-
-
-def _ping(_: RequestContext, __: NoParams) -> bytes:
-    return b"{}"

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from .reader import Loop
-from .stdio import is_stream, wait_until
+from .stdio import is_stream, somebody_reads, wait_until
 
 _DRAIN_BYTES = 256 * 1024  # one write; what arrives meanwhile can still be merged
 _LONGEST_WAIT_S = 3600.0  # beyond some centuries a lock refuses to wait
@@ -82,6 +82,25 @@ class Writer:
         self._loop_thread = threading.get_ident()
         self._thread.start()
         self._on_work()
+
+    @property
+    def somebody_reads(self) -> bool:
+        """Whether what is written can still be read. True where the system cannot tell."""
+        return somebody_reads(self.fd)
+
+    def watch_readers(self, on_gone: Callable[[], None]) -> None:
+        """Once started: call ``on_gone`` in the loop when nobody can read any more. Costs a sleeping daemon thread."""
+        threading.Thread(target=self._watch_readers, args=[on_gone], name="wire-watch", daemon=True).start()
+
+    def _watch_readers(self, on_gone: Callable[[], None]) -> None:
+        assert self._loop is not None
+        poll = select.poll()
+        poll.register(self.fd, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
+            try:
+                self._loop.call_soon_threadsafe(on_gone)
+            except RuntimeError:
+                log.debug("the loop was closed before the last reader went")
 
     def flush(self) -> None:
         """In the loop: write what waits if that cannot block, else leave it to the thread."""
@@ -208,21 +227,6 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._on_broken)
             except RuntimeError:
                 log.debug("the loop was closed before the wire broke")
-
-
-def watch_readers(fd: int, loop: Loop, on_gone: Callable[[], None]) -> None:
-    """Call ``on_gone`` in ``loop`` when nobody can read ``fd`` any more. Costs a sleeping daemon thread."""
-
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(fd, 0)
-        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll()):
-            try:
-                loop.call_soon_threadsafe(on_gone)
-            except RuntimeError:
-                log.debug("the loop was closed before the last reader went")
-
-    threading.Thread(target=watch, name="wire-watch", daemon=True).start()
 
 
 def _nothing() -> None:

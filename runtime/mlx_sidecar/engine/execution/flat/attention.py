@@ -1,4 +1,4 @@
-"""Attention of one-token rows that lie side by side, and of the tokens of one row."""
+"""Attention of rows that lie side by side and bring equally few tokens, and of the tokens of one row."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ def attend_run(
     window: int,
     sinks: mx.array | None,
 ) -> mx.array:
-    """``queries`` [rows, heads, 1, size] of the rows of ``run``; ``keys`` and ``values`` are their whole pool."""
+    """``queries`` [tokens, heads, 1, size] of the rows of ``run``; ``keys`` and ``values`` are their whole pool."""
     seen = step.seen(run, window)
+    if run.count > 1:
+        queries = queries.reshape(-1, run.count, *queries.shape[1:]).squeeze(3).swapaxes(1, 2)
     keys = keys[run.first : run.last, :, seen.first : seen.last]
     values = values[run.first : run.last, :, seen.first : seen.last]
     if sinks is not None or not _on_cpu():
-        return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=seen.mask, sinks=sinks)
-    bias = step.bias(run, window, queries.dtype)
-    return _attend_explicitly(queries, keys, values, scale, None if bias is None else bias[:, :, :, None])
+        out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=seen.mask, sinks=sinks)
+    else:
+        bias = step.bias(run, window, queries.dtype)
+        out = _attend_explicitly(queries, keys, values, scale, None if bias is None else bias[:, :, None])
+    if run.count > 1:
+        out = out.swapaxes(1, 2).flatten(0, 1)[:, :, None]
+    return out
 
 
 def attend_chunk(

@@ -20,7 +20,7 @@ class Mask(NamedTuple):
 
 
 class LayerCache(AttendingKeys):
-    """Every token of a step is a batch row of length 1 to the model; who belongs to whom is known here only."""
+    """To the model every token of a step is a batch row of length 1; which are of one row is known here only."""
 
     def __init__(self, shape: Shape) -> None:
         self.pools = Pools(shape)
@@ -55,9 +55,9 @@ class LayerCache(AttendingKeys):
         """Store keys and values [tokens, heads, 1, size]."""
         step = self._now
         self._spilled.clear()
-        for chunk in step.chunks:
-            here = slice(chunk.start, chunk.start + chunk.count)
-            self._store(chunk, Pair(keys[here].transpose(2, 1, 0, 3), values[here].transpose(2, 1, 0, 3)))
+        for placed in step.chunks:
+            own = placed.tokens
+            self._store(placed.chunk, Pair(keys[own].transpose(2, 1, 0, 3), values[own].transpose(2, 1, 0, 3)))
         for pools, new in ((self.pools.keys, keys), (self.pools.values, values)):
             ordered = _ordered(new, step)
             for write in step.writes:
@@ -77,13 +77,13 @@ class LayerCache(AttendingKeys):
             return
         old = self._part(chunk, chunk.index)
         whole = Pair(mx.concatenate([old.keys, new.keys], axis=2), mx.concatenate([old.values, new.values], axis=2))
-        self._spilled[chunk.start] = whole
+        self._spilled[chunk.part] = whole
         start = whole.keys.shape[2] - chunk.keep
         self.pools.fill(chunk.capacity, chunk.slot, Pair(whole.keys[:, :, start:], whole.values[:, :, start:]))
 
     def spilled(self, chunk: Chunk) -> Pair:
         """Of a chunk of the last step for which its slot was too small: its entries, and before them those it sees."""
-        return self._spilled[chunk.start]
+        return self._spilled[chunk.part]
 
     def _part(self, chunk: Chunk, stop: int) -> Pair:
         """The row's entries up to ``stop``, from the first that the chunk sees."""
@@ -104,19 +104,18 @@ class LayerCache(AttendingKeys):
             raise TypeError("a mask of the model's own")
         step = self._now
         window = step.narrower(mask.window if mask else 0)
-        out = []
-        if step.singles:
-            out.append(self._attend_singles(queries, scale, window, sinks))
-        for chunk in step.chunks:
-            pair = self._spilled.get(chunk.start) or self._part(chunk, chunk.index + chunk.count)
-            own = queries[chunk.start : chunk.start + chunk.count]
-            out.append(attend_chunk(step, own, *pair, scale, window, sinks))
-        return out[0] if len(out) == 1 else mx.concatenate(out)
+        out = self._attend_runs(queries, scale, window, sinks) if step.runs else []
+        for placed in step.chunks:
+            chunk = placed.chunk
+            pair = self._spilled.get(chunk.part) or self._part(chunk, chunk.index + chunk.count)
+            out.append(attend_chunk(step, queries[placed.tokens], *pair, scale, window, sinks))
+        attended = out[0] if len(out) == 1 else mx.concatenate(out)
+        return attended if step.inverse is None else attended[step.inverse]
 
-    def _attend_singles(self, queries: mx.array, scale: float, window: int, sinks: mx.array | None) -> mx.array:
+    def _attend_runs(self, queries: mx.array, scale: float, window: int, sinks: mx.array | None) -> list[mx.array]:
         step, pools = self._now, self.pools
         ordered = _ordered(queries, step)
-        parts = [
+        return [
             attend_run(
                 step,
                 run,
@@ -129,17 +128,15 @@ class LayerCache(AttendingKeys):
             )
             for run in step.runs
         ]
-        out = parts[0] if len(parts) == 1 else mx.concatenate(parts)
-        return out if step.inverse is None else out[step.inverse]
 
 
 def _ordered(rows: mx.array, step: Step) -> mx.array:
-    """The one-token rows, in the order of the plan; others may follow."""
+    """The tokens of the plan's runs, in its order; others may follow."""
     return rows if step.order is None else rows[step.order]
 
 
 def _write(pool: mx.array, write: Write, rows: mx.array) -> None:
-    """``rows`` [rows, heads, 1, size]."""
+    """``rows`` [tokens, heads, 1, size]."""
     if isinstance(write.slots, int) and isinstance(write.entries, int):
         pool[write.slots : write.slots + 1, :, write.entries : write.entries + 1] = rows
     else:

@@ -1,23 +1,24 @@
 """One pass over a flat list of tokens.
 
 To the model every token is a batch row of its own, of length 1 and with its own position; so its linear layers see one
-matrix of all tokens, whoever they belong to, and nothing is ever padded. Attention, the only layer that must know,
+matrix of all tokens, whichever rows they are of, and nothing is ever padded. Attention, the only layer that must know,
 is replaced: see ``LayerCache``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mlx.core as mx
 
-from ....link.messages import ForwardName
+from ....link.control_messages import ForwardName
 from ...cache.prefix_match import CacheSpec, SpanShape
 from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, Span, runs
-from ..forward import Part
+from ..forward import NotTruncatable, Part, StepInput, StepOutput
+from ..interfaces import Entries, Model
 from .cache import LayerCache
 from .head import Head
 from .layout import Layout
@@ -44,10 +45,10 @@ class FlatForward:
     """``Forward`` for a model whose caches are all ``KVCache`` or ``RotatingKVCache`` with nothing kept in front."""
 
     name: ForwardName = "flat"
-    uncacheable = ""
-    cached_upto = False
+    uncacheable = untruncatable = ""
+    captured = False
 
-    def __init__(self, model: Any, caches: list[Any]) -> None:
+    def __init__(self, model: Model, caches: Sequence[Entries]) -> None:
         """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
 
         Changes the classes of the model's output projections until ``restore``.
@@ -70,8 +71,7 @@ class FlatForward:
             _Kind(Layout(window), [i for i, other in enumerate(windows) if other == window])
             for window in sorted(set(windows), key=windows.count, reverse=True)
         ]
-        self._chunks: dict[int, list[Chunk]] = {}  # of the last step, by row: one for each kind
-        self._touched: list[mx.array] = []
+        self._spilled: dict[tuple[int, int], Chunk] = {}  # of the last step, by row and number of the kind
 
     def restore(self) -> None:
         """Leave the model as it was; nothing runs afterwards."""
@@ -99,7 +99,7 @@ class FlatForward:
             return
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare([]))
-        # Memory that is written to must not be read any more: the slot may have been somebody's a moment ago.
+        # Memory that is written to must not be read any more: the slot may have been another row's a moment ago.
         mx.synchronize()
         for span, group in enumerate(self._groups):
             place = self._kinds[group.kind].layout[row]
@@ -114,12 +114,11 @@ class FlatForward:
         """A row can be gone on from wherever its entries are."""
 
     def close(self, row: int) -> None:
-        self._chunks.pop(row, None)
-        for kind in self._kinds:
+        for number, kind in enumerate(self._kinds):
+            self._spilled.pop((row, number), None)
             kind.layout.close(row)
             if not kind.layout.rows:  # no step may follow in which the pools would go
                 self._apply(kind, kind.layout.prepare([]))
-                self._touched = []
                 for layer in kind.layers:
                     self._caches[layer].rest()
 
@@ -135,8 +134,7 @@ class FlatForward:
     def _span(self, row: int, group: _Group, start: int, stop: int) -> Span:
         """A copy of what is there of the row's tokens ``start`` to ``stop``: where a layer has a window, the last."""
         place = self._kinds[group.kind].layout[row]
-        chunk = self._chunks[row][group.kind] if row in self._chunks else None
-        if chunk is not None and chunk.spills:  # the slot has the end of it only
+        if chunk := self._spilled.get((row, group.kind)):  # the slot has the end of it only
             pairs = [self._caches[layer].spilled(chunk) for layer, _ in group.members]
             base = place.length - pairs[0].keys.shape[2]
             first = min(max(start, base), stop)
@@ -153,7 +151,7 @@ class FlatForward:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """The slots that nobody is in."""
+        """The slots that no row is in."""
         token_bytes = [shape.token_bytes for shape in self._shapes]
         return sum(kind.layout.slack * sum(token_bytes[layer] for layer in kind.layers) for kind in self._kinds)
 
@@ -162,48 +160,51 @@ class FlatForward:
             kind.layout.tighten()
             self._apply(kind, kind.layout.prepare([]))
 
-    @property
-    def state(self) -> list[mx.array]:
-        return self._touched
-
-    def run(self, parts: list[Part], tokens: mx.array) -> mx.array:
+    def run(self, step: StepInput) -> StepOutput:
+        parts, tokens = step
         lengths = [(part.row, part.tokens) for part in parts]
         for kind in self._kinds:
             self._apply(kind, kind.layout.prepare(lengths))
-        order = self._plan(parts, lengths)
-        sources = _sources(parts, order)
+        order = self._plan(lengths)
+        starts = list(accumulate((part.tokens for part in parts), initial=0))
+        sources = [at for i in order for at in range(starts[i], starts[i + 1])]
         if sources != list(range(len(sources))):
             tokens = tokens[mx.array(sources)]
-        logits = self._logits(tokens[:, None], _sampling(parts, order), len(sources))
-        self._touched = self._arrays_of_step()
-        return logits
+        logits = self._logits(tokens[:, None], _wanted(parts, order), len(sources))
+        return StepOutput(logits, [array for cache in self._caches for array in cache.written])
+
+    def truncate(self, row: int, length: int) -> None:
+        layouts = [kind.layout for kind in self._kinds]
+        if not all(layout[row].floor <= length <= layout[row].length for layout in layouts):
+            raise NotTruncatable(f"a row of {layouts[0][row].length} tokens cannot be taken back to {length}")
+        for layout in layouts:
+            layout.truncate(row, length)
 
     def _logits(self, tokens: mx.array, rows: list[int], total: int) -> mx.array:
-        """``rows``: which tokens sample, in the order of the answer."""
+        """``rows``: the tokens whose logits are wanted, in the order of the answer."""
         if rows == list(range(total)) or not rows:
-            logits: mx.array = self._model(tokens, cache=self._caches)[:, -1]
-            # Where none samples, what was built for all is never computed.
+            logits = self._model(tokens, cache=self._caches)[:, -1]
+            # Where none is wanted, what was built for all is never computed.
             return logits if rows else mx.zeros((0, logits.shape[-1]), logits.dtype)
         index = mx.array(rows)
         return self._head.run(lambda x: x[index], tokens, self._caches)[:, -1]
 
-    def _plan(self, parts: list[Part], lengths: list[tuple[int, int]]) -> list[int]:
+    def _plan(self, lengths: list[tuple[int, int]]) -> list[int]:
         """Make the step of each kind. Returns the parts in the order in which their tokens are passed to the model."""
-        first = self._kinds[0].layout
-        starts = [first[row].length for row, _ in lengths]
+        positions = [self._kinds[0].layout[row].length for row, _ in lengths]
         order: list[int] = []
+        starts = [0] * len(lengths)
         offset = None
-        self._chunks = {row: [] for row, count in lengths if count > 1}
-        for kind in self._kinds:
+        self._spilled.clear()
+        for number, kind in enumerate(self._kinds):
             plan = kind.layout.plan(lengths)
-            for row, chunk in zip(self._chunks, plan.chunks, strict=True):
-                self._chunks[row].append(chunk)
             if offset is None:
-                order = plan.order + [i for i, part in enumerate(parts) if part.tokens > 1]
-                offset = mx.array([at for i in order for at in range(starts[i], starts[i] + parts[i].tokens)])
-            same = plan.order == order[: len(plan.order)]
-            where = {part: i for i, part in enumerate(order)}
-            step = Step(plan, offset, kind.layout.window, None if same else [where[part] for part in plan.order])
+                order = plan.sequence
+                offset = mx.array([at for i in order for at in range(positions[i], positions[i] + lengths[i][1])])
+                for i, start in zip(order, accumulate((lengths[i][1] for i in order), initial=0), strict=False):
+                    starts[i] = start
+            self._spilled |= {(lengths[chunk.part][0], number): chunk for chunk in plan.chunks if chunk.spills}
+            step = Step(plan, starts, offset, kind.layout.window, in_order=plan.sequence == order)
             for layer in kind.layers:
                 self._caches[layer].step = step
         return order
@@ -219,26 +220,17 @@ class FlatForward:
     def _arrays(self, layers: Iterable[int]) -> list[mx.array]:
         return [array for layer in layers for array in self._caches[layer].pools.arrays]
 
-    def _arrays_of_step(self) -> list[mx.array]:
-        return [array for cache in self._caches for array in cache.written]
 
-
-def _shape(cache: Any) -> Shape:
+def _shape(cache: Entries) -> Shape:
     _, heads, _, key = cache.keys.shape
     return Shape(heads, key, cache.values.shape[3], cache.keys.dtype)
 
 
-def _sources(parts: list[Part], order: list[int]) -> list[int]:
-    """Where in the caller's tokens those of the parts in ``order`` are."""
-    starts = list(accumulate((part.tokens for part in parts), initial=0))
-    return [at for i in order for at in range(starts[i], starts[i + 1])]
-
-
-def _sampling(parts: list[Part], order: list[int]) -> list[int]:
-    """Where among the tokens in ``order`` the last of each sampling part is, part by part."""
-    last: dict[int, int] = {}
+def _wanted(parts: list[Part], order: list[int]) -> list[int]:
+    """Where among the tokens in ``order`` those are whose logits are wanted, part by part."""
+    ends: dict[int, int] = {}
     end = 0
     for i in order:
         end += parts[i].tokens
-        last[i] = end - 1
-    return [last[i] for i, part in enumerate(parts) if part.samples]
+        ends[i] = end
+    return [at for i, part in enumerate(parts) for at in range(ends[i] - part.want.last, ends[i])]

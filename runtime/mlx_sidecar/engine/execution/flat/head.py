@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
+import mlx.nn as nn
+
+from ..interfaces import Cache, Model
+from ..mlxlm import AttendingKeys
 
 
 class Head:
@@ -15,22 +18,22 @@ class Head:
     replaced by one derived from it, so that everything else about them stays as it is.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self._pick: Callable[[mx.array], mx.array] | None = None
         self._picked = False
         self._model = model
-        self._modules: list[tuple[Any, type]] = []
+        self._modules: list[tuple[nn.Module, type]] = []
         for path, module in model.named_modules():
             if hasattr(module, "as_linear"):
                 self._narrow(module, "as_linear")
             elif path.rpartition(".")[2] == "lm_head":
                 self._narrow(module, "__call__")
 
-    def _narrow(self, module: Any, method: str) -> None:
+    def _narrow(self, module: nn.Module, method: str) -> None:
         kind = type(module)
-        whole = getattr(kind, method)
+        whole: Callable[[nn.Module, mx.array], mx.array] = getattr(kind, method)
 
-        def narrowed(this: Any, x: mx.array) -> Any:
+        def narrowed(this: nn.Module, x: mx.array) -> mx.array:
             if self._pick is None:
                 return whole(this, x)
             self._picked = True
@@ -39,12 +42,14 @@ class Head:
         self._modules.append((module, kind))
         module.__class__ = type(kind.__name__, (kind,), {method: narrowed})
 
-    def run(self, pick: Callable[[mx.array], mx.array], tokens: mx.array, caches: list[Any]) -> mx.array:
+    def run(
+        self, pick: Callable[[mx.array], mx.array], tokens: mx.array, caches: Sequence[Cache | AttendingKeys]
+    ) -> mx.array:
         """Logits of ``tokens``, where the output projection has been given what ``pick`` leaves of its input; where
         the model has none that was found, ``pick`` is applied to the logits."""
         self._pick, self._picked = pick, False
         try:
-            logits: mx.array = self._model(tokens, cache=caches)
+            logits = self._model(tokens, cache=caches)
         finally:
             self._pick = None
         return logits if self._picked else pick(logits)

@@ -8,11 +8,11 @@ largest slot starts again with what its next token sees.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ...core.memory_cost import WINDOW_SLACK, room_for
-from .plan import Blank, Chunk, Drop, Move, Op, Plan, Resize, Run
+from .plan import SHORT_TOKENS, Blank, Chunk, Drop, Move, Op, Plan, Resize, Run
 
 # What one call of attention more costs a layer, in tokens of cache copied.
 _CALL_TOKENS = 256
@@ -22,17 +22,27 @@ _LEAST_SLOTS = 4
 
 @dataclass(slots=True)
 class Row:
-    """Entry i of its slot is its token ``base + i``. It holds ``length`` tokens, those before ``base`` included."""
+    """Entry i of its slot is its token ``base + i``. It holds ``length`` tokens, those before ``base`` included.
+
+    Those from ``floor`` on can be taken back: its last part brought them. Entries beyond the ``held`` ones, and before
+    ``written``, are of tokens that were.
+    """
 
     capacity: int
     slot: int
     base: int
     length: int
+    floor: int
+    written: int = 0
 
     @property
     def held(self) -> int:
         """Entries in its slot."""
         return self.length - self.base
+
+
+# A part of few tokens: capacity, tokens, slot, number of the part, row.
+_Short = tuple[int, int, int, int, Row]
 
 
 @dataclass(slots=True)
@@ -70,12 +80,19 @@ class Layout:
     def open(self, number: int, expected: int, base: int = 0, length: int = 0) -> None:
         """Give row ``number`` a slot for ``expected`` tokens. ``length`` it has already: the caller fills in those from
         ``base`` on."""
-        row = self._rows[number] = Row(0, 0, base, length)
+        row = self._rows[number] = Row(0, 0, base, length, floor=length)
         self._take(row, max(expected, length) - base)
 
     def close(self, number: int) -> None:
         """Free the slot of a row."""
         self._leave(self._rows.pop(number))
+
+    def truncate(self, number: int, length: int) -> None:
+        """Let row ``number`` hold its first ``length`` tokens only, of which none is before its ``floor``."""
+        row = self._rows[number]
+        assert row.floor <= length <= row.length
+        row.written = max(row.written, row.held)
+        row.length = length
 
     @property
     def slack(self) -> int:
@@ -106,35 +123,52 @@ class Layout:
 
     def plan(self, parts: list[tuple[int, int]]) -> Plan:
         """Where the tokens of ``parts`` go. Afterwards the rows hold them."""
-        singles = [(self._rows[number], i) for i, (number, count) in enumerate(parts) if count == 1]
-        singles.sort(key=lambda single: (single[0].capacity, single[0].slot))
-        runs = list(_runs([row for row, _ in singles]))
-        for row, _ in singles:
-            row.length += 1
-        chunks, start = [], len(singles)
-        for number, count in parts:
-            if count > 1:
-                chunks.append(self._chunk(self._rows[number], start, count))
-                start += count
+        short: list[_Short] = []
+        alone: list[int] = []
+        for i, (number, count) in enumerate(parts):
+            row = self._rows[number]
+            if count > SHORT_TOKENS:
+                alone.append(i)
+            else:
+                short.append((row.capacity, count, row.slot, i, row))
+        short.sort()
+        runs: list[Run] = []
+        order: list[int] = []
+        start = 0
+        for group in _neighbours(short):
+            capacity, count, slot, i, _ = group[0]
+            if count > 1 and len(group) == 1:
+                alone.append(i)
+                continue
+            runs.append(Run(capacity, slot, slot + len(group), start, count, [each[4].held for each in group]))
+            order += [each[3] for each in group]
+            start = runs[-1].stop
+            for each in group:
+                each[4].length += count
         self._note_gaps(runs)
-        return Plan(runs, chunks, [i for _, i in singles])
+        return Plan(runs, [self._chunk(i, *parts[i]) for i in alone], order)
 
-    def _chunk(self, row: Row, start: int, count: int) -> Chunk:
+    def _chunk(self, part: int, number: int, count: int) -> Chunk:
+        row = self._rows[number]
         index = row.held
         spills = index + count > row.capacity
         row.length += count
         keep = self.window - 1 if spills else row.held
         row.base = row.length - keep
-        return Chunk(row.capacity, row.slot, start, count, index, keep, spills)
+        if spills:
+            row.floor = row.length
+        return Chunk(row.capacity, row.slot, part, count, index, keep, spills)
 
     def _settle(self, row: Row, count: int) -> None:
         """See that ``count`` tokens more have room in the row's slot, or may spill."""
+        row.floor = row.length
         if row.held + count <= row.capacity:
             return
         if row.capacity == self._largest:
-            self._short |= count == 1
+            self._short |= count <= SHORT_TOKENS
             return
-        old = Row(row.capacity, row.slot, row.base, row.length)
+        old = replace(row)
+        row.written = 0
         self._take(row, row.held + count)
         if row.held:
             self._ops.append(Move(old.capacity, old.slot, 0, row.held, row.capacity, row.slot))
@@ -153,15 +187,14 @@ class Layout:
         pool = self._pools[row.capacity]
         del pool.rows[row.slot]
         # What was shifted or spilled left entries behind the row's end.
-        pool.dirty[row.slot] = row.capacity if row.base else row.held
+        pool.dirty[row.slot] = row.capacity if row.base else max(row.held, row.written)
 
     def _shift(self, pool: _Pool) -> Iterator[Op]:
         """Start rows at the end of their slots again. The pool is copied for it, so others that have come far enough
         go along, and it is not copied soon again."""
         self._short = False
-        seen = self.window - 1
         for row in pool.rows.values():
-            start, stop = row.held - seen, row.held
+            start, stop = row.floor - row.base - (self.window - 1), row.held
             if start >= WINDOW_SLACK // 2:
                 row.base += start
                 yield Move(row.capacity, row.slot, start, stop, row.capacity, row.slot)
@@ -194,16 +227,15 @@ class Layout:
 
     def _note_gaps(self, runs: list[Run]) -> None:
         for before, run in pairwise(runs):
-            if before.capacity == run.capacity:
+            if (before.capacity, before.count) == (run.capacity, run.count):
                 pool = self._pools[run.capacity]
                 pool.gaps += any(slot not in pool.rows for slot in range(before.last, run.first))
 
 
-def _runs(rows: list[Row]) -> Iterator[Run]:
-    """``rows`` come by pool and slot."""
+def _neighbours(short: list[_Short]) -> Iterator[list[_Short]]:
+    """Those that one call of attention can take, of ``short`` in order."""
     start = 0
-    for i, row in enumerate(rows, 1):
-        if i == len(rows) or (rows[i].capacity, rows[i].slot) != (row.capacity, row.slot + 1):
-            newest = [each.held for each in rows[start:i]]
-            yield Run(row.capacity, rows[start].slot, row.slot + 1, start, newest)
+    for i, (capacity, count, slot, *_) in enumerate(short, 1):
+        if i == len(short) or short[i][:3] != (capacity, count, slot + 1):
+            yield short[start:i]
             start = i

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from .plan import Plan, Run
+from .plan import Chunk, Plan, Run
 
 # So many rows are written faster one by one: one scatter took as long as four writes of a slice.
 _ONE_BY_ONE = 3
 
 
 class Write(NamedTuple):
-    """One-token rows ``start`` and following of the plan's order go to ``entries`` of ``slots`` of one pool.
+    """Tokens ``start`` to ``stop`` of the plan's order go to ``entries`` of ``slots`` of one pool.
 
-    Both are [rows], or numbers for a single row.
+    Both are [tokens], or numbers for a single one.
     """
 
     capacity: int
@@ -26,30 +26,45 @@ class Write(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The entries [first, last) that some row of a run sees; ``mask`` [rows, 1, 1, entries] where rows differ, true for
-    what a row sees."""
+    """The entries [first, last) that some row of a run sees; ``mask`` [rows, 1, tokens of each, entries] where tokens
+    differ, true for what each sees."""
 
     first: int
     last: int
     mask: mx.array | None
 
 
+class Placed(NamedTuple):
+    """A chunk whose tokens are number ``start`` and following of the step."""
+
+    start: int
+    chunk: Chunk
+
+    @property
+    def tokens(self) -> slice:
+        """Where in the step its tokens are."""
+        return slice(self.start, self.start + self.chunk.count)
+
+
 class Step:
     """``offset`` [tokens] is the position of each, ``window`` that of the layers, 0 for none.
 
-    ``order``: where in the step the one-token rows of the plan's order are, None where that is the order of the step.
+    ``order``: where in the step the tokens of the plan's runs are, and ``inverse`` where each of the step's tokens is
+    among those of the plan, its chunks last; both None where the step has them in the plan's order.
     """
 
-    def __init__(self, plan: Plan, offset: mx.array, window: int, order: list[int] | None) -> None:
+    def __init__(self, plan: Plan, starts: list[int], offset: mx.array, window: int, *, in_order: bool) -> None:
+        """``starts``: where in the step each of its parts begins; ``in_order``: they come in the plan's order."""
         self.runs = plan.runs
-        self.chunks = plan.chunks
-        self.singles = len(plan.order)
+        self.chunks = [Placed(starts[chunk.part], chunk) for chunk in plan.chunks]
         self.offset = offset
         self.window = window
         self.order = self.inverse = None
-        if order is not None:
-            self.order = mx.array(order)
-            self.inverse = mx.array(sorted(range(len(order)), key=order.__getitem__))
+        if not in_order:
+            places = _places(plan, starts)
+            if plan.runs:
+                self.order = mx.array(places[: plan.runs[-1].stop])
+            self.inverse = mx.array(sorted(range(len(places)), key=places.__getitem__))
         self.writes = _writes(plan.runs)
         self._seen: dict[tuple[int, int], Seen] = {}
         self._biases: dict[tuple[int, int, mx.Dtype], mx.array] = {}
@@ -59,7 +74,7 @@ class Step:
     @property
     def capacities(self) -> set[int]:
         """The pools that are written to."""
-        return {run.capacity for run in self.runs} | {chunk.capacity for chunk in self.chunks}
+        return {run.capacity for run in self.runs} | {placed.chunk.capacity for placed in self.chunks}
 
     def narrower(self, window: int) -> int:
         """The window that holds where a model asks for ``window`` (0: none) of these layers."""
@@ -69,7 +84,7 @@ class Step:
         """What the rows of ``run`` see."""
         key = (run.start, window)
         if key not in self._seen:
-            self._seen[key] = _seen(run.newest, window)
+            self._seen[key] = _seen(run, window)
         return self._seen[key]
 
     def bias(self, run: Run, window: int, dtype: mx.Dtype) -> mx.array | None:
@@ -103,14 +118,27 @@ class Step:
         return self._masks[key]
 
 
-def _seen(newest: list[int], window: int) -> Seen:
-    last = max(newest) + 1
-    oldest = min(newest)
+def _places(plan: Plan, starts: list[int]) -> list[int]:
+    """Where in the step the plan's tokens are, in its order."""
+    places: list[int] = []
+    counts = [run.count for run in plan.runs for _ in run.entries]
+    for part, count in zip(plan.order, counts, strict=True):
+        places += range(starts[part], starts[part] + count)
+    for chunk in plan.chunks:
+        places += range(starts[chunk.part], starts[chunk.part] + chunk.count)
+    return places
+
+
+def _seen(run: Run, window: int) -> Seen:
+    last = max(run.entries) + run.count
+    oldest = min(run.entries)
     first = max(0, oldest + 1 - window) if window else 0
     if oldest + 1 == last:
         return Seen(first, last, None)
     entries = mx.arange(first, last)
-    own = mx.array(newest)[:, None, None, None]
+    own = mx.array(run.entries)[:, None, None, None]
+    if run.count > 1:
+        own = own + mx.arange(run.count)[:, None]
     mask = entries <= own
     if window and last > window:
         mask = mask & (entries > own - window)
@@ -122,8 +150,16 @@ def _writes(runs: list[Run]) -> list[Write]:
     writes = []
     for capacity in dict.fromkeys(run.capacity for run in runs):
         of_it = [run for run in runs if run.capacity == capacity]
-        slots = [slot for run in of_it for slot in range(run.first, run.last)]
-        entries = [entry for run in of_it for entry in run.newest]
+        slots: list[int] = []
+        entries: list[int] = []
+        for run in of_it:
+            if run.count == 1:
+                slots += range(run.first, run.last)
+                entries += run.entries
+                continue
+            for slot, entry in enumerate(run.entries, run.first):
+                slots += [slot] * run.count
+                entries += range(entry, entry + run.count)
         start = of_it[0].start
         if len(slots) > _ONE_BY_ONE:
             writes.append(Write(capacity, start, start + len(slots), mx.array(slots), mx.array(entries)))

@@ -12,8 +12,8 @@ from mlx_sidecar_protocol.errors import NO_DATA, RpcError
 from mlx_sidecar_protocol.model import Received
 from mlx_sidecar_protocol.operations import NoParams
 
-from ..wire.context import RequestContext
-from ..wire.dispatcher import Method
+from .context import RequestContext
+from .dispatcher import Method
 
 
 class SubtractParams(Received):

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from math import exp
 from typing import Any
 
 import pytest
 
-from tests.support.sidecar import Frame, Sidecar, sidecar
+from tests.support.pair import pair
+from tests.support.streamed import (
+    answer_or_delta,
+    assert_a_window_changes_nothing,
+    assert_logprobs,
+    assert_logprobs_streamed,
+    assert_whole,
+)
 
-FAKE = ("--engine", "fake")
 ENDLESS = "fake?tokens=100000&context=200000&delay_ms=1"
-
-
-def whole(deltas: list[Frame], result: Frame) -> bool:
-    """Whether the deltas are numbered without gaps and are together the answer."""
-    numbers = [delta["seq"] for delta in deltas]
-    text = "".join(delta["text"] for delta in deltas)
-    tokens = [token for delta in deltas for token in delta["tokens"]]
-    return (numbers, text, tokens) == (list(range(result["last_seq"] + 1)), result["text"], result["tokens"])
 
 
 # Windows.
 
 
 def test_a_stream_goes_no_further_than_its_window_and_on_with_an_ack() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 2})
         process.notification("stream/delta", stream="s", seq=1)
         # A stream without a window that was opened later passes it by.
         other = process.call("generate", {"model": "fake?tokens=100&delay_ms=1", "prompt": "x", "stream": "t"})
-        assert whole(process.deltas("t"), other)
+        assert_whole(process.deltas("t"), other)
         assert len(process.deltas("s")) == 2
         for seq in range(6):
             assert process.call("stream/ack", {"stream": "s", "seq": seq}) == {}
@@ -38,11 +35,11 @@ def test_a_stream_goes_no_further_than_its_window_and_on_with_an_ack() -> None:
         process.call("stream/cancel", {"stream": "s"})
         result = process.result(id_)
         assert result["finish_reason"] == "cancelled"
-        assert whole(process.deltas("s"), result)
+        assert_whole(process.deltas("s"), result)
 
 
 def test_a_stream_whose_window_is_used_up_is_not_decoded() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         id_ = process.request(
             "generate", {"model": "fake?tokens=2000&delay_ms=1", "prompt": "x", "stream": "s", "window": 1}
         )
@@ -52,35 +49,14 @@ def test_a_stream_whose_window_is_used_up_is_not_decoded() -> None:
         assert process.result(id_)["usage"]["completion_tokens"] < 150
 
 
-@pytest.mark.parametrize(
-    ("options", "model"),
-    [(FAKE, "fake?tokens=300&wide=1&delay_ms=1"), ((), "pocket")],
-    ids=["fake engine", "pocket"],
-)
-def test_a_host_that_acknowledges_everything_gets_the_answer_it_gets_without_a_window(
-    options: tuple[str, ...], model: str
-) -> None:
-    with sidecar(*options) as process:
-        params = {"model": model, "prompt": "x", "seed": 1, "max_tokens": 300}
-        plain = process.call("generate", params)
-        id_ = process.request("generate", {**params, "stream": "s", "window": 3})
-        seq = 0
-        while "result" not in (frame := answer_or_delta(process, id_, seq)):
-            process.notify("stream/ack", {"stream": "s", "seq": seq})
-            seq += 1
-        result = frame["result"]
-        assert whole(process.deltas("s"), result)
-        assert all(result[name] == plain[name] for name in ("text", "tokens", "finish_reason", "usage"))
-
-
-def answer_or_delta(process: Sidecar, id_: int, seq: int) -> Frame:
-    """Delta ``seq``, or the answer if that comes first."""
-    return process.wait_for(lambda frame: frame.get("id") == id_ or frame.get("params", {}).get("seq") == seq)
+def test_a_host_that_acknowledges_everything_gets_the_answer_it_gets_without_a_window() -> None:
+    with pair() as process:
+        assert_a_window_changes_nothing(process, "fake?tokens=300&wide=1&delay_ms=1")
 
 
 @pytest.mark.parametrize("ending", ["cancel", "deadline", "shutdown"])
 def test_a_stream_that_waits_for_acks_that_never_come_can_still_end(ending: str) -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         more: dict[str, Any] = {"deadline_s": 0.5} if ending == "deadline" else {}
         id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1, **more})
         process.notification("stream/delta", stream="s", seq=0)
@@ -90,11 +66,11 @@ def test_a_stream_that_waits_for_acks_that_never_come_can_still_end(ending: str)
             process.request("shutdown", {"cancel": True})
         result = process.result(id_)
         assert result["finish_reason"] == ("deadline" if ending == "deadline" else "cancelled")
-        assert whole(process.deltas("s"), result)
+        assert_whole(process.deltas("s"), result)
 
 
 def test_acks_are_taken_after_shutdown_so_a_stream_with_a_window_ends_on_its_own() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         id_ = process.request(
             "generate", {"model": "fake?tokens=40&delay_ms=1", "prompt": "x", "stream": "s", "window": 1}
         )
@@ -109,7 +85,7 @@ def test_acks_are_taken_after_shutdown_so_a_stream_with_a_window_ends_on_its_own
 
 
 def test_a_stream_can_be_cancelled_by_its_name_after_shutdown() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1})
         process.notification("stream/delta", stream="s", seq=0)
         shutdown = process.request("shutdown")
@@ -120,7 +96,7 @@ def test_a_stream_can_be_cancelled_by_its_name_after_shutdown() -> None:
 
 @pytest.mark.parametrize("paused", [True, False], ids=["paused", "not begun"])
 def test_where_input_has_ended_no_window_keeps_a_stream_from_its_end(paused: bool) -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         load = "" if paused else "&load_ms=200"
         id_ = process.request(
             "generate", {"model": f"fake?tokens=100&delay_ms=1{load}", "prompt": "x", "stream": "s", "window": 1}
@@ -130,12 +106,12 @@ def test_where_input_has_ended_no_window_keeps_a_stream_from_its_end(paused: boo
         process.close_stdin()
         result = process.result(id_)
         assert result["finish_reason"] == "stop"
-        assert whole(process.deltas("s"), result)
+        assert_whole(process.deltas("s"), result)
         assert process.exit_status() == 0
 
 
 def test_an_ack_names_what_is_wrong_with_it() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         assert process.error("stream/ack", {"stream": "s", "seq": 0})["data"]["kind"] == "unknown_stream"
         process.call("generate", {"model": "fake", "prompt": "x", "stream": "free"})
         unasked = process.error("stream/ack", {"stream": "free", "seq": 0})
@@ -151,7 +127,7 @@ def test_an_ack_names_what_is_wrong_with_it() -> None:
 
 
 def test_what_is_sent_again_waits_for_the_window_too() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         id_ = process.request("generate", {"model": ENDLESS, "prompt": "x", "stream": "s", "window": 1})
         first = process.notification("stream/delta", stream="s", seq=0)
         assert process.call("stream/subscribe", {"stream": "s"})["last_seq"] == 0
@@ -175,7 +151,7 @@ def test_what_is_sent_again_waits_for_the_window_too() -> None:
 )
 @pytest.mark.parametrize("stream", [{}, {"stream": "s"}], ids=["plain", "streamed"])
 def test_a_deadline_ends_a_request_as_a_result_whatever_it_is_doing(model: str, stream: dict[str, str]) -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         result = process.call("generate", {"model": model, "prompt": "four", "deadline_s": 0.5, "seed": 7, **stream})
         assert (result["finish_reason"], result["seed"]) == ("deadline", 7)
         decoded = model == ENDLESS or "hang" in model
@@ -187,7 +163,7 @@ def test_a_deadline_ends_a_request_as_a_result_whatever_it_is_doing(model: str, 
 
 
 def test_a_deadline_counts_in_the_queue() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         model = "fake?tokens=10000&delay_ms=10000"
         running = [process.request("generate", {"model": model, "prompt": "x"}) for _ in range(100)]
         result = process.call("generate", {"model": model, "prompt": "x", "deadline_s": 0.3, "priority": "low"})
@@ -196,7 +172,7 @@ def test_a_deadline_counts_in_the_queue() -> None:
 
 
 def test_a_load_goes_on_when_the_request_that_began_it_is_over() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         params = {"model": "fake?load_ms=1000", "prompt": "x"}
         assert process.call("generate", {**params, "deadline_s": 0.1})["finish_reason"] == "deadline"
         assert process.call("generate", params)["finish_reason"] == "stop"
@@ -204,7 +180,7 @@ def test_a_load_goes_on_when_the_request_that_began_it_is_over() -> None:
 
 
 def test_a_deadline_that_is_far_enough_changes_nothing() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         for deadline_s in (3600, 1e300):
             result = process.call("generate", {"model": "fake", "prompt": "x", "deadline_s": deadline_s})
             assert result["finish_reason"] == "stop"
@@ -214,7 +190,7 @@ def test_a_deadline_that_is_far_enough_changes_nothing() -> None:
 
 
 def test_priorities_are_taken_and_others_are_refused_by_name() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         for priority in ("critical", "high", "normal", "low", None):
             result = process.call("generate", {"model": "fake", "prompt": "x", "priority": priority})
             assert result["finish_reason"] == "stop"
@@ -225,45 +201,14 @@ def test_priorities_are_taken_and_others_are_refused_by_name() -> None:
 # Log-probabilities.
 
 
-def check_logprobs(result: Frame, alternatives: int, *, greedy: bool) -> None:
-    assert [entry["token"] for entry in result["logprobs"]] == result["tokens"]
-    for entry in result["logprobs"]:
-        top = entry["top"]
-        assert len(top) == alternatives
-        assert sorted((other["logprob"] for other in top), reverse=True) == [other["logprob"] for other in top]
-        assert sum(exp(other["logprob"]) for other in top) <= 1 + 1e-5
-        assert entry["logprob"] <= 0
-        if greedy and alternatives:
-            assert (top[0]["token"], top[0]["logprob"]) == (entry["token"], entry["logprob"])
-
-
 @pytest.mark.parametrize("alternatives", [0, 1, 20])
-@pytest.mark.parametrize(
-    ("options", "model"), [(FAKE, "fake?tokens=100"), ((), "pocket")], ids=["fake engine", "pocket"]
-)
-def test_log_probabilities_are_one_for_each_token_and_the_same_streamed(
-    options: tuple[str, ...], model: str, alternatives: int
-) -> None:
-    with sidecar(*options) as process:
-        params = {
-            "model": model,
-            "prompt": "How do I cancel",
-            "logprobs": alternatives,
-            "max_tokens": 40,
-            "stream": "s",
-        }
-        result = process.call("generate", params)
-        check_logprobs(result, alternatives, greedy=model == "pocket")
-        deltas = process.deltas("s")
-        assert whole(deltas, result)
-        assert all([entry["token"] for entry in delta["logprobs"]] == delta["tokens"] for delta in deltas)
-        assert [entry for delta in deltas for entry in delta["logprobs"]] == result["logprobs"]
-        if result["text"].isascii():
-            assert "".join(entry["text"] for entry in result["logprobs"]) == result["text"]
+def test_log_probabilities_are_one_for_each_token_and_the_same_streamed(alternatives: int) -> None:
+    with pair() as process:
+        assert_logprobs_streamed(process, "fake?tokens=100", alternatives)
 
 
 def test_log_probabilities_and_tokens_stay_in_step_before_a_stop_string() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         params = {
             "model": "fake?text=one two STOP three",
             "prompt": "x",
@@ -273,35 +218,25 @@ def test_log_probabilities_and_tokens_stay_in_step_before_a_stop_string() -> Non
         }
         result = process.call("generate", params)
         assert (result["text"], result["stop_match"]) == ("one two ", "STOP")
-        check_logprobs(result, 2, greedy=False)
-        assert whole(process.deltas("s"), result)
-
-
-def test_sampled_tokens_have_log_probabilities_of_the_models_own_distribution() -> None:
-    with sidecar() as process:
-        params = {"model": "pocket", "prompt": "Hello", "logprobs": 1, "max_tokens": 1}
-        (greedy,) = process.call("generate", params)["logprobs"]
-        (sampled,) = process.call("generate", {**params, "temperature": 5.0, "seed": 1})["logprobs"]
-        assert sampled["top"][0]["token"] == greedy["token"]
-        assert abs(sampled["top"][0]["logprob"] - greedy["logprob"]) < 1e-3
-        assert sampled["logprob"] <= greedy["logprob"]
+        assert_logprobs(result, 2, greedy=False)
+        assert_whole(process.deltas("s"), result)
 
 
 def test_a_long_answer_with_all_alternatives_comes_whole_in_bounded_frames() -> None:
-    with sidecar(*FAKE) as process:
-        params = {"model": "fake?tokens=3000", "prompt": "x", "logprobs": 20, "stream": "s", "echo_text": False}
+    with pair() as process:
+        params = {"model": "fake?tokens=1000", "prompt": "x", "logprobs": 20, "stream": "s", "echo_text": False}
         process.stop_reading()
         id_ = process.request("generate", params)
         process.go_on_reading()
         result = process.result(id_)
         assert "logprobs" not in result
         deltas = process.deltas("s")
-        assert sum(len(delta["logprobs"]) for delta in deltas) == 3000
+        assert sum(len(delta["logprobs"]) for delta in deltas) == 1000
         assert max(len(delta["tokens"]) for delta in deltas) <= 24
 
 
 def test_log_probabilities_that_were_not_asked_for_are_absent() -> None:
-    with sidecar(*FAKE) as process:
+    with pair() as process:
         result = process.call("generate", {"model": "fake", "prompt": "x", "stream": "s"})
         assert "logprobs" not in result
         assert all("logprobs" not in delta for delta in process.deltas("s"))

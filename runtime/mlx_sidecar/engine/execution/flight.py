@@ -1,0 +1,44 @@
+"""A step that the device has been given and that has not been read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from ..core.batch import Work
+from ..core.sequence import Sequence
+from .sampler import Sampled
+
+
+class Flight(NamedTuple):
+    """``sequences`` are those that sample in the step, in order, None for each that was closed since.
+
+    Where there is none, ``state`` is what to wait for.
+    """
+
+    sequences: list[Sequence | None]
+    sampled: Sampled | None
+    state: list[mx.array]
+
+
+def inputs(work: list[Work], before: Flight | None) -> mx.array:
+    """The tokens of a step, [all of them]; those that ``before`` samples are taken from there, unread."""
+    if before is None or before.sampled is None:
+        return mx.array([token for given in work for token in given.sequence.upcoming(given.tokens)])
+    sampled = before.sampled.tokens
+    flying = {sequence.id: row for row, sequence in enumerate(before.sequences) if sequence is not None}
+    rows = [flying.get(given.sequence.id) if given.sequence.in_flight else None for given in work]
+    if rows == list(range(len(before.sequences))):
+        return sampled
+    known: list[int] = []
+    into: list[int] = []
+    for given, row in zip(work, rows, strict=True):
+        known += given.sequence.upcoming(given.tokens)
+        if row is not None:
+            into.append(len(known))
+            known.append(0)
+    inputs = mx.array(known)
+    if into:
+        inputs[mx.array(into)] = sampled[mx.array([row for row in rows if row is not None])].astype(inputs.dtype)
+    return inputs

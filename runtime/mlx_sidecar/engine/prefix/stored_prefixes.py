@@ -1,0 +1,125 @@
+"""Blocks that a prompt begins with are read from disk before it is admitted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from math import inf
+
+from ..cache.disk.events import Cleared, DiskEvent, Exported, Imported
+from ..cache.prefix_cache import PrefixCache
+from ..cache.prefixes import Prefixes
+from ..core.preparer import Preparer
+from ..core.sequence import Sequence
+from ..resident_models import ResidentModels
+from .cache_operations import CacheOperations
+
+log = logging.getLogger(__name__)
+
+# A disk that fails says so; one that hangs (a network's) says nothing. No sequence waits longer for it than this, from
+# its arrival, and none at all while it hangs: on a disk that works, most prompts are there in less than a second.
+DISK_PATIENCE_S = 10.0
+
+
+class StoredPrefixes(Preparer):
+    """A sequence waits until the disk has been looked through for its model, and then until its blocks are in memory.
+
+    The disk tier tells both requests and sequences here: its answers to requests are handed to ``operations``.
+    """
+
+    name = "stored prefix"
+
+    def __init__(self, models: ResidentModels, prefix_cache: PrefixCache, operations: CacheOperations) -> None:
+        self._models = models
+        self._prefix_cache = prefix_cache
+        self._disk = prefix_cache.disk
+        self._operations = operations
+        self._waiting: dict[int, Sequence] = {}  # in order of arrival: either unscanned or reading
+        self._unscanned: dict[str, dict[int, Sequence]] = {}  # by model: it is not known yet what the disk has of it
+        self._reading: dict[int, Sequence] = {}
+        self._there: dict[int, Sequence] = {}  # their wait is over
+
+    def arrived(self, sequence: Sequence, now: float) -> bool:
+        """Ask the disk for the blocks that ``sequence`` begins with; whether any are on their way."""
+        prefixes = self._models.resident(sequence.model).loaded.prefixes
+        if prefixes is None:
+            return False
+        if not self._disk.ready(prefixes):
+            self._unscanned.setdefault(sequence.model, {})[sequence.id] = sequence
+        elif not self._reads(sequence, prefixes):
+            return False
+        self._waiting[sequence.id] = sequence
+        return True
+
+    def told(self, event: object, now: float) -> None:
+        """The disk tier has told ``event``."""
+        if isinstance(event, Cleared | Exported | Imported):
+            self._operations.told(event)
+        elif isinstance(event, DiskEvent) and (read := self._disk.taken_in(event)) is not None:
+            key, numbers = read
+            if self._operations.knows(key):
+                self._operations.fetched(key)
+            elif (sequence := self._reading.pop(key, None)) is not None:
+                sequence.prefix.fetched = numbers
+                self._release(sequence)
+
+    def ready(self, now: float) -> Iterable[Sequence]:
+        """The sequences whose blocks are there, or will not come."""
+        self._prefix_cache.write()
+        if self.next_event_s() <= now:
+            log.warning("the disk has not answered for %s s: prompts are computed without it", DISK_PATIENCE_S)
+            self._give_up_disk()
+        for model in list(self._unscanned):
+            self._scanned(model)
+        self._operations.serve()
+        there, self._there = self._there, {}
+        return there.values()
+
+    def left(self, sequence: Sequence) -> None:
+        """``sequence`` has ended: what is read for it is not wanted."""
+        self._there.pop(sequence.id, None)
+        if self._waiting.pop(sequence.id, None) is None:
+            return
+        if self._reading.pop(sequence.id, None) is not None:
+            self._disk.cancel(sequence.id)
+            return
+        unscanned = self._unscanned[sequence.model]
+        del unscanned[sequence.id]
+        if not unscanned:
+            del self._unscanned[sequence.model]
+
+    def next_event_s(self) -> float:
+        """When the disk will have been waited for long enough, infinite if no sequence waits."""
+        longest = next(iter(self._waiting.values()), None)
+        return inf if longest is None else longest.asked.arrived_s + DISK_PATIENCE_S
+
+    def _reads(self, sequence: Sequence, prefixes: Prefixes) -> bool:
+        """Have the disk read what it has of ``sequence``; whether that is anything of use."""
+        tokens = sequence.history()
+        if sequence.asked.explain:
+            sequence.prefix.nearest = prefixes.nearest(tokens)
+        if self._disk.read(sequence.id, prefixes, tokens):
+            self._reading[sequence.id] = sequence
+            return True
+        self._disk.touch(prefixes, tokens)
+        return False
+
+    def _scanned(self, model: str) -> None:
+        """Have those of ``model`` read that waited for the disk to be looked through, if it has been."""
+        prefixes = self._models.resident(model).loaded.prefixes
+        assert prefixes is not None
+        if self._disk.ready(prefixes):
+            for sequence in self._unscanned.pop(model).values():
+                if not self._reads(sequence, prefixes):
+                    self._release(sequence)
+
+    def _give_up_disk(self) -> None:
+        self._disk.hangs = True
+        reading, self._reading = self._reading, {}
+        for key, sequence in reading.items():
+            self._disk.cancel(key)
+            self._release(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        del self._waiting[sequence.id]
+        self._there[sequence.id] = sequence

@@ -1,0 +1,54 @@
+"""What all connections of a front share: one engine, the models on it, and the requests that it works on."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+
+from mlx_sidecar_protocol.limits import Limits
+from mlx_sidecar_protocol.notifications import EngineState
+
+from ..config import Config
+from ..containment import contained
+from ..observe.logs import HostLogs
+from .api.cache import CacheHandlers
+from .api.model_catalog import ModelCatalog
+from .api.stats import Stats
+from .streams.journal import Journal
+from .streams.recovery import Recovery
+from .supervision.supervisor import Spawn, Supervisor
+from .supervision.text_pool import TextPool
+
+OnEngineState = Callable[[EngineState, str | None], None]  # the state, and why if something went wrong
+
+log = logging.getLogger(__name__)
+
+
+class Core:
+    """The shared parts, put together. All in ``on_engine_state`` are told what becomes of the engine."""
+
+    def __init__(self, config: Config, start_engine: Spawn | None = None) -> None:
+        self.config = config
+        self.on_engine_state: list[OnEngineState] = []
+        self.instance = uuid.uuid4().hex
+        self.limits = Limits(
+            frame_bytes=config.frame_limit_bytes,
+            batch=config.batch_limit,
+            nesting=config.nesting_limit,
+            values=config.values_limit,
+        )
+        self.logs = HostLogs()
+        self.journal = Journal(config.journal_limit_bytes)
+        self.recovery = Recovery(self.journal)
+        self.engine = Supervisor(config, self.recovery, self._tell_engine_state, start_engine)
+        self.texts = TextPool(config)
+        self.catalog = ModelCatalog(config, self.engine, self.texts)
+        self.recovery.attach(self.engine, self.catalog)
+        self.cache = CacheHandlers(self.catalog, self.recovery, self.engine)
+        self.stats = Stats(self.instance, engine=self.engine, recovery=self.recovery, journal=self.journal)
+
+    def _tell_engine_state(self, state: EngineState, because: str | None) -> None:
+        for tell in list(self.on_engine_state):
+            with contained(log, "a host could not be told of the engine"):
+                tell(state, because)

@@ -1,0 +1,37 @@
+"""What the host of a stream is told while it runs, as values: ``streams/`` makes them, ``wire/`` encodes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mlx_sidecar_protocol.model import StreamId
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """New text of a stream. ``offset`` counts the characters of ``channel`` before it.
+
+    ``logprobs`` are members of the contract's ``Logprob``, one for each of ``tokens``; None where they were not asked
+    for.
+    """
+
+    stream: StreamId
+    seq: int
+    channel: str
+    offset: int
+    text: str
+    tokens: list[int]
+    logprobs: Sequence[Mapping[str, Any]] | None = None
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """The engine behind a stream was lost. ``last_seq`` is the number of the last delta before; None without one."""
+
+    stream: StreamId
+    because: str
+    last_seq: int | None
+
+
+StreamEvent = Delta | Notice

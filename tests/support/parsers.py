@@ -1,0 +1,30 @@
+"""A parser of two channels, for tests of what stands around parsers."""
+
+from __future__ import annotations
+
+from mlx_sidecar.front.output.parser import TEXT, Segment
+
+ASIDE = "aside"
+
+
+class Asides:
+    """What stands between the markers ``opening`` and ``closing``, of two characters each, is of another channel."""
+
+    def __init__(self, opening: str = "<<", closing: str = ">>") -> None:
+        self._markers = {TEXT: opening, ASIDE: closing}
+        self._channel = TEXT
+        self._held = ""  # may be the beginning of a marker
+
+    def push(self, text: str, tokens: list[int]) -> list[Segment]:
+        rest = self._held + text
+        segments: list[Segment] = []
+        while (marker := self._markers[self._channel]) in rest:
+            before, _, rest = rest.partition(marker)
+            segments.append(Segment(self._channel, before))
+            self._channel = TEXT if self._channel == ASIDE else ASIDE
+        self._held = marker[0] if rest.endswith(marker[0]) else ""
+        segments.append(Segment(self._channel, rest.removesuffix(self._held)))
+        return [segment for segment in segments if segment.text]
+
+    def finish(self) -> list[Segment]:
+        return [Segment(self._channel, self._held)] if self._held else []
