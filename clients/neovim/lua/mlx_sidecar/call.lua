@@ -67,7 +67,7 @@ function Call:resume(connection)
   end
 end
 
---- Gives the answer. A result that ended with an error becomes that error, with the text so far as `partial`;
+--- Gives the answer. A result that ended with an error becomes that error, with the whole of it as `partial`;
 --- with any other error come the `text` and `tokens` that were delivered.
 function Call:finish(error, result)
   if self.finished then
