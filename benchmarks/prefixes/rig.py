@@ -22,7 +22,7 @@ from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
 from mlx_sidecar.engine.execution.probe import Probed, probe
-from mlx_sidecar.link.messages import Sampling
+from mlx_sidecar.link.messages import Generate, Sampling
 
 LIMIT_BYTES = 1 << 32
 CHUNK = 128
@@ -53,6 +53,7 @@ class Rig:
             Asked(
                 id=next(self._numbers),
                 model="m",
+                goal=Generate(Sampling(), [], limit),
                 tokens=prompt,
                 limit=limit,
                 cost=SequenceCost(),

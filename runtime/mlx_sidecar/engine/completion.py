@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlx_sidecar_protocol.errors import OutOfMemory
 
 from ..link.faults import fault_of
-from ..link.messages import Dropped, Fault, Finished, FinishReason, ToFront, Tokens
+from ..link.messages import Dropped, Fault, Finished, FinishReason, Generate, ToFront, Tokens
 from .admission import Admission
 from .core.batch import Event, StepFailed
 from .core.instrumentation import Instrumentation
@@ -40,7 +40,7 @@ class Completion:
         sequence = event.sequence
         messages: list[ToFront] = []
         if event.tokens:
-            if sequence.asked.prefill is None:
+            if isinstance(sequence.asked.goal, Generate):
                 messages.append(Tokens(sequence.id, event.tokens, event.logprobs))
             self._instrumentation.generated(sequence, len(event.tokens), now)
             if sequence.times.first_token_s is None:

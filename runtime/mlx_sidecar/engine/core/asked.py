@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 
-from ...link.messages import Generate, Goal, Prefill, Priority, Sampling, Submit
+from ...link.messages import Generate, Goal, Priority, Sampling, Submit
 from .memory_cost import SequenceCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a sequence is to become. ``limit`` is how many tokens it may still generate here; times are of the engine's
-    clock, in seconds."""
+    clock, in seconds.
+
+    Tokens are sent for the goal ``Generate`` alone. Of any other the prompt is all that is wanted: the sequence ends
+    with the one token that comes of it.
+    """
 
     id: int
     model: str
+    goal: Goal
     tokens: list[int]
     limit: int
     cost: SequenceCost
@@ -26,7 +31,6 @@ class Asked:
     emitted: int = 0  # of ``tokens``, the last ones that were generated before a restart
     priority: Priority = "normal"
     deadline_s: float = float("inf")
-    prefill: Prefill | None = None  # its prompt is all that is wanted: the token that comes of it is not sent
     explain: bool = False
     again: bool = False  # an engine before this one, or a batch that failed, had it already
 
@@ -37,6 +41,7 @@ def asked_by(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Aske
     return Asked(
         id=submit.seq,
         model=submit.model,
+        goal=submit.goal,
         tokens=submit.tokens,
         limit=limit,
         cost=cost,
@@ -46,7 +51,6 @@ def asked_by(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Aske
         emitted=generate.emitted,
         priority=submit.priority,
         deadline_s=float("inf") if submit.deadline_s is None else now + submit.deadline_s,
-        prefill=submit.goal if isinstance(submit.goal, Prefill) else None,
         explain=generate.explain,
         again=submit.again,
     )
@@ -69,7 +73,7 @@ def tokens_left(submit: Submit, context_length: int, vocabulary: int) -> int:
     return min(generate.max_tokens - generate.emitted, context_length - len(submit.tokens))
 
 
-# A prefill ends with the one token that the logits behind its prompt give.
+# What is no generation ends with the one token that the logits behind its prompt give.
 _FIRST_TOKEN = Generate(Sampling(), [], 1)
 
 

@@ -6,6 +6,7 @@ from array import array
 
 from mlx_sidecar_protocol.errors import OutOfMemory, UnsupportedParameter
 
+from ...link.messages import Prefill
 from ..cache.prefix_cache import PrefixCache
 from ..core.preparer import Preparer
 from ..core.sequence import Sequence
@@ -44,4 +45,5 @@ class Pins(Preparer):
 
 
 def _wanted(sequence: Sequence) -> bool:
-    return sequence.asked.prefill is not None and sequence.asked.prefill.pin
+    goal = sequence.asked.goal
+    return isinstance(goal, Prefill) and goal.pin

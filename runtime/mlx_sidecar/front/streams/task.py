@@ -77,7 +77,7 @@ class EngineTask:
     """One sequence as the front sees it. Lives on the event loop.
 
     ``entry`` and what its listener has taken in are the journal: all that is needed to go on on another engine. A task
-    without a listener gives no tokens, e.g. one with the goal ``Prefill``.
+    without a listener gives no tokens, because its goal is no ``Generate``.
     """
 
     def __init__(self, submit: Submit) -> None:
