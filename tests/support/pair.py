@@ -11,15 +11,17 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from mlx_sidecar import cli
 from mlx_sidecar.arguments import command_line
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.assembly import Front
 from mlx_sidecar.front.connection import Connection
+from mlx_sidecar.front.wire.dispatcher import Method
 from mlx_sidecar.front.wire.reader import Reader
 from mlx_sidecar.front.wire.writer import Writer
 
@@ -36,10 +38,10 @@ def config_of(words: list[str]) -> Config:
 class Pair(Host):
     """A host, and what ``serve --engine fake OPTION…`` makes, in one process."""
 
-    def __init__(self, *options: str, framing: str = "lines") -> None:
+    def __init__(self, *options: str, framing: str = "lines", extra: Iterable[Method[Any]] = ()) -> None:
         stdin, to_front = os.pipe()
         from_front, stdout = socket.socketpair()  # unlike a pipe it can be shut down under those that watch it
-        self._server = Server(config_of(["serve", "--engine", "fake", *options]), stdin, stdout)
+        self._server = Server(config_of(["serve", "--engine", "fake", *options]), stdin, stdout, extra)
         super().__init__(
             os.fdopen(to_front, "wb", buffering=0), os.fdopen(from_front.detach(), "rb", buffering=0), framing
         )
@@ -65,11 +67,11 @@ class Pair(Host):
 class Server(threading.Thread):
     """The front's thread, which owns both descriptors. ``status`` is what a process would exit with."""
 
-    def __init__(self, config: Config, stdin: int, stdout: socket.socket) -> None:
+    def __init__(self, config: Config, stdin: int, stdout: socket.socket, extra: Iterable[Method[Any]] = ()) -> None:
         super().__init__(name="front", daemon=True)
         self.status = -1
         self.engines: list[EngineThread] = []
-        self._config, self._stdin, self._stdout = config, stdin, stdout
+        self._config, self._stdin, self._stdout, self._extra = config, stdin, stdout, extra
         self._loop = asyncio.new_event_loop()
         self._connection: Connection
         self._made = threading.Event()
@@ -106,7 +108,7 @@ class Server(threading.Thread):
     async def _serve(self) -> int:
         reader = Reader(self._stdin)
         async with Front(self._config, self._spawn(self._config), self._spawn) as front:
-            self._connection = front.connect(reader, partial(Writer, self._stdout.fileno()))
+            self._connection = front.connect(reader, partial(Writer, self._stdout.fileno()), self._extra)
             self._made.set()
             reader.start()
             return await self._connection.run()
@@ -117,9 +119,9 @@ class Server(threading.Thread):
 
 
 @contextmanager
-def pair(*options: str, framing: str = "lines") -> Iterator[Pair]:
-    """A pair that is gone, and whose every frame was valid, when the block ends."""
-    running = Pair(*options, framing=framing)
+def pair(*options: str, framing: str = "lines", extra: Iterable[Method[Any]] = ()) -> Iterator[Pair]:
+    """A pair that is gone, and whose every frame was valid, when the block ends; it serves ``extra`` methods too."""
+    running = Pair(*options, framing=framing, extra=extra)
     try:
         yield running
     finally:

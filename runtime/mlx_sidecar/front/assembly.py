@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import anyio
 
@@ -15,6 +16,7 @@ from .connection import Connection
 from .core import Core
 from .supervision.engine_process import EngineProcess
 from .supervision.supervisor import Spawn
+from .wire.dispatcher import Method
 from .wire.mailbox import Mailbox
 from .wire.reader import Reader
 from .wire.session import Session
@@ -53,9 +55,22 @@ class Front:
         self._core.texts.stop()
         await self._core.engine.stop()
 
-    def connect(self, reader: Incoming, open_writer: Callable[[Mailbox], Outgoing]) -> Connection:
-        """A connection that is still to be run. Bytes come from ``reader`` and go to what ``open_writer`` makes."""
-        return Connection(self._core, reader, open_writer)
+    def connect(
+        self, reader: Incoming, open_writer: Callable[[Mailbox], Outgoing], extra: Iterable[Method[Any]] = ()
+    ) -> Connection:
+        """Make a connection, which is still to be run, that serves ``extra`` methods beside those of the contract.
+
+        Bytes come from ``reader`` and go to the writer that ``open_writer`` makes.
+        """
+        return Connection(self._core, reader, open_writer, [*extra, *_fixtures(self._config)])
+
+
+def _fixtures(config: Config) -> list[Method[Any]]:
+    if not config.fixtures:
+        return []
+    from .wire.fixtures import Fixtures
+
+    return Fixtures().methods()
 
 
 async def _serve(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:

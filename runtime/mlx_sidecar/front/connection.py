@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from mlx_sidecar_protocol.envelope import encode_notification
@@ -40,17 +40,24 @@ _HEAVY = ("tokenize", "detokenize", "render")
 class Connection:
     """A session over ``core``, with stream names, windows and notifications of its own.
 
-    Bytes come from ``reader`` and go to the writer that ``open_writer`` makes for a mailbox.
+    Bytes come from ``reader`` and go to the writer that ``open_writer`` makes for a mailbox. ``extra`` methods are
+    served beside those of the contract.
     """
 
-    def __init__(self, core: Core, reader: Incoming, open_writer: Callable[[Mailbox], Outgoing]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        reader: Incoming,
+        open_writer: Callable[[Mailbox], Outgoing],
+        extra: Iterable[Method[Any]] = (),
+    ) -> None:
         self._core = core
         self._state_told = False
         self._mailbox = Mailbox()
         self._streams = Streams(self._mailbox, core.recovery.post)
         config = core.config
         self.session = Session(
-            self._methods(),
+            [*self._methods(), *extra],
             self._initialize,
             reader=reader,
             writer=open_writer(self._mailbox),
@@ -102,10 +109,6 @@ class Connection:
         }
         methods = [_method(name, handler, quick=False) for name, handler in tasks.items()]
         methods += [_method(name, handler, quick=True) for name, handler in quick.items()]
-        if core.config.fixtures:
-            from .wire.fixtures import Fixtures
-
-            methods += Fixtures().methods()
         return methods
 
     def _initialize(self, params: InitializeParams) -> InitializeResult:
