@@ -22,10 +22,11 @@ from tests.support.link import feed
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
+    from mlx_sidecar.engine.core.preparer import Preparer
     from mlx_sidecar.engine.core.sequence import Sequence
-    from mlx_sidecar.engine.inbox import Inbox
+    from mlx_sidecar.engine.inbox import Background, Inbox
 
 MOST_TURNS = 20_000  # who needs more does not get on
 
@@ -70,13 +71,19 @@ class FaultyBackend(FakeBackend):
 class Inline:
     """Both ends of the link. Each look at the clock takes a millisecond."""
 
-    def __init__(self, limit_bytes: int, limits: Limits | None = None, backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        limit_bytes: int,
+        limits: Limits | None = None,
+        backend: Backend | None = None,
+        preparers: Iterable[Preparer] = (),
+    ) -> None:
         self.now = time.monotonic() + 1e6  # what a script delays by the system's clock is long due
         self.backend = FaultyBackend()
         self.page = HeartbeatPage.create()
         self.seen: list[ToFront] = []
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
-        self._queue: list[ToEngine] = []
+        self._queue: list[ToEngine | Background] = []
         self._idle_s = 0.0
         self._ops = 0
         self.engine = assemble(
@@ -86,13 +93,14 @@ class Inline:
             limits or Limits(),
             limit_bytes,
             page=self.page,
+            preparers=preparers,
             clock=self._clock,
         )
 
     def close(self) -> None:
         self.page.close()
 
-    def send(self, *messages: ToEngine) -> None:
+    def send(self, *messages: ToEngine | Background) -> None:
         """Say something: it is heard at the end of the next turn."""
         self._queue += messages
 
@@ -116,8 +124,10 @@ class Inline:
             self.settle()
             assert isinstance(self.seen[-1], Loaded), self.seen[-1]
 
-    def submit(self, seq: int, model: str, tokens: int = 1, max_tokens: int = 8) -> None:
-        self.send(Submit(seq, model, [1] * tokens, Generate(Sampling(), [], max_tokens)))
+    def submit(
+        self, seq: int, model: str, tokens: int = 1, max_tokens: int = 8, sampling: Sampling | None = None
+    ) -> None:
+        self.send(Submit(seq, model, [1] * tokens, Generate(sampling or Sampling(), [], max_tokens)))
 
     def fail(self, model: str, need_bytes: int | None = None) -> None:
         """Let the next step of ``model`` fail: for want of ``need_bytes``, or by a bug."""
@@ -144,7 +154,7 @@ class Inline:
     def sendall(self, data: bytes) -> None:
         self.seen += feed(self._decoder, data)
 
-    def take(self, timeout_s: float) -> list[ToEngine]:
+    def take(self, timeout_s: float) -> list[ToEngine | Background]:
         messages, self._queue = self._queue, []
         self._idle_s = 0.0 if messages else timeout_s
         return messages

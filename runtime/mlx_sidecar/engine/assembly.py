@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..link.engine_config import EngineConfig
 from ..link.heartbeat_page import HeartbeatPage
@@ -41,10 +41,14 @@ def assemble(
     prefix_cache: PrefixCache | None = None,
     page: HeartbeatPage | None = None,
     stall_after_s: float = EngineConfig.stall_after_s,
+    preparers: Iterable[Preparer] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Engine:
-    """An engine that may hold ``limit_bytes``. The front reads its ``page``, which by default nothing reads; the
-    deadlines on it are ``stall_after_s`` at least. ``clock`` gives seconds."""
+    """An engine that may hold ``limit_bytes``.
+
+    The front reads its ``page``, which by default nothing reads; the deadlines on it are ``stall_after_s`` at least.
+    ``preparers`` are asked after the engine's own. ``clock`` gives seconds.
+    """
     ledger = MemoryLedger(limit_bytes)
     scheduler = Scheduler(limits, ledger)
     instrumentation = Instrumentation(trace)
@@ -58,11 +62,11 @@ def assemble(
     )
     pins = Pins(models, prefix_cache)
     operations = CacheOperations(models, prefix_cache, outbox.send)
-    preparers: list[Preparer] = [pins]
+    own: list[Preparer] = [pins]
     if prefix_cache is not None:
-        preparers.append(StoredPrefixes(models, prefix_cache, operations))
-        preparers.append(PrefixCoalescing(scheduler, models, prefix_cache))
-    preparation = Preparation(scheduler, preparers)
+        own.append(StoredPrefixes(models, prefix_cache, operations))
+        own.append(PrefixCoalescing(scheduler, models, prefix_cache))
+    preparation = Preparation(scheduler, [*own, *preparers])
     admission = Admission(scheduler, models, instrumentation, preparation)
     completion = Completion(scheduler, models, admission, instrumentation, preparation, pins)
     heartbeat = Heartbeat(page or HeartbeatPage.create(), models.in_flight)
