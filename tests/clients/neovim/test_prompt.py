@@ -8,17 +8,11 @@ from typing import Any
 import pytest
 
 from tests.clients.neovim.editor import Editor
-from tests.support.listening_pair import ListeningPair
 
 LIMITS = {"prefix_bytes": 1024, "suffix_bytes": 64}
 
 # Nothing of this depends on how an editor draws: the older one is enough.
 pytestmark = pytest.mark.parametrize("editor", ["system"], indirect=True)
-
-
-@pytest.fixture
-def command(pairs: ListeningPair) -> list[str]:
-    return pairs.command
 
 
 def around(editor: Editor, row: int, column: int, **limits: int) -> list[str]:

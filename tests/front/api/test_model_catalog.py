@@ -179,7 +179,7 @@ def test_the_seconds_of_a_load_count_what_its_text_takes_and_those_of_the_next_l
             await read.wait()
             return text
 
-        monkeypatch.setattr(catalog, "_read_text", slowly)
+        monkeypatch.setattr(catalog._files, "_read_text", slowly)
         monkeypatch.setattr(model_catalog, "time", SimpleNamespace(monotonic=lambda: clock.now))
         loading = asyncio.create_task(catalog.load(LoadParams(model="m")))
         await desk.answers()
@@ -210,7 +210,7 @@ def test_a_request_that_loads_its_model_does_not_wait_for_the_templates(monkeypa
     async def test() -> None:
         desk = Desk()
         catalog = catalog_for(desk)
-        monkeypatch.setattr(catalog, "_read_text", read)
+        monkeypatch.setattr(catalog._files, "_read_text", read)
         loading = asyncio.create_task(catalog.ready("m"))
         await desk.answers()
         assert (await loading)[1] is text

@@ -44,7 +44,7 @@ class Models(Protocol):
 class Placement:
     """Lives on the event loop, and never waits there. ``attach`` before anything else.
 
-    ``search`` says which tasks may run now; ``tell`` tells the engine what is to become of a sequence; ``fail`` ends a
+    ``search`` says which tasks may run now; ``post`` tells the engine what is to become of a sequence; ``fail`` ends a
     task with an error.
     """
 
@@ -53,12 +53,12 @@ class Placement:
         tasks: OpenTasks,
         search: PoisonSearch,
         *,
-        tell: Callable[[Pause], None],
+        post: Callable[[Pause], None],
         fail: Callable[[EngineTask, RpcError], None],
     ) -> None:
         self._tasks = tasks
         self._search = search
-        self._tell = tell
+        self._post = post
         self._fail = fail
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._evictions: Counter[int] = Counter()
@@ -79,7 +79,7 @@ class Placement:
         self._engine.submit(task.submission())
         task.placed = True
         if task.paused:
-            self._tell(Pause(task.seq))
+            self._post(Pause(task.seq))
 
     def place_all(self) -> None:
         """Give the engine all that it may have, the most urgent first."""

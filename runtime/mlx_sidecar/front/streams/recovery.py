@@ -42,7 +42,7 @@ class Recovery:
         self._journal = journal
         self._grace_s = grace_s
         self._poison_search = PoisonSearch()
-        self._placement = Placement(self.tasks, self._poison_search, tell=self.post, fail=self._finish_with)
+        self._placement = Placement(self.tasks, self._poison_search, post=self.post, fail=self._finish_with)
         self._engine: Engine
         self._models: Models
 
