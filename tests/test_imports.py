@@ -53,7 +53,7 @@ def test_native_code_knows_neither_protocol_nor_runtime() -> None:
 
 
 def imports_of(room: str, forbidden: Iterable[str], *, run: bool = False) -> list[tuple[str, str]]:
-    """What the files of a room, or one file, import of the modules and packages that are ``forbidden`` there."""
+    """Return each file of a folder, or one file, with the ``forbidden`` modules and packages that it imports."""
     path = RUNTIME / room
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
     assert files, f"{room} is not there any more"
@@ -72,7 +72,7 @@ def rooms(*names: str) -> list[str]:
 ALL_ROOMS = sorted(path.name for path in RUNTIME.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file())
 PROCESSES = {"front", "text", "engine"}
 DEVICE = ["mlx", "mlx_lm", "transformers"]
-FOREIGN_TEXT = ["tokenizers", "jinja2"]  # what interprets files that come with a model
+FOREIGN_TEXT = ["tokenizers", "jinja2"]  # these interpret files that come with a model
 
 
 @pytest.mark.parametrize("process", sorted(PROCESSES))

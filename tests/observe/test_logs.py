@@ -16,7 +16,7 @@ from tests.support.sidecar import ROOT, Sidecar
 
 
 def told(number: int, message: str, *args: object) -> list[LogParams]:
-    """What the host hears of one line."""
+    """Return the `log` notifications of one line."""
     lines: list[LogParams] = []
     hosts = logs.HostLogs()
     hosts.add(lines.append)

@@ -1,4 +1,4 @@
-"""What a text process answers, without the process: its templates are compiled when the front says so, and once."""
+"""The server of a text process, without the process, compiles templates once, when the front says so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG = "A text that is long enough to be found in a rendered chat."
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many templates were compiled, and how many chats rendered with them, those that probe a template included."""
+    """Count the templates compiled and the chats rendered, those that probe a template included."""
     counts: Counter[str] = Counter()
 
     def counted(name: str, function: Any) -> Any:
