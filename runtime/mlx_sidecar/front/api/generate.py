@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,14 +108,12 @@ class Generator:
             warnings=job.warnings,
         )
 
-    @contextmanager
-    def _hearing(self, job: _Job) -> Iterator[None]:
-        """Its stream is open, and what that has to say goes out before the answer."""
+    def _hearing(self, job: _Job) -> AbstractContextManager[None]:
+        """The block in which the stream of ``job`` is open; its deltas go out before the answer."""
         assert job.stream is not None
-        with self._streams.hearing(job.stream):
-            if job.stream.deltas is not None:
-                job.sink.answer_after(job.stream.deltas)
-            yield
+        if job.stream.deltas is not None:
+            job.sink.answer_after(job.stream.deltas)
+        return self._streams.hearing(job.stream)
 
     async def _prepare(self, job: _Job) -> EngineTask:
         """The task to run: from here on the prompt is in its journal only."""

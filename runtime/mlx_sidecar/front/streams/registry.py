@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from mlx_sidecar_protocol.errors import DuplicateStream, InvalidParams, UnknownStream, UnsupportedParameter
 from mlx_sidecar_protocol.model import StreamId
@@ -61,16 +61,17 @@ class Streams:
         elif key not in self._past:
             raise UnknownStream(name)
 
-    @contextmanager
-    def hearing(self, stream: TextStream) -> Iterator[None]:
-        """While the block runs, ``stream`` hears its task; one with a name is found, and remembered afterwards."""
+    def hearing(self, stream: TextStream) -> AbstractContextManager[None]:
+        """Let ``stream`` hear its task. While the block runs, a stream with a name is found; afterwards it is
+        remembered."""
         stream.task.listener = Feed(stream, self._outbox, self._tell)
-        if stream.deltas is None:
-            yield
-            return
+        return nullcontext() if stream.deltas is None else self._found(stream, stream.deltas)
+
+    @contextmanager
+    def _found(self, stream: TextStream, deltas: Deltas) -> Iterator[None]:
         if self._windows_lifted:
-            stream.deltas.window = None
-        key = (type(stream.deltas.name), stream.deltas.name)
+            deltas.window = None
+        key = (type(deltas.name), deltas.name)
         self._named[key] = stream
         try:
             yield

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from functools import cache
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
+from threading import get_ident
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -44,9 +45,10 @@ class InFlight:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Tasks may be started while the block runs; at its end those that still run are answered as cancelled."""
-        async with anyio.create_task_group() as self._tasks:
-            yield
-            self._tasks.cancel_scope.cancel()
+        with _asyncio_named():
+            async with anyio.create_task_group() as self._tasks:
+                yield
+                self._tasks.cancel_scope.cancel()
         for context in list(self._running):  # a task that was cancelled before its first step
             self._settle(context, Cancelled())
 
@@ -66,16 +68,7 @@ class InFlight:
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
         """Start a task, from a callback of the loop as well."""
-        # Where sniffio is installed, and many packages bring it, anyio asks that what runs here. It sees tasks only.
-        named = _sniffio()
-        if named is None:
-            self._tasks.start_soon(function, *args)
-            return
-        before, named.name = named.name, "asyncio"
-        try:
-            self._tasks.start_soon(function, *args)
-        finally:
-            named.name = before
+        self._tasks.start_soon(function, *args)
 
     def cancel(self, id_: RequestId) -> None:
         """Ask request ``id_`` to end, if there is one."""
@@ -140,10 +133,28 @@ class InFlight:
                 context.shed(error)
 
 
-@cache
-def _sniffio() -> Any:
-    """Where sniffio is told what a thread runs; None if it is not installed."""
+_NAMED: Counter[int] = Counter()  # connections that run on each thread
+
+
+@contextmanager
+def _asyncio_named() -> Iterator[None]:
+    """Tell sniffio, where it is installed, that this thread runs asyncio while any connection runs on it.
+
+    anyio asks sniffio. By itself sniffio sees asyncio inside tasks only, and at a cost; tasks are started from
+    callbacks as well.
+    """
     try:
-        return import_module("sniffio").thread_local
+        named = import_module("sniffio").thread_local
     except ModuleNotFoundError:
-        return None
+        yield
+        return
+    thread = get_ident()
+    _NAMED[thread] += 1
+    named.name = "asyncio"
+    try:
+        yield
+    finally:
+        _NAMED[thread] -= 1
+        if not _NAMED[thread]:
+            del _NAMED[thread]
+            named.name = None
