@@ -19,9 +19,18 @@ GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
 class Shelf:
     """A catalog of one model. ``loading`` is set when asking for it begins to take for ever: once it was evicted."""
 
-    def __init__(self, vocabulary: int = 257, text: ModelText | None = None, *, evicted: bool = False) -> None:
+    def __init__(
+        self, vocabulary: int = 257, text: ModelText | None = None, *, evicted: bool = False, uncacheable: str = ""
+    ) -> None:
         self.loading = asyncio.Event()
-        self._card = ModelCard("fake", "ready", "fake", context_length=100_000, vocabulary=vocabulary)
+        self._card = ModelCard(
+            "fake",
+            "ready",
+            "fake",
+            context_length=100_000,
+            vocabulary=vocabulary,
+            capabilities={"prefix_cache": uncacheable},
+        )
         self._text = text or ExplainingText()
         self._evicted = evicted
         self.leaving = False

@@ -286,7 +286,7 @@ class ResidentModels:
         self._ledger.meter(Owner(CACHE, model), lambda: batch.reclaimable_bytes)
 
     def _free(self, model: str) -> int:
-        card, _, _, prefixes, _ = self._residents.pop(model).loaded
+        card, _, _, prefixes = self._residents.pop(model).loaded
         self._ledger.release(Owner(WEIGHTS, model))
         self._ledger.release(Owner(CACHE, model))
         if prefixes is not None and self._prefix_cache is not None:

@@ -8,6 +8,7 @@ import msgspec
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 ForwardName = Literal["flat", "merged", "row_by_row"]
+Capability = Literal["prefix_cache"]  # on which parameters and methods depend
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -28,6 +29,11 @@ class ModelCard(msgspec.Struct, frozen=True):
     streams: int = 0
     policy: str = ""  # library and number format of its arithmetic, e.g. "openblas float32" or "metal as stored"
     forward: ForwardName | Literal[""] = ""  # "" for the fake engine
+    capabilities: dict[Capability, str] = {}  # why the model lacks each; "" where it has it
+
+    def lacks(self, capability: Capability) -> str:
+        """Why the model lacks ``capability``; "" where it has it, or where that is not known."""
+        return self.capabilities.get(capability, "")
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):

@@ -16,6 +16,7 @@ from mlx_sidecar.link import cache_messages
 from mlx_sidecar.link import messages as link
 from mlx_sidecar_protocol import errors
 from mlx_sidecar_protocol.cache import CacheExportParams, CacheImportParams, CacheWarmParams, CacheWarmResult
+from mlx_sidecar_protocol.errors import UnsupportedParameter
 from mlx_sidecar_protocol.operations import NoParams
 from tests.support.desk import GONE, Desk, Shelf
 from tests.support.texts import SlowText
@@ -72,6 +73,17 @@ def test_a_warm_up_computes_its_prompt_and_tells_what_is_pinned() -> None:
         desk.recovery.on_finished(DONE)
         assert (await running).to_plain() == {"tokens": 4, "cached_tokens": 2, "pinned_tokens": 4, "prefill_s": 0.5}
         assert not desk.recovery.tasks
+
+    run(test)
+
+
+def test_a_model_whose_card_says_that_nothing_can_be_cached_is_refused_before_the_engine_is_asked() -> None:
+    async def test() -> None:
+        desk = Desk()
+        with pytest.raises(UnsupportedParameter, match="it keeps no state") as refused:
+            await warming(Shelf(uncacheable="it keeps no state"), desk)
+        assert refused.value.details["name"] == "model"
+        assert not desk.sent
 
     run(test)
 

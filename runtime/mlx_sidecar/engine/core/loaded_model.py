@@ -27,14 +27,17 @@ class LoadStep(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """What a backend makes of a directory. ``prefixes`` is what is cached of it; where there is none, ``uncacheable``
-    may say why there cannot be."""
+    """A directory as a backend has loaded it. ``prefixes`` is the part of the prefix cache that is of this model."""
 
     card: ModelCard
     batch: Batch
     cost: SequenceCost
     prefixes: Prefixes | None = None
-    uncacheable: str = ""
+
+    @property
+    def uncacheable(self) -> str:
+        """Why nothing of the model can be cached; "" where it can."""
+        return self.card.lacks("prefix_cache")
 
 
 class Backend(Protocol):

@@ -86,6 +86,10 @@ class MlxBackend:
             if out_of_memory(error, 0) is not None:  # which says nothing of the model
                 raise
             raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
+        prefixes = None
+        if self._prefix_cache is not None and not forward.uncacheable:
+            prefixes = self._prefix_cache.prefixes(self._identity(weights, forward), forward.spec)
+        because = "" if prefixes is not None else forward.uncacheable or "the cache is switched off"
         card = ModelCard(
             model=load.model,
             state="ready",
@@ -99,13 +103,10 @@ class MlxBackend:
             memory_bytes=weights.memory_bytes,
             policy=self._policy.words_for(dtype),
             forward=forward.name,
+            capabilities={"prefix_cache": because},
         )
-        prefixes = None
-        if self._prefix_cache is not None and not forward.uncacheable:
-            prefixes = self._prefix_cache.prefixes(self._identity(weights, forward), forward.spec)
-        because = "" if prefixes is not None else forward.uncacheable or "the cache is switched off"
         batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes)
-        return LoadedModel(card, batch, cost, prefixes, because)
+        return LoadedModel(card, batch, cost, prefixes)
 
     def _identity(self, weights: Weights, forward: Forward) -> str:
         """Under another policy, or another version of mlx, the last bits of keys and values may be others."""

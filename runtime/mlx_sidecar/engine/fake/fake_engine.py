@@ -194,10 +194,11 @@ class FakeBackend:
             vocabulary=VOCABULARY,
             memory_bytes=script.memory_bytes,
             policy=self.policy,
+            capabilities={"prefix_cache": "a fake model has no keys and values"},
         )
         cost = SequenceCost((LayerCost(token_bytes=script.token_bytes),))
         batch = FakeBatch(script, self._process)
-        return LoadedModel(card, batch, cost, uncacheable="a fake model has no keys and values")
+        return LoadedModel(card, batch, cost)
 
     def reclaim(self) -> None:
         """Nothing was taken."""

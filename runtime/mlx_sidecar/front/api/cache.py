@@ -13,6 +13,7 @@ from mlx_sidecar_protocol.errors import (
     InternalError,
     InvalidParams,
     ModelNotLoaded,
+    UnsupportedParameter,
 )
 from mlx_sidecar_protocol.operations import NoParams
 
@@ -82,6 +83,7 @@ class CacheHandlers:
         card, tokens = await self._prompt(params)
         if len(tokens) >= card.context_length:
             raise ContextTooLong(have=len(tokens), limit=max(0, card.context_length - 1))
+        _refuse_uncacheable(card)
         submit = link.Submit(
             seq=self._recovery.tasks.next_number(),
             model=params.model,
@@ -93,7 +95,8 @@ class CacheHandlers:
         return EngineTask(submit)
 
     async def export(self, sink: Sink, params: c.CacheExportParams) -> c.CacheFileResult:
-        _, tokens = await self._prompt(params)
+        card, tokens = await self._prompt(params)
+        _refuse_uncacheable(card)
         try:
             moved = await self._moved(lambda op: cache_messages.ExportCache(op, params.model, tokens, params.path))
         except InvalidParams as error:  # the engine knows tokens only, not what they came as
@@ -104,7 +107,8 @@ class CacheHandlers:
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
 
     async def import_(self, sink: Sink, params: c.CacheImportParams) -> c.CacheFileResult:
-        await self._catalog.ready(params.model)
+        card, _, _ = await self._catalog.ready(params.model)
+        _refuse_uncacheable(card)
         moved = await self._moved(lambda op: cache_messages.ImportCache(op, params.model, params.path))
         return c.CacheFileResult(tokens=moved.tokens, nbytes=moved.nbytes)
 
@@ -124,6 +128,12 @@ class CacheHandlers:
         opens = params.add_generation_prompt
         prompt = await prompt_tokens(text, params, card.vocabulary, add_generation_prompt=opens)
         return card, prompt.tokens
+
+
+def _refuse_uncacheable(card: control_messages.ModelCard) -> None:
+    """Raise UnsupportedParameter if nothing of the model can be cached, before the engine is asked."""
+    if because := card.lacks("prefix_cache"):
+        raise UnsupportedParameter("model", because)
 
 
 def _stats(figures: cache_messages.CacheFigures) -> c.CacheStatsResult:

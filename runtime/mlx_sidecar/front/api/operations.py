@@ -140,7 +140,8 @@ def _discovered() -> DiscoverResult:
 
 def _card(card: control_messages.ModelCard) -> ModelCard:
     """The card as hosts see it: what is not known yet is absent."""
-    known: dict[str, Any] = {name: value for name in card.__struct_fields__ if (value := getattr(card, name)) != ""}
+    fields = [name for name in card.__struct_fields__ if name != "capabilities"]
+    known: dict[str, Any] = {name: value for name in fields if (value := getattr(card, name)) != ""}
     if card.state == "loading":
         known = {name: value for name, value in known.items() if value != 0 or name in ("pinned", "streams")}
     return ModelCard(**known)
