@@ -24,7 +24,6 @@ QUICK = {
     *("stream/cancel", "stream/subscribe", "stream/ack"),
 }
 NESTING_LIMIT = 128
-LONGEST_ID = 1024
 
 
 class Written(float):
@@ -157,9 +156,7 @@ def _message(value: Any) -> Message | None:
 
 
 def _is_id(id_: Any) -> bool:
-    if isinstance(id_, str):
-        return len(id_) <= LONGEST_ID
-    return id_ is None or (isinstance(id_, int | float) and not isinstance(id_, bool))
+    return id_ is None or (isinstance(id_, str | int | float) and not isinstance(id_, bool))
 
 
 def _is_call(value: dict[str, Any]) -> bool:
