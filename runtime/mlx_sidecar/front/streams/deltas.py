@@ -1,4 +1,4 @@
-"""What the host of a stream has been sent of it, and what it is to be sent next."""
+"""Deltas cut a stream into messages for its host; they know what was sent and what is next."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Deltas:
 
     @property
     def pending(self) -> bool:
-        """Whether the host has not been sent all there is."""
+        """Whether there is anything that the host has not been sent."""
         return self._sent != self._transcript.published
 
     @property
@@ -108,14 +108,14 @@ class Deltas:
 
 
 class Notices:
-    """That the engine behind a stream was lost. A ``Source`` of the mailbox, beside the stream's deltas.
+    """Tells the host that the engine behind a stream was lost. A ``Source`` of the mailbox, beside the deltas.
 
     So a notice waits for no interval and no window. It names the last delta that was written before it.
     """
 
     def __init__(self, deltas: Deltas) -> None:
         self._deltas = deltas
-        self._because: str | None = None  # what the host has not been told
+        self._because: str | None = None  # the reason of a loss that the host has not been told
 
     def interrupt(self, because: str) -> None:
         """Under the mailbox's lock: a notice is to be taken. It replaces one that still waits."""

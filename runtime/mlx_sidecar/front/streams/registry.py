@@ -1,4 +1,4 @@
-"""The text streams of a connection, by the host's names, for a while beyond their end."""
+"""The registry finds a connection's text streams by the host's names, for a while beyond their end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEMBERED = 32  # ended streams kept for stream/subscribe
 
 
 class Streams:
-    """Lives on the event loop. ``tell`` tells the engine what becomes of a sequence."""
+    """Lives on the event loop. ``tell`` sends the engine a message about a sequence."""
 
     def __init__(self, outbox: Outbox, tell: Tell) -> None:
         self._outbox = outbox
@@ -125,7 +125,7 @@ class Streams:
             self._go_on(stream, deltas)
 
     def _go_on(self, stream: TextStream, deltas: Deltas) -> None:
-        """If its window is open: what was held back for it goes out, and the engine decodes on."""
+        """If its window is open, send the text held back for it and let the engine decode on."""
         with self._outbox.lock:
             if deltas.window_open and deltas.unsaid:
                 self._outbox.announce(deltas, deltas.next_at)

@@ -1,4 +1,4 @@
-"""What a stream has produced: text and tokens, stored compactly, readable by another thread while it grows."""
+"""A transcript stores the text and tokens of a stream compactly; another thread may read it while it grows."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """What ``generate`` answers."""
+        """The text that ``generate`` answers."""
         return self.text_of(TEXT) if len(self._runs) > 1 else "".join(self._chunks)
 
     @property
