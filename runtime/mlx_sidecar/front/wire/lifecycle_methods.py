@@ -1,4 +1,4 @@
-"""The methods of a connection itself: initialize, initialized, ping, shutdown, exit, $/cancelRequest."""
+"""The lifecycle methods of a connection: initialize, initialized, ping, shutdown, exit, $/cancelRequest."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LifecycleMethods:
         ]
         self._life = Lifecycle(frozenset(method.name for method in [*self.methods, *others] if method.passive))
         self.initialized = False  # the host has initialized: it wants to hear logs
-        self.host_process_id: int | None = None  # what initialize said
+        self.host_process_id: int | None = None  # as initialize said
 
     def admit(self, name: str) -> RpcError | None:
         """Why method ``name`` cannot be called now."""

@@ -1,4 +1,4 @@
-"""Where the answer to a request goes: straight into the mailbox, or into the array that answers its batch."""
+"""The answer to a request goes straight into the mailbox, or into the array that answers its batch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _encoded_late(id_: RequestId, make: Callable[[], Result]) -> bytes:
 
 
 class Nowhere:
-    """For a notification, which is not answered. What its stream has still to say goes out: its name is free now."""
+    """For a notification, which is not answered. The rest of its stream goes out, because its name is free now."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
@@ -99,7 +99,7 @@ class BatchReply:
         self._open = 1  # answers to come, and one for the batch itself until all of it has been started
 
     def slot(self) -> Reply:
-        """Where the answer of the next request goes."""
+        """The place for the answer of the next request."""
         self._answers.append(None)
         self._open += 1
         return _Slot(self, len(self._answers) - 1)
