@@ -1,4 +1,4 @@
-"""Starts the engine process and tells how it ended. Imports little, because it runs before all heavy imports."""
+"""This module starts the engine process and tells how it ended; it imports little, because it runs first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes each message of the engine to the control request or the client that it is for."""
+"""This module passes each message of the engine to the control request or the client that it is for."""
 
 from __future__ import annotations
 

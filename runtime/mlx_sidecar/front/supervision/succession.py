@@ -1,4 +1,4 @@
-"""Starts the next engine after one ended, at the pace of the restart policy, until engines are given up."""
+"""Succession starts the next engine after one ended, as the restart policy says, until engines are given up."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Succession:
             self._task.cancel()
 
     def replace(self, lose: Callable[[], Awaitable[Life | None]]) -> None:
-        """Await ``lose``, which sees the engine's end and returns what came of it, and start the next engine.
+        """Await ``lose``, which sees the engine's end and returns its use, and start the next engine.
 
         None means that no engine can serve as configured: none is started.
         """

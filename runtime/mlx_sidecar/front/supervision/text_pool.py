@@ -122,7 +122,7 @@ class TextPool:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Replace a process whose caller has left, or else the one that has taken longest, after ``BUSY_S``."""
+        """Replace a process that its caller has left, or else the one that has taken longest, after ``BUSY_S``."""
         seats = [seat for seat in self._seats if not seat.jobs[0].slow]
         now = asyncio.get_running_loop().time()
         abandoned = (seat for seat in seats if seat.jobs[0].answer.done())
@@ -215,7 +215,7 @@ class TextPool:
         self._seats.append(seat)
         seat.worker.attach(link)
 
-    # What comes of it.
+    # Called by the processes.
 
     def _on_answer(self, worker: TextWorker, message: FromText) -> None:
         seat = self._seat_of(worker)
