@@ -32,7 +32,7 @@ async def in_thread(threads: ThreadPoolExecutor | None, function: Callable[..., 
 def _run(function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
-    except StopIteration as error:  # no future can carry it: who awaits this would wait for ever
+    except StopIteration as error:  # no future can carry it: a caller would wait for ever
         raise RuntimeError("an iterator ended where none was expected") from error
 
 
