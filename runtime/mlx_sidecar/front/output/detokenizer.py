@@ -1,10 +1,10 @@
-"""A detokenizer makes text from tokens as they come: no later token can change what it gave, and nothing is lost.
+"""A detokenizer makes text from tokens as they come: no later token can change the text given, and nothing is lost.
 
-For any token sequence the pieces joined equal what the tokenizer decodes the whole sequence to. A SentencePiece-like
+For any token sequence the pieces joined equal the tokenizer's text of the whole sequence. A SentencePiece-like
 tokenizer drops the space that the first word of a text carries. An answer is a text of its own; a continuation is not,
 so its detokenizer is told the tokens that it continues, and keeps that space.
 
-Held back are: a character whose bytes are not all there; with byte fallback (``<0x0A>``), a whole run of byte tokens,
+Held back are: a character with bytes still missing; with byte fallback (``<0x0A>``), a whole run of byte tokens,
 because one bad byte at its end turns all of it into U+FFFD. U+FFFD comes out only where bytes really are invalid.
 """
 

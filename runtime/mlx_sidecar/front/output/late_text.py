@@ -32,7 +32,7 @@ class LateText:
         self._queue: deque[tuple[list[int] | None, Then]] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._mark: Mark | None = None  # of the window, before the tokens that are being decoded
-        self._texts: deque[tuple[str, str]] = deque()  # of the tokens being taken in: what is certain, what is held
+        self._texts: deque[tuple[str, str]] = deque()  # of the tokens being taken in: certain text, held text
         self._pending = ""
         self._tail: str | None = None  # the text held back at the end
         self.one_by_one = False  # whether ``push`` and ``pending`` will be asked, for each token

@@ -56,7 +56,7 @@ class _UntilSpecialStop(UntilStop):
         self._special = special
         self._certain = 0  # given by the detokenizer
         self._passed = 0  # of that, without a beginning of a plain stop string
-        self._waiting = ""  # the end of what is certain: a stop string may begin there, so it is not given out
+        self._waiting = ""  # the end of the certain text, not given out, because a stop string may begin there
         self._ahead = ""  # the detokenizer holds it back, but it stands before a special token and was read with that
 
     def push(self, tokens: list[int]) -> Said:

@@ -1,4 +1,4 @@
-"""Deltas cut a stream into messages for its host; they know what was sent and what is next."""
+"""Deltas cut a stream into messages for its host; they know which parts were sent and which is next."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Deltas:
         """Whether the host may be sent one more delta. The last ones wait for no ack: nothing of the stream follows."""
         # Taking deltas, on any thread, can only close it; acks, the ending and the loss of the window, on the event
         # loop, can only open it.
-        # So the loop may read this without the lock: what it finds closed stays closed until it opens it itself.
+        # So the loop may read this without the lock: a window found closed stays closed until the loop opens it.
         return self.window is None or self._ended() or len(self._begins[0]) - self._acknowledged < self.window
 
     def rewind(self, after_seq: int | None) -> None:
@@ -82,7 +82,7 @@ class Deltas:
             self._sent = (characters[following], tokens[following])
 
     def acknowledge(self, seq: int) -> None:
-        """The host has read the deltas up to number ``seq``, which must have been taken. What it said before stays."""
+        """The host has read the deltas up to number ``seq``, which must have been taken. An earlier ack stays."""
         self._acknowledged = max(self._acknowledged, seq + 1)
 
     def take(self) -> Delta | None:

@@ -1,4 +1,4 @@
-"""The feed gives a text stream the engine's messages, and tells the mailbox and the engine what follows."""
+"""The feed gives a text stream the engine's messages, and tells the mailbox and the engine of the outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tell = Callable[[Cancel | Pause | Resume], None]
 
 
 class Outbox(Protocol):
-    """Where deltas and notices go: the mailbox of the wire."""
+    """The place where deltas and notices go: the mailbox of the wire."""
 
     @property
     def lock(self) -> AbstractContextManager[Any]: ...

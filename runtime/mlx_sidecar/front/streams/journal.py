@@ -1,4 +1,4 @@
-"""The journal keeps what another engine needs to go on with each open request, within a bound of bytes."""
+"""The journal keeps all that another engine needs to go on with the open requests, within a bound of bytes."""
 
 from __future__ import annotations
 

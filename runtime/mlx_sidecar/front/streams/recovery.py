@@ -192,7 +192,7 @@ class Recovery:
         placed = [task for task in self.tasks.running if task.placed]
         try:
             self._placement.engine_lost()
-            # Any other that it had may be the cause: the device works ahead, and the page names what it was given last.
+            # Any other that it had may be the cause: the device works ahead, and the page names only its last work.
             had = len({task.seq for task in placed} | running)
             return self._interrupted(placed, running, because, had=had, forced=forced)
         except LEAVING:
@@ -215,7 +215,7 @@ class Recovery:
     def _interrupted(
         self, tasks: list[EngineTask], running: Collection[int], because: str, *, had: int, forced: bool = False
     ) -> bool:
-        """``tasks`` have lost what the engine had of them while it worked on ``running``.
+        """``tasks`` have lost their state in the engine, which was working on ``running``.
 
         ``had`` in all may have caused it: ``running``, and those that cannot be named any more or were about to run.
         Returns whether that told us anything of which is to blame.

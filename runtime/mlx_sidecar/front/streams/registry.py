@@ -89,7 +89,7 @@ class Streams:
         return stream
 
     def rewind(self, stream: TextStream, after_seq: int | None) -> int | None:
-        """Send again what came after delta ``after_seq``, or everything; returns the last number given out before."""
+        """Send all after delta ``after_seq`` again, or everything; returns the last number given out before."""
         deltas = self._deltas(stream)
         with self._outbox.lock:
             last_seq = deltas.last_seq
@@ -99,7 +99,7 @@ class Streams:
         return last_seq
 
     def acknowledge(self, stream: TextStream, seq: int) -> None:
-        """The host has read the deltas up to number ``seq``: what was held back for it goes out, the engine goes on.
+        """The host has read the deltas up to number ``seq``: text held back for it goes out, the engine goes on.
 
         Raises:
             UnsupportedParameter: the stream has no window.

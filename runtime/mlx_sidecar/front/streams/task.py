@@ -29,7 +29,7 @@ from .journal import JournalEntry
 class Ending:
     """How a task ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done.
 
-    ``stop_token`` ended it, if a token did. The rest is what the engine says of the prefix cache; see ``Finished``.
+    ``stop_token`` ended it, if a token did. The rest is the engine's account of the prefix cache; see ``Finished``.
     """
 
     reason: FinishReason
@@ -76,7 +76,7 @@ class Listener(Protocol):
 class EngineTask:
     """One sequence as the front sees it. Lives on the event loop.
 
-    ``entry`` and what its listener has taken in are the journal: all that is needed to go on on another engine. A task
+    ``entry`` and the tokens that its listener took in are the journal: another engine needs no more to go on. A task
     without a listener gives no tokens, because its goal is no ``Generate``.
     """
 

@@ -67,7 +67,7 @@ class TextStream:
         return bool(segments)
 
     def finish(self, ending: Ending) -> None:
-        """Release what was held back and settle the ending. Later calls do nothing."""
+        """Release the text held back and settle the ending. Later calls do nothing."""
         if self.task.ended.done():
             return
         tail = ""

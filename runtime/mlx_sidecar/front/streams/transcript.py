@@ -110,7 +110,7 @@ class Transcript:
                 self._chunks.append("")
 
     def _begin_run(self, channel: str, begin: int) -> None:
-        # Before what it holds is published: a reader finds the run of each character that it may read.
+        # Before its text is published, so that a reader finds the run of each character that it may read.
         last = self._runs[-1]
         self._lengths[last.channel] = last.offset + begin - last.begin
         self._runs.append(_Run(begin, channel, self._lengths.get(channel, 0)))

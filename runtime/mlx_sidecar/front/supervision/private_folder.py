@@ -32,7 +32,7 @@ def private_folder() -> str:
 
 
 def remove_own_folder() -> None:
-    """Delete what ``private_folder`` made for this process alone, if it did."""
+    """Delete the folder that ``private_folder`` made for this process alone, if it did."""
     while _OWN:
         shutil.rmtree(_OWN.pop(), ignore_errors=True)
 

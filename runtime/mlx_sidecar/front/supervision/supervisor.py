@@ -141,7 +141,7 @@ class Supervisor:
         return next(self._ops)
 
     def wake(self, *, urgent: bool = False) -> None:
-        """Where engines were given up, start one more if it may be tried; raises what ``Succession.wake`` raises."""
+        """Where engines were given up, start one more if it may be tried; raises as ``Succession.wake``."""
         self._succession.wake(urgent=urgent)
 
     def restored(self) -> None:

@@ -72,7 +72,7 @@ class Dispatcher:
         self._calls = {name: _call(method) for name, method in self.methods.items()}
 
     def call(self, context: RequestContext, name: str, params: Params) -> Outcome | Pending:
-        """The outcome of a quick method, or of a call that cannot be made; else what is still to be run."""
+        """The outcome of a quick method, or of a call that cannot be made; else the call still to be run."""
         found: Any = get_method(self._calls, name)
         if isinstance(found, Left):
             return MethodNotFound()

@@ -1,6 +1,6 @@
 """The intake makes frames into messages, in order; it alone makes the host wait.
 
-A large frame is parsed on a thread, and what comes behind it waits for it. While too much waits to be written no frame
+A large frame is parsed on a thread, and the frames behind it wait for it. While too much waits to be written no frame
 is handled. While any frame waits, nothing is read.
 """
 

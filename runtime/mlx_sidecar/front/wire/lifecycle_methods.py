@@ -65,7 +65,7 @@ class LifecycleMethods:
         return EmptyResult()
 
     def _shutdown(self, context: RequestContext, params: ShutdownParams) -> Coroutine[Any, Any, EmptyResult]:
-        self._life.advance("shutdown")  # at once: what comes behind it must find it done
+        self._life.advance("shutdown")  # at once: messages behind it must find it done
         context.on_cancel(_nothing)  # it has succeeded; cancelling all the others, as exit does, only brings its answer
         if params.cancel:
             self._in_flight.cancel_all()

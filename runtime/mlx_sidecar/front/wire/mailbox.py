@@ -26,7 +26,7 @@ Late = Callable[[], bytes | None]
 class Source(Protocol):
     """A stream with something to say, compared by identity.
 
-    ``take`` gives what the next frame tells, or its body, None when nothing is left. It is called under the mailbox's
+    ``take`` gives the event of the next frame, or its body, None when nothing is left. It is called under the mailbox's
     lock, by one thread at a time and in the order of writing: numbers given there have no gaps and need no other lock.
     """
 
@@ -70,7 +70,7 @@ class Mailbox:
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of the messages that wait to be written, and of what is held for those that are made then.
+        """Size of the messages that wait to be written, and of the bytes held for those that are made then.
 
         The text of running streams is not counted.
         """

@@ -29,7 +29,7 @@ class Reply(Protocol):
 def answer(reply: Reply, id_: RequestId, outcome: Outcome, after: Iterable[Source] = ()) -> None:
     """Give ``reply`` the answer to request ``id_``. One that no stream has to go before is made now.
 
-    So its request, and what was made for it, are let go, and its size is known.
+    So its request, and all that was made for it, are let go, and its size is known.
     """
     sources = tuple(after)
     body = body_of(id_, outcome)

@@ -34,7 +34,7 @@ class Outgoing(Protocol):
 
     @property
     def lost(self) -> bool:
-        """A write failed although there may be a reader: an answer is missing in what it gets."""
+        """A write failed although there may be a reader, so that an answer is missing there."""
         ...
 
     @property

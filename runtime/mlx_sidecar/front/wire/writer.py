@@ -16,7 +16,7 @@ from typing import Protocol
 from .reader import Loop
 from .stdio import is_stream, somebody_reads, wait_until
 
-_DRAIN_BYTES = 256 * 1024  # one write; what arrives meanwhile can still be merged
+_DRAIN_BYTES = 256 * 1024  # one write; text that arrives meanwhile can still be merged
 _LONGEST_WAIT_S = 3600.0  # beyond some centuries a lock refuses to wait
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Writer:
 
     @property
     def lost(self) -> bool:
-        """A write failed although there may be a reader: an answer is missing in what it gets."""
+        """A write failed although there may be a reader, so that an answer is missing there."""
         return self._lost
 
     def start(self, loop: Loop, on_broken: Callable[[], None]) -> None:
