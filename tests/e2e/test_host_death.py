@@ -172,4 +172,4 @@ def test_what_an_engine_has_started_ends_with_it() -> None:
         with ours, theirs:
             EngineProcess(process, ours, page).kill()
         page.close()
-        assert process.stdout.read() == b""  # nobody has it any more
+        assert process.stdout.read() == b""  # no process has it any more

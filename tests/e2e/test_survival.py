@@ -85,7 +85,7 @@ def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(way: str) -> Non
 
         def stop() -> None:
             os.kill(process.engine_pid(), signal.SIGSTOP)
-            process.request("stats")  # a stopped engine that is asked nothing hangs nobody
+            process.request("stats")  # a stopped engine that is asked nothing hangs no host
 
         if way == "stopped":
             assert_outlives_a_hang(process, STEADY, stop)

@@ -1,4 +1,4 @@
-"""A host at the level of bytes: it cuts what it writes anywhere, and reads whole frames when it likes."""
+"""A host at the level of bytes: it cuts its messages anywhere, and reads whole frames when it likes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ByteHost:
             at += self._stdin.write(view[at : min(cut, at + piece_bytes)])
 
     def drop_held(self) -> None:
-        """What was held back is never written."""
+        """Never write the bytes held back."""
         self._held = b""
 
     def close_stdin(self) -> None:

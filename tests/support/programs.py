@@ -1,4 +1,4 @@
-"""What tests need besides Python packages. Not there, it is a reason to skip, and in CI a failure."""
+"""The programs that tests need besides Python packages. A missing one is a reason to skip, and in CI a failure."""
 
 from __future__ import annotations
 

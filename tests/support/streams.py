@@ -57,7 +57,7 @@ class Bench:
         listener.on_tokens(Tokens(self.task.seq, list(tokens), **more))
 
     def deltas(self, limit_bytes: int = 1 << 30) -> list[dict[str, Any]]:
-        """What the host reads now, or the first ``limit_bytes`` of it and a delta more."""
+        """The messages that the host reads now, or the first ``limit_bytes`` of it and a delta more."""
         return [json.loads(body)["params"] for body in self.mailbox.drain(limit_bytes)]
 
     def finish(self, reason: FinishReason = "stop") -> None:

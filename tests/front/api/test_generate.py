@@ -37,7 +37,7 @@ def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any)
 
 
 async def submitted(**params: Any) -> tuple[Submit, Generate]:
-    """What the engine is asked for these parameters, and the goal of it."""
+    """The submission for these parameters, and its goal."""
     desk = Desk()
     running = generation(Shelf(), desk, RequestContext(1), **params)
     await desk.heard.wait()

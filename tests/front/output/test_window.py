@@ -1,4 +1,4 @@
-"""Windows: how many deltas may go unacknowledged, what waits for an ack, and what never does."""
+"""Windows: how many deltas may go unacknowledged, which messages wait for an ack, and which never do."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_a_message_whose_handling_fails_does_not_end_the_engine(
 
 
 class Panic(BaseException):
-    """What a panic of a Rust library is to Python."""
+    """A panic of a Rust library, as Python sees it."""
 
 
 def panic(*_: object, **__: object) -> Any:

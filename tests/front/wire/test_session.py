@@ -217,7 +217,7 @@ class Gate:
 
 
 class Panic(BaseException):
-    """What a panic of a Rust library is to Python."""
+    """A panic of a Rust library, as Python sees it."""
 
 
 class Talker:
