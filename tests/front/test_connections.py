@@ -78,7 +78,7 @@ class Two:
         self._heard: list[ToEngine] = []
 
     async def hear(self, wanted: Callable[[ToEngine], bool]) -> ToEngine:
-        """The engine's next message of that kind; the loads before it are done."""
+        """The next message of that kind to the engine; every load is answered."""
         while (found := next(filter(wanted, self._heard), None)) is None:
             messages = await self.puppet.hear()
             self.puppet.say(*(Loaded(message.op, CARD, 0.0) for message in messages if isinstance(message, Load)))

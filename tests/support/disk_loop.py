@@ -38,7 +38,7 @@ class Loop:
             self._told.put(result)
 
     def everything(self) -> list[DiskEvent]:
-        """What was told by the time all is done, and not taken before."""
+        """The events told by the time all is done, and not taken before."""
         self.tier.drain()
         return [self._told.get() for _ in range(self._told.qsize())]
 

@@ -23,7 +23,7 @@ from mlx_sidecar.machine_memory import machine_limit_bytes
 
 
 class EngineThread(EngineProcess):
-    """The thread as an engine's process, for the front."""
+    """The thread in place of an engine process, as the front holds it."""
 
     def kill(self) -> None:
         """Have it end, without waiting for that."""

@@ -31,7 +31,7 @@ from .host import Host
 
 
 def config_of(words: list[str]) -> Config:
-    """The options of the command line."""
+    """The configuration that the command line makes of ``words``."""
     return cli._config(command_line().parse_args(words))
 
 

@@ -52,7 +52,7 @@ class WindowDetokenizer:
 def detokenizer_of(
     table: TokenTable, decode: Decode, skip_special: bool = True, behind: Sequence[int] = ()
 ) -> Detokenizer:
-    """What a stream of a model with this ``table`` gets, whatever the tokenizer's family."""
+    """The detokenizer for a stream of a model with this ``table``, whatever the tokenizer's family."""
     made = Detokenizers(table).new(skip_special, behind)
     return made or WindowDetokenizer(decode, skip_special, Window(table, skip_special, behind))
 

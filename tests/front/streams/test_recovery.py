@@ -54,7 +54,7 @@ GONE = Fault("model_not_loaded", "it is not loaded", {"model": "m"})
 
 
 def answer(seq: int) -> list[int]:
-    """The text of an undisturbed run of stream ``seq``."""
+    """The tokens of an undisturbed run of stream ``seq``."""
     return [97 + (seq + i) % 26 for i in range(LIMIT)]
 
 
