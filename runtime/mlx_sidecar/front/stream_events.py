@@ -1,4 +1,4 @@
-"""The events of a running stream that its host is told, as values: ``streams/`` makes them, ``wire/`` encodes them."""
+"""The events of a running stream for its host are values: ``streams/`` makes them, ``wire/`` encodes them."""
 
 from __future__ import annotations
 

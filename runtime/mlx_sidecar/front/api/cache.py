@@ -1,4 +1,4 @@
-"""The operations on the prefix cache, as hosts ask for them."""
+"""The operations on the prefix cache report, clear, warm, export and import it."""
 
 from __future__ import annotations
 

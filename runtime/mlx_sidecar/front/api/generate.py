@@ -1,4 +1,4 @@
-"""The operation ``generate``, from validated parameters to a submitted sequence, and from its ending to the answer."""
+"""The operation ``generate`` makes a sequence of validated parameters, and an answer of its ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result of a generation, made from its stream and its ending."""
+"""The result of a generation is made here, from its stream and its ending."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _TOKEN_BYTES = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """How a generation went. ``stream`` is None if its deadline came before it was handed to the engine.
+    """The account of a generation; called, it makes the result. ``stream`` is None if the engine never had it.
 
-    ``arrived`` is on the monotonic clock. Called when it is written, because the last delta's number is known then.
+    ``arrived`` is on the monotonic clock. The call comes with the writing: the last delta's number is known then.
     """
 
     stream_id: StreamId | None

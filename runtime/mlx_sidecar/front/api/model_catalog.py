@@ -44,7 +44,7 @@ class _Lock(asyncio.Lock):
 
 
 class ModelCatalog:
-    """One per front. Loading a model that is already being loaded waits for that load."""
+    """The catalog of a front. Loading a model that is already being loaded waits for that load."""
 
     def __init__(self, config: Config, engine: Supervisor, texts: TextPool) -> None:
         self._config = config
@@ -179,7 +179,7 @@ class ModelCatalog:
         return lost
 
     async def _come_back(self, name: str) -> None:
-        """If an engine was lost with ``name``: wait until the next one has it, or cannot."""
+        """If an engine was lost with ``name``, wait until the next one has it, or cannot."""
         while (back := self._coming_back.get(name)) is not None:
             await back.wait()
 

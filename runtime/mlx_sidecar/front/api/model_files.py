@@ -34,7 +34,7 @@ OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all 
 
 
 class ModelFiles:
-    """One per front; lives on the event loop. No file of a model is opened there."""
+    """The model files of a front. It lives on the event loop, but opens no file there."""
 
     def __init__(self, config: Config, texts: TextPool) -> None:
         self._config = config

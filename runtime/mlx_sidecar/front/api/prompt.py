@@ -62,7 +62,7 @@ def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
 async def explained(
     params: Prompted, text: ModelText | None, stream: TextStream | None, ending: Ending
 ) -> CacheExplanation | None:
-    """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
+    """Where the prompt of ``stream`` left the nearest known one; None if it did not get to the engine."""
     if text is None or stream is None or not (ending.nearest or ending.uncacheable):
         return None
     return await text.explain(

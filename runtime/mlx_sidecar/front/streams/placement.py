@@ -42,7 +42,7 @@ class Models(Protocol):
 
 
 class Placement:
-    """Lives on the event loop, and never waits there. ``attach`` before anything else.
+    """Places the tasks of a front. It lives on the event loop and never waits there; call ``attach`` first.
 
     ``search`` says which tasks may run now; ``post`` sends the engine a message about a sequence; ``fail`` ends a task
     with an error.

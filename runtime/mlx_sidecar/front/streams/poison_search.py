@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 
 
 class PoisonSearch:
-    """One per front. Outside a trial all may run, and a stream that never died is not known here."""
+    """The search of a front. Outside a trial all may run, and a stream that never died is not known here."""
 
     def __init__(self) -> None:
         self._deaths: dict[int, int] = {}  # since its last token; the members of all groups are here too
@@ -75,18 +75,18 @@ class PoisonSearch:
         return self._blame(suspects, group - suspects, alone=alone)
 
     def progressed(self, id_: int) -> bool:
-        """A token of it arrived: it is cleared. True if streams that waited may run now."""
+        """A token of the stream arrived, which clears it. True if streams that waited may run now."""
         if id_ not in self._deaths:  # called for each token: nearly always this is all
             return False
         del self._deaths[id_]
         return self._leaves(id_)
 
     def ended(self, id_: int) -> bool:
-        """It is gone, for whatever reason. True if streams that waited may run now."""
+        """The stream is gone, for any reason. True if streams that waited may run now."""
         return self.progressed(id_)
 
     def pause(self, id_: int) -> bool:
-        """It is paused: no stream waits for its trial, its deaths stay. True if streams that waited may run now."""
+        """The stream is paused: none waits for its trial, its deaths stay. True if streams that waited may run now."""
         return self._leaves(id_)
 
     def _blame(self, suspects: set[int], absent: set[int], *, alone: bool) -> Verdict:

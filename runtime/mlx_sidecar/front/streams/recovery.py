@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """The supervisor's client: lives on the event loop, and never waits there. ``attach`` before anything else.
+    """The supervisor's client. It lives on the event loop and never waits there; call ``attach`` first.
 
     The engine has ``grace_s`` to end a sequence when it is told to; ``counters`` are for ``stats``.
     """

@@ -19,7 +19,7 @@ REMEMBERED = 32  # ended streams kept for stream/subscribe
 
 
 class Streams:
-    """Lives on the event loop. ``tell`` sends the engine a message about a sequence."""
+    """The streams of a connection, on its event loop. ``tell`` sends the engine a message about a sequence."""
 
     def __init__(self, outbox: Outbox, tell: Tell) -> None:
         self._outbox = outbox

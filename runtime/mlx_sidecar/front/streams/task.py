@@ -74,7 +74,7 @@ class Listener(Protocol):
 
 
 class EngineTask:
-    """One sequence as the front sees it. Lives on the event loop.
+    """One sequence as the front sees it, on the event loop.
 
     ``entry`` and the tokens that its listener took in are the journal: another engine needs no more to go on. A task
     without a listener gives no tokens, because its goal is no ``Generate``.
@@ -148,7 +148,7 @@ class EngineTask:
 
 
 class OpenTasks:
-    """The tasks that are open, by the engine's number, which none has twice."""
+    """The open tasks by the engine's number, which is given once only."""
 
     def __init__(self) -> None:
         self._open: dict[int, EngineTask] = {}
@@ -159,11 +159,11 @@ class OpenTasks:
 
     @property
     def running(self) -> list[EngineTask]:
-        """Those that have not ended."""
+        """The tasks that have not ended."""
         return [task for task in self._open.values() if not task.ended.done()]
 
     def get(self, number: int) -> EngineTask | None:
-        """The one with the engine's ``number``, unless it has ended."""
+        """The task with the engine's ``number``, unless it has ended."""
         task = self._open.get(number)
         return None if task is None or task.ended.done() else task
 

@@ -33,7 +33,7 @@ class Extract(msgspec.Struct, frozen=True):
 
 
 class Transcript:
-    """Grows at the end only. One thread appends; others read ranges below ``published``.
+    """A transcript grows at the end only. One thread appends; others read ranges below ``published``.
 
     The channels stand in it one behind the other as they were written, so a place in it is one number of characters.
     Memory is the text, eight bytes a token and a tuple for each change of channel: a host that stops reading costs

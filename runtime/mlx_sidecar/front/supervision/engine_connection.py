@@ -90,7 +90,7 @@ class EngineConnection(asyncio.BufferedProtocol):
 
     @property
     def life(self) -> Life:
-        """The use that the engine was, as seen on this connection."""
+        """How useful the engine was, as seen on this connection."""
         if self.decoded or time.monotonic() - self._attached_at >= LIFE_S:
             return Life.USEFUL
         return Life.LOADED if self.loaded else Life.USELESS

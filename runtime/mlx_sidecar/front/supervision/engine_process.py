@@ -1,4 +1,4 @@
-"""This module starts the engine process and tells how it ended; it imports little, because it runs first."""
+"""This module starts the engine and tells how it ended; it imports little, to run before all heavy imports."""
 
 from __future__ import annotations
 

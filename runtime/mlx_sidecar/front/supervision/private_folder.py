@@ -1,4 +1,4 @@
-"""A folder for temporary files of the engine that no other user can write.
+"""The engine keeps temporary files in a private folder, which no other user can write.
 
 MLX compiles kernels into ``$TMPDIR/mlx`` and loads files there by a kernel's predictable name, so a user who can write
 there runs code in the engine. The folder outlives the process where that is safe, because compiling a kernel takes

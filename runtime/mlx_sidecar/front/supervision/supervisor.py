@@ -141,7 +141,7 @@ class Supervisor:
         return next(self._ops)
 
     def wake(self, *, urgent: bool = False) -> None:
-        """Where engines were given up, start one more if it may be tried; raises as ``Succession.wake``."""
+        """If engines were given up, start one more if it may be tried; raises as ``Succession.wake``."""
         self._succession.wake(urgent=urgent)
 
     def restored(self) -> None:
@@ -212,7 +212,7 @@ class Supervisor:
             self._succession.replace(partial(self._lose, engine))
 
     async def _lose(self, engine: EngineConnection) -> Life | None:
-        """Wait for the end of ``engine`` and tell callers; returns its use, None if it refused to serve."""
+        """Wait for the end of ``engine`` and tell callers; returns how useful it was, None if it refused to serve."""
         try:
             last = await engine.wait_ended()
         finally:

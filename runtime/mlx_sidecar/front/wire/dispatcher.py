@@ -61,7 +61,7 @@ class Method(Generic[P]):
 
 
 class Dispatcher:
-    """Knows the methods; holds no state of a connection."""
+    """Knows the methods, but holds no state of a connection."""
 
     def __init__(self, methods: Iterable[Method[Any]]) -> None:
         self.methods: dict[str, Method[Any]] = {}
@@ -82,7 +82,7 @@ class Dispatcher:
 
 
 class Pending:
-    """A call with valid parameters that has not begun. To be either ``run`` or closed."""
+    """A call with valid parameters that has not begun; it must be either ``run`` or closed."""
 
     __slots__ = ("_coroutine",)
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class InFlight:
-    """Lives on the event loop, and starts tasks within ``running`` only."""
+    """The running requests of a connection, on its event loop; tasks start within ``running`` only."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds

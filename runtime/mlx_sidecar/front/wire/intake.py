@@ -30,7 +30,7 @@ Parsed = Message | Batch | FrameFault
 
 
 class Intake:
-    """Lives on the event loop. ``handle`` gets each message, with the size of its frame in bytes.
+    """The intake of a connection, on its event loop. ``handle`` gets each message and its frame's size in bytes.
 
     ``wait_for_room`` calls its argument when there may be room again, or returns False if there is room now.
     ``hold`` stops reading, or lets it go on.

@@ -1,4 +1,4 @@
-"""The lifecycle methods of a connection: initialize, initialized, ping, shutdown, exit, $/cancelRequest."""
+"""The lifecycle methods begin and end a connection: initialize, ping, shutdown, exit and the like."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .in_flight import InFlight
 
 
 class LifecycleMethods:
-    """How far a connection is, and the methods that move it on. ``others`` are all its other methods.
+    """The state of a connection, and the methods that move it on. ``others`` are all its other methods.
 
     ``initialize`` makes the result of that request; it may raise an RpcError. ``end`` ends the session with a status.
     """

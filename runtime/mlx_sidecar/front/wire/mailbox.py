@@ -51,7 +51,7 @@ class _Turn:
 
 
 class Mailbox:
-    """Any thread puts, one thread at a time drains. ``on_work`` is called, outside the lock, when idleness ends.
+    """Any thread puts, one at a time drains. ``on_work`` is called when idleness ends, outside the lock.
 
     ``lock`` is reentrant; no source is taken while a caller holds it.
     """

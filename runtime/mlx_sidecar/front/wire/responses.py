@@ -78,7 +78,7 @@ def _encoded_late(id_: RequestId, make: Callable[[], Result]) -> bytes:
 
 
 class Nowhere:
-    """For a notification, which is not answered. The rest of its stream goes out, because its name is free now."""
+    """The reply of a notification writes no answer. The rest of its stream goes out, because its name is free now."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox

@@ -35,7 +35,7 @@ class Outlet(Protocol):
 
 
 class Writer:
-    """The only one that writes to the host. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
+    """The only writer to the host. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
 
     The event loop itself writes small messages that cannot block, at the end of the turn that made them, because that
     saves a thread switch per answer. A daemon thread writes everything else, all that waits in one write.
