@@ -22,7 +22,7 @@ ASK = {"model": "m", "prompt": "x", "stream": "s"}
 
 
 class Host:
-    """One host: what it has heard, and what it asks."""
+    """One host, with its requests and the messages it has heard."""
 
     def __init__(self, front: Front) -> None:
         self.wire = MemoryWire(self._hear)
@@ -62,7 +62,7 @@ class Host:
 
     @property
     def text(self) -> str:
-        """Of the deltas of all its streams so far."""
+        """The text of the deltas of all its streams so far."""
         return "".join(delta["text"] for delta in self.told("stream/delta"))
 
     async def until_text(self, text: str) -> None:

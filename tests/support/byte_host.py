@@ -47,7 +47,7 @@ class ByteHost:
         self._held = b""
 
     def close_stdin(self) -> None:
-        """Write what is held back, and end the input of the sidecar."""
+        """Write the bytes held back, and end the input of the sidecar."""
         self.write(b"")
         self._stdin.close()
 
@@ -78,7 +78,7 @@ class ByteHost:
             return self.ended and not self._bodies
 
     def close_pipes(self) -> None:
-        """For a sidecar that has ended: read what it said last, and close both ends."""
+        """Read the last words of a sidecar that has ended, and close both ends."""
         self._reads.set()
         self._thread.join(PATIENCE_S)
         self._stdin.close()

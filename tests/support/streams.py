@@ -22,7 +22,7 @@ FAKE = FakeText()
 
 
 class Bench:
-    """A registry and a mailbox with one stream in them; ``told`` is what the engine was told."""
+    """A registry and a mailbox with one stream in them; ``told`` holds the engine's messages."""
 
     def __init__(self, stop: list[str] | None = None, **options: Any) -> None:
         self.told: list[Cancel | Pause | Resume] = []

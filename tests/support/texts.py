@@ -1,4 +1,4 @@
-"""Texts of models without a text process: what it does and what the front makes of it, in the process of the test."""
+"""Texts of models without a text process: its work and the front's, in the process of the test."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def gate() -> Iterator[tuple[Event, Event]]:
 
 @pytest.fixture
 def instead() -> dict[str, bytes]:
-    """Parts of paths, with what the hub sends there."""
+    """Parts of paths, with the hub's answers there."""
     return {}
 
 
@@ -37,7 +37,7 @@ def instead() -> dict[str, bytes]:
 def hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gate: tuple[Event, Event], instead: dict[str, bytes]
 ) -> Iterator[list[str]]:
-    """A hub for the sidecars of one test, and what it was asked for."""
+    """A hub for the sidecars of one test, and the requests it got."""
     asked: list[str] = []
     with serving(monkeypatch, tmp_path, asked=asked, open=gate[0], sent=gate[1], instead=instead):
         yield asked

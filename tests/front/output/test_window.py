@@ -22,7 +22,7 @@ OPERATIONS = st.one_of(
 
 
 class Window:
-    """A bench, and what its host has seen; after each step nothing must have gone beyond the window."""
+    """A bench, and the messages its host has seen; after each step nothing must have gone beyond the window."""
 
     def __init__(self, window: int) -> None:
         self.bench = Bench(["STOP"], window=window)

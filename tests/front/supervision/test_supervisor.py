@@ -1,4 +1,4 @@
-"""The front's hold on the engine: what it does about messages, deaths and hangs."""
+"""The supervisor answers messages, deaths and hangs of the engine."""
 
 from __future__ import annotations
 
