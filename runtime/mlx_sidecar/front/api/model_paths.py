@@ -168,7 +168,7 @@ def _client(name: str) -> Any:
         import huggingface_hub
         import huggingface_hub.errors
 
-        huggingface_hub.snapshot_download  # noqa: B018  # it is imported lazily, and what it imports as well
+        huggingface_hub.snapshot_download  # noqa: B018  # it is imported lazily, with its own imports
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         because = f"the hub's cache cannot be used ({in_short(error)}); HF_HOME says where it is"
         raise ModelNotFound(name, because) from error
@@ -209,7 +209,7 @@ def _missing(name: str, snapshot: Path, inspect: Inspect) -> str | None:
     except ModelLoadFailed as error:
         return str(error.details["because"])
     except ModelUnsupported:
-        return None  # there is nothing to wait for: the engine will say what is wrong
+        return None  # no file is lacking: the engine will name the fault
     if not any((snapshot / file).is_file() for file in _VOCABULARIES):
         return f"there is no {_VOCABULARIES[0]}"
     return None

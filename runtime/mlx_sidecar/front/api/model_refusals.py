@@ -29,7 +29,7 @@ def signature(directories: Iterable[str | None]) -> Signature:
         for root in (directory, directory / "additional_chat_templates"):
             try:
                 found += [(str(file), *_state(file)) for file in root.iterdir()]
-            except OSError:  # it is not there, or not ours to read: that may change as well
+            except OSError:  # the directory is missing or not ours to read, which may change as well
                 found.append((str(root), -1, -1, -1))
     return tuple(sorted(found))
 

@@ -20,8 +20,8 @@ class Deltas:
     may go unacknowledged until the stream has ended. ``logprobs`` is there if they were asked for.
     """
 
-    # Taken by any thread, under the mailbox's lock; all else happens on the event loop, and under that lock where what
-    # it writes is read here.
+    # Any thread takes, under the mailbox's lock. All else happens on the event loop, under that lock for fields that
+    # ``take`` reads.
 
     def __init__(
         self,

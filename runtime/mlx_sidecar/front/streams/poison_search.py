@@ -76,7 +76,7 @@ class PoisonSearch:
 
     def progressed(self, id_: int) -> bool:
         """A token of the stream arrived, which clears it. True if streams that waited may run now."""
-        if id_ not in self._deaths:  # called for each token: nearly always this is all
+        if id_ not in self._deaths:  # nearly always so; this runs for each token
             return False
         del self._deaths[id_]
         return self._leaves(id_)

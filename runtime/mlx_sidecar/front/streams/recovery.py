@@ -120,7 +120,7 @@ class Recovery:
 
     # Called by the supervisor.
 
-    # A fault of ours in one of these ends the tasks it is about, as internal_error: they would wait for ever.
+    # A fault of ours in one of these ends its tasks with internal_error, because they would wait for ever.
 
     def on_tokens(self, message: Tokens) -> None:
         try:

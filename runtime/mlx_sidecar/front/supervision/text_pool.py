@@ -100,7 +100,7 @@ class TextPool:
         if job.slow and (seat := next((seat for seat in self._seats if seat.works_on(job)), None)) is not None:
             self._interrupt(seat)
 
-    # Which process does what.
+    # The work of each process.
 
     def _dispatch(self) -> None:
         """Give waiting jobs to processes, and start or free a process if all are slow."""
