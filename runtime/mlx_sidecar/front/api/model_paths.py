@@ -199,7 +199,7 @@ def _not_whole(missing: str) -> str:
 
 
 def _missing(name: str, snapshot: Path, inspect: Inspect) -> str | None:
-    """The lack of a snapshot, in words; None if it is whole. Other tools leave a tokenizer there, or half a model."""
+    """Why a snapshot is not whole, in words; None if it is. Other tools leave a tokenizer there, or half a model."""
     if not snapshot.is_dir():
         return "there are no files of it"
     try:

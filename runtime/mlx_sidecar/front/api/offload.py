@@ -1,4 +1,4 @@
-"""Work that would hold up the event loop goes to a thread; small work stays, since the hop costs more than it."""
+"""Work that would hold up the event loop goes to a thread; small work stays, because the hop costs more than it."""
 
 from __future__ import annotations
 
