@@ -215,7 +215,7 @@ class TextPool:
         self._seats.append(seat)
         seat.worker.attach(link)
 
-    # Called by the processes.
+    # Called by the workers.
 
     def _on_answer(self, worker: TextWorker, message: FromText) -> None:
         seat = self._seat_of(worker)
@@ -288,7 +288,7 @@ class TextPool:
 
 
 def _error_of(refused: TextRefused) -> RpcError:
-    """The refusal as an error; InternalError if it cannot be read, since a model's own code may have written it."""
+    """The refusal as an error; InternalError if it cannot be read, because a model's own code may write it."""
     try:
         return error_from(refused.fault)
     except (KeyError, TypeError, ValueError):

@@ -12,7 +12,7 @@ from .mailbox import Mailbox
 OPEN_LIMIT = 4096  # requests with a task of their own; a host that has more is not waiting for answers
 ANSWERS_LIMIT_BYTES = 16 * 2**20  # answers that the host has not fetched
 REQUESTS_LIMIT_BYTES = 32 * 2**20  # requests that are being worked on
-LARGE_BYTES = 2 * 2**20  # of a request: only one such at a time, since working on it takes many times its size
+LARGE_BYTES = 2 * 2**20  # of a request: one such at a time, because work on it takes many times its size
 _RETRY_AFTER_S = 1.0
 
 

@@ -1,7 +1,8 @@
 """The mailbox holds all that waits to be written, and merges the text of streams while the host reads slowly.
 
 Control messages keep their order. A stream is represented by at most one turn in the queue: when its turn comes it
-says, in as few frames as it can, all that it has by then. So a slow host costs text, never messages without end.
+says, in as few frames as it can, all that it has by then. So a slow host costs memory for text, never messages without
+end.
 """
 
 from __future__ import annotations
