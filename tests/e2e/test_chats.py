@@ -1,4 +1,4 @@
-"""Chats in the shapes that hosts keep them in: told apart by no template, and what one leaves out is in the answer."""
+"""Chats in the shapes of hosts: no template tells them apart, and the answer names the parts that one leaves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client libraries that others wrote drive the sidecar: those of editors, and those that programs take from a registry.
+"""Client libraries of others drive the sidecar: those of editors, and those that programs take from a registry.
 
 Each driver in ``foreign/`` holds the same conversation and prints what its library gave it, as one JSON object.
 """
@@ -71,9 +71,9 @@ CLIENTS: dict[str, Callable[[], list[str]]] = {
 
 @pytest.fixture(scope="module", params=CLIENTS)
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the driver of one client printed."""
+    """The output of the driver of one client."""
     command = CLIENTS[request.param]()
-    home = tmp_path_factory.mktemp("home")  # nobody's own settings take part
+    home = tmp_path_factory.mktemp("home")  # no user's own settings take part
     places = {name: str(home) for name in ("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME")}
     sources = os.pathsep.join([str(ROOT / "runtime"), str(ROOT / "protocol"), os.environ.get("PYTHONPATH", "")])
     settings = {"SIDECAR_COMMAND": json.dumps(SIDECAR), "SIDECAR_TEXT": json.dumps(TEXT), "PYTHONPATH": sources}

@@ -1,4 +1,4 @@
-"""Whatever a host writes, the sidecar stays, says only what the schema allows, and answers what is well-formed.
+"""Whatever a host writes, the sidecar stays, keeps to the schema, and answers each well-formed request.
 
 The long form is ``python -m benchmarks.faults fuzz``.
 """
@@ -28,7 +28,7 @@ NAMES = [name for name in METHODS if name not in ("exit", "shutdown")]
 
 
 def messages(name: str) -> st.SearchStrategy[bytes]:
-    """What a host might take for a message of a method."""
+    """A message of a method, as a host might make it."""
     params = METHODS[name].params
     return st.fixed_dictionaries(
         {"jsonrpc": st.just("2.0"), "method": st.just(name)},

@@ -1,4 +1,4 @@
-"""Streams over real pipes, and on a real model. What else is promised of them: tests/pair/."""
+"""Streams over real pipes, and on a real model. All other promises about them: tests/pair/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the host dies of, and whatever the engine is doing: front and engine go, and leave no file behind."""
+"""Front and engine go and leave no file behind, however the host dies and whatever the engine is doing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Prepare = Callable[[Mortal], object]
 
 
 def assert_gone(mortal: Mortal, folder: Path) -> None:
-    """Wait for the end of front and engine. What mlx compiled stays for its next start."""
+    """Wait for the end of front and engine. Files that mlx compiled stay for its next start."""
     until = time.monotonic() + PATIENCE_S
     while running := mortal.sidecar():
         assert time.monotonic() < until, running
@@ -172,4 +172,4 @@ def test_what_an_engine_has_started_ends_with_it() -> None:
         with ours, theirs:
             EngineProcess(process, ours, page).kill()
         page.close()
-        assert process.stdout.read() == b""  # nobody has it any more
+        assert process.stdout.read() == b""  # no process has it any more

@@ -1,4 +1,4 @@
-"""Model directories of strangers over the pipe: what is wrong with one is told, and nobody else notices."""
+"""Model directories of strangers over the pipe: the fault of one is told, and no other model notices."""
 
 from __future__ import annotations
 

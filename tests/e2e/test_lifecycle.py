@@ -1,4 +1,4 @@
-"""How a sidecar begins and ends: shells, signals, parents that die, readers that leave. Nothing is ever left behind."""
+"""A sidecar begins and ends, and leaves nothing behind: shells, signals, parents that die, readers that leave."""
 
 from __future__ import annotations
 

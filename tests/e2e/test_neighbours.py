@@ -1,4 +1,4 @@
-"""What else is installed beside the sidecar changes nothing: it lives in environments that others furnish."""
+"""Other packages installed beside the sidecar change nothing: it lives in environments that others furnish."""
 
 from __future__ import annotations
 

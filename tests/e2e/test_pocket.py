@@ -1,4 +1,4 @@
-"""The real engine with the real (tiny) model: what a newcomer sees, and what must hold bit for bit."""
+"""The real engine with the real (tiny) model: a newcomer's first steps, and the promises that hold bit for bit."""
 
 from __future__ import annotations
 

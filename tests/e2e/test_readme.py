@@ -27,7 +27,7 @@ def example(language: str, word: str) -> str:
 
 
 def run(command: list[str], folder: Path = ROOT, **more: str) -> str:
-    """Its output; ``mlx-sidecar`` is found as it would be in an environment where it is installed."""
+    """The output; ``mlx-sidecar`` is found as it would be in an environment where it is installed."""
     environment = {**os.environ, **more, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Engines that die, hang and will not start, in processes of their own: what a thread cannot show of tests/pair/."""
+"""Engines that die, hang and will not start, as processes, because the threads of tests/pair/ cannot show this."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(way: str) -> Non
 
         def stop() -> None:
             os.kill(process.engine_pid(), signal.SIGSTOP)
-            process.request("stats")  # a stopped engine that is asked nothing hangs nobody
+            process.request("stats")  # a stopped engine that is asked nothing hangs no host
 
         if way == "stopped":
             assert_outlives_a_hang(process, STEADY, stop)
@@ -109,7 +109,7 @@ def test_a_real_model_goes_on_with_the_text_of_an_undisturbed_run(sampling: Fram
 
 
 def kill_engines_until_given_up(process: Sidecar) -> Frame:
-    """Kill each engine as soon as there is one. What the front says at last."""
+    """Kill each engine as soon as there is one; returns the last words of the front."""
     front = psutil.Process(process.process.pid)
     while not any(frame.get("params", {}).get("state") == "failed" for frame in list(process.frames)):
         for child in front.children():

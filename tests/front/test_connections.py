@@ -22,7 +22,7 @@ ASK = {"model": "m", "prompt": "x", "stream": "s"}
 
 
 class Host:
-    """One host: what it has heard, and what it asks."""
+    """One host, with its requests and the messages it has heard."""
 
     def __init__(self, front: Front) -> None:
         self.wire = MemoryWire(self._hear)
@@ -62,7 +62,7 @@ class Host:
 
     @property
     def text(self) -> str:
-        """Of the deltas of all its streams so far."""
+        """The text of the deltas of all its streams so far."""
         return "".join(delta["text"] for delta in self.told("stream/delta"))
 
     async def until_text(self, text: str) -> None:
@@ -78,7 +78,7 @@ class Two:
         self._heard: list[ToEngine] = []
 
     async def hear(self, wanted: Callable[[ToEngine], bool]) -> ToEngine:
-        """What the engine is told next of that kind; it loads what it is asked to."""
+        """The next message of that kind to the engine; every load is answered."""
         while (found := next(filter(wanted, self._heard), None)) is None:
             messages = await self.puppet.hear()
             self.puppet.say(*(Loaded(message.op, CARD, 0.0) for message in messages if isinstance(message, Load)))

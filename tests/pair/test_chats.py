@@ -1,4 +1,4 @@
-"""Chats that a template leaves something out of: the answer tells what."""
+"""Chats with parts that a template leaves out: the answer names the parts."""
 
 from __future__ import annotations
 

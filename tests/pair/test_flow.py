@@ -1,4 +1,4 @@
-"""What a host may say about the flow of a generation: windows and acks, deadlines, priorities, log-probabilities."""
+"""A host controls the flow of a generation: windows and acks, deadlines, priorities, log-probabilities."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ SLOW = "fake?tokens=1000&delay_ms=20"
 
 
 def started(process: Pair, stream: str | int, model: str = SLOW, **params: Any) -> Any:
-    """A request whose first delta has come."""
+    """A request after its first delta has come."""
     id_ = process.request("generate", {"model": model, "prompt": "x", "stream": stream, **params})
     process.notification("stream/delta", stream=stream)
     return id_

@@ -1,4 +1,4 @@
-"""A host at the level of bytes: it cuts what it writes anywhere, and reads whole frames when it likes."""
+"""A host at the level of bytes: it cuts its messages anywhere, and reads whole frames when it likes."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class ByteHost:
             at += self._stdin.write(view[at : min(cut, at + piece_bytes)])
 
     def drop_held(self) -> None:
-        """What was held back is never written."""
+        """Never write the bytes held back."""
         self._held = b""
 
     def close_stdin(self) -> None:
-        """Write what is held back, and end the input of the sidecar."""
+        """Write the bytes held back, and end the input of the sidecar."""
         self.write(b"")
         self._stdin.close()
 
@@ -78,7 +78,7 @@ class ByteHost:
             return self.ended and not self._bodies
 
     def close_pipes(self) -> None:
-        """For a sidecar that has ended: read what it said last, and close both ends."""
+        """Read the last words of a sidecar that has ended, and close both ends."""
         self._reads.set()
         self._thread.join(PATIENCE_S)
         self._stdin.close()

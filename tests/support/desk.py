@@ -58,7 +58,7 @@ class Shelf:
 
 
 class Desk:
-    """An engine that answers each sequence at once with ``fault``, or leaves it running; ``sent`` is what it heard."""
+    """An engine that answers each sequence at once with ``fault``, or leaves it running; ``sent`` is all it heard."""
 
     def __init__(self, fault: Fault | None = None) -> None:
         self.sent: list[Submit] = []

@@ -19,7 +19,7 @@ Told = TypeVar("Told", bound=DiskEvent)
 
 
 class Loop:
-    """Where a step loop would be: asks the tier, and takes what it says. It can be slow to take it: ``hold``."""
+    """In place of a step loop: asks the tier, and takes its events. It can be slow to take them: ``hold``."""
 
     def __init__(self, directory: Path | None, limit_bytes: int = EVER, pending_limit_bytes: int = EVER) -> None:
         self._told: SimpleQueue[DiskEvent] = SimpleQueue()
@@ -38,7 +38,7 @@ class Loop:
             self._told.put(result)
 
     def everything(self) -> list[DiskEvent]:
-        """What was told by the time all is done, and not taken before."""
+        """The events told by the time all is done, and not taken before."""
         self.tier.drain()
         return [self._told.get() for _ in range(self._told.qsize())]
 
@@ -54,7 +54,7 @@ class Loop:
             self._door.wait_for(lambda: self._stands)
 
     def take_one(self) -> None:
-        """Hear what the tier had to say; then it is held again with the next."""
+        """Hear the tier's held event; then it is held again with the next."""
         with self._door:
             self._passes = 1
             self._door.notify_all()

@@ -25,7 +25,7 @@ PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
 
 
 class EngineClient:
-    """Our end of the link. Every wait is for a message; what came on the way is kept in ``seen``.
+    """Our end of the link. Every wait is for a message; others on the way are kept in ``seen``.
 
     The ends of sequences and of control requests are found by their number, however much has been seen.
     """

@@ -23,7 +23,7 @@ from mlx_sidecar.machine_memory import machine_limit_bytes
 
 
 class EngineThread(EngineProcess):
-    """What the front takes for an engine's process."""
+    """The thread in place of an engine process, as the front holds it."""
 
     def kill(self) -> None:
         """Have it end, without waiting for that."""
@@ -69,7 +69,7 @@ class LoopThread(fake_engine.Process):
         self._ears.start()
         self._thread.start()
 
-    # What Popen has.
+    # The interface of Popen.
 
     def poll(self) -> int | None:
         return self.returncode
@@ -88,7 +88,7 @@ class LoopThread(fake_engine.Process):
         self._thread.join(timeout)
         assert not self._thread.is_alive(), "the fake engine has not ended"
 
-    # What the script does to its process.
+    # Actions of the script on its process.
 
     def crash(self) -> NoReturn:
         self._status = fake_engine.CRASH_STATUS

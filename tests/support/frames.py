@@ -44,13 +44,13 @@ class FrameChecker:
         self._index = {entry["name"]: entry for entry in index}
 
     def sent_by_host(self, frame: Any) -> None:
-        """Note what was asked; a host may send anything, so nothing is checked."""
+        """Note a request; a host may send anything, so nothing is checked."""
         for element in frame if isinstance(frame, list) else [frame]:
             if isinstance(element, dict) and isinstance(element.get("id"), str | int | float):
                 self._methods[element["id"]] = str(element.get("method"))
 
     def sent_by_sidecar(self, frame: Any) -> None:
-        """Raise ``AssertionError`` unless the frame is what the schema says."""
+        """Raise ``AssertionError`` unless the frame fits the schema."""
         if isinstance(frame, list):
             assert frame, "an empty batch"
             for element in frame:

@@ -1,4 +1,4 @@
-"""Pairs for hosts that start a program: what they start is a relay, and each relay gets a pair of its own here."""
+"""Pairs for hosts that start a program: the program is a relay, and each relay gets a pair of its own here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RELAY = Path(__file__).with_name("relay.py")
 
 
 class ListeningPair:
-    """``command`` is what a host starts in the place of ``mlx-sidecar``; it always ends with status 0."""
+    """A host starts ``command`` in the place of ``mlx-sidecar``; it always ends with status 0."""
 
     def __init__(self, address: str) -> None:
         self.command = [sys.executable, "-IS", str(RELAY), address]

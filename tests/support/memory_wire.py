@@ -36,7 +36,7 @@ class MemoryWire:
         self.reader.post(lambda: self.reader.take(None))
 
     def stop_reading(self) -> None:
-        """What the front has to say waits until the host reads again."""
+        """Let the front's messages wait until the host reads again."""
         self.reader.post(lambda: self._writer.hold(True))
 
     def go_on_reading(self) -> None:

@@ -1,4 +1,4 @@
-"""A text process that does what the text says that it is asked about: ``die`` of a signal, ``hang``, or its work.
+"""A text process that obeys the text that it is asked about: ``die`` of a signal, ``hang``, or its work.
 
 It dies of compiling the templates of a model whose edition begins with ``die``, and waits for the file behind ``wait``.
 """

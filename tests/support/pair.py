@@ -1,7 +1,7 @@
 """Front and fake engine in this process, over pipes that lead nowhere else: a sidecar that is there in milliseconds.
 
-The front runs on a thread with an event loop of its own, the engine's step loop on another. What is left out is what
-makes them processes: signals, parents, the order in which they start.
+The front runs on a thread with an event loop of its own, the engine's step loop on another. Signals, parents and
+the order of starting are left out, because only processes have these.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .host import Host
 
 
 def config_of(words: list[str]) -> Config:
-    """What the command line says."""
+    """The configuration that the command line makes of ``words``."""
     return cli._config(command_line().parse_args(words))
 
 

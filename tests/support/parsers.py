@@ -1,4 +1,4 @@
-"""A parser of two channels, for tests of what stands around parsers."""
+"""A parser of two channels, for tests of the parts around parsers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ASIDE = "aside"
 
 
 class Asides:
-    """What stands between the markers ``opening`` and ``closing``, of two characters each, is of another channel."""
+    """Text between the markers ``opening`` and ``closing``, of two characters each, is of another channel."""
 
     def __init__(self, opening: str = "<<", closing: str = ">>") -> None:
         self._markers = {TEXT: opening, ASIDE: closing}

@@ -13,7 +13,7 @@ NO_PAYLOAD = -1
 
 @dataclass
 class Known:
-    """What is known of one prefix: the node whose tokens are the end of it."""
+    """One known prefix: the node whose tokens are the end of it."""
 
     ram: int = NO_PAYLOAD
     disk: int = NO_PAYLOAD
@@ -29,7 +29,7 @@ class Known:
 
 @dataclass
 class Put:
-    """What an insert did; `last` are the paths that may serve as its end."""
+    """The effect of an insert; `last` are the paths that may serve as its end."""
 
     count: int = 0
     last: list[Path] = field(default_factory=list)

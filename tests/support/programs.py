@@ -1,4 +1,4 @@
-"""What tests need besides Python packages. Not there, it is a reason to skip, and in CI a failure."""
+"""Tests need more than Python packages: a missing program is a reason to skip, and in CI a failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def missing(what: str) -> None:
 
 
 def program(name: str) -> str:
-    """Its path."""
+    """The path of ``name``."""
     found = shutil.which(name)
     if found is None:
         missing(name)

@@ -46,7 +46,7 @@ class Puppet:
         self._link.sendall(data)
 
     async def hear(self) -> list[ToEngine]:
-        """What it was sent since; waits for the first message."""
+        """The messages sent to it since; waits for the first."""
         messages: list[ToEngine] = []
         while not messages:
             data = await asyncio.get_running_loop().sock_recv(self._link, 1 << 16)
@@ -66,7 +66,7 @@ class Puppet:
 
 
 class Listener:
-    """A client that writes down what it is told. ``learns`` is whether deaths tell it who causes them."""
+    """A client that writes down what it is told. ``learns`` is whether deaths tell it their cause."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []

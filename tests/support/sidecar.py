@@ -62,7 +62,7 @@ class Sidecar(Host):
 
 @contextmanager
 def sidecar(*options: str, framing: str = "lines", pipe_bytes: int | None = None) -> Iterator[Sidecar]:
-    """A sidecar that is gone, and whose every frame was valid, when the block ends."""
+    """A sidecar that is gone, with all its frames valid, when the block ends."""
     running = Sidecar(*options, framing=framing, pipe_bytes=pipe_bytes)
     try:
         yield running

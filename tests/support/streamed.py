@@ -1,4 +1,4 @@
-"""What must hold of a streamed answer, whatever serves it."""
+"""The checks that every streamed answer must pass, whichever part serves it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ FAKE = FakeText()
 
 
 class Bench:
-    """A registry and a mailbox with one stream in them; ``told`` is what the engine was told."""
+    """A registry and a mailbox with one stream in them; ``told`` holds the engine's messages."""
 
     def __init__(self, stop: list[str] | None = None, **options: Any) -> None:
         self.told: list[Cancel | Pause | Resume] = []
@@ -57,7 +57,7 @@ class Bench:
         listener.on_tokens(Tokens(self.task.seq, list(tokens), **more))
 
     def deltas(self, limit_bytes: int = 1 << 30) -> list[dict[str, Any]]:
-        """What the host reads now, or the first ``limit_bytes`` of it and a delta more."""
+        """The messages that the host reads now, or the first ``limit_bytes`` of it and a delta more."""
         return [json.loads(body)["params"] for body in self.mailbox.drain(limit_bytes)]
 
     def finish(self, reason: FinishReason = "stop") -> None:

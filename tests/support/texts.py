@@ -1,4 +1,4 @@
-"""Texts of models without a text process: what it does and what the front makes of it, in the process of the test."""
+"""Texts of models without a text process: its work and the front's, in the process of the test."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WindowDetokenizer:
 def detokenizer_of(
     table: TokenTable, decode: Decode, skip_special: bool = True, behind: Sequence[int] = ()
 ) -> Detokenizer:
-    """What a stream of a model with this ``table`` gets, whatever the tokenizer's family."""
+    """The detokenizer for a stream of a model with this ``table``, whatever the tokenizer's family."""
     made = Detokenizers(table).new(skip_special, behind)
     return made or WindowDetokenizer(decode, skip_special, Window(table, skip_special, behind))
 

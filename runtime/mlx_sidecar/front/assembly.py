@@ -1,4 +1,4 @@
-"""The front, put together: one core, and a connection for each host."""
+"""This module puts the front together: one core, and a connection for each host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def run(config: Config, parent: int, reader: Reader, wire_out: int, engine: EngineProcess) -> int:
     """Serve until the host leaves; returns the exit status. No engine is left behind."""
     logs.to_stderr(config.log_level)
-    # Not anyio.run: at its end that waits for threads, and a download in one is not worth waiting for.
+    # Not anyio.run, because it waits for threads at its end, and a download in one is not worth waiting for.
     return asyncio.new_event_loop().run_until_complete(_serve(config, parent, reader, wire_out, engine))
 
 

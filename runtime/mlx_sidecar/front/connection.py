@@ -1,4 +1,4 @@
-"""One host of a front: what it may ask, and what it is told."""
+"""A connection serves one host of a front: its requests and its notifications."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Connection:
 
     def _initialize(self, params: InitializeParams) -> InitializeResult:
         self._core.logs.add(self._log)
-        # Behind the answer: what the engine is doing now. Later changes follow by themselves, or have come first.
+        # The engine's present state follows the answer. Later changes follow by themselves, or have come first.
         self._state_told = False
         asyncio.get_running_loop().call_soon(self._tell_first_state)
         config, ready = self._core.config, self._core.engine.ready

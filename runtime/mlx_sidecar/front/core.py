@@ -1,4 +1,4 @@
-"""What all connections of a front share: one engine, the models on it, and the requests that it works on."""
+"""The core is shared by all connections of a front: one engine, its models and the requests it works on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Core:
-    """The shared parts, put together. All in ``on_engine_state`` are told what becomes of the engine."""
+    """The shared parts of a front, put together. All in ``on_engine_state`` are told each state of the engine."""
 
     def __init__(self, config: Config, start_engine: Spawn | None = None) -> None:
         self.config = config

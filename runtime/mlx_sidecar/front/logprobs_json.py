@@ -1,4 +1,4 @@
-"""Log-probabilities as JSON: entry by entry, for a long answer has a hundred thousand of them."""
+"""Log-probabilities are encoded entry by entry, because a long answer has a hundred thousand of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlx_sidecar_protocol.model import Sent
 
 def logprobs_json(entries: Iterable[Mapping[str, Any]]) -> bytes:
     """JSON of a list of the contract's ``Logprob``."""
-    # A call for each token: none holds the interpreter for long.
+    # One call for each token, because none may hold the interpreter for long.
     return b"[%b]" % b",".join(to_json(entry, inf_nan_mode="null") for entry in entries)
 
 

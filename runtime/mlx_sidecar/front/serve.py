@@ -1,4 +1,4 @@
-"""``mlx-sidecar serve``: the order in which a front comes to life. What is imported here is light on purpose."""
+"""``mlx-sidecar serve`` brings a front to life, step by step; the imports here are light on purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the host of a stream is told while it runs, as values: ``streams/`` makes them, ``wire/`` encodes them."""
+"""The events of a running stream for its host are values: ``streams/`` makes them, ``wire/`` encodes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drives a sidecar with pygls's JsonRPCClient; prints what it saw as one JSON object."""
+"""Drives a sidecar with pygls's JsonRPCClient; prints the messages it saw as one JSON object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pygls.exceptions import JsonRpcException
 
 
 class Client(JsonRPCClient):
-    """Keeps what comes besides answers."""
+    """Keeps the messages that come besides answers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Drives a sidecar with python-lsp-jsonrpc, the library under pylsp; prints what it saw as one JSON object."""
+"""Drives a sidecar with python-lsp-jsonrpc, the library under pylsp; prints its messages as one JSON object."""
 
 from __future__ import annotations
 

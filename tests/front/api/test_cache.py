@@ -25,7 +25,7 @@ DONE = link.Finished(1, "length", True, link.Timing(0.1, 0.5, 0.0), cached_token
 
 
 class Control:
-    """The supervisor, as far as these operations need it; ``answer`` is what its engine says."""
+    """The supervisor, as far as these operations need it; ``answer`` is its engine's."""
 
     def __init__(self, answer: Any = None) -> None:
         self._answer = answer

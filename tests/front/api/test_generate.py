@@ -37,7 +37,7 @@ def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any)
 
 
 async def submitted(**params: Any) -> tuple[Submit, Generate]:
-    """What the engine is asked for these parameters, and the goal of it."""
+    """The submission for these parameters, and its goal."""
     desk = Desk()
     running = generation(Shelf(), desk, RequestContext(1), **params)
     await desk.heard.wait()
@@ -264,7 +264,7 @@ def test_loading_takes_no_longer_than_the_request_waited() -> None:
 
 
 async def explained(desk: Desk, shelf: Shelf, nearest: Nearest | None, **params: Any) -> dict[str, Any]:
-    """What a request for "four" is told, whose engine says that this was the nearest known prompt."""
+    """The result of a request for "four", when ``nearest`` was the nearest known prompt."""
     running = generation(shelf, desk, RequestContext(1), prompt="four", **params)
     await desk.heard.wait()
     desk.recovery.on_tokens(Tokens(1, [65]))

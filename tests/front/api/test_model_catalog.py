@@ -1,4 +1,4 @@
-"""The front's record of models while engines come and go: what it says is loaded is, and what it unloads stays so."""
+"""The front's record of models holds while engines come and go: loaded models are loaded, unloaded ones stay so."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def gate() -> Iterator[tuple[Event, Event]]:
 
 @pytest.fixture
 def instead() -> dict[str, bytes]:
-    """Parts of paths, with what the hub sends there."""
+    """Parts of paths, with the hub's answers there."""
     return {}
 
 
@@ -37,7 +37,7 @@ def instead() -> dict[str, bytes]:
 def hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gate: tuple[Event, Event], instead: dict[str, bytes]
 ) -> Iterator[list[str]]:
-    """A hub for the sidecars of one test, and what it was asked for."""
+    """A hub for the sidecars of one test, and the requests it got."""
     asked: list[str] = []
     with serving(monkeypatch, tmp_path, asked=asked, open=gate[0], sent=gate[1], instead=instead):
         yield asked
@@ -99,7 +99,7 @@ def test_what_the_hub_does_not_have_is_model_not_found(hub: list[str], params: d
 
 
 def test_a_hub_that_cannot_be_reached_is_model_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # no server listens
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with sidecar() as process:
         error = process.error("load", {"model": "lab/pocket"})
@@ -138,7 +138,7 @@ def test_whatever_a_cached_model_lacks_is_named_and_load_fetches_it(
 ) -> None:
     lose(cached, name, listing=listing)
     with sidecar() as process:
-        if name != "chat_template.jinja" or listing:  # else nobody can know that there was one
+        if name != "chat_template.jinja" or listing:  # else there is no sign that there was one
             error = process.error("generate", {"model": "lab/pocket", "prompt": "Hello"})
             assert error["data"]["kind"] == "model_not_found"
             assert name in error["message"]

@@ -1,4 +1,4 @@
-"""What was refused is refused at once, until there is a reason to look again."""
+"""A refused directory is refused again at once, until there is a reason to look again."""
 
 from __future__ import annotations
 

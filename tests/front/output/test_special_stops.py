@@ -1,4 +1,4 @@
-"""Stop strings that name special tokens: the text ends before them, though a host is not sent what they name."""
+"""Stop strings that name special tokens: the text ends before them, though a host is not sent these tokens."""
 
 from __future__ import annotations
 

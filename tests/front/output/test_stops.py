@@ -1,4 +1,4 @@
-"""Stop strings: what may be sent, where the text ends."""
+"""Stop strings decide which text may be sent, and where it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What single tokens say by themselves, for each family of tokenizers."""
+"""The texts of single tokens, for each family of tokenizers."""
 
 from __future__ import annotations
 

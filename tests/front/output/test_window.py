@@ -1,4 +1,4 @@
-"""Windows: how many deltas may go unacknowledged, what waits for an ack, and what never does."""
+"""Windows: how many deltas may go unacknowledged, which messages wait for an ack, and which never do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATIONS = st.one_of(
 
 
 class Window:
-    """A bench, and what its host has seen; after each step nothing must have gone beyond the window."""
+    """A bench, and the messages its host has seen; after each step nothing must have gone beyond the window."""
 
     def __init__(self, window: int) -> None:
         self.bench = Bench(["STOP"], window=window)

@@ -14,7 +14,7 @@ from tests.support.streams import Bench, on_loop
 
 
 def taken(stream: TextStream) -> list[Delta]:
-    """What the host of ``stream`` reads now."""
+    """The deltas that the host of ``stream`` reads now."""
     deltas = stream.deltas
     assert deltas is not None
     return list(iter(deltas.take, None))

@@ -1,4 +1,4 @@
-"""Isolation: blame after deaths is exact, ends soon, and never leaves everybody waiting."""
+"""Isolation: blame after deaths is exact, ends soon, and never leaves all streams waiting."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ GONE = Fault("model_not_loaded", "it is not loaded", {"model": "m"})
 
 
 def answer(seq: int) -> list[int]:
-    """What an undisturbed run of stream ``seq`` gives."""
+    """The tokens of an undisturbed run of stream ``seq``."""
     return [97 + (seq + i) % 26 for i in range(LIMIT)]
 
 
@@ -202,7 +202,7 @@ def error_of(stream: TextStream) -> RpcError | None:
 
 
 class Panic(BaseException):
-    """What a panic of a Rust library is to Python."""
+    """A panic of a Rust library, as Python sees it."""
 
 
 def panic(*_: object, **__: object) -> Any:

@@ -1,4 +1,4 @@
-"""The engine as a process: what it inherits, and how its end is told."""
+"""The engine process inherits its link and little else, and its end is told in words."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_engine_is_told_what_it_needs_and_no_secret(of: dict[str, str]) -> N
 
 @contextmanager
 def running(config: Config) -> Iterator[tuple[EngineProcess, Ready]]:
-    """A real engine that takes work, and what it said."""
+    """A real engine that takes work, and its messages."""
     engine = spawn(config)
     try:
         decoder: Decoder[Ready] = Decoder(Ready)

@@ -1,4 +1,4 @@
-"""What the kernel counts of those it kills for want of memory."""
+"""The kernel's count of processes that it killed for want of memory."""
 
 from __future__ import annotations
 

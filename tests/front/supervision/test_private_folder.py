@@ -1,4 +1,4 @@
-"""The engine's temporary folder: nobody else can write there, or put another in its place."""
+"""The engine's temporary folder: no other user can write there, or put another in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often an engine is started again."""
+"""The restart policy bounds how often an engine is started again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front's hold on the engine: what it does about messages, deaths and hangs."""
+"""The supervisor answers messages, deaths and hangs of the engine."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_message_whose_handling_fails_does_not_end_the_engine(
 
 
 class Panic(BaseException):
-    """What a panic of a Rust library is to Python."""
+    """A panic of a Rust library, as Python sees it."""
 
 
 def panic(*_: object, **__: object) -> Any:

@@ -98,7 +98,7 @@ def test_a_model_that_ends_two_processes_is_refused_by_name_and_no_other(
             one, refused, _, other = await asyncio.gather(*answers, return_exceptions=True)
             assert isinstance(refused, ModelUnsupported)
             assert refused.details["model"] == "guilty"
-            # One that somebody else kills may be the kernel's choice, for what others hold.
+            # One killed from outside may be the kernel's choice, because of the memory of others.
             ended = KILLS if name == "SIGKILL" else DEATHS
             assert f"{ended} processes" in refused.details["because"]
             assert (one, other) == (await innocent.encode("Hello"), await innocent.encode("x"))

@@ -1,4 +1,4 @@
-"""Whose request is next: quick models before unknown ones, and both before what takes long."""
+"""The order of requests: quick models come before unknown ones, and both before slow jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A front under load: what takes long does not hold up the event loop, and large results are what small ones are."""
+"""A front under load: long work does not hold up the event loop, and large results are like small ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where answers go, and what goes before them: when a stream ends its name is free, so its text must be out."""
+"""Answers go out behind the text of their streams: when a stream ends its name is free, so its text must be out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Said:
 
 
 def waiting(mailbox: Mailbox, *texts: bytes) -> Said:
-    """A stream whose host wants its next delta tomorrow."""
+    """A stream with a host that wants its next delta tomorrow."""
     stream = Said(*texts)
     mailbox.announce(stream, mailbox_now() + A_DAY_S)
     return stream

@@ -45,7 +45,7 @@ INITIALIZE = {"protocol_version": 1, "client": {"name": "test"}, "process_id": 4
 
 
 class Host:
-    """The other end: sends messages, collects what comes, in the same loop."""
+    """The other end: sends messages, collects the answers, in the same loop."""
 
     def __init__(self, methods: list[Method[Any]], limits: Limits, **bounds: int) -> None:
         read, self._to_server = os.pipe()
@@ -89,7 +89,7 @@ class Host:
         os.close(self._to_server)
 
     async def everything(self) -> None:
-        """Until the server's side is closed and all it wrote has arrived."""
+        """Wait until the server's side is closed and all it wrote has arrived."""
         with anyio.fail_after(SOON_S):
             await self._ended.wait()
 
@@ -217,7 +217,7 @@ class Gate:
 
 
 class Panic(BaseException):
-    """What a panic of a Rust library is to Python."""
+    """A panic of a Rust library, as Python sees it."""
 
 
 class Talker:

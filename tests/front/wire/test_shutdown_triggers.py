@@ -159,7 +159,7 @@ def test_the_death_of_a_parent_is_noticed_without_looking(thread_ends_first: boo
         assert process.stdout
 
         def said() -> tuple[bytes, str]:
-            """The child's next line, none if it has ended, and what it complained of."""
+            """The child's next line, none if it has ended, and its complaints."""
             assert process.stdout
             line = process.stdout.readline()
             stderr.seek(0)

@@ -145,7 +145,7 @@ def as_lines(body: bytes) -> bytes:
 
 
 async def write(fd: int, bodies: list[bytes], read: Callable[[], bytes]) -> tuple[bool, bytes]:
-    """Put all bodies at once, read in another thread; whether all was written, and what arrived."""
+    """Put all bodies at once, read in another thread; whether all was written, and the bytes that arrived."""
     mailbox = Mailbox()
     writer = Writer(fd, mailbox)
     writer.frame = as_lines

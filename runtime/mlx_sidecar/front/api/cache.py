@@ -1,4 +1,4 @@
-"""The operations of the prefix cache."""
+"""The operations on the prefix cache report, clear, warm, export and import it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .sink import Sink
 
 
 class CacheHandlers:
-    """One per front."""
+    """Serves the ``cache/`` methods of a front."""
 
     def __init__(self, catalog: ModelCatalog, recovery: Recovery, engine: Supervisor) -> None:
         self._catalog = catalog
@@ -99,7 +99,7 @@ class CacheHandlers:
         _refuse_uncacheable(card)
         try:
             moved = await self._moved(lambda op: cache_messages.ExportCache(op, params.model, tokens, params.path))
-        except InvalidParams as error:  # the engine knows tokens only, not what they came as
+        except InvalidParams as error:  # the engine knows tokens only, not messages or text
             first = error.details["errors"][0]
             if first["loc"] != ["tokens"]:
                 raise
@@ -118,7 +118,7 @@ class CacheHandlers:
         message = make(self._engine.next_op())
         try:
             return await self._engine.move_cache(message)
-        except ModelNotLoaded:  # evicted since we looked; once is bad luck, twice is an answer
+        except ModelNotLoaded:  # evicted since the look-up; tried once more only
             self._catalog.evicted(message.model)
             await self._catalog.ready(message.model)
             return await self._engine.move_cache(make(self._engine.next_op()))

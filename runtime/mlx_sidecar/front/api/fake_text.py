@@ -1,6 +1,6 @@
-"""The text side of the fake engine's models: a token is a byte of UTF-8, 256 ends a turn, chats are ChatML.
+"""Fake text is the text side of the fake engine's models: a token is a byte of UTF-8, 256 ends a turn.
 
-Nothing here comes with a model, so no text process is needed.
+Chats are ChatML. No text process is needed, because there are no files of a model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``generate``: from validated parameters to a submitted sequence, and from its ending to the one answer."""
+"""The operation ``generate`` makes a sequence of validated parameters, and an answer of its ending."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SEED_LIMIT = 10**14  # integers we originate stay exact in every host's numbers
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request whose model is there and whose prompt is tokens."""
+    """A request with its model loaded and its prompt as tokens."""
 
     card: ModelCard
     text: ModelText
@@ -50,7 +50,7 @@ class Prepared:
 
 @dataclass
 class _Job:
-    """One request and how far it is."""
+    """One request and its progress."""
 
     sink: Sink
     params: GenerateParams
@@ -116,7 +116,7 @@ class Generator:
         return self._streams.hearing(job.stream)
 
     async def _prepare(self, job: _Job) -> EngineTask:
-        """The task to run: from here on the prompt is in its journal only."""
+        """The task to run; from here on the prompt is in its journal only."""
         params, job.stream = job.params, None
         card, text, load_s = await self._catalog.ready(params.model)
         # A load that another request began has taken longer than this one has waited.
@@ -144,7 +144,7 @@ def _matchers(
 
 
 def _detokenizer(params: GenerateParams, prepared: Prepared) -> Detokenizer | LateText:
-    """An answer is a text of its own; what continues a text keeps the space that it begins with."""
+    """An answer is a text of its own; a continuation keeps the space that it begins with."""
     continued = () if params.source == "messages" else prepared.tokens
     return prepared.text.detokenizer(params.skip_special, continued)
 

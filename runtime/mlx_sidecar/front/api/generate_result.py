@@ -1,4 +1,4 @@
-"""The result that ends a generation, from what became of it."""
+"""The result of a generation is made here, from its stream and its ending."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _TOKEN_BYTES = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """How a generation went. ``stream`` is None if its deadline came before it was handed to the engine.
+    """The account of a generation; called, it makes the result. ``stream`` is None if the engine never had it.
 
-    ``arrived`` is on the monotonic clock. Called when it is written: only then is the number of the last delta known.
+    ``arrived`` is on the monotonic clock. The call comes with the writing: the last delta's number is known then.
     """
 
     stream_id: StreamId | None
@@ -56,7 +56,7 @@ class Answer:
 
     @property
     def held_bytes(self) -> int:
-        """About what is held until it is written."""
+        """About the bytes that are held until it is written."""
         characters, tokens = self.stream.transcript.published if self.stream else (0, 0)
         text_bytes = _CHARACTER_BYTES * characters + _TOKEN_BYTES * (tokens + self.prompt_tokens)
         return _OBJECTS_BYTES + text_bytes + len(self.logprobs or b"")
@@ -80,7 +80,7 @@ class Answer:
         )
 
     def _usage(self, completion_tokens: int) -> Usage:
-        # Of a stream that was interrupted, what was generated before may have been cached as well.
+        # The tokens that a stream generated before an interruption may have been cached as well.
         cached = min(self.ending.cached_tokens, self.prompt_tokens)
         disk = min(self.ending.cached_disk, cached)
         return Usage(
@@ -114,7 +114,7 @@ async def encoded_logprobs(params: GenerateParams, stream: TextStream | None) ->
 
 
 def never_begun(arrived: float) -> Ending:
-    """The ending of a request whose deadline came before the engine had heard of it."""
+    """The ending of a request that met its deadline before the engine had heard of it."""
     return Ending(reason="deadline", started=False, timing=link.Timing(queue_s=time.monotonic() - arrived))
 
 

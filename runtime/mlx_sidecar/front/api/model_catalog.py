@@ -1,4 +1,4 @@
-"""What the front knows of models: how each was loaded, and whether the engine holds it."""
+"""The catalog knows how each model was loaded, and whether the engine holds it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = 1024  # remembered with how they were loaded
 
 @dataclass
 class _Known:
-    """A model that has been loaded: how, for loading it again, and its card while it is resident."""
+    """A model that has been loaded: the parameters for loading it again, and its card while it is resident."""
 
     params: LoadParams
     path: str
@@ -38,13 +38,13 @@ class _Known:
 
 
 class _Lock(asyncio.Lock):
-    """Of one name."""
+    """The lock of one name."""
 
     lost_because: str | None = None  # why the engine was lost with a load that others were waiting for
 
 
 class ModelCatalog:
-    """One per front. Loading a model that is already being loaded waits for that load."""
+    """The catalog of a front. Loading a model that is already being loaded waits for that load."""
 
     def __init__(self, config: Config, engine: Supervisor, texts: TextPool) -> None:
         self._config = config
@@ -58,7 +58,7 @@ class ModelCatalog:
         self._unloads = 0  # that were asked for
 
     def engine_lost(self) -> list[str]:
-        """Nothing is resident any more. Returns what was, the latest first: it is for ``restore`` to bring back."""
+        """No model is resident any more. Returns those that were, the latest first, for ``restore``."""
         names = [name for name, known in reversed(self._known.items()) if known.card is not None]
         for name in names:
             self._known[name].card = None
@@ -68,7 +68,7 @@ class ModelCatalog:
     async def restore(self, name: str) -> None:
         """Make ``name`` resident as it was before: from the same directory, with the same adapter, pin and policy.
 
-        Raises what ``load`` raises.
+        Raises as ``load``.
         """
         try:
             async with self._lock(name):
@@ -115,13 +115,13 @@ class ModelCatalog:
             if not lock.locked():
                 lock.lost_because = None  # it did not wait, so it may try
             async with lock:
-                card = self._card(name)  # whoever held the lock may have brought it
+                card = self._card(name)  # the last holder of the lock may have loaded it
                 if card is None:
                     return await self._load_for_all(name, lock)
         return card, await self._files.text(name, card.path), 0.0
 
     async def _load_for_all(self, name: str, lock: _Lock) -> tuple[ModelCard, ModelText, float]:
-        """Load ``name`` for all who wait for ``lock``. A load that ends engines is not tried once for each of them."""
+        """Load ``name`` for all callers waiting for ``lock``. A load that ends engines is not tried for each."""
         if lock.lost_because is not None:
             raise EngineLost(lock.lost_because)
         how = self._how(name)
@@ -179,7 +179,7 @@ class ModelCatalog:
         return lost
 
     async def _come_back(self, name: str) -> None:
-        """If an engine was lost with ``name``: wait until the next one has it, or cannot."""
+        """If an engine was lost with ``name``, wait until the next one has it, or cannot."""
         while (back := self._coming_back.get(name)) is not None:
             await back.wait()
 
@@ -193,7 +193,7 @@ class ModelCatalog:
         return known.params if known else LoadParams(model=name)
 
     def _completed(self, params: LoadParams) -> LoadParams:
-        """What ``params`` leave open stays as it is where the model is resident: loading it again is no change."""
+        """``params``; values that they leave open are a resident model's, so that loading it again is no change."""
         if self._card(params.model) is None:
             return params
         before = self._how(params.model)
@@ -236,7 +236,7 @@ class ModelCatalog:
             ttl_s=params.ttl_s,
         )
         report = None if on_progress is None else partial(_report, on_progress)
-        await self._files.inspect(params.model, path)  # no engine is given what ends its reader
+        await self._files.inspect(params.model, path)  # no engine is given a file that ends its reader
         # Weights in the engine, tokenizer and templates in a text process, at the same time.
         reading = self._files.reading(params.model, path)
         was_read = reading.done()
@@ -260,7 +260,7 @@ class ModelCatalog:
             self._known.popitem(last=False)
 
     async def _drop(self, name: str, before: _Known | None) -> None:
-        """Weights without a tokenizer serve nobody. ``before`` is what was known of the model."""
+        """Drop weights that came without a tokenizer. ``before`` is the earlier entry of the model."""
         self._known.pop(name, None)
         if before is not None:
             self._known[name] = before

@@ -1,4 +1,4 @@
-"""Where models lie, and the text side of each directory: both are read in other threads and processes."""
+"""Model files are found, and their text side read, in other threads and processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OnProgress = Callable[[str, int, int], None]  # stage, bytes done, bytes in all 
 
 
 class ModelFiles:
-    """One per front; lives on the event loop. No file of a model is opened there."""
+    """The model files of a front. It lives on the event loop, but opens no file there."""
 
     def __init__(self, config: Config, texts: TextPool) -> None:
         self._config = config
@@ -46,9 +46,9 @@ class ModelFiles:
     async def directory(
         self, params: LoadParams, on_progress: OnProgress | None = None, *, download: bool = False
     ) -> str:
-        """The directory that ``params`` lead to; with ``download`` what is missing there is fetched from the hub.
+        """The directory that ``params`` lead to; with ``download`` missing files are fetched from the hub.
 
-        Raises what ``model_paths.local`` and ``model_paths.fetch`` raise.
+        Raises as ``model_paths.local`` and ``model_paths.fetch``.
         """
         name, path, revision = params.model, params.path, params.revision
         if self._config.engine == "fake":
@@ -67,11 +67,11 @@ class ModelFiles:
         return str(await in_thread(self._downloads, model_paths.fetch, name, revision, found, on_bytes, inspect))
 
     async def signature(self, path: str, adapter: str | None) -> Signature:
-        """What tells whether a file of the model, or of its adapter, has changed."""
+        """The signature of the files of the model and its adapter; it changes when one of them does."""
         return await in_thread(None, signature, (path, model_paths.adapter_path(adapter)))
 
     async def inspect(self, name: str, path: str) -> None:
-        """Have a text process read the headers in ``path``. Raises what ``weights.inspect`` raises."""
+        """Have a text process read the headers in ``path``. Raises as ``weights.inspect``."""
         if path != FAKE:
             await self._inspected(ModelFolder(name, path, await in_thread(None, _edition, Path(path))))
 
@@ -80,7 +80,7 @@ class ModelFiles:
         return await asyncio.shield(self.reading(name, path))
 
     def reading(self, name: str, path: str) -> asyncio.Future[ModelText]:
-        """Read once for all who ask, whoever of them gives up meanwhile: to be awaited under a shield."""
+        """The one reading for all callers: to be awaited under a shield, because any of them may give up."""
         reading = self._texts.get(path)
         if reading is None:
             reading = self._texts[path] = asyncio.ensure_future(self._read_text(name, path))

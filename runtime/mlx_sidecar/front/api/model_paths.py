@@ -1,4 +1,4 @@
-"""From a model's name to its directory: the embedded pocket, a local directory, or a hub id. Used by the front."""
+"""Model paths lead from a model's name to its directory: the embedded pocket, a local one, or a hub id's."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 POCKET = "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# What a model needs; weights as safetensors only, and never code.
+# The files that a model needs; weights as safetensors only, and never code.
 _PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja"]
 
-# One of them is what texts are made to tokens with.
+# One of them is needed to make texts into tokens.
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 OnBytes = Callable[[int, int], None]
@@ -44,14 +44,14 @@ def _inspect_here(name: str, directory: Path) -> None:
 def local(name: str, path: str | None = None, revision: str | None = None, *, inspect: Inspect = _inspect_here) -> Path:
     """The directory of a model that is already on this machine.
 
-    ``path`` overrides what ``name`` would mean. A hub id resolves to the hub's local cache, whose files ``inspect``
-    looks into: it raises as ``weights.inspect``.
+    ``path`` overrides ``name``. A hub id resolves to the hub's local cache; ``inspect`` looks into its files, and
+    raises as ``weights.inspect``.
 
     Raises:
-        ModelNotFound: nothing here answers to the name; the message says what was tried.
+        ModelNotFound: nothing here answers to the name; the message names the places tried.
         ModelUnsupported: it is a file, or a directory, of weights in a format that is not read.
         InvalidParams: ``path`` is no model directory.
-        UnsupportedParameter: ``revision`` of what is a directory.
+        UnsupportedParameter: ``revision`` of a directory.
     """
     text = name if path is None else path
     directory = _pocket() if name == POCKET and path is None else _directory(text)
@@ -78,7 +78,7 @@ def _directory(text: str) -> Path | None:
     try:
         directory = Path(text).expanduser()
         return directory.resolve() if (directory / "config.json").is_file() else None
-    except (OSError, RuntimeError):  # too long, not ours to look into, the home of nobody
+    except (OSError, RuntimeError):  # too long, not ours to look into, the home of no user
         return None
 
 
@@ -86,7 +86,7 @@ def adapter_path(text: str | None) -> str | None:
     """An adapter's directory as the engine is told it: a leading ``~`` is a home."""
     try:
         return None if text is None else str(Path(text).expanduser())
-    except RuntimeError:  # the home of nobody
+    except RuntimeError:  # the home of no user
         return text
 
 
@@ -113,7 +113,7 @@ def fetch(
 ) -> Path:
     """Download ``name``; of a snapshot that was ``found``, and may lack files, just those. Blocks, as ``download``.
 
-    Raises what ``download`` raises where nothing was found.
+    Raises as ``download`` where nothing was found.
     """
     if found is None:
         return download(name, revision, on_bytes, inspect)
@@ -131,7 +131,7 @@ def download(name: str, revision: str | None, on_bytes: OnBytes, inspect: Inspec
 
     Raises:
         ModelNotFound: the hub knows no such model or revision, refuses it, or cannot be reached.
-        ModelLoadFailed: what the hub has is not whole.
+        ModelLoadFailed: the hub's snapshot is not whole.
     """
     hub = _client(name)
     errors = hub.errors
@@ -163,12 +163,12 @@ def _away(error: Exception) -> str:
 
 
 def _client(name: str) -> Any:
-    """huggingface_hub. Its import reads the environment, and raises where that makes no sense to it."""
+    """The module huggingface_hub. Its import reads the environment, and raises where that makes no sense to it."""
     try:
         import huggingface_hub
         import huggingface_hub.errors
 
-        huggingface_hub.snapshot_download  # noqa: B018  # it is imported lazily, and what it imports as well
+        huggingface_hub.snapshot_download  # noqa: B018  # it is imported lazily, with its own imports
     except (RuntimeError, ValueError, OSError, ImportError) as error:
         because = f"the hub's cache cannot be used ({in_short(error)}); HF_HOME says where it is"
         raise ModelNotFound(name, because) from error
@@ -199,7 +199,7 @@ def _not_whole(missing: str) -> str:
 
 
 def _missing(name: str, snapshot: Path, inspect: Inspect) -> str | None:
-    """What the cache lacks of what a model needs, in words. Other tools leave a tokenizer there, or half a model."""
+    """Why a snapshot is not whole, in words; None if it is. Other tools leave a tokenizer there, or half a model."""
     if not snapshot.is_dir():
         return "there are no files of it"
     try:
@@ -209,7 +209,7 @@ def _missing(name: str, snapshot: Path, inspect: Inspect) -> str | None:
     except ModelLoadFailed as error:
         return str(error.details["because"])
     except ModelUnsupported:
-        return None  # there is nothing to wait for: the engine will say what is wrong
+        return None  # no file is lacking: the engine will name the fault
     if not any((snapshot / file).is_file() for file in _VOCABULARIES):
         return f"there is no {_VOCABULARIES[0]}"
     return None
@@ -236,9 +236,9 @@ def _has_template(directory: Path) -> bool:
 
 
 def _bar(on_bytes: OnBytes) -> type[Any]:
-    """A progress bar that draws nothing. The hub client makes several; those that count bytes count the same ones,
+    """A progress bar that draws nothing and reports bytes.
 
-    received and written, so the one that is ahead is reported.
+    The hub client makes several; those of bytes count the same ones, received and written: the one ahead is reported.
     """
     from tqdm import tqdm
 

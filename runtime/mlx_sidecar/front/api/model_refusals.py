@@ -1,4 +1,4 @@
-"""Directories that were refused are not read whole again at each request: not before one of their files changes."""
+"""Refusals are remembered, so that a refused directory is not read whole again before one of its files changes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LASTS_S = 300.0
 _REMEMBERED = 256
 _LASTING = (ModelLoadFailed, ModelUnsupported)
 
-Signature = tuple[tuple[str, int, int, int], ...]  # name, bytes, when its contents and when its rights changed
-Key = tuple[str | None, ...]  # the model's name, and what it was to be loaded from and as
+Signature = tuple[tuple[str, int, int, int], ...]  # name, bytes, times of the last change of contents and of rights
+Key = tuple[str | None, ...]  # the model's name, its directory, and how it was to be loaded
 
 
 def signature(directories: Iterable[str | None]) -> Signature:
-    """What tells whether a file of ``directories`` has changed. Touches the file system: not for the event loop."""
+    """Changes when a file of ``directories`` does. Touches the file system, so not for the event loop."""
     found: list[tuple[str, int, int, int]] = []
     for directory in map(Path, filter(None, directories)):
         for root in (directory, directory / "additional_chat_templates"):
             try:
                 found += [(str(file), *_state(file)) for file in root.iterdir()]
-            except OSError:  # it is not there, or not ours to read: that may change as well
+            except OSError:  # the directory is missing or not ours to read, which may change as well
                 found.append((str(root), -1, -1, -1))
     return tuple(sorted(found))
 
@@ -50,15 +50,15 @@ class _Refusal(NamedTuple):
 
 
 class ModelRefusals:
-    """By what was asked for. Time is a number. Lives on the front's event loop."""
+    """The refusals by key, on the front's event loop. Time is in seconds."""
 
     def __init__(self) -> None:
         self._refusals: OrderedDict[Key, _Refusal] = OrderedDict()
 
     def check(self, key: Key, found: Signature, now: float, *, explicit: bool) -> None:
-        """Raise again what was raised for ``key``, if its files are as they were and it is not too long ago.
+        """Raise the error of ``key`` again, if its files are as they were and it is not too long ago.
 
-        An ``explicit`` request may try again what has ended engines.
+        An ``explicit`` request may try again a load that has ended engines.
         """
         refusal = self._refusals.get(key)
         if refusal is None or (refusal.deadly and explicit):
@@ -69,7 +69,7 @@ class ModelRefusals:
         raise error_from(refusal.fault)
 
     def remember(self, key: Key, found: Signature, error: RpcError, now: float) -> None:
-        """``error`` was raised for ``key``; if it is one that would be raised again, it will be, at once."""
+        """``error`` was raised for ``key``; if it would be raised again, ``check`` raises it at once."""
         deadly = isinstance(error, LoadLost)
         if deadly:
             error = ModelLoadFailed(str(key[0]), f"{error.details['because']}; an explicit load tries again")

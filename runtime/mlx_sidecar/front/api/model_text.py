@@ -1,4 +1,4 @@
-"""The text side of a model, as the rest of the front sees it: figures, tokens, and questions to the text process."""
+"""The text side of a model gives the front its figures and tokens, and asks the text process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TOKEN_LIMIT = 2**32
 
 
 class Chat(NamedTuple):
-    """What a chat template is given; each message as the host sent it.
+    """The input of a chat template; each message as the host sent it.
 
     ``escape``: nothing of messages, tools and variables becomes a control token.
     """
@@ -58,7 +58,7 @@ class Chat(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A prompt as tokens, as text if that was wanted, and what of it the chat template left out."""
+    """A prompt as tokens, as text if that was wanted, and warnings of parts that the chat template left out."""
 
     tokens: list[int]
     text: str = ""
@@ -69,7 +69,7 @@ class ModelText(Protocol):
     """Text in, tokens out and back, for one model directory.
 
     ``vocabulary`` is the number of token ids the model knows; ``eos_tokens`` end a turn. ``token_texts`` maps any token
-    to what it says by itself. What a model's files are asked raises ModelUnsupported where they cannot be processed.
+    to its own text. Methods that need a model's files raise ModelUnsupported where these cannot be processed.
     """
 
     @property
@@ -80,14 +80,14 @@ class ModelText(Protocol):
     def token_texts(self) -> Mapping[int, str]: ...
 
     def compile_templates(self) -> asyncio.Future[None]:
-        """Have the chat templates compiled, once; the future is done when that came to an end, and never fails.
+        """Have the chat templates compiled once; the future is done when that has ended, and never fails.
 
         To be awaited under a shield. A template that cannot be compiled is an error of the chats that need it.
         """
         ...
 
     async def encode(self, text: str, add_special: bool = True, escape: bool = False) -> list[int]:
-        """Tokens of a prompt. ``add_special``: with what the tokenizer puts around a text, a BOS it begins with once.
+        """Tokens of a prompt. ``add_special``: with those that the tokenizer adds around a text, but no second BOS.
 
         Special tokens written out in ``text`` become those tokens; with ``escape`` no control token comes of it. Raises
         UnsupportedParameter naming ``escape_special`` where the tokenizer does not allow that.
@@ -106,14 +106,14 @@ class ModelText(Protocol):
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         """Text of ``tokens``; ids that stand for nothing give nothing.
 
-        Raises InvalidParams naming ``tokens`` for what is no token id at all.
+        Raises InvalidParams naming ``tokens`` for a number that is no token id at all.
         """
         ...
 
     async def chat_tokens(self, chat: Chat) -> Prompt:
         """A chat under the model's template, as tokens alone.
 
-        Raises InvalidParams naming ``messages`` or ``template_args`` for what the template cannot make text of,
+        Raises InvalidParams naming ``messages`` or ``template_args`` if the template cannot make text of them,
         UnsupportedParameter naming ``messages`` if the model has no template for it.
         """
         ...
@@ -131,14 +131,14 @@ class ModelText(Protocol):
     def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
         """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``.
 
-        With ``behind``, the tokens that are continued: what ``tokens`` add to the text of these.
+        With ``behind``, the tokens that are continued: the text that ``tokens`` add to that of these.
         """
         ...
 
     def special_stops(
         self, stops: Sequence[str], stop_tokens: Collection[int], skip_special: bool = True
     ) -> SpecialStops | None:
-        """What looks for those of ``stops`` that name special tokens that the host is not sent; None if none does.
+        """The search for those of ``stops`` that name special tokens that the host is not sent; None if none does.
 
         Not sent are those that are left out of the text, and those among ``stop_tokens``, which end the text.
         """
@@ -146,7 +146,7 @@ class ModelText(Protocol):
 
 
 class TableText:
-    """What the table of a model's tokens is enough for."""
+    """The part of a ``ModelText`` that needs only the table of the model's tokens."""
 
     def __init__(self, table: TokenTable, eos_tokens: frozenset[int]) -> None:
         self.table = table
@@ -165,7 +165,7 @@ class TableText:
 
 
 class FolderText(TableText):
-    """The ``ModelText`` of a model directory, whose files are for a text process."""
+    """The ``ModelText`` of a model directory; only text processes open its files."""
 
     def __init__(self, pool: TextPool, folder: ModelFolder, read: ModelRead) -> None:
         super().__init__(read.table, frozenset(read.eos_tokens))

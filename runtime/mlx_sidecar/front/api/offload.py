@@ -1,4 +1,4 @@
-"""Work that would hold up the event loop goes to a thread; small work stays, since the hop costs more than it."""
+"""Work that would hold up the event loop goes to a thread; small work stays, because the hop costs more than it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def in_thread(threads: ThreadPoolExecutor | None, function: Callable[..., 
 def _run(function: Callable[..., T], *args: Any) -> T:
     try:
         return function(*args)
-    except StopIteration as error:  # no future can carry it: who awaits this would wait for ever
+    except StopIteration as error:  # no future can carry it: a caller would wait for ever
         raise RuntimeError("an iterator ended where none was expected") from error
 
 

@@ -1,4 +1,4 @@
-"""The operations of version 1: each takes its validated parameters and returns its result or raises an RpcError."""
+"""Each operation of version 1 takes its validated parameters and returns its result or raises an RpcError."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Operations:
         text = await self._catalog.text(params.model)
         return DetokenizeResult(text=await text.decode(params.tokens))
 
-    # TokenizeResult and RenderResult, as JSON: a text of a megabyte is some hundred thousand tokens.
+    # TokenizeResult and RenderResult, as JSON, because a text of a megabyte is some hundred thousand tokens.
 
     async def tokenize(self, sink: Sink, params: TokenizeParams) -> bytes:
         text = await self._catalog.text(params.model)
@@ -112,7 +112,7 @@ class Operations:
 
     @contextmanager
     def _progress(self, params: LoadParams) -> Iterator[OnProgress | None]:
-        """Tells the host while the block runs: a download outlives a cancel of its request, and then nobody asked."""
+        """Tells the host of progress while the block runs, not of a download that outlives its cancelled request."""
         token, running = params.progress, True
         if token is None:
             yield None
@@ -139,7 +139,7 @@ def _discovered() -> DiscoverResult:
 
 
 def _card(card: control_messages.ModelCard) -> ModelCard:
-    """The card as hosts see it: what is not known yet is absent."""
+    """The card as hosts see it; a figure that is not known yet is absent."""
     fields = [name for name in card.__struct_fields__ if name != "capabilities"]
     known: dict[str, Any] = {name: value for name in fields if (value := getattr(card, name)) != ""}
     if card.state == "loading":

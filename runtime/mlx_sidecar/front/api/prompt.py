@@ -1,4 +1,4 @@
-"""From what a host gave to tokens. All that may take long runs off the event loop."""
+"""This module makes a host's prompt into tokens; long work runs off the event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .offload import SLICE, off_loop
 async def prompt_tokens(
     text: ModelText, params: Prompted, vocabulary: int, *, add_generation_prompt: bool = True
 ) -> Prompt:
-    """The prompt as tokens, whichever of the three ways it was given.
+    """The prompt as tokens, given in any of the three ways.
 
     Raises InvalidParams if it has none, or for an id at or beyond ``vocabulary`` wherever ids are given.
     """
@@ -46,14 +46,14 @@ def _chat(params: Prompted, *, add_generation_prompt: bool = True) -> Chat:
 
 
 def result_warnings(warnings: Sequence[TextWarning]) -> list[ResultWarning] | None:
-    """As results carry them: absent where there is nothing to tell."""
+    """Warnings as results carry them; None if there is none."""
     return [ResultWarning(kind=each.kind, message=each.message) for each in warnings] or None
 
 
 def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
-    """An id beyond the vocabulary would read foreign memory in the embedding, or do nothing: both are wrong."""
+    """Refuse ids beyond the vocabulary, because they would read foreign memory in the embedding, or do nothing."""
     ids = iter(tokens)
-    # Slice by slice: over a million ids at once the interpreter would be held for long.
+    # Slice by slice, because a million ids at once would hold the interpreter for long.
     worst = max((max(part) for part in iter(lambda: list(islice(ids, SLICE)), [])), default=0)
     if worst >= size:
         raise InvalidParams.field(name, f"token {worst} is outside the vocabulary of {size}", "unknown_token")
@@ -62,7 +62,7 @@ def check_vocabulary(name: str, tokens: Collection[int], size: int) -> None:
 async def explained(
     params: Prompted, text: ModelText | None, stream: TextStream | None, ending: Ending
 ) -> CacheExplanation | None:
-    """Where the prompt of ``stream`` left the nearest known one; None if it did not come as far as the engine."""
+    """Where the prompt of ``stream`` left the nearest known one; None if it did not get to the engine."""
     if text is None or stream is None or not (ending.nearest or ending.uncacheable):
         return None
     return await text.explain(

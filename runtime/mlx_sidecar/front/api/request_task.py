@@ -1,4 +1,4 @@
-"""The course of a request that the engine works on: prepared, carried, ended by its deadline or a cancel."""
+"""A request task prepares a request, has the engine work on it, and ends it at its deadline or a cancel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Prepare = Callable[[], Awaitable[EngineTask]]
 
 @dataclass(frozen=True)
 class RequestTask:
-    """Of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none.
+    """The course of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none.
 
     ``hearing`` is the block in which a task is carried: its stream is open there, if it has one.
     """
@@ -35,15 +35,15 @@ class RequestTask:
     hearing: Callable[[], AbstractContextManager[object]] = nullcontext
 
     async def run(self, prepare: Prepare) -> Ending | None:
-        """How the task that ``prepare`` makes ended; None if the deadline came before there was one.
+        """The ending of the task that ``prepare`` makes; None if the deadline came before there was one.
 
         ``prepare`` has the model loaded; it is called again if the model was evicted before the engine came to it.
-        Raises Cancelled if that came before there was a task, and what ``prepare`` and the recovery raise.
+        Raises Cancelled if a cancel came before there was a task, and the errors of ``prepare`` and the recovery.
         """
         ending = await self._attempt(prepare)
         gone = ending is not None and isinstance(ending.error, ModelNotLoaded) and not ending.started
         if gone and not self.catalog.is_leaving(self.model):
-            # Evicted since we looked; once is bad luck, twice is an answer.
+            # Evicted since the look-up; tried once more only.
             self.catalog.evicted(self.model)
             ending = await self._attempt(prepare)
         return ending

@@ -1,4 +1,4 @@
-"""The seam between an operation and the connection that asked for it."""
+"""A sink stands between an operation and the connection that asked for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..streams.deltas import Deltas
 
 
 class Sink(Protocol):
-    """One request, as its operation sees it: how it is cancelled, and what goes out before its answer.
+    """One request, as its operation sees it: how it is cancelled, and the text that goes out before its answer.
 
     Used on the event loop only. By default a cancel ends the operation where it waits, as Cancelled. An operation that
     can end by itself and still has something to say calls ``on_cancel`` and returns its result.

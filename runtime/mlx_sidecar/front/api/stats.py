@@ -1,4 +1,4 @@
-"""``stats``: how the sidecar is doing, from what the engine says and from what the front sees of it."""
+"""The operation ``stats`` reports on the sidecar, from figures of the engine and of the front."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVER = ServerInfo(name="mlx-sidecar", version=__version__)
 
 
 class Stats:
-    """Serves ``stats``; one per front, whose ``instance`` it is."""
+    """Serves ``stats``, one per front; ``instance`` is the front's."""
 
     def __init__(self, instance: str, *, engine: Supervisor, recovery: Recovery, journal: Journal) -> None:
         self._instance = instance
@@ -64,7 +64,7 @@ class Stats:
         )
 
     async def _examine(self) -> tuple[control_messages.EngineStats | None, Health]:
-        """The engine's own figures, and what their coming or not coming says of its health."""
+        """The engine's own figures, and its health, judged by whether they come."""
         engine = self._engine
         if not engine.takes_work:
             return None, self._health("failed" if engine.state == "failed" else "starting", engine.reason)
@@ -80,7 +80,7 @@ class Stats:
         return answer, self._health("ok", engine.reason, answers=True)
 
     def _health(self, status: HealthStatus, reason: str | None, *, answers: bool = False) -> Health:
-        """``status`` beside what the engine's page says, which can be read whatever the engine does."""
+        """``status`` beside the engine's page, which can be read even while the engine hangs."""
         engine, page = self._engine, self._engine.page
         return Health(
             status=status,
@@ -100,7 +100,7 @@ def _engine_info(engine: Supervisor) -> EngineInfo:
 
 
 def _memory(gauges: dict[str, float], ready: link.Ready | None) -> Memory:
-    """Takes the device's memory and the models' out of ``gauges``; adds what the system says of both processes."""
+    """Takes the device's memory and the models' out of ``gauges``; adds the system's figures of both processes."""
     names = {
         "models_bytes": "models_bytes",
         "used_bytes": "active_bytes",

@@ -1,10 +1,10 @@
-"""Text from tokens as they come: nothing is sent that a later token could change, and nothing is lost.
+"""A detokenizer makes text from tokens as they come: no later token can change the text given, and nothing is lost.
 
-For any token sequence the pieces joined equal what the tokenizer decodes the whole sequence to. A SentencePiece-like
+For any token sequence the pieces joined equal the tokenizer's text of the whole sequence. A SentencePiece-like
 tokenizer drops the space that the first word of a text carries. An answer is a text of its own; a continuation is not,
 so its detokenizer is told the tokens that it continues, and keeps that space.
 
-Held back are: a character whose bytes are not all there; with byte fallback (``<0x0A>``), a whole run of byte tokens,
+Held back are: a character with bytes still missing; with byte fallback (``<0x0A>``), a whole run of byte tokens,
 because one bad byte at its end turns all of it into U+FFFD. U+FFFD comes out only where bytes really are invalid.
 """
 
@@ -36,16 +36,16 @@ class Detokenizer(Protocol):
         ...
 
     def pending(self) -> str:
-        """What ``finish`` would return now."""
+        """The text that ``finish`` would return now."""
         ...
 
     def finish(self) -> str:
-        """There are no more tokens: returns what was held back."""
+        """There are no more tokens: returns the text held back."""
         ...
 
 
 class Detokenizers:
-    """Makes detokenizers for one tokenizer. What a token stands for is worked out once and shared by all of them."""
+    """Makes detokenizers for one tokenizer. They share the texts of its tokens, each worked out once."""
 
     def __init__(self, vocabulary: TokenTable) -> None:
         self._vocabulary = vocabulary
@@ -204,7 +204,7 @@ class _PiecesDetokenizer:
         return self._stripped(self._end_run())
 
     def followed(self, tokens: Sequence[int], table: _PieceTable) -> _PiecesDetokenizer:
-        """What reads the tokens behind ``tokens``, which may end within a character, with ``table``."""
+        """The detokenizer that reads on with ``table`` behind ``tokens``, which may end within a character."""
         start = tokens[:_BEGINNING_TOKENS]
         self.push_many(start)
         self.finish()

@@ -1,4 +1,4 @@
-"""Text of tokens that only the tokenizer itself can decode: asked of the text process, taken in when it comes."""
+"""Late text is the text of tokens that only the tokenizer can decode; a text process is asked for it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Then = Callable[[], None]
 
 
 class LateText:
-    """The detokenizer of one stream, whose text comes later than its tokens.
+    """The detokenizer of one stream; its text comes later than its tokens.
 
     Give it tokens with ``expect``; when ``then`` is called their text is there, and is taken as from any detokenizer.
-    It lives on the event loop. Text comes in the order of its tokens.
+    All this happens on the event loop. Text comes in the order of its tokens.
     """
 
     def __init__(self, decode: Decode, window: Window) -> None:
@@ -32,9 +32,9 @@ class LateText:
         self._queue: deque[tuple[list[int] | None, Then]] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._mark: Mark | None = None  # of the window, before the tokens that are being decoded
-        self._texts: deque[tuple[str, str]] = deque()  # of the tokens being taken in: what is certain, what is held
+        self._texts: deque[tuple[str, str]] = deque()  # of the tokens being taken in: certain text, held text
         self._pending = ""
-        self._tail: str | None = None  # what was held back at the end
+        self._tail: str | None = None  # the text held back at the end
         self.one_by_one = False  # whether ``push`` and ``pending`` will be asked, for each token
 
     @property
@@ -43,7 +43,7 @@ class LateText:
         return self._tail is not None
 
     def expect(self, tokens: list[int] | None, then: Then, failed: Callable[[RpcError], None]) -> None:
-        """Have ``tokens`` decoded, then call ``then``; None: there are no more, have ready what ``finish`` returns.
+        """Have ``tokens`` decoded, then call ``then``; None: there are no more, have ready the text of ``finish``.
 
         ``failed`` is called where the text cannot be had.
         """
@@ -54,7 +54,7 @@ class LateText:
             self._draining = asyncio.get_running_loop().create_task(self._drain(failed))
 
     def discard(self) -> None:
-        """Forget tokens whose text has not come: their engine is gone, and the next one says them again."""
+        """Forget tokens without a text so far: their engine is gone, and the next one says them again."""
         self._queue.clear()
         if self._draining is not None:
             self._draining.cancel()
@@ -63,7 +63,7 @@ class LateText:
             self._window.rewind(self._mark)
             self._mark = None
 
-    # What a stream asks of its detokenizer.
+    # Called by the stream.
 
     def push(self, token: int) -> str:
         text, self._pending = self._texts.popleft()
@@ -93,7 +93,7 @@ class LateText:
         except RpcError as error:
             self._queue.clear()
             failed(error)
-        except (ValueError, TypeError, IndexError):  # what runs in a text process may be a model's own code
+        except (ValueError, TypeError, IndexError):  # a text process may run a model's own code
             log.exception("text cannot be taken in")
             self._queue.clear()
             failed(InternalError())

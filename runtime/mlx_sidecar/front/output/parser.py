@@ -1,6 +1,6 @@
-"""What a model writes may be more than one text: a parser sorts it into channels, such as the answer and its reasoning.
+"""A parser sorts the output of a model into channels, such as the answer and its reasoning.
 
-It stands between stop strings and transcript: it gets text that may be sent and that no later token changes.
+It stands between stop strings and transcript, and gets text that may be sent and that no later token changes.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ class Segment(msgspec.Struct, frozen=True):
 class OutputParser(Protocol):
     """Sorts the output of one stream into channels. It may hold back text, e.g. the beginning of a marker.
 
-    A stream's engine may be lost and another go on with it: the parser is not told, for no token comes twice.
+    A stream's engine may be lost and another go on with it: the parser is not told, because no token comes twice.
     """
 
     def push(self, text: str, tokens: list[int]) -> list[Segment]:
         """Take more output: the segments that are certain, in their order.
 
-        ``tokens`` are all that the engine has generated since the last call, special ones among them; ``text`` is what
-        they made certain, which is less where a character or a stop string has only begun. The detokenizer leaves the
-        texts of special tokens out of ``text`` unless it was made with ``skip_special=False``: a parser that needs to
-        know where they stand asks for such a one, and removes them itself.
+        ``tokens`` are all that the engine has generated since the last call, special ones among them. ``text`` is the
+        text that they made certain, which is less where a character or a stop string has only begun. The detokenizer
+        leaves the texts of special tokens out of ``text`` unless it was made with ``skip_special=False``: a parser that
+        needs to know where they stand asks for such a one, and removes them itself.
         """
         ...
 
     def finish(self) -> list[Segment]:
-        """There is no more output: what was held back."""
+        """There is no more output: the segments held back."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Stop strings that name special tokens, whose texts are left out of what a host is sent.
+"""Special stops are stop strings that name special tokens, although the host is not sent the texts of these.
 
 They are looked for in the text with the special tokens written out. A special token is one thing there: a stop string
 may hold it whole and never a part of it, so ``|`` does not end an answer at ``<|channel|>``, which the host never sees.
@@ -13,9 +13,9 @@ from .stops import Automaton
 
 
 def special_stops(stops: Sequence[str], texts: Mapping[int, str]) -> SpecialStops | None:
-    """What looks for those of ``stops`` that hold a special token; None if none does.
+    """The search for those of ``stops`` that hold a special token; None if none does.
 
-    ``texts``: token → its text, of all tokens whose text is left out.
+    ``texts``: token → its text, of all tokens that are left out of the text sent.
     """
     naming = [stop for stop in dict.fromkeys(stops) if any(text in stop for text in texts.values() if text)]
     return SpecialStops(naming, texts) if naming else None
@@ -31,7 +31,7 @@ class SpecialStops:
         self._automaton = Automaton(stops)
         self._ends = self._automaton.ends()
         self._texts = texts
-        # A special token that is in no stop string parts whatever stands on both sides of it.
+        # A special token that is in no stop string parts the texts on both sides of it.
         self._named = {token for token, text in texts.items() if text and any(text in stop for stop in stops)}
         self._longest = max(map(len, stops))
         # (beginning, end) of the special tokens within the length of a stop string, by all characters read.
@@ -46,7 +46,7 @@ class SpecialStops:
         self._specials.clear()
 
     def hides(self, token: int) -> bool:
-        """Whether the text of ``token`` is left out of what the host is sent."""
+        """Whether the text of ``token`` is left out of the text sent."""
         return token in self._texts
 
     @property

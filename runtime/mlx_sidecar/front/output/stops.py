@@ -1,4 +1,4 @@
-"""Stop strings across deltas: which text may be sent, and where it ends.
+"""A stop matcher finds stop strings across deltas: which text may be sent, and where it ends.
 
 The rule: the stop string that is *completed first* wins, and of two completed by the same character the longer one.
 It needs no look-ahead, so a generation ends with the token that completes a stop string, and the outcome does not
@@ -96,7 +96,7 @@ class Automaton:
 
 
 class StopMatcher:
-    """Finds stop strings in text that comes in pieces; holds back what may be the beginning of one.
+    """Finds stop strings in text that comes in pieces; holds back a possible beginning of one.
 
     Every character is read once, whatever the stop strings: time is linear in the text. The state is a function of the
     text so far, so a journal rebuilds it by pushing the text again.
@@ -130,7 +130,7 @@ class StopMatcher:
         if self._matched is not None:
             return "", self._matched
         if not self._state and self._automaton.opening.search(text) is None:
-            return text, None  # what `run` would find, for most deltas at a third of the cost
+            return text, None  # as `run` would find, for most deltas at a third of the cost
         held = self.held
         self._state, read = self._automaton.run(self._state, text)
         begun = self._automaton.begun(self._state)
@@ -140,7 +140,7 @@ class StopMatcher:
         return safe, self._matched
 
     def finish(self) -> str:
-        """The text has ended: gives back what was held; empty after a match."""
+        """The text has ended: gives back the text held; empty after a match."""
         held = self.held
         self._state = 0
         return held

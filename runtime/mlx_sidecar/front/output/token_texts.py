@@ -1,4 +1,4 @@
-"""What each token says by itself, for the log-probabilities of single tokens."""
+"""Token texts are the texts of single tokens, for their log-probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From tokens to the text that may be sent, up to the first stop string.
+"""This module makes tokens into the text that may be sent, up to the first stop string.
 
 A stop string is looked for in the text that is sent, and, where it names special tokens, in the text with these written
 out as well. The one that is completed first wins, and of two that end at the same place the longer one.
@@ -27,7 +27,7 @@ Said = tuple[str, str | None]  # text that may be sent, and the stop string that
 
 
 def until_stop(detokenizer: Detokenizer, stops: StopMatcher, special: SpecialStops | None) -> UntilStop:
-    """``special``: what looks for stop strings that name special tokens; None if none does."""
+    """``special``: the search for stop strings that name special tokens; None if none does."""
     return UntilStop(detokenizer, stops) if special is None else _UntilSpecialStop(detokenizer, stops, special)
 
 
@@ -43,7 +43,7 @@ class UntilStop:
         return self._stops.push(self._detokenizer.push_many(tokens))
 
     def finish(self, stop_token: int | None = None) -> Said:
-        """There are no more: what was held back. ``stop_token`` ended them and is not one of them."""
+        """There are no more: the text held back. ``stop_token`` ended them and is not one of them."""
         text, match = self._stops.push(self._detokenizer.finish())
         return (text, match) if match is not None else (text + self._stops.finish(), None)
 
@@ -54,9 +54,9 @@ class _UntilSpecialStop(UntilStop):
     def __init__(self, detokenizer: Detokenizer, stops: StopMatcher, special: SpecialStops) -> None:
         super().__init__(detokenizer, stops)
         self._special = special
-        self._certain = 0  # what the detokenizer has given
-        self._passed = 0  # of that, what no plain stop string begins in
-        self._waiting = ""  # the end of what is certain: a stop string may begin there, so it is not given out
+        self._certain = 0  # given by the detokenizer
+        self._passed = 0  # of that, without a beginning of a plain stop string
+        self._waiting = ""  # the end of the certain text, not given out, because a stop string may begin there
         self._ahead = ""  # the detokenizer holds it back, but it stands before a special token and was read with that
 
     def push(self, tokens: list[int]) -> Said:
@@ -76,7 +76,7 @@ class _UntilSpecialStop(UntilStop):
         return (text, match) if match is not None else (text + self._waiting, None)
 
     def _push(self, token: int) -> Said:
-        # A detokenizer may have waited for what comes behind: then this is text from before the token.
+        # A detokenizer may have waited for this token: then this is text from before it.
         text, match = self._read(self._detokenizer.push(token))
         if match is not None or not self._special.hides(token):
             return text, match
@@ -84,7 +84,7 @@ class _UntilSpecialStop(UntilStop):
         return text + more, match
 
     def _read(self, text: str) -> Said:
-        """Read what has become certain."""
+        """Read text that has become certain."""
         if text and not text.startswith(self._ahead):
             self._start_over()
         unread = text[len(self._ahead) :]
@@ -94,7 +94,7 @@ class _UntilSpecialStop(UntilStop):
         return self._settle(text[: len(text) - len(unread) + read], match)
 
     def _read_special(self, token: int) -> Said:
-        """Read a special token, and before it what the detokenizer holds back: it was written before the token."""
+        """Read a special token, after the text that the detokenizer holds back, which was written before it."""
         pending = self._detokenizer.pending()
         if not pending.startswith(self._ahead):
             self._start_over()
@@ -109,7 +109,7 @@ class _UntilSpecialStop(UntilStop):
         return self._settle("", None)
 
     def _start_over(self) -> None:
-        """A character whose bytes stand on both sides of a special token was read as two: no stop string holds it."""
+        """A character with bytes on both sides of a special token was read as two: no stop string holds it."""
         self._special.restart(self._certain)
         self._ahead = ""
 
@@ -128,7 +128,7 @@ class _UntilSpecialStop(UntilStop):
         return self._take(min(self._passed, self._special.begins)), None
 
     def _take(self, end: int) -> str:
-        """What waits before the character ``end``."""
+        """The waiting text before the character ``end``."""
         count = end - (self._certain - len(self._waiting))
         text, self._waiting = self._waiting[:count], self._waiting[count:]
         return text

@@ -1,7 +1,7 @@
-"""Text of tokens whose decoder is not ours to predict: a short window is decoded with and without the new tokens.
+"""A window gives the text of new tokens where only the tokenizer can decode: it is decoded with and without them.
 
 Nothing is decoded here. Each method is a generator that yields runs of tokens, is sent the text of each, and returns
-what it found; whoever drives it knows where tokens are decoded.
+a text; its caller has the runs decoded.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Window:
         self._start, self._read, self._due, self._in_run = mark.start, mark.read, mark.due, mark.in_run
 
     def begin(self) -> Decoding:
-        """Read what is continued. To be driven to its end once, before anything else; it gives no text."""
+        """Read the tokens that are continued. To be driven to its end once, before anything else; it gives no text."""
         context = self._context or []
         self._tokens = list(context)
         # The text that was given out ends with a whole character.
@@ -88,14 +88,14 @@ class Window:
         return self._give(text[len(before) :])
 
     def pending(self) -> Decoding:
-        """What ``finish`` would return now, as far as the window shows."""
+        """The text that ``finish`` would return now, as far as the window shows."""
         before, text = yield self._last_tokens()
         return text[len(before) :] if text.startswith(before) else ""
 
     def finish(self) -> Decoding:
-        """What the decoder makes of all tokens beyond what was given out.
+        """The text of all tokens beyond the text given out.
 
-        Only if the decoder has by then taken back some of that, no more than what the window holds.
+        If the decoder has by then taken back some of that, only the rest of the window.
         """
         (whole,) = yield [self._tokens]
         given = "".join(self._given)

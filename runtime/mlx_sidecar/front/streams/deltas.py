@@ -1,4 +1,4 @@
-"""What the host of a stream has been sent of it, and what it is to be sent next."""
+"""Deltas cut a stream into messages for its host; they know which parts were sent and which is next."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Deltas:
     may go unacknowledged until the stream has ended. ``logprobs`` is there if they were asked for.
     """
 
-    # Taken by any thread, under the mailbox's lock; all else happens on the event loop, and under that lock where what
-    # it writes is read here.
+    # Any thread takes, under the mailbox's lock. All else happens on the event loop, under that lock for fields that
+    # ``take`` reads.
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Deltas:
 
     @property
     def pending(self) -> bool:
-        """Whether the host has not been sent all there is."""
+        """Whether there is anything that the host has not been sent."""
         return self._sent != self._transcript.published
 
     @property
@@ -71,7 +71,7 @@ class Deltas:
         """Whether the host may be sent one more delta. The last ones wait for no ack: nothing of the stream follows."""
         # Taking deltas, on any thread, can only close it; acks, the ending and the loss of the window, on the event
         # loop, can only open it.
-        # So the loop may read this without the lock: what it finds closed stays closed until it opens it itself.
+        # So the loop may read this without the lock: a window found closed stays closed until the loop opens it.
         return self.window is None or self._ended() or len(self._begins[0]) - self._acknowledged < self.window
 
     def rewind(self, after_seq: int | None) -> None:
@@ -82,7 +82,7 @@ class Deltas:
             self._sent = (characters[following], tokens[following])
 
     def acknowledge(self, seq: int) -> None:
-        """The host has read the deltas up to number ``seq``, which must have been taken. What it said before stays."""
+        """The host has read the deltas up to number ``seq``, which must have been taken. An earlier ack stays."""
         self._acknowledged = max(self._acknowledged, seq + 1)
 
     def take(self) -> Delta | None:
@@ -108,14 +108,14 @@ class Deltas:
 
 
 class Notices:
-    """That the engine behind a stream was lost. A ``Source`` of the mailbox, beside the stream's deltas.
+    """Tells the host that the engine behind a stream was lost. A ``Source`` of the mailbox, beside the deltas.
 
     So a notice waits for no interval and no window. It names the last delta that was written before it.
     """
 
     def __init__(self, deltas: Deltas) -> None:
         self._deltas = deltas
-        self._because: str | None = None  # what the host has not been told
+        self._because: str | None = None  # the reason of a loss that the host has not been told
 
     def interrupt(self, because: str) -> None:
         """Under the mailbox's lock: a notice is to be taken. It replaces one that still waits."""

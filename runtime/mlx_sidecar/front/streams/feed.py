@@ -1,4 +1,4 @@
-"""Between an engine's words and a text stream: what comes in, and what the mailbox and the engine are told of it."""
+"""The feed gives a text stream the engine's messages, and tells the mailbox and the engine of the outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tell = Callable[[Cancel | Pause | Resume], None]
 
 
 class Outbox(Protocol):
-    """Where deltas and notices go: the mailbox of the wire."""
+    """The place where deltas and notices go: the mailbox of the wire."""
 
     @property
     def lock(self) -> AbstractContextManager[Any]: ...
@@ -30,7 +30,7 @@ class Outbox(Protocol):
 
 
 class Feed:
-    """The ``Listener`` of a text stream. ``tell`` tells the engine what is to become of its sequence."""
+    """The ``Listener`` of a text stream. ``tell`` sends the engine a message about its sequence."""
 
     def __init__(self, stream: TextStream, outbox: Outbox, tell: Tell) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Log-probabilities of a stream's tokens: stored as numbers, told as the contract has them."""
+"""Log-probabilities of a stream's tokens are stored as numbers and told as the contract has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ENTRIES = 512  # of one delta: at about 60 bytes each it stays well below 64 Ki
 class Logprobs:
     """One entry for each token of a transcript. One thread appends; others read those of published tokens.
 
-    ``alternatives`` is how many the host wants for each; ``texts`` is what each token says by itself. Memory is eight
+    ``alternatives`` is how many the host wants for each; ``texts`` holds each token's own text. Memory is eight
     bytes a token and eight for each of its alternatives.
     """
 

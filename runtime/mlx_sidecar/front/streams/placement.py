@@ -1,4 +1,4 @@
-"""Gives the engine the tasks that it may have, and has their models loaded on it first."""
+"""Placement gives the engine the tasks that it may have, and has their models loaded first."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Models(Protocol):
 
 
 class Placement:
-    """Lives on the event loop, and never waits there. ``attach`` before anything else.
+    """Places the tasks of a front. It lives on the event loop and never waits there; call ``attach`` first.
 
-    ``search`` says which tasks may run now; ``post`` tells the engine what is to become of a sequence; ``fail`` ends a
-    task with an error.
+    ``search`` says which tasks may run now; ``post`` sends the engine a message about a sequence; ``fail`` ends a task
+    with an error.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Placement:
             self._post(Pause(task.seq))
 
     def place_all(self) -> None:
-        """Give the engine all that it may have, the most urgent first."""
+        """Give the engine all tasks that it may have, the most urgent first."""
         waiting = [task for task in self._tasks.running if not task.placed]
         for task in sorted(waiting, key=lambda task: (RANKS[task.priority], task.opened_at)):
             try:
@@ -113,13 +113,13 @@ class Placement:
         self._evictions.pop(task.seq, None)
 
     def engine_lost(self) -> None:
-        """What the engine had loaded is loaded on the next one, the models that tasks had there first."""
+        """Load the lost engine's models on the next one, those that tasks had there first."""
         needed = {task.model for task in self._tasks.running if task.placed}
         for model in sorted(self._models.engine_lost(), key=lambda model: model not in needed):
             self._fetch(model)
 
     def engine_ready(self) -> None:
-        """A new engine takes work. What was loaded is being loaded there."""
+        """A new engine takes work; the models are being loaded there."""
         if not self._fetching:
             self._engine.restored()
         self.place_all()

@@ -1,14 +1,15 @@
-"""Who may run with whom after the engine died, and which stream is the poison. Pure: numbers of streams, no clock.
+"""The poison search decides which streams may run together after the engine died, and which one is the poison.
 
-Adaptive group testing by halving (Hwang's binary splitting, 1972, without a guess at how many are bad). A first death
-may be anybody's, so it blames nobody. Whoever is there at a second one without a token in between is a suspect. A
-suspect that ran alone is the poison. One that did not is tried alone, several are halved and tried half by half, while
-everybody else waits. A half that dies is halved again; one whose members all bring a token is cleared. So a poison
-among n that run together is found by death 2 + ceil(log2(n)), each further one costs at most ceil(log2(n)) more,
-and where only poisons kill nobody else is ever blamed.
+It is pure: numbers of streams, no clock. It is adaptive group testing by halving (Hwang's binary splitting, 1972,
+without a guess at how many are bad). A first death blames no stream, because any may have caused it. A stream that runs
+at a second one without a token in between is a suspect. A suspect that ran alone is the poison. One that did not is
+tried alone, several are halved and tried half by half, while all others wait. A half that dies is halved again; a half
+is cleared when all its members bring a token. So a poison among n that run together is found by death
+2 + ceil(log2(n)), and each further one costs at most ceil(log2(n)) more. Where only poisons kill, no other stream is
+ever blamed.
 
 This ends: a death that blames makes the group on trial smaller or splits it, any other sort is believed twice only,
-and a group whose members have all left makes way for the next.
+and an emptied group makes way for the next.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 DEATHS_OF_A_SUSPECT = 2
-# Somebody who kills engines at random may well hit one stream twice before its first token.
+# More, because kills from outside may well hit one stream twice before its first token.
 DEATHS_BY_FORCE = 5
-# So many deaths in a row at which nobody on trial ran: they come from somewhere else, and the trial is called off.
+# After so many deaths in a row without a stream on trial, their cause is elsewhere, and the trial is called off.
 UNEXPLAINED_DEATHS = 3
 
 
 class Verdict(NamedTuple):
-    """What a death told. ``poisoned``: to be answered so, and forgotten here already.
+    """The findings from a death. ``poisoned``: to be answered so, and forgotten here already.
 
-    ``narrowed``: we know more than before, because somebody was poisoned, or a trial began or was split.
+    ``narrowed``: we know more than before, because a stream was poisoned, or a trial began or was split.
     """
 
     poisoned: list[int]
@@ -34,16 +35,16 @@ class Verdict(NamedTuple):
 
 
 class PoisonSearch:
-    """One per front. Outside a trial everybody may run, and a stream that never died is not known here at all."""
+    """The search of a front. Outside a trial all may run, and a stream that never died is not known here."""
 
     def __init__(self) -> None:
-        self._deaths: dict[int, int] = {}  # since its last token; whoever is in a group is here too
+        self._deaths: dict[int, int] = {}  # since its last token; the members of all groups are here too
         self._groups: list[set[int]] = []  # the first is on trial; none is empty, no stream is in two
         self._unexplained = 0
 
     @property
     def active(self) -> bool:
-        """Whether a trial goes on: whoever is not of the group on trial waits."""
+        """Whether a trial goes on: streams outside the group on trial wait."""
         return bool(self._groups)
 
     def admits(self, id_: int) -> bool:
@@ -53,8 +54,8 @@ class PoisonSearch:
     def died(self, running: Collection[int], *, beside: int = 0, forced: bool = False) -> Verdict:
         """The engine was lost, or a step raised, while the device worked on these open streams.
 
-        ``beside``: so many more may have caused it that cannot be blamed; nobody ran alone beside them. ``forced``: the
-        engine was killed by others, who may have had reasons of their own: it takes more such deaths to be poison.
+        ``beside``: so many more may have caused it that cannot be blamed; no stream ran alone beside them. ``forced``:
+        a kill from outside, which may have had other reasons: it takes more such deaths to be poison.
         A paused one among them may be on trial now, where all would wait for it: its owner says ``pause`` again.
         """
         ran = set(running)
@@ -74,18 +75,18 @@ class PoisonSearch:
         return self._blame(suspects, group - suspects, alone=alone)
 
     def progressed(self, id_: int) -> bool:
-        """A token of it arrived: it is cleared. True if streams that waited may run now."""
-        if id_ not in self._deaths:  # called for each token: nearly always this is all
+        """A token of the stream arrived, which clears it. True if streams that waited may run now."""
+        if id_ not in self._deaths:  # nearly always so; this runs for each token
             return False
         del self._deaths[id_]
         return self._leaves(id_)
 
     def ended(self, id_: int) -> bool:
-        """It is gone, for whatever reason. True if streams that waited may run now."""
+        """The stream is gone, for any reason. True if streams that waited may run now."""
         return self.progressed(id_)
 
     def pause(self, id_: int) -> bool:
-        """It is paused: nobody waits for its trial, its deaths stay. True if streams that waited may run now."""
+        """The stream is paused: none waits for its trial, its deaths stay. True if streams that waited may run now."""
         return self._leaves(id_)
 
     def _blame(self, suspects: set[int], absent: set[int], *, alone: bool) -> Verdict:

@@ -1,8 +1,8 @@
-"""Keeps every open task alive on whatever engine there is.
+"""Recovery keeps every open task alive across engines.
 
 A task is *placed* while an engine has it. When an engine is lost its tasks are not: their hosts are told, the models
 are loaded again on the next engine, and each task is placed there as its prompt and the tokens that came of it so far.
-Which tasks may run together after deaths, and which one is to blame, ``poison_search`` decides.
+``poison_search`` decides which tasks may run together after deaths, and which one is to blame.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """The supervisor's client: lives on the event loop, and never waits there. ``attach`` before anything else.
+    """The supervisor's client. It lives on the event loop and never waits there; call ``attach`` first.
 
     The engine has ``grace_s`` to end a sequence when it is told to; ``counters`` are for ``stats``.
     """
@@ -53,7 +53,7 @@ class Recovery:
 
     @property
     def isolating(self) -> bool:
-        """Whether tasks wait because it is being found out which one ends the engine."""
+        """Whether tasks wait while the search for the one that ends the engine goes on."""
         return self._poison_search.active
 
     @property
@@ -61,7 +61,7 @@ class Recovery:
         """Tasks that no engine has at the moment."""
         return sum(not task.placed for task in self.tasks.running)
 
-    # What becomes of a task.
+    # The course of a task.
 
     @contextmanager
     def carrying(self, task: EngineTask) -> Iterator[None]:
@@ -109,7 +109,7 @@ class Recovery:
             self._finish_with(task, ModelNotLoaded(model))
 
     def post(self, message: Cancel | Pause | Resume) -> None:
-        """What becomes of a sequence, to the engine if there is one. A cancel takes effect whether it reacts or not."""
+        """Send the engine ``message``, if there is one. A cancel takes effect whether the engine reacts or not."""
         if (task := self.tasks.get(message.seq)) is not None:
             task.told(message)
         self._engine.post(message)
@@ -118,9 +118,9 @@ class Recovery:
         elif isinstance(message, Pause) and self._poison_search.pause(message.seq):
             self._placement.place_all()
 
-    # What the supervisor says.
+    # Called by the supervisor.
 
-    # A fault of ours in one of these ends the tasks it is about, as internal_error: they would wait for ever.
+    # A fault of ours in one of these ends its tasks with internal_error, because they would wait for ever.
 
     def on_tokens(self, message: Tokens) -> None:
         try:
@@ -160,7 +160,7 @@ class Recovery:
         ending = Ending(
             reason=message.reason,
             started=message.started or task.started,
-            # What an earlier engine did is not in the figures of this one.
+            # The figures of this engine leave out the work of an earlier one.
             timing=task.timing if task.interruptions else message.timing,
             error=error,
             stop_token=message.stop_token,
@@ -173,7 +173,7 @@ class Recovery:
         self._finish(task, ending)
 
     def on_dropped(self, message: Dropped) -> None:
-        """A step failed: the engine lives, what it had of these sequences does not."""
+        """A step failed: the engine lives, but its state of these sequences is lost."""
         dropped = [task for seq in message.seqs if (task := self.tasks.get(seq)) is not None]
         had = len(message.running)
         try:
@@ -192,7 +192,7 @@ class Recovery:
         placed = [task for task in self.tasks.running if task.placed]
         try:
             self._placement.engine_lost()
-            # Any other that it had may be the cause: the device works ahead, and the page names what it was given last.
+            # Any other that it had may be the cause: the device works ahead, and the page names only its last work.
             had = len({task.seq for task in placed} | running)
             return self._interrupted(placed, running, because, had=had, forced=forced)
         except LEAVING:
@@ -215,7 +215,7 @@ class Recovery:
     def _interrupted(
         self, tasks: list[EngineTask], running: Collection[int], because: str, *, had: int, forced: bool = False
     ) -> bool:
-        """``tasks`` have lost what the engine had of them while it worked on ``running``.
+        """``tasks`` have lost their state in the engine, which was working on ``running``.
 
         ``had`` in all may have caused it: ``running``, and those that cannot be named any more or were about to run.
         Returns whether that told us anything of which is to blame.

@@ -1,4 +1,4 @@
-"""The text streams of a connection, by the host's names, for a while beyond their end."""
+"""The registry finds a connection's text streams by the host's names, for a while beyond their end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMEMBERED = 32  # ended streams kept for stream/subscribe
 
 
 class Streams:
-    """Lives on the event loop. ``tell`` tells the engine what becomes of a sequence."""
+    """The streams of a connection, on its event loop. ``tell`` sends the engine a message about a sequence."""
 
     def __init__(self, outbox: Outbox, tell: Tell) -> None:
         self._outbox = outbox
@@ -89,7 +89,7 @@ class Streams:
         return stream
 
     def rewind(self, stream: TextStream, after_seq: int | None) -> int | None:
-        """Send again what came after delta ``after_seq``, or everything; returns the last number given out before."""
+        """Send all after delta ``after_seq`` again, or everything; returns the last number given out before."""
         deltas = self._deltas(stream)
         with self._outbox.lock:
             last_seq = deltas.last_seq
@@ -99,7 +99,7 @@ class Streams:
         return last_seq
 
     def acknowledge(self, stream: TextStream, seq: int) -> None:
-        """The host has read the deltas up to number ``seq``: what was held back for it goes out, the engine goes on.
+        """The host has read the deltas up to number ``seq``: text held back for it goes out, the engine goes on.
 
         Raises:
             UnsupportedParameter: the stream has no window.
@@ -125,7 +125,7 @@ class Streams:
             self._go_on(stream, deltas)
 
     def _go_on(self, stream: TextStream, deltas: Deltas) -> None:
-        """If its window is open: what was held back for it goes out, and the engine decodes on."""
+        """If its window is open, send the text held back for it and let the engine decode on."""
         with self._outbox.lock:
             if deltas.window_open and deltas.unsaid:
                 self._outbox.announce(deltas, deltas.next_at)

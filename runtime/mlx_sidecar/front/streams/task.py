@@ -1,4 +1,4 @@
-"""What the engine is asked for one request: carried from engine to engine until it has ended."""
+"""A task is the work of the engine on one request, carried from engine to engine until it has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .journal import JournalEntry
 class Ending:
     """How a task ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done.
 
-    ``stop_token`` ended it, if a token did. The rest is what the engine says of the prefix cache; see ``Finished``.
+    ``stop_token`` ended it, if a token did. The rest is the engine's account of the prefix cache; see ``Finished``.
     """
 
     reason: FinishReason
@@ -45,7 +45,7 @@ class Ending:
 
 
 class Listener(Protocol):
-    """What takes in what an engine says of a task: the feed of a text stream. All of it on the event loop."""
+    """Takes in the engine's messages about a task, on the event loop; the feed of a text stream is one."""
 
     @property
     def emitted(self) -> list[int]:
@@ -74,9 +74,9 @@ class Listener(Protocol):
 
 
 class EngineTask:
-    """One sequence as the front sees it. Lives on the event loop.
+    """One sequence as the front sees it, on the event loop.
 
-    ``entry`` and what its listener has taken in are the journal: all that is needed to go on on another engine. A task
+    ``entry`` and the tokens that its listener took in are the journal: another engine needs no more to go on. A task
     without a listener gives no tokens, because its goal is no ``Generate``.
     """
 
@@ -89,7 +89,7 @@ class EngineTask:
         # Recovery's alone:
         self.placed = False  # the engine has it
         self.interruptions = 0  # engines that were lost with it
-        # What the engine was told of it:
+        # The engine was told:
         self.leaving: FinishReason | None = None  # to end it
         self.paused = False  # to wait for the host
 
@@ -113,18 +113,18 @@ class EngineTask:
 
     @property
     def timing(self) -> Timing:
-        """Where the time went until now, for want of the engine's own figures: what it queued counts as prefill."""
+        """Where the time went until now, without the engine's own figures: time in the queue counts as prefill."""
         now = time.monotonic()
         first = now if self.first_token_at is None else self.first_token_at
         return Timing(0.0, first - self.opened_at, now - first)
 
     def submission(self) -> Submit:
-        """What to ask of an engine: to go on behind the tokens that were taken in."""
+        """The request for an engine: to go on behind the tokens that were taken in."""
         emitted = [] if self.listener is None else self.listener.emitted
         return self.entry.submission(emitted, again=self.interruptions > 0)
 
     def told(self, message: Cancel | Pause | Resume) -> None:
-        """The engine is being told what is to become of it."""
+        """The engine is being told ``message`` about it."""
         if isinstance(message, Cancel):
             self.leaving = message.reason
         else:
@@ -148,7 +148,7 @@ class EngineTask:
 
 
 class OpenTasks:
-    """The tasks that are open, by the engine's number, which none has twice."""
+    """The open tasks by the engine's number, which is given once only."""
 
     def __init__(self) -> None:
         self._open: dict[int, EngineTask] = {}
@@ -159,11 +159,11 @@ class OpenTasks:
 
     @property
     def running(self) -> list[EngineTask]:
-        """Those that have not ended."""
+        """The tasks that have not ended."""
         return [task for task in self._open.values() if not task.ended.done()]
 
     def get(self, number: int) -> EngineTask | None:
-        """The one with the engine's ``number``, unless it has ended."""
+        """The task with the engine's ``number``, unless it has ended."""
         task = self._open.get(number)
         return None if task is None or task.ended.done() else task
 

@@ -1,4 +1,4 @@
-"""One running generation as its host sees it: tokens in, text out, one ending."""
+"""A text stream is one generation as its host sees it: tokens in, text out, one ending."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .transcript import Transcript
 
 
 class TextStream:
-    """Makes the transcript of a task from its tokens. On the event loop; what it has for the host is read elsewhere.
+    """Makes the transcript of a task from its tokens, on the event loop; other threads read its deltas.
 
     ``name`` is the host's for the stream, None if it wants no deltas; ``min_interval_s`` and ``window`` are those of
     ``Deltas``. ``logprobs`` is there if they were asked for, ``special_stops`` if a stop string names a special token.
@@ -67,7 +67,7 @@ class TextStream:
         return bool(segments)
 
     def finish(self, ending: Ending) -> None:
-        """Release what was held back and settle the ending. Later calls do nothing."""
+        """Release the text held back and settle the ending. Later calls do nothing."""
         if self.task.ended.done():
             return
         tail = ""
@@ -77,7 +77,7 @@ class TextStream:
         self.task.settle(ending)
 
     def break_off(self, ending: Ending) -> None:
-        """Settle the ending with what has been published: more cannot be made. Later calls do nothing."""
+        """Settle the ending with the text published so far: more cannot be made. Later calls do nothing."""
         if not self.task.ended.done():
             self.stop_match = None
             self.task.settle(ending)
@@ -88,7 +88,7 @@ class TextStream:
         ended = self.task.ended
         if self.stop_match is not None:
             return "stop"
-        if ended.cancelled():  # nobody waited for its end
+        if ended.cancelled():  # its request no longer waited for it
             return "cancelled"
         return ended.result().reason if ended.done() else None
 

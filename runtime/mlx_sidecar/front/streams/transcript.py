@@ -1,4 +1,4 @@
-"""What a stream has produced: text and tokens, stored compactly, readable by another thread while it grows."""
+"""A transcript stores the text and tokens of a stream compactly; another thread may read it while it grows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Extract(msgspec.Struct, frozen=True):
 
 
 class Transcript:
-    """Grows at the end only. One thread appends; others read ranges below ``published``.
+    """A transcript grows at the end only. One thread appends; others read ranges below ``published``.
 
     The channels stand in it one behind the other as they were written, so a place in it is one number of characters.
     Memory is the text, eight bytes a token and a tuple for each change of channel: a host that stops reading costs
@@ -91,7 +91,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """What ``generate`` answers."""
+        """The text that ``generate`` answers."""
         return self.text_of(TEXT) if len(self._runs) > 1 else "".join(self._chunks)
 
     @property
@@ -110,7 +110,7 @@ class Transcript:
                 self._chunks.append("")
 
     def _begin_run(self, channel: str, begin: int) -> None:
-        # Before what it holds is published: a reader finds the run of each character that it may read.
+        # Before its text is published, so that a reader finds the run of each character that it may read.
         last = self._runs[-1]
         self._lengths[last.channel] = last.offset + begin - last.begin
         self._runs.append(_Run(begin, channel, self._lengths.get(channel, 0)))

@@ -1,4 +1,4 @@
-"""The interface of the owner of all sequences, as the supervisor calls it."""
+"""The engine's client owns all sequences; this is its interface, which the supervisor calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...link.messages import Dropped, Finished, Tokens
 
 
 class EngineClient(Protocol):
-    """Called on the event loop. An exception from a method is our own bug: it is logged, and the engine goes on."""
+    """The supervisor's client, called on the event loop. An exception is a bug: it is logged, and no engine ends."""
 
     def on_tokens(self, message: Tokens) -> None: ...
     def on_finished(self, message: Finished) -> None: ...

@@ -90,7 +90,7 @@ class EngineConnection(asyncio.BufferedProtocol):
 
     @property
     def life(self) -> Life:
-        """What the engine got done, as seen on this connection."""
+        """How useful the engine was, as seen on this connection."""
         if self.decoded or time.monotonic() - self._attached_at >= LIFE_S:
             return Life.USEFUL
         return Life.LOADED if self.loaded else Life.USELESS
@@ -166,7 +166,7 @@ class EngineConnection(asyncio.BufferedProtocol):
         else:
             self._transport.abort()
 
-    # Callbacks of asyncio, which closes a connection whose callback raises.
+    # Callbacks of asyncio, which closes the connection if one raises.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

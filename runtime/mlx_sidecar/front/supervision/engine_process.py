@@ -1,4 +1,4 @@
-"""Starts the engine process and tells how it ended. Imports little, because it runs before all heavy imports."""
+"""This module starts the engine and tells how it ended; it imports little, to run before all heavy imports."""
 
 from __future__ import annotations
 

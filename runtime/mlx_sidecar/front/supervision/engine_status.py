@@ -1,4 +1,4 @@
-"""The state of the engine as the host is told it, and the error for requests while there is no engine."""
+"""The status is the state of the engine as hosts are told it, and the error for requests while there is none."""
 
 from __future__ import annotations
 

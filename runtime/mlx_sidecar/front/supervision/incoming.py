@@ -1,4 +1,4 @@
-"""Passes each message of the engine to the control request or the client that it is for."""
+"""This module passes each message of the engine to the control request or the client that it is for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("mlx_sidecar.link.supervisor")
 
 
 class Incoming:
-    """``on_ready`` gets the engine's first message, ``on_refused`` the fault of an engine that cannot serve at all."""
+    """Sorts the engine's messages. ``on_ready`` gets the first; ``on_refused`` the fault of one that cannot serve."""
 
     def __init__(
         self,

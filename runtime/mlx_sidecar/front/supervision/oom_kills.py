@@ -1,4 +1,4 @@
-"""The count of processes that the kernel killed for want of memory; it does not say which processes."""
+"""The kernel counts the processes that it killed for want of memory, but does not say which they were."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class PendingCalls:
             call.future.set_result(outcome)
 
     def survive(self, loading: Collection[int], because: str, *, forced: bool = False) -> bool:
-        """Fail the calls that the loss of the engine ends, where the engine was working on the loads ``loading``.
+        """Fail the calls that end with the engine, which was working on the loads ``loading``.
 
         ``forced``: a signal from elsewhere ended it. Returns whether a load was given up for ending engines: that load
         will not end the next one.

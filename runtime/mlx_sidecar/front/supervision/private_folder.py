@@ -1,4 +1,4 @@
-"""A folder for temporary files of the engine that no other user can write.
+"""The engine keeps temporary files in a private folder, which no other user can write.
 
 MLX compiles kernels into ``$TMPDIR/mlx`` and loads files there by a kernel's predictable name, so a user who can write
 there runs code in the engine. The folder outlives the process where that is safe, because compiling a kernel takes
@@ -32,7 +32,7 @@ def private_folder() -> str:
 
 
 def remove_own_folder() -> None:
-    """Delete what ``private_folder`` made for this process alone, if it did."""
+    """Delete the folder that ``private_folder`` made for this process alone, if it did."""
     while _OWN:
         shutil.rmtree(_OWN.pop(), ignore_errors=True)
 

@@ -11,7 +11,7 @@ REST_S = 30.0  # after giving up, until any request may start an engine; an expl
 
 
 class Life(Enum):
-    """What an engine got done before it was lost.
+    """How useful an engine was before it was lost.
 
     ``USEFUL``: a token was decoded, it lived for ``LIFE_S``, or its death showed which request causes it. ``LOADED``: a
     model became resident, no more. ``USELESS``: nothing.

@@ -1,4 +1,4 @@
-"""Starts the next engine after one ended, at the pace of the restart policy, until engines are given up."""
+"""Succession starts the next engine after one ended, as the restart policy says, until engines are given up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("mlx_sidecar.link.supervisor")
 
 
 class Succession:
-    """One per supervisor, on the front's event loop; at most one engine is being replaced at a time.
+    """Replaces the engine of one supervisor, on the front's event loop; one engine at a time.
 
     ``start`` starts an engine and attaches to it. ``given_up`` is called when no further engine will be started
     before ``wake``.
@@ -39,14 +39,14 @@ class Succession:
             self._task.cancel()
 
     def replace(self, lose: Callable[[], Awaitable[Life | None]]) -> None:
-        """Await ``lose``, which sees the engine's end and returns what came of it, and start the next engine.
+        """Await ``lose``, which returns how useful the ended engine was, and start the next one.
 
         None means that no engine can serve as configured: none is started.
         """
         self._run(self._replace(lose))
 
     def wake(self, *, urgent: bool = False) -> None:
-        """Where engines were given up: try one more if it is ``urgent`` or ``REST_S`` have passed.
+        """If engines were given up, try one more if it is ``urgent`` or ``REST_S`` have passed.
 
         Raises the reason why there is no engine if it is not time to try, if no engine can serve as configured, or if
         the front is leaving.

@@ -99,7 +99,7 @@ class Supervisor:
         self._engine.write(message)
 
     def post(self, message: Cancel | Pause | Resume) -> None:
-        """Tell the engine what becomes of a sequence. Idempotent; without an engine there is no sequence to change."""
+        """Send the engine a message about a sequence. Idempotent; without an engine there is no sequence to change."""
         if self._engine is not None:
             self._engine.write(message)
 
@@ -141,7 +141,7 @@ class Supervisor:
         return next(self._ops)
 
     def wake(self, *, urgent: bool = False) -> None:
-        """Where engines were given up, start one more if it may be tried; raises what ``Succession.wake`` raises."""
+        """If engines were given up, start one more if it may be tried; raises as ``Succession.wake``."""
         self._succession.wake(urgent=urgent)
 
     def restored(self) -> None:
@@ -212,7 +212,7 @@ class Supervisor:
             self._succession.replace(partial(self._lose, engine))
 
     async def _lose(self, engine: EngineConnection) -> Life | None:
-        """Wait for the end of ``engine`` and tell callers; returns what came of it, None if it refused to serve."""
+        """Wait for the end of ``engine`` and tell callers; returns how useful it was, None if it refused to serve."""
         try:
             last = await engine.wait_ended()
         finally:
@@ -228,7 +228,7 @@ class Supervisor:
         return Life.USEFUL if learnt else engine.life
 
     def _learnt_from(self, last: Snapshot, because: str, *, forced: bool, starved: bool) -> bool:
-        """Tell callers and client that the engine was lost; returns whether its death showed what causes it."""
+        """Tell callers and client that the engine was lost; returns whether its death showed its cause."""
         running = last.ids if last.kind in ("step", "message") else ()
         loading = last.ids if last.kind == "load" else ()
         # ``starved`` is blamed on the load: one that takes more memory than there is gets every engine killed.

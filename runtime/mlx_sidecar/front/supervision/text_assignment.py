@@ -1,4 +1,4 @@
-"""Chooses which waiting request each text process is given next. Pure: it is told the time and starts nothing."""
+"""An assignment chooses the next request of each text process. Pure: it is told the time and starts nothing."""
 
 from __future__ import annotations
 

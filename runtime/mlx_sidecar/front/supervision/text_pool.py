@@ -100,7 +100,7 @@ class TextPool:
         if job.slow and (seat := next((seat for seat in self._seats if seat.works_on(job)), None)) is not None:
             self._interrupt(seat)
 
-    # Which process does what.
+    # The work of each process.
 
     def _dispatch(self) -> None:
         """Give waiting jobs to processes, and start or free a process if all are slow."""
@@ -122,7 +122,7 @@ class TextPool:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Replace a process whose caller has left, or else the one that has taken longest, after ``BUSY_S``."""
+        """Replace a process that its caller has left, or else the one that has taken longest, after ``BUSY_S``."""
         seats = [seat for seat in self._seats if not seat.jobs[0].slow]
         now = asyncio.get_running_loop().time()
         abandoned = (seat for seat in seats if seat.jobs[0].answer.done())
@@ -215,7 +215,7 @@ class TextPool:
         self._seats.append(seat)
         seat.worker.attach(link)
 
-    # What comes of it.
+    # Called by the workers.
 
     def _on_answer(self, worker: TextWorker, message: FromText) -> None:
         seat = self._seat_of(worker)
@@ -288,7 +288,7 @@ class TextPool:
 
 
 def _error_of(refused: TextRefused) -> RpcError:
-    """The refusal as an error; InternalError if it cannot be read, since a model's own code may have written it."""
+    """The refusal as an error; InternalError if it cannot be read, because a model's own code may write it."""
     try:
         return error_from(refused.fault)
     except (KeyError, TypeError, ValueError):

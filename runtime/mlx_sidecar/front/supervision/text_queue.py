@@ -1,4 +1,4 @@
-"""The queue of requests that wait for a text process. Pure: no process and no clock."""
+"""The text queue orders the requests that wait for a text process. Pure: no process and no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts refuse models whose requests ended text processes."""
+"""Verdicts refuse the models of requests that ended text processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TextVerdicts:
 
     def __init__(self) -> None:
         self._refused: OrderedDict[_Files, tuple[str, float]] = OrderedDict()  # the reason, and until when
-        self._suspected: OrderedDict[_Files, int] = OrderedDict()  # deaths under requests whose callers left
+        self._suspected: OrderedDict[_Files, int] = OrderedDict()  # deaths under requests that their callers left
 
     def check(self, job: Job, now: float) -> None:
         """Let a new job take over the deaths of a cancelled one. Raises ModelUnsupported for a refused model."""
@@ -53,7 +53,7 @@ class TextVerdicts:
         return self._refused[files][0]
 
     def left(self, job: Job) -> None:
-        """Keep the deaths of ``job``, whose caller left, for the next job about its model."""
+        """Keep the deaths of ``job``, left by its caller, for the next job about its model."""
         if job.deaths:
             _remember(self._suspected, _files(job.folder), job.deaths)
 

@@ -1,4 +1,4 @@
-"""How much of a host's requests and answers is held at once, and what is refused beyond it."""
+"""Bounds limit how much of a host's requests and answers is held at once; requests beyond them are refused."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mlx_sidecar_protocol.errors import Overloaded, RpcError
 from .mailbox import Mailbox
 
 OPEN_LIMIT = 4096  # requests with a task of their own; a host that has more is not waiting for answers
-ANSWERS_LIMIT_BYTES = 16 * 2**20  # answers that nobody has fetched
+ANSWERS_LIMIT_BYTES = 16 * 2**20  # answers that the host has not fetched
 REQUESTS_LIMIT_BYTES = 32 * 2**20  # requests that are being worked on
-LARGE_BYTES = 2 * 2**20  # of a request: only one such at a time, since working on it takes many times its size
+LARGE_BYTES = 2 * 2**20  # of a request: one such at a time, because work on it takes many times its size
 _RETRY_AFTER_S = 1.0
 
 
 class Bounds:
-    """One for each connection; on its event loop."""
+    """The counts of one connection, on its event loop."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class Bounds:
 
     @property
     def must_wait(self) -> bool:
-        """Whether too much waits to be written. A batch that is not complete is not meant: it would wait for itself."""
+        """Whether too much waits to be written. An incomplete batch does not count: it would wait for itself."""
         return self._mailbox.waiting_bytes > self._answers_limit_bytes
 
     def wait_for_room(self, go_on: Callable[[], None]) -> bool:
-        """Where too much waits to be written: call ``go_on`` in the loop once what waits now has been taken."""
+        """If too much waits to be written, call ``go_on`` in the loop once all that waits now has been taken."""
         if not self.must_wait:
             return False
         loop = asyncio.get_running_loop()
@@ -49,7 +49,7 @@ class Bounds:
         return True
 
     def too_many_answers(self) -> RpcError | None:
-        """Why nothing is begun whose answer may be long: what waits cannot be made less by waiting."""
+        """Why no request is begun whose answer may be long; None if there is room for one."""
         have_bytes = self._mailbox.waiting_bytes + self._mailbox.collected_bytes
         if have_bytes <= self._answers_limit_bytes:
             return None

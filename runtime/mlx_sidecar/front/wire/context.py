@@ -1,4 +1,4 @@
-"""What a handler knows of the request it serves, and how cancelling reaches it."""
+"""A context tells a handler of the request that it serves, and brings it a cancel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RequestContext:
 
     def __init__(self, id_: RequestId, is_notification: bool = False, size_bytes: int = 0) -> None:
         self.id = id_
-        self.size_bytes = size_bytes  # of what the host sent
+        self.size_bytes = size_bytes  # of the message from the host
         self.is_notification = is_notification
         self._cancelled = False
         self._on_cancel: Callable[[], None] | None = None

@@ -1,7 +1,7 @@
-"""From a request to its outcome, on jsonrpcserver: it finds the method, calls it and maps what comes back.
+"""The dispatcher finds the method of a request, calls it and maps its outcome, with jsonrpcserver.
 
 Envelope, batches and serialising are ours (``mlx_sidecar_protocol.envelope``); each method is one function that
-validates with pydantic and lets nothing of an unexpected exception through.
+validates with pydantic and keeps unexpected exceptions to itself.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class Method(Generic[P]):
     """One method of the wire.
 
     ``params`` is the model that validates; None hands the parameters over as they came: object, array or None.
-    A ``quick`` handler is a function that never waits. Any other is a coroutine function, whose coroutine runs as a
+    A ``quick`` handler is a function that never waits. Any other is a coroutine function: its coroutine runs as a
     task of its own and can be cancelled. Both are called in the order of the requests; so a plain function that
-    returns a coroutine does in its turn what must not be overtaken. A ``passive`` method neither begins a connection
-    nor is refused while it ends. Of ``heavy`` ones, which take much memory and may have long answers, few run at once.
+    returns a coroutine does in its turn the work that must not be overtaken. A ``passive`` method neither begins a
+    connection nor is refused while it ends. ``heavy`` methods take much memory and may have long answers, so few of
+    their requests run at once.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Method(Generic[P]):
 
 
 class Dispatcher:
-    """Knows the methods; holds no state of a connection."""
+    """Knows the methods, but holds no state of a connection."""
 
     def __init__(self, methods: Iterable[Method[Any]]) -> None:
         self.methods: dict[str, Method[Any]] = {}
@@ -71,7 +72,7 @@ class Dispatcher:
         self._calls = {name: _call(method) for name, method in self.methods.items()}
 
     def call(self, context: RequestContext, name: str, params: Params) -> Outcome | Pending:
-        """The outcome of a quick method, or of a call that cannot be made; else what is still to be run."""
+        """The outcome of a quick method, or of a call that cannot be made; else the call still to be run."""
         found: Any = get_method(self._calls, name)
         if isinstance(found, Left):
             return MethodNotFound()
@@ -81,7 +82,7 @@ class Dispatcher:
 
 
 class Pending:
-    """A call with valid parameters that has not begun. To be either ``run`` or closed."""
+    """A call with valid parameters that has not begun; it must be either ``run`` or closed."""
 
     __slots__ = ("_coroutine",)
 
@@ -103,7 +104,7 @@ class Pending:
 
 
 def error_of(error: BaseException) -> RpcError:
-    """The one place where exceptions become wire errors. What we did not expect stays in the log."""
+    """The wire error for any exception, made only here. An unexpected exception stays in the log."""
     if isinstance(error, RpcError):
         return error
     log.error("a handler failed", exc_info=error)
@@ -111,7 +112,7 @@ def error_of(error: BaseException) -> RpcError:
 
 
 def _call(method: Method[Any]) -> Callable[[RequestContext, Params], Any]:
-    """What the library calls for ``method``: it validates, and raises nothing."""
+    """The function that the library calls for ``method``: it validates, and raises nothing."""
     handler: Callable[[RequestContext, Any], Any] = method.handler
     validated = _validator(method.params)
 
@@ -128,7 +129,7 @@ def _call(method: Method[Any]) -> Callable[[RequestContext, Params], Any]:
 
 
 def _validator(model: type[Received] | None) -> Callable[[Params], Any]:
-    """What makes the handler's parameters of a call's. Raises InvalidParams."""
+    """The function that makes the handler's parameters of a call's; it raises InvalidParams."""
     if model is None:
         return lambda params: params or None
     without = cache(lambda: model.parse({}))  # models are frozen

@@ -1,4 +1,4 @@
-"""Methods for conformance tests, served with ``--fixtures`` only."""
+"""Fixtures are methods for conformance tests, served with ``--fixtures`` only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The requests of one connection that have a task of their own, from their start to their one answer."""
+"""The requests of one connection that run as tasks are kept here, from their start to their one answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class InFlight:
-    """Lives on the event loop, and starts tasks within ``running`` only."""
+    """The running requests of a connection, on its event loop; tasks start within ``running`` only."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -82,7 +82,7 @@ class InFlight:
                 context.cancel()
 
     async def wait_ended(self, but: RequestContext | None = None) -> None:
-        """Until nothing runs, or nothing but ``but``."""
+        """Wait until nothing runs, or nothing but ``but``."""
         while self._running.keys() - {but}:
             await self._changed.wait()
 
@@ -97,7 +97,7 @@ class InFlight:
             self._settle(context, outcome)
 
     async def _in_turn(self, pending: Pending, model: str) -> Outcome:
-        # Each model has its own turns: one that hangs keeps no other waiting.
+        # Each model has its own turns, so that one that hangs keeps no other waiting.
         turn = self._heavy.setdefault(model, anyio.Semaphore(_HEAVY_AT_ONCE))
         async with turn:
             room = anyio.Event()
@@ -117,13 +117,13 @@ class InFlight:
         answer(reply, context.id, outcome, context.sources)
         if not self._shedding and self._bounds.too_many_answers() is not None:
             self._shedding = True
-            # Later: one long answer of which a host that reads is just about to be sent the most is no reason.
+            # Later, because a host that reads may be about to take most of one long answer.
             asyncio.get_running_loop().call_later(_SHED_AFTER_S, self._shed)
         self._changed.set()
         self._changed = anyio.Event()
 
     def _shed(self) -> None:
-        """Where too many answers wait, requests whose work has not begun are refused: theirs would come on top."""
+        """Refuse the requests that have not begun if too many answers wait, because theirs would come on top."""
         self._shedding = False
         error = self._bounds.too_many_answers()
         if error is None:

@@ -1,7 +1,7 @@
-"""From frames to messages, in order and no faster than they can be taken: here alone the host is made to wait.
+"""The intake makes frames into messages, in order; it alone makes the host wait.
 
-A large frame is parsed on a thread, and what comes behind it waits for it. While too much waits to be written no frame
-is handled. While any waits, nothing is read.
+A large frame is parsed on a thread, and the frames behind it wait for it. While too much waits to be written no frame
+is handled. While any frame waits, nothing is read.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Parsed = Message | Batch | FrameFault
 
 
 class Intake:
-    """Lives on the event loop. ``handle`` gets each message, with the size of its frame.
+    """The intake of a connection, on its event loop. ``handle`` gets each message and its frame's size in bytes.
 
-    ``wait_for_room`` calls what it is given when there may be room again, or returns False if there is room now.
+    ``wait_for_room`` calls its argument when there may be room again, or returns False if there is room now.
     ``hold`` stops reading, or lets it go on.
     """
 
@@ -54,19 +54,19 @@ class Intake:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parser")
 
     def take(self, frames: list[bytes | FrameFault]) -> None:
-        """Take in what was cut out of the bytes of the host."""
+        """Take in frames cut out of the bytes of the host."""
         self._frames.extend(frames)
         if not self._blocked:
             self._go_on()
 
     def close(self) -> None:
-        """What has not been handled never will be."""
+        """Drop all frames that have not been handled."""
         self._closed = True
         self._frames.clear()
         self._empty.set()
 
     async def until_empty(self) -> None:
-        """Until all that was taken in has been handled."""
+        """Wait until all that was taken in has been handled."""
         while self._frames or self._blocked:
             if self._closed:
                 return
@@ -121,6 +121,6 @@ def _parsed(frame: bytes, limits: Limits) -> Message | Batch:
     except LEAVING:
         raise
     except BaseException:
-        # For want of memory, most likely. Whose message it was is not known, but that there is an answer to come is.
+        # For want of memory, most likely. The id is not known, but an answer is owed.
         log.exception("a message could not be parsed")
         return Invalid(None, InternalError())

@@ -1,4 +1,4 @@
-"""The methods of a connection itself: initialize, initialized, ping, shutdown, exit, $/cancelRequest."""
+"""The lifecycle methods begin and end a connection: initialize, ping, shutdown, exit and the like."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .in_flight import InFlight
 
 
 class LifecycleMethods:
-    """How far a connection is, and the methods that move it on. ``others`` are all its other methods.
+    """The state of a connection, and the methods that move it on. ``others`` are all its other methods.
 
     ``initialize`` makes the result of that request; it may raise an RpcError. ``end`` ends the session with a status.
     """
@@ -47,7 +47,7 @@ class LifecycleMethods:
         ]
         self._life = Lifecycle(frozenset(method.name for method in [*self.methods, *others] if method.passive))
         self.initialized = False  # the host has initialized: it wants to hear logs
-        self.host_process_id: int | None = None  # what initialize said
+        self.host_process_id: int | None = None  # as initialize said
 
     def admit(self, name: str) -> RpcError | None:
         """Why method ``name`` cannot be called now."""
@@ -65,7 +65,7 @@ class LifecycleMethods:
         return EmptyResult()
 
     def _shutdown(self, context: RequestContext, params: ShutdownParams) -> Coroutine[Any, Any, EmptyResult]:
-        self._life.advance("shutdown")  # at once: what comes behind it must find it done
+        self._life.advance("shutdown")  # at once: messages behind it must find it done
         context.on_cancel(_nothing)  # it has succeeded; cancelling all the others, as exit does, only brings its answer
         if params.cancel:
             self._in_flight.cancel_all()

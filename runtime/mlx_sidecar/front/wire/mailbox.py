@@ -1,7 +1,8 @@
-"""What waits to be written. A host that reads slowly costs text, never messages without end.
+"""The mailbox holds all that waits to be written, and merges the text of streams while the host reads slowly.
 
 Control messages keep their order. A stream is represented by at most one turn in the queue: when its turn comes it
-says, in as few frames as it can, all that it has by then. So text that arrives while the host is slow is merged.
+says, in as few frames as it can, all that it has by then. So a slow host costs memory for text, never messages without
+end.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ Late = Callable[[], bytes | None]
 
 
 class Source(Protocol):
-    """A stream with something to say. Compared by identity.
+    """A stream with something to say, compared by identity.
 
-    ``take`` gives what the next frame tells, or its body, None when nothing is left. It is called under the mailbox's
+    ``take`` gives the event of the next frame, or its body, None when nothing is left. It is called under the mailbox's
     lock, by one thread at a time and in the order of writing: numbers given there have no gaps and need no other lock.
     """
 
@@ -51,9 +52,9 @@ class _Turn:
 
 
 class Mailbox:
-    """Any thread puts, one thread at a time drains. ``on_work`` is called, outside the lock, when idleness ends.
+    """Any thread puts, one at a time drains. ``on_work`` is called when idleness ends, outside the lock.
 
-    ``lock`` is reentrant; whoever holds it keeps sources from being taken.
+    ``lock`` is reentrant; no source is taken while a caller holds it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,20 +71,20 @@ class Mailbox:
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of the messages that wait to be written, and of what is held for those that are made then.
+        """Size of the messages that wait to be written, and of the bytes held for those that are made then.
 
-        What a running stream has to say is not counted.
+        The text of running streams is not counted.
         """
         return self._waiting_bytes
 
     @property
     def collected_bytes(self) -> int:
-        """Size of what cannot be written yet, since it waits for other answers of its batch."""
+        """Size of the answers that wait for others of their batch."""
         return self._collected_bytes
 
     @property
     def next_due(self) -> float | None:
-        """When, on the clock, the next delayed stream may speak."""
+        """When the next delayed stream may speak, on the clock."""
         with self.lock:
             return min((due for due, _ in self._delayed.values()), default=None)
 
@@ -95,7 +96,7 @@ class Mailbox:
     def put(self, body: bytes | Late, after: Iterable[Source] = (), held_bytes: int = 0) -> None:
         """Write ``body`` when its turn comes; all that the sources in ``after`` have said so far goes before it.
 
-        ``held_bytes`` are what a ``Late`` holds until then: it counts as waiting.
+        ``held_bytes`` are held by a ``Late`` until then, and count as waiting.
         """
         with self.lock:
             if self._closed:
@@ -114,7 +115,7 @@ class Mailbox:
     def announce(self, source: Source, not_before: float = 0.0) -> None:
         """``source`` has something to say, and may say it from ``not_before`` (on the clock) on.
 
-        A source that already waits keeps its place; its turn will bring what is new as well.
+        A source that already waits keeps its place; its turn will bring the new text as well.
         """
         with self.lock:
             if self._closed or id(source) in self._turns or id(source) in self._delayed:
@@ -141,7 +142,7 @@ class Mailbox:
         return bodies
 
     def close(self) -> None:
-        """Take nothing more; what is in the queue, and what delayed streams hold, may still be drained."""
+        """Take nothing more; the queue and the text of delayed streams may still be drained."""
         with self.lock:
             for _, source in self._delayed.values():
                 self._line_up(source)
@@ -150,7 +151,7 @@ class Mailbox:
         self._call_out()
 
     def discard(self) -> None:
-        """Close, and forget what waits: nobody will read it."""
+        """Close, and forget all that waits, because the host will not read it."""
         with self.lock:
             self._closed = True
             self._queue.clear()

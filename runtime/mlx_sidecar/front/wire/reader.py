@@ -1,4 +1,4 @@
-"""Reading the wire. Imports nothing heavy: reading starts before anything else is imported."""
+"""The reader reads the wire. It imports nothing heavy, because it starts before all other imports."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Protocol
 from .stdio import is_stream, wait_until
 
 CHUNK_BYTES = 64 * 1024
-_CHUNKS_AHEAD = 16  # read but not yet handled; bounds what a host can pile up in our memory
+_CHUNKS_AHEAD = 16  # read but not yet handled; bounds the memory that a host can fill
 
 log = logging.getLogger(__name__)
 
 
 class Loop(Protocol):
-    """What is needed of an event loop."""
+    """An event loop, as far as the wire needs it."""
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> object: ...
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: object) -> object: ...
@@ -33,8 +33,8 @@ class Reader:
     """Reads a descriptor: a pipe, a socket, a file or a terminal; blocking or not.
 
     A daemon thread begins before there is an event loop, and keeps what it reads, within a bound. Once a loop is
-    attached, a pipe or socket is read by the loop itself when it is ready: without a thread switch a round trip takes
-    40% less. Anything else stays with the thread.
+    attached, the loop itself reads a pipe or socket when it is ready, because a round trip takes 40% less without a
+    thread switch. Anything else stays with the thread.
     """
 
     # The loop's thread alone writes _handled and _held, the reader's alone _read and _waits: no lock is needed to

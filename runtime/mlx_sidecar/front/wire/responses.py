@@ -1,4 +1,4 @@
-"""Where the answer to a request goes: straight into the mailbox, or into the array that answers its batch."""
+"""The answer to a request goes straight into the mailbox, or into the array that answers its batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reply(Protocol):
 def answer(reply: Reply, id_: RequestId, outcome: Outcome, after: Iterable[Source] = ()) -> None:
     """Give ``reply`` the answer to request ``id_``. One that no stream has to go before is made now.
 
-    So its request, and what was made for it, are let go, and its size is known.
+    So its request, and all that was made for it, are let go, and its size is known.
     """
     sources = tuple(after)
     body = body_of(id_, outcome)
@@ -78,7 +78,7 @@ def _encoded_late(id_: RequestId, make: Callable[[], Result]) -> bytes:
 
 
 class Nowhere:
-    """For a notification, which is not answered. What its stream has still to say goes out: its name is free now."""
+    """The reply of a notification writes no answer. The rest of its stream goes out, because its name is free now."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
@@ -99,7 +99,7 @@ class BatchReply:
         self._open = 1  # answers to come, and one for the batch itself until all of it has been started
 
     def slot(self) -> Reply:
-        """Where the answer of the next request goes."""
+        """The place for the answer of the next request."""
         self._answers.append(None)
         self._open += 1
         return _Slot(self, len(self._answers) - 1)

@@ -1,4 +1,4 @@
-"""One connection: bytes in, answers into the mailbox. Every accepted request is answered exactly once."""
+"""A session answers every accepted request of one connection exactly once: bytes in, answers into the mailbox."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from .responses import BatchReply, Nowhere, Reply, answer
 from .transport import Incoming, Outgoing
 
 _PATIENCE_S = 2.0  # for cancelled requests to end before they are dropped, and for the host to take the last answers
-_TAKING_S = 10.0  # for a host that is there and has closed our input: it may be at work on what it has read
-_HOST_GONE_S = 0.2  # the same when nobody waits for them: we have promised to be gone within a second
+_TAKING_S = 10.0  # for a host that is there and has closed our input: it may be at work on answers it has read
+_HOST_GONE_S = 0.2  # the same when the host is gone: we have promised to be gone within a second
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ log = logging.getLogger(__name__)
 class Session:
     """Serves ``methods`` and the lifecycle: initialize, initialized, ping, shutdown, exit, $/cancelRequest.
 
-    Ids, lifecycle and bounds are this connection's own. ``writer`` writes what is put into ``mailbox``.
+    Ids, lifecycle and bounds are this connection's own. ``writer`` writes the messages of ``mailbox``.
     ``initialize`` makes the result of that request; it may raise an RpcError. ``on_end_of_input`` is called when the
-    host can say nothing more and what runs is to end on its own. Everything but the threads of reader
-    and writer runs in the event loop's thread.
+    host can say nothing more and running requests are to end on their own. Everything but the threads of reader and
+    writer runs in the event loop's thread.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Session:
         return 1 if lost and self._exit_code == 0 else self._exit_code
 
     def end(self, exit_code: int, *, host_is_gone: bool = False) -> None:
-        """Cancel what runs, write the answers, and let ``run`` return. The first call decides the status."""
+        """Cancel all requests, write the answers, and let ``run`` return. The first call decides the status."""
         if host_is_gone:
             self._patience_s = _HOST_GONE_S
         if not self._over.is_set():
@@ -136,7 +136,7 @@ class Session:
         except LEAVING:
             raise
         except BaseException:
-            # Where the next message begins is not known any more, and a host notices an end, but not a silence.
+            # The start of the next message is lost, and a host notices an end, but not a silence.
             log.exception("the input could not be taken in")
             self.end(1)
         finally:
@@ -161,7 +161,7 @@ class Session:
         except LEAVING:
             raise
         except BaseException:
-            # A fault of ours: what was asked here is never answered, and a host notices an end, but not a silence.
+            # A fault of ours: this message is never answered, and a host notices an end, but not a silence.
             log.exception("a message could not be handled")
             self.end(1)
 
@@ -242,5 +242,5 @@ class Session:
         self.end(0)
 
     def _on_broken(self) -> None:
-        # A reader that left when it had said all may have seen enough. What could not be written is lost.
+        # A reader that left when it had said all may have seen enough. Text that could not be written is lost.
         self.end(0 if self._input_ended and not self._writer.lost else 1, host_is_gone=True)

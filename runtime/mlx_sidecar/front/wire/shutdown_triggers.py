@@ -1,4 +1,4 @@
-"""Noticing that we should leave: signals, and the death of the process that started us."""
+"""The triggers to leave are noticed here: signals, and the death of the process that started us."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def until_orphaned(parent: int, host: Callable[[], int | None]) -> None:
 def _on_end_of_parent(call: Callable[[], None]) -> Iterator[None]:
     """Calls ``call``, as far as the system tells, when our parent may have ended."""
     # The system speaks of the thread that started us, and hosts start us from threads that end. So it is only a reason
-    # to look, and the signal one that does nothing where nobody listens.
+    # to look, and the signal is one that does nothing without a handler.
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGURG, call)
     signal_with_parent(signal.SIGURG)
@@ -56,7 +56,7 @@ def _on_end_of_parent(call: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _on_end_of(pid: int, call: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Yields what says whether ``pid`` has ended. Calls ``call``, as far as the system tells, when it does."""
+    """Yields a function: has ``pid`` ended? Calls ``call`` when it does, as far as the system tells."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -76,7 +76,7 @@ def _on_end_of(pid: int, call: Callable[[], None]) -> Iterator[Callable[[], bool
 
     loop.add_reader(handle, on_end)
     try:
-        # A process that nobody has waited for yet has ended too, which only the handle knows.
+        # A process that was not waited for yet has ended too, which only the handle knows.
         yield lambda: ended
     finally:
         loop.remove_reader(handle)
@@ -88,6 +88,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # somebody else's process, or a number no process has here
+    except (PermissionError, OverflowError):  # another user's process, or a number no process has here
         return True
     return True

@@ -1,4 +1,4 @@
-"""Our standard input and output as the wire: claimed at once, so that a stray print anywhere harms nothing.
+"""Our standard input and output are claimed for the wire at once, so that a stray print anywhere harms nothing.
 
 Imports nothing heavy: ``claim`` runs before anything that might print is imported.
 """
@@ -71,12 +71,12 @@ def wait_until(fd: int, event: int) -> None:
 
 
 def has_ended(fd: int) -> bool:
-    """Whether nobody can write what would be read from ``fd``. False where the system cannot tell."""
+    """Whether no process can write to ``fd``'s other end. False where the system cannot tell."""
     return any(event & select.POLLHUP for _, event in _poll(fd))
 
 
 def somebody_reads(fd: int) -> bool:
-    """Whether what is written to ``fd`` can still be read. True where the system cannot tell."""
+    """Whether a process can still read from ``fd``'s other end. True where the system cannot tell."""
     return not any(event & (select.POLLERR | select.POLLHUP) for _, event in _poll(fd))
 
 

@@ -1,4 +1,4 @@
-"""What the host of a stream is told, as JSON-RPC notifications."""
+"""The events of a stream are encoded here as JSON-RPC notifications."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def encoded(event: StreamEvent) -> bytes:
 
 
 def _delta(delta: Delta) -> bytes:
-    # A ``StreamDelta``, without making the model of it: this is done for each token. The channel is not told, because
+    # A ``StreamDelta``, without making the model, because this is done for each token. The channel is not told, because
     # every stream has the one that the contract knows.
     members: dict[str, Any] = {
         "stream": delta.stream,

@@ -1,4 +1,4 @@
-"""What a session needs of the connection to its host: bytes that come, bytes that go."""
+"""The transport is the interface of a session to the bytes of its host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Incoming(Protocol):
 
 
 class Outgoing(Protocol):
-    """Writes what waits in an outlet. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
+    """Writes the messages of an outlet. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
 
     ``corked`` is set by the loop's thread while it is going to flush anyway.
     """
@@ -34,25 +34,25 @@ class Outgoing(Protocol):
 
     @property
     def lost(self) -> bool:
-        """A write failed although there may be a reader: an answer is missing in what it gets."""
+        """A write failed although there may be a reader, so that an answer is missing there."""
         ...
 
     @property
     def somebody_reads(self) -> bool:
-        """Whether what is written can still be read. True where that cannot be told."""
+        """Whether the host can still read. True where that cannot be told."""
         ...
 
     def start(self, loop: Loop, on_broken: Callable[[], None]) -> None:
         """In the thread of ``loop``. ``on_broken`` is called there, once, when a write finds no reader."""
 
     def watch_readers(self, on_gone: Callable[[], None]) -> None:
-        """Once started: call ``on_gone`` in the loop when nobody can read any more."""
+        """Once started: call ``on_gone`` in the loop when no process can read any more."""
 
     def flush(self) -> None:
-        """In the loop: write what waits, or leave it to a thread where writing may block."""
+        """In the loop: write all that waits, or leave it to a thread where writing may block."""
 
     def close(self, timeout_s: float) -> bool:
-        """Write what waits, as long as something of it is taken every ``timeout_s``, and stop.
+        """Write all that waits, as long as something of it is taken every ``timeout_s``, and stop.
 
         False if something could not be written.
         """

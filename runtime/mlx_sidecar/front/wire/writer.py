@@ -1,4 +1,4 @@
-"""Writing the wire: one owner of the descriptor, whoever holds the pen."""
+"""The writer alone writes the wire, from one thread at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Protocol
 from .reader import Loop
 from .stdio import is_stream, somebody_reads, wait_until
 
-_DRAIN_BYTES = 256 * 1024  # one write; what arrives meanwhile can still be merged
+_DRAIN_BYTES = 256 * 1024  # one write; text that arrives meanwhile can still be merged
 _LONGEST_WAIT_S = 3600.0  # beyond some centuries a lock refuses to wait
 
 log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
-    """Where a writer finds what to write: the mailbox."""
+    """The source of a writer's messages: the mailbox."""
 
     on_work: Callable[[], None]
 
@@ -35,14 +35,14 @@ class Outlet(Protocol):
 
 
 class Writer:
-    """The only one that writes to the host. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
+    """The only writer to the host. ``frame`` turns a body into wire bytes; nothing is sent before it is set.
 
-    What is small and cannot block is written by the event loop itself, at the end of the turn that made it: that
-    saves a thread switch per answer. Everything else is written by a daemon thread, all that waits in one write.
+    The event loop itself writes small messages that cannot block, at the end of the turn that made them, because that
+    saves a thread switch per answer. A daemon thread writes everything else, all that waits in one write.
     """
 
-    # Whoever holds _pen drains and writes; so bytes leave in the order they were drained in. The loop never waits
-    # for it: if the thread has it, ringing the bell makes the thread look again after it.
+    # The thread that holds _pen drains and writes, so bytes leave in the order they were drained in. The loop never
+    # waits for the pen: if the writer's thread has it, the bell makes that thread look again.
 
     def __init__(self, fd: int, outlet: Outlet, clock: Callable[[], float] = time.monotonic) -> None:
         self.frame: Callable[[bytes], bytes] | None = None
@@ -73,7 +73,7 @@ class Writer:
 
     @property
     def lost(self) -> bool:
-        """A write failed although there may be a reader: an answer is missing in what it gets."""
+        """A write failed although there may be a reader, so that an answer is missing there."""
         return self._lost
 
     def start(self, loop: Loop, on_broken: Callable[[], None]) -> None:
@@ -85,11 +85,11 @@ class Writer:
 
     @property
     def somebody_reads(self) -> bool:
-        """Whether what is written can still be read. True where the system cannot tell."""
+        """Whether a process can still read. True where the system cannot tell."""
         return somebody_reads(self.fd)
 
     def watch_readers(self, on_gone: Callable[[], None]) -> None:
-        """Once started: call ``on_gone`` in the loop when nobody can read any more. Costs a sleeping daemon thread."""
+        """Once started: call ``on_gone`` in the loop when no process can read any more. Costs a daemon thread."""
         threading.Thread(target=self._watch_readers, args=[on_gone], name="wire-watch", daemon=True).start()
 
     def _watch_readers(self, on_gone: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class Writer:
                 log.debug("the loop was closed before the last reader went")
 
     def flush(self) -> None:
-        """In the loop: write what waits if that cannot block, else leave it to the thread."""
+        """In the loop: write all that waits if that cannot block, else leave it to the thread."""
         if self.frame is None:
             return
         if not self._pen.acquire(blocking=False):
@@ -121,7 +121,7 @@ class Writer:
             self._bell.put(None)
 
     def close(self, timeout_s: float) -> bool:
-        """Write what waits, as long as something of it is taken every ``timeout_s``, and stop.
+        """Write all that waits, as long as something of it is taken every ``timeout_s``, and stop.
 
         False if something could not be written.
         """
@@ -158,7 +158,7 @@ class Writer:
         return not self._rest and self._outlet.next_due is None
 
     def _has_room(self) -> bool:
-        """Whether PIPE_BUF bytes can be written without waiting: what poll promises for pipes and sockets."""
+        """Whether PIPE_BUF bytes can be written without waiting, as poll promises for pipes and sockets."""
         return self._poll.poll(0) == [(self.fd, select.POLLOUT)]
 
     def _run(self) -> None:
