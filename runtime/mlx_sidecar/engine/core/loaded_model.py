@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
 
 
 class LoadStep(NamedTuple):
-    """How far a load is. ``not_before_s``, on the engine's clock, is when its next step is due."""
+    """The progress of a load. ``not_before_s``, on the engine's clock, is when its next step is due."""
 
     stage: str
     done_bytes: int

@@ -1,4 +1,4 @@
-"""How many bytes of cache a sequence takes."""
+"""Computes how many bytes of cache a sequence takes."""
 
 from __future__ import annotations
 

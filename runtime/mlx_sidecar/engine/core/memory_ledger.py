@@ -1,4 +1,4 @@
-"""The engine's books of memory: how many bytes each owner holds, and what is left of the limit."""
+"""The memory ledger has the bytes that each owner holds, and those left of the limit."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def least(entries: Iterable[QueueEntry], now: float) -> Sequence | None:
 
 
 def _yielding(running: dict[int, QueueEntry], candidate: Sequence, now: float) -> Iterator[QueueEntry]:
-    """Those of ``running`` that are of a lower class than ``candidate`` and not about to end."""
+    """Yield the entries of ``running`` that are of a lower class than ``candidate`` and not about to end."""
     rank = RANKS[candidate.asked.priority]
     return (entry for entry in running.values() if entry.running_rank(now) > rank and not entry.sequence.spent)
 

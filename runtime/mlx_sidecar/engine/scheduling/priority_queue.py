@@ -66,7 +66,7 @@ class QueueEntry:
 
 
 class PriorityQueue:
-    """A line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
+    """A queue for each model and class, called a line. Ageing shifts a line as a whole, so only heads are compared.
 
     ``waits_since_s`` is non-decreasing along a line. ``join`` restores that when a preempted entry, which arrived
     earlier but has waited less, comes back ahead of newer ones.

@@ -1,6 +1,6 @@
 """The scheduler decides which sequence runs next and plans the next step. Pure: no clock, only records and numbers.
 
-A sequence is in one of four states. It waits in the line of its class; it runs, which takes one of the places of its
+A sequence is in one of four states. It waits in the queue of its class; it runs, which takes one of the places of its
 model; preempted or paused it is parked, with its cache kept; or its cache was dropped, and it waits again. Then:
 
 - The most urgent is admitted first, and waiting makes urgent, so none starves (``QueueEntry.urgency``).
@@ -272,7 +272,7 @@ class Scheduler:
         return len(self._holders.running.get(model, ())) < self._limits.running
 
     def _first(self, model: str, now: float) -> QueueEntry | None:
-        """The next of ``model``: for a free place the most urgent, for a taken one that of the highest class."""
+        """Return the next of ``model``: for a free place the most urgent, for a taken one that of the highest class."""
         heads = self._queue.heads(model, now)
         if self._has_place(model):
             return min(heads, key=lambda entry: entry.urgency(now), default=None)
