@@ -14,7 +14,7 @@ from .sampler import Sampled
 class Flight(NamedTuple):
     """A step in flight: the ``sequences`` that sample in it, in order, with None for each that was closed since.
 
-    If none samples, the end of the step is that of ``state``.
+    If none samples, the step is over once ``state`` is evaluated.
     """
 
     sequences: list[Sequence | None]
