@@ -1,4 +1,4 @@
-"""The directory of the disk tier: what is found there, what goes, and what is left alone."""
+"""The directory of the disk tier is scanned, damaged files are deleted, and foreign ones are left alone."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ def start() -> Iterator[Callable[..., EngineClient]]:
 
 @pytest.fixture(scope="module")
 def engine(start: Callable[..., EngineClient]) -> EngineClient:
-    """One that caches, and computes the same bits whatever shares a step."""
+    """An engine that caches, and computes the same bits whatever shares a step."""
     return start(numerics="exact")
 
 
 @pytest.fixture(scope="module")
 def forgetful(start: Callable[..., EngineClient]) -> EngineClient:
-    """One that computes everything."""
+    """An engine that computes everything."""
     return start(numerics="exact", cache_limit_bytes=0)
 
 

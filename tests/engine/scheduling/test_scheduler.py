@@ -287,9 +287,9 @@ pressure = st.lists(
 def test_whoever_waits_is_admitted_and_ends_under_any_endless_stream_of_others(
     others: list[tuple[float, Priority, int, int]], priority: Priority, places: int, capacity: int
 ) -> None:
-    """No sequence gets a free place first if it arrived over a period for each class above later: the rest are finite.
+    """Only sequences that arrived at most a period later for each class above get a free place before it.
 
-    That it ends shows that it resumes after each preemption, and gets on each time.
+    These are finitely many. That it ends shows that it resumes after each preemption, and gets on each time.
     """
     driver = Driver(Limits(waiting=20, running=places), capacity)
     for _ in range(3):
