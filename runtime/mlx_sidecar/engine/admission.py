@@ -47,7 +47,7 @@ class Admission:
 
         No sequence overtakes that one for want of memory, because a long prompt would wait for ever. If nothing runs,
         models hold the memory that it lacks. Sequences that wait for other models are admitted first. If there are
-        none, it is returned, because it would wait for ever.
+        none, the blocked sequence is returned, because it would wait for ever.
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:

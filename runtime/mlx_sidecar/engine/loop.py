@@ -148,7 +148,7 @@ class Engine:
             return work, self._completion.failed(model, failure, self._clock()), False
         now = self._clock()
         self._scheduler.grown(model, work)
-        # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
+        # The time of a call that only starts a step, or only reads one, is not that of ``work``.
         whole = batch.in_flight == overlapped
         if whole:
             self._scheduler.account(model, work, now - began)

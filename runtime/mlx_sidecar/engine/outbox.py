@@ -11,7 +11,7 @@ from .refusals import encoded
 
 
 class Outbox(Protocol):
-    """Where the step loop leaves its messages for the front."""
+    """The step loop leaves its messages for the front here."""
 
     def send(self, messages: Sequence[ToFront]) -> None:
         """Send ``messages`` to the front, in this order. Raises ConnectionError if the front is gone."""

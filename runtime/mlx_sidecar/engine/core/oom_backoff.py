@@ -45,8 +45,8 @@ class OomBackoff:
         """Set the limit ``less_bytes`` below ``held_bytes``, which were held when an allocation failed."""
         limit_bytes = max(0, held_bytes - less_bytes)
         if self.limit_bytes is None:
-            # A failure soon after it was lifted: the memory is still not there. To find that out costs all sequences
-            # their caches, so it is tried half as often each time, and a prompt of any length gets through in between.
+            # After a failure soon after the lift, the memory is still not there. To find that out costs all sequences
+            # their caches. So it is tried half as often each time, and a prompt of any length gets through in between.
             again = now < self._lifted_s + self._lasts_s
             self._lasts_s = min(LONGEST_S, 2 * self._lasts_s) if again else LASTS_S
         else:
