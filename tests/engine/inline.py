@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlx_sidecar.engine.core.sequence import Sequence
     from mlx_sidecar.engine.inbox import Background, Inbox
 
-MOST_TURNS = 20_000  # who needs more does not get on
+MOST_TURNS = 20_000  # a loop that needs more does not get on
 
 
 class FaultyBatch(FakeBatch):
@@ -149,7 +149,7 @@ class Inline:
         told = [message.tokens for message in self.seen if isinstance(message, Tokens) and message.seq == seq]
         return [token for tokens in told for token in tokens]
 
-    # What the loop takes for its link, its inbox and its clock.
+    # The loop takes these for its link, its inbox and its clock.
 
     def sendall(self, data: bytes) -> None:
         self.seen += feed(self._decoder, data)

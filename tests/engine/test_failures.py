@@ -191,7 +191,7 @@ def test_the_only_one_is_tried_again_while_anything_can_still_be_freed(inline: I
     inline.load(idle, WIDE)
     start(inline, WIDE, 1)
     inline.backend.batches[WIDE].reclaimable_bytes = 50
-    inline.fail(WIDE, 4000)  # what was kept goes
+    inline.fail(WIDE, 4000)  # the kept memory goes
     inline.turn()
     assert not any(isinstance(message, Evicted) for message in inline.seen)
     while len(inline.tokens(1)) < 20:
@@ -246,7 +246,7 @@ priorities: st.SearchStrategy[Priority] = st.sampled_from(["critical", "high", "
 
 
 class Failures(RuleBasedStateMachine):
-    """Requests, cancels, pauses and failures of both kinds; what is dropped is asked for again, as the front does."""
+    """Requests, cancels, pauses and failures of both kinds; dropped sequences come again, as from the front."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class Failures(RuleBasedStateMachine):
             self.inline.send(Load(10**6 + len(self.inline.seen), model, ""))
 
     def come_again(self) -> None:
-        """Ask again for what was dropped, from where it was."""
+        """Ask again for dropped sequences, from where they were."""
         new, self.looked = self.inline.seen[self.looked :], len(self.inline.seen)
         for seq in [seq for message in new if isinstance(message, Dropped) for seq in message.seqs]:
             model, length = self.asked[seq]

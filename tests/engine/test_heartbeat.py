@@ -1,4 +1,4 @@
-"""What the page names while steps overlap, of one model or of several."""
+"""The page names the right sequences while steps overlap, of one model or of several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Device:
         self.notes = Heartbeat(self.page, lambda model: model in self.flying)
 
     def step(self, model: str, *ids: int, flies: bool, bound_s: float = 1.0) -> Snapshot:
-        """What stood on the page during a step of ``ids``."""
+        """Return the page as it was during a step of ``ids``."""
         self.notes.begin_step(model, list(ids), bound_s)
         during = self.page.read()
         (self.flying.add if flies else self.flying.discard)(model)

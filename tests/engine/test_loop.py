@@ -234,7 +234,7 @@ def test_memory_that_only_the_models_of_others_hold_does_not_block_the_queue() -
         large = engine.submit(ours, [1] * 450, 10, priority="critical")
         waiting = engine.submit(other, [1], 10)
         assert settled(engine)["waiting"] == 2
-        engine.send(Cancel(running))  # the other model is still wanted: who wants it goes first, or nobody ever would
+        engine.send(Cancel(running))  # a sequence still wants the other model, and goes first, or none ever would
         gauges = settled(engine)
         assert (gauges["running"], gauges["waiting"]) == (1, 1)
         engine.send(Cancel(waiting))

@@ -1,4 +1,4 @@
-"""What the engine cannot read, carry out or say is answered for its own request, and nothing else ends."""
+"""A message that the engine cannot read, carry out or encode fails its own request, and nothing else ends."""
 
 from __future__ import annotations
 

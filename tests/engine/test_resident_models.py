@@ -234,7 +234,7 @@ def test_what_is_kept_for_later_requests_goes_before_a_load_is_refused() -> None
 
 
 class KeepingBatch(FakeBatch):
-    """One that holds on to caches that nobody uses."""
+    """A batch that holds on to unused caches."""
 
     def release(self) -> None:
         self.reclaimable_bytes = 0

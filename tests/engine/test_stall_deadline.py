@@ -1,4 +1,4 @@
-"""How long an operation may take: arithmetic."""
+"""The arithmetic of how long an operation may take is right."""
 
 from __future__ import annotations
 

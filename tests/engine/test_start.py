@@ -1,4 +1,4 @@
-"""How an engine begins and how it ends."""
+"""An engine begins and ends as it should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Admission: places and memory for sequences that wait, and the loss of both for those that must give way.
+"""Admission gives waiting sequences a place and memory, and takes both from less urgent ones.
 
 At the edge of memory, blocks that are merely kept go first, then idle models, then the caches of less urgent sequences,
 which wait and are computed again; only a sequence that could never fit is refused. An allocation that fails takes the
@@ -45,9 +45,9 @@ class Admission:
     def admit(self, now: float) -> Sequence | None:
         """Give places to sequences that wait, the most urgent first, until no place is left or no memory for the next.
 
-        None overtakes that one for want of memory, because a long prompt would wait for ever. If nothing runs, the
-        memory that it lacks is held by models: those for which others wait, which are admitted first, or those that
-        stay. If no others wait, it is returned, because it would wait for ever.
+        No sequence overtakes that one for want of memory, because a long prompt would wait for ever. If nothing runs,
+        models hold the memory that it lacks. Sequences that wait for other models are admitted first. If there are
+        none, the blocked sequence is returned, because it would wait for ever.
         """
         blocked: dict[str, Sequence] = {}
         while (candidate := self._scheduler.candidate(now, blocked)) is not None:
@@ -65,14 +65,14 @@ class Admission:
     def keep_to_budget(self, now: float) -> Sequence | None:
         """Take caches away until sequences, which grow, fit again: the least urgent gives its cache up and waits.
 
-        The only one that holds a cache is returned instead: it has outgrown the machine.
+        The only sequence that holds a cache is returned instead, because it has outgrown the machine.
         """
         while not self._spare(0, alone=self._scheduler.holders <= 1):
             last = self._scheduler.youngest(now)
             if last is None:
                 return None
             if self._scheduler.holders == 1:
-                # Until a load is over it takes more than it is given: then its model goes, if it is not wanted.
+                # Until a load is over it takes more than it is given. Its model goes then, if no sequence wants it.
                 return None if self._models.loading else last
             self._park(last, now)
         return None
@@ -118,7 +118,7 @@ class Admission:
             self._scheduler.park(victim, now, keep=True)
 
     def _make_room(self, candidate: Sequence, now: float) -> bool:
-        # One that was parked holds its cache, and its next room is reserved with it.
+        # A parked sequence holds its cache, and its next room is reserved with it.
         need_bytes = 0 if candidate.parked else candidate.need_bytes
         while True:
             others = self._scheduler.holders - candidate.parked

@@ -1,4 +1,4 @@
-"""The parts of an engine, put together."""
+"""``assemble`` puts the parts of an engine together."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def assemble(
     preparers: Iterable[Preparer] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Engine:
-    """An engine that may hold ``limit_bytes``.
+    """Return an engine that may hold ``limit_bytes``.
 
-    The front reads its ``page``, which by default nothing reads; the deadlines on it are ``stall_after_s`` at least.
+    The front reads its ``page``, which by default nothing reads; its deadlines are at least ``stall_after_s`` seconds.
     ``preparers`` are asked after the engine's own. ``clock`` gives seconds.
     """
     ledger = MemoryLedger(limit_bytes)

@@ -1,4 +1,4 @@
-"""The messages that the front gets of sequences: their tokens, ends, and losses."""
+"""Completion makes the messages that tell the front of a sequence's tokens and of its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .scheduling.scheduler import Scheduler
 
 
 class Completion:
-    """All sequences that leave the scheduler's books leave them here. Times are of the engine's clock, in seconds."""
+    """Takes sequences out of the scheduler's books: no other part does. Times are seconds of the engine's clock."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Completion:
         self._pins = pins
 
     def tell(self, event: Event, now: float) -> list[ToFront]:
-        """The messages of what a step did to a sequence."""
+        """Return the messages about ``event``, which a step brought."""
         sequence = event.sequence
         messages: list[ToFront] = []
         if event.tokens:
@@ -51,7 +51,7 @@ class Completion:
         return messages
 
     def retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
-        """The end of ``sequence``, wherever it is. What was computed of it is kept."""
+        """End ``sequence``, in whatever state. The prefix cache keeps what was computed of it."""
         resident = self._models.resident(sequence.model)
         resident.loaded.batch.close(sequence, keep=reason != "error")
         pinned = self._pins.pin(sequence) if reason == "length" else 0
@@ -73,15 +73,15 @@ class Completion:
         )
 
     def forget(self, sequence: Sequence, now: float) -> None:
-        """``sequence`` leaves the books, in whatever state, and the front is told nothing of it here."""
+        """Take ``sequence`` out of the books, in whatever state, without a message to the front."""
         self._preparation.left(sequence)
         self._scheduler.retire(sequence, now)
 
     def failed(self, model: str, failure: StepFailed, now: float) -> list[ToFront]:
-        """A step of ``model`` failed; what there is to tell.
+        """Return the messages about a failed step of ``model``.
 
         For want of memory its sequences wait, and the front hears nothing of it, unless one cannot run on this machine.
-        Else those that held a cache are dropped: which of them was at fault is not known here.
+        After another failure all that held a cache are dropped, because the one at fault is not known here.
         """
         if failure.for_memory:
             ended = self._admission.allocation_failed(model, failure, now)
@@ -96,7 +96,7 @@ class Completion:
         ]
 
     def out_of_memory(self, sequence: Sequence, have_bytes: int, now: float) -> Finished:
-        """The end of one that nothing more can be done for."""
+        """End a sequence that cannot run on this machine."""
         error = OutOfMemory(need_bytes=sequence.need_bytes, have_bytes=max(0, have_bytes))
         return self._too_large(sequence, fault_of(error), now)
 

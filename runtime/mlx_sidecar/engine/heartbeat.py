@@ -1,4 +1,4 @@
-"""What the loop writes on the page that the front reads: before each operation, what that may take down with it."""
+"""The loop notes each operation, and the sequences that would be lost with it, on a page that the front reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..link.heartbeat_page import HeartbeatPage
 
-# A step may take so many times what steps like it took: another process may have the machine for a while.
+# A step may take so many times as long as steps like it, because another process may have the machine for a while.
 FACTOR = 20.0
 # Where nothing was measured a kernel may have to be compiled and weights to be read, from a slow disk at worst.
 UNMEASURED_S = 60.0
@@ -20,7 +20,7 @@ UNMEASURED_FLOORS = 6.0
 
 @dataclass(frozen=True)
 class StallDeadline:
-    """How long an operation may take before it is taken for a hang: ``stall_after_s`` at least."""
+    """Seconds after which an operation is taken for a hang: at least ``stall_after_s``."""
 
     stall_after_s: float
 
@@ -39,8 +39,8 @@ class StallDeadline:
 class Heartbeat:
     """Keeps the page that tells the front what the engine works on.
 
-    A step in flight outlasts its operation, and several models may each have one: so beside what an operation works on,
-    the page names the sequences of all steps in flight. ``in_flight`` tells whether a model has one.
+    A step in flight outlasts its operation, and several models may each have one. So the page names the sequences of
+    the operation and those of all steps in flight. ``in_flight`` tells whether a model has one.
     """
 
     def __init__(self, page: HeartbeatPage, in_flight: Callable[[str], bool]) -> None:
@@ -50,7 +50,7 @@ class Heartbeat:
         self._taken = 0
 
     def begin_step(self, model: str, ids: list[int], bound_s: float) -> None:
-        """A step of ``ids``; none, where the one in flight is only read."""
+        """Note a step of the sequences ``ids``; they are none where the step in flight is only read."""
         flown, flown_s = self._flying.get(model, ([], bound_s))
         if not ids:
             ids, bound_s = flown, flown_s
@@ -67,12 +67,12 @@ class Heartbeat:
         self._page.begin("message", [seq, *self._ids()], bound_s)
 
     def end(self, now: float) -> None:
-        """The operation is over, at ``now``. What is in flight still is noted as it was."""
+        """Note that the operation is over, at ``now``. Steps still in flight stay on the page."""
         self._land()
         self._page.end(now, self._ids())
 
     def note(self, *, taken: int = 0, models: int) -> None:
-        """``taken`` more messages have been dealt with; ``models`` are resident."""
+        """Note that ``taken`` more messages have been dealt with, and that ``models`` are resident."""
         if self._flying:
             self._land()
             if not self._flying:  # its sequences have ended

@@ -1,4 +1,4 @@
-"""The engine's ear: the front's messages and the events of background threads, for the step loop."""
+"""The inbox brings the step loop the front's messages and the events of background threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Background(NamedTuple):
-    """An event that a background thread of this process tells; the part of the engine that began the work knows it."""
+    """An event from a background thread of this process; the part of the engine that began the work understands it."""
 
     event: object
 
@@ -48,11 +48,11 @@ class Inbox:
         threading.Thread(target=self._listen, name="inbox", daemon=True).start()
 
     def put(self, event: object) -> None:
-        """Tell the loop ``event``, from a background thread of this process."""
+        """Tell the loop of ``event``, from a background thread of this process."""
         self._queue.put(Background(event))
 
     def take(self, timeout_s: float) -> list[Heard]:
-        """All that has arrived, in order; if that is nothing, wait up to ``timeout_s`` for a first message."""
+        """Return all that has arrived, in order; if nothing has, wait up to ``timeout_s`` for a first message."""
         messages: list[Heard] = []
         try:
             if timeout_s > 0:

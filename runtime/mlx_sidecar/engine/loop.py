@@ -1,4 +1,4 @@
-"""The step loop: the one thread that decides, computes and tells the front."""
+"""The step loop is the one thread that schedules, uses the device and answers the front."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Engine:
             self.turn()
 
     def turn(self) -> None:
-        """Decide, let the device do one operation at most, and take in what the front has said, or wait for it."""
+        """Let the device do one operation at most; take in the front's messages, or wait for one."""
         now = self._clock()
         self._end_late(now)
         self._models.expire(now)
@@ -86,7 +86,7 @@ class Engine:
             self._heartbeat.note(taken=1, models=self._models.count)
 
     def _lanes(self, now: float) -> dict[Lane, float]:
-        """The lanes that want the device, and when each can go on."""
+        """Return the lanes that want the device, and when each can go on."""
         lanes: dict[Lane, float] = {
             ("batch", model): batch.due_s(self._scheduler.running_on(model), now)
             for model, batch in self._models.batches()
@@ -96,7 +96,7 @@ class Engine:
         return {lane: due_s for lane, due_s in lanes.items() if due_s < float("inf")}
 
     def _idle_s(self, lanes: dict[Lane, float], now: float) -> float:
-        """How long nothing can be done unless the front says something."""
+        """Return the seconds for which there is nothing to do unless a message arrives."""
         self._instrumentation.idle()
         parts = self._scheduler.next_event_s(), self._preparation.next_event_s(), self._models.next_expiry_s
         if self._tidy_at_s <= now:
@@ -105,7 +105,7 @@ class Engine:
         return max(0.0, min(self._tidy_at_s, *parts, *lanes.values()) - now)
 
     def _operate(self, lane: Lane, sharing: int) -> list[ToFront]:
-        """One bounded operation on the device. Nothing else in this process touches it."""
+        """Run one bounded operation on the device. Nothing else in this process touches it."""
         kind, model = lane
         began = self._clock()
         work: list[Work] = []
@@ -125,13 +125,15 @@ class Engine:
         return told
 
     def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[ToFront], bool]:
-        """What was given to do, what there is to tell of this or of the step before, and whether its time is that of a
-        step."""
+        """Step ``model``: return its work, the messages, and whether the time it took is that of a whole step.
+
+        The messages may be about the step before.
+        """
         resident = self._models.resident(model)
         batch = resident.loaded.batch
         work = self._scheduler.plan(model, began, sharing)
         if batch.in_flight and any(given.role is Role.PREFILL for given in work):
-            work = []  # what is in flight is told first, or its streams would wait for the prefill as well
+            work = []  # the step in flight is read first, or its streams would wait for the prefill as well
         for given in work:
             if given.sequence.times.started_s is None:
                 given.sequence.times.started_s = began
@@ -146,7 +148,7 @@ class Engine:
             return work, self._completion.failed(model, failure, self._clock()), False
         now = self._clock()
         self._scheduler.grown(model, work)
-        # A call that only starts a step, or only reads one, says nothing of what ``work`` takes.
+        # The time of a call that only starts a step, or only reads one, is not that of ``work``.
         whole = batch.in_flight == overlapped
         if whole:
             self._scheduler.account(model, work, now - began)

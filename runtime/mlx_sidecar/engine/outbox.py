@@ -1,4 +1,4 @@
-"""The engine's mouth: what the step loop tells the front."""
+"""The outbox brings the front the step loop's messages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .refusals import encoded
 
 
 class Outbox(Protocol):
-    """Where the step loop leaves its messages for the front."""
+    """The step loop leaves its messages for the front here."""
 
     def send(self, messages: Sequence[ToFront]) -> None:
-        """Tell the front ``messages``, in this order. Raises ConnectionError if the front is gone."""
+        """Send ``messages`` to the front, in this order. Raises ConnectionError if the front is gone."""
 
 
 class LinkOutbox:

@@ -1,4 +1,4 @@
-"""The preparers of an engine, as admission and the loop see them: one that sets sequences aside."""
+"""All preparers of an engine, which admission and the loop use as if they were one."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Preparation:
             preparer.check(sequence)
 
     def arrived(self, sequence: Sequence, now: float) -> None:
-        """``sequence`` has come into the queue."""
+        """Tell the preparers that ``sequence`` has come into the queue."""
         for preparer in self._preparers:
             if preparer.arrived(sequence, now):
                 self._scheduler.pause(sequence, now, preparer.name)
 
     def told(self, event: object, now: float) -> None:
-        """A background thread has told ``event``."""
+        """Tell the preparers of ``event``, which came from a background thread."""
         for preparer in self._preparers:
             preparer.told(event, now)
 
     def holds_back(self, candidate: Sequence, now: float) -> bool:
-        """Set ``candidate`` aside, though there is a place for it, if a preparer wants that; whether one did."""
+        """Set ``candidate``, for which there is a place, aside if a preparer wants that; return whether one did."""
         for preparer in self._preparers:
             if preparer.holds_back(candidate, now):
                 self._scheduler.pause(candidate, now, preparer.name)
@@ -45,16 +45,16 @@ class Preparation:
         return False
 
     def resume(self, now: float) -> None:
-        """Let those go on whose wait is over."""
+        """Let the sequences go on whose wait is over."""
         for preparer in self._preparers:
             for sequence in preparer.ready(now):
                 self._scheduler.resume(sequence, now, preparer.name)
 
     def left(self, sequence: Sequence) -> None:
-        """``sequence`` has left the queue for good."""
+        """Tell the preparers that ``sequence`` has left the queue for good."""
         for preparer in self._preparers:
             preparer.left(sequence)
 
     def next_event_s(self) -> float:
-        """When the next wait is over by itself, infinite if none is."""
+        """Return when the next wait is over by itself; infinite if none is."""
         return min((preparer.next_event_s() for preparer in self._preparers), default=inf)

@@ -1,4 +1,4 @@
-"""What is answered where a message cannot be read, carried out or said: its own request fails, and no other."""
+"""Answers to messages that cannot be read, carried out or encoded: only the request concerned fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def refusal(message: ToEngine | Unreadable, error: RpcError) -> list[ToFront]:
-    """The answer to ``message``, which failed with ``error``; none where the front waits for none."""
+    """Return the answer to ``message``, which failed with ``error``; none where the front waits for none."""
     op, seq = getattr(message, "op", None), getattr(message, "seq", None)
     if op is not None:
         return [Refused(op, fault_of(error))]
@@ -25,7 +25,7 @@ def refusal(message: ToEngine | Unreadable, error: RpcError) -> list[ToFront]:
 
 
 def encoded(message: ToFront) -> bytes:
-    """``message`` as a frame, or what is said in its place where a number in it cannot cross the link."""
+    """Encode ``message`` as a frame, or an error in its place where a number in it cannot cross the link."""
     try:
         return encode(message)
     except Exception:

@@ -1,4 +1,4 @@
-"""The front's requests, as the step loop carries them out between two operations of the device."""
+"""The step loop carries out the front's requests here, between two operations of the device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Requests:
-    """Carries out one message at a time. A request that fails is answered with its error, and no other notices."""
+    """Carries out one message at a time. A request that fails is answered with its error, and no other is affected."""
 
     outbox: Outbox
     scheduler: Scheduler
@@ -48,7 +48,7 @@ class Requests:
     clock: Callable[[], float]
 
     def carry_out(self, message: ToEngine | Unreadable, now: float) -> None:
-        """Do what ``message`` asks, and tell the front what came of it. Raises ``ConnectionError`` if it is gone."""
+        """Do what ``message`` asks, and answer it. Raises ``ConnectionError`` if the front is gone."""
         try:
             self._carry_out(message, now)
         except RpcError as error:
@@ -83,7 +83,7 @@ class Requests:
                 self.operations.ask(message)
 
     def _forsake(self, message: Unreadable, now: float) -> None:
-        """End the sequence that ``message`` is about, if there is one: its stream is told of an error."""
+        """End the sequence that ``message`` is about, if there is one, with an error."""
         log.error("a %s of the front cannot be read", message.type)
         if message.seq is not None and (sequence := self.scheduler.find(message.seq)) is not None:
             self.completion.retire(sequence, "error", now)

@@ -1,4 +1,4 @@
-"""Which models are resident: loading, naming, evicting and freeing them. Knows no mlx: a backend brings the weights."""
+"""The resident models are loaded, named, evicted and freed here. mlx is not used: a backend brings the weights."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ __all__ = ["Backend", "LoadStep", "LoadedModel", "ResidentModels"]
 class ResidentModels:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
-    ``streams`` tells how many sequences use a model. Weights are entered in ``ledger``, and so are the prefix cache and
-    what batches keep, which are counted where they are and go first. ``evicted`` is told of each model that goes
-    unasked.
+    ``streams`` tells how many sequences use a model. ``ledger`` has the weights, the prefix cache and the memory that
+    batches keep; the latter two count themselves, and go first. ``evicted`` is told of each model that is evicted.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class ResidentModels:
 
     @property
     def loading(self) -> Loading | None:
-        """The load whose turn it is."""
+        """The load in progress, or the next one."""
         return next(iter(self._loading.values()), None)
 
     @property
@@ -76,7 +75,7 @@ class ResidentModels:
 
     @property
     def held_bytes(self) -> int:
-        """All that is held or reserved: weights, loads, sequences and what is kept."""
+        """Bytes held or reserved by weights, loads, sequences, the prefix cache and batches."""
         return self._ledger.held_bytes
 
     @property
@@ -84,15 +83,17 @@ class ResidentModels:
         return self._ledger.free_bytes
 
     def room_bytes(self, *, alone: bool) -> int:
-        """What sequences may still take: ``free_bytes``, or less under a ceiling, which does not count for one that is
-        ``alone``, for it can only be tried."""
+        """Return the bytes that sequences may still take: ``free_bytes``, or less under a ceiling.
+
+        A ceiling does not count for a sequence that is ``alone``, because it can only be tried.
+        """
         ceiling_bytes = self.backoff.limit_bytes
         if alone or ceiling_bytes is None:
             return self._ledger.free_bytes
         return min(self._ledger.limit_bytes, ceiling_bytes) - self._ledger.held_bytes
 
     def batches(self) -> Iterator[tuple[str, Batch]]:
-        """Those of all resident models."""
+        """The batches of all resident models, by model."""
         return ((name, resident.loaded.batch) for name, resident in self._residents.items())
 
     def loaded(self) -> Iterator[tuple[str, LoadedModel]]:
@@ -101,18 +102,20 @@ class ResidentModels:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """What is cached of prompts, and what batches keep: no sequence uses it now."""
+        """Bytes of the prefix cache, and bytes that batches keep: no sequence uses them now."""
         return self._ledger.bytes_of(CACHE)
 
     def most_bytes(self, model: str) -> int:
-        """What a sequence of ``model`` could have if everything else went that may go."""
+        """Return the bytes that a sequence of ``model`` could have if everything else went that may go."""
         held = [r.loaded.card.memory_bytes for name, r in self._residents.items() if r.pinned or name == model]
         pinned_bytes = 0 if self._prefix_cache is None else self._prefix_cache.store.pinned_bytes
         return max(0, self._ledger.limit_bytes - pinned_bytes - sum(held))
 
     def release_kept(self, need_bytes: float = inf) -> int:
-        """Give back ``need_bytes`` of what is kept, as far as there is so much: first what batches keep, then what is
-        cached of prompts and was not used for longest. How many bytes that was."""
+        """Give back ``need_bytes`` of kept memory, as far as there are so many; return how many it was.
+
+        The memory that batches keep goes first, then the least recently used of the prefix cache.
+        """
         before = self.reclaimable_bytes
         for resident in self._residents.values():
             resident.loaded.batch.release()
@@ -124,7 +127,7 @@ class ResidentModels:
         return freed_bytes
 
     def release_idle(self, need_bytes: int) -> int:
-        """Evict idle models until ``need_bytes`` have come free, as far as there are any; how many bytes that was."""
+        """Evict idle models until ``need_bytes`` are free, as far as there are any; return how many bytes it was."""
         freed = 0
         for name in self._idle():
             if freed and freed >= need_bytes:
@@ -133,12 +136,12 @@ class ResidentModels:
         return freed
 
     def reclaim(self) -> None:
-        """Give the memory of what was dropped back to the system."""
+        """Give the memory of dropped models back to the system."""
         self._backend.reclaim()
 
     @property
     def next_expiry_s(self) -> float:
-        """When the first idle model outlives its time to live, or the ceiling is lifted."""
+        """Return when the first idle model outlives its time to live, or the ceiling is lifted."""
         return min(self.backoff.until_s, *(self._residents[name].expires_s for name in self._idle()), float("inf"))
 
     def resident(self, model: str) -> Resident:
@@ -151,7 +154,7 @@ class ResidentModels:
         return ready + [ModelCard(name, "loading", loading.load.path) for name, loading in self._loading.items()]
 
     def request(self, load: Load, now: float) -> ModelCard | None:
-        """The card if ``load`` is resident; else None, and ``advance`` will bring it."""
+        """Return the card of the model if it is resident; else None, and ``advance`` will load it."""
         known = self._residents.get(load.model) or self._loading.get(load.model)
         if known is None:
             self._loading[load.model] = Loading(load, [load.op], load.pin, load.ttl_s)
@@ -169,7 +172,7 @@ class ResidentModels:
         return known.card(now, self._streams(load.model))
 
     def advance(self, loading: Loading, now: float) -> list[ToFront]:
-        """One bounded operation of ``loading``; what there is to tell the front."""
+        """Run one bounded operation of ``loading``; return the messages for the front."""
         step = self._try_step(loading, now)
         if isinstance(step, RpcError):
             return self._abandon(loading, step)
@@ -183,7 +186,7 @@ class ResidentModels:
         return [Loaded(op, resident.card(now, 0), now - loading.began_s) for op in loading.ops]
 
     def unload(self, model: str, force: bool) -> tuple[int, list[ToFront]]:
-        """Drop ``model``: bytes freed, and refusals for those that were waiting for its load.
+        """Drop ``model``; return the bytes freed, and refusals for the requests that waited for its load.
 
         Raises ``ModelNotLoaded``, and ``ModelInUse`` unless ``force``; with it, end the sequences first.
         """
@@ -197,7 +200,7 @@ class ResidentModels:
         return self._free(model), []
 
     def make_room(self, need_bytes: int, *, alone: bool = True) -> None:
-        """Give back what is kept, then evict idle models, least recently used first, until ``need_bytes`` are free.
+        """Give back kept memory, then evict idle models, least recently used first, until ``need_bytes`` are free.
 
         A load is not held up by a ceiling, nor a sequence that is ``alone``. Raises ``OutOfMemory`` and evicts nothing
         if that could not be enough.
@@ -214,19 +217,19 @@ class ResidentModels:
             self._evict(idle.pop(0))
 
     def expire(self, now: float) -> None:
-        """Evict what has been idle for longer than its time to live, and lift a ceiling whose time is over."""
+        """Evict models that were idle for longer than their time to live, and lift a ceiling whose time is over."""
         self.backoff.lift(now)
         for name in self._idle():
             if self._residents[name].expires_s <= now:
                 self._evict(name)
 
     def _idle(self) -> list[str]:
-        """What may be evicted, least recently used first."""
+        """The models that may be evicted, least recently used first."""
         idle = [name for name, r in self._residents.items() if not r.pinned and not self._streams(name)]
         return sorted(idle, key=lambda name: self._residents[name].last_used_s)
 
     def _try_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel | RpcError:
-        # What failed is returned, not raised: the frames of a failure hold what was loaded so far.
+        # The failure is returned, not raised, because its frames hold the weights that were loaded so far.
         try:
             return self._next_step(loading, now)
         except Exception as error:  # noqa: BLE001 - logged and answered

@@ -1,4 +1,4 @@
-"""What the engine and its prefix cache say of themselves when they are asked."""
+"""The answers to ``stats`` and to the question for the prefix cache's figures are gathered here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stats:
     backend: Backend
 
     def engine(self, op: int, now: float) -> EngineStats:
-        """Counters, gauges and histograms as of ``now``, as the answer to ``op``."""
+        """Return counters, gauges and histograms as of ``now``, as the answer to ``op``."""
         metrics, last_s = self.instrumentation.metrics, self.instrumentation.last_operation_s
         return EngineStats(
             op,
@@ -54,7 +54,7 @@ class Stats:
 
 
 def cache_figures(op: int, models: ResidentModels, prefix_cache: PrefixCache | None) -> CacheFigures:
-    """The figures of the prefix cache, as the answer to ``op``; all 0 where there is none."""
+    """Return the figures of the prefix cache, as the answer to ``op``; all 0 where there is none."""
     cards = [
         CachedModel(name, "" if loaded.prefixes is None else loaded.prefixes.identity, _objection(loaded))
         for name, loaded in models.loaded()

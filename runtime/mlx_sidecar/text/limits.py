@@ -13,7 +13,7 @@ from pathlib import Path
 class Limits:
     """Limits the process to ``memory_bytes`` of address space, and each request to an amount of processor time.
 
-    Processor time, because on a busy machine time on the clock says nothing about the process.
+    The limit is on processor time, because on a busy machine time on the clock says nothing about the process.
     """
 
     def __init__(self, memory_bytes: int) -> None:

@@ -141,7 +141,7 @@ def test_a_segment_of_other_tokens_is_not_written(tokens: int) -> None:
         pack(IDENTITY, None, segment(0, 4), prompt(tokens))
 
 
-# What is not what was written.
+# Files that differ from what was written.
 
 
 def test_every_single_byte_matters(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_corrupted_file_is_refused_or_reads_as_it_was(
 
 
 def resealed(file: Path, old: bytes, new: bytes) -> None:
-    """Change a header by somebody who knows how digests are made."""
+    """Change a header, and make its digest fit."""
     content = file.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
     text = content[8:end]

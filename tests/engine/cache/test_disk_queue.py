@@ -1,4 +1,4 @@
-"""What the disk tier does first, and what it does not do at all."""
+"""The disk tier's queue orders jobs, and drops some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit of the disk tier: it is kept, and what was not used for longest goes."""
+"""The disk tier keeps to its limit, and the least recently used files go first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The directory of the disk tier: what is found there, what goes, and what is left alone."""
+"""The directory of the disk tier is scanned, damaged files are deleted, and foreign ones are left alone."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_folders_and_files_are_their_owners_alone(store: DiskStore) -> None:
     assert modes == [0o600, 0o700, 0o700]
 
 
-# What is not as it should be.
+# Damaged and foreign files.
 
 
 def test_a_damaged_file_is_a_miss_and_deleted(store: DiskStore) -> None:

@@ -180,7 +180,7 @@ def test_what_other_processes_write_and_delete_the_next_scan_tells(start: Start)
     theirs.tier.scan(IDENTITY)
     parts = theirs.told(Scanned)
     assert [path for part in parts for path in part.gone] == [trunk[1]]
-    assert not any(part.entries for part in parts)  # nobody can use it: what it follows is gone
+    assert not any(part.entries for part in parts)  # of no use, because the blocks before it are gone
     ours.tier.write(IDENTITY, segment(BLOCK, 2 * BLOCK), prompt(2 * BLOCK))
     ours.told(Written)
     theirs.tier.scan(IDENTITY)

@@ -1,4 +1,4 @@
-"""How much of a prompt can be gone on from: pure, against the plainest way to say it."""
+"""The usable length of a cached prompt is that of the plainest computation. Pure."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def folded(tokens: array[int]) -> list[float]:
 
 
 def segment(tokens: array[int], start: int, stop: int, *, checkpoints: bool = False) -> Segment:
-    """What a model with a full layer and one with a window would leave of these tokens at the end of a pass."""
+    """Return the segments that a model with a full layer and one with a window would leave at the end of a pass."""
     entries = folded(tokens)
     first = max(start, stop - WINDOW)
     spans = tuple(Span(at, mx.array(entries[at:stop]).reshape(1, 1, -1, 1)) for at in (start, first))

@@ -1,4 +1,4 @@
-"""Arithmetic of bytes."""
+"""The arithmetic of a sequence's bytes of cache is right."""
 
 from __future__ import annotations
 

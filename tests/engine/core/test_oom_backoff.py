@@ -1,4 +1,4 @@
-"""How long less is held than when an allocation failed. Time is a number."""
+"""The engine holds less memory for a while after an allocation failed. Time is a number."""
 
 from __future__ import annotations
 

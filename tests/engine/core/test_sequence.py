@@ -1,4 +1,4 @@
-"""What a submission comes to before it is queued."""
+"""A submission is checked and filled in before it is queued."""
 
 from __future__ import annotations
 

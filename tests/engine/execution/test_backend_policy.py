@@ -1,4 +1,4 @@
-"""What arithmetic a backend is given, and what it may not promise."""
+"""A backend is given the right arithmetic, and makes no promise that it cannot keep."""
 
 from __future__ import annotations
 

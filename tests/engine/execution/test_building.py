@@ -1,4 +1,4 @@
-"""What mlx-lm may build of a config, in bounds, and what it may not; nothing of the bounds stays behind."""
+"""mlx-lm may build a model within bounds, and no more; nothing of the bounds stays behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_modules_are_bounded_by_the_tensors_there_are_for_them() -> None:
         layers(5000)
     with pytest.raises(TooMuch, match="no weights for them"), bounded(10):
         layers(5000)
-    layers(5000)  # outside it is nobody's business
+    layers(5000)  # outside there is no bound
 
 
 def test_memory_is_bounded_where_the_system_can() -> None:

@@ -17,7 +17,7 @@ Entry = tuple[int, int]  # row and position, as a slot holds them
 
 
 class Slots:
-    """What the arrays of a layer would hold, done with lists."""
+    """The contents of a layer's arrays, kept in lists."""
 
     def __init__(self) -> None:
         self.pools: dict[int, list[list[Entry | None]]] = {}

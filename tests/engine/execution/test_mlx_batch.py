@@ -59,7 +59,7 @@ def sequence(tokens: list[int], limit: int = 8, sampling: Sampling | None = None
 
 
 class Driver:
-    """What the loop does, at its simplest: everybody takes part in every step, prompts in chunks."""
+    """The loop at its simplest: all sequences take part in every step, prompts in chunks."""
 
     def __init__(self, batch: MlxBatch) -> None:
         self.batch = batch

@@ -1,4 +1,4 @@
-"""The door to mlx-lm, looked at from a fresh interpreter."""
+"""Imports of mlx-lm stay cheap, and later imports get the real modules, in a fresh interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logits that are no numbers end the request that they are of, say so, and leave nothing to anybody else."""
+"""Logits that are no numbers end the request that they are of, say so, and leave nothing to any other request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What top-k, top-p and min-p keep, and what is drawn of it."""
+"""Top-k, top-p and min-p keep the right tokens, and these are drawn with the right probabilities."""
 
 from __future__ import annotations
 

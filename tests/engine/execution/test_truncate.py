@@ -30,13 +30,13 @@ ROWS = 4
 
 
 class Draft(NamedTuple):
-    """What a row brings to a step: ``right`` tokens of its prompt, and ``wrong`` ones that are taken back."""
+    """A row's tokens in a step: ``right`` tokens of its prompt, and ``wrong`` ones that are taken back."""
 
     right: int
     wrong: int
 
 
-# Most rows bring equally many, for those may attend in one call.
+# Most rows bring equally many, because those may attend in one call.
 drafts = st.one_of(
     st.sampled_from([Draft(1, 0), Draft(1, 4), Draft(3, 2), Draft(5, 0), Draft(0, 5)]),
     st.builds(Draft, st.integers(0, 8), st.integers(0, 8)),

@@ -25,13 +25,13 @@ def start() -> Iterator[Callable[..., EngineClient]]:
 
 @pytest.fixture(scope="module")
 def engine(start: Callable[..., EngineClient]) -> EngineClient:
-    """One that caches, and computes the same bits whatever shares a step."""
+    """An engine that caches, and computes the same bits whatever shares a step."""
     return start(numerics="exact")
 
 
 @pytest.fixture(scope="module")
 def forgetful(start: Callable[..., EngineClient]) -> EngineClient:
-    """One that computes everything."""
+    """An engine that computes everything."""
     return start(numerics="exact", cache_limit_bytes=0)
 
 
@@ -66,7 +66,7 @@ def test_the_next_turn_of_a_chat_computes_only_what_is_new(
         new = computed(engine) - before
         assert answer == forgetful.generate(model, history, 30)
         if turn:
-            assert new <= 20 + 2  # the new message, and the last token of the answer, whose keys nobody had asked for
+            assert new <= 20 + 2  # the new message, and the last token of the answer, whose keys had not been computed
         history = history + answer + words(20, seed=10 + turn)
 
 

@@ -57,7 +57,7 @@ def written(engine: EngineClient) -> CacheFigures:
 
 
 def asked(engine: EngineClient, make: Callable[[int], ToEngine], kind: type[M]) -> M:
-    """The answer to what ``make`` makes of a number."""
+    """Send the request that ``make`` makes of a number; return the answer."""
     op = engine.number()
     engine.send(make(op))
     answer = engine.reply(op)

@@ -1,4 +1,4 @@
-"""Who waits for whose prefill."""
+"""A sequence waits for another's prefill of the same prompt where that saves time."""
 
 from __future__ import annotations
 

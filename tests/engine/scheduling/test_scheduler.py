@@ -63,7 +63,7 @@ class Driver:
         return sequence
 
     def admit(self) -> list[Sequence]:
-        """Admit whom there is a place and memory for; tells who got a free place."""
+        """Admit sequences as far as there are places and memory; return those that got a free place."""
         free: list[Sequence] = []
         while (candidate := self.scheduler.candidate(self.now)) is not None:
             assert not candidate.paused
@@ -133,7 +133,7 @@ class Driver:
             self.drop(youngest)
 
     def check(self, model: str, work: list[Work]) -> None:
-        """What holds of every plan."""
+        """Check the properties of every plan."""
         running = [s for s, state in self.state.items() if (s.model, state) == (model, "running")]
         ready = [s for s in running if not (s.spent or s.awaits_token)]
         assert {part.sequence for part in work} <= set(ready)
@@ -276,7 +276,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 TestScheduler = SchedulerMachine.TestCase
 
 
-# Nobody starves.
+# No sequence starves.
 
 pressure = st.lists(
     st.tuples(st.floats(0, 3), priorities, st.integers(1, 60), st.integers(1, 8)), min_size=1, max_size=15
@@ -287,9 +287,9 @@ pressure = st.lists(
 def test_whoever_waits_is_admitted_and_ends_under_any_endless_stream_of_others(
     others: list[tuple[float, Priority, int, int]], priority: Priority, places: int, capacity: int
 ) -> None:
-    """Nobody gets a free place before it who arrived later than a period for each class above: these are finitely many.
+    """Only sequences that arrived at most a period later for each class above get a free place before it.
 
-    That it ends shows that, preempted, it resumes, and gets on each time.
+    These are finitely many. That it ends shows that it resumes after each preemption, and gets on each time.
     """
     driver = Driver(Limits(waiting=20, running=places), capacity)
     for _ in range(3):
@@ -314,7 +314,7 @@ def test_whoever_waits_is_admitted_and_ends_under_any_endless_stream_of_others(
 
 @given(st.lists(priorities, min_size=1, max_size=30), st.data())
 def test_preemption_comes_to_rest(classes: list[Priority], data: st.DataObject) -> None:
-    """With nobody ending, each place goes to higher and higher classes, and then ``candidate`` has no more to offer."""
+    """If no sequence ends, each place goes to higher and higher classes, until ``candidate`` has no more to offer."""
     scarce = data.draw(st.booleans())
     driver = Driver(Limits(running=2), capacity=20 if scarce else 1000)
     for priority in classes:

@@ -1,4 +1,4 @@
-"""How much a step prefills, for whom, and whose turn it is: over numbers alone."""
+"""The cost model and the planner give steps the right prefill, and the queue gives lanes fair turns: numbers alone."""
 
 from __future__ import annotations
 

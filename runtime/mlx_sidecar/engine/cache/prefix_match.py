@@ -1,4 +1,4 @@
-"""How many tokens of a prompt need not be computed, given the pieces cached of it. Pure: numbers only."""
+"""Computes from the cached pieces of a prompt how many of its tokens need not be computed. Pure: numbers only."""
 
 from __future__ import annotations
 

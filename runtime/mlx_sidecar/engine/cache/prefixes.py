@@ -1,4 +1,4 @@
-"""The cached prefixes of one model: its own tree in the store, and what rows and hosts ask of it."""
+"""The cached prefixes of one model are its own tree in the store, which rows and hosts ask for blocks."""
 
 from __future__ import annotations
 

@@ -12,11 +12,10 @@ from .memory_cost import SequenceCost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a sequence is to become. ``limit`` is how many tokens it may still generate here; times are of the engine's
-    clock, in seconds.
+    """The request for a sequence, with every default filled in.
 
-    Tokens are sent for the goal ``Generate`` alone. Of any other the prompt is all that is wanted: the sequence ends
-    with the one token that comes of it.
+    ``limit`` is how many tokens it may still generate here. Times are seconds of the engine's clock. Tokens are sent
+    for the goal ``Generate`` alone. Other goals want the prompt only: the sequence ends with the one token after it.
     """
 
     id: int
@@ -36,7 +35,7 @@ class Asked:
 
 
 def asked_by(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Asked:
-    """The record of ``submit``, which arrives ``now``; ``limit`` as ``tokens_left`` says."""
+    """Return the record of ``submit``, which arrives ``now``; ``limit`` as ``tokens_left`` says."""
     generate = _generation(submit.goal)
     return Asked(
         id=submit.seq,
@@ -57,7 +56,7 @@ def asked_by(submit: Submit, limit: int, cost: SequenceCost, now: float) -> Aske
 
 
 def tokens_left(submit: Submit, context_length: int, vocabulary: int) -> int:
-    """How many tokens ``submit`` may still generate: ``max_tokens`` counts those emitted before a restart.
+    """Return how many tokens ``submit`` may still generate: ``max_tokens`` counts those emitted before a restart.
 
     Raises ``InvalidParams`` for an empty prompt or a token outside the vocabulary, ``ContextTooLong`` where no room is
     left for a single token.
@@ -73,7 +72,7 @@ def tokens_left(submit: Submit, context_length: int, vocabulary: int) -> int:
     return min(generate.max_tokens - generate.emitted, context_length - len(submit.tokens))
 
 
-# What is no generation ends with the one token that the logits behind its prompt give.
+# A sequence for another goal than ``Generate`` ends with the one token that the logits after its prompt give.
 _FIRST_TOKEN = Generate(Sampling(), [], 1)
 
 

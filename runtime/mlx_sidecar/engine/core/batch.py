@@ -1,4 +1,4 @@
-"""A batch is what the loop steps: the sequences of one model. The fake engine and the mlx engine each bring one."""
+"""A batch has the sequences of one model, and the loop steps it. The fake and the mlx engine each bring one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .sequence import Sequence
 
 
 class Role(Enum):
-    """What the planner gives a sequence a part in a step for. Everything that must know reads it here."""
+    """The purpose of a sequence's part in a step, as the planner sets it."""
 
     PREFILL = "prefill"  # some of a prompt is taken in, and the last of it samples
     DECODE = "decode"  # the newest token is taken in, and the next one sampled
 
 
 class Work(NamedTuple):
-    """The next ``tokens`` of ``sequence`` are taken in by the model in one step; ``role`` says to what end.
+    """The model takes in the next ``tokens`` of ``sequence`` in one step; ``role`` says to what end.
 
-    If these are all that are pending, it samples one more. So a decode step is one token, and a prefill is one or
-    more steps of which the last samples the first token.
+    If no more are pending, the step samples one. So a decode step is one token, and a prefill is one or more steps of
+    which the last samples the first token.
     """
 
     sequence: Sequence
@@ -49,11 +49,11 @@ class Event(NamedTuple):
 
 
 class StepFailed(Exception):
-    """A step failed and took with it what its batch held of all its sequences.
+    """A step failed, and its batch has lost the caches of all its sequences.
 
-    None of them has a place any more, and the batch is as good as new. ``running`` took part in it or were in flight,
-    or stand for what could not be opened; ``released_bytes`` is what had been kept. ``fault`` is ``out_of_memory`` if
-    an allocation failed.
+    None of them has a place any more, and the batch is as good as new. ``running`` took part in the step, were in
+    flight, or could not be opened. ``released_bytes`` had been kept for later sequences. ``fault`` is
+    ``out_of_memory`` if an allocation failed.
     """
 
     def __init__(self, fault: Fault, running: list[Sequence], released_bytes: int = 0) -> None:
@@ -70,7 +70,7 @@ class StepFailed(Exception):
 class Batch(Protocol):
     """The sequences of one model that have a place on the device. Only the step loop calls it.
 
-    ``step`` alone raises: what goes wrong in the other methods fails the next step.
+    ``step`` alone raises: an error in another method fails the next step.
     """
 
     def open(self, sequence: Sequence) -> None:
@@ -81,23 +81,28 @@ class Batch(Protocol):
         """
 
     def close(self, sequence: Sequence, *, keep: bool) -> None:
-        """Take its place away; no event of it follows. ``keep`` what was computed, for sequences that begin alike."""
+        """Take the place of ``sequence`` away; no event of it follows.
+
+        ``keep``: its computed prefix stays in the cache, for sequences that begin alike.
+        """
 
     def share(self, sequence: Sequence, tokens: int) -> None:
-        """Others wait for the first ``tokens`` of ``sequence``, and will go on there."""
+        """Note that other sequences wait for the first ``tokens`` of ``sequence``, and will go on there."""
 
     def step(self, work: list[Work], now: float) -> list[Event]:
-        """Run one bounded operation, and tell what has come of this or, where steps overlap, of the one before it.
+        """Run one bounded operation, and return its events or, where steps overlap, those of the step before.
 
-        While a step is in flight, prefill may not be asked for: give no work first. Nor may a step of a sequence that
-        ``awaits_token``. Advances ``known``, ``in_flight`` and ``generated`` of the sequences. Empty ``work`` reads
-        what is in flight. Raises ``StepFailed``, and then has told everything that ``generated`` says.
+        Empty ``work`` reads the step in flight. While there is one, ``work`` may not prefill: read it first. Nor may
+        it have a sequence that ``awaits_token``. Advances ``known``, ``in_flight`` and ``generated`` of the sequences.
+        When it raises ``StepFailed``, events have been returned for all tokens in ``generated``.
         """
         ...
 
     def due_s(self, running: Iterable[Sequence], now: float) -> float:
-        """When there is something to do, where ``running`` are the sequences that have a place: ``now`` or later on the
-        engine's clock, infinite if there is nothing."""
+        """Return when there is something to do for ``running``, the sequences that have a place.
+
+        That is ``now`` or later, in seconds of the engine's clock; infinite if there is nothing.
+        """
         ...
 
     @property
@@ -107,8 +112,8 @@ class Batch(Protocol):
 
     @property
     def reclaimable_bytes(self) -> int:
-        """Memory of sequences that have left, which the next ones may have; ``release`` gives it back."""
+        """Bytes kept of sequences that have left, for the next ones; ``release`` gives them back."""
         ...
 
     def release(self) -> None:
-        """Give back what is kept."""
+        """Give back the kept memory."""

@@ -1,4 +1,4 @@
-"""What the engine knows about itself: counters, histograms, the device's time, and the trace if one is written."""
+"""The engine's counters and histograms, its accounts of the device's time, and the trace if one is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTERS = (
     "loads",
     "unloads",
     "evictions",
-    # At the edge of memory, in the order of what is tried.
+    # At the edge of memory, in the order in which they are tried.
     "kept_released",
     "parked_for_memory",
     "waits_for_memory",
@@ -60,12 +60,14 @@ class Instrumentation:
         self._due_since: dict[Hashable, float] = {}
 
     def due(self, lanes: Iterable[Hashable], now: float) -> None:
-        """``lanes`` want the device. How long each waits for it is what ``operated`` will tell."""
+        """Note that ``lanes`` want the device; ``operated`` ends the wait of each."""
         self._due_since = {lane: self._due_since.get(lane, now) for lane in lanes}
 
     def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work], *, whole: bool) -> None:
-        """``lane`` had the device, for ``work`` if it is a batch. Unless ``whole``, a step was only begun, or only
-        read: where steps overlap, its time is not that of a step."""
+        """Note that ``lane`` had the device, for ``work`` if it is a batch.
+
+        Unless ``whole``, the time is not that of a step, because a step was only begun or only read.
+        """
         kind, model = lane
         prefilled = sum(given.tokens for given in work if given.role is Role.PREFILL)
         self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
@@ -83,12 +85,12 @@ class Instrumentation:
             self._trace.operation(name, began, ended, model=model, rows=len(work), prefill_tokens=prefilled)
 
     def opened(self, sequence: Sequence) -> None:
-        """``sequence`` has a cache, for the first time."""
+        """Note that ``sequence`` has a cache, for the first time."""
         self.metrics.count("prompt_tokens", len(sequence.tokens))
         self.metrics.count("cached_tokens", sequence.cached_tokens)
 
     def generated(self, sequence: Sequence, tokens: int, now: float) -> None:
-        """``sequence`` has ``tokens`` new ones; its times are still those before them."""
+        """Note ``tokens`` new tokens of ``sequence``, whose times do not count them yet."""
         self.metrics.count("completion_tokens", tokens)
         times, arrived_s = sequence.times, sequence.asked.arrived_s
         if times.last_token_s is not None:
@@ -109,14 +111,14 @@ class Instrumentation:
             self._trace_life(self._trace, sequence, reason, now)
 
     def dropped(self, sequences: list[Sequence], now: float) -> None:
-        """``sequences`` are gone with a step that failed."""
+        """Note that a failed step has ended ``sequences``."""
         self.metrics.count("dropped", len(sequences))
         if self._trace is not None:
             for sequence in sequences:
                 self._trace_life(self._trace, sequence, "dropped", now)
 
     def idle(self) -> None:
-        """There is time to write."""
+        """Write the trace, because the loop has nothing else to do."""
         if self._trace is not None:
             self._trace.flush()
 

@@ -1,4 +1,4 @@
-"""What the registry holds: models that are ready, loads in progress, and the backend that brings them."""
+"""The records of models that are ready and of loads in progress, and the backend that loads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
 
 
 class LoadStep(NamedTuple):
-    """How far a load is. ``not_before_s``, on the engine's clock, is when its next step is due."""
+    """The progress of a load. ``not_before_s``, on the engine's clock, is when its next step is due."""
 
     stage: str
     done_bytes: int
@@ -27,7 +27,7 @@ class LoadStep(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A directory as a backend has loaded it. ``prefixes`` is the part of the prefix cache that is of this model."""
+    """A directory as a backend has loaded it. ``prefixes`` is this model's part of the prefix cache."""
 
     card: ModelCard
     batch: Batch
@@ -41,13 +41,13 @@ class LoadedModel(NamedTuple):
 
 
 class Backend(Protocol):
-    """Where weights live and how they get there."""
+    """A backend loads weights to its device and frees them."""
 
     def prove(self) -> None:
         """Compute something trivial on the device. Raises ``EngineLost`` if that cannot be done or comes out wrong."""
 
     def estimate(self, load: Load) -> int:
-        """Bytes the model will hold once loaded. Raises what is wrong with the directory, before anything is read."""
+        """Return the bytes the model will hold once loaded. Raises what is wrong with the directory before any read."""
         ...
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:

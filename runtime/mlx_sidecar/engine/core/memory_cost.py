@@ -1,4 +1,4 @@
-"""How many bytes of cache a sequence takes."""
+"""Computes how many bytes of cache a sequence takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WINDOW_SLACK = 256
 
 
 def room_for(tokens: int) -> int:
-    """Tokens of cache that a sequence of ``tokens`` is given where sequences lie in pools of equal rooms.
+    """Return the tokens of cache that a sequence of ``tokens`` is given in a pool of equal rooms.
 
     64, 128, 256, 384, 512, 768, 1024 and so on: above 256 at most half as much again.
     """
@@ -49,7 +49,7 @@ class SequenceCost:
 
     @classmethod
     def of(cls, layers: Iterable[LayerCost]) -> SequenceCost:
-        """What ``layers`` cost together."""
+        """Return the cost of ``layers`` together."""
         merged: dict[tuple[int, bool], LayerCost] = {}
         for layer in layers:
             known = merged.get(kind := (layer.window, layer.pooled), LayerCost())
@@ -59,9 +59,9 @@ class SequenceCost:
         return cls(tuple(merged.values()))
 
     def all_bytes(self, tokens: int) -> int:
-        """Bytes of ``tokens`` where a window leaves none of them behind, and nothing is rounded up."""
+        """Return the bytes of ``tokens`` if a window dropped none of them and nothing were rounded up."""
         return sum(layer.fixed_bytes + layer.token_bytes * tokens for layer in self.layers)
 
     def bytes_for(self, tokens: int) -> int:
-        """Bytes of cache a sequence that has grown to ``tokens`` holds."""
+        """Return the bytes of cache that a sequence of ``tokens`` holds."""
         return sum(layer.bytes_for(tokens) for layer in self.layers)

@@ -1,4 +1,4 @@
-"""The engine's books of memory: how many bytes each owner holds, and what is left of the limit."""
+"""The memory ledger has the bytes that each owner holds, and those left of the limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 # Kinds of owners.
 WEIGHTS = "weights"  # a model, resident or being loaded
 SEQUENCES = "sequences"  # a sequence that holds a cache, with the room it is about to take
-CACHE = "cache"  # what is kept for requests that may come: it goes first where more is needed
+CACHE = "cache"  # memory kept for requests that may come: it goes first where more is needed
 
 
 class Owner(NamedTuple):
@@ -33,35 +33,35 @@ class MemoryLedger:
         self._meters: dict[Owner, Callable[[], int]] = {}
 
     def reserve(self, owner: Owner, nbytes: int) -> None:
-        """``owner`` holds ``nbytes`` from here on, in place of what it held."""
+        """Set the bytes that ``owner`` holds to ``nbytes``."""
         more_bytes = nbytes - self._entries.get(owner, 0)
         self._entries[owner] = nbytes
         self._enter(owner.kind, more_bytes)
 
     def meter(self, owner: Owner, held_bytes: Callable[[], int]) -> None:
-        """``owner`` counts for itself: it holds what ``held_bytes`` says."""
+        """Let ``owner`` count for itself: it holds as many bytes as ``held_bytes`` returns."""
         self._meters[owner] = held_bytes
 
     def release(self, owner: Owner) -> None:
-        """``owner`` holds nothing any more. Raises ``KeyError`` if it was not in the books."""
+        """Remove the entry of ``owner``. Raises ``KeyError`` if it has none."""
         if owner in self._meters:
             del self._meters[owner]
         else:
             self._enter(owner.kind, -self._entries.pop(owner))
 
     def bytes_of(self, kind: str) -> int:
-        """What all owners of ``kind`` hold together."""
+        """Return the bytes that all owners of ``kind`` hold together."""
         metered = sum(held_bytes() for owner, held_bytes in self._meters.items() if owner.kind == kind)
         return self._kinds.get(kind, 0) + metered
 
     @property
     def held_bytes(self) -> int:
-        """What all owners hold together."""
+        """Bytes that all owners hold together."""
         return self._entered_bytes + sum(held_bytes() for held_bytes in self._meters.values())
 
     @property
     def free_bytes(self) -> int:
-        """What is left of the limit; negative where more is held."""
+        """Bytes left of the limit; negative where more is held."""
         return self.limit_bytes - self.held_bytes
 
     def _enter(self, kind: str, more_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""After an allocation failed less is held than when it did; for a while, because what took the memory may have gone.
+"""After a failed allocation the engine holds less memory for a while; then it tries again to use all of it.
 
 Pure: time is a number.
 """
@@ -12,15 +12,16 @@ from mlx_sidecar_protocol.errors import OutOfMemory
 
 LASTS_S = 30.0
 LONGEST_S = 900.0  # a guard that stays is worse than a long prefill that is begun again
-# What mlx raises: "[malloc] Unable to allocate N bytes", "[metal::malloc] Attempting to allocate N bytes which is …",
+# mlx raises: "[malloc] Unable to allocate N bytes", "[metal::malloc] Attempting to allocate N bytes which is …",
 # "cudaMallocAsync(…) failed: out of memory", "Command buffer execution failed: Insufficient Memory".
 _ALLOCATION = re.compile(r"malloc.* allocate (\d+) bytes|out of memory|insufficient memory", re.IGNORECASE)
 
 
 def out_of_memory(error: BaseException, free_bytes: int) -> OutOfMemory | None:
-    """``error``, or what it came from, as an allocation that failed; None if it is something else.
+    """Return ``error``, or its cause, as an allocation that failed; None if it is something else.
 
-    ``free_bytes`` are free by our books; the device had less than was asked of it. A wish that is not told counts as 0.
+    ``free_bytes`` are free by the ledger, but the device had less than was asked of it. The bytes asked for count as 0
+    where the error does not tell them.
     """
     if isinstance(error, OutOfMemory):
         return error
@@ -32,7 +33,7 @@ def out_of_memory(error: BaseException, free_bytes: int) -> OutOfMemory | None:
 
 
 class OomBackoff:
-    """``limit_bytes`` is what may be held while it is in force, None while it is not; ``until_s`` is when it goes."""
+    """A limit on held bytes for a while: ``limit_bytes``, None while there is none, in force until ``until_s``."""
 
     def __init__(self) -> None:
         self.limit_bytes: int | None = None
@@ -41,11 +42,11 @@ class OomBackoff:
         self._lifted_s = -inf
 
     def lower(self, held_bytes: int, less_bytes: int, now: float) -> None:
-        """An allocation failed while ``held_bytes`` were held and reserved: from here it is so much less."""
+        """Set the limit ``less_bytes`` below ``held_bytes``, which were held when an allocation failed."""
         limit_bytes = max(0, held_bytes - less_bytes)
         if self.limit_bytes is None:
-            # A failure soon after it was lifted: the memory is still not there. To find that out costs all sequences
-            # their caches, so it is tried half as often each time, and a prompt of any length gets through in between.
+            # After a failure soon after the lift, the memory is still not there. To find that out costs all sequences
+            # their caches. So it is tried half as often each time, and a prompt of any length gets through in between.
             again = now < self._lifted_s + self._lasts_s
             self._lasts_s = min(LONGEST_S, 2 * self._lasts_s) if again else LASTS_S
         else:
@@ -54,6 +55,6 @@ class OomBackoff:
         self.until_s = now + self._lasts_s
 
     def lift(self, now: float) -> None:
-        """Let it go if its time is over."""
+        """Lift the limit if its time is over."""
         if now >= self.until_s:
             self.limit_bytes, self.until_s, self._lifted_s = None, inf, now

@@ -1,4 +1,4 @@
-"""What must be there before a sequence is admitted, and is brought while it waits."""
+"""A preparer brings something that a sequence needs before it is admitted, while the sequence waits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .sequence import Sequence
 
 
 class Preparer:
-    """A preparer sets sequences aside until something that it brings or waits for is there.
+    """Sets sequences aside until something that it brings or waits for is there.
 
-    A sequence that is set aside stands in the queue without being admitted. It waits until ``ready`` names it, or until
-    it ``left``. A preparer that has no part in one of these has nothing to say there, as the methods here do.
+    A sequence that is set aside stays in the queue without being admitted, until ``ready`` names it or it ``left``.
+    The methods here do nothing, for preparers that need not override them all.
     """
 
     name: str  # unique among preparers
@@ -21,11 +21,11 @@ class Preparer:
         """Raise the error, an ``RpcError``, with which ``sequence`` is refused because it could never be prepared."""
 
     def arrived(self, sequence: Sequence, now: float) -> bool:
-        """``sequence`` has come into the queue; whether it is to be set aside."""
+        """Return whether ``sequence``, which has come into the queue, is to be set aside."""
         return False
 
     def told(self, event: object, now: float) -> None:
-        """A background thread has told ``event``, which may be for another preparer."""
+        """Take in ``event`` from a background thread, which may be for another preparer."""
 
     def holds_back(self, candidate: Sequence, now: float) -> bool:
         """Whether ``candidate``, for which there is a place, is to be set aside instead."""
@@ -36,7 +36,7 @@ class Preparer:
         return ()
 
     def left(self, sequence: Sequence) -> None:
-        """``sequence`` has left the queue for good, perhaps while it was set aside."""
+        """Forget ``sequence``, which has left the queue for good, perhaps while it was set aside."""
 
     def next_event_s(self) -> float:
         """When ``ready`` must be called even if nothing happens, on the engine's clock; infinite if never."""

@@ -1,4 +1,4 @@
-"""A sequence: the record of what was asked, how far it is, and when things happened to it. The rest is derived."""
+"""A sequence is the record of a request, its progress and its times. Everything else is derived from these."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Standing:
 
 @dataclass(slots=True)
 class PrefixState:
-    """What the prefix cache has of a sequence; only the preparers of ``prefix`` write it."""
+    """The prefix cache's notes on a sequence; only the preparers of ``prefix`` write them."""
 
     fetched: set[int] = field(default_factory=set)  # segments that were brought from disk for it
     nearest: Nearest | None = None
@@ -35,7 +35,7 @@ class PrefixState:
 
 @dataclass(slots=True)
 class Times:
-    """When a sequence came how far, in seconds of the engine's clock.
+    """The times of a sequence's progress, in seconds of the engine's clock.
 
     ``started_s`` is when a step first took in some of its tokens. The loop writes it, or a batch that begins with a
     sequence before its first step; completion writes the rest.
@@ -50,10 +50,9 @@ class Times:
 class Sequence:
     """One token sequence on its way through the engine.
 
-    The batch that has it writes the fields that are its own. The cache holds its first ``known`` tokens;
-    ``in_flight`` counts the token that the device has been told to sample and that has not been read yet. Its first
-    ``cached_upto`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which ``cached_disk``
-    had been brought from disk.
+    Its batch writes ``generated`` to ``reads_last_token``. The cache holds its first ``known`` tokens. ``in_flight``
+    counts the token that the device has been told to sample and that has not been read yet. Its first ``cached_upto``
+    tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which ``cached_disk`` came from disk.
     """
 
     asked: Asked
@@ -67,7 +66,7 @@ class Sequence:
     cached_upto: int = 0
     cached_tokens: int = 0
     cached_disk: int = 0
-    reads_last_token: bool = False  # a logits processor does, before the next step; set when the batch opens it
+    reads_last_token: bool = False  # a logits processor reads it before the next step; set when the batch opens it
     _history: array[int] = field(init=False)
 
     # As asked; here because a step reads them of every row.
@@ -135,12 +134,14 @@ class Sequence:
 
     @property
     def need_bytes(self) -> int:
-        """Cache it holds once the room that is next allocated is: not what it would hold at its limit, which is often
-        the whole context, and which few answers come near."""
+        """Bytes of cache it holds once its next room is allocated.
+
+        It is not the bytes at its limit, because that is often the whole context, and few answers come near it.
+        """
         return self.asked.cost.bytes_for(min(self.room_tokens, len(self.tokens) + self.limit))
 
     def history(self) -> array[int]:
-        """Prompt and answer so far, and the token that ended it. Not to be changed."""
+        """Return prompt and answer so far, and the token that ended it. Not to be changed."""
         answered = len(self._history) - len(self.tokens)
         self._history.extend(self.generated[answered:])
         if self.stopped_by is not None and len(self._history) == len(self.tokens) + len(self.generated):
@@ -148,14 +149,14 @@ class Sequence:
         return self._history
 
     def upcoming(self, count: int) -> list[int]:
-        """The next ``count`` tokens for the model to take in; shorter by the one that is still in flight."""
+        """Return the next ``count`` tokens for the model to take in, without the one that is still in flight."""
         behind = self.known - len(self.tokens)
         if behind >= 0:
             return self.generated[behind : behind + count]
         return self.tokens[self.known : self.known + count] + self.generated[: max(0, count + behind)]
 
     def timing(self, now: float) -> Timing:
-        """Where its time went until ``now``, which is its end."""
+        """Return where its time went until ``now``, which is its end."""
         times = self.times
         started = now if times.started_s is None else times.started_s
         first = now if times.first_token_s is None else times.first_token_s

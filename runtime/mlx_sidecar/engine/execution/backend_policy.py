@@ -1,4 +1,4 @@
-"""Which device computes, with what arithmetic, and what it can promise. Settled once, before mlx is imported."""
+"""The backend policy is the device, its arithmetic and its guarantees. It is settled once, before mlx is imported."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Numerics = Literal["fast", "exact"]
 
 @dataclass(frozen=True)
 class Policy:
-    """``default_dtype`` is what weights are computed in unless a load says otherwise; None: as they are stored.
+    """The settled policy; models compute in ``default_dtype`` unless a load says otherwise; None: as they are stored.
 
-    Half-precision and quantised products are 7 to 30 times slower than float32 on a CPU, so there it is float32.
+    On a CPU it is float32, because half-precision and quantised products are 7 to 30 times slower there.
     """
 
     backend: Literal["cpu", "metal", "cuda"]
@@ -30,7 +30,7 @@ class Policy:
 
     @property
     def words(self) -> str:
-        """For ``stats``, model cards and bug reports."""
+        """Describe the policy for ``stats``, model cards and bug reports."""
         return self.words_for(self.default_dtype)
 
     def words_for(self, dtype: Dtype | None) -> str:

@@ -1,4 +1,4 @@
-"""Which BLAS computes matrix products on a Linux CPU, settled before mlx is imported.
+"""Settles which BLAS computes matrix products on a Linux CPU, before mlx is imported.
 
 mlx's CPU wheel brings a reference BLAS, slow (2 GFLOP/s) and bit-stable. The shim of mlx_sidecar_native is put in front
 of it: under `fast` it forwards to the OpenBLAS of scipy-openblas32, under `exact` it computes every float32 product
@@ -24,9 +24,9 @@ SYSTEM = "system BLAS of the mlx build"
 
 @dataclass(frozen=True)
 class BlasPolicy:
-    """What multiplies matrices in this process; `stats`, model cards and `doctor` show it.
+    """The BLAS of this process; `stats`, model cards and `doctor` show it.
 
-    `threads` is per product, None where it is not ours to know. `library` is the OpenBLAS behind the shim.
+    `threads` is per product, None where it is not known. `library` is the OpenBLAS behind the shim.
     `bit_stable`: an element of a float32 product has the same bits whatever rows share the product, which `--numerics
     exact` spec. `reason` says why the shim is not in force; None when it is.
     """
@@ -93,7 +93,7 @@ def _reference(reason: str) -> BlasPolicy:
 
 
 def _loaded() -> BlasPolicy | None:
-    """The policy in force if the shim is loaded. The extension keeps that fact, for it cannot be undone."""
+    """Return the policy in force if the shim is loaded. The extension keeps that fact, because it cannot be undone."""
     # Not imported means not loaded: nothing else loads it.
     if "mlx_sidecar_native._native" not in sys.modules:
         return None
@@ -119,7 +119,7 @@ def _has_cpu_wheel() -> bool:
 
 
 def find_openblas() -> Path | None:
-    """The library that scipy-openblas32 installed, or None.
+    """Return the library that scipy-openblas32 installed, or None.
 
     The package is not imported: it reads its own metadata for a version, which costs 50 ms.
     """

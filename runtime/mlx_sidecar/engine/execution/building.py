@@ -1,7 +1,7 @@
-"""Limits on what mlx-lm builds of a config, before and while it does. Nothing is computed meanwhile: arrays are lazy.
+"""Limits the modules, memory and time that mlx-lm takes to build a model of a config. Its arrays are lazy meanwhile.
 
-Bounding the numbers of a config by their names would follow mlx-lm's hundred architectures for ever. So what they make
-is bounded: modules by the tensors there are for them, memory and time by limits of the system.
+Bounding the numbers of a config by their names would follow mlx-lm's hundred architectures for ever. So their results
+are bounded: modules by the tensors there are for them, memory and time by limits of the system.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class TooMuch(Exception):
 
 @contextmanager
 def bounded(tensors: int) -> Iterator[None]:
-    """Raises TooMuch within the block, where more is built than ``tensors`` justify.
+    """Raise TooMuch within the block, where more is built than ``tensors`` justify.
 
-    For the main thread; in another one time is not limited, since signals come to the main thread.
+    In another thread than the main one time is not limited, because signals come to the main thread.
     """
     try:
         with _modules(_MODULES + _MODULES_PER_TENSOR * tensors), _memory(), _time():
@@ -69,7 +69,7 @@ def _modules(limit: int) -> Iterator[None]:
 
 @contextmanager
 def _memory() -> Iterator[None]:
-    """Let an absurd list be a MemoryError. Where the system does not tell what we have, or limit it, there is none."""
+    """Let an absurd list be a MemoryError, on systems that tell the memory of a process and can limit it."""
     try:
         used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
@@ -104,7 +104,7 @@ def _over(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def check_tables(name: str, model: Model, stored_bytes: int) -> None:
-    """Bound what ``model`` computes beside its weights, whose shapes the files have confirmed.
+    """Bound the arrays that ``model`` computes beside its weights, whose shapes the files have confirmed.
 
     Raises ModelLoadFailed. mlx does not survive an allocation that cannot be had.
     """
@@ -116,6 +116,6 @@ def check_tables(name: str, model: Model, stored_bytes: int) -> None:
 
 
 def _private_arrays(module: nn.Module) -> Iterator[mx.array]:
-    """Those that are no parameters of ``module``; its attributes are the items of a dict."""
+    """Yield the arrays that are no parameters of ``module``; its attributes are the items of a dict."""
     values = [value for key, value in [*module.items(), *vars(module).items()] if key.startswith("_")]
     return (value for value in values if isinstance(value, mx.array))

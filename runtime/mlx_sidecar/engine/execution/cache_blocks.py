@@ -1,4 +1,4 @@
-"""From mlx-lm's caches to segments and back, for every kind of cache that mlx-lm batches."""
+"""Converts mlx-lm's caches to segments and back, for every kind of cache that mlx-lm batches."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..cache.prefixes import PrefixMatch
 from ..cache.segment import BLOCK, Segment, Span, runs
 from .interfaces import Cache, Model, has_entries, has_states, is_window, leaves, new_caches
 
-# States that are not one of tokens get a checkpoint after as many blocks as take about as much memory as they do, but
-# not more seldom than this: what lies behind the last checkpoint is computed again.
+# Recurrent states get a checkpoint after as many blocks as take about as much memory as they do, but at least this
+# often, because tokens behind the last checkpoint are computed again.
 _MOST_BLOCKS = 32
 _LEAST_BLOCK_BYTES = 1 << 20
 
 
 class CacheBlocks:
-    """How the caches of a model are taken apart and put together. ``because`` says why they cannot be, "" if they can.
+    """Takes the caches of a model apart and puts them together. ``because`` says why it cannot; "" if it can.
 
     Keys and values of layers that see equally far and have one shape share a span. A ``RotatingKVCache`` must be given
     as many entries as it has room for; an ``ArraysCache`` can go on only from a checkpoint.
     """
 
     def __init__(self, model: Model) -> None:
-        """Runs a token through ``model`` to see what its caches hold."""
+        """Run a token through ``model`` to see the contents of its caches."""
         caches = new_caches(model)
         mx.eval(model(mx.array([[0]]), cache=caches), [cache.state for cache in caches])
         self._leaves = list(leaves(caches))
@@ -47,7 +47,7 @@ class CacheBlocks:
         self._spacing = self._blocks_between(sum(leaf.nbytes for leaf in checkpointed)) * BLOCK
 
     def _grouped(self) -> dict[tuple[int | None, int, int, mx.Dtype], list[tuple[int, int]]]:
-        """(window, heads, size, dtype) to (leaf, keys or values)."""
+        """Return the spans' members: (window, heads, size, dtype) to (leaf, keys or values)."""
         groups: dict[tuple[int | None, int, int, mx.Dtype], list[tuple[int, int]]] = {}
         for number, leaf in enumerate(self._leaves):
             if not has_entries(leaf):
@@ -63,8 +63,10 @@ class CacheBlocks:
         return max(1, min(_MOST_BLOCKS, mark_bytes // max(token_bytes * BLOCK, _LEAST_BLOCK_BYTES)))
 
     def stops(self, begin: int, end: int, branches: set[int], *, ends: bool) -> list[int]:
-        """Where a pass over tokens ``begin`` to ``end`` is to be cut for checkpoints of the states there: at regular
-        distances, at ``branches``, and where the last whole block of a prompt that ``ends`` with it does."""
+        """Return where a pass over tokens ``begin`` to ``end`` is to be cut for checkpoints of the states there.
+
+        That is at regular distances, at ``branches``, and at the end of the last whole block if the prompt ``ends``.
+        """
         if not self.spec.checkpoints or self.because:
             return []
         stops = set(range((begin // self._spacing + 1) * self._spacing, end, self._spacing))
@@ -74,7 +76,7 @@ class CacheBlocks:
         return sorted(stop for stop in stops if begin < stop < end)
 
     def take(self, caches: Sequence[Cache], length: int, start: int, stop: int) -> list[Segment]:
-        """Tokens ``start`` to ``stop`` of caches that hold ``length``, as far as they hold them; lazily."""
+        """Return tokens ``start`` to ``stop`` of caches that hold ``length``, as far as they hold them; lazily."""
         return [self._take(caches, length, *run) for run in runs(start, stop, self.spec.token_bytes)]
 
     def _take(self, caches: Sequence[Cache], length: int, start: int, stop: int) -> Segment:
@@ -104,7 +106,7 @@ class CacheBlocks:
 
 
 def _objection(leaf: Cache) -> str:
-    """Why a cache cannot be taken apart; "" if it can."""
+    """Return why a cache cannot be taken apart; "" if it can."""
     if has_states(leaf):
         return ""
     if not has_entries(leaf):
@@ -117,11 +119,11 @@ def _objection(leaf: Cache) -> str:
 
 
 def _newest(leaf: Cache, part: int) -> mx.array:
-    """Keys (0) or values (1) [heads, tokens, size], in the order of tokens, up to the newest."""
+    """Return keys (0) or values (1) [heads, tokens, size], in the order of tokens, up to the newest."""
     assert has_entries(leaf)
     entries = (leaf.keys, leaf.values)[part]
     if is_window(leaf):
-        entries = leaf._temporal_order(entries)  # there is no other door
+        entries = leaf._temporal_order(entries)  # no public method gives it
         return entries[0, :, -min(leaf.offset, entries.shape[2]) :]
     return entries[0, :, : leaf.offset]
 

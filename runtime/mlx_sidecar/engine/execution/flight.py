@@ -1,4 +1,4 @@
-"""A step that the device has been given and that has not been read."""
+"""A flight is a step that the device has been given and that has not been read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .sampler import Sampled
 
 
 class Flight(NamedTuple):
-    """``sequences`` are those that sample in the step, in order, None for each that was closed since.
+    """A step in flight: the ``sequences`` that sample in it, in order, with None for each that was closed since.
 
-    Where there is none, ``state`` is what to wait for.
+    If none samples, the step is over once ``state`` is evaluated.
     """
 
     sequences: list[Sequence | None]
@@ -23,7 +23,7 @@ class Flight(NamedTuple):
 
 
 def inputs(work: list[Work], before: Flight | None) -> mx.array:
-    """The tokens of a step, [all of them]; those that ``before`` samples are taken from there, unread."""
+    """Return the tokens of a step, [tokens]; those that ``before`` samples are taken from there, unread."""
     if before is None or before.sampled is None:
         return mx.array([token for given in work for token in given.sequence.upcoming(given.tokens)])
     sampled = before.sampled.tokens

@@ -1,4 +1,4 @@
-"""The model behind a batch: rows of cache, and one pass over whatever tokens a step brings."""
+"""A forward is the model behind a batch: it has rows of cache, and makes one pass over the tokens of a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..cache.segment import Segment
 
 
 class Logits(NamedTuple):
-    """A part wants the logits after each of its ``last`` tokens."""
+    """The wish of a part for the logits after each of its ``last`` tokens."""
 
     last: int
 
@@ -31,14 +31,14 @@ class Part(NamedTuple):
 
 
 class StepInput(NamedTuple):
-    """One pass: ``tokens`` [all parts' tokens], int32, part by part; they may be unevaluated."""
+    """The input of one pass: ``tokens`` [all parts' tokens], int32, part by part; they may be unevaluated."""
 
     parts: list[Part]
     tokens: mx.array
 
 
 class StepOutput(NamedTuple):
-    """``logits`` [wanted, vocabulary], in the order of the parts and of the tokens in them, unevaluated.
+    """The result of one pass: ``logits`` [wanted, vocabulary], unevaluated, in the order of parts and their tokens.
 
     ``state`` are the arrays to evaluate with them, so that no step leaves work to a later one. Arrays that are held are
     copied when the next step writes to them.
@@ -49,16 +49,16 @@ class StepOutput(NamedTuple):
 
 
 class NotTruncatable(Exception):
-    """A row cannot be taken back to where it was to be: what it would need there has gone."""
+    """A row cannot be truncated to the wanted length, because the state that it had there is gone."""
 
 
 class Forward(Protocol):
-    """Rows of cache, numbered by the caller. Nothing is evaluated here but what is said to be."""
+    """Rows of cache, numbered by the caller. Nothing is evaluated here unless it says so."""
 
     name: ForwardName
-    """What hosts are told it is."""
+    """Its name for hosts."""
     spec: CacheSpec
-    """What of a segment a row must be given to go on with it."""
+    """The parts of a segment that a row needs to go on with it."""
     uncacheable: str
     """Why nothing of a row can be captured; "" where it can."""
     untruncatable: str
@@ -67,42 +67,44 @@ class Forward(Protocol):
     """Whether rows will be captured: set by the batch that does."""
 
     def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
-        """Make a row for ``expected`` tokens that begins with what ``match`` holds."""
+        """Make a row for ``expected`` tokens that begins with the prefix in ``match``."""
 
     def checkpoint_at(self, row: int, position: int) -> None:
-        """Others will want to go on at ``position``, which the row has yet to come to: a forward that cannot go on
-        everywhere sees to it that it can be gone on from there."""
+        """Let other rows go on at ``position``, which ``row`` has yet to come to.
+
+        A forward whose rows cannot go on everywhere makes a checkpoint there.
+        """
 
     def close(self, row: int) -> None:
         """Forget a row."""
 
     def capture(self, row: int, start: int, stop: int) -> list[Segment]:
-        """Copies of what there is of tokens ``start`` to ``stop`` of a row, which holds them, for others to begin with.
+        """Return copies of tokens ``start`` to ``stop`` of a row, as far as it has them, for others to begin with.
 
-        ``start`` is where a block begins. Called after each step that goes beyond the end of a block, or nothing is
-        promised but what is left of it.
+        A block begins at ``start``. Called after each step that goes beyond the end of a block; if it is called later,
+        a part may be gone.
         """
         ...
 
     def run(self, step: StepInput) -> StepOutput:
-        """One pass, lazily. Rows that are not named stay as they are."""
+        """Make one pass, lazily. Rows that are not named stay as they are."""
         ...
 
     def truncate(self, row: int, length: int) -> None:
         """Let a row hold its first ``length`` tokens only; the rest must have come with its last part.
 
-        Keys and values that are taken back stay in memory until others take their place, so they must be numbers.
+        Keys and values of dropped tokens stay in memory until others take their place, so they must be numbers.
         Raises ``NotTruncatable`` and leaves the row as it is where ``untruncatable`` says why, for tokens of an earlier
         part, and where a window has spilled.
         """
 
     @property
     def reclaimable_bytes(self) -> int:
-        """Memory of rows that were closed, which the next ones may have."""
+        """Bytes of rows that were closed, which the next ones may have."""
         ...
 
     def release(self) -> None:
-        """Give it back."""
+        """Give the memory of closed rows back."""
 
     def reset(self) -> None:
-        """Forget everything: after a failure it is unknown what the arrays hold."""
+        """Forget everything, because after a failure the contents of the arrays are unknown."""

@@ -15,7 +15,7 @@ class Model(Protocol):
     """A model of mlx-lm, which is a module that takes tokens."""
 
     def __call__(self, inputs: mx.array, /, *, cache: Sequence[Cache | AttendingKeys]) -> mx.array:
-        """Logits [rows, tokens, vocabulary] after ``inputs`` [rows, tokens]; each layer has a ``cache``."""
+        """Return logits [rows, tokens, vocabulary] after ``inputs`` [rows, tokens]; each layer has a ``cache``."""
         ...
 
     def parameters(self) -> Mapping[str, object]: ...
@@ -58,7 +58,7 @@ class Merged(Cache, Protocol):
 
 
 class Entries(Cache, Protocol):
-    """``KVCache`` or ``RotatingKVCache``: keys and values [rows, heads, room, size] of ``offset`` tokens."""
+    """A ``KVCache`` or ``RotatingKVCache``: keys and values [rows, heads, room, size] of ``offset`` tokens."""
 
     keys: mx.array
     values: mx.array
@@ -70,7 +70,7 @@ class Entries(Cache, Protocol):
 
 
 class Window(Entries, Protocol):
-    """``RotatingKVCache``: it has room for ``max_size`` tokens, of which it never gives the first ``keep`` up.
+    """A ``RotatingKVCache``: it has room for ``max_size`` tokens, of which it never gives up the first ``keep``.
 
     The next token goes to entry ``_idx``.
     """
@@ -83,7 +83,7 @@ class Window(Entries, Protocol):
 
 
 class States(Cache, Protocol):
-    """``ArraysCache``: states that are not one of tokens, None before the first token."""
+    """An ``ArraysCache``: recurrent states, None before the first token."""
 
     cache: list[mx.array | None]
 
@@ -104,12 +104,12 @@ class Packed(Protocol):
 
 
 def new_caches(model: Model) -> list[Cache]:
-    """An empty cache for each layer, as mlx-lm makes them."""
+    """Return an empty cache for each layer, as mlx-lm makes them."""
     return cast("list[Cache]", make_prompt_cache(cast("nn.Module", model)))
 
 
 def leaves(caches: Iterable[Cache]) -> Iterator[Cache]:
-    """The caches themselves: some layers hold a list of them."""
+    """Yield single caches, because some layers hold a list of them."""
     for cache in caches:
         parts = getattr(cache, "caches", None)
         yield from [cache] if parts is None else leaves(parts)
@@ -124,7 +124,7 @@ def has_entries(cache: Cache) -> TypeGuard[Entries]:
 
 
 def is_trimmable(cache: Cache) -> TypeGuard[Trimmable]:
-    """Whether what a pass brought can always be taken out: a window may have given up what was there before."""
+    """Whether a pass's tokens can always be taken out; a window may have given up the tokens before them."""
     return type(cache) in (KVCache, ChunkedKVCache)
 
 

@@ -1,4 +1,4 @@
-"""From a directory to a model on the device, in bounded steps."""
+"""Loads a model from its directory to the device, in bounded steps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .building import TooMuch, bounded, check_tables
 from .interfaces import Model
 from .unpacking import unpack
 
-# What the step loop may be kept from decoding by one step of a load.
+# The time for which one step of a load may keep the step loop from decoding.
 READ_BYTES = 8 << 20
 EVAL_BYTES = 64 << 20
 _MADE_UP = 1 << 20  # numbers of an adapter that are not in its file: magnitudes, say
 
 
 class Weights(NamedTuple):
-    """A model whose weights are all in memory. ``fingerprint`` is of what was read: config, weights, adapter, code."""
+    """A model whose weights are all in memory. ``fingerprint`` is of all files read: config, weights, adapter, code."""
 
     model: Model
     architecture: str
@@ -42,7 +42,7 @@ class Weights(NamedTuple):
 def load_steps(
     load: Load, directory: Directory, dtype: Dtype | None, *, trust_remote_code: bool = False
 ) -> Generator[LoadStep, None, Weights]:
-    """Load ``directory``; ``dtype`` is what to compute in, None as stored.
+    """Load ``directory``, to compute in ``dtype``; None: as stored.
 
     ``trust_remote_code``: run the ``model_file`` that its config names.
 
@@ -77,7 +77,7 @@ def load_steps(
 
 
 def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None, str]:
-    """Bring ``directory`` into the page cache; what it holds, as one name."""
+    """Bring ``directory`` into the page cache; return one name for its contents."""
     read = xxhash.xxh3_128()
     done, total = 0, directory.stored_bytes
     for count in warm_up(directory.files, READ_BYTES, read.update):
@@ -89,7 +89,7 @@ def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None
 
 
 def _small_files(directory: Directory, adapter: str | None) -> Iterator[Path]:
-    """What a model's numbers depend on besides its weights."""
+    """Yield the files on which a model's numbers depend besides its weights."""
     yield directory.path / "config.json"
     # Of two tensors of one name the index says which counts.
     yield from filter(Path.is_file, (directory.path / name for name in (INDEX, "hf_quant_config.json")))
@@ -106,7 +106,7 @@ def _arrays(model: Model) -> list[mx.array]:
 def _check_architecture(model: str, config: dict[str, Any]) -> None:
     try:
         mlxlm.get_classes(config)
-    except (ValueError, TypeError, AttributeError) as error:  # a module beside the models, or nonsense for names
+    except (ValueError, TypeError, AttributeError) as error:  # a module beside the models, or names of other types
         raise ModelUnsupported(model, str(error)) from error
     except SystemExit as error:  # what mlx_lm.models.olmo does where its package is not installed
         because = f"{config['model_type']!r} needs a Python package that is not installed"
@@ -114,7 +114,7 @@ def _check_architecture(model: str, config: dict[str, Any]) -> None:
 
 
 def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Model:
-    """The model with lazy weights: nothing is read yet."""
+    """Return the model with lazy weights: nothing is read yet."""
     try:
         weights = _lazy_weights(load.model, directory)
         with bounded(len(weights)):
@@ -125,7 +125,7 @@ def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Model:
         raise
     except TooMuch as error:
         raise ModelLoadFailed(load.model, str(error)) from error
-    # What mlx-lm raises for weights that do not fit, and what a model's own code may.
+    # mlx-lm raises these for weights that do not fit, and a model's own code may.
     except (Exception, SystemExit) as error:
         raise ModelLoadFailed(load.model, in_short(error)) from error
     check_tables(load.model, model, directory.stored_bytes)
@@ -133,7 +133,7 @@ def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Model:
 
 
 def _adapted(name: str, adapter: str, model: Model, elements: int) -> Model:
-    """``model`` with ``adapter``, whose files hold ``elements`` numbers."""
+    """Return ``model`` with ``adapter``, whose files hold ``elements`` numbers."""
     before = sum(array.size for array in _arrays(model))
     try:
         with bounded(len(_arrays(model))):
@@ -149,7 +149,7 @@ def _adapted(name: str, adapter: str, model: Model, elements: int) -> Model:
 
 
 def _lazy_weights(model: str, directory: Directory) -> dict[str, mx.array]:
-    """Of each file the tensors that its header and the index give it. Raises ModelLoadFailed if it has changed."""
+    """Return the tensors of each file, by its header and the index. Raises ModelLoadFailed if a file has changed."""
     found: dict[str, mx.array] = {}
     for file in directory.weights:
         arrays = cast("dict[str, mx.array]", mx.load(str(file.path)))
@@ -162,14 +162,14 @@ def _lazy_weights(model: str, directory: Directory) -> dict[str, mx.array]:
 
 
 def _convert(model: Model, dtype: Dtype) -> None:
-    """Unpack what is quantised and cast what is floating point; lazily."""
+    """Unpack quantised weights and cast floating-point ones; lazily."""
     unpack(model)
     to = getattr(mx, dtype)
     model.update(tree_map(lambda a: a.astype(to) if mx.issubdtype(a.dtype, mx.floating) else a, model.parameters()))
 
 
 def _evaluate(model: Model) -> Iterator[tuple[int, int]]:
-    """Compute the weights some at a time: (bytes so far, of how many)."""
+    """Compute the weights some at a time; yield the bytes so far and of how many."""
     arrays = _arrays(model)
     total = sum(array.nbytes for array in arrays)
     done = size = 0

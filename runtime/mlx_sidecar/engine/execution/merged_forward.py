@@ -1,4 +1,4 @@
-"""The forward for every model that the flat one does not suit: mlx-lm's own caches, merged while rows decode."""
+"""The merged forward serves models that the flat one does not: it merges mlx-lm's own caches while rows decode."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .interfaces import Cache, Mergeable, Merged, Model, has_states, is_trimmabl
 
 @dataclass(slots=True)
 class _Row:
-    """``caches`` has one for each layer, none while the row is in the batch; the row holds ``length`` tokens, of which
-    those from ``floor`` on came with its last part.
+    """A row of ``length`` tokens, of which those from ``floor`` on came with its last part.
 
-    ``taken`` are segments up to positions where a row can go on, from token ``start`` on; ``branches`` are to be such.
+    ``caches`` has one for each layer, none while the row is in the batch. ``taken`` are segments from token ``start``
+    on, up to positions where a row can go on; ``branches`` are to be such positions.
     """
 
     caches: Sequence[Cache]
@@ -43,7 +43,7 @@ class MergedForward:
     """
 
     def __init__(self, model: Model, *, batchable: bool) -> None:
-        """Changes the classes of the model's output projections until ``restore``."""
+        """Change the classes of the model's output projections until ``restore``."""
         self._model = model
         self._batchable = batchable
         self.name: ForwardName = "merged" if batchable else "row_by_row"
@@ -96,7 +96,7 @@ class MergedForward:
         return 0
 
     def release(self) -> None:
-        """Rows that were closed leave nothing."""
+        """Do nothing, because rows that were closed leave nothing."""
 
     def run(self, step: StepInput) -> StepOutput:
         parts, tokens = step
@@ -139,8 +139,11 @@ class MergedForward:
         own.length = length
 
     def _together(self, parts: list[Part]) -> list[int]:
-        """Which of the parts are passed as one: no row joins before it holds something, for mlx-lm's empty caches do
-        not merge well, and a single one gains nothing by it."""
+        """Return the parts that are passed as one.
+
+        No row joins before it holds something, because mlx-lm's empty caches do not merge well. A single row gains
+        nothing by it.
+        """
         if not self._batchable:
             return []
         ready = [i for i, part in enumerate(parts) if part.tokens == 1 and self._rows[part.row].length]
@@ -165,7 +168,7 @@ class MergedForward:
         return found[0] if len(found) == 1 else mx.concatenate(found)
 
     def _pass(self, own: _Row, tokens: mx.array, last: int) -> mx.array:
-        """``tokens`` [1, tokens]; logits after the ``last`` of them, [last, vocabulary]."""
+        """Pass ``tokens`` [1, tokens]; return the logits after the ``last`` of them, [last, vocabulary]."""
         return self._head.run(lambda x: x[:, -last:], tokens, own.caches)[0]
 
     def _pass_batch(self, tokens: mx.array) -> mx.array:
@@ -207,7 +210,7 @@ class MergedForward:
 
 
 def _objection(leaf: Cache) -> str:
-    """Why the tokens of a pass cannot be taken out of a cache; "" if they can."""
+    """Return why the tokens of a pass cannot be taken out of a cache; "" if they can."""
     because = f"mlx-lm's {type(leaf).__name__} keeps nothing of what a token takes the place of"
     return "" if is_trimmable(leaf) else because
 

@@ -1,4 +1,4 @@
-"""The real device behind the registry: makes resident models of directories and gives their memory back."""
+"""The mlx backend loads models from their directories to the device, and gives their memory back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CACHE_SHARE = 16
 
 
 class MlxBackend:
-    """Used by the step loop's thread only: mlx binds streams, and lazy arrays with them, to threads."""
+    """Used by the step loop's thread only, because mlx binds streams, and lazy arrays with them, to threads."""
 
     def __init__(
         self,
@@ -41,8 +41,10 @@ class MlxBackend:
         *,
         trust_remote_code: bool = False,
     ) -> None:
-        """``limit_bytes`` is for weights and caches; freed buffers that mlx keeps for reuse come on top. What is
-        computed of prompts goes to ``prefix_cache``."""
+        """Use at most ``limit_bytes`` for weights and caches; freed buffers that mlx keeps for reuse come on top.
+
+        Computed prompts go to ``prefix_cache``.
+        """
         mx.set_cache_limit(limit_bytes // _CACHE_SHARE)
         self._policy = policy
         self._limit_bytes = limit_bytes
@@ -109,7 +111,7 @@ class MlxBackend:
         return LoadedModel(card, batch, cost, prefixes)
 
     def _identity(self, weights: Weights, forward: Forward) -> str:
-        """Under another policy, or another version of mlx, the last bits of keys and values may be others."""
+        """Name policy and version of mlx too, because the last bits of keys and values may depend on them."""
         arithmetic = (self.name, self._policy.products, self._policy.numerics, weights.dtype)
         versions = (self.versions["mlx"], self.versions["mlx_lm"])
         return identity(weights.fingerprint, *arithmetic, *versions, type(forward).__name__)
@@ -133,7 +135,7 @@ class MlxBackend:
 
 
 def _in_load(passes: Passes[Probed], loaded_bytes: int) -> Generator[LoadStep, None, Probed]:
-    """``passes`` as steps of a load: where half precision is slow they take long, and others decode meanwhile."""
+    """Run ``passes`` as steps of a load, because where half precision is slow they take long, and others decode."""
     while True:
         try:
             next(passes)

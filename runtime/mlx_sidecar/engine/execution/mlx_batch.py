@@ -1,4 +1,4 @@
-"""The batch of a real model: a pass over the tokens of a step, and one sampling for all rows that are due a token."""
+"""The batch of a real model makes one pass over a step's tokens, and samples once for all rows that are due one."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ _STEPS_BETWEEN_CLEARINGS = 512
 
 
 class _Broken(NamedTuple):
-    """``error`` is what opening or closing the row of ``sequence`` raised, or giving back what was kept. The next step
-    fails with it."""
+    """An ``error`` from opening or closing the row of ``sequence``, or from giving back memory; fails the next step."""
 
     error: Exception
     sequence: Sequence | None
 
 
 class MlxBatch:
-    """Rows of one model. Where a step only decodes, the next one is started before it is read: its tokens go from one
-    to the next on the device, and the device does not wait for Python."""
+    """The rows of one model.
+
+    Where a step only decodes, the next one is started before it is read. Its tokens go from one to the next on the
+    device, so the device does not wait for Python.
+    """
 
     def __init__(
         self,
@@ -49,8 +51,10 @@ class MlxBatch:
         *,
         processors: tuple[ProcessorFactory, ...] = FACTORIES,
     ) -> None:
-        """``limit_bytes`` is what the device lets us use, for errors to tell what was left of it. Rows begin with what
-        ``prefixes`` has of them, and what is computed goes there. ``processors`` change logits before sampling."""
+        """Errors tell how much of the device's ``limit_bytes`` was left. ``processors`` change logits before sampling.
+
+        Rows begin with their cached blocks in ``prefixes``, and computed blocks go there.
+        """
         self._forward = forward
         self._prefixes = prefixes
         forward.captured = prefixes is not None
@@ -118,7 +122,7 @@ class MlxBatch:
             self._reset_broken()
 
     def _reset_broken(self) -> None:
-        """Start anew if anything is broken: no sequence is left for which the step that fails would be asked for."""
+        """Start anew if anything is broken, because no sequence is left whose step would fail with it."""
         if self._broken is not None:
             log.error("the batch is broken", exc_info=self._broken.error)
             self._reset()
@@ -130,7 +134,7 @@ class MlxBatch:
         self._sampler.close(sequence.id)
 
     def _capture(self, sequence: Sequence, stop: int) -> None:
-        """Put the first ``stop`` tokens of a row into the prefix cache, as far as they are not there."""
+        """Put the first ``stop`` tokens of a row into the prefix cache, as far as they are missing there."""
         prefixes, start = self._prefixes, sequence.cached_upto
         if prefixes is None or stop <= start:
             return
@@ -146,7 +150,7 @@ class MlxBatch:
         sequence.cached_upto = stop // BLOCK * BLOCK
 
     def _capture_blocks(self, work: list[Work]) -> None:
-        """After a step: what it has completed of prompts, and of answers what a window is about to leave behind."""
+        """Capture the blocks of prompts that a step completed, and the blocks of answers that a window will drop."""
         if self._prefixes is None:
             return
         for sequence, _, role in work:
@@ -166,7 +170,7 @@ class MlxBatch:
             return self._step(work)
         except Exception as error:  # noqa: BLE001 - logged and told
             failed = self._failed(error, work)
-        # Out here nothing holds on to the frames of the failure any more, nor to the arrays in them.
+        # Here nothing holds on to the frames of the failure any more, nor to the arrays in them.
         self._reset()
         raise failed
 
@@ -211,7 +215,7 @@ class MlxBatch:
         return self._read(flight)
 
     def _read(self, flight: Flight | None) -> list[Event]:
-        """Wait for a step and tell what it sampled."""
+        """Wait for a step and return the events of the tokens that it sampled."""
         if flight is None:
             return []
         if flight.sampled is None:
@@ -227,7 +231,7 @@ class MlxBatch:
         ]
 
     def _failure(self, sequence: Sequence) -> Event:
-        """The model has nothing to say after what ``sequence`` holds: that ends it, and no other."""
+        """End ``sequence``, and no other, because no token can be sampled from its logits."""
         sequence.in_flight -= 1
         error = NonFiniteLogits(sequence.model, len(sequence.tokens) + len(sequence.generated))
         log.warning("sequence %d ends: %s", sequence.id, error)
@@ -243,7 +247,7 @@ class MlxBatch:
         return Event(sequence, [token], reason, logprobs=None if logprob is None else [logprob])
 
     def _failed(self, error: Exception, work: list[Work]) -> StepFailed:
-        """What to tell of ``error``: an allocation that failed says how many bytes it wanted, the rest is our fault."""
+        """Convert ``error``: a failed allocation tells the bytes it wanted, any other error is the engine's fault."""
         running = [given.sequence for given in work]
         running += [other for other in self._sequences.values() if other.in_flight and other not in running]
         if self._broken is not None:
@@ -257,7 +261,7 @@ class MlxBatch:
         return StepFailed(fault_of(typed or InternalError()), running, self._forward.reclaimable_bytes)
 
     def _reset(self) -> None:
-        """Forget everything: how far the caches got is not known."""
+        """Forget everything, because the contents of the caches are unknown."""
         for sequence in self._sequences.values():
             sequence.known = sequence.in_flight = 0
         self._sequences.clear()

@@ -1,12 +1,12 @@
-"""The one door to mlx-lm: names are imported from here, so that importing them stays cheap.
+"""The engine imports mlx-lm's names from this module only, so that importing them stays cheap.
 
 ``import mlx_lm`` costs 1.0 s, of which transformers and huggingface_hub take 0.9; they serve tokenizers, templates and
 downloads. The engine sees token ids and directories and needs none of them. Two steps keep them out:
 
 - ``mlx_lm`` is registered without running its ``__init__``, which imports everything it has (``bare_package``).
-- While ``mlx_lm.utils`` is imported, what deals with text and downloads is a placeholder: any name can be imported
-  from it, and raises as soon as it is used. Afterwards the placeholders are removed, so whatever needs the real modules
-  later imports the real ones.
+- While ``mlx_lm.utils`` is imported, modules for text and downloads are placeholders: any name can be imported from
+  them, and raises as soon as it is used. Afterwards the placeholders are removed, so later imports get the real
+  modules.
 
 With both, and mlx itself imported before, this takes 0.04 s.
 
@@ -72,7 +72,7 @@ def _open_files_limit_kept() -> Iterator[None]:
 
 
 class AttendingKeys:
-    """What a cache may return for keys and values so that attention is computed by it, not from arrays."""
+    """A cache may return this for keys and values, so that it computes attention itself, not from arrays."""
 
     def attend(self, queries: mx.array, scale: float, mask: Any, sinks: mx.array | None) -> mx.array:
         raise NotImplementedError
@@ -109,7 +109,7 @@ with _placeholders(), _open_files_limit_kept():
 
 
 class _Given:
-    """What ``load_model`` takes for mlx and for glob: there is one file, and it holds the weights it is given."""
+    """A stand-in for mlx and for glob in ``load_model``: there is one file, and it holds the given weights."""
 
     def __init__(self, weights: dict[str, mx.array]) -> None:
         self._weights = weights
@@ -127,7 +127,7 @@ class _Given:
 
 
 def build_model(path: Path, config: dict[str, Any], weights: dict[str, mx.array], *, trust_remote_code: bool) -> Any:
-    """The model that ``config`` describes, with ``weights``, which stay lazy. Raises whatever mlx-lm does.
+    """Return the model that ``config`` describes, with ``weights``, which stay lazy. Raises any error of mlx-lm's.
 
     It is mlx-lm's own function with other globals. By itself it opens each file whose name fits a pattern, which a
     directory called ``[x]`` breaks, and the order of a listing decides which of two tensors of one name counts.
@@ -146,7 +146,7 @@ def build_model(path: Path, config: dict[str, Any], weights: dict[str, mx.array]
 
 
 def packed_classes() -> dict[type, type]:
-    """The layers that can be unpacked, with their plain counterparts."""
+    """Return the layers that can be unpacked, with their plain counterparts."""
     import mlx.nn as nn
     from mlx_lm.models.mla import MultiLinear, QuantizedMultiLinear
     from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear

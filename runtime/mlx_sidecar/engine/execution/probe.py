@@ -1,4 +1,4 @@
-"""What a model's caches are like: what a sequence costs, and which forward runs it."""
+"""Probing a model finds the memory that a sequence costs, and the forward that runs the model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .trial import NotFinite, Passes, Trial, drained, half_precision
 
 log = logging.getLogger(__name__)
 
-# What a model raises that does not know what to do with a cache or a mask.
+# A model that cannot use a cache or a mask raises one of these.
 _CANNOT = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 class Probed(NamedTuple):
-    """What a sequence of the model costs, how many tokens it knows, and what runs it."""
+    """The cost of a sequence of the model, the size of its vocabulary, and its forward."""
 
     cost: SequenceCost
     vocabulary: int
@@ -33,7 +33,7 @@ class Probed(NamedTuple):
 
 
 def probe(name: str, model: Model) -> Probed:
-    """What ``probe_steps`` finds out, at once."""
+    """Return the result of ``probe_steps``, at once."""
     return drained(probe_steps(name, model))
 
 
@@ -73,7 +73,7 @@ def _makers(model: Model, caches: list[Cache]) -> Iterator[Callable[[], FlatForw
 
 
 def _tried(make: Callable[[], FlatForward | MergedForward], trial: Trial) -> Passes[Forward | None]:
-    """The forward, or None where it cannot run the model, which is then as it was before."""
+    """Return the forward, or None where it cannot run the model, which is then as it was before."""
     forward = None
     try:
         forward = make()
@@ -102,7 +102,7 @@ def _last_resort(name: str, model: Model, trial: Trial) -> Passes[Forward]:
 
 
 def _not_finite(model: Model) -> str:
-    """The reason to give, and what to do where that is known."""
+    """Return the reason to give, and a remedy where one is known."""
     better = {mx.float16: "bfloat16 or float32", mx.bfloat16: "float32"}
     half = half_precision(model)
     because = "its logits are not finite, whatever the token"

@@ -1,4 +1,4 @@
-"""What can be told of a segment from its numbers."""
+"""Checks from its numbers whether a segment is fit for use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..cache.segment import Segment
 def sound(segment: Segment) -> bool:
     """Whether a state that was computed holds numbers. Waits for it.
 
-    A layer hands what is no number on to the layers above, so the last one of each span is looked at, not all.
-    Recurrent states may hold an infinity for nothing yet, so only NaN counts in them.
+    A NaN or an infinity in a layer reaches the layers above, so only the last one of each span is looked at. Recurrent
+    states may use an infinity for "nothing yet", so only NaN counts in them.
     """
     keys_and_values = [mx.all(mx.isfinite(span.data[-1])) for span in segment.spans if span.data.size]
     states = [~mx.any(mx.isnan(checkpoint)) for checkpoint in segment.checkpoints if checkpoint is not None]

@@ -1,4 +1,4 @@
-"""Whether a forward keeps the state of a model: its logits against those of mlx-lm's own caches.
+"""A trial compares a forward's logits with those of mlx-lm's own caches, to see whether it keeps a model's state.
 
 Two ways to compute one thing round differently, and models amplify rounding: at some tokens a thousand times as much as
 at others. So a forward is judged by medians over tokens from all over the vocabulary, which no single ill-conditioned
@@ -65,7 +65,7 @@ class Place(NamedTuple):
 class Trial:
     """Runs forwards of one model over the same tokens. ``vocabulary`` is the number of ids.
 
-    What takes several passes is a generator that yields after each, for other models decode meanwhile.
+    Methods of several passes are generators that yield after each, because other models decode meanwhile.
     """
 
     def __init__(self, model: Model, vocabulary: int) -> None:
@@ -78,7 +78,7 @@ class Trial:
         self._own: tuple[dict[Place, mx.array], dict[int, float]] | None = None
 
     def begin(self) -> Passes[None]:
-        """Compute what forwards are compared with. Raises ``NotFinite``."""
+        """Compute the logits that forwards are compared with. Raises ``NotFinite``."""
         self._uncut = yield from self._alone(cut=False)
         self._places = [place for place, logits in self._uncut.items() if is_sound(logits)]
         if 2 * len(self._places) <= len(self._uncut):
@@ -99,11 +99,11 @@ class Trial:
         return all(apart[step] < max(limit, min(_MOST, _NOISES * noise[step])) for step in apart)
 
     def runs(self, forward: Forward) -> Passes[None]:
-        """Let ``forward`` do what ``passes`` has it do, for what it may raise."""
+        """Run ``forward`` as ``passes`` does, for the errors that it may raise."""
         yield from self._run(forward, samples=1)
 
     def _noise(self) -> Passes[tuple[dict[Place, mx.array], dict[int, float]]]:
-        """Logits of mlx-lm's own caches in the passes of ``_STEPS``, and how far, by step, they are from the uncut."""
+        """Return logits of mlx-lm's caches in the passes of ``_STEPS``, and by step their distance from the uncut."""
         if self._own is None:
             cut = yield from self._alone(cut=True)
             noise = {place: distance(cut[place], self._uncut[place]) for place in self._places}
@@ -111,12 +111,12 @@ class Trial:
         return self._own
 
     def _medians(self, apart: dict[Place, float]) -> dict[int, float]:
-        """By step, for a forward may be wrong in one kind of step only, and of all steps, which is number -1."""
+        """Return medians by step, because a forward may be wrong in one kind of step only, and of all as number -1."""
         steps = {step: [value for place, value in apart.items() if place.step == step] for step in range(len(_STEPS))}
         return {step: median_low(values) for step, values in steps.items() if values} | {-1: median_low(apart.values())}
 
     def _alone(self, *, cut: bool) -> Passes[dict[Place, mx.array]]:
-        """Logits of each row by itself, with mlx-lm's own caches: in the passes of ``_STEPS`` or in a single one."""
+        """Return logits of each row alone, by mlx-lm's own caches: in the passes of ``_STEPS`` or in a single one."""
         found: dict[Place, mx.array] = {}
         for sample, rows in enumerate(self._samples):
             for row, tokens in enumerate(rows):
@@ -129,7 +129,7 @@ class Trial:
         return found
 
     def _passed(self, tokens: list[int], counts: Iterable[int]) -> mx.array:
-        """[tokens, vocabulary]: logits after each of ``tokens``, taken in by ``counts``."""
+        """Return logits after each of ``tokens``, taken in by ``counts``: [tokens, vocabulary]."""
         caches, rest, logits = new_caches(self._model), iter(tokens), []
         for count in counts:
             logits.append(self._model(mx.array([list(islice(rest, count))]), cache=caches)[0])
@@ -137,7 +137,7 @@ class Trial:
         return mx.concatenate(logits)
 
     def _run(self, forward: Forward, samples: int = _SAMPLES) -> Passes[dict[Place, mx.array]]:
-        """Logits of ``forward`` with all rows of all samples side by side."""
+        """Return logits of ``forward`` with all rows of all samples side by side."""
         rows = {(sample, row): sample * len(_LENGTHS) + row for sample, row in _OPENED if sample < samples}
         held = dict.fromkeys(rows, 0)
         found: dict[Place, mx.array] = {}
@@ -162,7 +162,7 @@ class Trial:
 
 
 def drained(passes: Passes[_Result]) -> _Result:
-    """All passes at once, and what comes of them."""
+    """Make all passes at once; return their result."""
     while True:
         try:
             next(passes)
@@ -171,14 +171,16 @@ def drained(passes: Passes[_Result]) -> _Result:
 
 
 def half_precision(model: Model) -> mx.Dtype | None:
-    """The 16-bit type that some of the model's numbers have, if any: its logits may have another."""
+    """Return the 16-bit type that some of the model's numbers have, if any: its logits may have another."""
     parameters = cast("list[tuple[str, mx.array]]", tree_flatten(model.parameters()))
     return next((array.dtype for _, array in parameters if array.dtype in (mx.float16, mx.bfloat16)), None)
 
 
 def distance(one: mx.array, other: mx.array) -> float:
-    """How far logits ``one`` are from ``other`` at most, as a share of the range of these; infinite where only one of
-    them is a number. A model may rule tokens out by minus infinity."""
+    """Return how far logits ``one`` are from ``other`` at most, as a share of the range of ``other``.
+
+    It is infinite where only one of them is a number. A model may rule tokens out by minus infinity.
+    """
     one, other = one.astype(mx.float32), other.astype(mx.float32)
     known = mx.isfinite(other)
     lowest, highest = (pick(mx.where(known, other, other[mx.argmax(known)])) for pick in (mx.min, mx.max))
@@ -202,7 +204,7 @@ def _places(sample: int) -> list[Place]:
 
 
 def _wanted(sample: int, part: Part, held: int, step: int) -> list[Place]:
-    """The positions whose logits ``part`` wants, after which its row holds ``held`` tokens."""
+    """Return the positions whose logits ``part`` wants, after which its row holds ``held`` tokens."""
     return [Place(sample, part.row, length, step) for length in range(held - part.want.last + 1, held + 1)]
 
 
@@ -211,7 +213,7 @@ def _cuts(row: int) -> list[int]:
 
 
 def _spread(vocabulary: int, count: int) -> Sequence[int]:
-    """``count`` ids from all over the vocabulary but its ends, neighbours far apart: multiples of the golden ratio."""
+    """Return ``count`` ids from all over the vocabulary but its ends, far apart: multiples of the golden ratio."""
     margin = int(vocabulary * _MARGIN)
     room = vocabulary - 2 * margin
     return [margin + int(i * _GOLDEN % 1 * room) for i in range(1, count + 1)]

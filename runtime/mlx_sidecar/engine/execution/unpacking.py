@@ -1,4 +1,4 @@
-"""Packed weights as the numbers they stand for, in float32: half precision would round what they say."""
+"""Unpacks weights to the numbers they stand for, in float32, because half precision would round them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def unpack(model: Model) -> None:
 
 def _unpacked(packed: Packed, plain: type[nn.Module]) -> nn.Module:
     made: Any = plain.__new__(plain)
-    nn.Module.__init__(made)  # what its own would make is replaced
+    nn.Module.__init__(made)  # not its own, whose arrays would be replaced
     made.weight = _dequantized(packed)
     if "bias" in packed:
         made.bias = packed.bias

@@ -1,8 +1,8 @@
-"""The fake engine: behind the same link, loop, scheduler and registry, a device without weights.
+"""The fake engine is a device without weights, behind the same link, loop, scheduler and registry.
 
-Its tokens are a pure function of prompt and seed, a token is a byte of UTF-8, and what it does and when is written in
-the model's name (``fake_script.py``). It never sleeps: it says when its next step is due, and the loop waits on the
-inbox, so a cancel is heard at once however slow the script.
+A token is a byte of UTF-8, and a pure function of prompt and seed. The model's name is a script of its actions and
+their times (``fake_script.py``). It never sleeps: it says when its next step is due, and the loop waits on the inbox.
+So a cancel is heard at once however slow the script.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOAD_FAILURES = {
 
 
 class Process:
-    """The process that a script ends or hangs: our own."""
+    """The engine's own process, which a script ends or hangs."""
 
     def crash(self) -> NoReturn:
         """End at once, with nothing flushed or told."""
@@ -51,7 +51,7 @@ class Process:
 
 @dataclass
 class _Run:
-    """One sequence: what is left of its answer and when its next token is due."""
+    """The rest of one sequence's answer, and when its next token is due."""
 
     sequence: Sequence
     answer: Iterator[int]
@@ -72,7 +72,7 @@ class FakeBatch:
         self._runs: dict[int, _Run] = {}
 
     def open(self, sequence: Sequence) -> None:
-        """The clock of ``sequence`` starts here: its first token is due when its scripted prefill is over."""
+        """Start the clock of ``sequence``: its first token is due when its scripted prefill is over."""
         prompt = sequence.tokens[: len(sequence.tokens) - sequence.emitted]
         answer = self._script.answer(prompt, sequence.sampling.seed)
         at = sequence.emitted + len(sequence.generated)
@@ -89,16 +89,16 @@ class FakeBatch:
         self._runs.pop(sequence.id, None)
 
     def share(self, sequence: Sequence, tokens: int) -> None:
-        """A prompt takes its scripted time, whatever others have of it."""
+        """Do nothing, because a prompt takes its scripted time, whatever is cached of it."""
 
     def release(self) -> None:
-        """Nothing is ever kept."""
+        """Do nothing, because nothing is ever kept."""
 
     def due_s(self, running: Iterable[Sequence], now: float) -> float:
         return min((self._runs[sequence.id].due_s for sequence in running), default=float("inf"))
 
     def step(self, work: list[Work], now: float) -> list[Event]:
-        """One token for every sequence that is due."""
+        """Generate one token for every sequence that is due."""
         runs = [self._runs[given.sequence.id] for given in work]
         if any(run.poison for run in runs):
             self._process.crash()
@@ -106,7 +106,7 @@ class FakeBatch:
             need_bytes = work[-1].sequence.need_bytes
             raise self._failed(errors.OutOfMemory(need_bytes=need_bytes, have_bytes=0), work)
         due = [run for run in runs if run.due_s <= now]
-        # Before any sequence has a token of this step: what a step that fails has done is lost.
+        # Before any sequence has a token of this step, because a failed step gives no token.
         for run in due:
             self._misbehave(run, work)
         return [self._advance(run) for run in due]
@@ -147,8 +147,10 @@ class FakeBatch:
 
 
 def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
-    """Where asked for: the token of the script has a probability of a half, and those that follow it in number each
-    half of that of the one before."""
+    """Return log-probabilities where they are asked for: the token of the script has a probability of a half.
+
+    The tokens with the next numbers each have half of that of the one before.
+    """
     count = sequence.sampling.logprobs
     if count is None:
         return None
@@ -168,7 +170,7 @@ class FakeBackend:
         self.versions = {"mlx_sidecar": __version__, "python": platform.python_version()}
 
     def prove(self) -> None:
-        """There is nothing to compute."""
+        """Do nothing, because there is no device."""
 
     def estimate(self, load: Load) -> int:
         return Script.of(load.model).memory_bytes
@@ -201,7 +203,7 @@ class FakeBackend:
         return LoadedModel(card, batch, cost)
 
     def reclaim(self) -> None:
-        """Nothing was taken."""
+        """Do nothing, because no memory was taken."""
 
     def gauges(self) -> dict[str, float]:
         return {}

@@ -1,4 +1,4 @@
-"""What a fake model does, read from its name: ``anything?option=value&…``. docs/fake-engine.md lists the options."""
+"""Reads a fake model's script from its name: ``anything?option=value&…``. docs/fake-engine.md lists the options."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Script:
 
     @classmethod
     def of(cls, model: str) -> Script:
-        """The script in ``model``'s name. Raises ``ModelUnsupported`` for an option that does not exist."""
+        """Return the script in ``model``'s name. Raises ``ModelUnsupported`` for an option that does not exist."""
         _, _, query = model.partition("?")
         kinds = {field.name: str(field.type) for field in fields(cls)}
         values: dict[str, str | float | bool] = {}
@@ -59,7 +59,7 @@ class Script:
         return cls(**values)  # type: ignore[arg-type]  # each was parsed by its field's type
 
     def answer(self, prompt: list[int], seed: int) -> Iterator[int]:
-        """The tokens of an answer: ``END`` once after the scripted ones, and after each further round of them."""
+        """Yield the tokens of an answer: ``END`` once after the scripted ones, and after each further round of them."""
         while True:
             yield from self._round(prompt, seed)
             yield END
@@ -82,13 +82,13 @@ def _parse(kind: str, value: str) -> str | float | bool:
 
 
 def _babble(tokens: int, words: list[str], prompt: list[int], seed: int) -> Iterator[int]:
-    """Exactly ``tokens`` bytes of words, a pure function of the arguments; whole characters only."""
+    """Yield exactly ``tokens`` bytes of words, a pure function of the arguments; whole characters only."""
     state = hashlib.blake2b(repr((prompt, seed)).encode(), digest_size=8).digest()
     room = tokens
     while room > 0:
         state = hashlib.blake2b(state, digest_size=8).digest()
         word = words[int.from_bytes(state, "little") % len(words)].encode() + b" "
-        # What does not fit is cut at the last whole character and filled up.
+        # A word that does not fit is cut at its last whole character, and the rest is filled up.
         word = word[:room].decode(errors="ignore").encode().ljust(min(room, len(word)), b".")
         yield from word
         room -= len(word)

@@ -1,4 +1,4 @@
-"""What hosts ask of the prefix cache itself: figures, forgetting, and conversations in files."""
+"""Carries out requests about the prefix cache: figures, forgetting, and conversations in files."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ Asked = QueryCache | ClearCache | ExportCache | ImportCache
 
 
 class CacheOperations:
-    """Answers at once, or when the disk tier has done its part: its key there is the request's ``op``, negative."""
+    """Answers at once, or when the disk tier has done its part; its key there is the request's negated ``op``."""
 
     def __init__(
         self, models: ResidentModels, prefix_cache: PrefixCache | None, send: Callable[[list[ToFront]], None]
     ) -> None:
-        """Answers go to ``send``."""
+        """Send answers with ``send``."""
         self._models = models
         self._prefix_cache = prefix_cache
         self._send = send
-        self._answers: dict[int, Callable[[Any], ToFront]] = {}  # what follows from what the tier says
-        self._exports: dict[int, ExportCache] = {}  # those for which something is read first
-        self._unscanned: list[ExportCache] = []  # those that wait until it is known what the disk has
+        self._answers: dict[int, Callable[[Any], ToFront]] = {}  # by key: from the tier's event to the answer
+        self._exports: dict[int, ExportCache] = {}  # exports for which blocks are read first
+        self._unscanned: list[ExportCache] = []  # exports that wait for the scan of the disk
 
     def ask(self, message: Asked) -> None:
         """Answer ``message``, or begin what it asks for.
@@ -60,7 +60,7 @@ class CacheOperations:
                 self._import(message)
 
     def serve(self) -> None:
-        """Go on with exports that had to wait until it was known what the disk has."""
+        """Go on with exports that had to wait for the scan of the disk."""
         waiting, self._unscanned = self._unscanned, []
         for message in waiting:
             self._go_on(message, self._export)
@@ -70,11 +70,11 @@ class CacheOperations:
         return key in self._exports
 
     def fetched(self, key: int) -> None:
-        """The blocks that an export had to have read are there."""
+        """Go on with an export whose blocks have been read."""
         self._go_on(self._exports.pop(key), self._write)
 
     def told(self, result: Cleared | Exported | Imported) -> None:
-        """The disk tier has done what it was asked."""
+        """Answer the request that the disk tier has carried out."""
         self._send([self._answers.pop(result.key)(result)])
 
     def _go_on(self, message: ExportCache, step: Callable[[ExportCache], None]) -> None:

@@ -1,4 +1,4 @@
-"""Prompts that stay in the prefix cache until they are forgotten by name: is there room, and for how much."""
+"""Pins keep prompts in the prefix cache until they are forgotten by name, as far as there is room for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..resident_models import ResidentModels
 
 
 class Pins(Preparer):
-    """Refuses what cannot be pinned before it is computed, and pins what was."""
+    """Refuses a prompt that cannot be pinned before it is computed, and pins one that was computed."""
 
     name = "pin"
 
@@ -39,7 +39,7 @@ class Pins(Preparer):
             raise OutOfMemory(need_bytes=need_bytes, have_bytes=have_bytes)
 
     def pin(self, sequence: Sequence) -> int:
-        """Pin the prompt of ``sequence``, which has been computed, if that is asked; how many tokens of it stay."""
+        """Pin the computed prompt of ``sequence``, if that is asked; return how many tokens of it stay."""
         prefixes = self._models.resident(sequence.model).loaded.prefixes
         return prefixes.pin(array("i", sequence.tokens)) if _wanted(sequence) and prefixes is not None else 0
 

@@ -28,9 +28,9 @@ class _Leader:
 
 
 class PrefixCoalescing(Preparer):
-    """A sequence waits for another that prefills what it begins with, and will soon have done so.
+    """Lets a sequence wait for another that prefills the tokens it begins with, and will soon have done so.
 
-    Only for one that is at least as urgent, and only while that one is not held up itself.
+    It waits only for one that is at least as urgent, and only while that one is not held up itself.
     """
 
     name = "shared prefix"
@@ -62,14 +62,14 @@ class PrefixCoalescing(Preparer):
         return False
 
     def ready(self, now: float) -> Iterable[Sequence]:
-        """The followers of which the prefix is there, or will not come."""
+        """Yield the followers whose prefix is there, or will not come."""
         over = [follower for leader in self._leaders.values() for follower in self._served(leader)]
         for follower in over:
             self.left(follower)
         return over
 
     def left(self, sequence: Sequence) -> None:
-        """``sequence`` waits for no other any more. Those that wait for it are released by ``ready``."""
+        """End the wait of ``sequence``. Those that wait for it are released by ``ready``."""
         leader = self._leader_of.pop(sequence, None)
         if leader is None:
             return
@@ -97,8 +97,11 @@ class PrefixCoalescing(Preparer):
 
 
 def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
-    """The end of the block of ``leader`` from which others can go on after ``common`` tokens: ``within`` it, or only
-    behind one. The end of its prompt is not to be had before its answer is there, unless a block ends with it."""
+    """Return the end of the block of ``leader`` from which others can go on after ``common`` tokens.
+
+    They can go on ``within`` a block, or only behind one. The end of its prompt cannot be had before its answer is
+    there, unless a block ends with it.
+    """
     end = -(-common // BLOCK) * BLOCK
     return end if within and end <= len(leader.tokens) else common // BLOCK * BLOCK
 
@@ -112,7 +115,7 @@ def _prefills(sequence: Sequence) -> bool:
 
 
 def common_prefix(one: array[int], other: array[int]) -> int:
-    """How many tokens they have in common from the start."""
+    """Return how many tokens they have in common from the start."""
     most = min(len(one), len(other))
     start = 0
     while start < most and one[start : start + _PIECE] == other[start : start + _PIECE]:

@@ -22,9 +22,9 @@ DISK_PATIENCE_S = 10.0
 
 
 class StoredPrefixes(Preparer):
-    """A sequence waits until the disk has been looked through for its model, and then until its blocks are in memory.
+    """Lets a sequence wait until its model's files on disk are known, and then until its blocks are in memory.
 
-    The disk tier tells both requests and sequences here: its answers to requests are handed to ``operations``.
+    All events of the disk tier come here; its answers to requests are handed to ``operations``.
     """
 
     name = "stored prefix"
@@ -35,12 +35,12 @@ class StoredPrefixes(Preparer):
         self._disk = prefix_cache.disk
         self._operations = operations
         self._waiting: dict[int, Sequence] = {}  # in order of arrival: either unscanned or reading
-        self._unscanned: dict[str, dict[int, Sequence]] = {}  # by model: it is not known yet what the disk has of it
+        self._unscanned: dict[str, dict[int, Sequence]] = {}  # by model: its files are not known yet
         self._reading: dict[int, Sequence] = {}
         self._there: dict[int, Sequence] = {}  # their wait is over
 
     def arrived(self, sequence: Sequence, now: float) -> bool:
-        """Ask the disk for the blocks that ``sequence`` begins with; whether any are on their way."""
+        """Ask the disk for the blocks that ``sequence`` begins with; return whether any are on their way."""
         prefixes = self._models.resident(sequence.model).loaded.prefixes
         if prefixes is None:
             return False
@@ -52,7 +52,7 @@ class StoredPrefixes(Preparer):
         return True
 
     def told(self, event: object, now: float) -> None:
-        """The disk tier has told ``event``."""
+        """Take in ``event`` if it is the disk tier's."""
         if isinstance(event, Cleared | Exported | Imported):
             self._operations.told(event)
         elif isinstance(event, DiskEvent) and (read := self._disk.taken_in(event)) is not None:
@@ -64,7 +64,7 @@ class StoredPrefixes(Preparer):
                 self._release(sequence)
 
     def ready(self, now: float) -> Iterable[Sequence]:
-        """The sequences whose blocks are there, or will not come."""
+        """Return the sequences whose blocks are there, or will not come."""
         self._prefix_cache.write()
         if self.next_event_s() <= now:
             log.warning("the disk has not answered for %s s: prompts are computed without it", DISK_PATIENCE_S)
@@ -76,7 +76,7 @@ class StoredPrefixes(Preparer):
         return there.values()
 
     def left(self, sequence: Sequence) -> None:
-        """``sequence`` has ended: what is read for it is not wanted."""
+        """Cancel the read for ``sequence``, which has ended."""
         self._there.pop(sequence.id, None)
         if self._waiting.pop(sequence.id, None) is None:
             return
@@ -89,12 +89,12 @@ class StoredPrefixes(Preparer):
             del self._unscanned[sequence.model]
 
     def next_event_s(self) -> float:
-        """When the disk will have been waited for long enough, infinite if no sequence waits."""
+        """Return when the wait for the disk is given up, infinite if no sequence waits."""
         longest = next(iter(self._waiting.values()), None)
         return inf if longest is None else longest.asked.arrived_s + DISK_PATIENCE_S
 
     def _reads(self, sequence: Sequence, prefixes: Prefixes) -> bool:
-        """Have the disk read what it has of ``sequence``; whether that is anything of use."""
+        """Have the disk read its blocks of ``sequence``; return whether it has any of use."""
         tokens = sequence.history()
         if sequence.asked.explain:
             sequence.prefix.nearest = prefixes.nearest(tokens)
@@ -105,7 +105,7 @@ class StoredPrefixes(Preparer):
         return False
 
     def _scanned(self, model: str) -> None:
-        """Have those of ``model`` read that waited for the disk to be looked through, if it has been."""
+        """Begin the reads for sequences of ``model`` that waited for the scan of the disk, if it is over."""
         prefixes = self._models.resident(model).loaded.prefixes
         assert prefixes is not None
         if self._disk.ready(prefixes):

@@ -1,4 +1,4 @@
-"""Fair turns on the device, by the time that each lane has had of it."""
+"""The fair queue gives lanes turns on the device, by the time that each has had of it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class FairQueue:
         self._ends_s: dict[Hashable, float] = {}
 
     def next(self, due: Iterable[Lane]) -> Lane | None:
-        """Of the lanes that are due, the one whose turn it is; of equals the first."""
+        """Return the lane of ``due`` that has the next turn; of equals the first."""
         lane = min(due, key=self._start_s, default=None)
         if lane is not None:
             self._present_s = self._start_s(lane)
-            # What has ended before the present says nothing any more, so lanes that are gone leave nothing behind.
+            # An end before the present has no effect any more, so lanes that are gone leave nothing behind.
             self._ends_s = {known: end_s for known, end_s in self._ends_s.items() if end_s > self._present_s}
         return lane
 
     def charge(self, lane: Hashable, seconds: float) -> None:
-        """Tell that an operation of ``lane`` took ``seconds`` of the device."""
+        """Note that an operation of ``lane`` took ``seconds`` of the device."""
         self._ends_s[lane] = self._start_s(lane) + seconds
 
     def _start_s(self, lane: Hashable) -> float:

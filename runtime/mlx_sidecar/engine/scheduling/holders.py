@@ -1,4 +1,4 @@
-"""The sequences that hold a cache, what they hold, and which of them may have to give it up. Pure."""
+"""The holders are the sequences that hold a cache; some may have to give it up to more urgent ones. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .priority_queue import QueueEntry
 
 
 class Yield(NamedTuple):
-    """What some sequences hold together."""
+    """The memory that some sequences hold together."""
 
     sequences: int
     nbytes: int
@@ -31,8 +31,8 @@ class _Parked:
 class Holders:
     """Running sequences have a place of their model; parked ones have none, and keep their cache.
 
-    What each holds is entered in the ledger when it is admitted and when it outgrows its room, so that a step costs
-    nothing for those that took no part in it.
+    The bytes that each holds are entered in the ledger when it is admitted and when it outgrows its room. So a step
+    costs nothing for sequences that took no part in it.
     """
 
     def __init__(self, ledger: MemoryLedger) -> None:
@@ -50,7 +50,7 @@ class Holders:
         yield from self.parked.values()
 
     def of_model(self, model: str) -> list[Sequence]:
-        """Those of ``model``: first those that run, in order of admission."""
+        """Return the holders of ``model``: first those that run, in order of admission."""
         return [entry.sequence for entry in self if entry.sequence.model == model]
 
     def runs(self, sequence: Sequence) -> bool:
@@ -59,7 +59,7 @@ class Holders:
         return entry is not None and entry.sequence is sequence
 
     def run(self, entry: QueueEntry) -> None:
-        """``entry`` has a place, and from here on a cache."""
+        """Note that ``entry`` has a place, and from here on a cache."""
         if entry.sequence.parked:
             self._forget_parked(entry)
         else:
@@ -67,7 +67,7 @@ class Holders:
         self.running.setdefault(entry.sequence.model, {})[entry.sequence.id] = entry
 
     def park(self, entry: QueueEntry) -> None:
-        """``entry``, which runs, gives its place up and keeps its cache."""
+        """Take the place of ``entry``, which runs; it keeps its cache."""
         self._leave_place(entry)
         entry.sequence.standing.parked = True
         self.parked[entry.sequence.id] = entry
@@ -76,7 +76,7 @@ class Holders:
         total.nbytes += entry.reserved_bytes
 
     def drop(self, entry: QueueEntry) -> None:
-        """The cache of ``entry`` is gone, and its place if it had one."""
+        """Note that the cache of ``entry`` is gone, and its place if it had one."""
         if entry.sequence.parked:
             self._forget_parked(entry)
         else:
@@ -84,8 +84,7 @@ class Holders:
         self._ledger.release(_owner(entry))
 
     def grown(self, model: str, sequences: Iterable[Sequence]) -> None:
-        """A step was run with ``sequences`` of ``model``, which all have a place: some may need more room than they
-        have."""
+        """Reserve more room for ``sequences`` of ``model`` that need it after a step; all of them have a place."""
         running = self.running.get(model, {})
         for sequence in sequences:
             entry = running[sequence.id]
@@ -93,7 +92,7 @@ class Holders:
                 self._reserve(entry)
 
     def victims(self, candidate: Sequence, now: float) -> Iterator[QueueEntry]:
-        """Those that may have to give up their memory for ``candidate``."""
+        """Yield the holders that may have to give up their memory for ``candidate``."""
         for running in self.running.values():
             yield from _yielding(running, candidate, now)
         for entry in self.parked.values():
@@ -101,7 +100,7 @@ class Holders:
                 yield entry
 
     def yields(self, candidate: Sequence, now: float) -> Yield:
-        """What ``victims`` hold, without a look at each of the parked ones."""
+        """Return the memory that ``victims`` hold, without a look at each of the parked ones."""
         entries = [entry for running in self.running.values() for entry in _yielding(running, candidate, now)]
         count, nbytes = len(entries), sum(entry.reserved_bytes for entry in entries)
         for rank, parked in self._parked_ranks.items():
@@ -114,7 +113,7 @@ class Holders:
         return Yield(count, nbytes)
 
     def victims_of_place(self, candidate: Sequence, now: float) -> Iterator[QueueEntry]:
-        """Those that may have to give up their place for ``candidate``."""
+        """Yield the holders that may have to give up their place for ``candidate``."""
         return _yielding(self.running.get(candidate.model, {}), candidate, now)
 
     def _yields_parked(self, rank: int, candidate: Sequence) -> bool:
@@ -140,8 +139,10 @@ class Holders:
 
 
 def least(entries: Iterable[QueueEntry], now: float) -> Sequence | None:
-    """The one of ``entries`` whose loss is least: it does not run, is of the lowest class, arrived last; it is not
-    about to end anyway."""
+    """Return the sequence of ``entries`` whose loss is least; one that is about to end only if all are.
+
+    Sequences that do not run come first, then those of the lowest class, then the last to arrive.
+    """
 
     def loss(entry: QueueEntry) -> tuple[bool, bool, int, tuple[float, int]]:
         sequence = entry.sequence
@@ -153,7 +154,7 @@ def least(entries: Iterable[QueueEntry], now: float) -> Sequence | None:
 
 
 def _yielding(running: dict[int, QueueEntry], candidate: Sequence, now: float) -> Iterator[QueueEntry]:
-    """Those of ``running`` that are of a lower class than ``candidate`` and not about to end."""
+    """Yield the entries of ``running`` that are of a lower class than ``candidate`` and not about to end."""
     rank = RANKS[candidate.asked.priority]
     return (entry for entry in running.values() if entry.running_rank(now) > rank and not entry.sequence.spent)
 

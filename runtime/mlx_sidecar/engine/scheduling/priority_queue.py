@@ -1,4 +1,4 @@
-"""The order in which sequences wait, and what waiting counts for. Pure: time is a number."""
+"""Sequences wait by class and arrival, and waiting makes them more urgent. Pure: time is a number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGEING_S = 10.0
 
 @dataclass(eq=False, slots=True)
 class QueueEntry:
-    """What the scheduler knows of a sequence besides the sequence: since when it waits, and as what it runs.
+    """The scheduler's notes on a sequence: since when it waits, and the class it runs as.
 
     While it holds a cache, ``reserved_bytes`` of it are in the ledger: enough for ``room_tokens``.
     """
@@ -35,36 +35,38 @@ class QueueEntry:
 
     @property
     def order(self) -> tuple[float, int]:
-        """Its place among those of its class: as they arrived."""
+        """Its place in its class, which is by arrival."""
         return self.sequence.asked.arrived_s, self.sequence.asked.id
 
     def urgency(self, now: float) -> float:
-        """Less is more urgent. It falls by one, a class, in AGEING_S of waiting, and has no lower end."""
+        """Return its urgency: less is more urgent. Each AGEING_S of waiting lowers it by one, a class, without end."""
         return self.rank - (now - self.waits_since_s) / AGEING_S
 
     def admit(self, now: float) -> None:
-        """From here it runs, at first as of the class that waiting has made it, because none that it overtook is to put
-        it out."""
+        """Note that it runs, at first as of the class that waiting has made it.
+
+        So no sequence that it overtook can take its place.
+        """
         self.runs_as = max(0, min(self.rank, ceil(self.urgency(now))))
         self.sequence.standing.admitted_s = now
 
     def leave(self, now: float) -> None:
-        """It gives up its place. Unless it had settled there, its wait goes on as if it had not run."""
+        """Note that it gives up its place. Unless it had settled there, its wait goes on as if it had not run."""
         if self._settled(now):
             self.waits_since_s = now
 
     def running_rank(self, now: float) -> int:
-        """The class that counts when others want the place it has."""
+        """Return the class that counts when other sequences want its place."""
         return self.rank if self._settled(now) else self.runs_as
 
     def _settled(self, now: float) -> bool:
-        """Whether its place has been of use: for AGEING_S, and for a token, which a long prompt may take longer for."""
+        """Whether it has had its place for AGEING_S and has got a token, which takes longer for a long prompt."""
         last_token_s, admitted_s = self.sequence.times.last_token_s, self.sequence.standing.admitted_s
         return last_token_s is not None and last_token_s > admitted_s and now >= admitted_s + AGEING_S
 
 
 class PriorityQueue:
-    """A line for each model and class. Ageing shifts a line as a whole, so only the heads need to be compared.
+    """A queue for each model and class, called a line. Ageing shifts a line as a whole, so only heads are compared.
 
     ``waits_since_s`` is non-decreasing along a line. ``join`` restores that when a preempted entry, which arrived
     earlier but has waited less, comes back ahead of newer ones.
@@ -77,7 +79,7 @@ class PriorityQueue:
         return list(self._queue)
 
     def join(self, entry: QueueEntry) -> None:
-        """Stand in line by arrival: before newcomers of the class, if it comes back."""
+        """Put ``entry`` in its line by arrival: ahead of newer ones of the class, if it comes back."""
         line = self._queue.setdefault(entry.sequence.model, {}).setdefault(entry.rank, [])
         at = bisect_left(line, entry.order, key=_order)
         if at < len(line):
@@ -99,7 +101,7 @@ class PriorityQueue:
             del self._queue[entry.sequence.model]
 
     def heads(self, model: str, now: float) -> Iterator[QueueEntry]:
-        """The first of each class that is in time for its deadline, the most urgent class first."""
+        """Yield the first entry of each class that is in time for its deadline, the most urgent class first."""
         for _, line in sorted(self._queue[model].items()):
             head = next((entry for entry in line if entry.sequence.asked.deadline_s > now), None)
             if head is not None:

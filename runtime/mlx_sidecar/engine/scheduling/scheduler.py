@@ -1,6 +1,6 @@
-"""The decisions which sequence runs next and what the next step is. Pure: no clock, only records and numbers.
+"""The scheduler decides which sequence runs next and plans the next step. Pure: no clock, only records and numbers.
 
-A sequence is in one of four states. It waits in the line of its class; it runs, which takes one of the places of its
+A sequence is in one of four states. It waits in the queue of its class; it runs, which takes one of the places of its
 model; preempted or paused it is parked, with its cache kept; or its cache was dropped, and it waits again. Then:
 
 - The most urgent is admitted first, and waiting makes urgent, so none starves (``QueueEntry.urgency``).
@@ -8,7 +8,7 @@ model; preempted or paused it is parked, with its cache kept; or its cache was d
   waiting, so two of a class do not take turns at it. A sequence that was admitted for its waiting keeps its place for a
   while as if it were of the class it overtook. So a preempted one gets on, by AGEING_S and a token each time
   (``QueueEntry.leave``).
-- None overtakes for want of memory, because small requests would keep a large one waiting for ever.
+- No sequence overtakes one that lacks memory, because small requests would keep a large one waiting for ever.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .step_planner import StepPlanner
 
 @dataclass(frozen=True)
 class Limits:
-    """``waiting`` sequences of all models together, ``running`` ones of each model."""
+    """At most ``waiting`` sequences wait, of all models together, and at most ``running`` ones run of each model."""
 
     waiting: int = WAITING_LIMIT  # a refused host knows when to come again
     running: int = 32  # the largest batch that the benchmarks compare
@@ -41,11 +41,11 @@ class Limits:
 class Scheduler:
     """The books of all sequences, and the decisions over them. The caller opens and closes their caches.
 
-    A sequence is in these books from ``enqueue`` to ``retire``; of one that is not, the methods raise ``KeyError``.
+    A sequence is in these books from ``enqueue`` to ``retire``. For one that is not, the methods raise ``KeyError``.
     """
 
     def __init__(self, limits: Limits, ledger: MemoryLedger) -> None:
-        """What sequences hold is entered in ``ledger``."""
+        """Enter the bytes that sequences hold in ``ledger``."""
         self._limits = limits
         self._ledger = ledger
         self._entries: dict[int, QueueEntry] = {}
@@ -76,7 +76,7 @@ class Scheduler:
 
     @property
     def reserved_bytes(self) -> int:
-        """What running and parked sequences hold, with the room they are about to take."""
+        """Bytes that running and parked sequences hold, with the room they are about to take."""
         return self._ledger.bytes_of(SEQUENCES)
 
     @property
@@ -85,11 +85,11 @@ class Scheduler:
         return len(self._holders)
 
     def holders_of(self, model: str) -> list[Sequence]:
-        """Those of ``model``, in whatever state."""
+        """Return the sequences of ``model`` that hold a cache: first those that run, in order of admission."""
         return self._holders.of_model(model)
 
     def running_on(self, model: str) -> list[Sequence]:
-        """Those of ``model`` that have a place, in order of admission."""
+        """Return the sequences of ``model`` that have a place, in order of admission."""
         return [entry.sequence for entry in self._holders.running.get(model, {}).values()]
 
     def runs(self, sequence: Sequence) -> bool:
@@ -109,7 +109,7 @@ class Scheduler:
     # A sequence's way.
 
     def enqueue(self, sequence: Sequence, now: float) -> None:
-        """Take ``sequence`` into the queue, or raise ``Overloaded``: not for one that was taken in before."""
+        """Take ``sequence`` into the queue. Raises ``Overloaded``, but not for one that was taken in before."""
         if self.waiting >= self._limits.waiting and not sequence.asked.again:
             raise Overloaded(queue=self.waiting, limit=self._limits.waiting, retry_after_s=self._between_ends_s)
         entry = QueueEntry(sequence, now)
@@ -119,10 +119,10 @@ class Scheduler:
         insort(self._deadlines, sequence, key=_deadline)
 
     def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
-        """The most urgent of those for which there is a place, or one to be taken (``victim`` tells of which sequence),
-        of all models but those in ``without``.
+        """Return the most urgent sequence for which there is a place, or one that can be taken from a ``victim``.
 
-        Whether memory suffices is not asked here. One that is ``parked`` has its memory already.
+        Models in ``without`` are left out. Whether memory suffices is not asked here. A ``parked`` sequence has its
+        memory already.
         """
         firsts = (self._first(model, now) for model in self._queue.models() if model not in without)
         ready = [entry for entry in firsts if entry is not None]
@@ -137,7 +137,7 @@ class Scheduler:
         self._holders.run(entry)
 
     def victim(self, candidate: Sequence, now: float, *, for_memory: bool) -> Sequence | None:
-        """The sequence to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
+        """Return the sequence to be parked for ``candidate``: the least urgent of a lower class, the youngest of these.
 
         For a place: one that runs on the same model, or None if there is a place. For memory: one that holds some, on
         any model, first those that do not run; None if none has to give way, and those that run must be waited for.
@@ -149,7 +149,7 @@ class Scheduler:
         return least(self._holders.victims_of_place(candidate, now), now)
 
     def yields(self, candidate: Sequence, now: float) -> Yield:
-        """What those hold that ``victim`` could name for memory: if it is too little, none is to lose its cache."""
+        """Return the memory of all that ``victim`` could name for it: if it is too little, none must lose its cache."""
         return self._holders.yields(candidate, now)
 
     def park(self, sequence: Sequence, now: float, *, keep: bool) -> None:
@@ -165,8 +165,10 @@ class Scheduler:
             self._holders.drop(entry)
 
     def pause(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
-        """Neither plan nor admit ``sequence`` until ``resume`` for the same reason, and for all there are: it has no
-        place, but keeps its memory. Idempotent."""
+        """Set ``sequence`` aside until it was resumed for this reason and for all others. Idempotent.
+
+        Meanwhile it has no place, but keeps its memory.
+        """
         was_paused = sequence.paused
         sequence.standing.aside.add(why)
         if was_paused:
@@ -179,8 +181,10 @@ class Scheduler:
         entry.paused_s = now
 
     def resume(self, sequence: Sequence, now: float, why: str = WINDOW) -> None:
-        """Let a paused ``sequence`` wait for a place, as if no time had passed; unless it was set aside for blocks,
-        which is a wait like any other. Idempotent."""
+        """Let a paused ``sequence`` wait for a place. Idempotent.
+
+        A pause for its host's window does not count as waiting.
+        """
         if why not in sequence.standing.aside:
             return
         sequence.standing.aside.remove(why)
@@ -201,53 +205,57 @@ class Scheduler:
         self._forget(sequence)
         del self._deadlines[bisect_left(self._deadlines, _deadline(sequence), key=_deadline)]
         if self._last_end_s is not None:
-            # The mean of the last few intervals is what a refused host is told to wait for.
+            # A refused host is told to wait for the mean of the last few intervals.
             self._between_ends_s += 0.2 * (now - self._last_end_s - self._between_ends_s)
         self._last_end_s = now
 
     def youngest(self, now: float) -> Sequence | None:
-        """The sequence that loses its memory when there is no more, None if none holds any.
+        """Return the sequence that loses its memory when there is no more, None if none holds any.
 
         First come those that do not run, then the least urgent; of equals the youngest.
         """
         return least(self._holders, now)
 
     def expired(self, now: float) -> list[Sequence]:
-        """Those whose deadline has passed, in whatever state: they are to be ended."""
+        """Return the sequences past their deadlines, in whatever state: the caller ends them."""
         return self._deadlines[: bisect_right(self._deadlines, (now, inf), key=_deadline)]
 
     def next_event_s(self) -> float:
-        """The earliest deadline, infinite if there is none."""
+        """Return the earliest deadline, infinite if there is none."""
         return self._deadlines[0].asked.deadline_s if self._deadlines else inf
 
     # The device.
 
     def next_lane(self, due: Iterable[Lane]) -> Lane | None:
-        """Of the lanes that are due, the one that has had the least of the device; ``charge`` tells what it had."""
+        """Return the lane of ``due`` that has had the least of the device; ``charge`` counts the time that it had."""
         return self._fair_queue.next(due)
 
     def charge(self, lane: Hashable, seconds: float) -> None:
         self._fair_queue.charge(lane, seconds)
 
     def plan(self, model: str, now: float, sharing: int = 1) -> list[Work]:
-        """The next step of ``model``: a token for all that decode, in order of admission, and then some prefill.
+        """Plan the next step of ``model``: a token for all that decode, in order of admission, and then some prefill.
 
         ``sharing`` lanes are due. Empty if none has anything to take in.
         """
         return self._planner.plan(self._holders.running, model, now, sharing)
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
-        """Learn from a step of ``model`` that did ``work`` in ``seconds``. Leave out one whose time is not known: what
-        was to be measured by it is planned again."""
+        """Learn from a step of ``model`` that did ``work`` in ``seconds``.
+
+        Leave out a step of unknown time: its measurement is planned again.
+        """
         self._planner.account(model, work, seconds)
 
     def grown(self, model: str, work: list[Work]) -> None:
-        """A step of ``model`` has done ``work``: some of its sequences may need more room than they have. Those that it
-        has ended are still in the books."""
+        """Reserve more room for sequences that need it after a step of ``model`` that did ``work``.
+
+        Sequences that the step has ended are still in the books.
+        """
         self._holders.grown(model, [part.sequence for part in work])
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
-        """Seconds that ``work`` should take; None if nothing like it was measured."""
+        """Return the seconds that ``work`` should take; None if nothing like it was measured."""
         return self._planner.expected_s(model, work)
 
     def _entry(self, sequence: Sequence) -> QueueEntry:
@@ -264,7 +272,7 @@ class Scheduler:
         return len(self._holders.running.get(model, ())) < self._limits.running
 
     def _first(self, model: str, now: float) -> QueueEntry | None:
-        """The next of ``model``: for a free place the most urgent, for a taken one that of the highest class."""
+        """Return the next of ``model``: for a free place the most urgent, for a taken one that of the highest class."""
         heads = self._queue.heads(model, now)
         if self._has_place(model):
             return min(heads, key=lambda entry: entry.urgency(now), default=None)

@@ -1,30 +1,30 @@
-"""How fast a model steps, and from that how much a step may prefill. Pure: it is told how long steps took."""
+"""The cost model learns how long a model's steps take, and so how much a step may prefill. Pure: it has no clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# A step that prefills beside decoding takes this many times what decoding alone takes: with what a stream waits for
-# between two steps, its gap stays below three decode steps.
+# A step that prefills beside decoding takes this many times as long as decoding alone. With its wait between two steps,
+# a stream's gap stays below three decode steps.
 GAP = 2.5
 # Where no sequence decodes, the longest time that a cancel waits.
 LONGEST_OPERATION_S = 0.25
 # Tokens of a step. On CPU more than 512 are no faster, 64 cost no more per token than 512, and 32 cost 30 % more.
 CHUNK = 512
-# With less, a short prompt beside a deep one would take many steps: the cost of a token is learned from both, and after
-# 8,000 tokens one costs many times what it costs at the start.
+# With less, a short prompt beside a deep one would take many steps, because the cost of a token is learned from both,
+# and after 8,000 tokens one costs many times as much as at the start.
 LEAST_CHUNK = 16
 LEAST_ALONE = 64  # where none decodes and only a cancel waits; and before anything was measured
 
 # Weight of the newest measurement: the mean is that of about the last eight.
 GAIN = 0.25
-# A measurement counts for at most so many times the mean: a step that waits for a compiler or for another process
-# moves it by three quarters at most, and three ordinary ones later that is halved.
+# A measurement counts for at most so many times the mean. A step that waits for a compiler or for another process moves
+# the mean by three quarters at most, and three ordinary ones later that is halved.
 OUTLIER = 4.0
 # A first step often compiles, and no step is fast by accident: the least of the first two is what a mean starts from.
 TRIALS = 2
-# Decoding beside prefills is measured by leaving prefill out once in so many steps, or twice where steps overlap and
-# the first of two is not told apart from what follows: a loss of 3 % at most.
+# Decoding beside prefills is measured by leaving prefill out once in so many steps; twice where steps overlap, because
+# the first of two is not told apart from the next. That is a loss of 3 % at most.
 REMEASURE_STEPS = 64
 # Of a mixed step that took less than decoding alone is thought to take, this share is put down to its prefill.
 LEAST_SHARE = 0.01
@@ -54,14 +54,15 @@ class _Decode:
     prefills: int = 0  # steps with a prefill since
 
     def of(self, rows: int) -> float:
-        """Seconds for ``rows``, rather too few than too many: a step of fewer rows takes at least its share of one of
-        more, one of more rows at least as long as one of fewer."""
+        """Return the seconds for ``rows``, rather too few than too many.
+
+        A step of fewer rows takes at least its share of one of more, one of more rows at least as long as one of fewer.
+        """
         return self.seconds.value * min(1.0, rows / self.rows)
 
 
 class StepCostModel:
-    """The time that steps of one model take, for decoding by the number of rows, to a power of two, and for each token
-    of prefill.
+    """Learns the time of one model's steps: of decoding, by the power of two of its rows, and of a prefilled token.
 
     On a GPU a decode step takes as long for 1 row as for 32, on a CPU up to 32 times as long. Within a factor of two
     in rows the mean can be trusted, given ``_Decode.of``; beyond it, nothing is guessed: steps leave prefill out until
@@ -73,19 +74,19 @@ class StepCostModel:
         self._token_s = Mean()
 
     def decode_s(self, rows: int) -> float | None:
-        """Seconds of a step in which ``rows`` decode and none prefills; None before it was measured."""
+        """Return the seconds of a step in which ``rows`` decode and none prefills; None before it was measured."""
         known = self._decode.get(_size(rows))
         return None if known is None or known.seconds.seen < TRIALS else known.of(rows)
 
     def expected_s(self, rows: int, tokens: int) -> float | None:
-        """Seconds of a step in which ``rows`` decode and ``tokens`` are prefilled; None where that was not measured."""
+        """Return the seconds of a step that decodes ``rows`` and prefills ``tokens``; None if that was not measured."""
         own_s = self.decode_s(rows) if rows else self._own_s(0)
         if own_s is None or (tokens and not self._token_s.seen):
             return None
         return own_s + tokens * self._token_s.value
 
     def full_s(self, rows: int, joining: int) -> float | None:
-        """``decode_s`` once ``joining`` more decode, each of which costs about what a token of prefill does.
+        """Return ``decode_s`` once ``joining`` more decode, each of which costs about as much as a token of prefill.
 
         Measured by the step of the few that have started, the prompts of a burst would not catch up with those that
         end: 32 requests of 16 tokens, 100M parameters on a CPU, would decode 8 at a time.
@@ -94,11 +95,11 @@ class StepCostModel:
         return None if own_s is None else own_s + joining * self._token_s.value
 
     def budget(self, rows: int, fastest_s: float | None, sharing: int) -> int:
-        """Tokens to prefill in a step in which ``rows`` decode: 0 if it is to measure decoding, else at least
-        LEAST_CHUNK and at most CHUNK.
+        """Return the tokens to prefill in a step in which ``rows`` decode: LEAST_CHUNK to CHUNK, or 0.
 
-        ``fastest_s`` is the shortest ``full_s`` on the device, of this model or another, whose streams wait for this
-        step; None if none decodes. ``sharing`` lanes may each make them wait.
+        It is 0 if the step is to measure decoding. ``fastest_s`` is the shortest ``full_s`` of all models on the
+        device, because their streams wait for this step; None if none decodes. ``sharing`` lanes may each make them
+        wait.
         """
         if rows and self._unsure(rows):
             return 0
@@ -111,7 +112,7 @@ class StepCostModel:
         return int(max(least, min(CHUNK, seconds / self._token_s.value)))
 
     def learn(self, rows: int, tokens: int, seconds: float) -> None:
-        """A step took ``seconds`` in which ``rows`` decoded and ``tokens`` were prefilled."""
+        """Learn that a step in which ``rows`` decoded and ``tokens`` were prefilled took ``seconds``."""
         seconds = max(seconds, 1e-9)
         if not tokens:
             self._learn_decode(rows, seconds)
@@ -121,8 +122,10 @@ class StepCostModel:
             known.prefills += 1
 
     def _own_s(self, rows: int) -> float:
-        """What a step takes besides its prefill, as far as that is known. Without rows that is about what one row
-        takes: the weights are read."""
+        """Return the seconds of a step besides its prefill, as far as they are known.
+
+        Without rows they are about those of one row, because the weights are read.
+        """
         return self.decode_s(max(1, rows)) or 0.0
 
     def _learn_decode(self, rows: int, seconds: float) -> None:

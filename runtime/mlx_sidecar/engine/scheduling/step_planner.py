@@ -1,4 +1,4 @@
-"""The next step of a model, planned from the sequences that run and from how long earlier steps took. Pure."""
+"""The planner plans a model's next step from the sequences that run and from how long earlier steps took. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..core.batch import Role, Work
 from .priority_queue import QueueEntry
 from .step_cost_model import LEAST_CHUNK, StepCostModel
 
-# Of all that is prefilled, what the prompt that has waited longest gets at least.
+# The least share of all prefilled tokens that the prompt that has waited longest gets.
 OLDEST_SHARE = 0.25
 
 
@@ -25,7 +25,7 @@ class PrefillChunks:
         self._owed = 0.0  # tokens that the oldest has not got of its share
 
     def split(self, prompts: list[QueueEntry], budget: int, now: float) -> list[Work]:
-        """At most ``budget`` tokens for ``prompts``, which all want some; the most urgent first."""
+        """Split at most ``budget`` tokens among ``prompts``, which all want some; the most urgent first."""
         oldest = min(prompts, key=lambda entry: entry.order)
         if oldest.sequence.id != self._oldest_id:
             self._oldest_id, self._owed = oldest.sequence.id, 0.0
@@ -45,14 +45,14 @@ class PrefillChunks:
         return [Work(entry.sequence, tokens, Role.PREFILL) for entry, tokens in counts.items() if tokens]
 
     def account(self, work: Iterable[Work]) -> None:
-        """The prefill of a step was done."""
+        """Note that a step did the prefill in ``work``."""
         for sequence, tokens, _ in work:
             self._owed += OLDEST_SHARE * tokens - tokens * (sequence.id == self._oldest_id)
         self._owed = max(0.0, self._owed)
 
 
 def _piece(entry: QueueEntry, tokens: int) -> int:
-    """What ``entry`` takes of ``tokens``: nothing, if that were too little to be worth a step."""
+    """Return how many of ``tokens`` ``entry`` takes: none, if they are too few to be worth a step."""
     pending = entry.sequence.pending
     return min(pending, tokens) if tokens >= min(LEAST_CHUNK, pending) else 0
 
@@ -61,14 +61,14 @@ Running = Mapping[str, Mapping[int, QueueEntry]]  # by model and id, in order of
 
 
 class StepPlanner:
-    """Plans steps, and learns from what they took."""
+    """Plans steps, and learns from the time that they took."""
 
     def __init__(self) -> None:
         self._paces: defaultdict[str, StepCostModel] = defaultdict(StepCostModel)
         self._chunks: defaultdict[str, PrefillChunks] = defaultdict(PrefillChunks)
 
     def plan(self, running: Running, model: str, now: float, sharing: int) -> list[Work]:
-        """A token for all that decode, in order of admission, and then some prefill.
+        """Plan a token for all that decode, in order of admission, and then some prefill.
 
         A sequence that awaits its last token is left out until that has been read.
         """
@@ -87,12 +87,12 @@ class StepPlanner:
         self._chunks[model].account(prefill)
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
-        """Seconds that a step of ``model`` should take, by what earlier ones took; None if none was like it."""
+        """Return the seconds that ``work`` should take, by earlier steps of ``model``; None if none was like it."""
         tokens = [part.tokens for part in work if part.role is Role.PREFILL]
         return self._paces[model].expected_s(len(work) - len(tokens), sum(tokens))
 
     def _fastest_step_s(self, running: Running) -> float | None:
-        """The shortest step of all models that decode: their streams are the first to notice a long operation."""
+        """Return the shortest step of all models that decode: their streams notice a long operation first."""
         rows = {model: [len(entries) for entries in _ready(running, model)] for model in running}
         steps = [self._paces[model].full_s(*counts) for model, counts in rows.items() if counts[0]]
         return min((step_s for step_s in steps if step_s is not None), default=None)

@@ -70,7 +70,7 @@ class DiskStore:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.quota.survey()
 
-    # What is there.
+    # Reading.
 
     def scan(self, identity: str, *, afresh: bool = False) -> Scan:
         """Look for new files of ``identity``; those whose tokens begin first are found first.
@@ -125,7 +125,7 @@ class DiskStore:
         return found and found[0]
 
     def _judged(self, path: Path, read: Callable[[], tuple[Header, _Content]]) -> tuple[Header, _Content] | None:
-        """Return what ``read`` finds in ``path``; None if the file is gone, damaged or foreign."""
+        """Return the result of ``read`` for ``path``; None if the file is gone, damaged or foreign."""
         try:
             found = read()
             _check_place(path, found[0])
@@ -150,7 +150,7 @@ class DiskStore:
             self.deleted.append(path)
             self._told.get(path.parent.name, set()).discard(path.name)
 
-    # What changes.
+    # Writing and deleting.
 
     def write(
         self, identity: str, parent: bytes | None, segment: Segment, tokens: array[int], before: Iterable[Path] = ()

@@ -1,4 +1,4 @@
-"""Attention of rows that lie side by side and bring equally few tokens, and of the tokens of one row."""
+"""Computes attention of rows that lie side by side and bring equally few tokens, and of the tokens of one row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def attend_run(
     window: int,
     sinks: mx.array | None,
 ) -> mx.array:
-    """``queries`` [tokens, heads, 1, size] of the rows of ``run``; ``keys`` and ``values`` are their whole pool."""
+    """Attend with ``queries`` [tokens, heads, 1, size] of ``run``'s rows; ``keys``, ``values`` are their whole pool."""
     seen = step.seen(run, window)
     if run.count > 1:
         queries = queries.reshape(-1, run.count, *queries.shape[1:]).squeeze(3).swapaxes(1, 2)
@@ -43,7 +43,10 @@ def attend_chunk(
     window: int,
     sinks: mx.array | None,
 ) -> mx.array:
-    """``queries`` [tokens, heads, 1, size] of one row; ``keys`` and ``values`` [1, heads, older and these, size]."""
+    """Attend with ``queries`` [tokens, heads, 1, size] of one row to its older tokens and these.
+
+    ``keys`` and ``values`` are [1, heads, older and these, size].
+    """
     count, before = queries.shape[0], keys.shape[2] - queries.shape[0]
     turned = queries.transpose(2, 1, 0, 3)
     if sinks is None and _on_cpu():
@@ -55,17 +58,20 @@ def attend_chunk(
 
 
 def _on_cpu() -> bool:
-    """Whether the reference implementation would run, which goes through the keys once for each query head, and once
-    more through all scores for the mask."""
+    """Whether mlx's reference implementation would run.
+
+    It goes through the keys once for each query head, and once more through all scores for the mask.
+    """
     return mx.default_device().type == mx.DeviceType.cpu
 
 
 def _attend_explicitly(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, bias: mx.array | None
 ) -> mx.array:
-    """``queries`` [rows, heads, tokens, size] over ``keys`` and ``values`` [rows, shared heads, entries, size];
+    """Attend with ``queries`` [rows, heads, tokens, size] by plain products.
 
-    ``bias`` is added to scores [rows, shared heads, heads for each, tokens, entries].
+    ``keys`` and ``values`` are [rows, shared heads, entries, size]. ``bias`` is added to scores [rows, shared heads,
+    heads for each, tokens, entries].
     """
     rows, heads, tokens, size = queries.shape
     shared, entries = keys.shape[1:3]

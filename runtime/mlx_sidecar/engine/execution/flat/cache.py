@@ -1,4 +1,4 @@
-"""What a model is given for a cache: one for each layer."""
+"""The caches that a model is given in the flat forward, one for each layer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .step import Step, Write
 
 
 class Mask(NamedTuple):
-    """Stands for a mask between ``make_mask`` and the attention; ``window`` is what the model asked for, 0 for none."""
+    """Stands for a mask between ``make_mask`` and the attention; the model asked for ``window``, 0 for none."""
 
     window: int
 
 
 class LayerCache(AttendingKeys):
-    """To the model every token of a step is a batch row of length 1; which are of one row is known here only."""
+    """Keeps the tokens of rows together, because to the model every token of a step is a batch row of length 1."""
 
     def __init__(self, shape: Shape) -> None:
         self.pools = Pools(shape)
@@ -45,7 +45,7 @@ class LayerCache(AttendingKeys):
 
     @property
     def offset(self) -> mx.array:
-        """[tokens]: the position of each."""
+        """The position of each token: [tokens]."""
         return self._now.offset
 
     def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> Mask:
@@ -65,7 +65,7 @@ class LayerCache(AttendingKeys):
         return self.keys_and_values()
 
     def keys_and_values(self) -> tuple[LayerCache, LayerCache]:
-        """For layers that attend to what another stored."""
+        """Return what ``update_and_fetch`` does, for layers that attend to the keys and values of another layer."""
         return self, self
 
     def _store(self, chunk: Chunk, new: Pair) -> None:
@@ -82,11 +82,11 @@ class LayerCache(AttendingKeys):
         self.pools.fill(chunk.capacity, chunk.slot, Pair(whole.keys[:, :, start:], whole.values[:, :, start:]))
 
     def spilled(self, chunk: Chunk) -> Pair:
-        """Of a chunk of the last step for which its slot was too small: its entries, and before them those it sees."""
+        """Return the entries that a chunk of the last step sees, and its own, for which its slot was too small."""
         return self._spilled[chunk.part]
 
     def _part(self, chunk: Chunk, stop: int) -> Pair:
-        """The row's entries up to ``stop``, from the first that the chunk sees."""
+        """Return the row's entries up to ``stop``, from the first that the chunk sees."""
         window = self._now.window
         start = max(0, chunk.index + 1 - window) if window else 0
         keys, values = (
@@ -96,7 +96,7 @@ class LayerCache(AttendingKeys):
         return Pair(keys, values)
 
     def attend(self, queries: mx.array, scale: float, mask: Any, sinks: mx.array | None) -> mx.array:
-        """``queries`` [tokens, heads, 1, size]; returns the same with the size of values.
+        """Attend with ``queries`` [tokens, heads, 1, size]; return the same with the size of values.
 
         Raises TypeError for a mask that a model made itself.
         """
@@ -131,12 +131,12 @@ class LayerCache(AttendingKeys):
 
 
 def _ordered(rows: mx.array, step: Step) -> mx.array:
-    """The tokens of the plan's runs, in its order; others may follow."""
+    """Return the tokens of the plan's runs, in its order; others may follow."""
     return rows if step.order is None else rows[step.order]
 
 
 def _write(pool: mx.array, write: Write, rows: mx.array) -> None:
-    """``rows`` [tokens, heads, 1, size]."""
+    """Write ``rows`` [tokens, heads, 1, size] into ``pool``."""
     if isinstance(write.slots, int) and isinstance(write.entries, int):
         pool[write.slots : write.slots + 1, :, write.entries : write.entries + 1] = rows
     else:

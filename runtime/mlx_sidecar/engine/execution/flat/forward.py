@@ -1,8 +1,8 @@
-"""One pass over a flat list of tokens.
+"""The flat forward makes one pass over a flat list of tokens.
 
-To the model every token is a batch row of its own, of length 1 and with its own position; so its linear layers see one
-matrix of all tokens, whichever rows they are of, and nothing is ever padded. Attention, the only layer that must know,
-is replaced: see ``LayerCache``.
+To the model every token is a batch row of its own, of length 1 and with its own position. So its linear layers see one
+matrix of all tokens, whichever rows they are of, and nothing is ever padded. Attention, the only layer for which the
+row matters, is replaced (``LayerCache``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Kind(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """What lies in one span of a segment: keys (0) or values (1) of layers of a kind that have one shape."""
+    """The members of one span of a segment: keys (0) or values (1) of layers of a kind that have one shape."""
 
     kind: int
     members: list[tuple[int, int]]  # layer, and which of the two
@@ -49,7 +49,7 @@ class FlatForward:
     captured = False
 
     def __init__(self, model: Model, caches: Sequence[Entries]) -> None:
-        """``caches`` are mlx-lm's own for ``model``, after a token or more: they tell what a layer stores.
+        """Read from ``caches``, mlx-lm's own for ``model`` after a token or more, the shapes that layers store.
 
         Changes the classes of the model's output projections until ``restore``.
         """
@@ -111,7 +111,7 @@ class FlatForward:
         mx.async_eval(self._arrays(range(len(self._caches))))
 
     def checkpoint_at(self, row: int, position: int) -> None:
-        """A row can be gone on from wherever its entries are."""
+        """Do nothing, because other rows can go on wherever there are entries."""
 
     def close(self, row: int) -> None:
         for number, kind in enumerate(self._kinds):
@@ -132,7 +132,7 @@ class FlatForward:
         return segments
 
     def _span(self, row: int, group: _Group, start: int, stop: int) -> Span:
-        """A copy of what is there of the row's tokens ``start`` to ``stop``: where a layer has a window, the last."""
+        """Return a copy of the row's tokens ``start`` to ``stop``: where a layer has a window, of the last of them."""
         place = self._kinds[group.kind].layout[row]
         if chunk := self._spilled.get((row, group.kind)):  # the slot has the end of it only
             pairs = [self._caches[layer].spilled(chunk) for layer, _ in group.members]
@@ -151,7 +151,7 @@ class FlatForward:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """The slots that no row is in."""
+        """Bytes of slots that no row is in."""
         token_bytes = [shape.token_bytes for shape in self._shapes]
         return sum(kind.layout.slack * sum(token_bytes[layer] for layer in kind.layers) for kind in self._kinds)
 
@@ -181,10 +181,10 @@ class FlatForward:
             layout.truncate(row, length)
 
     def _logits(self, tokens: mx.array, rows: list[int], total: int) -> mx.array:
-        """``rows``: the tokens whose logits are wanted, in the order of the answer."""
+        """Return the logits of ``rows``, which are tokens, in this order."""
         if rows == list(range(total)) or not rows:
             logits = self._model(tokens, cache=self._caches)[:, -1]
-            # Where none is wanted, what was built for all is never computed.
+            # Where none is wanted, the logits of all are never computed.
             return logits if rows else mx.zeros((0, logits.shape[-1]), logits.dtype)
         index = mx.array(rows)
         return self._head.run(lambda x: x[index], tokens, self._caches)[:, -1]
@@ -227,7 +227,7 @@ def _shape(cache: Entries) -> Shape:
 
 
 def _wanted(parts: list[Part], order: list[int]) -> list[int]:
-    """Where among the tokens in ``order`` those are whose logits are wanted, part by part."""
+    """Return the places, among the tokens in ``order``, of those whose logits are wanted, part by part."""
     ends: dict[int, int] = {}
     end = 0
     for i in order:

@@ -14,7 +14,7 @@ from ..mlxlm import AttendingKeys
 class Head:
     """Makes the modules of ``model`` that project to the vocabulary do so for part of their input, where that is asked.
 
-    They are ``lm_head`` and, for models whose embedding serves as output, whatever has ``as_linear``. Their class is
+    They are ``lm_head`` and, for models whose embedding serves as output, any module with ``as_linear``. Their class is
     replaced by one derived from it, so that everything else about them stays as it is.
     """
 
@@ -45,8 +45,10 @@ class Head:
     def run(
         self, pick: Callable[[mx.array], mx.array], tokens: mx.array, caches: Sequence[Cache | AttendingKeys]
     ) -> mx.array:
-        """Logits of ``tokens``, where the output projection has been given what ``pick`` leaves of its input; where
-        the model has none that was found, ``pick`` is applied to the logits."""
+        """Return the logits of ``tokens`` that ``pick`` leaves.
+
+        ``pick`` is applied to the input of the output projection; to the logits where no projection was found.
+        """
         self._pick, self._picked = pick, False
         try:
             logits = self._model(tokens, cache=caches)

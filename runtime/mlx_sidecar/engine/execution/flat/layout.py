@@ -1,4 +1,4 @@
-"""Which row lies where: pools of slots by capacity, without a single array.
+"""The layout places rows in pools of slots, by capacity. It has no arrays.
 
 All layers of one kind (full attention, or one window) share a layout. A row's tokens lie in temporal order from the
 left of its slot and do not shift, with one exception: where a layer has a window, a row that has come to the end of the
@@ -14,7 +14,7 @@ from itertools import pairwise
 from ...core.memory_cost import WINDOW_SLACK, room_for
 from .plan import SHORT_TOKENS, Blank, Chunk, Drop, Move, Op, Plan, Resize, Run
 
-# What one call of attention more costs a layer, in tokens of cache copied.
+# The cost of one more call of attention in a layer, in tokens of cache copied.
 _CALL_TOKENS = 256
 # Smaller pools are not worth shrinking.
 _LEAST_SLOTS = 4
@@ -22,10 +22,10 @@ _LEAST_SLOTS = 4
 
 @dataclass(slots=True)
 class Row:
-    """Entry i of its slot is its token ``base + i``. It holds ``length`` tokens, those before ``base`` included.
+    """A row of ``length`` tokens, those before ``base`` included; entry i of its slot is token ``base + i``.
 
-    Those from ``floor`` on can be taken back: its last part brought them. Entries beyond the ``held`` ones, and before
-    ``written``, are of tokens that were.
+    Tokens from ``floor`` on can be taken back, because its last part brought them. Entries beyond the ``held`` ones,
+    and before ``written``, are of former tokens.
     """
 
     capacity: int
@@ -71,15 +71,17 @@ class Layout:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return len(self._rows)
 
     def __getitem__(self, number: int) -> Row:
         return self._rows[number]
 
     def open(self, number: int, expected: int, base: int = 0, length: int = 0) -> None:
-        """Give row ``number`` a slot for ``expected`` tokens. ``length`` it has already: the caller fills in those from
-        ``base`` on."""
+        """Give row ``number`` a slot for ``expected`` tokens, of which it has ``length`` already.
+
+        The caller fills in those from ``base`` on.
+        """
         row = self._rows[number] = Row(0, 0, base, length, floor=length)
         self._take(row, max(expected, length) - base)
 
@@ -107,7 +109,7 @@ class Layout:
     def prepare(self, parts: list[tuple[int, int]]) -> list[Op]:
         """Make room for ``parts``: rows, and how many tokens each takes in.
 
-        Returns what to do to the arrays, in this order, before the plan of the same parts can be carried out.
+        Returns the operations on the arrays that come, in this order, before the plan of the same parts.
         """
         for number, count in parts:
             self._settle(self._rows[number], count)
@@ -122,7 +124,7 @@ class Layout:
         return ops
 
     def plan(self, parts: list[tuple[int, int]]) -> Plan:
-        """Where the tokens of ``parts`` go. Afterwards the rows hold them."""
+        """Plan where the tokens of ``parts`` go. Afterwards the rows hold them."""
         short: list[_Short] = []
         alone: list[int] = []
         for i, (number, count) in enumerate(parts):
@@ -186,12 +188,14 @@ class Layout:
     def _leave(self, row: Row) -> None:
         pool = self._pools[row.capacity]
         del pool.rows[row.slot]
-        # What was shifted or spilled left entries behind the row's end.
+        # A shift or a spill leaves entries behind the row's end.
         pool.dirty[row.slot] = row.capacity if row.base else max(row.held, row.written)
 
     def _shift(self, pool: _Pool) -> Iterator[Op]:
-        """Start rows at the end of their slots again. The pool is copied for it, so others that have come far enough
-        go along, and it is not copied soon again."""
+        """Move rows at the end of their slots back to the start.
+
+        The pool is copied for it. So others that have come far enough go along, and it is not copied soon again.
+        """
         self._short = False
         for row in pool.rows.values():
             start, stop = row.floor - row.base - (self.window - 1), row.held
@@ -200,7 +204,7 @@ class Layout:
                 yield Move(row.capacity, row.slot, start, stop, row.capacity, row.slot)
 
     def _grow(self, capacity: int, pool: _Pool) -> Iterator[Op]:
-        """By a quarter more than needed: growing copies the pool."""
+        """Grow the pool by a quarter more than needed, because growing copies it."""
         if pool.needed > pool.allocated:
             kept = list(range(pool.allocated))
             pool.allocated = pool.needed if not kept else max(pool.needed, len(kept) * 5 // 4)
@@ -233,7 +237,7 @@ class Layout:
 
 
 def _neighbours(short: list[_Short]) -> Iterator[list[_Short]]:
-    """Those that one call of attention can take, of ``short`` in order."""
+    """Split ``short``, in order, into parts that one call of attention can take."""
     start = 0
     for i, (capacity, count, slot, *_) in enumerate(short, 1):
         if i == len(short) or short[i][:3] != (capacity, count, slot + 1):

@@ -1,4 +1,4 @@
-"""What a layout tells the owners of the arrays: how to make room, and what one step reads and writes."""
+"""A layout's instructions to the owners of the arrays: operations that make room, and the plan of a step."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Chunk:
 
 
 class Plan(NamedTuple):
-    """One step. ``order``: which of the step's parts each row in ``runs`` is; those in ``chunks`` follow."""
+    """The plan of a step. ``order``: which of the step's parts each row in ``runs`` is; those in ``chunks`` follow."""
 
     runs: list[Run]
     chunks: list[Chunk]

@@ -15,9 +15,9 @@ _KNOWN = (mx.float32, mx.float16)  # numpy has no bfloat16
 
 
 def memory(array: mx.array) -> NDArray[Any] | mx.array:
-    """``array`` itself, or on a CPU the memory that it lies in, once it is computed.
+    """Return ``array`` itself, or on a CPU its memory, once it is computed.
 
-    To write there is to change the array, and all that mlx made of it without copying.
+    A write there changes the array, and all that mlx made of it without copying.
     """
     if mx.default_device().type != mx.DeviceType.cpu or array.dtype not in _KNOWN:
         return array
@@ -26,7 +26,7 @@ def memory(array: mx.array) -> NDArray[Any] | mx.array:
 
 
 class Shape(NamedTuple):
-    """What the layer stores for a token: ``heads`` keys of ``key`` numbers, and values of ``value`` numbers."""
+    """A layer's store for a token: ``heads`` keys of ``key`` numbers, and as many values of ``value`` numbers."""
 
     heads: int
     key: int
@@ -46,10 +46,10 @@ class Pair(NamedTuple):
 
 
 class Pools:
-    """``keys[capacity]`` is [slots, heads, capacity, key], ``values[capacity]`` likewise.
+    """The pools of a layer: ``keys[capacity]`` is [slots, heads, capacity, key], ``values[capacity]`` likewise.
 
-    mlx writes into an array in place where nothing unevaluated reads it any more, else it copies it. So what copies a
-    row out of a pool should be evaluated before the pool is written to again.
+    mlx writes into an array in place where nothing unevaluated reads it any more, else it copies it. So a copy of a row
+    out of a pool should be evaluated before the pool is written to again.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -64,7 +64,7 @@ class Pools:
         return [*self.keys.values(), *self.values.values()]
 
     def apply(self, ops: Iterable[Op]) -> None:
-        """Do what the layout says; lazily."""
+        """Carry out the layout's operations; lazily."""
         for op in ops:
             match op:
                 case Resize(capacity, keep, slots):
@@ -96,7 +96,7 @@ class Pools:
         self.values[capacity][slot, :, :count] = pair.values[0]
 
     def get(self, part: int, capacity: int, slot: int, start: int, stop: int) -> mx.array:
-        """Keys (0) or values (1) of entries ``start`` to ``stop`` of a slot, [heads, tokens, size], as a view."""
+        """Return a view of keys (0) or values (1) of entries ``start`` to ``stop`` of a slot, [heads, tokens, size]."""
         return (self.keys, self.values)[part][capacity][slot, :, start:stop]
 
     def put(self, part: int, capacity: int, slot: int, start: int, data: NDArray[Any] | mx.array) -> None:
@@ -111,7 +111,7 @@ class Pools:
             return
         target = memory(pools[capacity])
         if isinstance(target, np.ndarray) and not target.flags.c_contiguous:
-            # What was assigned to a whole pool was not copied: a number is there once, with strides of 0.
+            # An assignment to a whole pool copies nothing: a number is there once, with strides of 0.
             pools[capacity] = mx.contiguous(pools[capacity])
             target = memory(pools[capacity])
         target[slot, :, entries] = data

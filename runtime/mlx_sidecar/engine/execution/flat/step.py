@@ -1,4 +1,4 @@
-"""A plan as arrays, made once a step and shared by all layers of a kind."""
+"""A step is a plan as arrays, made once and shared by all layers of a kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ONE_BY_ONE = 3
 
 
 class Write(NamedTuple):
-    """Tokens ``start`` to ``stop`` of the plan's order go to ``entries`` of ``slots`` of one pool.
+    """A write of tokens ``start`` to ``stop`` of the plan's order to ``entries`` of ``slots`` of one pool.
 
     Both are [tokens], or numbers for a single one.
     """
@@ -26,8 +26,10 @@ class Write(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The entries [first, last) that some row of a run sees; ``mask`` [rows, 1, tokens of each, entries] where tokens
-    differ, true for what each sees."""
+    """The entries [first, last) that some row of a run sees.
+
+    ``mask`` [rows, 1, tokens of each, entries], where tokens differ, is true for the entries that each sees.
+    """
 
     first: int
     last: int
@@ -47,7 +49,7 @@ class Placed(NamedTuple):
 
 
 class Step:
-    """``offset`` [tokens] is the position of each, ``window`` that of the layers, 0 for none.
+    """A plan as arrays: ``offset`` [tokens] is the position of each, ``window`` that of the layers, 0 for none.
 
     ``order``: where in the step the tokens of the plan's runs are, and ``inverse`` where each of the step's tokens is
     among those of the plan, its chunks last; both None where the step has them in the plan's order.
@@ -77,18 +79,18 @@ class Step:
         return {run.capacity for run in self.runs} | {placed.chunk.capacity for placed in self.chunks}
 
     def narrower(self, window: int) -> int:
-        """The window that holds where a model asks for ``window`` (0: none) of these layers."""
+        """Return the window that holds where a model asks for ``window`` (0: none) of these layers."""
         return min(window, self.window) if window and self.window else window or self.window
 
     def seen(self, run: Run, window: int) -> Seen:
-        """What the rows of ``run`` see."""
+        """Return the entries that the rows of ``run`` see."""
         key = (run.start, window)
         if key not in self._seen:
             self._seen[key] = _seen(run, window)
         return self._seen[key]
 
     def bias(self, run: Run, window: int, dtype: mx.Dtype) -> mx.array | None:
-        """The mask of ``seen`` as numbers to add to scores."""
+        """Return the mask of ``seen`` as numbers to add to scores."""
         seen = self.seen(run, window)
         if seen.mask is None:
             return None
@@ -98,11 +100,11 @@ class Step:
         return self._biases[key]
 
     def chunk_mask(self, count: int, before: int, window: int) -> mx.array | str:
-        """For ``count`` queries over as many keys and ``before`` older ones: [count, before + count], or "causal"."""
+        """Mask ``count`` queries over as many keys and ``before`` older ones: [count, before + count], or "causal"."""
         return "causal" if not window or before + count <= window else self._chunk_mask(count, before, window)
 
     def chunk_bias(self, count: int, before: int, window: int, dtype: mx.Dtype) -> mx.array:
-        """The same as numbers to add to scores, [count, before + count]."""
+        """Return ``chunk_mask`` as numbers to add to scores, [count, before + count]."""
         key = (count, before, window, dtype)
         if key not in self._chunk_biases:
             mask = self._chunk_mask(count, before, window or before + count)
@@ -119,7 +121,7 @@ class Step:
 
 
 def _places(plan: Plan, starts: list[int]) -> list[int]:
-    """Where in the step the plan's tokens are, in its order."""
+    """Return where in the step the plan's tokens are, in its order."""
     places: list[int] = []
     counts = [run.count for run in plan.runs for _ in run.entries]
     for part, count in zip(plan.order, counts, strict=True):
@@ -146,7 +148,7 @@ def _seen(run: Run, window: int) -> Seen:
 
 
 def _writes(runs: list[Run]) -> list[Write]:
-    """What is written at once: all rows of a pool, whose runs follow each other, or one row."""
+    """Return the writes: each of all rows of a pool, whose runs follow each other, or of one row."""
     writes = []
     for capacity in dict.fromkeys(run.capacity for run in runs):
         of_it = [run for run in runs if run.capacity == capacity]

@@ -1,4 +1,4 @@
-"""The filters: which tokens top-k, top-p and min-p drop, for rows that are filtered alike.
+"""Filters drop tokens by top-k, top-p and min-p, for rows that are filtered alike.
 
 Rows come shifted so that their likeliest token is at 0. The weight of a token is its probability in whole multiples of
 2^-30 of the likeliest one's. So sums of weights are exact: neither the order of summation nor the batch nor the device

@@ -1,4 +1,4 @@
-"""Log-probabilities of the model's own distribution, for the rows that asked."""
+"""Computes log-probabilities of the model's own distribution, for the rows that asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampler of a batch."""
+"""The sampler of a batch samples the next tokens of its rows, in groups that need the same work."""
 
 from __future__ import annotations
 
