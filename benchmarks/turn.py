@@ -62,7 +62,7 @@ class _Loop:
     def _submit(self, seq: int) -> Submit:
         return Submit(seq, MODEL, [1] * 16, Generate(Sampling(), [], max_tokens=1 << 20))
 
-    # What the engine takes for its link and its inbox.
+    # Stands in for the link and the inbox of the engine.
 
     def sendall(self, data: bytes) -> None:
         """The front reads everything."""

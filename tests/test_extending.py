@@ -1,4 +1,4 @@
-"""What docs/extending.md says of adding a part is true: a toy of each kind is added the way it says, and works.
+"""A part of each kind can be added as docs/extending.md says: a toy of each is added that way, and works.
 
 The page shows the toys as they stand here; the rest of this file is in the page's order.
 """
@@ -70,7 +70,7 @@ class Odd:
         return mx.where(self._even, -mx.inf, logits)
 
     def accept(self, tokens: mx.array) -> None:
-        """What was sampled makes no difference."""
+        """The sampled tokens make no difference."""
 
 
 class RandomModel(FakeBackend):
@@ -88,7 +88,7 @@ class RandomModel(FakeBackend):
 
 
 def sampled(models: Path, processors: tuple[ProcessorFactory, ...]) -> list[list[int]]:
-    """What the model answers to a warm request and to a greedy one beside it."""
+    """Return the answers of the model to a warm request and to a greedy one beside it."""
     with closing(Inline(1 << 34, backend=RandomModel(models, processors))) as engine:
         engine.load("m")
         for seq, temperature in ((1, 1.0), (2, 0.0)):

@@ -42,7 +42,7 @@ def _serve(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoRetur
 
 
 def _config(args: argparse.Namespace) -> Config:
-    """What the arguments of ``serve`` say."""
+    """The configuration that the arguments of ``serve`` ask for."""
     options = {name: value for name, value in vars(args).items() if name != "command"}
     if args.cache_dir is not None:
         options["cache_dir"] = _cache_dir(args.cache_dir)

@@ -77,8 +77,8 @@ Goal = Generate | Prefill
 class Submit(msgspec.Struct, frozen=True, tag=True):
     """Pursue ``goal`` from ``tokens`` on, which are those of the prompt and of what was generated before a restart.
 
-    What is submitted once more keeps the number it had. ``again``: an engine had accepted it before, so no queue is
-    too long for it.
+    A task that is submitted once more keeps its number. ``again``: an engine had accepted it before, so no queue is too
+    long for it.
     """
 
     seq: int
