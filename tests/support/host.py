@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 from abc import abstractmethod
 from collections.abc import Callable
@@ -58,7 +59,9 @@ class Host(ByteHost):
                 frame = found()
                 return frame is not None or self.ended
 
-            assert self._changed.wait_for(settled, PATIENCE_S), f"no such frame within {PATIENCE_S} s"
+            if not self._changed.wait_for(settled, PATIENCE_S):
+                faulthandler.dump_traceback(all_threads=True)  # of a hang in this process the stacks are all there is
+                raise AssertionError(f"no such frame within {PATIENCE_S} s")
         assert frame is not None, f"the sidecar ended with {self.exit_status()} and without that frame"
         return frame
 
