@@ -1,0 +1,9 @@
+#include "cpu_module.hpp"
+
+namespace py = pybind11;
+
+namespace mlx_sidecar::cpu {
+
+void bind_sampling(py::module_ &) {}
+
+}  // namespace mlx_sidecar::cpu
