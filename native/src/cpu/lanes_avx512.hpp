@@ -63,3 +63,5 @@ inline void split(Wide x, Wide &mantissa, Wide &exponent) {
 
 }  // namespace
 }  // namespace mlx_sidecar::cpu
+
+#include "weights_avx512.hpp"
