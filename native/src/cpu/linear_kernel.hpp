@@ -47,7 +47,7 @@ struct Scales {
         to_float32(m.scale_format, m.scales, row * groups, rows * groups, scales);
         to_float32(m.scale_format, m.biases, row * groups, rows * groups, biases);
     }
-    // kWideRows rows from `row` on, or one, if `rows` is 1.
+    // The rows from `row` on.
     StoredRows at(const Matrix &m, Index row, Index rows, Index step_columns) const {
         const Index bytes = row_bytes(m), offset = (row - first_row) * groups;
         StoredRows made{static_cast<const char *>(m.weight) + row * bytes, rows > 1 ? bytes : 0};
@@ -68,25 +68,16 @@ inline void for_tiles(Index first, Index last, F f) {
     for (; row < last; row += kWideRows) f(Count<1>{}, row, last - row < kWideRows ? last - row : Index{kWideRows});
 }
 
-template <typename Weights, int P>
-inline void tile_rows(const Product &p, const Scales &scales, Index row, Index rows, StoredRows (&tile)[P]) {
-    for (int i = 0; i < P; ++i) {
-        const Index left = rows - i * kWideRows;
-        tile[i] = scales.at(p.matrix, row + i * kWideRows, left < kWideRows ? left : kWideRows, 8 * Weights::kVectors);
-    }
-}
-
 template <typename Weights, int N>
 inline void multiply_few(const Product &p, Index first, Index last) {
-    constexpr int P = kWideRegisters == 32 ? (N <= 4 ? 4 : 2) : (N <= 2 ? 4 : 3);
+        constexpr int P = kWideRegisters == 32 ? (N <= 4 ? 4 : 2) : (N <= 2 ? 4 : 3);
     const Index steps = p.matrix.columns / (8 * Weights::kVectors);
     Scales scales(p.matrix, p.scratch, kRowStep);
     for (Index row = first; row < last; row += kRowStep) {
         const Index end = row + kRowStep < last ? row + kRowStep : last;
         scales.load(p.matrix, row, end - row);
         for_tiles<P>(row, end, [&](auto wides, Index at, Index rows) {
-            StoredRows tile[wides.value];
-            tile_rows<Weights>(p, scales, at, rows, tile);
+            const StoredRows tile = scales.at(p.matrix, at, rows, 8 * Weights::kVectors);
             multiply_stored<Weights, wides.value, N>(tile, steps, p.x, {p.out + at, p.out_stride, rows});
         });
     }
@@ -102,8 +93,7 @@ inline void multiply_many(const Product &p, Index first, Index last) {
         const Index end = row + chunk < last ? row + chunk : last;
         scales.load(p.matrix, row, end - row);
         for_tiles<kTileWides>(row, end, [&](auto wides, Index at, Index rows) {
-            StoredRows tile[wides.value];
-            tile_rows<Weights>(p, scales, at, rows, tile);
+            const StoredRows tile = scales.at(p.matrix, at, rows, 8 * Weights::kVectors);
             expand<Weights, wides.value>(tile, columns / (8 * Weights::kVectors), expanded + (at - row) * columns);
         });
         for (Index block = 0; block < blocks.count; ++block) {
@@ -146,7 +136,7 @@ inline void multiply(const Matrix &m, Arithmetic, const float *arranged, Index t
         case Format::f16: return multiply_as<F16>(p, first, last);
         case Format::bf16: return multiply_as<BF16>(p, first, last);
         case Format::q4: return m.group == 32 ? multiply_as<Q4Halves>(p, first, last) : multiply_as<Q4>(p, first, last);
-        case Format::q8: return multiply_as<Q8>(p, first, last);
+        case Format::q8: return m.group == 32 ? multiply_as<Q8<1>>(p, first, last) : multiply_as<Q8<2>>(p, first, last);
     }
 }
 

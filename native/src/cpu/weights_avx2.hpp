@@ -25,6 +25,12 @@ inline Wide bits_as_floats(Words a) { return {_mm256_castsi256_ps(a.value)}; }
 // Of words below 2^31.
 inline Wide to_floats(Words a) { return {_mm256_cvtepi32_ps(a.value)}; }
 
+// Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
+inline Words bytes_of(Words a, int v) {
+    const __m128i four = _mm_setr_epi32(4 * v - 0x7f7f8000, 4 * v - 0x7f7f7fff, 4 * v - 0x7f7f7ffe, 4 * v - 0x7f7f7ffd);
+    return {_mm256_shuffle_epi8(a.value, _mm256_set_m128i(four, four))};
+}
+
 // 8 floats, the same for each row.
 inline Wide repeat(const float *from) { return Wide::load(from); }
 
@@ -36,23 +42,21 @@ inline Wide rows_f16(const char *at, std::ptrdiff_t) {
 inline Words rows_words(const char *at, std::ptrdiff_t) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at))};
 }
-inline Words rows_bytes(const char *at, std::ptrdiff_t) {
-    return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(at)))};
-}
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t) { return {_mm256_broadcast_ss(at)}; }
 inline Wide rows_halves(const float *at, std::ptrdiff_t) {
     return {_mm256_set_m128(_mm_broadcast_ss(at + 1), _mm_broadcast_ss(at))};
 }
 
-// The weights that the low four bits of words stand for, under a scale and a bias for each row.
+// Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {
+    Words words;
     Wide scale, bias;
 
-    static Nibbles of(const float *scales, const float *biases, std::ptrdiff_t stride) {
-        return {rows_all(scales, stride), rows_all(biases, stride)};
+    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+        return {words, rows_all(scales, stride), rows_all(biases, stride)};
     }
-    Wide operator()(Words words) const { return fma(to_floats(words & 15), scale, bias); }
+    Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
 
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.

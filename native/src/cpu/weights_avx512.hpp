@@ -25,6 +25,12 @@ inline Wide bits_as_floats(Words a) { return {_mm512_castsi512_ps(a.value)}; }
 // Of words below 2^31.
 inline Wide to_floats(Words a) { return {_mm512_cvtepi32_ps(a.value)}; }
 
+// Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
+inline Words bytes_of(Words a, int v) {
+    const __m128i four = _mm_setr_epi32(4 * v - 0x7f7f8000, 4 * v - 0x7f7f7fff, 4 * v - 0x7f7f7ffe, 4 * v - 0x7f7f7ffd);
+    return {_mm512_shuffle_epi8(a.value, _mm512_broadcast_i32x4(four))};
+}
+
 inline Wide join(__m256 first, __m256 second) {
     return {_mm512_insertf32x8(_mm512_castps256_ps512(first), second, 1)};
 }
@@ -46,33 +52,34 @@ inline Words rows_words(const char *at, std::ptrdiff_t stride) {
     const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at + stride));
     return {_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1)};
 }
-inline Words rows_bytes(const char *at, std::ptrdiff_t stride) {
-    const __m128i first = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(at));
-    const __m128i second = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(at + stride));
-    return {_mm512_cvtepu8_epi32(_mm_unpacklo_epi64(first, second))};
-}
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t stride) {
-    return join(_mm256_broadcast_ss(at), _mm256_broadcast_ss(at + stride));
+    return {_mm512_mask_broadcastss_ps(_mm512_set1_ps(at[0]), 0xff00, _mm_load_ss(at + stride))};
 }
 inline Wide rows_halves(const float *at, std::ptrdiff_t stride) {
     return join(_mm256_set_m128(_mm_broadcast_ss(at + 1), _mm_broadcast_ss(at)),
                 _mm256_set_m128(_mm_broadcast_ss(at + stride + 1), _mm_broadcast_ss(at + stride)));
 }
 
-// The weights that the low four bits of words stand for, under a scale and a bias for each row. Looking up one of the
-// 16 that there are takes fewer instructions than computing it.
+// Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias. There are 16 weights
+// for each, and looking them up takes fewer instructions than computing them each time.
 struct Nibbles {
+    Words even, odd;  // bytes: a number and, above it, the number of its row
     __m512 first, second;
 
-    static Nibbles of(const float *scales, const float *biases, std::ptrdiff_t stride) {
-        return {table(scales[0], biases[0]), table(scales[stride], biases[stride])};
+    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+        const __m512i row = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(16), 1);
+        const __m512i low = _mm512_set1_epi8(15);
+        constexpr int kAndOr = 0xea;
+        return {{_mm512_ternarylogic_epi32(words.value, low, row, kAndOr)},
+                {_mm512_ternarylogic_epi32((words >> 4).value, low, row, kAndOr)},
+                table(scales[0], biases[0]),
+                table(scales[stride], biases[stride])};
     }
-    Wide operator()(Words words) const {
-        const __m512i nibble = _mm512_set1_epi32(15);
-        const __m512i row = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(16), 1);
-        const __m512i places = _mm512_ternarylogic_epi32(words.value, nibble, row, 0xea);  // words & nibble | row
-        return {_mm512_permutex2var_ps(first, places, second)};
+    Wide vector(int v) const {
+        // Only the lowest five bits of a place count.
+        const Words places = (v % 2 == 0 ? even : odd) >> v / 2 * 8;
+        return {_mm512_permutex2var_ps(first, places.value, second)};
     }
     static __m512 table(float scale, float bias) {
         const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
