@@ -59,6 +59,23 @@ struct Nibbles {
     Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
 
+// 32 bytes, the same for each row.
+inline Words repeat_words(const void *from) {
+    return {_mm256_loadu_si256(static_cast<const __m256i *>(from))};
+}
+// In each lane the sum of four products of unsigned a and signed x, and of b and y; a and b are below 16.
+inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(a.value, x.value), _mm256_maddubs_epi16(b.value, y.value));
+    return {_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))};
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+// Less 128 and without its sign, a makes pairs of products that fit 16 bits.
+inline Words dot_bytes(Words a, Words x, Words x_sums128) {
+    const __m256i less = _mm256_xor_si256(a.value, _mm256_set1_epi8(-128));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(x.value, less));
+    return {_mm256_add_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)), x_sums128.value)};
+}
+
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
 inline void sum_four(const Wide *vectors, float *out) {
     __m128 fours[4];

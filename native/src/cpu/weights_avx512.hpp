@@ -87,6 +87,33 @@ struct Nibbles {
     }
 };
 
+// 32 bytes, the same for each row.
+inline Words repeat_words(const void *from) {
+    return {_mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i *>(from)))};
+}
+// In each lane the sum of four products of unsigned a and signed x, and of b and y; a and b are below 16.
+inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+#ifdef __AVX512VNNI__
+    return {_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), a.value, x.value), b.value, y.value)};
+#else
+    const __m512i pairs = _mm512_add_epi16(_mm512_maddubs_epi16(a.value, x.value), _mm512_maddubs_epi16(b.value, y.value));
+    return {_mm512_madd_epi16(pairs, _mm512_set1_epi16(1))};
+#endif
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+inline Words dot_bytes(Words a, Words x, Words x_sums128) {
+#ifdef __AVX512VNNI__
+    (void)x_sums128;
+    return {_mm512_dpbusd_epi32(_mm512_setzero_si512(), a.value, x.value)};
+#else
+    // Less 128 and without its sign, a makes pairs of products that fit 16 bits.
+    const __m512i less = _mm512_xor_si512(a.value, _mm512_set1_epi8(-128));
+    const __m512i negated = _mm512_mask_sub_epi8(x.value, _mm512_movepi8_mask(less), _mm512_setzero_si512(), x.value);
+    const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(less), negated);
+    return {_mm512_add_epi32(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)), x_sums128.value)};
+#endif
+}
+
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
 inline void sum_four(const Wide *vectors, float *out) {
     const __m512 a = vectors[0].value, b = vectors[1].value, c = vectors[2].value, d = vectors[3].value;

@@ -70,6 +70,28 @@ struct Nibbles {
     Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
 
+// 32 bytes, the same for each row.
+inline Words repeat_words(const void *from) {
+    Words words;
+    std::memcpy(words.value, from, sizeof words.value);
+    return words;
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+inline Words dot_bytes(Words a, Words x, Words) {
+    return Words::each([&](int i) {
+        std::uint32_t sum = 0;
+        for (int j = 0; j < 32; j += 8) {
+            sum += (a.value[i] >> j & 255) * static_cast<std::uint32_t>(static_cast<std::int8_t>(x.value[i] >> j & 255));
+        }
+        return sum;
+    });
+}
+// The same with the products of b and y; a and b are below 16.
+inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+    const Words first = dot_bytes(a, x, {}), second = dot_bytes(b, y, {});
+    return Words::each([&](int i) { return first.value[i] + second.value[i]; });
+}
+
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
 inline void sum_four(const Wide *vectors, float *out) {
     for (int i = 0; i < 4; ++i) out[i] = vectors[i].sum();
