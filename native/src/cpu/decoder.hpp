@@ -28,7 +28,7 @@ public:
     Decoder(const Decoder &) = delete;
     Decoder &operator=(const Decoder &) = delete;
 
-    // The rows, once no step is being computed. Throws what that step threw if nobody has waited for it.
+    // The rows, once no step is being computed.
     Cache &cache();
     const Spec &spec() const { return spec_; }
     // Rows as they were given so far: whatever is being computed, their lengths and blocks do not change.

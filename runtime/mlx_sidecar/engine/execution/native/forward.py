@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
 from ....link.control_messages import ForwardName
 from ...cache.prefix_match import CacheSpec, SpanShape
@@ -32,7 +31,7 @@ class NativeForward:
 
     name: ForwardName = "native"
     uncacheable = untruncatable = ""
-    captured = False
+    computes_apart, captured = True, False
 
     def __init__(self, model: Model, caches: Sequence[Cache], arithmetic: str, threads: int) -> None:
         """``model`` is evaluated; ``caches`` are mlx-lm's own for it. ``arithmetic``: exact, fast or int8.
@@ -54,7 +53,6 @@ class NativeForward:
             for layers in self._layers
         )
         self.spec = CacheSpec(tuple(window - 1 if window else None for window in self._windows), shapes=shapes)
-        self._flying = False
 
     def reset(self) -> None:
         self._decoder.clear()
@@ -107,7 +105,7 @@ class NativeForward:
         parts, tokens = step
         numbers = np.array(tokens, dtype=np.int32)
         self._decoder.submit([(part.row, part.tokens, part.want.last) for part in parts], numbers)
-        return StepOutput.later(self._decoder.wait)
+        return StepOutput(self._decoder.wait, [])
 
     def truncate(self, row: int, length: int) -> None:
         if not self._decoder.truncate(row, length):
