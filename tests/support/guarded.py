@@ -13,7 +13,7 @@ PAGE = mmap.PAGESIZE
 
 
 def guarded(array: NDArray[np.float32], *, at_start: bool = False) -> NDArray[np.float32]:
-    """Return a copy of `array` that ends where its pages end, or starts where they start; the next page is forbidden."""
+    """Return a copy of `array` that ends, or else starts, right beside a page that is forbidden."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -28,6 +28,6 @@ def guarded(array: NDArray[np.float32], *, at_start: bool = False) -> NDArray[np
     address = start + PAGE + (0 if at_start else used - array.nbytes)
     floats = (ctypes.c_float * array.size).from_address(address)
     weakref.finalize(floats, libc.munmap, start, used + 2 * PAGE)
-    copy: NDArray[np.float32] = np.frombuffer(floats, dtype=np.float32).reshape(array.shape)
+    copy: NDArray[np.float32] = np.ctypeslib.as_array(floats).reshape(array.shape)
     copy[...] = array
     return copy
