@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,8 @@ MUCH = 1e12
 SOURCES = Path(__file__).parents[2] / "native/src"
 
 
-def thread_names() -> set[str]:
-    return set(os.listdir("/proc/self/task"))
+def running_threads() -> set[Path]:
+    return set(Path("/proc/self/task").iterdir())
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 40), max_size=4), st.sampled_from([0.0, MUCH]))
@@ -42,22 +41,22 @@ def test_parts_differ_by_one_share_at_most(shares: int) -> None:
 
 
 def test_threads_start_with_work_worth_sharing_and_end_with_the_crew() -> None:
-    before = thread_names()
+    before = running_threads()
     crew = Crew(4)
     crew.divide(100, 10.0)
     crew.divide(1, MUCH)
-    assert thread_names() == before, "little work, or a single share, stays with the caller"
+    assert running_threads() == before, "little work, or a single share, stays with the caller"
     assert crew.divide(100, MUCH)[3] == (75, 100)
-    assert len(thread_names() - before) == 3
+    assert len(running_threads() - before) == 3
     del crew
-    assert thread_names() <= before
+    assert running_threads() <= before
 
 
 def test_a_crew_of_one_starts_nothing() -> None:
-    before = thread_names()
+    before = running_threads()
     crew = Crew(1)
     assert crew.divide(100, MUCH) == [(0, 100)]
-    assert thread_names() == before
+    assert running_threads() == before
 
 
 def test_a_process_may_fork_between_making_a_crew_and_its_first_work() -> None:
