@@ -178,6 +178,7 @@ class cpu:  # noqa: N801 - a module
     @staticmethod
     def use_kernels(name: str) -> bool:
         """Put another set to use. False, and nothing changes, if this processor has none of that name."""
+<<<<<<< HEAD
 
     # Single kernels, for tests and benchmarks: all arrays are float32 and contiguous, and TypeError or ValueError says
     # which are not.
@@ -236,4 +237,34 @@ class cpu:  # noqa: N801 - a module
             """Hand out shares of work and return, for each thread, the first that it did and the one behind its last.
 
             (0, 0) for a thread that did nothing. `operations` is an estimate of all floating point operations.
+=======
+    @final
+    class SamplingPlan:
+        """The settings of the rows of a step, for as many steps as the rows stay the same.
+
+        Calls from several threads take turns, without the GIL.
+        """
+
+        def __init__(self, vocabulary: int, rows: Sequence[tuple[float, int, float, float, int, int]]) -> None:
+            """Make a plan.
+
+            Of each row: `temperature`, 0 for the likeliest token; `top_k` and `top_p`, off at 0 and from 1 on; `floor`,
+            how far below the largest a logit may be, the logarithm of min-p; how many alternatives' log-probabilities
+            to tell, -1 for no log-probabilities at all; and which of the changed logits are its own, -1 for none.
+            Raises ValueError for a number beyond the vocabulary.
+            """
+        def sample(
+            self,
+            logits: NDArray[np.float32],
+            changed: NDArray[np.float32] | None,
+            keys: Sequence[Sequence[int]],
+        ) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[int, tuple[float, list[tuple[int, float]]]]]:
+            """Sample a token of each row, with the noise of its key, two words of 32 bits.
+
+            `logits` are [rows, vocabulary] and `changed` [changed rows, vocabulary], both float32 and contiguous. A row
+            of those is sampled from; its log-probabilities are of `logits`. Returns tokens and largest logits, [rows],
+            and for rows that asked, by index: the log-probability of the token, and the likeliest tokens with theirs.
+            The largest of a row is not finite, and its token is meaningless, if a logit is NaN or plus infinity or none
+            is finite. Raises TypeError for another type, ValueError for another shape.
+>>>>>>> sampling
             """
