@@ -165,3 +165,106 @@ class PrefixIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held: the capacity of all containers, filled or not."""
+
+class cpu:  # noqa: N801 - a module
+    """Kernels of a decoder's step on a CPU, for several instruction sets."""
+
+    @staticmethod
+    def kernels() -> str:
+        """Return the name of the set in use."""
+    @staticmethod
+    def kernel_sets() -> list[str]:
+        """Return the sets that this processor has, the best first."""
+    @staticmethod
+    def use_kernels(name: str) -> bool:
+        """Put another set to use. False, and nothing changes, if this processor has none of that name."""
+<<<<<<< HEAD
+
+    # Single kernels, for tests and benchmarks: all arrays are float32 and contiguous, and TypeError or ValueError says
+    # which are not.
+    BLOCK_TOKENS: int
+    @staticmethod
+    def store_keys_values(
+        block: NDArray[np.float32], place: int, keys: NDArray[np.float32], values: NDArray[np.float32]
+    ) -> None:
+        """Store a token's keys and values, [key_heads, size], at a place of a block, [key_heads, 2 * size * 64]."""
+    @staticmethod
+    def attend(
+        queries: NDArray[np.float32],
+        blocks: NDArray[np.float32],
+        out: NDArray[np.float32],
+        *,
+        position: int,
+        window: int,
+        scale: float,
+        cap: float,
+        parts: int,
+    ) -> None:
+        """Attend from `queries`, [tokens, heads, size], the first at `position`, to what blocks [blocks, ...] hold.
+
+        With `parts` above 0 the work is divided as if among so many threads, and done in another order.
+        """
+    @staticmethod
+    def rms_norm(
+        x: NDArray[np.float32], weight: NDArray[np.float32] | None, epsilon: float, out: NDArray[np.float32]
+    ) -> None:
+        """Write x / sqrt(mean(x^2) + epsilon) * weight of one row to `out`, which may be `x`."""
+    @staticmethod
+    def rotate(
+        x: NDArray[np.float32], cosines: NDArray[np.float32], sines: NDArray[np.float32], traditional: bool
+    ) -> None:
+        """Rotate the pairs of each head of `x`, [heads, size], in place."""
+    @staticmethod
+    def gated(activation: str, gate: NDArray[np.float32], up: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write activation(gate) * up to `out`; silu, gelu or gelu_tanh."""
+    @staticmethod
+    def add_scaled(x: NDArray[np.float32], y: NDArray[np.float32], scale: float) -> None:
+        """Add y * scale to `x`."""
+    @staticmethod
+    def cap(x: NDArray[np.float32], cap: float) -> None:
+        """Make each x cap * tanh(x / cap)."""
+
+    @final
+    class Crew:
+        """Threads that share the work of a step."""
+
+        def __init__(self, threads: int) -> None:
+            """Make a crew; its threads start with the first work that is worth it. ValueError if there is none."""
+        @property
+        def threads(self) -> int:
+            """How many threads it has, the caller's included."""
+        def divide(self, shares: int, operations: float) -> list[tuple[int, int]]:
+            """Hand out shares of work and return, for each thread, the first that it did and the one behind its last.
+
+            (0, 0) for a thread that did nothing. `operations` is an estimate of all floating point operations.
+=======
+    @final
+    class SamplingPlan:
+        """The settings of the rows of a step, for as many steps as the rows stay the same.
+
+        Calls from several threads take turns, without the GIL.
+        """
+
+        def __init__(self, vocabulary: int, rows: Sequence[tuple[float, int, float, float, int, int]]) -> None:
+            """Make a plan.
+
+            Of each row: `temperature`, 0 for the likeliest token; `top_k` and `top_p`, off at 0 and from 1 on; `floor`,
+            how far below the largest a logit may be, the logarithm of min-p; how many alternatives' log-probabilities
+            to tell, -1 for no log-probabilities at all; and which of the changed logits are its own, -1 for none.
+            Raises ValueError for a number beyond the vocabulary.
+            """
+        def sample(
+            self,
+            logits: NDArray[np.float32],
+            changed: NDArray[np.float32] | None,
+            keys: Sequence[Sequence[int]],
+        ) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[int, tuple[float, list[tuple[int, float]]]]]:
+            """Sample a token of each row, with the noise of its key, two words of 32 bits.
+
+            `logits` are [rows, vocabulary] and `changed` [changed rows, vocabulary], both float32 and contiguous. A row
+            of those is sampled from; its log-probabilities are of `logits`. Returns tokens and largest logits, [rows],
+            and for rows that asked, by index: the log-probability of the token, and the likeliest tokens with theirs.
+            The largest of a row is not finite, and its token is meaningless, if a logit is NaN or plus infinity or none
+            is finite. Raises TypeError for another type, ValueError for another shape.
+>>>>>>> sampling
+            """

@@ -21,16 +21,22 @@ struct Attention {
     float cap;                     // scores s become cap * tanh(s / cap); 0: they stay
     float *out;                    // [tokens, heads, size], tokens `out_stride` floats apart
     Index out_stride;
+    float *partials = nullptr;     // null, or `partial_floats` of them: threads may then share the keys of a token
 };
 
 struct AttentionKernels {
     // Stores keys and values [key_heads, size] of one token at `place` (0 to 63) of a layer's part of a block.
     void (*store)(float *block, Index place, Index key_heads, Index size, const float *keys, const float *values);
+    // Floats of `partials` with which there are more shares; 0 if there are enough anyway, or cannot be more. They change
+    // nothing in the results.
+    Index (*partial_floats)(const Attention &);
     // Shares of work of an attention that threads may do in any order.
     Index (*shares)(const Attention &);
-    // Floats of scratch that each thread needs.
+    // Floats of scratch that each thread needs. Scratch and partials are aligned to 64 bytes.
     Index (*scratch_floats)(const Attention &);
     void (*attend)(const Attention &, Index first_share, Index last_share, float *scratch);
+    // Where there are partials, `out` is written here, after all shares.
+    void (*merge)(const Attention &, float *scratch);
 };
 
 }  // namespace mlx_sidecar::cpu

@@ -15,6 +15,8 @@ void bind_cpu(py::module_ &native) {
     module.def("use_kernels", &use_kernels, py::arg("name"));
     bind_linear(module);
     bind_attention(module);
+    bind_rows(module);
+    bind_crew(module);
     bind_sampling(module);
     bind_decoder(module);
 }

@@ -10,6 +10,8 @@ void bind_cpu(pybind11::module_ &native);
 // Its parts.
 void bind_linear(pybind11::module_ &module);
 void bind_attention(pybind11::module_ &module);
+void bind_rows(pybind11::module_ &module);
+void bind_crew(pybind11::module_ &module);
 void bind_sampling(pybind11::module_ &module);
 void bind_decoder(pybind11::module_ &module);
 

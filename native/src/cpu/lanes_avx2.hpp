@@ -40,6 +40,13 @@ struct Eight {
         return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
     }
 
+    // The largest lane, of numbers that are none of them NaN.
+    float peak() const {
+        const __m128 four = _mm_max_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+        const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+    }
+
     static __m256i first_lanes(std::ptrdiff_t count) {
         const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count < 8 ? count : 8)), lane);
@@ -64,10 +71,12 @@ inline Eight minimum(Eight a, Eight b) {
     const __m256 less = _mm256_min_ps(b.value, a.value);
     return {_mm256_blendv_ps(less, b.value, _mm256_cmp_ps(b.value, b.value, _CMP_UNORD_Q))};
 }
-// 2^n for integers n from -126 to 127.
-inline Eight power_of_two(Eight n) {
-    const __m256i biased = _mm256_add_epi32(_mm256_cvttps_epi32(n.value), _mm256_set1_epi32(127));
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+// Where neither is NaN; cheaper than `maximum`.
+inline Eight larger(Eight a, Eight b) { return {_mm256_max_ps(a.value, b.value)}; }
+// 2^n for integers n from -126 to 127, given n + 1.5 * 2^23, whose lowest bits are n. Anything for other numbers.
+inline Eight power_of_two(Eight shifted) {
+    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted.value), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_set1_epi32(127 << 23)))};
 }
 // x = mantissa * 2^exponent, sqrt(1/2) <= mantissa < sqrt(2), for positive normal x.
 inline void split(Eight x, Eight &mantissa, Eight &exponent) {

@@ -29,6 +29,11 @@ struct Wide {
     void store(float *to) const { _mm512_storeu_ps(to, value); }
     void store_some(float *to, std::ptrdiff_t count) const { _mm512_mask_storeu_ps(to, first_lanes(count), value); }
 
+    float peak() const {
+        const __m256 high = _mm512_extractf32x8_ps(value, 1);
+        return Eight{_mm256_max_ps(_mm512_castps512_ps256(value), high)}.peak();
+    }
+
     static __mmask16 first_lanes(std::ptrdiff_t count) {
         return static_cast<__mmask16>(count < 16 ? (1U << count) - 1 : 0xffffU);
     }
@@ -50,9 +55,10 @@ inline Wide minimum(Wide a, Wide b) {
     const __m512 less = _mm512_min_ps(b.value, a.value);
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(b.value, b.value, _CMP_UNORD_Q), less, b.value)};
 }
-inline Wide power_of_two(Wide n) {
-    const __m512i biased = _mm512_add_epi32(_mm512_cvttps_epi32(n.value), _mm512_set1_epi32(127));
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+inline Wide larger(Wide a, Wide b) { return {_mm512_max_ps(a.value, b.value)}; }
+inline Wide power_of_two(Wide shifted) {
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted.value), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_set1_epi32(127 << 23)))};
 }
 inline void split(Wide x, Wide &mantissa, Wide &exponent) {
     const __m512i above = _mm512_sub_epi32(_mm512_castps_si512(x.value), _mm512_set1_epi32(0x3f3504f3));

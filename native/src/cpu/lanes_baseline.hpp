@@ -72,6 +72,11 @@ struct Eight {
         const float *v = value;
         return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
     }
+    float peak() const {
+        float most = value[0];
+        for (int i = 1; i < 8; ++i) most = value[i] > most ? value[i] : most;
+        return most;
+    }
 };
 
 inline Eight operator+(Eight a, Eight b) {
@@ -104,8 +109,11 @@ inline Eight minimum(Eight a, Eight b) {
         return y != y || y < x ? y : x;
     });
 }
-inline Eight power_of_two(Eight n) {
-    return Eight::each([&](int i) { return float_of(static_cast<std::uint32_t>(static_cast<int>(n.value[i]) + 127) << 23); });
+inline Eight larger(Eight a, Eight b) {
+    return Eight::each([&](int i) { return a.value[i] > b.value[i] ? a.value[i] : b.value[i]; });
+}
+inline Eight power_of_two(Eight shifted) {
+    return Eight::each([&](int i) { return float_of((bits_of(shifted.value[i]) << 23) + (127U << 23)); });
 }
 inline void split(Eight x, Eight &mantissa, Eight &exponent) {
     for (int i = 0; i < 8; ++i) {

@@ -5,23 +5,38 @@
 namespace mlx_sidecar::cpu {
 namespace {
 
-// e^x: within 2 units in the last place; 0 for minus infinity, NaN for NaN.
+// Adding it rounds a float to an integer, which its lowest bits then are.
+constexpr float kRounder = 0x1.8p+23F;
+
+// e^(x - n log 2), where shifted = kRounder + n and n is the integer next to x / log 2.
 template <typename V>
-inline V exp(V x) {
-    // Below the first the result is 0, above the second it is infinity. NaN passes both.
-    x = minimum(maximum(x, V::all(-104.0F)), V::all(89.0F));
-    // Adding 1.5 * 2^23 rounds to an integer.
-    const V magic = V::all(12582912.0F);
-    const V n = fma(x, V::all(0x1.715476p+0F), magic) - magic;
+inline V exp_rest(V x, V shifted) {
+    const V n = shifted - V::all(kRounder);
     const V r = fma(n, V::all(-0x1.7f7d1cp-20F), fma(n, V::all(-0x1.62e400p-1F), x));
     V p = fma(V::all(0x1.6d113cp-10F), r, V::all(0x1.120ba2p-7F));
     p = fma(p, r, V::all(0x1.55551ap-5F));
     p = fma(p, r, V::all(0x1.5554dcp-3F));
     p = fma(p, r, V::all(0.5F));
-    p = fma(p * r, r, r) + V::all(1.0F);
+    return fma(p * r, r, r) + V::all(1.0F);
+}
+
+// e^x: within 2 units in the last place; 0 for minus infinity, NaN for NaN.
+template <typename V>
+inline V exp(V x) {
+    // Below the first the result is 0, above the second it is infinity. NaN passes both.
+    x = minimum(maximum(x, V::all(-104.0F)), V::all(89.0F));
+    const V magic = V::all(kRounder), shifted = fma(x, V::all(0x1.715476p+0F), magic), n = shifted - magic;
     // In two steps, because 2^n alone may be too large or too small for a float.
-    const V half = (n * V::all(0.5F) + magic) - magic;
-    return p * power_of_two(half) * power_of_two(n - half);
+    const V half = fma(n, V::all(0.5F), magic);
+    return exp_rest(x, shifted) * power_of_two(half) * power_of_two(n - (half - magic) + magic);
+}
+
+// e^x for x up to 88: the bits of exp(x), but 0 below -87, where results come near to the smallest normal number. Half
+// the operations of exp.
+template <typename V>
+inline V exp_normal(V x) {
+    const V shifted = fma(x, V::all(0x1.715476p+0F), V::all(kRounder));
+    return where_less(x, V::all(-87.0F), V::zero(), exp_rest(x, shifted) * power_of_two(shifted));
 }
 
 // The natural logarithm of positive, normal, finite x: within 2 units in the last place.
