@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,7 +178,6 @@ class cpu:  # noqa: N801 - a module
     @staticmethod
     def use_kernels(name: str) -> bool:
         """Put another set to use. False, and nothing changes, if this processor has none of that name."""
-<<<<<<< HEAD
 
     # Single kernels, for tests and benchmarks: all arrays are float32 and contiguous, and TypeError or ValueError says
     # which are not.
@@ -237,7 +236,6 @@ class cpu:  # noqa: N801 - a module
             """Hand out shares of work and return, for each thread, the first that it did and the one behind its last.
 
             (0, 0) for a thread that did nothing. `operations` is an estimate of all floating point operations.
-=======
     @final
     class SamplingPlan:
         """The settings of the rows of a step, for as many steps as the rows stay the same.
@@ -266,5 +264,45 @@ class cpu:  # noqa: N801 - a module
             and for rows that asked, by index: the log-probability of the token, and the likeliest tokens with theirs.
             The largest of a row is not finite, and its token is meaningless, if a logit is NaN or plus infinity or none
             is finite. Raises TypeError for another type, ValueError for another shape.
->>>>>>> sampling
             """
+
+    @final
+    class Weights:
+        """Weights as a checkpoint stores them, [rows, columns], in memory that stays the caller's."""
+
+        def __init__(
+            self,
+            format: str,
+            rows: int,
+            columns: int,
+            weight: NDArray[Any],
+            scales: NDArray[Any] | None = None,
+            biases: NDArray[Any] | None = None,
+            scale_format: str = "f32",
+            group: int = 0,
+        ) -> None:
+            """Make weights of a format: f32, f16, bf16, q4 or q8, the last two mlx's affine ones in groups.
+
+            Scales and biases, [rows, columns / group], are f32, f16 or bf16. Raises ValueError where columns are not a
+            multiple of `column_step` and of the group, or a buffer has another size or gaps.
+            """
+
+    @staticmethod
+    def multiply(
+        weights: Weights,
+        x: NDArray[np.float32],
+        out: NDArray[np.float32],
+        arithmetic: str,
+        first_row: int,
+        last_row: int,
+    ) -> None:
+        """Write `x`, [tokens, columns], times rows `first_row` to `last_row` of weights to `out`, [tokens, rows].
+
+        `arithmetic` is exact, fast or int8. Raises ValueError for other shapes.
+        """
+    @staticmethod
+    def expand_row(weights: Weights, row: int, out: NDArray[np.float32]) -> None:
+        """Write a row of weights to `out`, [columns], as float32."""
+    @staticmethod
+    def column_step(format: str) -> int:
+        """Return what the columns of weights of this format must be a multiple of."""

@@ -16,13 +16,13 @@ constexpr Index kFastTokens = 2;
 template <bool Halves>
 struct Q4Numbers {
     static constexpr int kVectors = 8;
-    Words words;
+    Packed words;
     Wide scale, bias;
 
     void load(const StoredRows &rows, int p, Index step) {
         const char *at = rows.wide(p) + step * 32;
         prefetch(at, rows.stride);
-        words = rows_words(at, rows.stride);
+        words = rows_packed(at, rows.stride);
         const float *scales = rows.wide_scales(p), *biases = rows.wide_biases(p);
         if (Halves) {
             scale = rows_halves(scales + 2 * step, rows.scale_stride);

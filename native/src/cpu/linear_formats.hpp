@@ -60,12 +60,12 @@ struct F16 {
 struct BF16 {
     static constexpr int kVectors = 2;
     static constexpr Index kStepBytes = 32;
-    Words words;
+    Packed words;
 
     void load(const StoredRows &rows, int p, Index step) {
         const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
-        words = rows_words(at, rows.stride);
+        words = rows_packed(at, rows.stride);
     }
     Wide vector(int v) const { return bits_as_floats(v == 0 ? words << 16 : words & 0xffff0000U); }
 };
@@ -80,7 +80,7 @@ struct Q4 {
         const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
         const Index group = step >> rows.steps_log2;
-        nibbles = Nibbles::of(rows_words(at, rows.stride), rows.wide_scales(p) + group, rows.wide_biases(p) + group,
+        nibbles = Nibbles::of(rows_packed(at, rows.stride), rows.wide_scales(p) + group, rows.wide_biases(p) + group,
                               rows.scale_stride);
     }
     Wide vector(int v) const { return nibbles.vector(v); }
@@ -90,13 +90,13 @@ struct Q4 {
 struct Q4Halves {
     static constexpr int kVectors = 8;
     static constexpr Index kStepBytes = 32;
-    Words words;
+    Packed words;
     Wide scale, bias;
 
     void load(const StoredRows &rows, int p, Index step) {
         const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
-        words = rows_words(at, rows.stride);
+        words = rows_packed(at, rows.stride);
         scale = rows_halves(rows.wide_scales(p) + 2 * step, rows.scale_stride);
         bias = rows_halves(rows.wide_biases(p) + 2 * step, rows.scale_stride);
     }
@@ -109,14 +109,14 @@ template <int Words32>
 struct Q8 {
     static constexpr int kVectors = 4 * Words32;
     static constexpr Index kStepBytes = 32 * Words32;
-    Words words[Words32];
+    Packed words[Words32];
     Wide scale, bias;
 
     void load(const StoredRows &rows, int p, Index step) {
         const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
 #pragma GCC unroll 2
-        for (int i = 0; i < Words32; ++i) words[i] = rows_words(at + 32 * i, rows.stride);
+        for (int i = 0; i < Words32; ++i) words[i] = rows_packed(at + 32 * i, rows.stride);
         const Index group = step >> rows.steps_log2;
         scale = rows_all(rows.wide_scales(p) + group, rows.scale_stride);
         bias = rows_all(rows.wide_biases(p) + group, rows.scale_stride);

@@ -24,7 +24,7 @@ template <bool Halves>
 struct Q4Dots {
     static constexpr int kVectors = 2;
     static constexpr Index kColumns = 64;
-    Words words;
+    Packed words;
     Wide scale, bias;
 
     static Index place(Index vector, Index byte) { return 2 * byte + vector; }
@@ -35,9 +35,9 @@ struct Q4Dots {
         scale = numbers.scale;
         bias = numbers.bias;
     }
-    Words dot(const Rounded<kVectors> &x) const {
-        return dot_nibbles(words & 0x0f0f0f0fU, repeat_words(x.numbers[0]), (words >> 4) & 0x0f0f0f0fU,
-                           repeat_words(x.numbers[1]));
+    Packed dot(const Rounded<kVectors> &x) const {
+        return dot_nibbles(words & 0x0f0f0f0fU, repeat_packed(x.numbers[0]), (words >> 4) & 0x0f0f0f0fU,
+                           repeat_packed(x.numbers[1]));
     }
 };
 
@@ -54,8 +54,8 @@ struct Q8Dots {
         scale = weights.scale;
         bias = weights.bias;
     }
-    Words dot(const Rounded<kVectors> &x) const {
-        return dot_bytes(weights.words[0], repeat_words(x.numbers[0]), repeat_words(x.sums128));
+    Packed dot(const Rounded<kVectors> &x) const {
+        return dot_bytes(weights.words[0], repeat_packed(x.numbers[0]), repeat_packed(x.sums128));
     }
 };
 

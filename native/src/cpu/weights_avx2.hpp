@@ -12,21 +12,21 @@ namespace {
 constexpr int kWideRows = 1;
 constexpr int kWideRegisters = 16;
 
-struct Words {
+struct Packed {
     __m256i value;
 };
 
-inline Words operator>>(Words a, int bits) { return {_mm256_srli_epi32(a.value, bits)}; }
-inline Words operator<<(Words a, int bits) { return {_mm256_slli_epi32(a.value, bits)}; }
-inline Words operator&(Words a, std::uint32_t mask) {
+inline Packed operator>>(Packed a, int bits) { return {_mm256_srli_epi32(a.value, bits)}; }
+inline Packed operator<<(Packed a, int bits) { return {_mm256_slli_epi32(a.value, bits)}; }
+inline Packed operator&(Packed a, std::uint32_t mask) {
     return {_mm256_and_si256(a.value, _mm256_set1_epi32(static_cast<int>(mask)))};
 }
-inline Wide bits_as_floats(Words a) { return {_mm256_castsi256_ps(a.value)}; }
+inline Wide bits_as_floats(Packed a) { return {_mm256_castsi256_ps(a.value)}; }
 // Of words below 2^31.
-inline Wide to_floats(Words a) { return {_mm256_cvtepi32_ps(a.value)}; }
+inline Wide to_floats(Packed a) { return {_mm256_cvtepi32_ps(a.value)}; }
 
 // Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
-inline Words bytes_of(Words a, int v) {
+inline Packed bytes_of(Packed a, int v) {
     const __m128i four = _mm_setr_epi32(4 * v - 0x7f7f8000, 4 * v - 0x7f7f7fff, 4 * v - 0x7f7f7ffe, 4 * v - 0x7f7f7ffd);
     return {_mm256_shuffle_epi8(a.value, _mm256_set_m128i(four, four))};
 }
@@ -39,7 +39,7 @@ inline Wide rows_f32(const char *at, std::ptrdiff_t) { return Wide::load(reinter
 inline Wide rows_f16(const char *at, std::ptrdiff_t) {
     return Wide::load_f16(reinterpret_cast<const std::uint16_t *>(at));
 }
-inline Words rows_words(const char *at, std::ptrdiff_t) {
+inline Packed rows_packed(const char *at, std::ptrdiff_t) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at))};
 }
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
@@ -50,27 +50,27 @@ inline Wide rows_halves(const float *at, std::ptrdiff_t) {
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {
-    Words words;
+    Packed words;
     Wide scale, bias;
 
-    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+    static Nibbles of(Packed words, const float *scales, const float *biases, std::ptrdiff_t stride) {
         return {words, rows_all(scales, stride), rows_all(biases, stride)};
     }
     Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
 
 // 32 bytes, the same for each row.
-inline Words repeat_words(const void *from) {
+inline Packed repeat_packed(const void *from) {
     return {_mm256_loadu_si256(static_cast<const __m256i *>(from))};
 }
 // In each lane the sum of four products of unsigned a and signed x, and of b and y; a and b are below 16.
-inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+inline Packed dot_nibbles(Packed a, Packed x, Packed b, Packed y) {
     const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(a.value, x.value), _mm256_maddubs_epi16(b.value, y.value));
     return {_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))};
 }
 // In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
 // Less 128 and without its sign, a makes pairs of products that fit 16 bits.
-inline Words dot_bytes(Words a, Words x, Words x_sums128) {
+inline Packed dot_bytes(Packed a, Packed x, Packed x_sums128) {
     const __m256i less = _mm256_xor_si256(a.value, _mm256_set1_epi8(-128));
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(x.value, less));
     return {_mm256_add_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)), x_sums128.value)};

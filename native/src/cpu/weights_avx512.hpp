@@ -12,21 +12,21 @@ namespace {
 constexpr int kWideRows = 2;
 constexpr int kWideRegisters = 32;
 
-struct Words {
+struct Packed {
     __m512i value;
 };
 
-inline Words operator>>(Words a, int bits) { return {_mm512_srli_epi32(a.value, static_cast<unsigned>(bits))}; }
-inline Words operator<<(Words a, int bits) { return {_mm512_slli_epi32(a.value, static_cast<unsigned>(bits))}; }
-inline Words operator&(Words a, std::uint32_t mask) {
+inline Packed operator>>(Packed a, int bits) { return {_mm512_srli_epi32(a.value, static_cast<unsigned>(bits))}; }
+inline Packed operator<<(Packed a, int bits) { return {_mm512_slli_epi32(a.value, static_cast<unsigned>(bits))}; }
+inline Packed operator&(Packed a, std::uint32_t mask) {
     return {_mm512_and_si512(a.value, _mm512_set1_epi32(static_cast<int>(mask)))};
 }
-inline Wide bits_as_floats(Words a) { return {_mm512_castsi512_ps(a.value)}; }
+inline Wide bits_as_floats(Packed a) { return {_mm512_castsi512_ps(a.value)}; }
 // Of words below 2^31.
-inline Wide to_floats(Words a) { return {_mm512_cvtepi32_ps(a.value)}; }
+inline Wide to_floats(Packed a) { return {_mm512_cvtepi32_ps(a.value)}; }
 
 // Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
-inline Words bytes_of(Words a, int v) {
+inline Packed bytes_of(Packed a, int v) {
     const __m128i four = _mm_setr_epi32(4 * v - 0x7f7f8000, 4 * v - 0x7f7f7fff, 4 * v - 0x7f7f7ffe, 4 * v - 0x7f7f7ffd);
     return {_mm512_shuffle_epi8(a.value, _mm512_broadcast_i32x4(four))};
 }
@@ -47,7 +47,7 @@ inline Wide rows_f16(const char *at, std::ptrdiff_t stride) {
     return join(Eight::load_f16(reinterpret_cast<const std::uint16_t *>(at)).value,
                 Eight::load_f16(reinterpret_cast<const std::uint16_t *>(at + stride)).value);
 }
-inline Words rows_words(const char *at, std::ptrdiff_t stride) {
+inline Packed rows_packed(const char *at, std::ptrdiff_t stride) {
     const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at));
     const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at + stride));
     return {_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1)};
@@ -64,10 +64,10 @@ inline Wide rows_halves(const float *at, std::ptrdiff_t stride) {
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias. There are 16 weights
 // for each, and looking them up takes fewer instructions than computing them each time.
 struct Nibbles {
-    Words even, odd;  // bytes: a number and, above it, the number of its row
+    Packed even, odd;  // bytes: a number and, above it, the number of its row
     __m512 first, second;
 
-    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+    static Nibbles of(Packed words, const float *scales, const float *biases, std::ptrdiff_t stride) {
         const __m512i row = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(16), 1);
         const __m512i low = _mm512_set1_epi8(15);
         constexpr int kAndOr = 0xea;
@@ -78,7 +78,7 @@ struct Nibbles {
     }
     Wide vector(int v) const {
         // Only the lowest five bits of a place count.
-        const Words places = (v % 2 == 0 ? even : odd) >> v / 2 * 8;
+        const Packed places = (v % 2 == 0 ? even : odd) >> v / 2 * 8;
         return {_mm512_permutex2var_ps(first, places.value, second)};
     }
     static __m512 table(float scale, float bias) {
@@ -88,11 +88,11 @@ struct Nibbles {
 };
 
 // 32 bytes, the same for each row.
-inline Words repeat_words(const void *from) {
+inline Packed repeat_packed(const void *from) {
     return {_mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i *>(from)))};
 }
 // In each lane the sum of four products of unsigned a and signed x, and of b and y; a and b are below 16.
-inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+inline Packed dot_nibbles(Packed a, Packed x, Packed b, Packed y) {
 #ifdef __AVX512VNNI__
     return {_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), a.value, x.value), b.value, y.value)};
 #else
@@ -101,7 +101,7 @@ inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
 #endif
 }
 // In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
-inline Words dot_bytes(Words a, Words x, Words x_sums128) {
+inline Packed dot_bytes(Packed a, Packed x, Packed x_sums128) {
 #ifdef __AVX512VNNI__
     (void)x_sums128;
     return {_mm512_dpbusd_epi32(_mm512_setzero_si512(), a.value, x.value)};

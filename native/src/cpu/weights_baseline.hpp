@@ -7,37 +7,37 @@ namespace {
 constexpr int kWideRows = 1;
 constexpr int kWideRegisters = 16;
 
-struct Words {
+struct Packed {
     std::uint32_t value[8];
 
     template <typename F>
-    static Words each(F f) {
-        Words made;
+    static Packed each(F f) {
+        Packed made;
         for (int i = 0; i < 8; ++i) made.value[i] = f(i);
         return made;
     }
 };
 
-inline Words operator>>(Words a, int bits) {
-    return Words::each([&](int i) { return a.value[i] >> bits; });
+inline Packed operator>>(Packed a, int bits) {
+    return Packed::each([&](int i) { return a.value[i] >> bits; });
 }
-inline Words operator<<(Words a, int bits) {
-    return Words::each([&](int i) { return a.value[i] << bits; });
+inline Packed operator<<(Packed a, int bits) {
+    return Packed::each([&](int i) { return a.value[i] << bits; });
 }
-inline Words operator&(Words a, std::uint32_t mask) {
-    return Words::each([&](int i) { return a.value[i] & mask; });
+inline Packed operator&(Packed a, std::uint32_t mask) {
+    return Packed::each([&](int i) { return a.value[i] & mask; });
 }
-inline Wide bits_as_floats(Words a) {
+inline Wide bits_as_floats(Packed a) {
     return Wide::each([&](int i) { return float_of(a.value[i]); });
 }
 // Of words below 2^31.
-inline Wide to_floats(Words a) {
+inline Wide to_floats(Packed a) {
     return Wide::each([&](int i) { return static_cast<float>(static_cast<std::int32_t>(a.value[i])); });
 }
 
 // Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
-inline Words bytes_of(Words a, int v) {
-    return Words::each([&](int i) { return a.value[i / 4 * 4 + v] >> i % 4 * 8 & 255; });
+inline Packed bytes_of(Packed a, int v) {
+    return Packed::each([&](int i) { return a.value[i / 4 * 4 + v] >> i % 4 * 8 & 255; });
 }
 
 // 8 floats, the same for each row.
@@ -48,8 +48,8 @@ inline Wide rows_f32(const char *at, std::ptrdiff_t) { return Wide::load(reinter
 inline Wide rows_f16(const char *at, std::ptrdiff_t) {
     return Wide::load_f16(reinterpret_cast<const std::uint16_t *>(at));
 }
-inline Words rows_words(const char *at, std::ptrdiff_t) {
-    Words words;
+inline Packed rows_packed(const char *at, std::ptrdiff_t) {
+    Packed words;
     std::memcpy(words.value, at, sizeof words.value);
     return words;
 }
@@ -61,24 +61,24 @@ inline Wide rows_halves(const float *at, std::ptrdiff_t) {
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {
-    Words words;
+    Packed words;
     Wide scale, bias;
 
-    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+    static Nibbles of(Packed words, const float *scales, const float *biases, std::ptrdiff_t stride) {
         return {words, rows_all(scales, stride), rows_all(biases, stride)};
     }
     Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
 
 // 32 bytes, the same for each row.
-inline Words repeat_words(const void *from) {
-    Words words;
+inline Packed repeat_packed(const void *from) {
+    Packed words;
     std::memcpy(words.value, from, sizeof words.value);
     return words;
 }
 // In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
-inline Words dot_bytes(Words a, Words x, Words) {
-    return Words::each([&](int i) {
+inline Packed dot_bytes(Packed a, Packed x, Packed) {
+    return Packed::each([&](int i) {
         std::uint32_t sum = 0;
         for (int j = 0; j < 32; j += 8) {
             sum += (a.value[i] >> j & 255) * static_cast<std::uint32_t>(static_cast<std::int8_t>(x.value[i] >> j & 255));
@@ -87,9 +87,9 @@ inline Words dot_bytes(Words a, Words x, Words) {
     });
 }
 // The same with the products of b and y; a and b are below 16.
-inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
-    const Words first = dot_bytes(a, x, {}), second = dot_bytes(b, y, {});
-    return Words::each([&](int i) { return first.value[i] + second.value[i]; });
+inline Packed dot_nibbles(Packed a, Packed x, Packed b, Packed y) {
+    const Packed first = dot_bytes(a, x, {}), second = dot_bytes(b, y, {});
+    return Packed::each([&](int i) { return first.value[i] + second.value[i]; });
 }
 
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
