@@ -8,6 +8,7 @@
 
 namespace mlx_sidecar::cpu {
 namespace {
+namespace sampling {
 
 // More than any noise: that of the largest uniform number is 16.6355.
 constexpr float kMostNoise = 16.64F;
@@ -49,5 +50,6 @@ inline Wide gumbel_bound(Wide uniform) {
     return fma(line, Wide::all(-0x1.62e430p-24F), Wide::all(127 * 0.6931472F + 1e-4F));
 }
 
+}  // namespace sampling
 }  // namespace
 }  // namespace mlx_sidecar::cpu

@@ -7,6 +7,7 @@
 
 namespace mlx_sidecar::cpu {
 namespace {
+namespace sampling {
 
 constexpr float kInfinity = __builtin_inff();
 
@@ -161,5 +162,6 @@ inline Index draw(const float *x, Index size, const Draw &settings, Index likeli
 
 constexpr SamplingKernels kSamplingKernels{largest, log_sum_exp, largest_of_sets, all_at_least, weigh, draw};
 
+}  // namespace sampling
 }  // namespace
 }  // namespace mlx_sidecar::cpu

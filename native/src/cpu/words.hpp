@@ -9,6 +9,7 @@
 
 namespace mlx_sidecar::cpu {
 namespace {
+namespace sampling {
 
 typedef std::uint32_t Words __attribute__((vector_size(4 * Wide::kLanes)));
 typedef std::int32_t Integers __attribute__((vector_size(4 * Wide::kLanes)));
@@ -52,5 +53,6 @@ inline std::uint32_t at_least(Wide a, Wide b) {
 #endif
 }
 
+}  // namespace sampling
 }  // namespace
 }  // namespace mlx_sidecar::cpu
