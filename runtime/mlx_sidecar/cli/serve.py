@@ -125,6 +125,20 @@ def add_engine_options(parser: Parser) -> None:
         help="exact: the same bits whatever shares the batch, at the price of speed (default: fast)",
     )
     parser.add_argument(
+        "--native",
+        choices=["auto", "off"],
+        default="auto",
+        help="auto: on a Linux CPU native code computes the models that it knows; off: mlx does (default: auto)",
+    )
+    parser.add_argument("--threads", type=positive, default=1, help="of native code (default: 1)")
+    parser.add_argument(
+        "--activations",
+        choices=["float", "int8"],
+        default="float",
+        help="int8: native code rounds them while it decodes with quantised weights, which is faster and less exact"
+        " (default: float)",
+    )
+    parser.add_argument(
         "--memory-limit-bytes",
         type=positive,
         help="for weights and caches; the machine or a cgroup may have less (default: what these and the device allow)",
@@ -133,7 +147,9 @@ def add_engine_options(parser: Parser) -> None:
 
 def engine_options(args: argparse.Namespace) -> list[str]:
     """The options of ``serve`` that a command passes on to the sidecar it spawns."""
-    options = ["--engine", args.engine, "--numerics", args.numerics]
+    options = ["--engine", args.engine]
+    for name in ("numerics", "native", "threads", "activations"):
+        options += [f"--{name}", str(getattr(args, name))]
     if args.memory_limit_bytes is not None:
         options += ["--memory-limit-bytes", str(args.memory_limit_bytes)]
     return options
