@@ -73,7 +73,8 @@ def test_gaps_beside_a_long_prompt_stay_below_three_decode_steps(device: str, st
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_short_prompts_wait_five_steps_beyond_their_own_prefill_beside_a_long_one_and_gaps_hold(device: str) -> None:
-    simulation, costs, waits = decoding(device), DEVICES[device], []
+    simulation, costs = decoding(device), DEVICES[device]
+    waits: list[float] = []
     long = simulation.submit(LONG)
     while long.known < LONG - 1 and len(waits) < 500:
         simulation.step()  # the short one arrives while a step runs, and waits for it

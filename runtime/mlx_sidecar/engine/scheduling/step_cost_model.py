@@ -16,7 +16,7 @@ LONGEST_OPERATION_S = 0.25
 # Tokens of a step. On CPU more than 512 are no faster, 64 cost no more per token than 512, and 32 cost 30 % more.
 CHUNK = 512
 # A prompt that shares a step with another gets at least so many tokens, because each is an attention call of its own.
-LEAST_CHUNK = 16
+LEAST_CHUNK = 8
 LEAST_ALONE = 64  # where none decodes and only a cancel waits; and before anything was measured
 
 # The depth at which attention may cost as much as all the rest: of a prefilled token in a small model, and of the rows
