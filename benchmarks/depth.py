@@ -4,7 +4,7 @@ Eight streams decode while the long prompt is prefilled, and short requests come
 decode step: the median gap of a stream in which nothing was prefilled, at that depth of the prompt. What a short
 request of 32 tokens waits is told beyond the time that it takes alone. The front is a list of messages.
 
-    python -m benchmarks.depth [--size 16M] [--long 16384] [--patience 60] [--processor-time]
+    python -m benchmarks.depth [--size 16M] [--long 16384] [--alone 0] [--patience 60] [--processor-time]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 STREAMS = 8
 SHORT = 32
-SETTLED_TURNS = 60  # before the long prompt comes
+SETTLED_TOKENS = 24  # of each stream before anything is measured
 ENDLESS = 1 << 20
 DEPTHS = (0, 1024, 2048, 4096, 8192, 12_288)  # where a row of the table begins
 GIVEN_BYTES = 1 << 33
@@ -132,19 +132,29 @@ def _backend(hear: Callable[[list[Work]], None]) -> Backend:
     return Hearing(policy, GIVEN_BYTES)
 
 
-def measure(path: Path, long: int, patience_s: float, clock: Callable[[], float]) -> tuple[list[Gap], list[Wait]]:
-    """Prefill ``long`` tokens beside streams and short requests, for ``patience_s`` at most."""
+def measure(
+    path: Path, long: int, alone: int, patience_s: float, clock: Callable[[], float]
+) -> tuple[list[Gap], list[Wait]]:
+    """Prefill ``long`` tokens, all but the first ``alone`` beside streams and short requests.
+
+    Returns when they are done or ``patience_s`` have passed since the streams began.
+    """
     loop, prompts = Loop(path, clock), Prompts(seed=5)
 
     def prompt(tokens: int) -> list[int]:
         return prompts.request(tokens, 1).tokens
 
     own_s = statistics.median(loop.first_token_s(prompt(SHORT)) for _ in range(7))
+    if alone:
+        loop.longest = loop.submit(prompt(long), 1)
+        while loop.depth < alone:
+            loop.turn()
     streams = [loop.submit(prompt(SHORT), ENDLESS) for _ in range(STREAMS)]
-    for _ in range(SETTLED_TURNS):
+    while any(len(loop.times.get(stream, ())) < SETTLED_TOKENS for stream in streams):
         loop.turn()
+    if not alone:
+        loop.longest = loop.submit(prompt(long), 1)
     began = clock()
-    loop.longest = loop.submit(prompt(long), 1)
     gaps: list[Gap] = []
     waits: list[Wait] = []
     heard = loop.times[streams[0]]
@@ -189,6 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.depth", description=__doc__)
     parser.add_argument("--size", default="16M", help="of the random model")
     parser.add_argument("--long", type=int, default=16_384, help="tokens of the long prompt")
+    parser.add_argument("--alone", type=int, default=0, help="tokens of it before the streams come")
     parser.add_argument("--patience", type=float, default=60.0, metavar="SECONDS", help="of its prefill at most")
     parser.add_argument(
         "--processor-time", action="store_true", help="count this process's own, on a machine that others use too"
@@ -196,9 +207,8 @@ def main() -> None:
     args = parser.parse_args()
     clock = time.process_time if args.processor_time else time.monotonic
     with tempfile.TemporaryDirectory() as folder:
-        print(
-            f"{machine()}.\n\n{table(rows(*measure(make(args.size, Path(folder)), args.long, args.patience, clock)))}"
-        )
+        found = measure(make(args.size, Path(folder)), args.long, args.alone, args.patience, clock)
+    print(f"{machine()}.\n\n{table(rows(*found))}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.engine.scheduling.depth_cost import DOUBT, OUTLIER, TRIALS, DepthCost
+from mlx_sidecar.engine.scheduling.depth_cost import DOUBT, NOISE, OUTLIER, TRIALS, DepthCost
 
 bases = st.floats(1e-5, 1e-1)
 steepnesses = st.floats(0.0, 4.0)
@@ -26,13 +26,17 @@ class Line:
         return self.base + self.slope * depth / UNIT
 
 
+def learn(cost: DepthCost, depth: int, value: float) -> None:
+    cost.learn(depth, value, NOISE * value)
+
+
 @given(bases, steepnesses, st.integers(0, 1000))
 def test_a_prompt_that_gets_deeper_step_by_step_leaves_a_line_that_is_right_at_any_depth(
     base: float, steepness: float, seed: int
 ) -> None:
     line, cost, source = Line(base, steepness), DepthCost(UNIT, 1.0), random.Random(seed)
     for depth in range(32, 16_384, 64):
-        cost.learn(depth, line.at(depth) * max(0.5, source.gauss(1.0, 0.05)))
+        learn(cost, depth, line.at(depth) * max(0.5, source.gauss(1.0, 0.05)))
     for depth in (4_096, 16_384, 32_768):
         assert cost.at(depth) == pytest.approx(line.at(depth), rel=0.3)
     assert cost.at(0) <= base + line.at(16_384) / 8, "at most the noise of the deep steps"
@@ -44,8 +48,8 @@ def test_measurements_at_two_depths_in_turn_leave_a_line_that_is_about_right_at_
 ) -> None:
     line, cost = Line(base, steepness), DepthCost(UNIT, 1.0)
     for _ in range(60):
-        cost.learn(one, line.at(one))
-        cost.learn(other, line.at(other))
+        learn(cost, one, line.at(one))
+        learn(cost, other, line.at(other))
     for depth in (one, other):
         assert cost.at(depth) == pytest.approx(line.at(depth), rel=0.3)
 
@@ -56,7 +60,7 @@ def test_whatever_is_measured_all_estimates_are_positive_and_grow_with_depth(
 ) -> None:
     cost = DepthCost(UNIT, 1.0)
     for at, value in measured:
-        cost.learn(at, value)
+        learn(cost, at, value)
         assert 0 < cost.base <= cost.at(depth) <= cost.at(depth + 1000) < float("inf")
         assert min(value, cost.at(at)) > 0
 
@@ -67,20 +71,20 @@ def test_an_outlier_moves_no_estimate_far_and_is_forgotten(
 ) -> None:
     line, cost = Line(base, steepness), DepthCost(UNIT, 0.0)
     for nth in range(before):
-        cost.learn(64 * nth, line.at(64 * nth))
-    cost.learn(64 * before, slower * line.at(64 * before))
+        learn(cost, 64 * nth, line.at(64 * nth))
+    learn(cost, 64 * before, slower * line.at(64 * before))
     assert cost.at(64 * before) <= OUTLIER * line.at(64 * before) * 1.5
     last = 64 * (before + 25)
     for depth in range(64 * before, last + 1, 64):
-        cost.learn(depth, line.at(depth))
+        learn(cost, depth, line.at(depth))
     assert cost.at(last) == pytest.approx(line.at(last), rel=0.15)
 
 
 @given(bases, st.floats(1.0, 1e4))
 def test_a_first_step_that_compiles_counts_for_nothing(base: float, slower: float) -> None:
     cost = DepthCost(UNIT, 1.0)
-    cost.learn(32, base * slower)
-    cost.learn(96, base)
+    learn(cost, 32, base * slower)
+    learn(cost, 96, base)
     assert cost.at(64) == pytest.approx(base, rel=0.1)
 
 
@@ -88,10 +92,10 @@ def test_a_first_step_that_compiles_counts_for_nothing(base: float, slower: floa
 def test_a_machine_that_stays_slower_or_faster_is_so_at_all_depths(base: float, factor: float, slower: bool) -> None:
     line, cost = Line(base, 1.0), DepthCost(UNIT, 1.0)
     for depth in list(range(0, 16_384, 128)):
-        cost.learn(depth, line.at(depth))
+        learn(cost, depth, line.at(depth))
     factor = factor if slower else 1 / factor
     for _ in range(60):
-        cost.learn(16_384, factor * line.at(16_384))
+        learn(cost, 16_384, factor * line.at(16_384))
     assert cost.at(16_384) == pytest.approx(factor * line.at(16_384), rel=0.1)
     ratio = cost.at(0) / base
     assert ratio > 1.05 if slower else ratio < 1.0, "also where it was not measured"
@@ -101,21 +105,21 @@ def test_a_machine_that_stays_slower_or_faster_is_so_at_all_depths(base: float, 
 def test_a_cost_that_stops_growing_is_followed(base: float, window: int) -> None:
     line, cost = Line(base, 1.0), DepthCost(UNIT, 1.0)
     for depth in range(32, 32_768, 64):
-        cost.learn(depth, line.at(min(depth, window)))
+        learn(cost, depth, line.at(min(depth, window)))
     assert cost.at(32_768) == pytest.approx(line.at(window), rel=0.15)
     for _ in range(8):
-        cost.learn(16, line.at(16))
+        learn(cost, 16, line.at(16))
     assert cost.at(16) == pytest.approx(line.at(16), rel=0.25)
 
 
 def test_an_estimate_far_from_what_was_measured_is_a_guess_until_it_is_measured_once() -> None:
     cost = DepthCost(UNIT, 0.0)
     for _ in range(10):
-        cost.learn(500, 0.01)
+        learn(cost, 500, 0.01)
     assert cost.known(500)
     assert cost.known(700)
     assert not cost.known(16_000)
-    cost.learn(16_000, 0.03)
+    learn(cost, 16_000, 0.03)
     assert cost.known(16_000)
     assert cost.known(8_000)
 
@@ -124,7 +128,7 @@ def test_an_estimate_far_from_what_was_measured_is_a_guess_until_it_is_measured_
 def test_one_measurement_makes_an_estimate_more_than_a_guess(measured: list[tuple[int, float]]) -> None:
     cost = DepthCost(UNIT, 0.0)
     for nth, (depth, value) in enumerate(measured):
-        cost.learn(depth, value)
+        learn(cost, depth, value)
         assert cost.known(depth) == (nth + 1 >= TRIALS), f"within {DOUBT} of it"
 
 

@@ -21,8 +21,8 @@ from mlx_sidecar.engine.scheduling.step_cost_model import (
     REMEASURE_STEPS,
     SURPRISE,
     Budget,
-    Load,
     StepCostModel,
+    StepLoad,
 )
 from mlx_sidecar.engine.scheduling.step_planner import OLDEST_SHARE, PrefillChunks
 from mlx_sidecar.link.messages import Priority
@@ -58,7 +58,7 @@ class Device:
         """One step with as much prefill as ``pace`` allows: its tokens and its seconds."""
         tokens = allowed(pace, rows)
         took_s = self.takes(rows, tokens)
-        pace.learn(Load(rows, 0, tokens), took_s * slower)
+        pace.learn(StepLoad(rows, 0, tokens), took_s * slower)
         return tokens, took_s
 
 
@@ -73,7 +73,7 @@ def test_a_step_beside_decoding_rows_stays_within_the_gap_however_their_number_c
     step_s: float, row_s: float, token_s: float, rows: list[int]
 ) -> None:
     device, pace = Device(step_s, row_s, token_s), StepCostModel()
-    pace.learn(Load(0, 0, LEAST_ALONE), device.takes(0, LEAST_ALONE))
+    pace.learn(StepLoad(0, 0, LEAST_ALONE), device.takes(0, LEAST_ALONE))
     for count in rows:
         tokens, took_s = device.run(pace, count)
         assert tokens <= 1 or took_s <= 1.01 * GAP * device.takes(count, 0)
@@ -93,7 +93,7 @@ def test_a_prefill_always_progresses_and_never_by_more_than_a_chunk(
             tokens = budget.fit(1 << 20, depth) if budget else 0
             assert tokens <= CHUNK
             assert rows or tokens
-            pace.learn(Load(rows, rows * depth, tokens, depth), took_s)
+            pace.learn(StepLoad(rows, rows * depth, tokens, depth), took_s)
             if tokens:
                 break
         else:
@@ -107,7 +107,7 @@ def test_few_steps_only_measure(steps: list[tuple[int, float]]) -> None:
         tokens = allowed(pace, rows)
         barren += not tokens
         sizes.add((rows - 1).bit_length())
-        pace.learn(Load(rows, 0, tokens), took_s)
+        pace.learn(StepLoad(rows, 0, tokens), took_s)
     assert barren <= 2 * TRIALS * len(sizes) + 2 * len(steps) / REMEASURE_STEPS
 
 
@@ -115,13 +115,13 @@ def test_before_anything_is_measured_a_small_chunk_tells_how_fast_it_goes() -> N
     pace = StepCostModel()
     assert allowed(pace, 0) == LEAST_ALONE
     for _ in range(20):
-        pace.learn(Load(0, 0, LEAST_ALONE, 32), LEAST_ALONE * 0.001)
+        pace.learn(StepLoad(0, 0, LEAST_ALONE, 32), LEAST_ALONE * 0.001)
     assert allowed(pace, 0) == pytest.approx(LONGEST_OPERATION_S / 0.001, rel=0.2)
 
 
 def test_where_nobody_decodes_on_this_model_the_streams_of_another_still_count() -> None:
     pace = StepCostModel()
-    pace.learn(Load(0, 0, 100), 0.1)
+    pace.learn(StepLoad(0, 0, 100), 0.1)
     for sharing in (1, 3):
         budget = pace.budget(0, 0, 0.05, sharing)
         assert budget is not None
@@ -135,7 +135,7 @@ def test_a_slow_outlier_is_forgotten_within_a_few_steps(
     device, pace, calm = Device(step_s, 0.0, token_s), StepCostModel(), StepCostModel()
     for known in (pace, calm):
         for _ in range(TRIALS):
-            known.learn(Load(1), device.takes(1, 0))
+            known.learn(StepLoad(1), device.takes(1, 0))
     for at in range(before + 1 + TRIALS + 16):
         device.run(pace, rows, slower if at == before else 1.0)
         device.run(calm, rows)
@@ -146,13 +146,13 @@ def test_a_slow_outlier_is_forgotten_within_a_few_steps(
 def test_a_decode_step_that_surprises_is_measured_again_and_the_shorter_of_the_two_counts() -> None:
     pace = StepCostModel()
     for _ in range(10):
-        pace.learn(Load(4), 0.01)
-    pace.learn(Load(4), 0.01 * SURPRISE * 2)
+        pace.learn(StepLoad(4), 0.01)
+    pace.learn(StepLoad(4), 0.01 * SURPRISE * 2)
     assert pace.decode_s(4, 0) == pytest.approx(0.01)
-    pace.learn(Load(4), 0.01)
+    pace.learn(StepLoad(4), 0.01)
     assert pace.decode_s(4, 0) == pytest.approx(0.01)
     for _ in range(60):
-        pace.learn(Load(4), 0.01 * SURPRISE * 2)
+        pace.learn(StepLoad(4), 0.01 * SURPRISE * 2)
     assert pace.decode_s(4, 0) == pytest.approx(0.01 * SURPRISE * 2, rel=0.05)
 
 
@@ -168,13 +168,13 @@ def test_decoding_beside_endless_prefill_is_measured_again_as_it_gets_slower() -
 
 def test_rows_that_have_become_much_deeper_are_measured_before_anything_is_prefilled_beside_them() -> None:
     pace = StepCostModel()
-    pace.learn(Load(0, 0, LEAST_ALONE), 0.05)
+    pace.learn(StepLoad(0, 0, LEAST_ALONE), 0.05)
     for _ in range(10):
-        pace.learn(Load(6, 600), 0.01)
+        pace.learn(StepLoad(6, 600), 0.01)
     assert pace.budget(6, 700, 0.01, 1) is not None
     assert pace.budget(6, 16_000, 0.01, 1) is None, "one of them is a long chat now"
     for _ in range(TRIALS):
-        pace.learn(Load(6, 16_000), 0.02)
+        pace.learn(StepLoad(6, 16_000), 0.02)
     for depth, step_s in ((16_000, 0.02), (600, 0.01)):
         assert pace.budget(6, depth, 0.01, 1) is not None, "both are known from here on"
         assert pace.decode_s(6, depth) == pytest.approx(step_s, rel=0.1)
@@ -306,7 +306,7 @@ def test_a_class_is_made_good_by_waiting_for_a_period() -> None:
 def test_the_step_that_counts_is_the_one_with_those_who_are_about_to_join() -> None:
     device, pace = Device(0.03, 0.003, 0.003), StepCostModel()
     for _ in range(TRIALS + 1):
-        pace.learn(Load(8), device.takes(8, 0))
-        pace.learn(Load(8, 0, 16), device.takes(8, 16))
+        pace.learn(StepLoad(8), device.takes(8, 0))
+        pace.learn(StepLoad(8, 0, 16), device.takes(8, 16))
     assert pace.full_s(8, 0, 24) == pytest.approx(device.takes(32, 0), rel=0.01)
     assert pace.full_s(4, 0, 4) is None  # 4 rows were never measured

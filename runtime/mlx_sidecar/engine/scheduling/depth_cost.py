@@ -61,17 +61,19 @@ class DepthCost:
         first, more = self.at(depth), self.slope / self.unit  # the n-th costs first + n * more
         return 2 * seconds / (first + sqrt(first * first + 2 * more * seconds)) if seconds > 0 else 0.0
 
-    def learn(self, depth: float, value: float, noise: float = NOISE) -> None:
-        """Learn that the cost was ``value``, which is positive, at ``depth``; ``noise`` is relative to ``value``."""
+    def learn(self, depth: float, value: float, noise: float) -> None:
+        """Learn that the cost was ``value`` at ``depth``, both positive, with a standard deviation of ``noise``."""
         x = depth / self.unit
         if not self.seen or (self.seen < TRIALS and value < self.at(depth)):
             self._start(x, value)
         self.seen += 1
         self._drift(x)
         expected = self.at(depth)
+        if value > OUTLIER * expected:  # if it stays so slow, it must be learned: so the noise is cut with it
+            noise *= OUTLIER * expected / value
         value = min(max(value, expected / OUTLIER), OUTLIER * expected)
         base_gain, slope_gain = self._base_var + x * self._cov, self._cov + x * self._slope_var
-        variance = base_gain + x * slope_gain + (noise * value) ** 2
+        variance = base_gain + x * slope_gain + noise**2
         self.base += base_gain / variance * (value - expected)
         self.slope += slope_gain / variance * (value - expected)
         self._base_var = max(0.0, self._base_var - base_gain * base_gain / variance)

@@ -34,7 +34,7 @@ SURPRISE = 1.5
 LEAST_SHARE = 0.01
 
 
-class Load(NamedTuple):
+class StepLoad(NamedTuple):
     """A step's work as its time depends on it.
 
     ``rows`` decode, and ``depth`` tokens stand before them, counted together. ``tokens`` are prefilled; on average
@@ -80,7 +80,7 @@ class _Decode:
     prefills: int = 0  # steps with a prefill since
     surprise_s: float = inf  # the last one took so long, and is not believed yet
 
-    def learn(self, load: Load, seconds: float) -> None:
+    def learn(self, load: StepLoad, seconds: float) -> None:
         """Learn that a step with ``load`` took ``seconds``, or, after a surprise, the shorter of the two."""
         part = self.part(load.rows)
         surprising = self.seconds.known(load.depth) and seconds > SURPRISE * part * self.seconds.at(load.depth)
@@ -89,7 +89,8 @@ class _Decode:
             return
         # Else a batch that gets both larger and deeper would be thought to get slower by its depth alone.
         self.seconds.scale(part, doubt=abs(load.rows - self.rows) / self.rows)
-        self.seconds.learn(load.depth, min(seconds, self.surprise_s))
+        seconds = min(seconds, self.surprise_s)
+        self.seconds.learn(load.depth, seconds, NOISE * seconds)
         self.rows, self.prefills, self.surprise_s = load.rows, 0, inf
 
     def part(self, rows: int) -> float:
@@ -118,7 +119,7 @@ class StepCostModel:
         known = self._decode.get(_size(rows))
         return None if known is None or known.seconds.seen < TRIALS else known.part(rows) * known.seconds.at(depth)
 
-    def expected_s(self, load: Load) -> float | None:
+    def expected_s(self, load: StepLoad) -> float | None:
         """Return the seconds of a step with ``load``; None if nothing like it was measured."""
         own_s = self.decode_s(load.rows, load.depth) if load.rows else self._own_s(load)
         if own_s is None or (load.tokens and not self.token_s.seen):
@@ -146,22 +147,22 @@ class StepCostModel:
         if not self.token_s.seen:
             return Budget(self.token_s, inf, LEAST_ALONE)
         if fastest_s is None:
-            return Budget(self.token_s, LONGEST_OPERATION_S - self._own_s(Load(0)), least=LEAST_ALONE)
+            return Budget(self.token_s, LONGEST_OPERATION_S - self._own_s(StepLoad(0)), least=LEAST_ALONE)
         return Budget(self.token_s, (GAP - 1) * fastest_s / sharing)
 
-    def learn(self, load: Load, seconds: float) -> None:
+    def learn(self, load: StepLoad, seconds: float) -> None:
         """Learn that a step with ``load`` took ``seconds``."""
         seconds = max(seconds, 1e-9)
         if not load.tokens:
             self._decode.setdefault(_size(load.rows), _Decode()).learn(load, seconds)
             return
-        share = max(1 - self._own_s(load) / seconds, LEAST_SHARE)
-        # The noise is that of the whole step: the smaller the share of the prefill, the less its time is known.
-        self.token_s.learn(load.token_depth, share * seconds / load.tokens, NOISE / share)
+        prefill_s = max(seconds - self._own_s(load), LEAST_SHARE * seconds)
+        # The noise is that of the whole step, however little of it was prefill.
+        self.token_s.learn(load.token_depth, prefill_s / load.tokens, NOISE * seconds / load.tokens)
         if load.rows and (known := self._decode.get(_size(load.rows))):
             known.prefills += 1
 
-    def _own_s(self, load: Load) -> float:
+    def _own_s(self, load: StepLoad) -> float:
         """Return the seconds of a step besides its prefill, as far as they are known.
 
         Without rows they are about those of one row, because the weights are read.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..core.batch import Role, Work
 from .depth_cost import DepthCost
 from .priority_queue import QueueEntry
-from .step_cost_model import LEAST_CHUNK, Budget, Load, StepCostModel
+from .step_cost_model import LEAST_CHUNK, Budget, StepCostModel, StepLoad
 
 # The least share of all time for prefill that the prompt that has waited longest gets.
 OLDEST_SHARE = 0.25
@@ -96,7 +96,7 @@ class StepPlanner:
         return min((step_s for step_s in steps if step_s is not None), default=None)
 
 
-def _load(work: list[Work], *, done: bool) -> Load:
+def _load(work: list[Work], *, done: bool) -> StepLoad:
     """Return the load of ``work``, whose tokens its sequences know if it is ``done``."""
     rows = tokens = 0
     depth = token_depths = 0.0
@@ -108,7 +108,7 @@ def _load(work: list[Work], *, done: bool) -> Load:
         else:
             rows += 1
             depth += behind
-    return Load(rows, depth, tokens, token_depths / max(1, tokens))
+    return StepLoad(rows, depth, tokens, token_depths / max(1, tokens))
 
 
 def _ready(running: Running, model: str) -> tuple[list[QueueEntry], list[QueueEntry]]:
