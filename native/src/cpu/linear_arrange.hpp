@@ -37,6 +37,13 @@ inline void arrange_row(Format format, const float *x, Index columns, float *to,
                 }
             }
             return;
+        case Format::q8:
+            for (Index c = 0; c < columns; c += 32, to += 4 * stride) {
+                for (Index i = 0; i < 8; ++i) {
+                    for (Index v = 0; v < 4; ++v) to[v * stride + i] = x[c + 4 * v + i % 4 + i / 4 * 16];
+                }
+            }
+            return;
         default:
             for (Index c = 0; c < columns; c += 8, to += stride) Eight::load(x + c).store(to);
     }

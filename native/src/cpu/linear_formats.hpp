@@ -7,13 +7,18 @@
 namespace mlx_sidecar::cpu {
 namespace {
 
-// kWideRows rows of a matrix (or one, with strides of 0) and their scales as float32, if they have any.
+// Rows of a matrix and their scales as float32, if they have any. With strides of 0 one row stands for several.
 struct StoredRows {
     const char *weight;
     Index stride;  // bytes
     const float *scales = nullptr, *biases = nullptr;
     Index scale_stride = 0;
     int steps_log2 = 0;  // a group has 2^steps_log2 steps
+
+    // The rows of the Wide number `p`.
+    const char *wide(int p) const { return weight + p * kWideRows * stride; }
+    const float *wide_scales(int p) const { return scales + p * kWideRows * scale_stride; }
+    const float *wide_biases(int p) const { return biases + p * kWideRows * scale_stride; }
 };
 
 // Memory this far ahead is fetched, because the hardware's own prefetching stops at the end of a page.
@@ -30,8 +35,8 @@ struct F32 {
     static constexpr Index kStepBytes = 32;
     Wide weights;
 
-    void load(const StoredRows &rows, Index step) {
-        const char *at = rows.weight + step * kStepBytes;
+    void load(const StoredRows &rows, int p, Index step) {
+        const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
         weights = rows_f32(at, rows.stride);
     }
@@ -43,8 +48,8 @@ struct F16 {
     static constexpr Index kStepBytes = 16;
     Wide weights;
 
-    void load(const StoredRows &rows, Index step) {
-        const char *at = rows.weight + step * kStepBytes;
+    void load(const StoredRows &rows, int p, Index step) {
+        const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
         weights = rows_f16(at, rows.stride);
     }
@@ -57,8 +62,8 @@ struct BF16 {
     static constexpr Index kStepBytes = 32;
     Words words;
 
-    void load(const StoredRows &rows, Index step) {
-        const char *at = rows.weight + step * kStepBytes;
+    void load(const StoredRows &rows, int p, Index step) {
+        const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
         words = rows_words(at, rows.stride);
     }
@@ -69,17 +74,16 @@ struct BF16 {
 struct Q4 {
     static constexpr int kVectors = 8;
     static constexpr Index kStepBytes = 32;
-    Words words;
     Nibbles nibbles;
 
-    void load(const StoredRows &rows, Index step) {
-        const char *at = rows.weight + step * kStepBytes;
+    void load(const StoredRows &rows, int p, Index step) {
+        const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
-        words = rows_words(at, rows.stride);
         const Index group = step >> rows.steps_log2;
-        nibbles = Nibbles::of(rows.scales + group, rows.biases + group, rows.scale_stride);
+        nibbles = Nibbles::of(rows_words(at, rows.stride), rows.wide_scales(p) + group, rows.wide_biases(p) + group,
+                              rows.scale_stride);
     }
-    Wide vector(int v) const { return nibbles(v == 0 ? words : words >> 4 * v); }
+    Wide vector(int v) const { return nibbles.vector(v); }
 };
 
 // The same with groups of 32: a scale for lanes 0 to 3 and one for lanes 4 to 7.
@@ -89,33 +93,35 @@ struct Q4Halves {
     Words words;
     Wide scale, bias;
 
-    void load(const StoredRows &rows, Index step) {
-        const char *at = rows.weight + step * kStepBytes;
+    void load(const StoredRows &rows, int p, Index step) {
+        const char *at = rows.wide(p) + step * kStepBytes;
         prefetch(at, rows.stride);
         words = rows_words(at, rows.stride);
-        scale = rows_halves(rows.scales + 2 * step, rows.scale_stride);
-        bias = rows_halves(rows.biases + 2 * step, rows.scale_stride);
+        scale = rows_halves(rows.wide_scales(p) + 2 * step, rows.scale_stride);
+        bias = rows_halves(rows.wide_biases(p) + 2 * step, rows.scale_stride);
     }
-    Wide vector(int v) const { return fma(to_floats((v == 0 ? words : words >> 4 * v) & 15), scale, bias); }
+    Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
 
-// A step of 32: column 8 v + i is lane i of vector v.
+// A step of 32 or, so that a scale is read once for it, of 64: column 4 v + i of 32 is lane i of vector v for i below 4,
+// column 12 + 4 v + i for the others.
+template <int Words32>
 struct Q8 {
-    static constexpr int kVectors = 4;
-    static constexpr Index kStepBytes = 32;
-    const char *at;
-    Index stride;
+    static constexpr int kVectors = 4 * Words32;
+    static constexpr Index kStepBytes = 32 * Words32;
+    Words words[Words32];
     Wide scale, bias;
 
-    void load(const StoredRows &rows, Index step) {
-        at = rows.weight + step * kStepBytes;
-        stride = rows.stride;
-        prefetch(at, stride);
+    void load(const StoredRows &rows, int p, Index step) {
+        const char *at = rows.wide(p) + step * kStepBytes;
+        prefetch(at, rows.stride);
+#pragma GCC unroll 2
+        for (int i = 0; i < Words32; ++i) words[i] = rows_words(at + 32 * i, rows.stride);
         const Index group = step >> rows.steps_log2;
-        scale = rows_all(rows.scales + group, rows.scale_stride);
-        bias = rows_all(rows.biases + group, rows.scale_stride);
+        scale = rows_all(rows.wide_scales(p) + group, rows.scale_stride);
+        bias = rows_all(rows.wide_biases(p) + group, rows.scale_stride);
     }
-    Wide vector(int v) const { return fma(to_floats(rows_bytes(at + 8 * v, stride)), scale, bias); }
+    Wide vector(int v) const { return fma(to_floats(bytes_of(words[v / 4], v % 4)), scale, bias); }
 };
 
 inline bool is_quantised(const Matrix &m) { return m.format == Format::q4 || m.format == Format::q8; }

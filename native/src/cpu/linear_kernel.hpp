@@ -2,23 +2,12 @@
 #pragma once
 
 #include "linear_arrange.hpp"
-#include "linear_tiles.hpp"
+#include "linear_fast.hpp"
+#include "linear_int8.hpp"
+#include "linear_rows.hpp"
 
 namespace mlx_sidecar::cpu {
 namespace {
-
-// Rows whose scales are converted at once.
-constexpr Index kRowStep = 8;
-
-// One product with rows of a matrix, and the thread's scratch.
-struct Product {
-    const Matrix &matrix;
-    const float *x;
-    Index tokens;
-    float *out;
-    Index out_stride;
-    float *scratch;
-};
 
 // Rows of tiles of expanded weights.
 constexpr int kTileWides = kWideRegisters == 32 ? 4 : 3;
@@ -32,64 +21,13 @@ inline Index expanded_rows(const Matrix &m, Index tokens) {
     return fitting < kTileRows ? kTileRows : fitting < most ? fitting : most;
 }
 
-// Scales and biases of rows as float32, in scratch.
-struct Scales {
-    float *scales, *biases;
-    Index groups, first_row = 0;
-
-    Scales(const Matrix &m, float *scratch, Index rows)
-        : scales(scratch), biases(scratch + rows * groups_of(m)), groups(groups_of(m)) {}
-    static Index floats(const Matrix &m, Index rows) { return (2 * rows * groups_of(m) + 15) / 16 * 16; }
-
-    void load(const Matrix &m, Index row, Index rows) {
-        first_row = row;
-        if (groups == 0) return;
-        to_float32(m.scale_format, m.scales, row * groups, rows * groups, scales);
-        to_float32(m.scale_format, m.biases, row * groups, rows * groups, biases);
-    }
-    // kWideRows rows from `row` on, or one, if `rows` is 1.
-    StoredRows at(const Matrix &m, Index row, Index rows, Index step_columns) const {
-        const Index bytes = row_bytes(m), offset = (row - first_row) * groups;
-        StoredRows made{static_cast<const char *>(m.weight) + row * bytes, rows > 1 ? bytes : 0};
-        if (groups == 0) return made;
-        made.scales = scales + offset;
-        made.biases = biases + offset;
-        made.scale_stride = rows > 1 ? groups : 0;
-        while (step_columns << made.steps_log2 < m.group) ++made.steps_log2;
-        return made;
-    }
-};
-
-// Calls f(Count<wides>, first row, rows) for tiles that cover rows, the last of them perhaps with fewer rows.
-template <int P, typename F>
-inline void for_tiles(Index first, Index last, F f) {
-    Index row = first;
-    for (; row + P * kWideRows <= last; row += P * kWideRows) f(Count<P>{}, row, Index{P * kWideRows});
-    for (; row < last; row += kWideRows) f(Count<1>{}, row, last - row < kWideRows ? last - row : Index{kWideRows});
-}
-
-template <typename Weights, int P>
-inline void tile_rows(const Product &p, const Scales &scales, Index row, Index rows, StoredRows (&tile)[P]) {
-    for (int i = 0; i < P; ++i) {
-        const Index left = rows - i * kWideRows;
-        tile[i] = scales.at(p.matrix, row + i * kWideRows, left < kWideRows ? left : kWideRows, 8 * Weights::kVectors);
-    }
-}
-
 template <typename Weights, int N>
 inline void multiply_few(const Product &p, Index first, Index last) {
     constexpr int P = kWideRegisters == 32 ? (N <= 4 ? 4 : 2) : (N <= 2 ? 4 : 3);
-    const Index steps = p.matrix.columns / (8 * Weights::kVectors);
-    Scales scales(p.matrix, p.scratch, kRowStep);
-    for (Index row = first; row < last; row += kRowStep) {
-        const Index end = row + kRowStep < last ? row + kRowStep : last;
-        scales.load(p.matrix, row, end - row);
-        for_tiles<P>(row, end, [&](auto wides, Index at, Index rows) {
-            StoredRows tile[wides.value];
-            tile_rows<Weights>(p, scales, at, rows, tile);
-            multiply_stored<Weights, wides.value, N>(tile, steps, p.x, {p.out + at, p.out_stride, rows});
-        });
-    }
+    constexpr Index kColumns = 8 * Weights::kVectors;
+    for_stored_rows<P>(p, first, last, kColumns, [&](auto wides, const StoredRows &rows, Target out) {
+        multiply_stored<Weights, wides.value, N>(rows, p.matrix.columns / kColumns, p.x, out);
+    });
 }
 
 template <typename Weights>
@@ -102,8 +40,7 @@ inline void multiply_many(const Product &p, Index first, Index last) {
         const Index end = row + chunk < last ? row + chunk : last;
         scales.load(p.matrix, row, end - row);
         for_tiles<kTileWides>(row, end, [&](auto wides, Index at, Index rows) {
-            StoredRows tile[wides.value];
-            tile_rows<Weights>(p, scales, at, rows, tile);
+            const StoredRows tile = scales.at(p.matrix, at, rows, 8 * Weights::kVectors);
             expand<Weights, wides.value>(tile, columns / (8 * Weights::kVectors), expanded + (at - row) * columns);
         });
         for (Index block = 0; block < blocks.count; ++block) {
@@ -125,28 +62,50 @@ inline void multiply_as(const Product &p, Index first, Index last) {
     with_count<kStoredTokens>(p.tokens, [&](auto tokens) { multiply_few<Weights, tokens.value>(p, first, last); });
 }
 
-inline Index arranged_floats(const Matrix &m, Arithmetic, Index tokens) { return tokens * m.columns; }
+// The arithmetic that a product is done in: rounding and scales of sums are for few tokens of quantised weights only.
+inline Arithmetic arithmetic_of(const Matrix &m, Arithmetic asked, Index tokens) {
+    const Index most = asked == Arithmetic::int8 ? kInt8Tokens : kFastTokens;
+    return is_quantised(m) && tokens <= most ? asked : Arithmetic::exact;
+}
 
-inline void arrange(const Matrix &m, Arithmetic, const Activations &x, float *arranged) {
-    arrange_floats(m.format, x, arranged);
+inline Index arranged_floats(const Matrix &m, Arithmetic arithmetic, Index tokens) {
+    const bool fast = arithmetic_of(m, arithmetic, tokens) == Arithmetic::fast;
+    return tokens * (fast ? m.columns + 8 * (m.columns / fast_step(m)) : m.columns);
+}
+
+inline void arrange(const Matrix &m, Arithmetic arithmetic, const Activations &x, float *arranged) {
+    switch (arithmetic_of(m, arithmetic, x.tokens)) {
+        case Arithmetic::exact: return arrange_floats(m.format, x, arranged);
+        case Arithmetic::fast: return arrange_fast(m, x, arranged);
+        case Arithmetic::int8: return arrange_int8(m, x, arranged);
+    }
 }
 
 inline Index scratch_floats(const Matrix &m, Arithmetic, Index tokens) {
     if (tokens <= kStoredTokens) return Scales::floats(m, kRowStep);
+    // `int8` reads rows as they are stored for more tokens than `exact` does.
     const Index rows = expanded_rows(m, tokens);
-    // A last, single row is expanded as if there were kWideRows.
-    return Scales::floats(m, rows) + (rows + kWideRows - 1) * m.columns;
+    return Scales::floats(m, rows > kRowStep ? rows : kRowStep) + rows * m.columns;
 }
 
-inline void multiply(const Matrix &m, Arithmetic, const float *arranged, Index tokens, Index first, Index last,
-                     float *out, Index out_stride, float *scratch) {
-    const Product p{m, arranged, tokens, out, out_stride, scratch};
-    switch (m.format) {
+inline void multiply_exact(const Product &p, Index first, Index last) {
+    const bool small = p.matrix.group == 32;
+    switch (p.matrix.format) {
         case Format::f32: return multiply_as<F32>(p, first, last);
         case Format::f16: return multiply_as<F16>(p, first, last);
         case Format::bf16: return multiply_as<BF16>(p, first, last);
-        case Format::q4: return m.group == 32 ? multiply_as<Q4Halves>(p, first, last) : multiply_as<Q4>(p, first, last);
-        case Format::q8: return multiply_as<Q8>(p, first, last);
+        case Format::q4: return small ? multiply_as<Q4Halves>(p, first, last) : multiply_as<Q4>(p, first, last);
+        case Format::q8: return small ? multiply_as<Q8<1>>(p, first, last) : multiply_as<Q8<2>>(p, first, last);
+    }
+}
+
+inline void multiply(const Matrix &m, Arithmetic arithmetic, const float *arranged, Index tokens, Index first,
+                     Index last, float *out, Index out_stride, float *scratch) {
+    const Product p{m, arranged, tokens, out, out_stride, scratch};
+    switch (arithmetic_of(m, arithmetic, tokens)) {
+        case Arithmetic::exact: return multiply_exact(p, first, last);
+        case Arithmetic::fast: return multiply_fast(p, first, last);
+        case Arithmetic::int8: return multiply_int8(p, first, last);
     }
 }
 

@@ -49,7 +49,7 @@ inline void store_sums(const Wide (&sums)[P][N], Target out) {
 
 // P times kWideRows rows of weights, read as they are stored, by N tokens: x is [vector of a row][token][8].
 template <typename Weights, int P, int N>
-inline void multiply_stored(const StoredRows *rows, Index steps, const float *x, Target out) {
+inline void multiply_stored(const StoredRows &rows, Index steps, const float *x, Target out) {
     Wide sums[P][N];
     for (int p = 0; p < P; ++p) {
         for (int n = 0; n < N; ++n) sums[p][n] = Wide::zero();
@@ -57,7 +57,7 @@ inline void multiply_stored(const StoredRows *rows, Index steps, const float *x,
     for (Index step = 0; step < steps; ++step) {
         Weights weights[P];
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) weights[p].load(rows[p], step);
+        for (int p = 0; p < P; ++p) weights[p].load(rows, p, step);
 #pragma GCC unroll 8
         for (int v = 0; v < Weights::kVectors; ++v, x += 8 * N) {
             Wide columns[N];
@@ -76,12 +76,12 @@ inline void multiply_stored(const StoredRows *rows, Index steps, const float *x,
 
 // Rows of weights as float32: out is [vector of a row][P][lanes of a Wide].
 template <typename Weights, int P>
-inline void expand(const StoredRows *rows, Index steps, float *out) {
+inline void expand(const StoredRows &rows, Index steps, float *out) {
     for (int p = 0; p < P; ++p) {
         float *to = out + p * Wide::kLanes;
         Weights weights;
         for (Index step = 0; step < steps; ++step) {
-            weights.load(rows[p], step);
+            weights.load(rows, p, step);
 #pragma GCC unroll 8
             for (int v = 0; v < Weights::kVectors; ++v, to += P * Wide::kLanes) weights.vector(v).store(to);
         }

@@ -25,6 +25,12 @@ inline Wide bits_as_floats(Words a) { return {_mm256_castsi256_ps(a.value)}; }
 // Of words below 2^31.
 inline Wide to_floats(Words a) { return {_mm256_cvtepi32_ps(a.value)}; }
 
+// Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
+inline Words bytes_of(Words a, int v) {
+    const __m128i four = _mm_setr_epi32(4 * v - 0x7f7f8000, 4 * v - 0x7f7f7fff, 4 * v - 0x7f7f7ffe, 4 * v - 0x7f7f7ffd);
+    return {_mm256_shuffle_epi8(a.value, _mm256_set_m128i(four, four))};
+}
+
 // 8 floats, the same for each row.
 inline Wide repeat(const float *from) { return Wide::load(from); }
 
@@ -36,24 +42,39 @@ inline Wide rows_f16(const char *at, std::ptrdiff_t) {
 inline Words rows_words(const char *at, std::ptrdiff_t) {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at))};
 }
-inline Words rows_bytes(const char *at, std::ptrdiff_t) {
-    return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(at)))};
-}
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t) { return {_mm256_broadcast_ss(at)}; }
 inline Wide rows_halves(const float *at, std::ptrdiff_t) {
     return {_mm256_set_m128(_mm_broadcast_ss(at + 1), _mm_broadcast_ss(at))};
 }
 
-// The weights that the low four bits of words stand for, under a scale and a bias for each row.
+// Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {
+    Words words;
     Wide scale, bias;
 
-    static Nibbles of(const float *scales, const float *biases, std::ptrdiff_t stride) {
-        return {rows_all(scales, stride), rows_all(biases, stride)};
+    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+        return {words, rows_all(scales, stride), rows_all(biases, stride)};
     }
-    Wide operator()(Words words) const { return fma(to_floats(words & 15), scale, bias); }
+    Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
+
+// 32 bytes, the same for each row.
+inline Words repeat_words(const void *from) {
+    return {_mm256_loadu_si256(static_cast<const __m256i *>(from))};
+}
+// In each lane the sum of four products of unsigned a and signed x, and of b and y; a and b are below 16.
+inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(a.value, x.value), _mm256_maddubs_epi16(b.value, y.value));
+    return {_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))};
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+// Less 128 and without its sign, a makes pairs of products that fit 16 bits.
+inline Words dot_bytes(Words a, Words x, Words x_sums128) {
+    const __m256i less = _mm256_xor_si256(a.value, _mm256_set1_epi8(-128));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(less), _mm256_sign_epi8(x.value, less));
+    return {_mm256_add_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)), x_sums128.value)};
+}
 
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
 inline void sum_four(const Wide *vectors, float *out) {

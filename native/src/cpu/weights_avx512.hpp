@@ -25,6 +25,12 @@ inline Wide bits_as_floats(Words a) { return {_mm512_castsi512_ps(a.value)}; }
 // Of words below 2^31.
 inline Wide to_floats(Words a) { return {_mm512_cvtepi32_ps(a.value)}; }
 
+// Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
+inline Words bytes_of(Words a, int v) {
+    const __m128i four = _mm_setr_epi32(4 * v - 0x7f7f8000, 4 * v - 0x7f7f7fff, 4 * v - 0x7f7f7ffe, 4 * v - 0x7f7f7ffd);
+    return {_mm512_shuffle_epi8(a.value, _mm512_broadcast_i32x4(four))};
+}
+
 inline Wide join(__m256 first, __m256 second) {
     return {_mm512_insertf32x8(_mm512_castps256_ps512(first), second, 1)};
 }
@@ -46,39 +52,67 @@ inline Words rows_words(const char *at, std::ptrdiff_t stride) {
     const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at + stride));
     return {_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1)};
 }
-inline Words rows_bytes(const char *at, std::ptrdiff_t stride) {
-    const __m128i first = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(at));
-    const __m128i second = _mm_loadl_epi64(reinterpret_cast<const __m128i *>(at + stride));
-    return {_mm512_cvtepu8_epi32(_mm_unpacklo_epi64(first, second))};
-}
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t stride) {
-    return join(_mm256_broadcast_ss(at), _mm256_broadcast_ss(at + stride));
+    return {_mm512_mask_broadcastss_ps(_mm512_set1_ps(at[0]), 0xff00, _mm_load_ss(at + stride))};
 }
 inline Wide rows_halves(const float *at, std::ptrdiff_t stride) {
     return join(_mm256_set_m128(_mm_broadcast_ss(at + 1), _mm_broadcast_ss(at)),
                 _mm256_set_m128(_mm_broadcast_ss(at + stride + 1), _mm_broadcast_ss(at + stride)));
 }
 
-// The weights that the low four bits of words stand for, under a scale and a bias for each row. Looking up one of the
-// 16 that there are takes fewer instructions than computing it.
+// Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias. There are 16 weights
+// for each, and looking them up takes fewer instructions than computing them each time.
 struct Nibbles {
+    Words even, odd;  // bytes: a number and, above it, the number of its row
     __m512 first, second;
 
-    static Nibbles of(const float *scales, const float *biases, std::ptrdiff_t stride) {
-        return {table(scales[0], biases[0]), table(scales[stride], biases[stride])};
+    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+        const __m512i row = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi8(16), 1);
+        const __m512i low = _mm512_set1_epi8(15);
+        constexpr int kAndOr = 0xea;
+        return {{_mm512_ternarylogic_epi32(words.value, low, row, kAndOr)},
+                {_mm512_ternarylogic_epi32((words >> 4).value, low, row, kAndOr)},
+                table(scales[0], biases[0]),
+                table(scales[stride], biases[stride])};
     }
-    Wide operator()(Words words) const {
-        const __m512i nibble = _mm512_set1_epi32(15);
-        const __m512i row = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(16), 1);
-        const __m512i places = _mm512_ternarylogic_epi32(words.value, nibble, row, 0xea);  // words & nibble | row
-        return {_mm512_permutex2var_ps(first, places, second)};
+    Wide vector(int v) const {
+        // Only the lowest five bits of a place count.
+        const Words places = (v % 2 == 0 ? even : odd) >> v / 2 * 8;
+        return {_mm512_permutex2var_ps(first, places.value, second)};
     }
     static __m512 table(float scale, float bias) {
         const __m512 numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         return _mm512_fmadd_ps(numbers, _mm512_set1_ps(scale), _mm512_set1_ps(bias));
     }
 };
+
+// 32 bytes, the same for each row.
+inline Words repeat_words(const void *from) {
+    return {_mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i *>(from)))};
+}
+// In each lane the sum of four products of unsigned a and signed x, and of b and y; a and b are below 16.
+inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+#ifdef __AVX512VNNI__
+    return {_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), a.value, x.value), b.value, y.value)};
+#else
+    const __m512i pairs = _mm512_add_epi16(_mm512_maddubs_epi16(a.value, x.value), _mm512_maddubs_epi16(b.value, y.value));
+    return {_mm512_madd_epi16(pairs, _mm512_set1_epi16(1))};
+#endif
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+inline Words dot_bytes(Words a, Words x, Words x_sums128) {
+#ifdef __AVX512VNNI__
+    (void)x_sums128;
+    return {_mm512_dpbusd_epi32(_mm512_setzero_si512(), a.value, x.value)};
+#else
+    // Less 128 and without its sign, a makes pairs of products that fit 16 bits.
+    const __m512i less = _mm512_xor_si512(a.value, _mm512_set1_epi8(-128));
+    const __m512i negated = _mm512_mask_sub_epi8(x.value, _mm512_movepi8_mask(less), _mm512_setzero_si512(), x.value);
+    const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(less), negated);
+    return {_mm512_add_epi32(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)), x_sums128.value)};
+#endif
+}
 
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
 inline void sum_four(const Wide *vectors, float *out) {

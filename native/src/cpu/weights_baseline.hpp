@@ -35,6 +35,11 @@ inline Wide to_floats(Words a) {
     return Wide::each([&](int i) { return static_cast<float>(static_cast<std::int32_t>(a.value[i])); });
 }
 
+// Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
+inline Words bytes_of(Words a, int v) {
+    return Words::each([&](int i) { return a.value[i / 4 * 4 + v] >> i % 4 * 8 & 255; });
+}
+
 // 8 floats, the same for each row.
 inline Wide repeat(const float *from) { return Wide::load(from); }
 
@@ -48,24 +53,44 @@ inline Words rows_words(const char *at, std::ptrdiff_t) {
     std::memcpy(words.value, at, sizeof words.value);
     return words;
 }
-inline Words rows_bytes(const char *at, std::ptrdiff_t) {
-    return Words::each([=](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(at[i])); });
-}
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t) { return Wide::all(*at); }
 inline Wide rows_halves(const float *at, std::ptrdiff_t) {
     return Wide::each([=](int i) { return at[i / 4]; });
 }
 
-// The weights that the low four bits of words stand for, under a scale and a bias for each row.
+// Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {
+    Words words;
     Wide scale, bias;
 
-    static Nibbles of(const float *scales, const float *biases, std::ptrdiff_t stride) {
-        return {rows_all(scales, stride), rows_all(biases, stride)};
+    static Nibbles of(Words words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+        return {words, rows_all(scales, stride), rows_all(biases, stride)};
     }
-    Wide operator()(Words words) const { return fma(to_floats(words & 15), scale, bias); }
+    Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
 };
+
+// 32 bytes, the same for each row.
+inline Words repeat_words(const void *from) {
+    Words words;
+    std::memcpy(words.value, from, sizeof words.value);
+    return words;
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+inline Words dot_bytes(Words a, Words x, Words) {
+    return Words::each([&](int i) {
+        std::uint32_t sum = 0;
+        for (int j = 0; j < 32; j += 8) {
+            sum += (a.value[i] >> j & 255) * static_cast<std::uint32_t>(static_cast<std::int8_t>(x.value[i] >> j & 255));
+        }
+        return sum;
+    });
+}
+// The same with the products of b and y; a and b are below 16.
+inline Words dot_nibbles(Words a, Words x, Words b, Words y) {
+    const Words first = dot_bytes(a, x, {}), second = dot_bytes(b, y, {});
+    return Words::each([&](int i) { return first.value[i] + second.value[i]; });
+}
 
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
 inline void sum_four(const Wide *vectors, float *out) {
