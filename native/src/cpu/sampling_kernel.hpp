@@ -121,7 +121,8 @@ struct Leader {
         const Wide own = shifted / Wide::all(draw.temperature) + gumbel(u);
         where_less(shifted, Wide::all(draw.floor), Wide::all(-kInfinity), own).store(scores);
         for (Index lane = 0; lane < Wide::kLanes; ++lane) {
-            if (scores[lane] > score || (scores[lane] == score && first + lane < token)) lead(first + lane, scores[lane]);
+            const bool ties = scores[lane] == score && first + lane < token;
+            if (scores[lane] > score || ties) lead(first + lane, scores[lane]);
         }
     }
 
