@@ -1,5 +1,11 @@
 // Compiled for what every processor of an architecture has.
+#ifdef __aarch64__
+#include "lanes_neon.hpp"
+#define NAME "neon"
+#else
 #include "lanes_baseline.hpp"
+#define NAME "baseline"
+#endif
 
 #include "attention_kernel.hpp"
 #include "kernels.hpp"
@@ -9,6 +15,6 @@
 
 namespace mlx_sidecar::cpu {
 
-const Kernels kBaselineKernels{"baseline", kLinearKernels, kAttentionKernels, kRowsKernels, kSamplingKernels};
+const Kernels kBaselineKernels{NAME, kLinearKernels, kAttentionKernels, kRowsKernels, sampling::kSamplingKernels};
 
 }  // namespace mlx_sidecar::cpu

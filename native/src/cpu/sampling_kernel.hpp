@@ -7,14 +7,15 @@
 
 namespace mlx_sidecar::cpu {
 namespace {
+namespace sampling {
 
-constexpr float kInfinity = __builtin_inff();
+constexpr float kInfinite = __builtin_inff();
 
 // As many numbers from x[at] on as there are lanes; minus infinity beyond the end.
 inline Wide part(const float *x, Index at, Index size) {
     if (at + Wide::kLanes <= size) return Wide::load(x + at);
     float some[Wide::kLanes];
-    for (Index lane = 0; lane < Wide::kLanes; ++lane) some[lane] = at + lane < size ? x[at + lane] : -kInfinity;
+    for (Index lane = 0; lane < Wide::kLanes; ++lane) some[lane] = at + lane < size ? x[at + lane] : -kInfinite;
     return Wide::load(some);
 }
 
@@ -22,7 +23,7 @@ inline Wide part(const float *x, Index at, Index size) {
 inline float largest_between(const float *x, Index first, Index last) {
     constexpr Index kChains = 4;
     Wide most[kChains];
-    for (Wide &chain : most) chain = Wide::all(-kInfinity);
+    for (Wide &chain : most) chain = Wide::all(-kInfinite);
     Index at = first;
     for (; at + kChains * Wide::kLanes <= last; at += kChains * Wide::kLanes) {
         for (Index i = 0; i < kChains; ++i) most[i] = maximum(most[i], Wide::load(x + at + i * Wide::kLanes));
@@ -38,7 +39,7 @@ inline float largest_between(const float *x, Index first, Index last) {
 inline void largest(const float *x, Index size, Index &index, float &value) {
     constexpr Index kStretch = 1024;  // of the row, which is searched again for its largest
     Index start = 0;
-    value = -kInfinity;
+    value = -kInfinite;
     for (Index at = 0; at < size; at += kStretch) {
         const float own = largest_between(x, at, at + kStretch < size ? at + kStretch : size);
         if (own <= value) continue;
@@ -109,8 +110,8 @@ inline std::int64_t weigh(const float *x, Index size, float peak, float *weights
 struct Leader {
     const Draw &draw;
     Index token = 0;
-    float score = -kInfinity;
-    float limit = -kInfinity;  // tokens of smaller logits are beaten or dropped
+    float score = -kInfinite;
+    float limit = -kInfinite;  // tokens of smaller logits are beaten or dropped
 
     void challenge(Wide logits, const Words &bits, Index first) {
         const Wide shifted = logits - Wide::all(draw.peak), u = uniform(bits);
@@ -119,9 +120,10 @@ struct Leader {
         if (at_least(nearly + gumbel_bound(u), Wide::all(score)) == 0) return;
         float scores[Wide::kLanes];
         const Wide own = shifted / Wide::all(draw.temperature) + gumbel(u);
-        where_less(shifted, Wide::all(draw.floor), Wide::all(-kInfinity), own).store(scores);
+        where_less(shifted, Wide::all(draw.floor), Wide::all(-kInfinite), own).store(scores);
         for (Index lane = 0; lane < Wide::kLanes; ++lane) {
-            if (scores[lane] > score || (scores[lane] == score && first + lane < token)) lead(first + lane, scores[lane]);
+            const bool ties = scores[lane] == score && first + lane < token;
+            if (scores[lane] > score || ties) lead(first + lane, scores[lane]);
         }
     }
 
@@ -137,29 +139,42 @@ struct Leader {
 };
 
 inline Index draw(const float *x, Index size, const Draw &settings, Index likeliest) {
+    constexpr int kVectors = 2;
+    constexpr Index kStep = kVectors * Wide::kLanes;
     const Index half = size / 2, second = size - half;
     Leader leader{settings};
     const auto pairs = [&](Index at) {
-        const Wide a = part(x, at, half), b = part(x + second, at, half);
-        if (at_least(maximum(a, b), Wide::all(leader.limit)) == 0) return;
-        Words bits = words_from(static_cast<std::uint32_t>(at));
-        Words others = words_from(static_cast<std::uint32_t>(second + at));
+        Wide early[kVectors], late[kVectors];
+        for (int n = 0; n < kVectors; ++n) {
+            early[n] = part(x, at + n * Wide::kLanes, half);
+            late[n] = part(x + second, at + n * Wide::kLanes, half);
+        }
+        const Wide most = maximum(maximum(early[0], late[0]), maximum(early[1], late[1]));
+        if (at_least(most, Wide::all(leader.limit)) == 0) return;
+        Words bits[kVectors], others[kVectors];
+        for (int n = 0; n < kVectors; ++n) {
+            bits[n] = words_from(static_cast<std::uint32_t>(at + n * Wide::kLanes));
+            others[n] = bits[n] + static_cast<std::uint32_t>(second);
+        }
         threefry(settings.key, bits, others);
-        leader.challenge(a, bits, at);
-        leader.challenge(b, others, second + at);
+        for (int n = 0; n < kVectors; ++n) {
+            leader.challenge(early[n], bits[n], at + n * Wide::kLanes);
+            leader.challenge(late[n], others[n], second + at + n * Wide::kLanes);
+        }
     };
     if (second > half) {
-        Words bits = words_from(static_cast<std::uint32_t>(half)), others{};
+        Words bits[1]{words_from(static_cast<std::uint32_t>(half))}, others[1]{};
         threefry(settings.key, bits, others);
-        leader.challenge(part(x, half, second), bits, half);
+        leader.challenge(part(x, half, second), bits[0], half);
     }
     // The likeliest token is a hard one to beat, and then every token is in its turn, this one again.
-    if (half > 0) pairs(likeliest % second / Wide::kLanes * Wide::kLanes);
-    for (Index at = 0; at < half; at += Wide::kLanes) pairs(at);
+    if (half > 0) pairs(likeliest % second / kStep * kStep);
+    for (Index at = 0; at < half; at += kStep) pairs(at);
     return leader.token;
 }
 
 constexpr SamplingKernels kSamplingKernels{largest, log_sum_exp, largest_of_sets, all_at_least, weigh, draw};
 
+}  // namespace sampling
 }  // namespace
 }  // namespace mlx_sidecar::cpu

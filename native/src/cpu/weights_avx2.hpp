@@ -22,7 +22,7 @@ inline Packed operator&(Packed a, std::uint32_t mask) {
     return {_mm256_and_si256(a.value, _mm256_set1_epi32(static_cast<int>(mask)))};
 }
 inline Wide bits_as_floats(Packed a) { return {_mm256_castsi256_ps(a.value)}; }
-// Of words below 2^31.
+// Of signed words.
 inline Wide to_floats(Packed a) { return {_mm256_cvtepi32_ps(a.value)}; }
 
 // Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.

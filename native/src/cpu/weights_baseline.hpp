@@ -30,7 +30,7 @@ inline Packed operator&(Packed a, std::uint32_t mask) {
 inline Wide bits_as_floats(Packed a) {
     return Wide::each([&](int i) { return float_of(a.value[i]); });
 }
-// Of words below 2^31.
+// Of signed words.
 inline Wide to_floats(Packed a) {
     return Wide::each([&](int i) { return static_cast<float>(static_cast<std::int32_t>(a.value[i])); });
 }
