@@ -7,7 +7,9 @@
 namespace mlx_sidecar::cpu {
 
 // exact: each weight is rounded to float32 and then multiplied: the bits of the dequantised model.
-// fast: scales may be applied to sums of a group. int8: activations are rounded to 8 bits, for few tokens.
+// fast: up to 2 tokens, scales of q4 and q8 are applied to sums of a group. int8: up to 4 tokens, activations are rounded
+// to 8 bits for q4 and q8. With more tokens, and for other formats, both are exact: within either range the bits do not
+// depend on the number of tokens.
 enum class Arithmetic : std::uint8_t { exact, fast, int8 };
 
 // The activations of one product, prepared once for all threads. `scratch` has `arranged_floats` floats, aligned to 64.
