@@ -85,7 +85,8 @@ def encoded(x: Array, kind: str) -> tuple[NDArray[Any], Array]:
     if kind == "float32":
         return x, x
     if kind == "float16":
-        stored = x.astype(np.float16)
+        with np.errstate(over="ignore"):
+            stored = x.astype(np.float16)
         return stored.view(np.uint16), stored.astype(np.float32)
     stored = halves(x)
     return stored, (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -227,6 +228,23 @@ def test_activations_that_are_not_finite_come_through(
     finite = np.isfinite(multiply(weights, x, arithmetic))
     assert not finite[tokens // 2].any()
     assert np.delete(finite, tokens // 2, axis=0).all()
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("kind", ["q4", "q8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("arithmetic", ["exact", "fast", "int8"])
+def test_a_scale_that_is_not_finite_comes_through_in_its_row_only(
+    name: str, kind: str, value: float, arithmetic: str
+) -> None:
+    assert cpu.use_kernels(name)
+    case = Case(kind, scale_format="float32")
+    for tokens in (1, 2, 4, 9):
+        weights, x = stored(case), random_x(case, tokens)
+        weights.memory[1].view(np.float32)[4 * case.columns // case.group + 1] = value
+        finite = np.isfinite(multiply(weights, x, arithmetic))
+        assert not finite[:, 4].any()
+        assert np.delete(finite, 4, axis=1).all()
 
 
 def test_what_does_not_fit_is_refused() -> None:
