@@ -80,7 +80,7 @@ inline void take_queries(const Tile &t, float *queries) {
 
 inline void cap_scores(float *scores, Index columns, float cap) {
     for (Index at = 0; at < columns; at += Wide::kLanes) {
-        (tanh(Wide::load(scores + at) / Wide::all(cap)) * Wide::all(cap)).store(scores + at);
+        (tanh(Wide::load(scores + at) * Wide::all(1.0F / cap)) * Wide::all(cap)).store(scores + at);
     }
 }
 
