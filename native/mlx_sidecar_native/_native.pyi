@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,4 +236,73 @@ class cpu:  # noqa: N801 - a module
             """Hand out shares of work and return, for each thread, the first that it did and the one behind its last.
 
             (0, 0) for a thread that did nothing. `operations` is an estimate of all floating point operations.
+    @final
+    class SamplingPlan:
+        """The settings of the rows of a step, for as many steps as the rows stay the same.
+
+        Calls from several threads take turns, without the GIL.
+        """
+
+        def __init__(self, vocabulary: int, rows: Sequence[tuple[float, int, float, float, int, int]]) -> None:
+            """Make a plan.
+
+            Of each row: `temperature`, 0 for the likeliest token; `top_k` and `top_p`, off at 0 and from 1 on; `floor`,
+            how far below the largest a logit may be, the logarithm of min-p; how many alternatives' log-probabilities
+            to tell, -1 for no log-probabilities at all; and which of the changed logits are its own, -1 for none.
+            Raises ValueError for a number beyond the vocabulary.
             """
+        def sample(
+            self,
+            logits: NDArray[np.float32],
+            changed: NDArray[np.float32] | None,
+            keys: Sequence[Sequence[int]],
+        ) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[int, tuple[float, list[tuple[int, float]]]]]:
+            """Sample a token of each row, with the noise of its key, two words of 32 bits.
+
+            `logits` are [rows, vocabulary] and `changed` [changed rows, vocabulary], both float32 and contiguous. A row
+            of those is sampled from; its log-probabilities are of `logits`. Returns tokens and largest logits, [rows],
+            and for rows that asked, by index: the log-probability of the token, and the likeliest tokens with theirs.
+            The largest of a row is not finite, and its token is meaningless, if a logit is NaN or plus infinity or none
+            is finite. Raises TypeError for another type, ValueError for another shape.
+            """
+
+    @final
+    class Weights:
+        """Weights as a checkpoint stores them, [rows, columns], in memory that stays the caller's."""
+
+        def __init__(
+            self,
+            format: str,
+            rows: int,
+            columns: int,
+            weight: NDArray[Any],
+            scales: NDArray[Any] | None = None,
+            biases: NDArray[Any] | None = None,
+            scale_format: str = "f32",
+            group: int = 0,
+        ) -> None:
+            """Make weights of a format: f32, f16, bf16, q4 or q8, the last two mlx's affine ones in groups.
+
+            Scales and biases, [rows, columns / group], are f32, f16 or bf16. Raises ValueError where columns are not a
+            multiple of `column_step` and of the group, or a buffer has another size or gaps.
+            """
+
+    @staticmethod
+    def multiply(
+        weights: Weights,
+        x: NDArray[np.float32],
+        out: NDArray[np.float32],
+        arithmetic: str,
+        first_row: int,
+        last_row: int,
+    ) -> None:
+        """Write `x`, [tokens, columns], times rows `first_row` to `last_row` of weights to `out`, [tokens, rows].
+
+        `arithmetic` is exact, fast or int8. Raises ValueError for other shapes.
+        """
+    @staticmethod
+    def expand_row(weights: Weights, row: int, out: NDArray[np.float32]) -> None:
+        """Write a row of weights to `out`, [columns], as float32."""
+    @staticmethod
+    def column_step(format: str) -> int:
+        """Return what the columns of weights of this format must be a multiple of."""

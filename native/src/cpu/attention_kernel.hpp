@@ -129,7 +129,7 @@ struct Meeting {
     void add_values(Source values) const {
         const Span early = span(0), late = span(tokens - 1);
         if (early.last == kBlockTokens && late.first == 0) return add(values, 0, tokens, late);
-        const Index step = most_of(1, kTileRows / tile.group);
+        const Index step = most_of(1, kTileQueries / tile.group);
         for (Index i = 0; i < tokens; i += step) {
             const Index end = least(tokens, i + step);
             const Span common{span(end - 1).first, span(i).last};

@@ -8,7 +8,7 @@ namespace {
 
 // c [rows, columns] = or += a [rows, depth] * b [depth, columns]. An element is one chain of multiply-adds over the depth
 // in order, which goes on from c unless `fresh`: how the work is cut makes no difference to its bits.
-struct Product {
+struct BlockProduct {
     const float *a;
     Index a_stride;
     const float *b;
@@ -21,14 +21,14 @@ struct Product {
 
 // AVX-512 has 32 registers and holds the sums of 6 rows x 4 vectors, AVX2 has 16: 6 x 2 or 3 x 4.
 constexpr bool kManyRegisters = Wide::kLanes == 16;
-constexpr int kTileRows = 6;
+constexpr int kTileQueries = 6;
 
 // A block is asked for one block ahead, into the second-level cache: the first has no room for it beside the current one
 // (1.5 times the speed of decode with AVX2, 1.15 with AVX-512).
 constexpr int kSecondLevel = 2;
 
 template <typename V, int kRows, int kVectors>
-inline void multiply_tile(const Product &p) {
+inline void multiply_tile(const BlockProduct &p) {
     V sums[kRows][kVectors];
     for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) {
@@ -55,9 +55,9 @@ inline void multiply_tile(const Product &p) {
 
 // Some vectors of columns of all rows.
 template <typename V, int kVectors>
-inline void multiply_strip(Product p, Index rows) {
+inline void multiply_strip(BlockProduct p, Index rows) {
     constexpr bool kTall = kManyRegisters || kVectors < 4;
-    constexpr int kMost = kTall ? kTileRows : 3;
+    constexpr int kMost = kTall ? kTileQueries : 3;
     for (; rows >= kMost; rows -= kMost) {
         multiply_tile<V, kMost, kVectors>(p);
         p.a += kMost * p.a_stride;
@@ -74,7 +74,7 @@ inline void multiply_strip(Product p, Index rows) {
 }
 
 // `columns` is a multiple of 8.
-inline void multiply(Product p, Index rows, Index columns) {
+inline void multiply(BlockProduct p, Index rows, Index columns) {
     const auto step = [&p, &columns](Index count) {
         p.b += count;
         p.c += count;

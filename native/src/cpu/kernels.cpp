@@ -12,6 +12,8 @@ std::vector<const Kernels *> supported() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+        static const Kernels vnni = avx512_vnni_kernels();
+        if (__builtin_cpu_supports("avx512vnni")) sets.push_back(&vnni);
         sets.push_back(&kAvx512Kernels);
     }
     if (avx2) sets.push_back(&kAvx2Kernels);

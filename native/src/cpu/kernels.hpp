@@ -29,6 +29,7 @@ std::vector<std::string> kernel_sets();
 extern const Kernels kBaselineKernels;
 #ifdef __x86_64__
 extern const Kernels kAvx2Kernels, kAvx512Kernels;
+Kernels avx512_vnni_kernels();
 #endif
 
 }  // namespace mlx_sidecar::cpu

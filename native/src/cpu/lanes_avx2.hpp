@@ -88,11 +88,35 @@ inline void split(Eight x, Eight &mantissa, Eight &exponent) {
 }
 inline float root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
+// to[j * to_stride + i] = from[8 i + j] for i and j below 8.
+inline void transpose(const float *from, float *to, std::ptrdiff_t to_stride) {
+    __m256 pairs[8], quads[8];
+    for (int i = 0; i < 8; i += 2) {
+        const __m256 a = _mm256_loadu_ps(from + 8 * i), b = _mm256_loadu_ps(from + 8 * i + 8);
+        pairs[i] = _mm256_unpacklo_ps(a, b);
+        pairs[i + 1] = _mm256_unpackhi_ps(a, b);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+        quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+        quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+        quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; ++i) {
+        _mm256_storeu_ps(to + i * to_stride, _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20));
+        _mm256_storeu_ps(to + (i + 4) * to_stride, _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31));
+    }
+}
+
 #ifndef MLX_SIDECAR_WIDE
 using Wide = Eight;
 #endif
 
 }  // namespace
 }  // namespace mlx_sidecar::cpu
+
+#ifndef MLX_SIDECAR_WIDE
+#include "weights_avx2.hpp"
+#endif
 
 #include "lanes_math.hpp"

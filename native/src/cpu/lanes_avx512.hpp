@@ -69,3 +69,5 @@ inline void split(Wide x, Wide &mantissa, Wide &exponent) {
 
 }  // namespace
 }  // namespace mlx_sidecar::cpu
+
+#include "weights_avx512.hpp"

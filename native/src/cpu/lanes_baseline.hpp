@@ -125,9 +125,16 @@ inline void split(Eight x, Eight &mantissa, Eight &exponent) {
 }
 inline float root(float x) { return __builtin_sqrtf(x); }
 
+// to[j * to_stride + i] = from[8 i + j] for i and j below 8.
+inline void transpose(const float *from, float *to, std::ptrdiff_t to_stride) {
+    for (int j = 0; j < 8; ++j) Eight::each([=](int i) { return from[8 * i + j]; }).store(to + j * to_stride);
+}
+
 using Wide = Eight;
 
 }  // namespace
 }  // namespace mlx_sidecar::cpu
+
+#include "weights_baseline.hpp"
 
 #include "lanes_math.hpp"

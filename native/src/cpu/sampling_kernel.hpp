@@ -1,50 +1,165 @@
 // The kernels of sampling.hpp for the vectors of the file that includes this one.
 #pragma once
 
+#include "noise_kernel.hpp"
 #include "sampling.hpp"
+#include "words.hpp"
 
 namespace mlx_sidecar::cpu {
 namespace {
 
+constexpr float kInfinity = __builtin_inff();
+
+// As many numbers from x[at] on as there are lanes; minus infinity beyond the end.
+inline Wide part(const float *x, Index at, Index size) {
+    if (at + Wide::kLanes <= size) return Wide::load(x + at);
+    float some[Wide::kLanes];
+    for (Index lane = 0; lane < Wide::kLanes; ++lane) some[lane] = at + lane < size ? x[at + lane] : -kInfinity;
+    return Wide::load(some);
+}
+
+// The largest of x[first] to x[last - 1], or NaN.
+inline float largest_between(const float *x, Index first, Index last) {
+    constexpr Index kChains = 4;
+    Wide most[kChains];
+    for (Wide &chain : most) chain = Wide::all(-kInfinity);
+    Index at = first;
+    for (; at + kChains * Wide::kLanes <= last; at += kChains * Wide::kLanes) {
+        for (Index i = 0; i < kChains; ++i) most[i] = maximum(most[i], Wide::load(x + at + i * Wide::kLanes));
+    }
+    for (; at < last; at += Wide::kLanes) most[0] = maximum(most[0], part(x, at, last));
+    float lanes[Wide::kLanes];
+    maximum(maximum(most[0], most[1]), maximum(most[2], most[3])).store(lanes);
+    float value = lanes[0];
+    for (const float lane : lanes) value = lane > value || lane != lane ? lane : value;
+    return value;
+}
+
 inline void largest(const float *x, Index size, Index &index, float &value) {
-    index = 0;
-    value = x[0];
-    for (Index i = 0; i < size; ++i) {
-        if (x[i] != x[i]) {
-            index = i;
-            value = x[i];
-            return;
-        }
-        if (x[i] > value) {
-            index = i;
-            value = x[i];
-        }
+    constexpr Index kStretch = 1024;  // of the row, which is searched again for its largest
+    Index start = 0;
+    value = -kInfinity;
+    for (Index at = 0; at < size; at += kStretch) {
+        const float own = largest_between(x, at, at + kStretch < size ? at + kStretch : size);
+        if (own <= value) continue;
+        start = at;
+        value = own;
+        if (own != own) break;
     }
+    for (index = start; x[index] != value && x[index] == x[index];) ++index;
 }
 
-inline float log_sum_exp(const float *x, Index size) {
-    float most, sums[8];
-    Index index;
-    largest(x, size, index, most);
-    if (most - most != 0.0F) return most;  // NaN or an infinity
-    Eight sum = Eight::zero();
-    for (Index i = 0; i < size; i += 8) {
-        const Index count = size - i < 8 ? size - i : 8;
-        const Eight power = exp(Eight::load_some(x + i, count) - Eight::all(most));
-        if (count == 8) {
-            sum = sum + power;
-        } else {
-            power.store(sums);
-            for (Index j = count; j < 8; ++j) sums[j] = 0.0F;
-            sum = sum + Eight::load(sums);
+// In 16 lanes, whatever the width of a vector.
+inline float log_sum_exp(const float *x, Index size, float most) {
+    constexpr Index kParts = 16 / Wide::kLanes;
+    Wide sums[kParts];
+    for (Wide &sum : sums) sum = Wide::zero();
+    for (Index at = 0; at < size; at += 16) {
+        for (Index i = 0; i < kParts; ++i) {
+            sums[i] = sums[i] + exp(part(x, at + i * Wide::kLanes, size) - Wide::all(most));
         }
     }
-    float total[8];
-    log(Eight::all(sum.sum())).store(total);
-    return most + total[0];
+    float lanes[16], logs[8];
+    for (Index i = 0; i < kParts; ++i) sums[i].store(lanes + i * Wide::kLanes);
+    log(Eight::all((Eight::load(lanes) + Eight::load(lanes + 8)).sum())).store(logs);
+    return most + logs[0];
 }
 
-constexpr SamplingKernels kSamplingKernels{largest, log_sum_exp};
+inline Index largest_of_sets(const float *x, Index size, float *out) {
+    Index sets = 0;
+    for (Index at = 0; at < size; at += kSetSize * Wide::kLanes, sets += Wide::kLanes) {
+        Wide most = part(x, at, size);
+        for (Index i = 1; i < kSetSize; ++i) most = maximum(most, part(x, at + i * Wide::kLanes, size));
+        most.store(out + sets);
+    }
+    return sets;
+}
+
+inline Index all_at_least(const float *x, Index size, float least, std::int32_t *out) {
+    Index count = 0;
+    for (Index at = 0; at < size; at += Wide::kLanes) {
+        std::uint32_t lanes = at_least(part(x, at, size), Wide::all(least));
+        if (at + Wide::kLanes > size) lanes &= (1U << (size - at)) - 1;  // minus infinity may be asked for
+        for (; lanes != 0; lanes &= lanes - 1) out[count++] = static_cast<std::int32_t>(at + __builtin_ctz(lanes));
+    }
+    return count;
+}
+
+inline std::int64_t weigh(const float *x, Index size, float peak, float *weights) {
+    constexpr Index kStretch = Index{Wide::kLanes} << 16;  // so many numbers of 16 bits do not overflow a lane of 32
+    std::int64_t total = 0;
+    for (Index start = 0; start < size; start += kStretch) {
+        const Index end = start + kStretch < size ? start + kStretch : size;
+        Words low{}, high{};
+        for (Index at = start; at < end; at += Wide::kLanes) {
+            const Integers whole = truncated(exp(part(x, at, size) - Wide::all(peak)) * Wide::all(0x1p30F));
+            rounded(whole).store(weights + at);
+            low += same_bits<Words>(whole) & 0xffffU;
+            high += same_bits<Words>(whole) >> 16;
+        }
+        for (int lane = 0; lane < Wide::kLanes; ++lane) {
+            total += (static_cast<std::int64_t>(high[lane]) << 16) + static_cast<std::int64_t>(low[lane]);
+        }
+    }
+    return total;
+}
+
+// The token that leads a draw so far. Most tokens cannot overtake it with any noise, and cost a comparison; most others
+// cannot with theirs, and cost no logarithm.
+struct Leader {
+    const Draw &draw;
+    Index token = 0;
+    float score = -kInfinity;
+    float limit = -kInfinity;  // tokens of smaller logits are beaten or dropped
+
+    void challenge(Wide logits, const Words &bits, Index first) {
+        const Wide shifted = logits - Wide::all(draw.peak), u = uniform(bits);
+        // A little nearer to 0 than the quotient below, so that rounding does not matter.
+        const Wide nearly = shifted * Wide::all((1.0F - 0x1p-20F) / draw.temperature);
+        if (at_least(nearly + gumbel_bound(u), Wide::all(score)) == 0) return;
+        float scores[Wide::kLanes];
+        const Wide own = shifted / Wide::all(draw.temperature) + gumbel(u);
+        where_less(shifted, Wide::all(draw.floor), Wide::all(-kInfinity), own).store(scores);
+        for (Index lane = 0; lane < Wide::kLanes; ++lane) {
+            if (scores[lane] > score || (scores[lane] == score && first + lane < token)) lead(first + lane, scores[lane]);
+        }
+    }
+
+    void lead(Index by, float with) {
+        token = by;
+        score = with;
+        const double peak = draw.peak, behind = (static_cast<double>(kMostNoise) - score) * draw.temperature;
+        const double beaten = peak - behind * (1 + 0x1p-20), dropped = peak + draw.floor;
+        const double most = beaten > dropped ? beaten : dropped;
+        // The last term is for the rounding of `most` and of the difference of a logit and the peak.
+        limit = static_cast<float>(most - (__builtin_fabs(most) + __builtin_fabs(peak)) * 0x1p-22);
+    }
+};
+
+inline Index draw(const float *x, Index size, const Draw &settings, Index likeliest) {
+    const Index half = size / 2, second = size - half;
+    Leader leader{settings};
+    const auto pairs = [&](Index at) {
+        const Wide a = part(x, at, half), b = part(x + second, at, half);
+        if (at_least(maximum(a, b), Wide::all(leader.limit)) == 0) return;
+        Words bits = words_from(static_cast<std::uint32_t>(at));
+        Words others = words_from(static_cast<std::uint32_t>(second + at));
+        threefry(settings.key, bits, others);
+        leader.challenge(a, bits, at);
+        leader.challenge(b, others, second + at);
+    };
+    if (second > half) {
+        Words bits = words_from(static_cast<std::uint32_t>(half)), others{};
+        threefry(settings.key, bits, others);
+        leader.challenge(part(x, half, second), bits, half);
+    }
+    // The likeliest token is a hard one to beat, and then every token is in its turn, this one again.
+    if (half > 0) pairs(likeliest % second / Wide::kLanes * Wide::kLanes);
+    for (Index at = 0; at < half; at += Wide::kLanes) pairs(at);
+    return leader.token;
+}
+
+constexpr SamplingKernels kSamplingKernels{largest, log_sum_exp, largest_of_sets, all_at_least, weigh, draw};
 
 }  // namespace
 }  // namespace mlx_sidecar::cpu

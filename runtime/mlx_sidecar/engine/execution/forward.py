@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import mlx.core as mx
 
@@ -10,6 +11,10 @@ from ...link.control_messages import ForwardName
 from ..cache.prefix_match import CacheSpec
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import Segment
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Logits(NamedTuple):
@@ -31,21 +36,35 @@ class Part(NamedTuple):
 
 
 class StepInput(NamedTuple):
-    """The input of one pass: ``tokens`` [all parts' tokens], int32, part by part; they may be unevaluated."""
+    """The input of one pass: ``tokens`` [all parts' tokens], int32, part by part.
+
+    They may be unevaluated, unless the forward ``computes_apart``.
+    """
 
     parts: list[Part]
     tokens: mx.array
 
 
 class StepOutput(NamedTuple):
-    """The result of one pass: ``logits`` [wanted, vocabulary], unevaluated, in the order of parts and their tokens.
+    """The result of one pass: ``logits`` [wanted, vocabulary], in the order of parts and their tokens.
 
-    ``state`` are the arrays to evaluate with them, so that no step leaves work to a later one. Arrays that are held are
+    They are a lazy array of mlx, or (where the forward ``computes_apart``) a function that waits for them. ``state``
+    are the arrays to evaluate with lazy ones, so that no step leaves work to a later one. Arrays that are held are
     copied when the next step writes to them.
     """
 
-    logits: mx.array
+    logits: mx.array | LateLogits
     state: list[mx.array]
+
+    def wait(self) -> mx.array:
+        """Return the logits once they are computed."""
+        if not isinstance(self.logits, mx.array):
+            return mx.array(self.logits())
+        mx.eval(self.logits, self.state)
+        return self.logits
+
+
+LateLogits = Callable[[], "NDArray[np.float32]"]
 
 
 class NotTruncatable(Exception):
@@ -63,6 +82,8 @@ class Forward(Protocol):
     """Why nothing of a row can be captured; "" where it can."""
     untruncatable: str
     """Why no row can be truncated; "" where the tokens of a short part (``SHORT_TOKENS``) always can be taken back."""
+    computes_apart: bool
+    """Whether it computes a pass on a thread of its own, for which the tokens must be known."""
     captured: bool
     """Whether rows will be captured: set by the batch that does."""
 
@@ -87,7 +108,7 @@ class Forward(Protocol):
         ...
 
     def run(self, step: StepInput) -> StepOutput:
-        """Make one pass, lazily. Rows that are not named stay as they are."""
+        """Make one pass, lazily or apart. Rows that are not named stay as they are."""
         ...
 
     def truncate(self, row: int, length: int) -> None:

@@ -17,9 +17,9 @@ from ..cache.segment import BLOCK
 from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
-from .flight import Flight, inputs
+from .flight import Flight, Late, inputs
 from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part, StepInput
-from .sampler import FACTORIES, ProcessorFactory, Sampler
+from .sampler import FACTORIES, ProcessorFactory, Sampled, Sampler
 from .soundness import sound
 
 log = logging.getLogger(__name__)
@@ -178,6 +178,17 @@ class MlxBatch:
         if self._broken is not None:
             raise self._broken.error
         before, self._flight = self._flight, None
+        if not self._forward.computes_apart or before is None:
+            return self._go_on(work, before)
+        told = self._read(before)
+        try:
+            return told + self._go_on(_going_on(work, told), None)
+        except Exception as error:  # noqa: BLE001 - the next step fails with it, because these tokens must be told
+            self._broken = _Broken(error, None)
+            return told
+
+    def _go_on(self, work: list[Work], before: Flight | None) -> list[Event]:
+        """Start ``work`` and return the events of ``before``, or those of ``work`` where steps do not overlap."""
         if not work:
             return self._read(before)
         # A step that prefills takes long: a request that arrives now waits for that one only, not for one more.
@@ -197,18 +208,35 @@ class MlxBatch:
             Part(given.sequence.id, given.tokens, NEXT_TOKEN if given.samples else NOTHING_WANTED) for given in work
         ]
         logits, state = self._forward.run(StepInput(parts, inputs(work, before)))
-        sampled = None
-        if samplers:
-            ids, positions = [s.id for s in samplers], [s.total for s in samplers]
-            sampled = self._sampler.sample(ids, positions, logits)
-        mx.async_eval(*(sampled.arrays if sampled else []), *state)
+        ids, positions = [s.id for s in samplers], [s.total for s in samplers]
+        if isinstance(logits, mx.array):
+            sampled = self._sampler.sample(ids, positions, logits) if samplers else None
+            mx.async_eval(*(sampled.arrays if sampled else []), *state)
+            # Arrays that are held are copied when the next step writes to them.
+            flight = Flight([*samplers], sampled, [] if sampled else state)
+        else:
+            flight = Flight([*samplers], None, [], Late(logits, positions))
         for given in work:
             given.sequence.known += given.tokens
         for sequence in samplers:
             sequence.in_flight += 1
         self._clear_now_and_then()
-        # Arrays that are held are copied when the next step writes to them.
-        return Flight([*samplers], sampled, [] if sampled else state)
+        return flight
+
+    def _sampled(self, flight: Flight) -> Sampled | None:
+        """Wait for a step and return what it sampled for ``flight.sequences``; None if nothing."""
+        if flight.late is None:
+            if flight.sampled is None:
+                mx.eval(*flight.state)
+            return flight.sampled
+        logits = flight.late.logits()
+        # Rows that were closed meanwhile are unknown to the sampler.
+        kept = [(row, sequence) for row, sequence in enumerate(flight.sequences) if sequence is not None]
+        if len(kept) < len(flight.sequences):
+            logits = logits[[row for row, _ in kept]]
+            flight.sequences[:] = [sequence for _, sequence in kept]
+        positions = [flight.late.positions[row] for row, _ in kept]
+        return self._sampler.sample([s.id for _, s in kept], positions, mx.array(logits)) if kept else None
 
     def _read_flight(self) -> list[Event]:
         flight, self._flight = self._flight, None
@@ -218,12 +246,12 @@ class MlxBatch:
         """Wait for a step and return the events of the tokens that it sampled."""
         if flight is None:
             return []
-        if flight.sampled is None:
-            mx.eval(*flight.state)
+        sampled = self._sampled(flight)
+        if sampled is None:
             return []
-        tokens = cast("list[int]", flight.sampled.tokens.tolist())
-        unsound = flight.sampled.unsound()
-        logprobs = flight.sampled.read()
+        tokens = cast("list[int]", sampled.tokens.tolist())
+        unsound = sampled.unsound()
+        logprobs = sampled.read()
         return [
             self._event(sequence, token, logprobs.get(row)) if row not in unsound else self._failure(sequence)
             for row, (sequence, token) in enumerate(zip(flight.sequences, tokens, strict=True))
@@ -274,3 +302,9 @@ class MlxBatch:
         self._steps += 1
         if self._steps % _STEPS_BETWEEN_CLEARINGS == 0:
             mx.clear_cache()
+
+
+def _going_on(work: list[Work], told: list[Event]) -> list[Work]:
+    """Return ``work`` without the sequences that ended since it was planned."""
+    ended = {event.sequence.id for event in told if event.reason is not None}
+    return [given for given in work if given.sequence.id not in ended]

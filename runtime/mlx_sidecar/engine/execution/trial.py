@@ -66,10 +66,12 @@ class Trial:
     """Runs forwards of one model over the same tokens. ``vocabulary`` is the number of ids.
 
     Methods of several passes are generators that yield after each, because other models decode meanwhile.
+    ``at_once``: mlx-lm's own caches take in the samples side by side, where each pass unpacks all weights.
     """
 
-    def __init__(self, model: Model, vocabulary: int) -> None:
+    def __init__(self, model: Model, vocabulary: int, *, at_once: bool = False) -> None:
         self._model = model
+        self._sets = [range(_SAMPLES)] if at_once else [range(i, i + 1) for i in range(_SAMPLES)]
         self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) else _ALIKE
         ids = iter(_spread(vocabulary, _SAMPLES * sum(_LENGTHS)))
         self._samples = [[list(islice(ids, length)) for length in _LENGTHS] for _ in range(_SAMPLES)]
@@ -118,23 +120,25 @@ class Trial:
     def _alone(self, *, cut: bool) -> Passes[dict[Place, mx.array]]:
         """Return logits of each row alone, by mlx-lm's own caches: in the passes of ``_STEPS`` or in a single one."""
         found: dict[Place, mx.array] = {}
-        for sample, rows in enumerate(self._samples):
-            for row, tokens in enumerate(rows):
-                places = [place for place in _places(sample) if place.row == row]
-                logits = self._passed(tokens, _cuts(row) if cut else [len(tokens)])
-                kept = [logits[place.length - 1] for place in places]
+        for samples in self._sets:
+            for row, length in enumerate(_LENGTHS):
+                tokens = mx.array([self._samples[sample][row] for sample in samples])
+                logits = self._passed(tokens, _cuts(row) if cut else [length])
+                places = [place for sample in samples for place in _places(sample) if place.row == row]
+                kept = [logits[place.sample - samples[0], place.length - 1] for place in places]
                 mx.eval(kept)
                 found |= zip(places, kept, strict=True)
                 yield
         return found
 
-    def _passed(self, tokens: list[int], counts: Iterable[int]) -> mx.array:
-        """Return logits after each of ``tokens``, taken in by ``counts``: [tokens, vocabulary]."""
-        caches, rest, logits = new_caches(self._model), iter(tokens), []
+    def _passed(self, tokens: mx.array, counts: Iterable[int]) -> mx.array:
+        """Return logits after each of ``tokens`` [samples, tokens], taken in by ``counts``: [samples, tokens, ids]."""
+        caches, begin, logits = new_caches(self._model), 0, []
         for count in counts:
-            logits.append(self._model(mx.array([list(islice(rest, count))]), cache=caches)[0])
+            logits.append(self._model(tokens[:, begin : begin + count], cache=caches))
             mx.eval(logits[-1], [cache.state for cache in caches])
-        return mx.concatenate(logits)
+            begin += count
+        return mx.concatenate(logits, axis=1)
 
     def _run(self, forward: Forward, samples: int = _SAMPLES) -> Passes[dict[Place, mx.array]]:
         """Return logits of ``forward`` with all rows of all samples side by side."""
@@ -151,8 +155,7 @@ class Trial:
                 tokens += self._samples[sample][part.row][begin : begin + part.tokens]
                 held[sample, part.row] += part.tokens
             numbered = [part._replace(row=rows[sample, part.row]) for sample, part in parts]
-            logits, state = forward.run(StepInput(numbered, mx.array(tokens)))
-            mx.eval(logits, state)
+            logits = forward.run(StepInput(numbered, mx.array(tokens))).wait()
             places = (_wanted(sample, part, held[sample, part.row], step) for sample, part in parts)
             found |= zip(chain.from_iterable(places), logits, strict=True)
             yield
