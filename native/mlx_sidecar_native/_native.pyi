@@ -236,6 +236,8 @@ class cpu:  # noqa: N801 - a module
             """Hand out shares of work and return, for each thread, the first that it did and the one behind its last.
 
             (0, 0) for a thread that did nothing. `operations` is an estimate of all floating point operations.
+            """
+
     @final
     class SamplingPlan:
         """The settings of the rows of a step, for as many steps as the rows stay the same.
