@@ -274,7 +274,7 @@ class cpu:  # noqa: N801 - a module
 
         def __init__(
             self,
-            format: str,
+            format: str,  # noqa: A002 - the keyword of the C++ side
             rows: int,
             columns: int,
             weight: NDArray[Any],
@@ -306,5 +306,144 @@ class cpu:  # noqa: N801 - a module
     def expand_row(weights: Weights, row: int, out: NDArray[np.float32]) -> None:
         """Write a row of weights to `out`, [columns], as float32."""
     @staticmethod
-    def column_step(format: str) -> int:
+    def column_step(format: str) -> int:  # noqa: A002 - the keyword of the C++ side
         """Return what the columns of weights of this format must be a multiple of."""
+
+    @final
+    class Matrix:
+        """Weights as they are stored; their memory must outlive every decoder of them."""
+
+        def __init__(
+            self,
+            format: str,  # noqa: A002 - the keyword of the C++ side
+            rows: int,
+            columns: int,
+            weight: NDArray[Any],
+            scales: NDArray[Any] | None = None,
+            biases: NDArray[Any] | None = None,
+            group: int = 0,
+            scale_format: str = "float32",
+        ) -> None:
+            """Describe [rows, columns] in `format`: float32, float16, bfloat16, or mlx's affine q4 and q8.
+
+            Raises ValueError for buffers with gaps or of another size, and for columns or groups that no kernel reads.
+            """
+        @property
+        def rows(self) -> int: ...
+        @property
+        def columns(self) -> int: ...
+
+    @final
+    class Projection:
+        """A linear layer."""
+
+        def __init__(self, matrix: cpu.Matrix, bias: NDArray[np.float32] | None = None) -> None: ...
+
+    @final
+    class Norm:
+        """An RMS norm."""
+
+        def __init__(self, weight: NDArray[np.float32], epsilon: float) -> None: ...
+
+    @final
+    class Rope:
+        """Rotary positions: `frequencies` are the angles of pairs at position 1."""
+
+        def __init__(
+            self, frequencies: NDArray[np.float32], position_scale: float, input_scale: float, traditional: bool
+        ) -> None: ...
+
+    @final
+    class Layer:
+        """A layer of a decoder, as native/src/cpu/spec.hpp describes it."""
+
+        before_attention: cpu.Norm
+        after_attention: cpu.Norm
+        before_mlp: cpu.Norm
+        after_mlp: cpu.Norm
+        inputs: Sequence[cpu.Projection]
+        output: cpu.Projection
+        query_norm: cpu.Norm
+        key_norm: cpu.Norm
+        norms_whole: bool
+        rope: int
+        heads: int
+        key_heads: int
+        size: int
+        kind: int
+        scale: float
+        cap: float
+        gate_up: Sequence[cpu.Projection]
+        down: cpu.Projection
+        activation: str
+        residual: float
+
+        def __init__(self) -> None: ...
+
+    @final
+    class Spec:
+        """A decoder, as native/src/cpu/spec.hpp describes it."""
+
+        embedding: cpu.Matrix
+        embedding_scale: float
+        layers: Sequence[cpu.Layer]
+        ropes: Sequence[cpu.Rope]
+        windows: Sequence[int]
+        norm: cpu.Norm
+        head: cpu.Projection
+        logit_scale: float
+        logit_cap: float
+
+        def __init__(self) -> None: ...
+
+    @final
+    class Blocks:
+        """Keys and values of tokens `start` to `stop`, for as long as this lives."""
+
+        @property
+        def start(self) -> int: ...
+        @property
+        def stop(self) -> int: ...
+        @property
+        def nbytes(self) -> int:
+            """Bytes of all its blocks of 64 tokens."""
+
+    @final
+    class Decoder:
+        """A decoder with its rows, which the caller numbers. ValueError for rows and tokens that are not there.
+
+        A step is computed on a thread of its own. For one caller at a time.
+        """
+
+        def __init__(self, spec: cpu.Spec, weights: object, threads: int, arithmetic: str) -> None:
+            """Make one; `weights` keeps alive what the spec's matrices read. `arithmetic`: exact, fast or int8.
+
+            Raises ValueError where the spec does not fit together.
+            """
+        def open(self, row: int) -> None:
+            """Make an empty row."""
+        def close(self, row: int) -> None:
+            """Forget a row."""
+        def clear(self) -> None:
+            """Forget all rows, once no step is being computed."""
+        def length(self, row: int) -> int:
+            """Return how many tokens a row has, those of the step that is being computed included."""
+        def truncate(self, row: int, length: int) -> bool:
+            """Drop the newest tokens of a row; False if some of them are not of its last step."""
+        def capture(self, row: int, kind: int, start: int, stop: int) -> cpu.Blocks:
+            """Return the keys and values of layers of a kind, as far as the row has them; `start` begins a block."""
+        def adopt(self, row: int, blocks: cpu.Blocks, start: int, stop: int) -> None:
+            """Let a new row begin with tokens of `blocks`; called in their order."""
+        def put(self, row: int, kind: int, start: int, stop: int, entries: NDArray[np.float32]) -> None:
+            """Let a new row begin with tokens from elsewhere: [members, heads, stop - start, size]."""
+        def begin_at(self, row: int, length: int) -> None:
+            """Set the length of a new row to that of what it was given. ValueError if something is missing."""
+        def read(self, blocks: cpu.Blocks, first: int, last: int, start: int, stop: int) -> NDArray[np.float32]:
+            """Return a copy of members `first` to `last`: [members, heads, stop - start, size]; waits for the step."""
+        def submit(self, parts: Sequence[tuple[int, int, int]], tokens: NDArray[np.int32]) -> None:
+            """Start a step over `parts`, each a row, its tokens, and for how many of the last logits are wanted.
+
+            Waits for the step before. Raises MemoryError where there is no room for the tokens.
+            """
+        def wait(self) -> NDArray[np.float32]:
+            """Wait for the step, and return its logits: [wanted, vocabulary]. Raises MemoryError."""

@@ -9,6 +9,6 @@
 
 namespace mlx_sidecar::cpu {
 
-const Kernels kAvx2Kernels{"avx2", kLinearKernels, kAttentionKernels, kRowsKernels, kSamplingKernels};
+const Kernels kAvx2Kernels{"avx2", kLinearKernels, kAttentionKernels, kRowsKernels, sampling::kSamplingKernels};
 
 }  // namespace mlx_sidecar::cpu

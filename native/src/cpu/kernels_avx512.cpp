@@ -9,6 +9,6 @@
 
 namespace mlx_sidecar::cpu {
 
-const Kernels kAvx512Kernels{"avx512", kLinearKernels, kAttentionKernels, kRowsKernels, kSamplingKernels};
+const Kernels kAvx512Kernels{"avx512", kLinearKernels, kAttentionKernels, kRowsKernels, sampling::kSamplingKernels};
 
 }  // namespace mlx_sidecar::cpu

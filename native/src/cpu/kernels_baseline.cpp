@@ -9,6 +9,6 @@
 
 namespace mlx_sidecar::cpu {
 
-const Kernels kBaselineKernels{"baseline", kLinearKernels, kAttentionKernels, kRowsKernels, kSamplingKernels};
+const Kernels kBaselineKernels{"baseline", kLinearKernels, kAttentionKernels, kRowsKernels, sampling::kSamplingKernels};
 
 }  // namespace mlx_sidecar::cpu

@@ -15,33 +15,35 @@ std::int32_t key_of(float x) {
     const float number = x + 0.0F;
     std::int32_t bits;
     std::memcpy(&bits, &number, sizeof bits);
-    return bits < 0 ? bits ^ 0x7fffffff : bits;
+    return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
 float of_key(std::int32_t key) {
-    const std::int32_t bits = key < 0 ? key ^ 0x7fffffff : key;
+    const std::int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
     float number;
     std::memcpy(&number, &bits, sizeof number);
     return number;
 }
 
 // The largest key whose mass, with that of all larger ones, reaches `share`, which all together do. The range of the
-// answer is halved, and the keys outside are left behind: at most 32 rounds, over fewer keys each.
+// answer is cut in 256, and the keys outside are left behind: at most four rounds, over fewer keys each.
 template <typename Mass>
 std::int32_t last_of_share(std::vector<std::int32_t> &keys, std::int64_t share, Mass mass) {
     const auto [least, most] = std::minmax_element(keys.begin(), keys.end());
     std::int64_t low = *least, high = *most;
     while (low < high) {
-        const auto middle = static_cast<std::int32_t>(low + (high - low + 1) / 2);
-        std::int64_t above = 0;
-        for (const std::int32_t key : keys) above += key >= middle ? mass(key) : 0;
-        const bool upper = above >= share;
-        if (!upper) share -= above;
-        (upper ? low : high) = upper ? middle : middle - 1;
+        int shift = 0;
+        while ((high - low) >> shift > 255) ++shift;
+        std::int64_t masses[256] = {};
+        for (const std::int32_t key : keys) masses[(key - low) >> shift] += mass(key);
+        std::int64_t cut = (high - low) >> shift;
+        for (; masses[cut] < share; --cut) share -= masses[cut];
+        high = std::min(high, low + ((cut + 1) << shift) - 1);
+        low += cut << shift;
         std::size_t count = 0;
         for (const std::int32_t key : keys) {
             keys[count] = key;
-            count += (key >= middle) == upper;
+            count += static_cast<std::size_t>(low <= key) & static_cast<std::size_t>(key <= high);  // without a branch
         }
         keys.resize(count);
     }
@@ -58,9 +60,6 @@ std::int64_t share_of(std::int64_t total, double top_p) {
 }
 
 }  // namespace
-
-RowSampler::RowSampler(Index vocabulary)
-    : size_(vocabulary), found_(vocabulary), maxima_(vocabulary / kSetSize + 16), weights_(vocabulary + 16) {}
 
 Choice RowSampler::choose(const float *logits, const float *model, const RowSettings &row, Key key) {
     Index likeliest;
@@ -87,22 +86,25 @@ float RowSampler::filter(const float *logits, float peak, const RowSettings &row
 float RowSampler::filter_head(const float *logits, float peak, const RowSettings &row) {
     const Index count = collect(logits, row.top_k);
     // Exactly top-k of them, of equal ones as many as fit.
-    std::vector<float> head(static_cast<std::size_t>(count));
+    std::vector<float> head(count);
     for (Index i = 0; i < count; ++i) head[i] = logits[found_[i]];
     std::nth_element(head.begin(), head.begin() + (row.top_k - 1), head.end(), std::greater<float>());
     const float last = head[row.top_k - 1] - peak;
     if (static_cast<float>(row.top_p) >= 1.0F) return last;
     head.resize(row.top_k);
+    weights_.resize(std::max<std::size_t>(weights_.size(), row.top_k + 16));
     const std::int64_t total = kernels().sampling.weigh(head.data(), row.top_k, peak, weights_.data());
     keys_.resize(row.top_k);
     std::transform(weights_.begin(), weights_.begin() + row.top_k, keys_.begin(), key_of);
     const float least = of_key(last_of_share(keys_, share_of(total, row.top_p), weight));
     float floor = 0.0F;
-    for (Index i = 0; i < row.top_k; ++i) floor = weights_[i] >= least ? std::min(floor, head[i] - peak) : floor;
+    for (Index i = 0; i < row.top_k; ++i) floor = std::min(floor, weights_[i] >= least ? head[i] - peak : 0.0F);
     return floor;
 }
 
 float RowSampler::filter_nucleus(const float *logits, float peak, double top_p) {
+    weights_.resize(size_ + 16);
+    found_.resize(size_);
     const std::int64_t total = kernels().sampling.weigh(logits, size_, peak, weights_.data());
     const std::int64_t share = share_of(total, top_p);
     // Tokens below this weight, if all had it, would not fill what the nucleus leaves: none of them is in it.
@@ -113,7 +115,8 @@ float RowSampler::filter_nucleus(const float *logits, float peak, double top_p) 
     const float least = of_key(last_of_share(keys_, share, weight));
     float floor = 0.0F;
     for (Index i = 0; i < count; ++i) {
-        if (weights_[found_[i]] >= least) floor = std::min(floor, logits[found_[i]] - peak);
+        const Index token = found_[i];
+        floor = std::min(floor, weights_[token] >= least ? logits[token] - peak : 0.0F);
     }
     return floor;
 }
@@ -121,6 +124,8 @@ float RowSampler::filter_nucleus(const float *logits, float peak, double top_p) 
 // Finds, in token order, all that are at least the `count` largest of the sets' largest: among them are the `count`
 // largest of the row, because each such set has one. Returns how many are found.
 Index RowSampler::collect(const float *row, Index count) {
+    found_.resize(size_);
+    maxima_.resize(size_ / kSetSize + 16);
     float least = -std::numeric_limits<float>::infinity();
     const Index sets = kernels().sampling.largest_of_sets(row, size_, maxima_.data());
     if (count <= sets) {

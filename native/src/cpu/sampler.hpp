@@ -1,5 +1,5 @@
-// Chooses the next tokens of rows, as engine/execution/sampler/ defines it: filters.py what is dropped, logprobs.py what is
-// told. The result for a row depends on its own logits, settings and key only.
+// Chooses the next tokens of rows as engine/execution/sampler/ defines it: filters.py what is dropped, logprobs.py what
+// is told. The result for a row depends on its own logits, settings and key only.
 #pragma once
 
 #include <limits>
@@ -28,7 +28,7 @@ struct Choice {
 
 class RowSampler {
 public:
-    explicit RowSampler(Index vocabulary);
+    explicit RowSampler(Index vocabulary) : size_(vocabulary) {}
 
     // `logits` decide, `model` are told: before penalties and biases; they may be the same.
     Choice choose(const float *logits, const float *model, const RowSettings &, Key);
@@ -42,7 +42,7 @@ private:
     void tell(const float *model, Index wanted, Choice &);
 
     Index size_;
-    // Scratch.
+    // Scratch, made when a row first needs it.
     std::vector<std::int32_t> found_;
     std::vector<std::int32_t> keys_;
     std::vector<float> maxima_, weights_;

@@ -7,6 +7,7 @@
 
 namespace mlx_sidecar::cpu {
 namespace {
+namespace sampling {
 
 constexpr float kInfinity = __builtin_inff();
 
@@ -121,7 +122,8 @@ struct Leader {
         const Wide own = shifted / Wide::all(draw.temperature) + gumbel(u);
         where_less(shifted, Wide::all(draw.floor), Wide::all(-kInfinity), own).store(scores);
         for (Index lane = 0; lane < Wide::kLanes; ++lane) {
-            if (scores[lane] > score || (scores[lane] == score && first + lane < token)) lead(first + lane, scores[lane]);
+            const bool ties = scores[lane] == score && first + lane < token;
+            if (scores[lane] > score || ties) lead(first + lane, scores[lane]);
         }
     }
 
@@ -137,29 +139,42 @@ struct Leader {
 };
 
 inline Index draw(const float *x, Index size, const Draw &settings, Index likeliest) {
+    constexpr int kVectors = 2;
+    constexpr Index kStep = kVectors * Wide::kLanes;
     const Index half = size / 2, second = size - half;
     Leader leader{settings};
     const auto pairs = [&](Index at) {
-        const Wide a = part(x, at, half), b = part(x + second, at, half);
-        if (at_least(maximum(a, b), Wide::all(leader.limit)) == 0) return;
-        Words bits = words_from(static_cast<std::uint32_t>(at));
-        Words others = words_from(static_cast<std::uint32_t>(second + at));
+        Wide early[kVectors], late[kVectors];
+        for (int n = 0; n < kVectors; ++n) {
+            early[n] = part(x, at + n * Wide::kLanes, half);
+            late[n] = part(x + second, at + n * Wide::kLanes, half);
+        }
+        const Wide most = maximum(maximum(early[0], late[0]), maximum(early[1], late[1]));
+        if (at_least(most, Wide::all(leader.limit)) == 0) return;
+        Words bits[kVectors], others[kVectors];
+        for (int n = 0; n < kVectors; ++n) {
+            bits[n] = words_from(static_cast<std::uint32_t>(at + n * Wide::kLanes));
+            others[n] = bits[n] + static_cast<std::uint32_t>(second);
+        }
         threefry(settings.key, bits, others);
-        leader.challenge(a, bits, at);
-        leader.challenge(b, others, second + at);
+        for (int n = 0; n < kVectors; ++n) {
+            leader.challenge(early[n], bits[n], at + n * Wide::kLanes);
+            leader.challenge(late[n], others[n], second + at + n * Wide::kLanes);
+        }
     };
     if (second > half) {
-        Words bits = words_from(static_cast<std::uint32_t>(half)), others{};
+        Words bits[1]{words_from(static_cast<std::uint32_t>(half))}, others[1]{};
         threefry(settings.key, bits, others);
-        leader.challenge(part(x, half, second), bits, half);
+        leader.challenge(part(x, half, second), bits[0], half);
     }
     // The likeliest token is a hard one to beat, and then every token is in its turn, this one again.
-    if (half > 0) pairs(likeliest % second / Wide::kLanes * Wide::kLanes);
-    for (Index at = 0; at < half; at += Wide::kLanes) pairs(at);
+    if (half > 0) pairs(likeliest % second / kStep * kStep);
+    for (Index at = 0; at < half; at += kStep) pairs(at);
     return leader.token;
 }
 
 constexpr SamplingKernels kSamplingKernels{largest, log_sum_exp, largest_of_sets, all_at_least, weigh, draw};
 
+}  // namespace sampling
 }  // namespace
 }  // namespace mlx_sidecar::cpu

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <tuple>
 
@@ -19,7 +20,8 @@ using Settings = std::tuple<float, std::int64_t, double, float, std::int64_t, In
 // The rows of a step, whose settings stay the same from step to step.
 class SamplingPlan {
 public:
-    SamplingPlan(Index vocabulary, const std::vector<Settings> &rows) : vocabulary_(vocabulary), sampler_(checked(vocabulary)) {
+    SamplingPlan(Index vocabulary, const std::vector<Settings> &rows) : vocabulary_(vocabulary), sampler_(vocabulary) {
+        if (vocabulary < 1) throw std::invalid_argument("a vocabulary has tokens");
         for (const auto &[temperature, top_k, top_p, floor, logprobs, changed] : rows) {
             if (top_k < 0 || top_k >= vocabulary || logprobs < -1 || logprobs > vocabulary || changed < -1) {
                 throw std::invalid_argument("top_k and logprobs are within the vocabulary, changed is an index or -1");
@@ -35,7 +37,7 @@ public:
         const auto count = static_cast<Index>(rows_.size());
         check(logits, count);
         if (changed) check(*changed, changed_rows_);
-        if (changed_rows_ > 0 && !changed) throw std::invalid_argument("rows are changed, and there are no changed logits");
+        if (changed_rows_ > 0 && !changed) throw std::invalid_argument("there are no changed logits");
         if (keys.size() != rows_.size()) throw std::invalid_argument("there is one key for each row");
         std::vector<Choice> choices(rows_.size());
         {
@@ -52,11 +54,6 @@ public:
     }
 
 private:
-    static Index checked(Index vocabulary) {
-        if (vocabulary < 1) throw std::invalid_argument("a vocabulary has tokens");
-        return vocabulary;
-    }
-
     void check(const Logits &logits, Index rows) const {
         if (logits.ndim() != 2 || logits.shape(0) != rows || logits.shape(1) != vocabulary_) {
             throw std::invalid_argument("logits are [rows, vocabulary]");

@@ -1,14 +1,15 @@
-// Vectors of as many 32-bit words as Wide has floats, in the vector types that GCC and Clang share: these translate them
-// for each instruction set. To be included after lanes_*.hpp.
+// Vectors of as many 32-bit words as Wide has floats, in the vector types that GCC and Clang share and translate for each
+// instruction set. To be included after lanes_*.hpp.
 #pragma once
 
 #include <cstdint>
 
-// The baseline has no registers of this width. All functions here are inlined, so that no caller sees how they are passed.
+// The baseline has no registers of this width; how vectors are passed there matters only within one file.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 namespace mlx_sidecar::cpu {
 namespace {
+namespace sampling {
 
 typedef std::uint32_t Words __attribute__((vector_size(4 * Wide::kLanes)));
 typedef std::int32_t Integers __attribute__((vector_size(4 * Wide::kLanes)));
@@ -52,5 +53,6 @@ inline std::uint32_t at_least(Wide a, Wide b) {
 #endif
 }
 
+}  // namespace sampling
 }  // namespace
 }  // namespace mlx_sidecar::cpu

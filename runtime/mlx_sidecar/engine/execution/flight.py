@@ -8,14 +8,14 @@ import mlx.core as mx
 
 from ..core.batch import Work
 from ..core.sequence import Sequence
-from .forward import LateLogits
+from .forward import LateOutput
 from .sampler import Sampled
 
 
 class Late(NamedTuple):
-    """A step's ``logits``, one row for each sequence that samples, and the ``positions`` of the tokens to sample."""
+    """The ``output`` of a step, a row for each sequence that samples, and the ``positions`` of the tokens to sample."""
 
-    logits: LateLogits
+    output: LateOutput
     positions: list[int]
 
 

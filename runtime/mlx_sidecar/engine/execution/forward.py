@@ -46,25 +46,29 @@ class StepInput(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """The result of one pass: ``logits`` [wanted, vocabulary], in the order of parts and their tokens.
+    """The result of one pass: ``logits`` [wanted, vocabulary], unevaluated, in the order of parts and their tokens.
 
-    They are a lazy array of mlx, or (where the forward ``computes_apart``) a function that waits for them. ``state``
-    are the arrays to evaluate with lazy ones, so that no step leaves work to a later one. Arrays that are held are
+    ``state`` are the arrays to evaluate with them, so that no step leaves work to a later one. Arrays that are held are
     copied when the next step writes to them.
     """
 
-    logits: mx.array | LateLogits
+    logits: mx.array
     state: list[mx.array]
 
     def wait(self) -> mx.array:
-        """Return the logits once they are computed."""
-        if not isinstance(self.logits, mx.array):
-            return mx.array(self.logits())
+        """Return the logits, evaluated."""
         mx.eval(self.logits, self.state)
         return self.logits
 
 
-LateLogits = Callable[[], "NDArray[np.float32]"]
+class LateOutput(NamedTuple):
+    """The result of a pass that is computed apart: ``logits`` waits for it, and returns what ``StepOutput`` has."""
+
+    logits: Callable[[], NDArray[np.float32]]
+
+    def wait(self) -> mx.array:
+        """Return the logits once they are computed."""
+        return mx.array(self.logits())
 
 
 class NotTruncatable(Exception):
@@ -107,7 +111,7 @@ class Forward(Protocol):
         """
         ...
 
-    def run(self, step: StepInput) -> StepOutput:
+    def run(self, step: StepInput) -> StepOutput | LateOutput:
         """Make one pass, lazily or apart. Rows that are not named stay as they are."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import mlx.core as mx
 import xxhash
@@ -76,6 +76,9 @@ def evaluate_steps(weights: Weights, stage: Stage) -> Generator[LoadStep, None, 
     return weights._replace(
         dtype=computed.removeprefix("mlx.core."), memory_bytes=sum(array.nbytes for array in arrays)
     )
+
+
+Stage = Literal["building", "converting"]
 
 
 def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None, str]:

@@ -18,8 +18,8 @@ from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
 from .flight import Flight, Late, inputs
-from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part, StepInput
-from .sampler import FACTORIES, ProcessorFactory, Sampled, Sampler
+from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, LateOutput, Part, StepInput
+from .sampler import FACTORIES, NativelySampled, ProcessorFactory, Sampled, Sampler
 from .soundness import sound
 
 log = logging.getLogger(__name__)
@@ -207,15 +207,15 @@ class MlxBatch:
         parts = [
             Part(given.sequence.id, given.tokens, NEXT_TOKEN if given.samples else NOTHING_WANTED) for given in work
         ]
-        logits, state = self._forward.run(StepInput(parts, inputs(work, before)))
+        output = self._forward.run(StepInput(parts, inputs(work, before)))
         ids, positions = [s.id for s in samplers], [s.total for s in samplers]
-        if isinstance(logits, mx.array):
-            sampled = self._sampler.sample(ids, positions, logits) if samplers else None
-            mx.async_eval(*(sampled.arrays if sampled else []), *state)
-            # Arrays that are held are copied when the next step writes to them.
-            flight = Flight([*samplers], sampled, [] if sampled else state)
+        if isinstance(output, LateOutput):
+            flight = Flight([*samplers], None, [], Late(output, positions))
         else:
-            flight = Flight([*samplers], None, [], Late(logits, positions))
+            sampled = self._sampler.sample(ids, positions, output.logits) if samplers else None
+            mx.async_eval(*(sampled.arrays if sampled else []), *output.state)
+            # Arrays that are held are copied when the next step writes to them.
+            flight = Flight([*samplers], sampled, [] if sampled else output.state)
         for given in work:
             given.sequence.known += given.tokens
         for sequence in samplers:
@@ -223,20 +223,20 @@ class MlxBatch:
         self._clear_now_and_then()
         return flight
 
-    def _sampled(self, flight: Flight) -> Sampled | None:
+    def _sampled(self, flight: Flight) -> Sampled | NativelySampled | None:
         """Wait for a step and return what it sampled for ``flight.sequences``; None if nothing."""
         if flight.late is None:
             if flight.sampled is None:
                 mx.eval(*flight.state)
             return flight.sampled
-        logits = flight.late.logits()
+        logits = flight.late.output.logits()
         # Rows that were closed meanwhile are unknown to the sampler.
         kept = [(row, sequence) for row, sequence in enumerate(flight.sequences) if sequence is not None]
         if len(kept) < len(flight.sequences):
             logits = logits[[row for row, _ in kept]]
             flight.sequences[:] = [sequence for _, sequence in kept]
         positions = [flight.late.positions[row] for row, _ in kept]
-        return self._sampler.sample([s.id for _, s in kept], positions, mx.array(logits)) if kept else None
+        return self._sampler.sample([s.id for _, s in kept], positions, logits) if kept else None
 
     def _read_flight(self) -> list[Event]:
         flight, self._flight = self._flight, None

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
 import numpy as np
 
 from ....link.control_messages import ForwardName
 from ...cache.prefix_match import CacheSpec, SpanShape
 from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, runs
-from ..forward import NotTruncatable, StepInput, StepOutput
+from ..forward import LateOutput, NotTruncatable, StepInput
 from ..interfaces import Cache, Model
 from .span import NativeSpan
 from .spec import read_spec
@@ -101,11 +100,11 @@ class NativeForward:
     def release(self) -> None:
         """Do nothing."""
 
-    def run(self, step: StepInput) -> StepOutput:
+    def run(self, step: StepInput) -> LateOutput:
         parts, tokens = step
         numbers = np.array(tokens, dtype=np.int32)
         self._decoder.submit([(part.row, part.tokens, part.want.last) for part in parts], numbers)
-        return StepOutput(self._decoder.wait, [])
+        return LateOutput(self._decoder.wait)
 
     def truncate(self, row: int, length: int) -> None:
         if not self._decoder.truncate(row, length):

@@ -36,7 +36,7 @@ def prove(name: str, model: Model, arithmetic: str, threads: int) -> Passes[Prov
     caches = new_caches(model)
     # Rounded activations are nothing to prove a state by; the matrices are the same.
     forward = NativeForward(model, caches, "exact" if arithmetic == "int8" else arithmetic, threads)
-    with _in_float32(model):
+    with in_float32(model):
         logits = model(mx.array([[0]]), cache=caches)
         mx.eval(logits, [cache.state for cache in caches])
         trial = Trial(model, logits.shape[-1], at_once=True)
@@ -68,7 +68,7 @@ class _FloatLinear(nn.QuantizedLinear):
 
 class _FloatEmbedding(nn.Embedding):
     def __call__(self, x: mx.array) -> mx.array:
-        return super().__call__(x).astype(mx.float32)
+        return cast("mx.array", self["weight"][x]).astype(mx.float32)
 
 
 class _FloatQuantizedEmbedding(nn.QuantizedEmbedding):
@@ -88,7 +88,7 @@ _FLOAT: dict[type[nn.Module], type[nn.Module]] = {
 
 
 @contextmanager
-def _in_float32(model: Model) -> Iterator[None]:
+def in_float32(model: Model) -> Iterator[None]:
     """Let ``model`` compute in float32 with its weights as stored: a matrix is unpacked when it is used, and let go.
 
     Where activations are float32, mlx multiplies them with half-precision weights in float32. But vectors are cast,

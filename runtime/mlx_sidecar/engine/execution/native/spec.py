@@ -36,7 +36,7 @@ class _Family(NamedTuple):
 _GEMMA = _Family(
     "gelu_tanh", 1.0, "pre_feedforward_layernorm", "post_attention_layernorm", "post_feedforward_layernorm"
 )
-_FAMILIES = {
+FAMILIES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "smollm3", "phi3", "granite"), _Family()),
     **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA),
     "olmo2": _Family(
@@ -62,16 +62,17 @@ class _Reader:
     def __init__(self, model: Model, weights: Weights, kernels: Any) -> None:
         name = type(model).__module__
         self._name = name.removeprefix(_MODELS)
-        if not name.startswith(_MODELS) or self._name not in _FAMILIES:
+        if not name.startswith(_MODELS) or self._name not in FAMILIES:
             raise NotNative(f"{self._name} is not a model that it knows")
-        self._family = _FAMILIES[self._name]
+        self._family = FAMILIES[self._name]
         self._model: Any = model
         self._weights = weights
         self._cpu = kernels
         self._ropes: dict[tuple[object, ...], int] = {}
 
     def read(self, caches: Sequence[Cache]) -> cpu.Spec:
-        spec, model, inner = self._cpu.Spec(), self._model, self._model.model
+        model, inner = self._model, self._model.model
+        spec: cpu.Spec = self._cpu.Spec()
         tied = "lm_head" not in model
         _only(model, {"model", "lm_head"})
         _only(inner, {"embed_tokens", "layers", "norm"})
@@ -100,10 +101,11 @@ class _Reader:
             spec.embedding_scale = model.args.hidden_size**0.5
             spec.logit_cap = model.final_logit_softcapping
         elif self._name == "gemma3_text":
-            spec.embedding_scale = mx.array(model.args.hidden_size**0.5, mx.bfloat16).astype(mx.float32).item()
+            spec.embedding_scale = float(vector(mx.array(model.args.hidden_size**0.5, mx.bfloat16)))
 
     def _layer(self, block: Any, kind: int, ropes: list[cpu.Rope]) -> cpu.Layer:
-        family, layer, attention, mlp = self._family, self._cpu.Layer(), block.self_attn, block.mlp
+        family, attention, mlp = self._family, block.self_attn, block.mlp
+        layer: cpu.Layer = self._cpu.Layer()
         norms = {family.before_attention, family.after_attention, family.before_mlp, family.after_mlp} - {""}
         _only(block, {"self_attn", "mlp", *norms})
         for place in ("before_attention", "after_attention", "before_mlp", "after_mlp"):
