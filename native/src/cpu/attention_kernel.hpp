@@ -80,7 +80,7 @@ inline void take_queries(const Tile &t, float *queries) {
 
 inline void cap_scores(float *scores, Index columns, float cap) {
     for (Index at = 0; at < columns; at += Wide::kLanes) {
-        (tanh(Wide::load(scores + at) / Wide::all(cap)) * Wide::all(cap)).store(scores + at);
+        (tanh(Wide::load(scores + at) * Wide::all(1.0F / cap)) * Wide::all(cap)).store(scores + at);
     }
 }
 
@@ -108,8 +108,8 @@ struct Meeting {
             for (Index j = 0; j < tile.group; ++j, ++row) {
                 float *const line = scores + row * kBlockTokens;
                 if (tile.a.cap != 0.0F) cap_scores(line, columns, tile.a.cap);
-                for (Index k = 0; k < own.first; ++k) line[k] = -kInfinity;
-                for (Index k = own.last; k < columns; ++k) line[k] = -kInfinity;
+                for (Index k = 0; k < own.first; ++k) line[k] = kNoScore;
+                for (Index k = own.last; k < columns; ++k) line[k] = kNoScore;
                 weigh(line, columns, state, row, size);
             }
         }

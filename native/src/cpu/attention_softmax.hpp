@@ -8,7 +8,7 @@
 namespace mlx_sidecar::cpu {
 namespace {
 
-constexpr float kInfinity = __builtin_inff(), kLeast = -0x1.fffffep+127F;
+constexpr float kNoScore = -__builtin_inff(), kLeast = -0x1.fffffep+127F;
 
 // The weights' sum is kept in 16 lanes: key k of a block is added to lane k % 16.
 constexpr Index kTotals = 16, kTotalVectors = kTotals / Wide::kLanes;

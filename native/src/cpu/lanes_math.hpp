@@ -58,7 +58,7 @@ inline V log(V x) {
     return fma(exponent, V::all(0x1.62e400p-1F), f + low);
 }
 
-// tanh x = 1 - 2 / (e^2x + 1): absolute error below 2^-23.
+// tanh x = 1 - 2 / (e^2x + 1): absolute error below 2^-22.
 template <typename V>
 inline V tanh(V x) {
     const V one = V::all(1.0F);

@@ -24,7 +24,19 @@ from mlx_sidecar.engine.execution.flat.forward import FlatForward
 from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part
 from mlx_sidecar.engine.execution.merged_forward import MergedForward
 from mlx_sidecar.engine.execution.probe import probe
-from tests.engine.forwards import FLAT, LENGTH, MERGED, NATIVE, PROMPTS, Subject, close, load, logits_alone, run, subject
+from tests.engine.forwards import (
+    FLAT,
+    LENGTH,
+    MERGED,
+    NATIVE,
+    PROMPTS,
+    Subject,
+    close,
+    load,
+    logits_alone,
+    run,
+    subject,
+)
 
 NEXT_OF_BOTH = [Part(row, 1, NEXT_TOKEN) for row in (0, 1)]
 
