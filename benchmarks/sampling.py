@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from mlx_sidecar.engine.execution.sampler import Sampler
+from mlx_sidecar.engine.execution.sampler import NativelySampled, Sampled, Sampler
 from mlx_sidecar.link.messages import Sampling
 
 from .measure import Row, interleaved, seconds, table
@@ -133,13 +133,12 @@ def _native_row(name: str, vocabulary: int) -> Row:
     def by_mlx() -> None:
         sampled = lazy.sample([0], [position], on_device)
         mx.eval(*sampled.arrays)
-        sampled.tokens.tolist(), sampled.unsound(), sampled.read()
+        _read(sampled)
 
     def natively() -> None:
         nonlocal position
         position += 1
-        sampled = native.sample([0], [position], logits)
-        sampled.tokens.tolist(), sampled.unsound(), sampled.read()
+        _read(native.sample([0], [position], logits))
 
     for work in (natively, by_mlx, natively, by_mlx):
         work()
@@ -147,6 +146,10 @@ def _native_row(name: str, vocabulary: int) -> Row:
     figure = f"{1 / ratio:.0f}× as fast ({mine * 1e3:.2f} against {theirs * 1e3:.2f} ms)"
     asked = "≥ 5× as fast" if "penalty" not in name else ""  # by mlx here too
     return Row(f"A row natively against by mlx, {name}, vocabulary {vocabulary}", figure, asked)
+
+
+def _read(sampled: Sampled | NativelySampled) -> object:
+    return sampled.tokens.tolist(), sampled.unsound(), sampled.read()
 
 
 if __name__ == "__main__":

@@ -144,8 +144,9 @@ void RowSampler::tell(const float *model, Index wanted, Choice &choice) {
     const float total = kernels().sampling.log_sum_exp(model, size_, peak);
     choice.logprob = model[choice.token] - total;
     if (wanted == 0) return;
-    const auto begin = found_.begin(), end = begin + collect(model, wanted);
-    std::partial_sort(begin, begin + wanted, end, [model](std::int32_t a, std::int32_t b) {
+    const Index count = collect(model, wanted);
+    const auto begin = found_.begin();
+    std::partial_sort(begin, begin + wanted, begin + count, [model](std::int32_t a, std::int32_t b) {
         return model[a] > model[b] || (model[a] == model[b] && a < b);
     });
     for (Index i = 0; i < wanted; ++i) choice.alternatives.emplace_back(found_[i], model[found_[i]] - total);

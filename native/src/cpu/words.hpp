@@ -16,7 +16,7 @@ typedef std::int32_t Integers __attribute__((vector_size(4 * Wide::kLanes)));
 typedef float Floats __attribute__((vector_size(4 * Wide::kLanes)));
 
 template <typename To, typename From>
-inline To same_bits(From from) {
+inline To same_bits(const From &from) {
     static_assert(sizeof(To) == sizeof(From));
     To to;
     __builtin_memcpy(&to, &from, sizeof to);
@@ -25,7 +25,7 @@ inline To same_bits(From from) {
 
 // Each number rounded to the nearest float.
 template <typename V>
-inline Wide rounded(V numbers) {
+inline Wide rounded(const V &numbers) {
     return same_bits<Wide>(__builtin_convertvector(numbers, Floats));
 }
 
