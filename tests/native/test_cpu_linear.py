@@ -266,7 +266,8 @@ def test_what_does_not_fit_is_refused() -> None:
         cpu.multiply(matrix, x[:, :32].copy(), out, "exact", 0, 2)
     with pytest.raises(ValueError, match="out is not"):
         cpu.multiply(matrix, x, out.T.copy(), "exact", 0, 2)
+    doubles: Any = x.astype(np.float64)
     with pytest.raises(TypeError):
-        cpu.multiply(matrix, x.astype(np.float64), out, "exact", 0, 2)
+        cpu.multiply(matrix, doubles, out, "exact", 0, 2)
     with pytest.raises(ValueError, match="no such arithmetic"):
         cpu.multiply(matrix, x, out, "quick", 0, 2)
