@@ -109,15 +109,20 @@ def ours(rows: int, columns: int, contender: tuple[str, str, float, str], x: NDA
     _, kind, _, arithmetic = contender
     rng = np.random.default_rng(1)
     out = np.empty((len(x), rows), np.float32)
-    scales = [rng.standard_normal((rows, columns // GROUP), dtype=np.float32).astype(np.float16) for _ in range(2)]
+    scale, bias = (rng.standard_normal((rows, columns // GROUP), dtype=np.float32).astype(np.float16) for _ in range(2))
     if kind in ("q4", "q8"):
         raw: NDArray[Any] = rng.integers(0, 256, (rows, columns // (2 if kind == "q4" else 1)), dtype=np.uint8)
     else:
         numbers = rng.standard_normal((rows, columns), dtype=np.float32)
         raw = numbers if kind == "float32" else (numbers.view(np.uint32) >> 16).astype(np.uint16)
     parts = copies(raw)
-    quantised = (*scales, GROUP, "float16") if kind in ("q4", "q8") else ()
-    matrices = [cpu.Matrix(kind, rows, columns, part, *quantised) for part in parts]
+
+    def matrix(part: NDArray[Any]) -> cpu.Matrix:
+        if kind in ("q4", "q8"):
+            return cpu.Matrix(kind, rows, columns, part, scale, bias, group=GROUP, scale_format="float16")
+        return cpu.Matrix(kind, rows, columns, part)
+
+    matrices = [matrix(part) for part in parts]
 
     def multiply(turn: int) -> None:
         # `parts` is named so that the memory of the weights stays.
@@ -140,7 +145,12 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 def timed(product: Product, first: int, turns: int) -> float:
     """Seconds of the processor for one product."""
-    return cpu_seconds(lambda: [product(first + turn) for turn in range(turns)]) / turns
+
+    def work() -> None:
+        for turn in range(first, first + turns):
+            product(turn)
+
+    return cpu_seconds(work) / turns
 
 
 def limits(openblas: OpenBlas) -> Limits:

@@ -100,19 +100,28 @@ def stored(case: Case) -> Stored:
         numbers = (rng.standard_normal(shape) * case.spread).astype(np.float32)
         raw, values = encoded(numbers, case.format)
         memory = [beside(raw)]
-        return Stored(cpu.Matrix(case.format, *shape, memory[0]), values.astype(np.float64), memory)
+        return Stored(cpu.Matrix(case.format, case.rows, case.columns, memory[0]), values.astype(np.float64), memory)
     bits = 4 if case.format == "q4" else 8
-    numbers = rng.integers(0, 2**bits, shape, dtype=np.uint8)
-    packed = numbers if bits == 8 else numbers[:, 0::2] | numbers[:, 1::2] << 4
+    integers = rng.integers(0, 2**bits, shape, dtype=np.uint8)
+    packed = integers if bits == 8 else integers[:, 0::2] | integers[:, 1::2] << 4
     groups = (case.rows, case.columns // case.group)
     scales, biases = (
         encoded((rng.standard_normal(groups) * case.spread).astype(np.float32), case.scale_format) for _ in range(2)
     )
     # In float64 the product is exact, and so is the sum but for a last bit far below float32's.
-    wide = numbers * np.repeat(scales[1].astype(np.float64), case.group, 1)
+    wide = integers * np.repeat(scales[1].astype(np.float64), case.group, 1)
     values = (wide + np.repeat(biases[1].astype(np.float64), case.group, 1)).astype(np.float32)
-    memory = [beside(part) for part in (packed, scales[0], biases[0])]
-    matrix = cpu.Matrix(case.format, *shape, *memory, case.group, case.scale_format)
+    weight, scale, bias = memory = [beside(part) for part in (packed, scales[0], biases[0])]
+    matrix = cpu.Matrix(
+        case.format,
+        case.rows,
+        case.columns,
+        weight,
+        scale,
+        bias,
+        group=case.group,
+        scale_format=case.scale_format,
+    )
     return Stored(matrix, values.astype(np.float64), memory)
 
 
@@ -257,7 +266,8 @@ def test_what_does_not_fit_is_refused() -> None:
         cpu.multiply(matrix, x[:, :32].copy(), out, "exact", 0, 2)
     with pytest.raises(ValueError, match="out is not"):
         cpu.multiply(matrix, x, out.T.copy(), "exact", 0, 2)
+    doubles: Any = x.astype(np.float64)
     with pytest.raises(TypeError):
-        cpu.multiply(matrix, x.astype(np.float64), out, "exact", 0, 2)
+        cpu.multiply(matrix, doubles, out, "exact", 0, 2)
     with pytest.raises(ValueError, match="no such arithmetic"):
         cpu.multiply(matrix, x, out, "quick", 0, 2)

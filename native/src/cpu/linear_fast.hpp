@@ -102,7 +102,8 @@ template <typename Numbers>
 inline void multiply_fast_as(const Product &p, Index first, Index last) {
     constexpr Index kColumns = 8 * Numbers::kVectors;
     with_count<kFastTokens>(p.tokens, [&](auto tokens) {
-        constexpr int P = kWideRegisters == 32 || tokens.value == 1 ? 4 : 2;
+        // Of one token four rows at once: more streams of weights come slower out of memory.
+        constexpr int P = (kWideRows == 1) == (tokens.value == 1) ? 4 : 2;
         for_stored_rows<P>(p, first, last, kColumns, [&](auto wides, const StoredRows &rows, Target out) {
             multiply_numbers<Numbers, wides.value, tokens.value>(rows, p.matrix.columns / kColumns, p.x, out);
         });

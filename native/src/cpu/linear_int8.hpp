@@ -134,7 +134,7 @@ inline void multiply_dots(const StoredRows &rows, Index steps, const float *arra
 template <typename Dots>
 inline void multiply_int8_as(const Product &p, Index first, Index last) {
     with_count<kInt8Tokens>(p.tokens, [&](auto tokens) {
-        constexpr int P = kWideRegisters == 32 || tokens.value == 1 ? 4 : 2;
+        constexpr int P = (kWideRows == 1) == (tokens.value == 1) ? 4 : 2;
         for_stored_rows<P>(p, first, last, Dots::kColumns, [&](auto wides, const StoredRows &rows, Target out) {
             multiply_dots<Dots, wides.value, tokens.value>(rows, p.matrix.columns / Dots::kColumns, p.x, out);
         });

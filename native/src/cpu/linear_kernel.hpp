@@ -23,7 +23,9 @@ inline Index expanded_rows(const Matrix &m, Index tokens) {
 
 template <typename Weights, int N>
 inline void multiply_few(const Product &p, Index first, Index last) {
-    constexpr int P = kWideRegisters == 32 ? (N <= 4 ? 4 : 2) : (N <= 2 ? 4 : 3);
+    // As many rows as fill the registers; of weights that memory delivers too slowly for it to matter, four at once.
+    constexpr bool kWaits = N == 1 && Weights::kVectors <= 2;
+    constexpr int P = kWideRegisters == 32 ? (N <= 4 && !kWaits ? 4 : 2) : (N <= 2 ? 4 : 3);
     constexpr Index kColumns = 8 * Weights::kVectors;
     for_stored_rows<P>(p, first, last, kColumns, [&](auto wides, const StoredRows &rows, Target out) {
         multiply_stored<Weights, wides.value, N>(rows, p.matrix.columns / kColumns, p.x, out);
