@@ -26,6 +26,6 @@ def test_pictures_are_small_files(tmp_path: Path) -> None:
 
 
 def test_labels_at_the_same_height_are_set_apart() -> None:
-    placed = plots._apart({OURS: 100.0, PEER: 99.0, "mlx_lm.server": 10.0})
+    placed = plots.apart({OURS: 100.0, PEER: 99.0, "mlx_lm.server": 10.0})
     assert placed["mlx_lm.server"] == 10
     assert placed[OURS] - placed[PEER] >= 7
