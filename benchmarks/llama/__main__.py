@@ -31,7 +31,9 @@ def main() -> None:
     parts = [f"{machine()}; commit {commit()}.\n\n    {command}"]
     for name in given.only or [*GROUPS, *chats.SIZES]:
         if name in chats.SIZES:
-            parts.append(chats.section(name, peers, given.rounds or chats.ROUNDS, _tell))
+            if not given.report:
+                chats.measure(name, peers, samples, given.rounds or chats.ROUNDS, given.minutes, _tell)
+            parts.append(chats.section(name, samples))
         else:
             group = GROUPS[name](peers)
             if not given.report:

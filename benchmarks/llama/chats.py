@@ -9,27 +9,34 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..measure import Row, table
-from ..serving.bench import faster, in_turns
 from ..serving.contender import Contender
 from ..serving.figures import milliseconds, percentile, ratio
 from ..serving.http_servers import MlxLmServer
-from ..serving.load import Run, closed
+from ..serving.load import closed
 from ..serving.models import NEVER, Prompts
+from ..serving.request import ContenderFailed, Request
 from ..serving.sidecar import Sidecar
 from .ggufs import smollm2
 from .library import FOLDER
 from .loop import LlamaLoop
+from .measuring import Tell
 from .peers import BFLOAT16, FOUR_BIT, Peers, random_16m
+from .samples import Chat, Samples
 
-SIZES = {"chats-16M": "16M random, float32", "chats": "SmolLM2-135M"}
+SIZES = {
+    "chats-16M": "A random model of 16M parameters in float32",
+    "chats": "SmolLM2-135M: ours 4-bit, llama.cpp Q4_0, mlx_lm.server float32, which is its fastest on a CPU",
+}
 ROUNDS = 5
+WITHIN_S = 300.0
+PEERS = (MlxLmServer.name, LlamaLoop.name, Sidecar.name)
 CHATS, TURNS, PROMPT, ANSWER = 16, 2, 64, 32
 _ROOM = PROMPT + 2 * ANSWER
 GREEDY: dict[str, Any] = {"temperature": 0}
@@ -54,55 +61,100 @@ def contenders(name: str, peers: Peers) -> list[Contender]:
     return made
 
 
-def section(name: str, peers: Peers, rounds: int, tell: Callable[[str], None]) -> str:
-    """Measure, and return a table in Markdown."""
-    tell(f"{name}: {rounds} rounds")
+def measure(name: str, peers: Peers, samples: Samples, rounds: int, minutes: float, tell: Tell) -> None:
+    """Add ``rounds`` rounds to ``samples``, but after the first none that would end after ``minutes``."""
     tokenizer = FOUR_BIT / "tokenizer.json" if name == "chats" else None
-    runs = asyncio.run(_measured(contenders(name, peers), rounds, Prompts(5, tokenizer)))
-    about = (
-        f"{CHATS} clients, {TURNS} requests each, prompts of {PROMPT} tokens, greedy answers of {ANSWER} on average: "
-        f"{SIZES[name]}. Ours has the 4-bit directory of the real model, llama.cpp Q4_0, mlx_lm.server float32."
-    )
-    return f"## {name}\n\n{about}\n\n{table(rows(runs))}"
+    asyncio.run(_measure(name, contenders(name, peers), Prompts(5, tokenizer), samples, rounds, minutes, tell))
 
 
-async def _measured(made: Sequence[Contender], rounds: int, prompts: Prompts) -> dict[str, list[Run]]:
+async def _measure(
+    name: str, made: list[Contender], prompts: Prompts, samples: Samples, rounds: int, minutes: float, tell: Tell
+) -> None:
+    began, longest_s = time.monotonic(), 0.0
     async with AsyncExitStack() as stack:
-        for contender in made:
-            await stack.enter_async_context(contender)
-            await closed(contender, CHATS, prompts.requests(CHATS, PROMPT, 4, settings=GREEDY))
-
-        async def run(contender: Contender) -> Run:
+        for contender in list(made):
+            try:
+                await stack.enter_async_context(contender)
+            except (ContenderFailed, RuntimeError) as error:
+                made.remove(contender)
+                samples.absent[contender.name] = str(error)
+            else:
+                samples.absent.pop(contender.name, None)
+                await _asked(contender, prompts.requests(CHATS, PROMPT, 4, settings=GREEDY))
+        for number in range(1, rounds + 1):
+            round_began = time.monotonic()
+            if number > 1 and round_began + longest_s - began > minutes * 60:
+                tell(f"{name}: {number - 1} of {rounds} rounds, because {minutes:g} minutes would not do for more")
+                return
             requests = prompts.requests(CHATS * TURNS, PROMPT, ANSWER, settings=GREEDY)
-            return await closed(contender, CHATS, requests)
+            samples.chats.setdefault(name, []).append(await _round(made, requests, samples))
+            longest_s = max(longest_s, time.monotonic() - round_began)
+            tell(f"{name}: round {number} of {rounds}, {time.monotonic() - round_began:.0f} s")
 
-        return await in_turns(rounds, {contender.name: partial(run, contender) for contender in made})
+
+async def _round(made: list[Contender], requests: list[Request], samples: Samples) -> dict[str, Chat]:
+    """Let each contender answer ``requests``; one that fails is left out from then on."""
+    found = {}
+    for contender in list(made):
+        outcome = await _asked(contender, requests)
+        if isinstance(outcome, str):
+            made.remove(contender)
+            samples.absent[contender.name] = outcome
+        else:
+            found[contender.name] = outcome
+    return found
 
 
-def rows(runs: Mapping[str, Sequence[Run]]) -> list[Row]:
+async def _asked(contender: Contender, requests: list[Request]) -> Chat | str:
+    """Return the round, or why it failed."""
+    outcome: Chat | str = ""
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            run = await closed(contender, CHATS, requests)
+            outcome = Chat(run.tokens_per_s, max(run.first_tokens_s, default=math.inf), run.gaps_s)
+    except* ContenderFailed as failed:
+        outcome = f"{contender.name}: {failed.exceptions[0]}"
+    except* TimeoutError:
+        outcome = f"{contender.name} did not answer within {WITHIN_S:g} s"
+    return outcome
+
+
+def section(name: str, samples: Samples) -> str:
+    """Return the table in Markdown."""
+    about = (
+        f"{SIZES[name]}; {CHATS} clients, {TURNS} requests each, prompts of {PROMPT} tokens, greedy answers of "
+        f"{ANSWER} on average, one thread."
+    )
+    missing = [f"Not measured: {samples.absent[each]}" for each in PEERS if each in samples.absent]
+    return "\n\n".join([f"## {name}", about, table(rows(samples.chats.get(name, []))), *missing])
+
+
+def rows(rounds: Sequence[Mapping[str, Chat]]) -> list[Row]:
     """Compare ours with each peer, and tell of each contender its speed, first tokens and gaps."""
-    ours = Sidecar.name
-    asked = {MlxLmServer.name: ("≥ 2×", "≤ 0.3×")}
+    names = list(dict.fromkeys(name for round_ in rounds for name in round_))
     found = []
-    for peer in runs:
-        if peer != ours:
-            speed, first = asked.get(peer, ("", ""))
-            found.append(faster(f"tokens/s: {ours} against {peer}", runs[ours], runs[peer], speed))
-            mine, theirs = ([_worst(run) for run in runs[each]] for each in (ours, peer))
-            figure = f"{ratio(mine, theirs)}; {milliseconds(statistics.median(mine))} against "
-            what = f"worst first token: {ours} against {peer}"
-            found.append(Row(what, figure + milliseconds(statistics.median(theirs)), first))
-    return found + [Row(name, _described(each)) for name, each in runs.items()]
+    for peer in (name for name in names if name != Sidecar.name):
+        both = [(round_[Sidecar.name], round_[peer]) for round_ in rounds if {Sidecar.name, peer} <= round_.keys()]
+        if both:
+            found += _compared(peer, *zip(*both, strict=True))
+    return found + [Row(name, _described([round_[name] for round_ in rounds if name in round_])) for name in names]
 
 
-def _worst(run: Run) -> float:
-    return max(run.first_tokens_s, default=math.inf)
+def _compared(peer: str, ours: Sequence[Chat], theirs: Sequence[Chat]) -> list[Row]:
+    asked = ("≥ 2×", "≤ 0.3×") if peer == MlxLmServer.name else ("", "")
+    speed = ratio([chat.tokens_per_s for chat in ours], [chat.tokens_per_s for chat in theirs])
+    first = ratio([chat.worst_first_s for chat in ours], [chat.worst_first_s for chat in theirs])
+    against = f"{Sidecar.name} against {peer}"
+    waits = f"{milliseconds(first.ours)} against {milliseconds(first.peer)}"
+    return [
+        Row(f"tokens/s: {against}", f"{speed}; {speed.ours:,.0f} against {speed.peer:,.0f} tok/s", asked[0]),
+        Row(f"worst first token: {against}", f"{first}; {waits}", asked[1]),
+    ]
 
 
-def _described(runs: Sequence[Run]) -> str:
-    speed = statistics.median(run.tokens_per_s for run in runs)
-    worst = statistics.median(_worst(run) for run in runs)
-    gaps = [gap for run in runs for gap in run.gaps_s]
+def _described(chats: Sequence[Chat]) -> str:
+    speed, worst = (statistics.median(column) for column in list(zip(*chats, strict=True))[:2])
+    gaps = [gap for chat in chats for gap in chat.gaps_s]
     gap = f"gaps p50 {milliseconds(percentile(gaps, 50))}, p99 {milliseconds(percentile(gaps, 99))}"
     return f"{speed:,.0f} tok/s, worst first token {milliseconds(worst)}, {gap}"
 

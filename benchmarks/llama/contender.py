@@ -16,15 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from ..serving.request import ContenderFailed
 from .work import Times, Work
 
 ROOT = Path(__file__).parents[2]
 START_S = 180.0  # a model is loaded and warmed in that time, or never
 _END_S = 10.0
-
-
-class ContenderFailed(Exception):
-    """A contender did not start, ended, or took longer than it may. The message names it and its last words."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from .contender import ContenderFailed, Side, started
+from ..serving.request import ContenderFailed
+from .contender import Side, started
 from .groups import Group
 from .samples import Samples
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..serving.figures import Ratio, ratio
 from .work import Times, Work
@@ -24,14 +24,26 @@ class Key:
     phase: Phase
 
 
+class Chat(NamedTuple):
+    """One round of chats: tokens per second, seconds to the slowest first token and between deltas."""
+
+    tokens_per_s: float
+    worst_first_s: float
+    gaps_s: list[float]
+
+
 @dataclass
 class Samples:
-    """``rounds``: by figure, a round each, by contender, tokens per second. ``facts``: by contender."""
+    """``rounds``: by figure, a round each, by contender, tokens per second. ``facts``, ``absent``: by contender.
+
+    ``chats``: by group, a round each, by contender.
+    """
 
     machine: str
     rounds: dict[Key, list[dict[str, float]]] = field(default_factory=dict)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    chats: dict[str, list[dict[str, Chat]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, machine: str) -> Samples:
@@ -42,12 +54,16 @@ class Samples:
         if raw["machine"] != machine:
             raise ValueError(f"{path} was measured on {raw['machine']}")
         rounds = {Key(each["group"], each["work"], each["phase"]): each["rounds"] for each in raw["figures"]}
-        return cls(machine, rounds, raw["facts"], raw["absent"])
+        chats = {
+            group: [{name: Chat(*chat) for name, chat in round_.items()} for round_ in each]
+            for group, each in raw["chats"].items()
+        }
+        return cls(machine, rounds, raw["facts"], raw["absent"], chats)
 
     def write(self, path: Path) -> None:
         figures = [{**vars(key), "unit": "tokens/s", "rounds": rounds} for key, rounds in self.rounds.items()]
-        raw = {"machine": self.machine, "facts": self.facts, "absent": self.absent, "figures": figures}
-        path.write_text(json.dumps(raw, indent=1) + "\n")
+        told = {name: vars(self)[name] for name in ("machine", "facts", "absent", "chats")}
+        path.write_text(json.dumps({**told, "figures": figures}, indent=1) + "\n")
 
     def add(self, group: str, name: str, work: Work, round_: dict[str, Times]) -> None:
         """Add one round of a work, by contender."""

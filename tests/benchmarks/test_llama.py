@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from benchmarks.llama import plots, report
-from benchmarks.llama.contender import Contender, ContenderFailed, started
+from benchmarks.llama import chats, plots, report
+from benchmarks.llama.contender import Contender, started
 from benchmarks.llama.groups import Asked, Group
 from benchmarks.llama.measuring import measure
-from benchmarks.llama.samples import Key, Samples
+from benchmarks.llama.samples import Chat, Key, Samples
 from benchmarks.llama.work import InProcess, Times, Work, prompt
+from benchmarks.serving.http_servers import MlxLmServer
+from benchmarks.serving.request import ContenderFailed
+from benchmarks.serving.sidecar import Sidecar
 
 PRETENDER = "tests.benchmarks.llama_pretender"
 MACHINE = "a machine"
@@ -61,6 +65,7 @@ def test_further_rounds_are_added_to_those_in_the_file_unless_it_is_of_another_m
         samples = Samples.read(file, MACHINE)
         samples.add("some", "work", WORKS["8"], {"ours": Times(8 / speed, None)})
         samples.facts["ours"] = {"forward": "native"}
+        samples.chats.setdefault("chats", []).append({"ours": Chat(speed, 0.5, [0.1, 0.2])})
         samples.write(file)
     again = Samples.read(file, MACHINE)
     assert again == samples
@@ -68,6 +73,18 @@ def test_further_rounds_are_added_to_those_in_the_file_unless_it_is_of_another_m
     with pytest.raises(ValueError, match="was measured on a machine"):
         Samples.read(file, "another machine")
     assert {each["unit"] for each in json.loads(file.read_text())["figures"]} == {"tokens/s"}
+
+
+def test_chats_are_compared_by_speed_and_the_slowest_first_token() -> None:
+    ours, peer = Sidecar.name, MlxLmServer.name
+    round_ = {ours: Chat(300.0, 0.5, [0.1, 0.2]), peer: Chat(100.0, 2.0, [0.3])}
+    rows = [(row.figure, row.asked) for row in chats.rows([round_, {ours: round_[ours]}, round_])]
+    assert rows == [
+        ("3.00× (3.00 to 3.00); 300 against 100 tok/s", "≥ 2×"),
+        ("0.25× (0.25 to 0.25); 500 ms against 2000 ms", "≤ 0.3×"),
+        ("300 tok/s, worst first token 500 ms, gaps p50 100 ms, p99 200 ms", ""),
+        ("100 tok/s, worst first token 2000 ms, gaps p50 300 ms, p99 300 ms", ""),
+    ]
 
 
 def test_after_the_first_no_round_begins_that_would_end_too_late() -> None:
@@ -92,7 +109,7 @@ class Counting:
     def begin(self, rows: int, room: int) -> None:
         self.begun.append((rows, room))
 
-    def prefill(self, prompts: list[list[int]]) -> list[int]:
+    def prefill(self, prompts: Sequence[list[int]]) -> list[int]:
         self.length = len(prompts[0])
         return [self.length] * len(prompts)
 
