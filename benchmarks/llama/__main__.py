@@ -24,9 +24,13 @@ from .samples import Samples
 
 
 def main() -> None:
-    given = _parser().parse_args()
+    parser = _parser()
+    given = parser.parse_args()
     peers = Peers(given.before, given.variant)
-    samples = Samples.read(given.json, machine()) if given.json is not None else Samples(machine())
+    try:
+        samples = Samples.read(given.json, machine()) if given.json is not None else Samples(machine())
+    except ValueError as error:
+        parser.error(str(error))
     command = shlex.join(["python", "-m", "benchmarks.llama", *sys.argv[1:]])
     parts = [f"{machine()}; commit {commit()}.\n\n    {command}"]
     for name in given.only or [*GROUPS, *chats.SIZES]:

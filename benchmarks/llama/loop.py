@@ -13,10 +13,12 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..serving.contender import Contender
 from ..serving.processes import LineProcess
@@ -81,40 +83,36 @@ class Running:
     times: list[float] = field(default_factory=list)
 
 
+class Rows(Protocol):
+    """What the loop needs of a ``Context``."""
+
+    def put(self, row: int, position: int, tokens: Sequence[int]) -> None: ...
+
+    def run(self) -> list[int]: ...
+
+    def forget(self, row: int) -> None: ...
+
+
 class Loop:
     """Each pass has the newest token of every row that decodes, and fills up with prompts to UBATCH tokens."""
 
-    def __init__(self, context: Context, rows: int) -> None:
+    def __init__(self, context: Rows, rows: int) -> None:
         self._context = context
         self._free = list(range(rows))
         self._running: dict[int, Running] = {}
-        self._waiting: list[Running] = []
-        self._commands: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._waiting: deque[Running] = deque()
 
-    def run(self) -> None:
-        """Run until stdin ends."""
-        threading.Thread(target=self._read, daemon=True).start()
-        _tell(Running(0, [], 0))
-        while True:
-            while not (self._running and self._commands.empty()):
-                command = self._commands.get()
-                if command is None:
-                    return
-                self._waiting.append(Running(command["id"], command["tokens"], command["max"]))
-                if self._commands.empty():
-                    self._admit()
-            self._step()
+    def add(self, running: Running) -> None:
+        self._waiting.append(running)
 
-    def _admit(self) -> None:
+    def step(self) -> bool:
+        """Make a pass; return whether there is more to do."""
         while self._free and self._waiting:
-            self._running[self._free.pop(0)] = self._waiting.pop(0)
-
-    def _step(self) -> None:
+            self._running[self._free.pop(0)] = self._waiting.popleft()
         room = UBATCH
         parts: list[tuple[int, int]] = []
         for row, running in sorted(self._running.items(), key=lambda each: len(each[1].pending)):
-            taken = min(room, len(running.pending))
-            if taken:
+            if taken := min(room, len(running.pending)):
                 self._context.put(row, running.length, running.pending[:taken])
                 parts.append((row, taken))
                 room -= taken
@@ -126,7 +124,7 @@ class Loop:
             del running.pending[:taken]
             if not running.pending:
                 self._follow(row, running, token, now)
-        self._admit()
+        return bool(self._running or self._waiting)
 
     def _follow(self, row: int, running: Running, token: int, now: float) -> None:
         running.tokens.append(token)
@@ -138,10 +136,27 @@ class Loop:
             self._free.append(row)
             _tell(running)
 
-    def _read(self) -> None:
+
+def serve(loop: Loop) -> None:
+    """Answer requests until stdin ends."""
+    commands: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+
+    def read() -> None:
         for line in sys.stdin:
-            self._commands.put(json.loads(line))
-        self._commands.put(None)
+            commands.put(json.loads(line))
+        commands.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    _tell(Running(0, [], 0))  # ready
+    busy = False
+    while True:
+        while not busy or not commands.empty():
+            command = commands.get()
+            if command is None:
+                return
+            loop.add(Running(command["id"], command["tokens"], command["max"]))
+            busy = True
+        busy = loop.step()
 
 
 def _tell(running: Running) -> None:
@@ -151,7 +166,7 @@ def _tell(running: Running) -> None:
 def main(gguf: str, rows: int, room: int) -> None:
     library = open_library()
     context = Context(library, library.load(Path(gguf)), rows, room, threads=1, flash=True)
-    Loop(context, rows).run()
+    serve(Loop(context, rows))
 
 
 if __name__ == "__main__":
