@@ -18,7 +18,7 @@ from ..measure import machine
 from ..serving.report import commit
 from . import chats, plots, report
 from .groups import GROUPS
-from .measuring import measure
+from .measuring import Sitting, measure
 from .peers import Peers
 from .samples import Samples
 
@@ -33,20 +33,26 @@ def main() -> None:
         parser.error(str(error))
     command = shlex.join(["python", "-m", "benchmarks.llama", *sys.argv[1:]])
     parts = [f"{machine()}; commit {commit()}.\n\n    {command}"]
+
+    def save() -> None:
+        if given.json is not None:
+            samples.write(given.json)
+
+    def sitting(name: str, rounds: int) -> Sitting:
+        return Sitting(name, given.rounds or rounds, given.minutes, _tell, save)
+
     for name in given.only or [*GROUPS, *chats.SIZES]:
         if name in chats.SIZES:
             if not given.report:
-                chats.measure(name, peers, samples, given.rounds or chats.ROUNDS, given.minutes, _tell)
+                chats.measure(peers, samples, sitting(name, chats.ROUNDS))
             parts.append(chats.section(name, samples))
         else:
             group = GROUPS[name](peers)
             if not given.report:
-                measure(name, group, samples, given.rounds or group.rounds, given.minutes, _tell)
+                measure(group, samples, sitting(name, group.rounds))
             parts.append(report.section(name, group, samples))
             if given.plots is not None:
                 plots.draw(name, group, samples, given.plots)
-        if given.json is not None:
-            samples.write(given.json)
         print(parts[-1], end="\n\n", flush=True)
     print("\n\n".join([parts[0], "Settings:\n\n" + report.settings(samples)]))
 

@@ -9,7 +9,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..serving.sidecar import Sidecar
 from .ggufs import smollm2
 from .library import FOLDER
 from .loop import LlamaLoop
-from .measuring import Tell
+from .measuring import Sitting
 from .peers import BFLOAT16, FOUR_BIT, Peers, random_16m
 from .samples import Chat, Samples
 
@@ -61,18 +60,16 @@ def contenders(name: str, peers: Peers) -> list[Contender]:
     return made
 
 
-def measure(name: str, peers: Peers, samples: Samples, rounds: int, minutes: float, tell: Tell) -> None:
-    """Add ``rounds`` rounds to ``samples``, but after the first none that would end after ``minutes``."""
-    tokenizer = FOUR_BIT / "tokenizer.json" if name == "chats" else None
-    asyncio.run(_measure(name, contenders(name, peers), Prompts(5, tokenizer), samples, rounds, minutes, tell))
+def measure(peers: Peers, samples: Samples, sitting: Sitting) -> None:
+    """Add rounds to ``samples``; a contender that fails is left out from then on."""
+    tokenizer = FOUR_BIT / "tokenizer.json" if sitting.name == "chats" else None
+    asyncio.run(_measure(contenders(sitting.name, peers), Prompts(5, tokenizer), samples, sitting))
 
 
-async def _measure(
-    name: str, made: list[Contender], prompts: Prompts, samples: Samples, rounds: int, minutes: float, tell: Tell
-) -> None:
-    began, longest_s = time.monotonic(), 0.0
+async def _measure(made: list[Contender], prompts: Prompts, samples: Samples, sitting: Sitting) -> None:
     async with AsyncExitStack() as stack:
         for contender in list(made):
+            sitting.tell(f"{sitting.name}: starting {contender.name}")
             try:
                 await stack.enter_async_context(contender)
             except (ContenderFailed, RuntimeError) as error:
@@ -81,15 +78,9 @@ async def _measure(
             else:
                 samples.absent.pop(contender.name, None)
                 await _asked(contender, prompts.requests(CHATS, PROMPT, 4, settings=GREEDY))
-        for number in range(1, rounds + 1):
-            round_began = time.monotonic()
-            if number > 1 and round_began + longest_s - began > minutes * 60:
-                tell(f"{name}: {number - 1} of {rounds} rounds, because {minutes:g} minutes would not do for more")
-                return
+        for _ in sitting.turns():
             requests = prompts.requests(CHATS * TURNS, PROMPT, ANSWER, settings=GREEDY)
-            samples.chats.setdefault(name, []).append(await _round(made, requests, samples))
-            longest_s = max(longest_s, time.monotonic() - round_began)
-            tell(f"{name}: round {number} of {rounds}, {time.monotonic() - round_began:.0f} s")
+            samples.chats.setdefault(sitting.name, []).append(await _round(made, requests, samples))
 
 
 async def _round(made: list[Contender], requests: list[Request], samples: Samples) -> dict[str, Chat]:

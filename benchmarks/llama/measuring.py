@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from ..serving.request import ContenderFailed
 from .contender import Side, started
@@ -14,34 +15,56 @@ from .samples import Samples
 Tell = Callable[[str], None]
 
 
-def measure(name: str, group: Group, samples: Samples, rounds: int, minutes: float, tell: Tell) -> None:
-    """Add ``rounds`` rounds of ``group`` to ``samples``, but after the first none that would end after ``minutes``.
+@dataclass(frozen=True)
+class Sitting:
+    """One group's time: at most ``rounds`` rounds, and after the first none that would end after ``minutes``.
+
+    ``save`` is called after each, so that what was measured outlives an interruption.
+    """
+
+    name: str
+    rounds: int
+    minutes: float
+    tell: Tell
+    save: Callable[[], None]
+    began_s: float = field(default_factory=time.monotonic)
+
+    def turns(self) -> Iterator[int]:
+        """Yield the number of each round when it begins."""
+        longest_s = 0.0
+        for number in range(1, self.rounds + 1):
+            began_s = time.monotonic()
+            if number > 1 and began_s + longest_s - self.began_s > 60 * self.minutes:
+                self.tell(f"{self.name}: no time for a round {number} of {self.rounds} in {self.minutes:g} minutes")
+                return
+            yield number
+            self.save()
+            took_s = time.monotonic() - began_s
+            longest_s = max(longest_s, took_s)
+            self.tell(f"{self.name}: round {number} of {self.rounds} took {took_s:.0f} s")
+
+
+def measure(group: Group, samples: Samples, sitting: Sitting) -> None:
+    """Add rounds of ``group`` to ``samples``.
 
     A contender that fails is left out from then on; ``samples`` keep why.
     """
-    began = time.monotonic()
     with ExitStack() as stack:
         sides: dict[str, Side] = {}
         for contender in group.contenders:
+            sitting.tell(f"{sitting.name}: starting {contender.name}")
             try:
                 sides[contender.name] = stack.enter_context(started(contender))
             except ContenderFailed as error:
-                _leave(samples, contender.name, error, tell)
+                _leave(samples, contender.name, error, sitting.tell)
                 continue
             samples.facts[contender.name] = sides[contender.name].facts
             samples.absent.pop(contender.name, None)
-        longest_s = 0.0
-        for number in range(1, rounds + 1):
-            round_began = time.monotonic()
-            if number > 1 and round_began + longest_s - began > minutes * 60:
-                tell(f"{name}: {number - 1} of {rounds} rounds, because {minutes:g} minutes would not do for more")
-                return
-            _round(name, group, samples, sides, number, tell)
-            longest_s = max(longest_s, time.monotonic() - round_began)
-            tell(f"{name}: round {number} of {rounds}, {time.monotonic() - round_began:.0f} s")
+        for number in sitting.turns():
+            _round(group, samples, sides, number, sitting)
 
 
-def _round(name: str, group: Group, samples: Samples, sides: dict[str, Side], number: int, tell: Tell) -> None:
+def _round(group: Group, samples: Samples, sides: dict[str, Side], number: int, sitting: Sitting) -> None:
     for title, work in group.works.items():
         times = {}
         for contender, side in list(sides.items()):
@@ -49,8 +72,8 @@ def _round(name: str, group: Group, samples: Samples, sides: dict[str, Side], nu
                 times[contender] = side.measure(work, number, group.within_s)
             except ContenderFailed as error:
                 del sides[contender]
-                _leave(samples, contender, error, tell)
-        samples.add(name, title, work, times)
+                _leave(samples, contender, error, sitting.tell)
+        samples.add(sitting.name, title, work, times)
 
 
 def _leave(samples: Samples, contender: str, error: ContenderFailed, tell: Tell) -> None:

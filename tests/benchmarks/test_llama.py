@@ -11,7 +11,7 @@ import pytest
 from benchmarks.llama import chats, plots, report
 from benchmarks.llama.contender import Contender, started
 from benchmarks.llama.groups import Asked, Group
-from benchmarks.llama.measuring import measure
+from benchmarks.llama.measuring import Sitting, measure
 from benchmarks.llama.samples import Chat, Key, Samples
 from benchmarks.llama.work import InProcess, Times, Work, prompt
 from benchmarks.serving.http_servers import MlxLmServer
@@ -27,10 +27,6 @@ def pretender(name: str, **options: float) -> Contender:
     return Contender(name, PRETENDER, options)
 
 
-def told(_: str) -> None:
-    pass
-
-
 def group(*contenders: Contender) -> Group:
     asked = [
         Asked("8", "decode", "ours", ("slow", "peer"), 2.0),
@@ -44,8 +40,9 @@ def group(*contenders: Contender) -> Group:
 def test_a_group_is_measured_in_turns_and_told_by_ratios_speeds_and_pictures(tmp_path: Path) -> None:
     sides = (pretender("ours", speed=8.0), pretender("peer", speed=2.0), pretender("slow", speed=1.0))
     made = group(*sides, pretender("absent", status=3))
-    samples = Samples(MACHINE)
-    measure("some", made, samples, 2, 1.0, told)
+    samples, saved = Samples(MACHINE), list[int]()
+    measure(made, samples, Sitting("some", 2, 1.0, print, lambda: saved.append(len(samples.rounds))))
+    assert saved == [4, 4]
 
     assert samples.absent == {"absent": "absent ended: this one does not start"}
     assert [set(round_) for round_ in samples.rounds[Key("some", "8", "decode")]] == [{"ours", "peer", "slow"}] * 2
@@ -88,8 +85,10 @@ def test_chats_are_compared_by_speed_and_the_slowest_first_token() -> None:
 
 
 def test_after_the_first_no_round_begins_that_would_end_too_late() -> None:
-    samples = Samples(MACHINE)
-    measure("some", Group("", [pretender("ours")], {"8": WORKS["8"]}), samples, 5, 1e-6, told)
+    samples, told = Samples(MACHINE), list[str]()
+    sitting = Sitting("some", 5, 1e-6, told.append, lambda: None)
+    measure(Group("", [pretender("ours")], {"8": WORKS["8"]}), samples, sitting)
+    assert told[-1] == "some: no time for a round 2 of 5 in 1e-06 minutes"
     assert len(samples.rounds[Key("some", "8", "decode")]) == 1
 
 
