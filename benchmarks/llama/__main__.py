@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ from .samples import Samples
 def main() -> None:
     parser = _parser()
     given = parser.parse_args()
+    # Raised where it comes, so that contenders end with their blocks, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     peers = Peers(given.before, given.variant)
     try:
         samples = Samples.read(given.json, machine()) if given.json is not None else Samples(machine())
