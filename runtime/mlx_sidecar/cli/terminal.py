@@ -14,7 +14,9 @@ from ..host import Host, SidecarError
 from .parser import nearest
 from .terminal_text import harmless
 
-notes = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, emoji=False, markup=False)
+# A line stays one for programs that read it; a terminal gets it broken between words.
+notes.soft_wrap = not notes.is_terminal
 
 
 def note(text: str) -> None:
@@ -39,7 +41,7 @@ def load(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str
     ``params`` are those of ``load``. Raises ``SidecarError``, with the nearest name that would have been right.
     """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=notes, transient=True, disable=quiet or not notes.is_terminal) as bar:
+    with Progress(*columns, console=notes, transient=True, disable=quiet or not _draws()) as bar:
         name = harmless(params["model"])
         task = bar.add_task(f"loading {name}", total=None)
 
@@ -50,7 +52,7 @@ def load(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str
 
         host.on_notification = on_progress
         try:
-            return host.call("load", {**params, "progress": "load"})
+            return host.call_unless_interrupted("load", {**params, "progress": "load"})
         except SidecarError as error:
             if error.data.get("kind") == "model_not_found":
                 error.args = (f"{error}{_near(host, params['model'])}",)
@@ -63,6 +65,10 @@ def _near(host: Host, name: str) -> str:
     with suppress(SidecarError):  # the sidecar may be an older one
         return nearest(name, ["pocket", *(model["name"] for model in host.call("local/list")["models"])])
     return ""
+
+
+def _draws() -> bool:
+    return notes.is_terminal and not notes.is_dumb_terminal
 
 
 def answer(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str, Any]:
