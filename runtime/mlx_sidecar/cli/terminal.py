@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -52,19 +53,28 @@ def load(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str
 
         host.on_notification = on_progress
         try:
-            return host.call_unless_interrupted("load", {**params, "progress": "load"})
-        except SidecarError as error:
-            if error.data.get("kind") == "model_not_found":
-                error.args = (f"{error}{_near(host, params['model'])}",)
-            raise
+            with with_near_names(host, params["model"]):
+                return host.call_unless_interrupted("load", {**params, "progress": "load"})
         finally:
             host.on_notification = None
 
 
-def _near(host: Host, name: str) -> str:
-    with suppress(SidecarError):  # the sidecar may be an older one
-        return nearest(name, ["pocket", *(model["name"] for model in host.call("local/list")["models"])])
-    return ""
+@contextmanager
+def with_near_names(host: Host, name: str) -> Iterator[None]:
+    """Add the nearest name of a model on this machine to the error of ``name``, where no model has that."""
+    try:
+        yield
+    except SidecarError as error:
+        if error.data.get("kind") == "model_not_found":
+            error.args = (f"{error}{nearest(name, _names(host))}",)
+        raise
+
+
+def _names(host: Host) -> list[str]:
+    try:
+        return [model["name"] for model in host.call("local/list")["models"]]
+    except SidecarError:  # such as a hub cache that cannot be read: no reason to hide the error that is told
+        return ["pocket"]
 
 
 def _draws() -> bool:
