@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar import cli
+from mlx_sidecar import cli, pocket
 from mlx_sidecar.cli import doctor
 from mlx_sidecar.cli.sampling import NAMES
 from mlx_sidecar_protocol.generate import GenerateParams
@@ -146,12 +147,40 @@ def test_ctrl_c_where_nothing_can_be_cancelled_ends_the_command_as_shells_expect
     assert left.value.code == 130
 
 
-def test_every_command_has_help() -> None:
-    for command in ("serve", "chat", "generate", "doctor"):
-        done = subprocess.run(
-            [*MLX_SIDECAR, command, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=True
-        )
-        assert "--engine" in done.stdout
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("serve", "chat", "generate", "doctor", "models pull"):
+        with pytest.raises(SystemExit) as left:
+            cli.main([*command.split(), "--help"])
+        assert left.value.code == 0
+        assert "--engine" in capsys.readouterr().out
+
+
+def test_serve_on_a_terminal_says_what_it_waits_for() -> None:
+    leader, terminal = os.openpty()
+    command = [*MLX_SIDECAR, "serve", "--engine", "fake"]
+    with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        os.close(terminal)
+        assert process.stderr
+        assert b"waits for a program to speak JSON-RPC" in process.stderr.readline()
+        os.write(leader, b"\x04")  # Ctrl-D
+        assert process.wait(PATIENCE_S) == 0
+    os.close(leader)
+
+
+def test_the_doctor_tries_a_model_and_names_what_is_wrong_with_it(tmp_path: Path) -> None:
+    def doctor_of(model: str) -> subprocess.CompletedProcess[str]:
+        command = [*MLX_SIDECAR, "doctor", model]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+
+    assert (good := doctor_of("pocket")).returncode == 0, good.stdout
+    assert "the same answer" in good.stdout
+    assert "model  works" in good.stdout
+    broken = tmp_path / "broken"
+    shutil.copytree(pocket.PATH, broken, ignore=shutil.ignore_patterns("*.safetensors"))
+    bad = doctor_of(str(broken))
+    assert bad.returncode == 3
+    assert "FAILED" in bad.stdout
+    assert "safetensors" in bad.stdout
 
 
 @pytest.mark.parametrize(

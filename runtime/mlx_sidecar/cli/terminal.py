@@ -13,7 +13,9 @@ from rich.text import Text
 
 from ..host import Host, SidecarError
 from .parser import nearest
-from .terminal_text import harmless
+from .terminal_text import harmless, say
+
+__all__ = ["answer", "complain", "figures", "load", "note", "notes", "say", "with_near_names"]
 
 notes = Console(stderr=True, highlight=False, emoji=False, markup=False)
 # A line stays one for programs that read it; a terminal gets it broken between words.
@@ -23,11 +25,6 @@ notes.soft_wrap = not notes.is_terminal
 def note(text: str) -> None:
     """Write a line to stderr, dimmed where the terminal can."""
     notes.print(Text(harmless(text), style="dim"))
-
-
-def say(text: str) -> None:
-    """Write a line to stdout."""
-    sys.stdout.write(f"{harmless(text)}\n")
 
 
 def complain(message: str) -> None:
