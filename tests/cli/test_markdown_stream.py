@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyte
+import pyte.modes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

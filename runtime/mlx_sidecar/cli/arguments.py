@@ -58,7 +58,7 @@ COMMANDS = (
 def command_line(words: Sequence[str] = ()) -> Parser:
     """The parser of the command that ``words`` begin with; of all commands where they begin with none.
 
-    ``serve`` starts 4 ms sooner without the others' options.
+    ``serve`` then waits neither for the other commands' modules nor for their options: a third of the time.
     """
     parser = Parser(
         prog="mlx-sidecar",

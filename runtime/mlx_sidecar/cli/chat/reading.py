@@ -16,6 +16,7 @@ class Reader(Protocol):
 
     def confirm(self, question: str) -> bool:
         """Whether the person says yes; no, where there is nobody to be asked."""
+        ...
 
 
 class PipeReader:
