@@ -72,3 +72,15 @@ def test_a_host_sees_folders_and_what_is_loaded_and_deletes_only_what_mlx_sideca
         assert host.call("local/delete", {"model": str(imported)})["freed_bytes"] > 10**6
     assert not imported.exists()
     assert mine.exists()
+
+
+def test_a_copy_is_made_with_fewer_bits_and_what_cannot_be_copied_is_told_in_a_line(home: Path) -> None:
+    made = command("convert", "pocket", "--output", str(home / "made"), "--bits", "4", "--group-size", "32")
+    assert made.returncode == 0, made.stderr
+    assert "4 bits, affine, groups of 32" in made.stdout
+    assert (home / "made" / "model.safetensors").stat().st_size < 10**6
+    again = command("convert", "pocket", "--output", str(home / "made"))
+    assert (again.returncode, again.stderr) == (1, f"error: {home / 'made'} is there already\n")
+    unknown = command("convert", "poket", "--output", str(home / "other"))
+    assert unknown.returncode == 3
+    assert unknown.stderr.endswith("did you mean 'pocket'?\n")
