@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from mlx_sidecar_protocol.envelope import Response
+from .protocol.envelope import Response
 
 from .errors import SidecarLost, from_wire
 

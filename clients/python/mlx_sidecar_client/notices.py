@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mlx_sidecar_protocol.notifications import EngineStateParams, LogParams, ProgressParams, StreamInterrupted
+from .protocol.notifications import EngineStateParams, LogParams, ProgressParams, StreamInterrupted
 
 from .parameters import OnEngineState, OnProgress
 

@@ -12,10 +12,10 @@ from typing import Any, Self, TypeVar, Unpack
 import anyio
 from anyio.abc import TaskGroup
 
-from mlx_sidecar_protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
-from mlx_sidecar_protocol.model import Sent
-from mlx_sidecar_protocol.notifications import EngineStateParams
-from mlx_sidecar_protocol.operations import (
+from .protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
+from .protocol.model import Sent
+from .protocol.notifications import EngineStateParams
+from .protocol.operations import (
     DetokenizeResult,
     DiscoverResult,
     InitializeResult,
@@ -25,7 +25,7 @@ from mlx_sidecar_protocol.operations import (
     TokenizeResult,
     UnloadResult,
 )
-from mlx_sidecar_protocol.stats import StatsResult
+from .protocol.stats import StatsResult
 
 from .connection import Connection
 from .errors import SidecarClosed, SidecarLost

@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from mlx_sidecar_protocol.generate_result import GenerateResult
-from mlx_sidecar_protocol.notifications import StreamDelta
+from .protocol.generate_result import GenerateResult
+from .protocol.notifications import StreamDelta
 
 from .call import Call
 from .errors import SidecarLost, from_wire

@@ -11,8 +11,8 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from mlx_sidecar_protocol.generate_result import GenerateResult
-from mlx_sidecar_protocol.notifications import EngineStateParams, StreamDelta
+from .protocol.generate_result import GenerateResult
+from .protocol.notifications import EngineStateParams, StreamDelta
 
 from .errors import SidecarClosed
 from .parameters import GenerateOptions, SpawnOptions
