@@ -119,7 +119,7 @@ async def test_a_sidecar_that_does_not_come_up_says_why() -> None:
 
 
 def test_an_executable_that_is_not_there_is_named_with_what_to_install() -> None:
-    with pytest.raises(ExecutableNotFound, match=r"command names '/no/such'.*pip install mlx-sidecar"):
+    with pytest.raises(ExecutableNotFound, match=r"command names '/no/such'.*docs/install\.md"):
         Sidecar.spawn(command="/no/such")
     with pytest.raises(ExecutableNotFound, match=r"MLX_SIDECAR names '/no/such'"):
         Sidecar.spawn(env={"MLX_SIDECAR": "/no/such", "PATH": "/usr/bin"})
