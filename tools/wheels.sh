@@ -13,16 +13,23 @@ trap 'rm -rf "$built"' EXIT
 mkdir -p "$folder"
 rm -f "$folder"/*.whl  # of other versions, which `pip install FOLDER/*.whl` would take too
 
-wheel() { # PYTHON SOURCE: the environment of `make setup` has the build tools of the lock file, others fetch their own
-    isolation=$([ "$1" = $ours ] && echo --no-build-isolation || echo --no-cache-dir)
-    "$1" -m pip --disable-pip-version-check wheel --quiet --no-deps "$isolation" --wheel-dir "$built" "$2"
+wheel() { # PYTHON OPTION… SOURCE
+    python=$1
+    shift
+    "$python" -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir "$built" "$@"
 }
 
-wheel $ours ./clients/python
+# The environment of `make setup` has the build tools of the lock file, and what was compiled there is taken as it is.
+# Other Pythons fetch build tools of their own.
+wheel $ours --no-build-isolation ./clients/python
 mv "$built"/*.whl "$folder"
 for python in "$@"; do
     echo "building for $("$python" --version)"
-    wheel "$python" .
+    if [ "$python" = $ours ]; then
+        wheel $ours --no-build-isolation --config-settings='build-dir=build/{wheel_tag}' .
+    else
+        wheel "$python" .
+    fi
 done
 if [ "$(uname)" = Linux ]; then
     PATH="$PWD/.venv/bin:$PATH" $ours -m auditwheel repair --wheel-dir "$folder" "$built"/*.whl >/dev/null

@@ -12,6 +12,19 @@ from typing import Any, Self, TypeVar, Unpack
 import anyio
 from anyio.abc import TaskGroup
 
+from .connection import Connection
+from .errors import SidecarClosed, SidecarLost
+from .executable import find_command
+from .notices import Notices
+from .parameters import (
+    GenerateOptions,
+    LoadOptions,
+    OnProgress,
+    PrefixOptions,
+    RenderOptions,
+    SpawnOptions,
+    WarmOptions,
+)
 from .protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
 from .protocol.model import Sent
 from .protocol.notifications import EngineStateParams
@@ -26,20 +39,6 @@ from .protocol.operations import (
     UnloadResult,
 )
 from .protocol.stats import StatsResult
-
-from .connection import Connection
-from .errors import SidecarClosed, SidecarLost
-from .executable import find_command
-from .notices import Notices
-from .parameters import (
-    GenerateOptions,
-    LoadOptions,
-    OnProgress,
-    PrefixOptions,
-    RenderOptions,
-    SpawnOptions,
-    WarmOptions,
-)
 from .stream import Stream
 from .supervisor import Supervisor
 

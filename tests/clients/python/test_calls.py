@@ -19,12 +19,18 @@ from mlx_sidecar_client.parameters import (
     RenderOptions,
     WarmOptions,
 )
-from mlx_sidecar_client.sync import SyncSidecar
 from mlx_sidecar_client.protocol.cache import CacheExportParams, CacheWarmParams
 from mlx_sidecar_client.protocol.error_data import DETAILS
-from mlx_sidecar_client.protocol.errors import FrameTooLarge, InvalidParams, NestingTooDeep, RpcError, UnsupportedParameter
+from mlx_sidecar_client.protocol.errors import (
+    FrameTooLarge,
+    InvalidParams,
+    NestingTooDeep,
+    RpcError,
+    UnsupportedParameter,
+)
 from mlx_sidecar_client.protocol.generate import GenerateParams
 from mlx_sidecar_client.protocol.operations import LoadParams, RenderParams
+from mlx_sidecar_client.sync import SyncSidecar
 
 from .support import COMMAND, FAKE, PATIENCE_S, fake, peer
 
