@@ -31,7 +31,7 @@ def test_bytecode_of_the_native_package_is_no_reason_to_build_it_again(tmp_path:
     (tmp_path / "native" / "package" / "__pycache__").mkdir(parents=True)
     for name in ("native/CMakeLists.txt", "native/package/__pycache__/a.pyc"):
         (tmp_path / name).write_text("")
-    command = ["make", "--print-data-base", "--question", "--makefile", ROOT / "Makefile", "clean"]
+    command = ["make", "--print-data-base", "--question", "--makefile", str(ROOT / "Makefile"), "clean"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
     (sources,) = re.findall(r"^NATIVE_SOURCES := (.*)$", told, re.MULTILINE)
     assert sources.split() == ["native/CMakeLists.txt"]
