@@ -12,22 +12,6 @@ from typing import Any, Self, TypeVar, Unpack
 import anyio
 from anyio.abc import TaskGroup
 
-from mlx_sidecar_protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
-from mlx_sidecar_protocol.local import LocalDeleteResult, LocalListResult
-from mlx_sidecar_protocol.model import Sent
-from mlx_sidecar_protocol.notifications import EngineStateParams
-from mlx_sidecar_protocol.operations import (
-    DetokenizeResult,
-    DiscoverResult,
-    InitializeResult,
-    LoadResult,
-    ModelsResult,
-    RenderResult,
-    TokenizeResult,
-    UnloadResult,
-)
-from mlx_sidecar_protocol.stats import StatsResult
-
 from .connection import Connection
 from .errors import SidecarClosed, SidecarLost
 from .executable import find_command
@@ -41,6 +25,21 @@ from .parameters import (
     SpawnOptions,
     WarmOptions,
 )
+from .protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
+from .protocol.local import LocalDeleteResult, LocalListResult
+from .protocol.model import Sent
+from .protocol.notifications import EngineStateParams
+from .protocol.operations import (
+    DetokenizeResult,
+    DiscoverResult,
+    InitializeResult,
+    LoadResult,
+    ModelsResult,
+    RenderResult,
+    TokenizeResult,
+    UnloadResult,
+)
+from .protocol.stats import StatsResult
 from .stream import Stream
 from .supervisor import Supervisor
 

@@ -11,11 +11,10 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from mlx_sidecar_protocol.generate_result import GenerateResult
-from mlx_sidecar_protocol.notifications import EngineStateParams, StreamDelta
-
 from .errors import SidecarClosed
 from .parameters import GenerateOptions, SpawnOptions
+from .protocol.generate_result import GenerateResult
+from .protocol.notifications import EngineStateParams, StreamDelta
 from .sidecar import Sidecar
 from .stream import Stream
 

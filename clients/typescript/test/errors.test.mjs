@@ -83,7 +83,7 @@ test("where there is none the error says what was tried and what to install", as
   const none = { PATH: "/nonexistent" };
   const spawned = (options) => assert.rejects(Sidecar.spawn({ env: none, ...options }), (error) => {
     assert.ok(error instanceof ExecutableNotFound && error.kind === "executable_not_found");
-    assert.match(error.message, /pip install mlx-sidecar/);
+    assert.match(error.message, /docs\/install\.md/);
     assert.match(error.message, options.tried);
     return true;
   });
