@@ -107,7 +107,7 @@ def _nibbles(packed_: Bytes) -> Bytes:
 
 def _fifth_bits(packed_: Bytes) -> Bytes:
     """The fifth bits of 32 codes, as 16 or 0, from 4 bytes [blocks, 4]."""
-    return np.unpackbits(packed_, axis=-1, bitorder="little") << 4
+    return np.unpackbits(packed_, axis=-1, bitorder="little") * np.uint8(16)
 
 
 def _q4_0(blocks: Bytes) -> Affine:
@@ -130,7 +130,7 @@ def _q5_1(blocks: Bytes) -> Affine:
 
 def _q8_0(blocks: Bytes) -> Affine:
     scales = _half(blocks, 0)
-    return Affine(blocks[:, 2:] ^ 128, scales, -128 * scales)  # a signed byte plus 128 has its top bit turned
+    return Affine(blocks[:, 2:] ^ np.uint8(128), scales, -128 * scales)  # a signed byte plus 128 has its top bit turned
 
 
 def _sub_scales(blocks: Bytes) -> tuple[Floats, Floats]:
@@ -154,7 +154,7 @@ def _q4_k(blocks: Bytes) -> Affine:
 def _q5_k(blocks: Bytes) -> Affine:
     # Bit n of byte j is the fifth bit of weight j of sub-block n.
     fifth = np.unpackbits(blocks[:, 16:48, None], axis=-1, bitorder="little").swapaxes(1, 2).reshape(-1, 256)
-    return Affine(_sub_nibbles(blocks[:, 48:]) | (fifth << 4), *_sub_scales(blocks))
+    return Affine(_sub_nibbles(blocks[:, 48:]) | (fifth * np.uint8(16)), *_sub_scales(blocks))
 
 
 # By GGUF's number. The rest of the formats that llama.cpp writes for weights: 256 weights, unpacked by the package.

@@ -116,7 +116,7 @@ def _refuse_others(meta: Metadata, prefix: str) -> None:
 
 
 def _llama(meta: Metadata, prefix: str, _: Sizes) -> Config:
-    """Llama: a window that is shorter than the context is refused, for mlx-lm has no llama all of whose layers slide."""
+    """Llama. A window on all layers is refused, because mlx-lm's llama needs a layer without one."""
     key = f"{prefix}.attention.sliding_window"
     window = meta.count(key, 0)
     if 0 < window < meta.count(f"{prefix}.context_length"):
@@ -180,8 +180,8 @@ def _phi3(meta: Metadata, prefix: str, sizes: Sizes) -> Config:
     }
 
 
-def _smollm3(meta: Metadata, prefix: str, sizes: Sizes) -> Config:
-    """SmolLM3: every fourth layer is without rotations, which GGUF does not say."""
+def _smollm3(_: Metadata, __: str, sizes: Sizes) -> Config:
+    """SmolLM3. Every fourth layer is without rotations, which GGUF does not say."""
     return {"no_rope_layers": [int((layer + 1) % _SMOLLM3_PERIOD != 0) for layer in range(sizes.layers)]}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -138,7 +139,8 @@ class _Reader:
 
     def _value(self, kind: int) -> Value:
         if kind in _NUMBERS:
-            return self._number(_NUMBERS[kind])
+            number: int | float = self._number(_NUMBERS[kind])
+            return number
         if kind == _BOOL:
             return self._take(1) != b"\0"
         if kind == _STRING:
@@ -189,7 +191,7 @@ class _Reader:
         if len({tensor.name for tensor in tensors}) < len(tensors):
             raise self._damaged("two tensors have one name")
         in_order = sorted(tensors, key=lambda each: each.begin)
-        for one, next_ in zip(in_order, in_order[1:], strict=False):
+        for one, next_ in pairwise(in_order):
             self._where = shown(next_.name)
             if one.begin + one.nbytes > next_.begin:
                 raise self._damaged(f"its data overlap those of {shown(one.name)}")
@@ -204,6 +206,7 @@ class _Reader:
             raise self._damaged("a text is not UTF-8") from error
 
     def _number(self, layout: struct.Struct) -> Any:
+        """A number; Any is int for the layouts of whole numbers, float for others."""
         return layout.unpack(self._take(layout.size))[0]
 
     def _take(self, size: int) -> bytes:

@@ -46,7 +46,7 @@ class Writing:
     name: str
     path: Path
     plan: Plan
-    on_bytes: OnBytes
+    on_bytes: OnBytes | None
     roundings: dict[tuple[str, str], Rounding] = field(default_factory=dict)
 
     def run(self, output: Path) -> None:
@@ -60,16 +60,17 @@ class Writing:
                 for first, rows in _chunks(self.name, source.fileno(), target):
                     self._write(file, target, first, rows)
                     done += rows.nbytes
-                    self.on_bytes(done, total)
+                    if self.on_bytes is not None:
+                        self.on_bytes(done, total)
 
     def _write(self, file: SafetensorsFile, target: Target, first: int, rows: Bytes) -> None:
         rounding = self._rounding(target)
         rounding.tensors += first == 0
         if not target.bits:
-            original = to_floats(target.source.format, rows) - (1 if target.lowered else 0)
-            stored = self._numbers(target, original)
+            numbers = to_floats(target.source.format, rows) - (1 if target.lowered else 0)
+            stored = self._numbers(target, numbers)
             file.write_rows(target.name, first, stored)
-            self._compare(rounding, original, lambda: _floats(stored, self.plan.dtype))
+            self._compare(rounding, numbers, lambda: _floats(stored, self.plan.dtype))
             return
         original, affine = _affine(target, rows)
         scales, biases = self._numbers(target, affine.scales), self._numbers(target, affine.biases)
