@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar import cli, doctor
+from mlx_sidecar import cli
+from mlx_sidecar.cli import doctor
 from tests.support.byte_host import PATIENCE_S
 from tests.support.sidecar import ROOT
 
@@ -67,10 +69,10 @@ def test_a_question_that_is_refused_leaves_the_conversation_as_it_was() -> None:
         read_until(process, "ok")
 
 
-def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_1() -> None:
+def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_3() -> None:
     command = [*MLX_SIDECAR, "generate", "fake?fail_load=model_load_failed", "x", "--engine", "fake"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "could not be loaded" in done.stderr
     assert done.stdout == ""
 
@@ -79,7 +81,7 @@ def test_a_path_is_told_letter_by_letter_whatever_rich_makes_of_such_text() -> N
     path = "/nowhere/[a]/[/b]/[bold]/:smile:"
     command, wide = [*MLX_SIDECAR, "generate", path, "x"], {**os.environ, "COLUMNS": "1000"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, env=wide)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"no model '{path}'" in done.stderr
 
 
@@ -108,13 +110,15 @@ def test_a_model_cannot_command_the_terminal_and_a_pipe_gets_what_it_said() -> N
 def test_a_wrong_command_line_is_explained_and_the_status_is_2(arguments: list[str]) -> None:
     done = subprocess.run([*MLX_SIDECAR, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
     assert done.returncode == 2
-    assert "usage: mlx-sidecar" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "--help)" in line
 
 
 def test_ctrl_c_where_nothing_can_be_cancelled_ends_the_command_as_shells_expect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(options: list[str]) -> int:
+    def interrupted(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(doctor, "run", interrupted)

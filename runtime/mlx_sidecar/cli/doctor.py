@@ -1,7 +1,8 @@
-"""``mlx-sidecar doctor`` prints facts for a bug report, after a self-test with a running sidecar."""
+"""The command ``doctor``: facts for a bug report, after a self-test with a running sidecar."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -9,18 +10,26 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import psutil
-from rich.console import Console
-
-from . import __version__
-from .host import Host, SidecarError, SidecarGone
+from .. import __version__
+from ..host import Host, SidecarError, SidecarGone
+from .parser import Parser
+from .serve import add_engine_options, engine_options
 
 _PACKAGES = ("mlx", "mlx-lm", "jsonrpcserver", "pydantic", "tokenizers", "jinja2", "huggingface_hub", "transformers")
 _QUESTION = {"model": "pocket", "messages": [{"role": "user", "content": "What is mlx-sidecar?"}], "max_tokens": 48}
 
 
-def run(options: list[str]) -> int:
+def add_arguments(parser: Parser) -> None:
+    """Define the options of ``doctor``."""
+    parser.set_defaults(run=run)
+    add_engine_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
     """Print the report; returns 0 if the self-test passed, else 1."""
+    from rich.console import Console
+
+    options = engine_options(args)
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"mlx-sidecar {__version__} · {' '.join(options)}")
     for name, value in _machine():
@@ -41,6 +50,8 @@ def run(options: list[str]) -> int:
 
 
 def _machine() -> list[tuple[str, str]]:
+    import psutil
+
     memory = psutil.virtual_memory()
     rows = [
         ("system", f"{platform.platform()} {platform.machine()}, {os.cpu_count()} cores, {_gib(memory.total)}"),

@@ -1,0 +1,21 @@
+"""The command ``models``: what lies on this machine, and how more comes there.
+
+A subcommand is a line in ``COMMANDS`` and a module of this package with ``add_arguments``; ``import`` comes as one.
+"""
+
+from __future__ import annotations
+
+from ..arguments import Command, add_commands
+from ..parser import Parser
+
+COMMANDS = (
+    Command("pull", "download a model from the hub, or what is missing of it", ".models.pull"),
+    Command(
+        "convert", "make a copy of a model in mlx's format, quantised or not, by mlx_lm's convert", ".models.convert"
+    ),
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Define the subcommands."""
+    add_commands(parser, COMMANDS)
