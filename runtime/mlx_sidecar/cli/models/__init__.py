@@ -1,6 +1,6 @@
 """The command ``models``: what lies on this machine, and how more comes there.
 
-A subcommand is a line in ``COMMANDS`` and a module of this package with ``add_arguments``; ``import`` comes as one.
+A subcommand is a line in ``COMMANDS`` and a module of this package with ``add_arguments``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from ..parser import Parser
 
 COMMANDS = (
     Command("pull", "download a model from the hub, or what is missing of it", ".models.pull"),
+    Command("import", "make a model of a GGUF file", ".models.import_gguf"),
     Command(
         "convert", "make a copy of a model in mlx's format, quantised or not, by mlx_lm's convert", ".models.convert"
     ),
