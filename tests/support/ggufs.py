@@ -139,7 +139,7 @@ def add_tokenizer(writer: Any, kind: str, pre: str) -> int:
         bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
         words = ["▁", *"abcdefghijklmnopqrstuvwxyz", "he", "ll", "hell", "hello", "▁hello", "▁h"]
         texts, merges = ["<unk>", *control, *bytes_, *words, "<mark>"], []
-        scores = [0.0] * (len(texts) - len(words) - 1) + [-float(number) for number in range(len(words), 0, -1)] + [0.0]
+        scores = [0.0] * (len(texts) - len(words) - 1) + [-float(number) for number in range(len(words))] + [0.0]
         kinds = [2] + [3] * len(control) + [6] * 256 + [1] * len(words) + [4]
     padding = -len(texts) % 32
     texts, kinds = [*texts, *(f"[PAD{n}]" for n in range(padding))], [*kinds, *[5] * padding]
@@ -200,5 +200,7 @@ def _random(example: Example, vocabulary: int, rng: np.random.Generator) -> dict
         tensors |= {f"{stem}{name}.weight": values for name, values in parts.items()}
         if example.architecture == "qwen2":
             sizes = {"attn_q": queries, "attn_k": keys, "attn_v": keys}
-            tensors |= {f"{stem}{name}.bias": rng.normal(0, 0.5, size).astype(np.float32) for name, size in sizes.items()}
+            tensors |= {
+                f"{stem}{name}.bias": rng.normal(0, 0.5, size).astype(np.float32) for name, size in sizes.items()
+            }
     return tensors

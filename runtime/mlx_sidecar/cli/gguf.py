@@ -25,7 +25,10 @@ def import_to(path: Path, output: Path, requantize: Bits | None, dtype: DType | 
 
 
 def imported(model: str) -> str:
-    """The directory in the user's cache that is made of a GGUF file; any other ``model`` as it is. Raises ``Refused``."""
+    """The directory in the user's cache that is made of a GGUF file; any other ``model`` as it is.
+
+    Raises ``Refused``.
+    """
     from platformdirs import user_cache_path
 
     from ..checkpoint.gguf.import_cache import imported_once

@@ -37,7 +37,9 @@ def test_the_table_has_the_sizes_that_the_gguf_package_knows() -> None:
 
 @pytest.mark.parametrize("number", AFFINE, ids=[each.name for each in AFFINE.values()])
 @settings(max_examples=25, deadline=None)
-@given(noise=st.binary(min_size=1, max_size=400), halves=st.lists(st.floats(-400, 400, width=16), min_size=1, max_size=6))
+@given(
+    noise=st.binary(min_size=1, max_size=400), halves=st.lists(st.floats(-400, 400, width=16), min_size=1, max_size=6)
+)
 def test_moved_weights_are_those_of_the_gguf_package_and_of_mlx(number: int, noise: bytes, halves: list[float]) -> None:
     format_, rows = FORMATS[number], _blocks(number, noise, halves)
     affine = to_affine(format_, rows)
