@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,11 +13,15 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from mlx_sidecar.checkpoint.gguf.conversion import import_gguf
-from mlx_sidecar.checkpoint.gguf.plan import DType
+from mlx_sidecar.checkpoint.gguf.header import read_header
+from mlx_sidecar.checkpoint.gguf.metadata import Metadata
+from mlx_sidecar.checkpoint.gguf.tokenizers import rebuild
 
 Logits = np.ndarray[Any, np.dtype[np.float32]]
 _F32 = 0  # ggml's number of the type
 _BINDINGS = "benchmarks.llama.library"
+_TEXT = """The capital of France is Paris, which lies on the Seine. It has been a city for two thousand years, and more
+than two million people live there today; many of them work in offices, schools and hospitals."""
 
 
 class Difference(NamedTuple):
@@ -27,19 +33,40 @@ class Difference(NamedTuple):
     positions: int
 
 
-def compare(path: Path, tokens: Sequence[int], dtype: DType | None = "float32") -> Difference:
-    """The difference at each of ``tokens``; ``dtype`` of the import as in ``import_gguf``. Blocks.
+def compare(path: Path, tokens: Sequence[int], theirs: Path | None = None) -> Difference:
+    """The difference over all of ``tokens``. llama.cpp is given ``theirs``, or the same file. Blocks.
 
     Raises LlamaError and NotFetched of ``benchmarks.llama``, and what ``import_gguf`` raises.
     """
-    theirs = by_llama(path, tokens)
+    expected = by_llama(theirs or path, tokens)
     with tempfile.TemporaryDirectory() as folder:
-        made = import_gguf(path, Path(folder) / "model", requantize="auto", dtype=dtype)
+        made = import_gguf(path, Path(folder) / "model", requantize="auto", dtype="float32")
         ours = by_mlx(made.path, tokens)
-    centred = theirs - theirs.mean(axis=-1, keepdims=True)
-    error = np.sqrt(np.square(ours - theirs).mean() / np.square(centred).mean())
-    same = int((ours.argmax(axis=-1) == theirs.argmax(axis=-1)).sum())
+    centred = expected - expected.mean(axis=-1, keepdims=True)
+    error = np.sqrt(np.square(ours - expected).mean() / np.square(centred).mean())
+    same = int((ours.argmax(axis=-1) == expected.argmax(axis=-1)).sum())
     return Difference(float(error), same, len(tokens))
+
+
+def text_tokens(path: Path) -> list[int]:
+    """Tokens of a few plain sentences by the file's own tokenizer."""
+    from tokenizers import Tokenizer
+
+    meta = Metadata(path.name, read_header(path, path.name).metadata)
+    return list(Tokenizer.from_str(json.dumps(rebuild(meta, 1).tokenizer)).encode(_TEXT).ids)
+
+
+def unpacked(path: Path, folder: Path) -> Path:
+    """The model of ``path`` as llama.cpp unpacks it to float32, in ``folder``."""
+    library: Any = _library()
+    library.quantize(path, folder / "float32.gguf", "F32")
+    return folder / "float32.gguf"
+
+
+@cache
+def _library() -> Any:
+    """llama.cpp in this process, once, because it keeps the address of a callback."""
+    return import_module(_BINDINGS).open_library()
 
 
 def by_mlx(directory: Path, tokens: Sequence[int]) -> Logits:
@@ -57,7 +84,7 @@ def by_mlx(directory: Path, tokens: Sequence[int]) -> Logits:
 def by_llama(path: Path, tokens: Sequence[int]) -> Logits:
     """Logits [tokens, vocabulary] of a GGUF file, with keys and values in float32."""
     bindings = import_module(_BINDINGS)
-    library: Any = bindings.open_library()
+    library = _library()
     model = library.load(path)
     params = library.context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = params.n_outputs_max = max(len(tokens), 256)
