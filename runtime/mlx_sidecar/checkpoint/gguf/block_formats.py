@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 GROUP = 32
+_LOW, _FOUR = np.uint8(15), np.uint8(4)
 
 Floats: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any]]]"
 Bytes: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
@@ -102,7 +103,7 @@ def _half(blocks: Bytes, at: int) -> Floats:
 
 def _nibbles(packed_: Bytes) -> Bytes:
     """Codes of 4 bits [blocks, 2 * bytes]: the low halves of all bytes, then the high ones."""
-    return np.concatenate((packed_ & 15, packed_ >> 4), axis=-1)
+    return np.concatenate((packed_ & _LOW, packed_ >> _FOUR), axis=-1)
 
 
 def _fifth_bits(packed_: Bytes) -> Bytes:
@@ -144,7 +145,7 @@ def _sub_scales(blocks: Bytes) -> tuple[Floats, Floats]:
 def _sub_nibbles(packed_: Bytes) -> Bytes:
     """Codes of 4 bits [blocks, 256]: each 32 bytes hold a sub-block in their low halves, and the next in the high."""
     pairs = packed_.reshape(-1, 4, 1, 32)
-    return np.concatenate((pairs & 15, pairs >> 4), axis=2).reshape(-1, 256)
+    return np.concatenate((pairs & _LOW, pairs >> _FOUR), axis=2).reshape(-1, 256)
 
 
 def _q4_k(blocks: Bytes) -> Affine:

@@ -59,7 +59,9 @@ def config(meta: Metadata, prefix: str, sizes: Sizes, factors: ReadFactors, *, t
     rotated = meta.count(f"{prefix}.rope.dimension_count", sizes.head_size)
     if rotated != sizes.head_size and prefix != "phi3":
         raise meta.unsupported(f"{prefix}.rope.dimension_count", f"{rotated} of {sizes.head_size} numbers of a head")
-    theta = meta.number(f"{prefix}.rope.freq_base", 10_000.0)
+    theta = meta.number(key := f"{prefix}.rope.freq_base", 10_000.0)
+    if theta <= 0:
+        raise meta.damaged(key, f"{theta} is no base of powers")
     made: Config = {
         "architectures": [architecture.model_class],
         "model_type": architecture.model_type,
@@ -155,8 +157,10 @@ def _gemma3(meta: Metadata, prefix: str, sizes: Sizes) -> Config:
     key = f"{prefix}.attention.sliding_window_pattern"
     pattern = meta.raw(key)
     period = _GEMMA3_PERIOD if pattern is None else pattern
+    if isinstance(period, int) and period < 1:
+        raise meta.damaged(key, f"{period} is no count of layers")
     if not isinstance(period, int):
-        slides = [bool(slide) for slide in meta.numbers(key, sizes.layers)]
+        slides = [bool(slide) for slide in meta.numbers(key, sizes.layers, "iub")]
         period = slides.index(False) + 1 if False in slides else len(slides) + 1
         if slides != [(layer + 1) % period != 0 for layer in range(sizes.layers)]:
             raise meta.unsupported(key, "its layers do not slide in turns")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import isfinite
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..file_numbers import is_count, shown
 from .header import Value
 
 _COUNT_LIMIT = 1 << 31
+_FLOAT_LIMIT = float(np.finfo(np.float32).max)
 
 
 class Metadata:
@@ -43,7 +44,7 @@ class Metadata:
     def number(self, key: str, default: float | None = None) -> float:
         """The finite number at ``key``. A float32 becomes the shortest decimal that stands for it: 1e-05."""
         value = self._get(key, default)
-        if type(value) not in (int, float) or not isfinite(value):
+        if type(value) not in (int, float) or abs(value) > _FLOAT_LIMIT or isnan(value):
             raise self.damaged(key, f"{shown(value)} is no number")
         return float(str(np.float32(value)))
 
@@ -65,10 +66,10 @@ class Metadata:
             raise self.damaged(key, "it is no array of texts")
         return value
 
-    def numbers(self, key: str, count: int) -> np.ndarray[Any, np.dtype[Any]]:
-        """The array of ``count`` numbers, or true and false, at ``key``."""
+    def numbers(self, key: str, count: int, kinds: str = "iuf") -> np.ndarray[Any, np.dtype[Any]]:
+        """The array of ``count`` numbers at ``key``; ``kinds`` are letters of numpy's: int, unsigned, float, bool."""
         value = self._get(key, None)
-        if not isinstance(value, np.ndarray) or len(value) != count:
+        if not isinstance(value, np.ndarray) or len(value) != count or value.dtype.kind not in kinds:
             raise self.damaged(key, f"it is no array of {count} numbers")
         return value
 
@@ -101,7 +102,7 @@ class Metadata:
 
     def _get(self, key: str, default: Any) -> Any:
         self._asked.add(key)
-        value = self._values.get(key, default)
+        value: object = self._values.get(key, default)
         if value is None:
             raise self.damaged(key, "it is missing")
         return value

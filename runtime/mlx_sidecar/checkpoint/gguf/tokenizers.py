@@ -36,7 +36,7 @@ _ENDS_OF_TURN = {
     "<|end_of_text|>",
 }
 # Said of tokenizers that are not rebuilt, or of tasks beside generation.
-_UNUSED_KEYS = ("token_type_count", "add_sep_token", "seperator_token_id", "cls_token_id", "mask_token_id", "scores")
+_UNUSED_KEYS = ("token_type_count", "add_sep_token", "cls_token_id", "scores")
 _FILL_IN_THE_MIDDLE = ("prefix", "suffix", "middle", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep")
 _TEMPLATES_LIMIT = 64
 # Characters of a token, and of all: the longest token in use has 128, and 262,144 tokens have 1.7 million. The work of
@@ -116,7 +116,7 @@ def _vocabulary(meta: Metadata) -> _Vocabulary:
     if len(ids) < len(texts):
         raise meta.damaged(key, "two tokens have one text")
     if _PREFIX + "token_type" in meta:
-        kinds = [int(kind) for kind in meta.numbers(_PREFIX + "token_type", len(texts))]
+        kinds = [int(kind) for kind in meta.numbers(_PREFIX + "token_type", len(texts), "iu")]
     else:
         kinds = [int(Kind.NORMAL)] * len(texts)
     special: dict[str, int] = {}
