@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from mlx_sidecar.checkpoint.gguf import conversion
 from mlx_sidecar.checkpoint.gguf.conversion import import_gguf
+from mlx_sidecar.checkpoint.gguf.header import read_header
 from mlx_sidecar.checkpoint.gguf.import_cache import imported_once
 from mlx_sidecar.checkpoint.model_directory import inspect
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported, RpcError
@@ -167,7 +168,7 @@ def test_any_value_of_any_key_is_imported_or_told_by_a_typed_error(
     path = tmp_path_factory.getbasetemp() / f"{name}.gguf"
     if not path.is_file():
         write_example(path, name)
-    header = conversion.read_header(path, "m")
+    header = read_header(path, "m")
     key = data.draw(st.sampled_from(sorted(header.metadata)))
     changed = header._replace(metadata=header.metadata | {key: data.draw(ANY_VALUE)})
     shutil.rmtree(output := path.with_suffix(""), ignore_errors=True)

@@ -102,7 +102,6 @@ class Metadata:
 
     def _get(self, key: str, default: Any) -> Any:
         self._asked.add(key)
-        value: object = self._values.get(key, default)
-        if value is None:
+        if key not in self._values and default is None:
             raise self.damaged(key, "it is missing")
-        return value
+        return self._values.get(key, default)
