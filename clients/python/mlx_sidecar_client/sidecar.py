@@ -13,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from mlx_sidecar_protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
+from mlx_sidecar_protocol.local import LocalDeleteResult, LocalListResult
 from mlx_sidecar_protocol.model import Sent
 from mlx_sidecar_protocol.notifications import EngineStateParams
 from mlx_sidecar_protocol.operations import (
@@ -49,7 +50,7 @@ DEFAULT_WINDOW = 64  # unread deltas of a stream; the same in all our clients
 
 # Methods to be sent again after a loss. A stream decides for itself.
 _IDEMPOTENT = frozenset(
-    {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "rpc.discover"}
+    {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "local/list", "rpc.discover"}
 )
 
 
@@ -152,6 +153,14 @@ class Sidecar:
     async def models(self) -> ModelsResult:
         """The models that are resident or loading."""
         return await self._ask(ModelsResult, "models", {})
+
+    async def local_list(self, model: str | None = None, *, folders: Sequence[str] = ()) -> LocalListResult:
+        """The models on this machine, loaded or not: all there are, or one."""
+        return await self._ask(LocalListResult, "local/list", {"model": model, "folders": list(folders)})
+
+    async def local_delete(self, model: str) -> LocalDeleteResult:
+        """Delete a model of the hub's cache or of mlx-sidecar's own folder."""
+        return await self._ask(LocalDeleteResult, "local/delete", {"model": model})
 
     # Text.
 

@@ -117,6 +117,8 @@ class SyncSidecar:
     load = _blocking(Sidecar.load)
     unload = _blocking(Sidecar.unload)
     models = _blocking(Sidecar.models)
+    local_list = _blocking(Sidecar.local_list)
+    local_delete = _blocking(Sidecar.local_delete)
     tokenize = _blocking(Sidecar.tokenize)
     detokenize = _blocking(Sidecar.detokenize)
     render = _blocking(Sidecar.render)

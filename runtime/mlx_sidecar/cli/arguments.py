@@ -49,6 +49,9 @@ COMMANDS = (
     Command("generate", "one answer, then exit", ".generate"),
     Command("models", "models on this machine: list, show, pull, remove, convert", ".models"),
     Command("doctor", "facts for a bug report and a self-test; what is wrong with a model", ".doctor"),
+    Command("config", "the defaults that you have set, and where", ".config"),
+    Command("completion", "completion of commands and options for bash, zsh or fish", ".completion"),
+    Command("manual", "these pages for man", ".manual"),
 )
 
 
@@ -63,6 +66,7 @@ def command_line(words: Sequence[str] = ()) -> Parser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.summary = "a language-model engine that any program can spawn"
     parser.add_argument("--version", action="version", version=f"mlx-sidecar {__version__}")
     add_commands(parser, COMMANDS, words)
     return parser
@@ -76,4 +80,6 @@ def add_commands(parser: Parser, commands: Sequence[Command], words: Sequence[st
         module = cast(CommandModule, import_module(command.module, __package__))
         subparser = subparsers.add_parser(command.name, help=command.help, description=command.help)
         subparser.set_defaults(parser=subparser)
+        subparser.summary = command.help
         module.add_arguments(subparser)
+        parser.commands[command.name] = subparser

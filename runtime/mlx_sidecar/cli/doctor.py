@@ -7,13 +7,16 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import __version__
 from ..host import Host, SidecarError, SidecarGone
+from .failures import status_of
+from .model_arguments import add_model_options, load_params, sidecar_options
 from .parser import Parser
-from .serve import add_engine_options, engine_options
+from .terminal_text import say
 
 _PACKAGES = ("mlx", "mlx-lm", "jsonrpcserver", "pydantic", "tokenizers", "jinja2", "huggingface_hub", "transformers")
 _QUESTION = {"model": "pocket", "messages": [{"role": "user", "content": "What is mlx-sidecar?"}], "max_tokens": 48}
@@ -21,32 +24,48 @@ _QUESTION = {"model": "pocket", "messages": [{"role": "user", "content": "What i
 
 def add_arguments(parser: Parser) -> None:
     """Define the options of ``doctor``."""
+    parser.description = (
+        "Facts for a bug report, after a self-test with the embedded model. With MODEL that one is tried too, step by "
+        "step, and the report says at which it fails and why."
+    )
     parser.set_defaults(run=run)
-    add_engine_options(parser)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="directory or hub id of a model to be tried")
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; returns 0 if the self-test passed, else 1."""
-    from rich.console import Console
-
-    options = engine_options(args)
-    out = Console(highlight=False, soft_wrap=True)
-    out.print(f"mlx-sidecar {__version__} · {' '.join(options)}")
-    for name, value in _machine():
-        out.print(f"{name:>14}  {value}", markup=False)
+    """Print the report; returns 0 if all that was tried works, 1 if the self-test failed, else the model's status."""
+    options = sidecar_options(args)
+    say(f"mlx-sidecar {__version__} · {' '.join(options)}")
+    _print(_machine())
     try:
         with Host(*options) as host:
             card = host.call("load", {"model": "pocket"})
             result = host.call("generate", _QUESTION)
             if "error" in result:
                 raise SidecarError(result["error"])
-            report = _engine(host.call("stats"), card, result)
+            _print(_engine(host.call("stats"), card, result))
+            return 0 if args.model is None else _try(host, load_params(args))
     except (SidecarError, SidecarGone) as error:
-        out.print(f"{'self-test':>14}  FAILED: {error}", markup=False)
+        _print([("self-test", f"FAILED: {error}")])
         return 1
-    for name, value in report:
-        out.print(f"{name:>14}  {value}", markup=False)
+
+
+def _try(host: Host, how: dict[str, Any]) -> int:
+    from .model_trial import rows
+
+    try:
+        _print(rows(host, how))
+    except (SidecarError, SidecarGone) as error:
+        _print([("model", f"FAILED: {error}")])
+        return status_of(error)
+    _print([("model", "works")])
     return 0
+
+
+def _print(rows: Iterable[tuple[str, str]]) -> None:
+    for name, value in rows:
+        say(f"{name:>14}  {value}")
 
 
 def _machine() -> list[tuple[str, str]]:

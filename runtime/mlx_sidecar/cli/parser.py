@@ -23,6 +23,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        self.commands: dict[str, Parser] = {}
+        self.summary = ""  # the command in a line
 
     def parse(self, words: Sequence[str] | None = None) -> argparse.Namespace:
         """Parse ``words``, by default those of the process. An error ends the process with status 2."""

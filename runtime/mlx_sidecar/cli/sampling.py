@@ -25,7 +25,7 @@ _NUMBERS = (
 )
 _LISTS: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
     ("--stop", text_of, "TEXT", "end before this text; may be given several times"),
-    ("--stop-token", integer, "TOKEN", "end at this token id; may be given several times"),
+    ("--stop-tokens", integer, "TOKEN", "end at this token id; may be given several times"),
 )
 _SWITCHES = (
     ("--ignore-eos", "go on where the model would end its turn"),
@@ -79,11 +79,14 @@ def add_sampling(parser: Parser) -> None:
     group.add_argument("--priority", choices=["critical", "high", "normal", "low"], help="(default: normal)")
 
 
+NAMES = (
+    *(flag.removeprefix("--").replace("-", "_") for table in (_NUMBERS, _SWITCHES) for flag, *_ in table),
+    *("stop", "stop_tokens", "skip_special", "logit_bias", "template_args", "priority"),
+)
+"""The parameters of ``generate`` that can be given."""
+
+
 def sampling(args: argparse.Namespace) -> dict[str, Any]:
     """The parameters of ``generate`` that were given on the command line, named as in the contract."""
-    flags = [flag for flag, *_ in (*_NUMBERS, *_LISTS, *_SWITCHES)]
-    names = [flag.removeprefix("--").replace("-", "_") for flag in flags]
-    given = {name: getattr(args, name) for name in (*names, "skip_special", "priority")}
-    given["stop_tokens"] = given.pop("stop_token")
-    given |= {name: dict(getattr(args, name) or ()) or None for name in ("logit_bias", "template_args")}
-    return {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name in NAMES if (value := getattr(args, name)) is not None}
+    return given | {name: dict(given[name]) for name in ("logit_bias", "template_args") if name in given}

@@ -172,7 +172,8 @@ def cache_dir(text: str) -> str:
 def refuse_ignored(parser: Parser, args: argparse.Namespace) -> None:
     """Exit with a usage error if an option would be ignored beside the others."""
     for name in ("cache_dir", "cache_limit_bytes", "cache_disk_limit_bytes"):
-        if args.engine == "fake" and getattr(args, name) is not None:
+        # A default from the environment is for sidecars with a cache; only an option on the command line asks for one.
+        if args.engine == "fake" and getattr(args, name) not in (None, parser.get_default(name)):
             parser.error(f"argument --{name.replace('_', '-')}: the fake engine caches nothing")
     if args.cache_dir is not None and args.cache_limit_bytes == 0:
         parser.error("argument --cache-dir: what is on disk is read into memory; --cache-limit-bytes is 0")

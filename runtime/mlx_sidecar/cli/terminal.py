@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -12,19 +13,18 @@ from rich.text import Text
 
 from ..host import Host, SidecarError
 from .parser import nearest
-from .terminal_text import harmless
+from .terminal_text import harmless, say
 
-notes = Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+__all__ = ["answer", "complain", "figures", "load", "note", "notes", "say", "with_near_names"]
+
+notes = Console(stderr=True, highlight=False, emoji=False, markup=False)
+# A line stays one for programs that read it; a terminal gets it broken between words.
+notes.soft_wrap = not notes.is_terminal
 
 
 def note(text: str) -> None:
     """Write a line to stderr, dimmed where the terminal can."""
     notes.print(Text(harmless(text), style="dim"))
-
-
-def say(text: str) -> None:
-    """Write a line to stdout."""
-    sys.stdout.write(f"{harmless(text)}\n")
 
 
 def complain(message: str) -> None:
@@ -39,7 +39,7 @@ def load(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str
     ``params`` are those of ``load``. Raises ``SidecarError``, with the nearest name that would have been right.
     """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=notes, transient=True, disable=quiet or not notes.is_terminal) as bar:
+    with Progress(*columns, console=notes, transient=True, disable=quiet or not _draws()) as bar:
         name = harmless(params["model"])
         task = bar.add_task(f"loading {name}", total=None)
 
@@ -50,19 +50,32 @@ def load(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str
 
         host.on_notification = on_progress
         try:
-            return host.call("load", {**params, "progress": "load"})
-        except SidecarError as error:
-            if error.data.get("kind") == "model_not_found":
-                error.args = (f"{error}{_near(host, params['model'])}",)
-            raise
+            with with_near_names(host, params["model"]):
+                return host.call_unless_interrupted("load", {**params, "progress": "load"})
         finally:
             host.on_notification = None
 
 
-def _near(host: Host, name: str) -> str:
-    with suppress(SidecarError):  # the sidecar may be an older one
-        return nearest(name, ["pocket", *(model["name"] for model in host.call("local/list")["models"])])
-    return ""
+@contextmanager
+def with_near_names(host: Host, name: str) -> Iterator[None]:
+    """Add the nearest name of a model on this machine to the error of ``name``, where no model has that."""
+    try:
+        yield
+    except SidecarError as error:
+        if error.data.get("kind") == "model_not_found":
+            error.args = (f"{error}{nearest(name, _names(host))}",)
+        raise
+
+
+def _names(host: Host) -> list[str]:
+    try:
+        return [model["name"] for model in host.call("local/list")["models"]]
+    except SidecarError:  # such as a hub cache that cannot be read: no reason to hide the error that is told
+        return ["pocket"]
+
+
+def _draws() -> bool:
+    return notes.is_terminal and not notes.is_dumb_terminal
 
 
 def answer(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def test_a_cached_model_that_may_lack_files_is_used_where_the_hub_cannot_be_reac
         def snapshot_download(*_: object, **__: object) -> str:
             raise huggingface_hub.errors.LocalEntryNotFoundError("connection refused")
 
-    monkeypatch.setattr(resolve, "_client", lambda name: Unreachable)
+    monkeypatch.setattr(resolve, "hub_client", lambda name: Unreachable)
     assert resolve.fetch("lab/pocket", None, tmp_path, lambda done, total: None) == tmp_path
     with pytest.raises(ModelNotFound, match="cannot be reached"):
         resolve.fetch("lab/pocket", None, None, lambda done, total: None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from ..model_arguments import add_model_options
+from ...host import Host
+from ..model_arguments import add_model_options, sidecar_options
 from ..parser import Parser
 from ..sampling import add_sampling
+from .typing_ahead import typing_ahead
 
 _DESCRIPTION = """\
 Streams answers. Ctrl-C clears the line, or ends the answer that runs; Ctrl-D ends the conversation.
@@ -25,6 +27,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Hold a conversation until the end of input; returns the exit status."""
-    from .loop import converse
+    with typing_ahead(), Host(*sidecar_options(args)) as host:
+        from .loop import converse  # while the sidecar starts
 
-    return converse(args)
+        return converse(host, args)

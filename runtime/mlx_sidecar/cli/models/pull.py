@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ...host import Host
+from ...host import Host, SidecarError
 from ..model_arguments import add_model_options, load_params, sidecar_options
 from ..parser import Parser
+from ..standard_streams import text_of
 
 
 def add_arguments(parser: Parser) -> None:
@@ -22,9 +23,15 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download and load the model; returns the exit status."""
-    from ..terminal import load, say
+    from ..terminal import load, note, say
 
     with Host(*sidecar_options(args)) as host:
-        card = load(host, load_params(args))
-    say(f"{card['model']} is in {card['path']}")
+        try:
+            path = load(host, load_params(args))["path"]
+        except SidecarError as error:
+            if error.data.get("kind") == "out_of_memory":
+                found = host.call("local/list", {"model": text_of(args.model)})["models"]
+                note(f"it is on this machine, in {found[0]['path']}, and too large for what there is of memory")
+            raise
+    say(f"{text_of(args.model)} is in {path}")
     return 0

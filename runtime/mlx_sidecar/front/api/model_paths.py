@@ -135,7 +135,7 @@ def download(name: str, revision: str | None, on_bytes: OnBytes, inspect: Inspec
         ModelNotFound: the hub knows no such model or revision, refuses it, or cannot be reached.
         ModelLoadFailed: the hub's snapshot is not whole.
     """
-    hub = _client(name)
+    hub = hub_client(name)
     errors = hub.errors
     try:
         found = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, tqdm_class=_bar(on_bytes))
@@ -164,7 +164,7 @@ def _away(error: Exception) -> str:
     return "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
 
 
-def _client(name: str) -> Any:
+def hub_client(name: str) -> Any:
     """The module huggingface_hub. Its import reads the environment, and raises where that makes no sense to it."""
     try:
         import huggingface_hub
@@ -178,7 +178,7 @@ def _client(name: str) -> Any:
 
 
 def _cached(name: str, revision: str | None, inspect: Inspect) -> Path:
-    hub = _client(name)
+    hub = hub_client(name)
     errors = hub.errors
     try:
         found = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True)
