@@ -29,15 +29,19 @@ def imported(model: str) -> str:
 
     Raises ``Refused``.
     """
-    from platformdirs import user_cache_path
-
     from ..checkpoint.gguf.import_cache import imported_once
+    from ..front.api.local_models import own_folder
+    from .terminal import note
 
     path = Path(model).expanduser()
     if path.suffix != ".gguf":
         return model
     with _told(path) as on_bytes:
-        return str(imported_once(path, user_cache_path("mlx-sidecar") / "imported", on_bytes=on_bytes))
+        directory, roundings = imported_once(path, own_folder(), on_bytes=on_bytes)
+    for rounding in roundings:
+        if rounding.error:
+            note(rounding.words)
+    return str(directory)
 
 
 @contextmanager

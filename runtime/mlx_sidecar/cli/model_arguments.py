@@ -17,7 +17,8 @@ def add_model_options(parser: Parser) -> None:
         "--import",
         dest="import_gguf",
         action="store_true",
-        help="make a model directory of a GGUF file in the user's cache, once, and run that",
+        help="make a model directory of a GGUF file in the user's cache, once, and run that; what cannot be "
+        "moved without loss is quantised again",
     )
     group.add_argument("--revision", metavar="NAME", help="a branch, tag or commit of a hub model")
     group.add_argument("--adapter", metavar="DIR", help="a LoRA adapter to load the model with")

@@ -239,9 +239,10 @@ def test_a_scale_beyond_half_precision_is_refused_and_float32_holds_it(file: Pat
 def test_a_file_is_imported_once_into_the_cache_and_again_when_it_changed(file: Path, tmp_path: Path) -> None:
     write_example(file, "qwen3")
     cache = tmp_path / "cache"
-    first = imported_once(file, cache)
+    first, told = imported_once(file, cache)
+    assert told
     stamp = (first / "config.json").stat().st_mtime_ns
-    assert imported_once(file, cache) == first
+    assert imported_once(file, cache) == (first, ())
     assert (first / "config.json").stat().st_mtime_ns == stamp
     write_example(file, "llama")
-    assert imported_once(file, cache) != first
+    assert imported_once(file, cache)[0] != first

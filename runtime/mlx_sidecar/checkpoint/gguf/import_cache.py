@@ -9,7 +9,7 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelNotFound
 
 from .conversion import import_gguf
 from .plan import Bits
-from .weights import OnBytes
+from .weights import OnBytes, Rounding
 
 # Of what imports write. A new version makes new directories.
 _VERSION = 1
@@ -18,10 +18,11 @@ _NAME_LIMIT = 64
 
 def imported_once(
     path: Path, cache: Path, *, requantize: Bits | None = "auto", on_bytes: OnBytes | None = None
-) -> Path:
+) -> tuple[Path, tuple[Rounding, ...]]:
     """The model directory made of the GGUF file ``path``, below ``cache``; made now unless it is there.
 
-    A file that was changed or moved is imported anew. Raises as ``import_gguf``.
+    With it comes what became of the weights, if it was made now. A file that was changed or moved is imported anew.
+    Raises as ``import_gguf``.
     """
     try:
         file = path.resolve(strict=True)
@@ -32,11 +33,12 @@ def imported_once(
     key = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     output = cache / f"{file.stem[:_NAME_LIMIT]}-{key}"
     if output.is_dir():
-        return output
+        return output, ()
     try:
-        return import_gguf(file, output, requantize=requantize, on_bytes=on_bytes).path
+        made = import_gguf(file, output, requantize=requantize, on_bytes=on_bytes)
     except ModelLoadFailed:
         # Another process may have been first: a directory is there only when it is whole.
         if output.is_dir():
-            return output
+            return output, ()
         raise
+    return made.path, made.roundings

@@ -16,7 +16,6 @@ from .safetensors_file import Planned
 
 DType: TypeAlias = Literal["float16", "bfloat16", "float32"]
 Bits: TypeAlias = Literal["auto", 4, 5, 6, 8]
-BITS: tuple[Bits, ...] = ("auto", 4, 5, 6, 8)
 KINDS: dict[DType, str] = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 _DTYPES: dict[str, DType] = {kind: dtype for dtype, kind in KINDS.items()}
 

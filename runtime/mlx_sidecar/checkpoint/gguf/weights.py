@@ -38,6 +38,12 @@ class Rounding:
     def error(self) -> float:
         return float(np.sqrt(self.squared_error / self.squared)) if self.squared else 0.0
 
+    @property
+    def words(self) -> str:
+        """A line for a person."""
+        how = f"error {self.error:.2g} of their size" if self.error else "without loss"
+        return f"{self.tensors} tensors of {self.format} as {self.stored}: {how}"
+
 
 @dataclass
 class Writing:
