@@ -138,7 +138,7 @@ def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_ne
     code = (
         "import gc, sys; from mlx_sidecar.front.serve import _import_front; _import_front(); assert gc.isenabled()\n"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub', 'torch', 'numpy', 'rich', 'jinja2', 'jsonschema',"
-        " 'psutil', 'tokenizers', 'email', 'zipfile'}\n"
+        " 'psutil', 'tokenizers', 'email', 'zipfile', 'gguf'}\n"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

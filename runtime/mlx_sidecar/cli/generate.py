@@ -50,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
     params = {**_prompt(args), **sampling(args)}
     params |= {name: value for name in ("logprobs", "explain_cache") if (value := getattr(args, name)) is not None}
     with Host(*sidecar_options(args)) as host:
-        load(host, load_params(args), quiet=args.quiet or args.json)
-        model = text_of(args.model)
+        how = load_params(args)
+        load(host, how, quiet=args.quiet or args.json)
+        model = how["model"]
         return _as_json(host, model, params) if args.json else _as_text(host, model, params, quiet=args.quiet)
 
 

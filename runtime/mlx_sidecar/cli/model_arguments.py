@@ -13,6 +13,13 @@ from .standard_streams import text_of
 def add_model_options(parser: Parser) -> None:
     """Define the options of ``load``, and those of the sidecar that loads."""
     group = parser.add_argument_group("model")
+    group.add_argument(
+        "--import",
+        dest="import_gguf",
+        action="store_true",
+        help="make a model directory of a GGUF file in the user's cache, once, and run that; what cannot be "
+        "moved without loss is quantised again",
+    )
     group.add_argument("--revision", metavar="NAME", help="a branch, tag or commit of a hub model")
     group.add_argument("--adapter", metavar="DIR", help="a LoRA adapter to load the model with")
     group.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="number format of the weights")
@@ -28,10 +35,18 @@ def add_model_options(parser: Parser) -> None:
 
 
 def load_params(args: argparse.Namespace, model: str | None = None) -> dict[str, Any]:
-    """The parameters of ``load`` for the model of the command line, or for another one in its place."""
+    """The parameters of ``load`` for the model of the command line, or for another one in its place.
+
+    With ``--import`` a GGUF file is imported first. Raises ``Refused`` where it cannot be.
+    """
     names = ("revision", "adapter", "dtype")
     how = {name: text_of(value) for name in names if (value := getattr(args, name)) is not None}
-    return {"model": text_of(args.model) if model is None else model, **how}
+    name = text_of(args.model) if model is None else model
+    if getattr(args, "import_gguf", False):
+        from .gguf import imported
+
+        name = imported(name)
+    return {"model": name, **how}
 
 
 def sidecar_options(args: argparse.Namespace) -> list[str]:
