@@ -228,4 +228,4 @@ def test_arrays_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         attend(case, np.zeros((2, 1, 12), dtype=np.float32), blocks)
     with pytest.raises(TypeError):
-        attend(case, sequence.queries.astype(np.float64), blocks)
+        attend(case, sequence.queries.astype(np.float64), blocks)  # type: ignore[arg-type,unused-ignore]

@@ -12,7 +12,8 @@ constexpr std::align_val_t kAlignment{64};
 
 Index input_floats(const Layer &layer) { return (layer.heads + 2 * layer.key_heads) * layer.size; }
 
-Index rounded_up(Index count, Index step) { return (count + step - 1) / step; }
+// How many steps `count` takes.
+Index steps_of(Index count, Index step) { return (count + step - 1) / step; }
 
 }  // namespace
 
@@ -182,15 +183,18 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
             }
             const Attention a{inputs + (token + skipped) * stride, count, stride, layer.heads, layer.key_heads, layer.size,
                               places[i].data(), part.position + skipped, window, layer.scale, layer.cap,
-                              attended + kept * width, width};
+                              attended + kept * width, width, nullptr};
             attentions.push_back(a);
-            shares += kernels_.attention.shares(a);
-            ends.push_back(shares);
             scratch = std::max(scratch, kernels_.attention.scratch_floats(a));
             work += 4.0 * static_cast<double>(count * width) * static_cast<double>(part.position + part.tokens);
         }
         token += part.tokens;
         kept += count;
+    }
+    split_keys(attentions);
+    for (const Attention &a : attentions) {
+        shares += kernels_.attention.shares(a);
+        ends.push_back(shares);
     }
     crew_.run(shares, work, [&](Index first, Index end, int thread) {
         float *own = scratch_[static_cast<std::size_t>(thread)].of(scratch);
@@ -200,11 +204,30 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
             if (low < high) kernels_.attention.attend(attentions[i], low - begin, high - begin, own);
         }
     });
+    for (const Attention &a : attentions) {
+        if (a.partials != nullptr) kernels_.attention.merge(a, scratch_[0].of(scratch));
+    }
     if (last) keep_wanted(job, width_, x_.of(0));
     tokens_ = kept;
     if (tokens_ == 0) return;
     multiply({{layer.output, output_.of(tokens_ * width_)}}, attended, width, width_);
     add(layer.after_attention, layer.residual);
+}
+
+// Lets threads share the keys of a token where there are too few heads for them.
+void Pass::split_keys(std::vector<Attention> &attentions) {
+    if (crew_.threads() == 1) return;
+    constexpr Index kLine = 16;  // floats of 64 bytes
+    std::vector<Index> places;
+    Index floats = 0;
+    for (const Attention &a : attentions) {
+        places.push_back(floats);
+        floats += steps_of(kernels_.attention.partial_floats(a), kLine) * kLine;
+    }
+    float *partials = partials_.of(floats);
+    for (std::size_t i = 0; i < attentions.size(); ++i) {
+        if (kernels_.attention.partial_floats(attentions[i]) > 0) attentions[i].partials = partials + places[i];
+    }
 }
 
 // Moves the rows of wanted tokens to the front.
@@ -252,7 +275,7 @@ void Pass::multiply(const std::vector<Piece> &pieces, const float *activations, 
         for (; end < count; ++end) {
             const Matrix &matrix = pieces[static_cast<std::size_t>(end)].projection.matrix;
             if (matrix.format != model.format || matrix.group != model.group) break;
-            shares += rounded_up(matrix.rows, linear.row_step);
+            shares += steps_of(matrix.rows, linear.row_step);
             rows += matrix.rows;
             ends.push_back(shares);
         }

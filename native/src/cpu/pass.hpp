@@ -58,6 +58,7 @@ private:
     void project_inputs(const Job &job, const Layer &layer);
     void store(const Job &job, const Layer &layer, Index number);
     void feed_forward(const Layer &layer);
+    void split_keys(std::vector<Attention> &attentions);
     void keep_wanted(const Job &job, Index width, float *rows);
     void add(const Norm &norm, float residual);
     const float *normed(const Norm &norm);
@@ -71,7 +72,7 @@ private:
     const Index width_;
     Crew crew_;
     Index tokens_ = 0;  // rows of the buffers; in the last layer only the wanted ones
-    Buffer x_, norm_, inputs_, attended_, output_, wide_, narrow_, cosines_, sines_, arranged_;
+    Buffer x_, norm_, inputs_, attended_, output_, wide_, narrow_, cosines_, sines_, arranged_, partials_;
     std::vector<Buffer> scratch_;  // of each thread
 };
 
