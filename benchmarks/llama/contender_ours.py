@@ -60,7 +60,10 @@ class Ours:
 
         from mlx_sidecar.engine.execution.forward import StepInput
 
-        logits, state = self._forward.run(StepInput(parts, mx.array(tokens, dtype=mx.int32)))
+        output = self._forward.run(StepInput(parts, mx.array(tokens, dtype=mx.int32)))
+        if callable(output.logits):  # they are computed apart
+            return cast("list[int]", output.logits().argmax(axis=-1).tolist())
+        logits, state = output
         likeliest = mx.argmax(logits, axis=-1) if logits.shape[0] else logits
         mx.eval(likeliest, state)
         return cast("list[int]", likeliest.tolist()) if logits.shape[0] else []

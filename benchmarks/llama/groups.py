@@ -69,8 +69,14 @@ def prefill_4096(peers: Peers) -> Group:
 
 def decode(peers: Peers) -> Group:
     work = "decode after 32"
-    asked = _against(work, "decode", FAST, 0.9, 1.25, 6) + _against(work, "decode", EXACT, 0.7, 1.0, 5)
-    return Group("In process, one thread.", _all(peers, peers.ours("exact")), {work: Work(32, 64)}, asked, rounds=7)
+    rounded = peers.rounded()
+    asked = [
+        *_against(work, "decode", FAST, 0.9, 1.25, 6),
+        *_against(work, "decode", EXACT, 0.7, 1.0, 5),
+        *(Asked(work, "decode", rounded.name, (peer,)) for peer in (Q4_0, Q4_1)),
+    ]
+    contenders = _all(peers, peers.ours("exact"), rounded)
+    return Group("In process, one thread.", contenders, {work: Work(32, 64)}, asked, rounds=7)
 
 
 def depth(peers: Peers) -> Group:

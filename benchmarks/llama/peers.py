@@ -36,6 +36,11 @@ class Peers:
         name = f"ours 4-bit, {numerics}{_threads(threads)}"
         return Contender(name, "benchmarks.llama.contender_ours", _ours(FOUR_BIT, numerics, threads))
 
+    def rounded(self) -> Contender:
+        """Ours on the 4-bit directory, with activations rounded to 8 bits."""
+        options = {"model": str(FOUR_BIT), "dtype": None, "settle": {"numerics": "fast", "activations": "int8"}}
+        return Contender("ours 4-bit, int8 activations", "benchmarks.llama.contender_ours", options)
+
     def ours_as(self, dtype: str | None) -> Contender:
         """Ours on the bfloat16 directory, loaded with a dtype."""
         name = f"ours {dtype or 'bfloat16 directory'}, fast"
