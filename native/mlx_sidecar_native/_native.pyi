@@ -363,9 +363,15 @@ class cpu:  # noqa: N801 - a module
         def start(self) -> int: ...
         @property
         def stop(self) -> int: ...
+        def read(self, first: int, last: int, start: int, stop: int) -> NDArray[np.float32]:
+            """Return a copy of members `first` to `last`: [members, heads, stop - start, size]; any thread may."""
         @property
         def nbytes(self) -> int:
             """Bytes of all its blocks of 64 tokens."""
+
+    @staticmethod
+    def allocated_bytes() -> int:
+        """Return the bytes of keys, values and buffers of all decoders."""
 
     @final
     class Decoder:
@@ -391,14 +397,14 @@ class cpu:  # noqa: N801 - a module
             """Drop the newest tokens of a row; False if some of them are not of its last step."""
         def capture(self, row: int, kind: int, start: int, stop: int) -> cpu.Blocks:
             """Return the keys and values of layers of a kind, as far as the row has them; `start` begins a block."""
-        def adopt(self, row: int, blocks: cpu.Blocks, start: int, stop: int) -> None:
-            """Let a new row begin with tokens of `blocks`; called in their order."""
+        def adopt(self, row: int, blocks: cpu.Blocks, start: int, stop: int) -> bool:
+            """Let a new row begin with tokens of `blocks`; called in their order. False if they are of other layers."""
         def put(self, row: int, kind: int, start: int, stop: int, entries: NDArray[np.float32]) -> None:
             """Let a new row begin with tokens from elsewhere: [members, heads, stop - start, size]."""
         def begin_at(self, row: int, length: int) -> None:
             """Set the length of a new row to that of what it was given. ValueError if something is missing."""
-        def read(self, blocks: cpu.Blocks, first: int, last: int, start: int, stop: int) -> NDArray[np.float32]:
-            """Return a copy of members `first` to `last`: [members, heads, stop - start, size]; waits for the step."""
+        def release(self) -> None:
+            """Give back the memory that steps compute in, once none is being computed."""
         def submit(self, parts: Sequence[tuple[int, int, int]], tokens: NDArray[np.int32]) -> None:
             """Start a step over `parts`, each a row, its tokens, and for how many of the last logits are wanted.
 

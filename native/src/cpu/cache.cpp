@@ -1,14 +1,18 @@
 #include "cache.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 namespace mlx_sidecar::cpu {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
+
+std::atomic<Index> allocated{0};
 
 Index block_of(Index token) { return token / kBlockTokens; }
 
@@ -25,17 +29,27 @@ float *part_of(const Block &block, const Kind &kind, Index member, Index head) {
 
 }  // namespace
 
+Index allocated_bytes() { return allocated; }
+
+void count_allocated(Index bytes) { allocated += bytes; }
+
 Block::Block(Index count)
     : data(static_cast<float *>(::operator new(static_cast<std::size_t>(count) * sizeof(float), kAlignment))),
-      floats(count) {}
+      floats(count) {
+    count_allocated(floats * static_cast<Index>(sizeof(float)));
+}
 
-Block::~Block() { ::operator delete(data, kAlignment); }
+Block::~Block() {
+    count_allocated(-floats * static_cast<Index>(sizeof(float)));
+    ::operator delete(data, kAlignment);
+}
 
-Cache::Cache(const Spec &spec) : kinds_(spec.windows.size()), offsets_(spec.layers.size()) {
-    for (std::size_t i = 0; i < kinds_.size(); ++i) kinds_[i].window = spec.windows[i];
+Cache::Cache(const Spec &spec) : offsets_(spec.layers.size()) {
+    std::vector<Kind> kinds(spec.windows.size());
+    for (std::size_t i = 0; i < kinds.size(); ++i) kinds[i].window = spec.windows[i];
     for (std::size_t i = 0; i < spec.layers.size(); ++i) {
         const Layer &layer = spec.layers[i];
-        Kind &kind = kinds_.at(static_cast<std::size_t>(layer.kind));
+        Kind &kind = kinds.at(static_cast<std::size_t>(layer.kind));
         if (!kind.layers.empty() && (kind.key_heads != layer.key_heads || kind.size != layer.size)) {
             throw std::invalid_argument("layers that see equally far have keys of different shapes");
         }
@@ -44,6 +58,7 @@ Cache::Cache(const Spec &spec) : kinds_(spec.windows.size()), offsets_(spec.laye
         offsets_[i] = static_cast<Index>(kind.layers.size()) * kind.layer_floats();
         kind.layers.push_back(static_cast<Index>(i));
     }
+    for (Kind &kind : kinds) kinds_.push_back(std::make_shared<const Kind>(std::move(kind)));
 }
 
 void Cache::open(Index row) {
@@ -73,7 +88,7 @@ Row &Cache::extend(Index number, Index tokens) {
     Row &row = at(number);
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
         Chain &chain = row.chains[k];
-        const Kind &kind = kinds_[k];
+        const Kind &kind = *kinds_[k];
         const Index seen = kind.window == 0 ? 0 : std::max<Index>(0, row.length + 1 - kind.window);
         for (Index b = block_of(chain.first); b < block_of(seen); ++b) {
             element(chain.blocks, b).reset();
@@ -110,7 +125,7 @@ Blocks Cache::capture(Index number, int kind, Index start, Index stop) const {
     const Row &row = this->row(number);
     const Chain &chain = const_cast<Cache *>(this)->chain(number, kind);
     const Index first = std::min(std::max(start, chain.first), stop);
-    Blocks held{kind, block_of(first), first, stop, {}};
+    Blocks held{element(kinds_, kind), kind, block_of(first), first, stop, {}};
     if (stop > row.length) throw std::invalid_argument("the row has fewer tokens");
     for (Index b = block_of(first); b * kBlockTokens < stop && first < stop; ++b) {
         const BlockRef &ref = element(chain.blocks, b);
@@ -120,24 +135,26 @@ Blocks Cache::capture(Index number, int kind, Index start, Index stop) const {
     return held;
 }
 
-void Cache::adopt(Index number, const Blocks &held, Index start, Index stop) {
-    Chain &chain = this->chain(number, held.kind);
+bool Cache::adopt(Index number, const Blocks &held, Index start, Index stop) {
+    Chain &chain = this->chain(number, held.number);
+    const Kind &own = *element(kinds_, held.number), &other = *held.kind;
+    if (own.layers != other.layers || own.key_heads != other.key_heads || own.size != other.size) return false;
     const Index first = std::max(start, held.start);
     if (stop > held.stop) throw std::invalid_argument("the blocks have fewer tokens");
-    if (first >= stop) return;
-    const bool fresh = chain.blocks.empty();
-    if (fresh) chain.first = first;
+    if (first >= stop) return true;
+    if (chain.blocks.empty()) chain.first = first;
     for (Index b = block_of(first); b * kBlockTokens < stop; ++b) {
         if (b >= static_cast<Index>(chain.blocks.size())) chain.blocks.resize(static_cast<std::size_t>(b) + 1);
         element(chain.blocks, b) = held.blocks.at(static_cast<std::size_t>(b - held.first_block));
     }
+    return true;
 }
 
 void Cache::put(Index number, int kind_number, Index start, Index stop, const float *entries) {
     Chain &chain = this->chain(number, kind_number);
-    const Kind &kind = element(kinds_, kind_number);
+    const Kind &kind = *element(kinds_, kind_number);
     if (chain.blocks.empty()) chain.first = start;
-    const Index count = stop - start, members = 2 * static_cast<Index>(kind.layers.size());
+    const Index count = stop - start, members = kind.members();
     for (Index token = start; token < stop; ++token) {
         Block &block = writable(chain, kind, block_of(token));
         const Index place = token % kBlockTokens;
@@ -158,7 +175,7 @@ void Cache::put(Index number, int kind_number, Index start, Index stop, const fl
 void Cache::begin_at(Index number, Index length) {
     Row &row = at(number);
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
-        const Index window = kinds_[k].window;
+        const Index window = kinds_[k]->window;
         const Index wanted = window == 0 ? 0 : std::max<Index>(0, length + 1 - window);
         const Chain &chain = row.chains[k];
         bool whole = chain.first <= wanted || length == 0;
@@ -170,22 +187,21 @@ void Cache::begin_at(Index number, Index length) {
     row.length = row.floor = length;
 }
 
-void Cache::get(const Blocks &held, Index first, Index last, Index start, Index stop, float *entries) const {
-    const Kind &kind = kinds_.at(static_cast<std::size_t>(held.kind));
-    if (start < held.start || stop > held.stop || first < 0 || last > 2 * static_cast<Index>(kind.layers.size())) {
+void Blocks::read(Index first, Index last, Index from, Index to, float *entries) const {
+    if (from < start || to > stop || first < 0 || last > kind->members()) {
         throw std::invalid_argument("the blocks have fewer tokens or members");
     }
     for (Index member = first; member < last; ++member) {
-        for (Index head = 0; head < kind.key_heads; ++head) {
-            for (Index token = start; token < stop; ++token, entries += kind.size) {
-                const Block &block = *element(held.blocks, block_of(token) - held.first_block);
-                const float *part = part_of(block, kind, member, head);
+        for (Index head = 0; head < kind->key_heads; ++head) {
+            for (Index token = from; token < to; ++token, entries += kind->size) {
+                const Block &block = *element(blocks, block_of(token) - first_block);
+                const float *part = part_of(block, *kind, member, head);
                 const Index place = token % kBlockTokens;
                 if (member % 2 == 1) {
-                    std::memcpy(entries, part + place * kind.size, static_cast<std::size_t>(kind.size) * sizeof(float));
+                    std::memcpy(entries, part + place * kind->size, static_cast<std::size_t>(kind->size) * sizeof(float));
                     continue;
                 }
-                for (Index i = 0; i < kind.size; ++i) entries[i] = part[i * kBlockTokens + place];
+                for (Index i = 0; i < kind->size; ++i) entries[i] = part[i * kBlockTokens + place];
             }
         }
     }

@@ -16,9 +16,14 @@ struct Kind {
     Index window = 0, key_heads = 0, size = 0;
     std::vector<Index> layers;  // their numbers
 
+    Index members() const { return 2 * static_cast<Index>(layers.size()); }  // keys and values of each layer
     Index layer_floats() const { return 2 * key_heads * size * kBlockTokens; }
     Index block_floats() const { return static_cast<Index>(layers.size()) * layer_floats(); }
 };
+
+// Bytes of all blocks and buffers of this process.
+Index allocated_bytes();
+void count_allocated(Index bytes);
 
 class Block {
 public:
@@ -34,12 +39,17 @@ public:
 
 using BlockRef = std::shared_ptr<Block>;
 
-// Consecutive blocks of one kind, by which something else than a row holds on to tokens.
+// Consecutive blocks of one kind, by which something else than a row holds on to tokens. It outlives its cache, and any
+// thread may read it, because nobody writes to tokens before `stop` any more.
 struct Blocks {
-    int kind;
+    std::shared_ptr<const Kind> kind;
+    int number;  // of the kind
     Index first_block;
     Index start, stop;  // tokens
     std::vector<BlockRef> blocks;
+
+    // Copies members first to last of tokens from to to: [last - first, heads, to - from, size].
+    void read(Index first, Index last, Index from, Index to, float *entries) const;
 };
 
 // The tokens of one kind in a row: blocks[b] is null for those that the window has left behind.
@@ -54,13 +64,13 @@ struct Row {
     std::vector<Chain> chains;  // by kind
 };
 
-// Only one thread calls it. Rows are numbered by the caller; a number that is not known, or known where a new one is
-// made, is a std::invalid_argument.
+// For one thread at a time; it never touches tokens that a step is computing. Rows are numbered by the caller; a number
+// that is not known, or known where a new one is made, is a std::invalid_argument.
 class Cache {
 public:
     explicit Cache(const Spec &spec);
 
-    const std::vector<Kind> &kinds() const { return kinds_; }
+    const std::vector<std::shared_ptr<const Kind>> &kinds() const { return kinds_; }
     // The place of a layer's part in its kind's blocks.
     Index layer_offset(Index layer) const { return offsets_[static_cast<std::size_t>(layer)]; }
 
@@ -74,24 +84,23 @@ public:
     // Drops the newest tokens. False, and nothing changes, if these are not of the last part.
     bool truncate(Index number, Index length);
 
-    // The blocks of tokens start to stop, as far as they are there; from then on shared. `start` begins a block.
+    // The blocks of tokens start to stop, as far as they are there; from then on shared. `start` begins a block, and all
+    // these tokens have been computed.
     Blocks capture(Index number, int kind, Index start, Index stop) const;
-    // Lets a row begin with tokens that are held; those of a kind come in order, and without gaps.
-    void adopt(Index number, const Blocks &blocks, Index start, Index stop);
+    // Lets a row begin with tokens that are held; those of a kind come in order, and without gaps. False, and nothing
+    // changes, if they are of a cache with other kinds.
+    bool adopt(Index number, const Blocks &blocks, Index start, Index stop);
     // The same for tokens from elsewhere: entries [2 * layers, heads, stop - start, size], keys and values by turns.
     void put(Index number, int kind, Index start, Index stop, const float *entries);
     // Sets the length of a row to that of the tokens it was given.
     void begin_at(Index number, Index length);
-
-    // entries [last - first, heads, stop - start, size] of `blocks`: members first to last, keys and values by turns.
-    void get(const Blocks &blocks, Index first, Index last, Index start, Index stop, float *entries) const;
 
 private:
     Row &at(Index number);
     Chain &chain(Index number, int kind);
     Block &writable(Chain &chain, const Kind &kind, Index block) const;
 
-    std::vector<Kind> kinds_;
+    std::vector<std::shared_ptr<const Kind>> kinds_;
     std::vector<Index> offsets_;
     std::unordered_map<Index, Row> rows_;
 };

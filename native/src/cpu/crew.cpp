@@ -1,6 +1,7 @@
 #include "crew.hpp"
 
 #include <stdexcept>
+#include <system_error>
 
 namespace mlx_sidecar::cpu {
 
@@ -11,7 +12,7 @@ Crew::Crew(int threads) : threads_(threads) {
 Crew::~Crew() { dismiss(); }
 
 void Crew::share(Index shares, const void *f, Call call) {
-    if (others_.empty()) start();
+    if (others_.empty() && !start()) return call(f, 0, shares, 0);
     work_ = {shares, f, call};
     busy_.store(threads_ - 1);
     round_.fetch_add(1);
@@ -20,13 +21,16 @@ void Crew::share(Index shares, const void *f, Call call) {
     ended_.wait([this] { return busy_.load() == 0; });
 }
 
-void Crew::start() {
+// False if the system has no more threads; it is not asked again.
+bool Crew::start() {
+    if (alone_) return false;
     try {
         for (int thread = 1; thread < threads_; ++thread) others_.emplace_back(&Crew::serve, this, thread, round_.load());
-    } catch (...) {
+    } catch (const std::system_error &) {
         dismiss();
-        throw;
+        alone_ = true;
     }
+    return !alone_;
 }
 
 void Crew::dismiss() {

@@ -69,8 +69,8 @@ public:
     int threads() const { return threads_; }
 
     // Calls f(first, last, thread) so that the ranges cover shares 0 to `shares` once, and returns when all are done. The
-    // caller is thread 0; with little work (`operations` is an estimate) it does everything. `f` must not throw. Throws
-    // std::system_error, before any call of `f`, if a thread cannot be started.
+    // caller is thread 0; with little work (`operations` is an estimate), and where the system has no more threads, it does
+    // everything. `f` must not throw.
     template <typename F>
     void run(Index shares, double operations, const F &f) {
         if (threads_ == 1 || shares < 2 || operations < kWorthSharing) {
@@ -93,12 +93,13 @@ private:
     };
 
     void share(Index shares, const void *f, Call call);
-    void start();
+    bool start();
     void dismiss();
     void serve(int thread, std::uint32_t round);
     void do_part(int thread) const;
 
     const int threads_;
+    bool alone_ = false;
     Work work_;
     std::vector<std::thread> others_;
     // Apart from each other and from what is only read: each is spun on by another thread.

@@ -1,6 +1,7 @@
 #include "decoder.hpp"
 
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 namespace mlx_sidecar::cpu {
@@ -43,7 +44,9 @@ const Spec &checked(const Spec &spec) {
         check(rows_of(layer.inputs) == heads + 2 * keys, "queries, keys and values of another size");
         check_projection(layer.output, heads);
         for (const Projection &input : layer.gate_up) check_projection(input, width);
-        check(rows_of(layer.gate_up) == 2 * layer.down.matrix.columns, "gate and up of another size");
+        check(rows_of(layer.gate_up) == 2 * layer.down.matrix.columns &&
+                  (layer.gate_up.size() == 1 || layer.gate_up[0].matrix.rows == layer.down.matrix.columns),
+              "gate and up of another size");
         check_projection(layer.down, layer.down.matrix.columns);
         check(layer.output.matrix.rows == width && layer.down.matrix.rows == width, "an output of another width");
         for (const Norm *norm : {&layer.before_attention, &layer.after_attention, &layer.before_mlp, &layer.after_mlp}) {
@@ -77,6 +80,11 @@ Cache &Decoder::cache() {
     return cache_;
 }
 
+void Decoder::release() {
+    cache();
+    pass_.release();
+}
+
 void Decoder::submit(const std::vector<Part> &parts, std::vector<std::int32_t> tokens) {
     Cache &cache = this->cache();
     Index count = 0;
@@ -93,13 +101,20 @@ void Decoder::submit(const std::vector<Part> &parts, std::vector<std::int32_t> t
         for (const Chain &chain : row.chains) given.blocks.push_back(chain.blocks);
         job.parts.push_back(std::move(given));
     }
-    // Made here, since a process that forks before its first step then has no thread to lose.
-    if (!thread_.joinable()) thread_ = std::thread(&Decoder::work, this);
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         job_ = std::move(job);
         logits_.clear();
         error_ = nullptr;
+    }
+    // Started here, since a process that forks before its first step then has no thread to lose.
+    if (!thread_.joinable()) {
+        try {
+            thread_ = std::thread(&Decoder::work, this);
+        } catch (const std::system_error &) {
+            compute(*job_);  // the system has no more threads
+            return;
+        }
     }
     changed_.notify_all();
 }
@@ -112,24 +127,31 @@ std::vector<float> Decoder::wait() {
 }
 
 void Decoder::work() {
-    std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
-        changed_.wait(lock, [this] { return job_ || stopped_; });
-        if (stopped_) return;
-        lock.unlock();
-        std::vector<float> logits;
-        std::exception_ptr error;
-        try {
-            logits = pass_.run(*job_, stopped_);
-        } catch (...) {
-            error = std::current_exception();
+        {
+            std::unique_lock<std::mutex> lock(mutex_);
+            changed_.wait(lock, [this] { return job_ || stopped_; });
+            if (stopped_) return;
         }
-        lock.lock();
+        compute(*job_);
+    }
+}
+
+void Decoder::compute(const Job &job) {
+    std::vector<float> logits;
+    std::exception_ptr error;
+    try {
+        logits = pass_.run(job, stopped_);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
         logits_ = std::move(logits);
         error_ = error;
         job_.reset();
-        changed_.notify_all();
     }
+    changed_.notify_all();
 }
 
 }  // namespace mlx_sidecar::cpu

@@ -19,7 +19,7 @@ struct Part {
     Index row, tokens, wanted;
 };
 
-// Only one thread calls it. Methods that read or change keys and values wait for the step that is being computed.
+// For one caller at a time.
 class Decoder {
 public:
     // Throws std::invalid_argument where the spec does not fit together.
@@ -28,6 +28,8 @@ public:
     Decoder(const Decoder &) = delete;
     Decoder &operator=(const Decoder &) = delete;
 
+    // Gives the memory of buffers back, once no step is being computed.
+    void release();
     // The rows, once no step is being computed.
     Cache &cache();
     const Spec &spec() const { return spec_; }
@@ -42,6 +44,7 @@ public:
 
 private:
     void work();
+    void compute(const Job &job);
 
     const Spec spec_;
     Cache cache_;

@@ -97,25 +97,25 @@ py::array wait(Decoder &decoder) {
     return owned(std::move(logits), {count / vocabulary, vocabulary});
 }
 
-py::array read(Decoder &decoder, const Blocks &blocks, Index first, Index last, Index start, Index stop) {
-    const Kind &kind = decoder.rows().kinds().at(static_cast<std::size_t>(blocks.kind));
+py::array read(const Blocks &blocks, Index first, Index last, Index start, Index stop) {
     if (last < first || stop < start) throw std::invalid_argument("a range that ends before it begins");
-    const std::vector<Index> shape{last - first, kind.key_heads, stop - start, kind.size};
+    const std::vector<Index> shape{last - first, blocks.kind->key_heads, stop - start, blocks.kind->size};
     std::vector<float> entries(static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3]));
     {
         const py::gil_scoped_release release;
-        decoder.cache().get(blocks, first, last, start, stop, entries.data());
+        blocks.read(first, last, start, stop, entries.data());
     }
     return owned(std::move(entries), shape);
 }
 
 void put(Decoder &decoder, Index row, int number, Index start, Index stop, const Floats &entries) {
-    const Kind &kind = decoder.rows().kinds().at(static_cast<std::size_t>(number));
-    const auto members = 2 * static_cast<Index>(kind.layers.size());
-    if (start < 0 || stop < start || entries.size() != members * kind.key_heads * (stop - start) * kind.size) {
+    const Kind &kind = *decoder.rows().kinds().at(static_cast<std::size_t>(number));
+    if (start < 0 || stop < start || entries.size() != kind.members() * kind.key_heads * (stop - start) * kind.size) {
         throw std::invalid_argument("entries of another shape");
     }
-    decoder.rows().put(row, number, start, stop, entries.data());
+    const float *from = entries.data();
+    const py::gil_scoped_release release;
+    decoder.cache().put(row, number, start, stop, from);
 }
 
 void submit(Decoder &decoder, const std::vector<std::array<Index, 3>> &parts, const Tokens &tokens) {
@@ -186,9 +186,11 @@ void bind_spec(py::module_ &module) {
 
 void bind_decoder(py::module_ &module) {
     bind_spec(module);
+    module.def("allocated_bytes", &allocated_bytes);
     py::class_<Blocks>(module, "Blocks")
         .def_readonly("start", &Blocks::start)
         .def_readonly("stop", &Blocks::stop)
+        .def("read", &read, py::arg("first"), py::arg("last"), py::arg("start"), py::arg("stop"))
         .def_property_readonly("nbytes", [](const Blocks &held) {
             Index floats = 0;
             for (const BlockRef &block : held.blocks) floats += block->floats;
@@ -210,12 +212,12 @@ void bind_decoder(py::module_ &module) {
                  return d.rows().capture(row, kind, start, stop);
              }, py::arg("row"), py::arg("kind"), py::arg("start"), py::arg("stop"))
         .def("adopt", [](Decoder &d, Index row, const Blocks &blocks, Index start, Index stop) {
-                 d.rows().adopt(row, blocks, start, stop);
+                 return d.rows().adopt(row, blocks, start, stop);
              }, py::arg("row"), py::arg("blocks"), py::arg("start"), py::arg("stop"))
         .def("put", &put, py::arg("row"), py::arg("kind"), py::arg("start"), py::arg("stop"), py::arg("entries"))
         .def("begin_at", [](Decoder &d, Index row, Index length) { d.rows().begin_at(row, length); }, py::arg("row"),
              py::arg("length"))
-        .def("read", &read, py::arg("blocks"), py::arg("first"), py::arg("last"), py::arg("start"), py::arg("stop"))
+        .def("release", &Decoder::release, py::call_guard<py::gil_scoped_release>())
         .def("submit", &submit, py::arg("parts"), py::arg("tokens"))
         .def("wait", &wait);
 }

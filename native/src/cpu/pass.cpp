@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <tuple>
 
 namespace mlx_sidecar::cpu {
 namespace {
@@ -21,12 +22,18 @@ void Buffer::Free::operator()(float *data) const { ::operator delete(data, kAlig
 
 float *Buffer::of(Index floats) {
     if (floats > floats_) {
-        data_.reset();
-        floats_ = 0;
+        release();
         data_.reset(static_cast<float *>(::operator new(static_cast<std::size_t>(floats) * sizeof(float), kAlignment)));
         floats_ = floats;
+        count_allocated(floats_ * static_cast<Index>(sizeof(float)));
     }
     return data_.get();
+}
+
+void Buffer::release() {
+    count_allocated(-floats_ * static_cast<Index>(sizeof(float)));
+    data_.reset();
+    floats_ = 0;
 }
 
 Pass::Pass(const Spec &spec, const Cache &cache, int threads, Arithmetic arithmetic)
@@ -60,6 +67,19 @@ std::vector<float> Pass::run(const Job &job, const std::atomic<bool> &stopped) {
     }
     if (spec_.logit_cap != 0.0F) kernels_.rows.cap(logits.data(), spec_.logit_cap, count);
     return logits;
+}
+
+void Pass::release() {
+    for (Buffer *buffer : {&x_, &norm_, &inputs_, &attended_, &output_, &wide_, &narrow_, &cosines_, &sines_, &arranged_,
+                           &partials_}) {
+        buffer->release();
+    }
+    for (Buffer &scratch : scratch_) scratch.release();
+}
+
+// Before threads use it, because what they call must not throw.
+void Pass::prepare_scratch(Index floats) {
+    for (Buffer &scratch : scratch_) scratch.of(floats);
 }
 
 void Pass::embed(const Job &job) {
@@ -196,6 +216,7 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
         shares += kernels_.attention.shares(a);
         ends.push_back(shares);
     }
+    prepare_scratch(scratch);
     crew_.run(shares, work, [&](Index first, Index end, int thread) {
         float *own = scratch_[static_cast<std::size_t>(thread)].of(scratch);
         for (std::size_t i = 0; i < attentions.size(); ++i) {
@@ -283,6 +304,7 @@ void Pass::multiply(const std::vector<Piece> &pieces, const float *activations, 
         linear.arrange(model, arithmetic_, given, arranged);
         const Index scratch = linear.scratch_floats(model, arithmetic_, tokens_);
         const double work = 2.0 * static_cast<double>(rows * columns) * static_cast<double>(tokens_);
+        prepare_scratch(scratch);
         crew_.run(shares, work, [&](Index first, Index last, int thread) {
             float *own = scratch_[static_cast<std::size_t>(thread)].of(scratch);
             for (std::size_t i = 0; i < ends.size(); ++i) {

@@ -29,6 +29,12 @@ class Buffer {
 public:
     // At least `floats` of them; what was there is lost if it grows. Throws std::bad_alloc.
     float *of(Index floats);
+    void release();
+
+    Buffer() = default;
+    Buffer(const Buffer &) = delete;
+    Buffer &operator=(const Buffer &) = delete;
+    ~Buffer() { release(); }
 
 private:
     struct Free {
@@ -43,6 +49,8 @@ public:
     // `spec` and what it points to outlive this. Keys and values are where `cache` says.
     Pass(const Spec &spec, const Cache &cache, int threads, Arithmetic arithmetic);
 
+    // Gives the memory of buffers back.
+    void release();
     // The logits wanted, [wanted, vocabulary], part by part. Ends early, with nothing of use, once `stopped`.
     std::vector<float> run(const Job &job, const std::atomic<bool> &stopped);
 
@@ -58,6 +66,7 @@ private:
     void project_inputs(const Job &job, const Layer &layer);
     void store(const Job &job, const Layer &layer, Index number);
     void feed_forward(const Layer &layer);
+    void prepare_scratch(Index floats);
     void split_keys(std::vector<Attention> &attentions);
     void keep_wanted(const Job &job, Index width, float *rows);
     void add(const Norm &norm, float residual);

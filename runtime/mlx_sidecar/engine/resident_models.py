@@ -256,7 +256,7 @@ class ResidentModels:
         self._ledger.reserve(Owner(WEIGHTS, loading.load.model), nbytes)
 
     def _typed(self, load: Load, error: Exception) -> RpcError:
-        if isinstance(error, OutOfMemory):  # there is no room for it, and nothing was begun
+        if isinstance(error, OutOfMemory):  # there is no room for it
             self._metrics.count("refused_for_memory")
             return error
         if (failed := out_of_memory(error, self.free_bytes)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,6 +14,9 @@ from ...link.control_messages import Dtype
 from ...link.engine_config import Activations, NativeCode, Numerics
 from ...machine_memory import machine_limit_bytes
 from . import blas
+
+PLAIN = "baseline"
+"""The kernels for a processor without the vectors that others need: they are there for tests."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ def _native(numerics: Numerics, native: NativeCode, threads: int, activations: A
     from mlx_sidecar_native import _native as built
 
     kernels = built.cpu.kernels()
+    if kernels == PLAIN and os.environ.get("MLX_SIDECAR_CPU_KERNELS") != PLAIN:
+        return None
     return NativePolicy(kernels, "int8" if activations == "int8" else numerics, threads)
 
 

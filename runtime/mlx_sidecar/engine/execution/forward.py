@@ -104,7 +104,7 @@ class Forward(Protocol):
         """Forget a row."""
 
     def capture(self, row: int, start: int, stop: int) -> list[Segment]:
-        """Return copies of tokens ``start`` to ``stop`` of a row, as far as it has them, for others to begin with.
+        """Return tokens ``start`` to ``stop`` of a row, as far as it has them, for others to begin with.
 
         A block begins at ``start``. Called after each step that goes beyond the end of a block; if it is called later,
         a part may be gone.

@@ -6,6 +6,7 @@ import gc
 import logging
 import platform
 from collections.abc import Generator
+from contextlib import closing
 from typing import TypeVar, cast
 
 import mlx.core as mx
@@ -20,10 +21,11 @@ from ..cache.prefix_cache import PrefixCache
 from ..core.oom_backoff import out_of_memory
 from ..resident_models import LoadedModel, LoadStep
 from . import mlxlm
-from .backend_policy import Policy
+from .backend_policy import PLAIN, Policy
 from .forward import Forward
 from .loader import Weights, convert_steps, load_steps
 from .mlx_batch import MlxBatch
+from .native.forward import allocated_bytes
 from .native.proof import Proven, prove
 from .native.spec import FAMILIES
 from .native.weights import NotNative
@@ -119,12 +121,17 @@ class MlxBackend:
         native = self._policy.native
         if native is None:
             return None, ""
+        proving = prove(load.model, weights.model, native.arithmetic, native.threads)
         try:
-            proving = prove(load.model, weights.model, native.arithmetic, native.threads)
             return (yield from _in_load(proving, weights.memory_bytes)), ""
-        except NotNative as reason:
-            log.info("%s is not computed by native code: %s", load.model, reason)
-            return None, str(reason)
+        except NotNative as error:
+            reason = str(error)
+        except (ValueError, RuntimeError) as error:
+            if out_of_memory(error, 0) is not None:
+                raise
+            reason = f"mlx-lm's first token failed: {error}"  # for which there is an answer if it fails again
+        log.info("%s is not computed by native code: %s", load.model, reason)
+        return None, reason
 
     def _probed(self, load: Load, weights: Weights) -> Generator[LoadStep, None, Probed]:
         try:
@@ -140,7 +147,10 @@ class MlxBackend:
 
     def _identity(self, weights: Weights, forward: Forward) -> str:
         """Name policy and version of mlx too, because the last bits of keys and values may depend on them."""
-        products = self._native_words if forward.name == "native" else self._policy.products
+        native = self._policy.native
+        # Instruction sets give the same bits, but for the plain one.
+        code = "" if native is None else f"native {native.arithmetic} {native.kernels == PLAIN}"
+        products = code if forward.name == "native" else self._policy.products
         arithmetic = (self.name, products, self._policy.numerics, weights.dtype)
         versions = (self.versions["mlx"], self.versions["mlx_lm"])
         return identity(weights.fingerprint, *arithmetic, *versions, type(forward).__name__)
@@ -154,7 +164,7 @@ class MlxBackend:
 
     def gauges(self) -> dict[str, float]:
         return {
-            "active_bytes": float(mx.get_active_memory()),
+            "active_bytes": float(mx.get_active_memory() + allocated_bytes()),
             "cache_bytes": float(mx.get_cache_memory()),
             "peak_bytes": float(mx.get_peak_memory()),
         }
@@ -172,9 +182,10 @@ _Result = TypeVar("_Result")
 
 def _in_load(passes: Passes[_Result], loaded_bytes: int) -> Generator[LoadStep, None, _Result]:
     """Run ``passes`` as steps of a load, because where half precision is slow they take long, and others decode."""
-    while True:
-        try:
-            next(passes)
-        except StopIteration as done:
-            return cast("_Result", done.value)
-        yield LoadStep("trying", loaded_bytes, loaded_bytes)
+    with closing(passes):
+        while True:
+            try:
+                next(passes)
+            except StopIteration as done:
+                return cast("_Result", done.value)
+            yield LoadStep("trying", loaded_bytes, loaded_bytes)

@@ -19,6 +19,7 @@ from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
 from .flight import Flight, Late, inputs
 from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, LateOutput, Part, StepInput
+from .native.forward import allocated_bytes
 from .sampler import FACTORIES, NativelySampled, ProcessorFactory, Sampled, Sampler
 from .soundness import sound
 
@@ -29,10 +30,10 @@ _STEPS_BETWEEN_CLEARINGS = 512
 
 
 class _Broken(NamedTuple):
-    """An ``error`` from opening or closing the row of ``sequence``, or from giving back memory; fails the next step."""
+    """An ``error`` that fails the next step: from opening, closing or a step of ``sequences``, or a release."""
 
     error: Exception
-    sequence: Sequence | None
+    sequences: list[Sequence]
 
 
 class MlxBatch:
@@ -79,7 +80,7 @@ class MlxBatch:
         try:
             self._forward.release()
         except Exception as error:  # noqa: BLE001 - the next step fails with it
-            self._broken = self._broken or _Broken(error, None)
+            self._broken = self._broken or _Broken(error, [])
             if not self._sequences:
                 self._reset_broken()
 
@@ -88,7 +89,7 @@ class MlxBatch:
         try:
             self._open(sequence)
         except Exception as error:  # noqa: BLE001 - the next step fails with it
-            self._broken = self._broken or _Broken(error, sequence)
+            self._broken = self._broken or _Broken(error, [sequence])
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.history()
@@ -115,7 +116,7 @@ class MlxBatch:
             if self._broken is None:
                 self._close(sequence, keep=keep)
         except Exception as error:  # noqa: BLE001 - the next step fails with it
-            self._broken = _Broken(error, sequence)
+            self._broken = _Broken(error, [sequence])
         sequence.known = sequence.in_flight = 0
         if not self._sequences:
             self._flight = None
@@ -129,7 +130,9 @@ class MlxBatch:
 
     def _close(self, sequence: Sequence, *, keep: bool) -> None:
         if keep:
-            self._capture(sequence, min(sequence.known, len(sequence.history())))
+            # What is computed apart is not there yet.
+            flying = sequence.in_flight if self._forward.computes_apart else 0
+            self._capture(sequence, min(sequence.known - flying, len(sequence.history())))
         self._forward.close(sequence.id)
         self._sampler.close(sequence.id)
 
@@ -184,7 +187,7 @@ class MlxBatch:
         try:
             return told + self._go_on(_going_on(work, told), None)
         except Exception as error:  # noqa: BLE001 - the next step fails with it, because these tokens must be told
-            self._broken = _Broken(error, None)
+            self._broken = _Broken(error, [given.sequence for given in work])
             return told
 
     def _go_on(self, work: list[Work], before: Flight | None) -> list[Event]:
@@ -197,9 +200,21 @@ class MlxBatch:
         assert not any(given.sequence.awaits_token for given in work)
         # Where all rows wait for their tokens, no step can be started before this one is read.
         overlaps = decodes and not all(given.sequence.reads_last_token for given in work)
+        if self._forward.computes_apart:
+            return self._step_apart(work, overlaps=overlaps)
         self._flight = self._launch(work, before)
         self._capture_blocks(work)
         return self._read(before) + ([] if overlaps else self._read_flight())
+
+    def _step_apart(self, work: list[Work], *, overlaps: bool) -> list[Event]:
+        """Start ``work``, and read it unless steps overlap. Only what is computed for certain is captured."""
+        self._capture_blocks(work)
+        self._flight = self._launch(work, None)
+        if overlaps:
+            return []
+        events = self._read_flight()
+        self._capture_blocks(work)
+        return events
 
     def _launch(self, work: list[Work], before: Flight | None) -> Flight:
         """Give the device a step; its tokens may be those that ``before`` is about to sample."""
@@ -279,9 +294,8 @@ class MlxBatch:
         running = [given.sequence for given in work]
         running += [other for other in self._sequences.values() if other.in_flight and other not in running]
         if self._broken is not None:
-            opened = self._broken.sequence
-            running = [opened] if opened is not None and opened.id in self._sequences else []
-        typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory()))
+            running = [sequence for sequence in self._broken.sequences if sequence.id in self._sequences]
+        typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory() - allocated_bytes()))
         if typed is None:
             log.error("a step failed, and %d sequences with it", len(self._sequences), exc_info=error)
         else:

@@ -30,7 +30,7 @@ _STEPS = [
     [Part(1, 2, Logits(2))],
 ]
 # Four: the lower median of a step that samples one row of each is then not decided by two of them.
-_SAMPLES = 4
+ALL_SAMPLES = 4
 # The rows (sample, row) in the order in which they are opened: equal parts of rows side by side are one call of
 # attention, others are one each, and there are to be both.
 _OPENED = [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (3, 0), (2, 1), (3, 1)]
@@ -66,15 +66,16 @@ class Trial:
     """Runs forwards of one model over the same tokens. ``vocabulary`` is the number of ids.
 
     Methods of several passes are generators that yield after each, because other models decode meanwhile.
-    ``at_once``: mlx-lm's own caches take in the samples side by side, where each pass unpacks all weights.
+    ``unpacked``: the model computes in float32, for which it unpacks its weights in each pass; so mlx-lm's own caches
+    take in the samples side by side.
     """
 
-    def __init__(self, model: Model, vocabulary: int, *, at_once: bool = False) -> None:
+    def __init__(self, model: Model, vocabulary: int, *, unpacked: bool = False) -> None:
         self._model = model
-        self._sets = [range(_SAMPLES)] if at_once else [range(i, i + 1) for i in range(_SAMPLES)]
-        self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) else _ALIKE
-        ids = iter(_spread(vocabulary, _SAMPLES * sum(_LENGTHS)))
-        self._samples = [[list(islice(ids, length)) for length in _LENGTHS] for _ in range(_SAMPLES)]
+        self._sets = [range(ALL_SAMPLES)] if unpacked else [range(i, i + 1) for i in range(ALL_SAMPLES)]
+        self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) and not unpacked else _ALIKE
+        ids = iter(_spread(vocabulary, ALL_SAMPLES * sum(_LENGTHS)))
+        self._samples = [[list(islice(ids, length)) for length in _LENGTHS] for _ in range(ALL_SAMPLES)]
         self._uncut: dict[Place, mx.array] = {}
         self._places: list[Place] = []
         self._own: tuple[dict[Place, mx.array], dict[int, float]] | None = None
@@ -86,16 +87,20 @@ class Trial:
         if 2 * len(self._places) <= len(self._uncut):
             raise NotFinite
 
-    def passes(self, forward: Forward) -> Passes[bool]:
-        """Whether ``forward``, which has no rows, gives the logits of a sequence alone. It is left without rows."""
-        given, limit = (yield from self._run(forward)), self._alike
-        apart = self._medians({place: distance(given[place], self._uncut[place]) for place in self._places})
+    def passes(self, forward: Forward, samples: int = ALL_SAMPLES) -> Passes[bool]:
+        """Whether ``forward``, which has no rows, gives the logits of a sequence alone. It is left without rows.
+
+        The first so many ``samples`` run side by side.
+        """
+        given, limit = (yield from self._run(forward, samples)), self._alike
+        places = [place for place in self._places if place.sample < samples]
+        apart = self._medians({place: distance(given[place], self._uncut[place]) for place in places})
         if max(apart.values()) < limit:
             return True
         cut, noise = yield from self._noise()
         nearest = {
             place: min(distance(given[place], self._uncut[place]), distance(given[place], cut[place]))
-            for place in self._places
+            for place in places
         }
         apart = self._medians(nearest)
         return all(apart[step] < max(limit, min(_MOST, _NOISES * noise[step])) for step in apart)
@@ -140,7 +145,7 @@ class Trial:
             begin += count
         return mx.concatenate(logits, axis=1)
 
-    def _run(self, forward: Forward, samples: int = _SAMPLES) -> Passes[dict[Place, mx.array]]:
+    def _run(self, forward: Forward, samples: int = ALL_SAMPLES) -> Passes[dict[Place, mx.array]]:
         """Return logits of ``forward`` with all rows of all samples side by side."""
         rows = {(sample, row): sample * len(_LENGTHS) + row for sample, row in _OPENED if sample < samples}
         held = dict.fromkeys(rows, 0)

@@ -83,10 +83,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def make(name: str, *, dtype: mx.Dtype = mx.float32, bits: int | None = None, group: int = 64) -> Any:
-    """Return a model of a family, evaluated; ``bits`` quantises it."""
-    model_class, arguments = mlxlm.get_classes(_COMMON | FAMILIES[name])
-    model = model_class(arguments.from_dict(_COMMON | FAMILIES[name]))
+def make(name: str, *, dtype: mx.Dtype = mx.float32, bits: int | None = None, group: int = 64, **config: Any) -> Any:
+    """Return a model of a family, evaluated; ``bits`` quantises it, ``config`` changes its config."""
+    config = _COMMON | FAMILIES[name] | config
+    model_class, arguments = mlxlm.get_classes(config)
+    model = model_class(arguments.from_dict(config))
     if hasattr(model, "sanitize"):
         model.sanitize({"lm_head.weight": None})
     key = mx.random.key(7)

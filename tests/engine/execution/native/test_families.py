@@ -10,8 +10,10 @@ import pytest
 
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, Logits, Part, StepInput
+from mlx_sidecar.engine.execution.native import forward as forward_module
 from mlx_sidecar.engine.execution.native.forward import NativeForward
 from mlx_sidecar.engine.execution.native.proof import in_float32, prove
+from mlx_sidecar.engine.execution.native.spec import read_spec
 from mlx_sidecar.engine.execution.native.weights import NotNative
 from mlx_sidecar.engine.execution.trial import distance, drained
 from tests.engine.execution.native.families import FAMILIES, make
@@ -123,3 +125,36 @@ def test_a_model_whose_logits_are_others_than_mlx_lm_s_is_found_out(monkeypatch:
     monkeypatch.setattr(type(model), "__call__", other)
     with pytest.raises(NotNative, match="others than those of mlx-lm"):
         drained(prove("llama", model, "exact", 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "because"),
+    [
+        (
+            "smollm3",
+            {"layer_types": ["sliding_attention", "full_attention", "full_attention"]},
+            "a layer keeps 0 tokens",
+        ),
+        ("llama, windows", {"sliding_window": 1}, "a layer keeps 1 tokens"),
+    ],
+)
+def test_a_window_that_native_code_would_not_keep_is_named(name: str, change: dict[str, Any], because: str) -> None:
+    with pytest.raises(NotNative, match=because):
+        drained(prove(name, make(name, **{"sliding_window": 32} | change), "exact", 1))
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(mx.float32, None), (mx.bfloat16, 4)])
+def test_a_small_difference_is_found_however_the_weights_are_stored(
+    monkeypatch: pytest.MonkeyPatch, dtype: mx.Dtype, bits: int | None
+) -> None:
+    def scaled(*args: Any) -> Any:
+        spec = read_spec(*args)
+        layers = list(spec.layers)
+        for layer in layers:
+            layer.scale *= 1.05
+        spec.layers = layers
+        return spec
+
+    monkeypatch.setattr(forward_module, "read_spec", scaled)
+    with pytest.raises(NotNative, match="others than those of mlx-lm"):
+        drained(prove("llama", make("llama", dtype=dtype, bits=bits), "exact", 1))

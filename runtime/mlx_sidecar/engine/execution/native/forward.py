@@ -39,11 +39,11 @@ class NativeForward:
         """
         kernels = native_kernels()
         weights = Weights(kernels)
-        spec = read_spec(model, caches, weights, kernels)
         try:
+            spec = read_spec(model, caches, weights, kernels)
             self._decoder: cpu.Decoder = kernels.Decoder(spec, weights.held, threads, arithmetic)
-        except ValueError as error:
-            raise NotNative(str(error)) from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # a tree of another shape
+            raise NotNative(f"{type(error).__name__}: {error}") from error
         self._model = model  # which owns the weights
         self._windows = list(spec.windows)
         self._layers = [[layer for layer in spec.layers if layer.kind == kind] for kind in range(len(self._windows))]
@@ -70,9 +70,9 @@ class NativeForward:
                 start = max(slice_.start, span.first)
                 if slice_.stop <= base or start >= slice_.stop:
                     continue
-                if isinstance(span, NativeSpan) and span.decoder is self._decoder:
-                    self._decoder.adopt(row, span.blocks, start, slice_.stop)
-                elif (entries := slice_.part(kind, start)) is not None:
+                if isinstance(span, NativeSpan) and self._decoder.adopt(row, span.blocks, start, slice_.stop):
+                    continue
+                if (entries := slice_.part(kind, start)) is not None:
                     self._decoder.put(row, kind, start, slice_.stop, np.array(entries))
         self._decoder.begin_at(row, match.length)
 
@@ -90,7 +90,7 @@ class NativeForward:
 
     def _spans(self, row: int, start: int, stop: int) -> Iterator[NativeSpan]:
         for kind, shape in enumerate(self.spec.shapes):
-            yield NativeSpan(self._decoder, self._decoder.capture(row, kind, start, stop), shape)
+            yield NativeSpan(self._decoder.capture(row, kind, start, stop), shape)
 
     @property
     def reclaimable_bytes(self) -> int:
@@ -98,7 +98,8 @@ class NativeForward:
         return 0
 
     def release(self) -> None:
-        """Do nothing."""
+        """Give back the memory that steps compute in."""
+        self._decoder.release()
 
     def run(self, step: StepInput) -> LateOutput:
         parts, tokens = step
@@ -118,3 +119,11 @@ def native_kernels() -> Any:
     except ImportError as error:
         raise NotNative("the native part is not built") from error
     return _native.cpu
+
+
+def allocated_bytes() -> int:
+    """Return the bytes of keys, values and buffers of all decoders of this process."""
+    try:
+        return int(native_kernels().allocated_bytes())
+    except NotNative:
+        return 0

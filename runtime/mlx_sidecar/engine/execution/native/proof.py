@@ -13,7 +13,7 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 from ...core.memory_cost import LayerCost, SequenceCost
 from ..interfaces import Model, has_entries, is_window, leaves, new_caches
-from ..trial import NotFinite, Passes, Trial
+from ..trial import ALL_SAMPLES, NotFinite, Passes, Trial
 from ..unpacking import dequantized
 from .forward import NativeForward
 from .weights import NotNative
@@ -34,20 +34,23 @@ def prove(name: str, model: Model, arithmetic: str, threads: int) -> Passes[Prov
     where these are not finite.
     """
     caches = new_caches(model)
-    # Rounded activations are nothing to prove a state by; the matrices are the same.
     forward = NativeForward(model, caches, "exact" if arithmetic == "int8" else arithmetic, threads)
+    rounded = NativeForward(model, caches, arithmetic, threads) if arithmetic == "int8" else None
     with in_float32(model):
         logits = model(mx.array([[0]]), cache=caches)
         mx.eval(logits, [cache.state for cache in caches])
-        trial = Trial(model, logits.shape[-1], at_once=True)
+        yield
+        trial = Trial(model, logits.shape[-1], unpacked=True)
         try:
             yield from trial.begin()
         except NotFinite as error:
             raise ModelLoadFailed(name, "its logits are not finite, whatever the token") from error
-        if not (yield from trial.passes(forward)):
-            raise NotNative("its logits are others than those of mlx-lm")
-    if arithmetic == "int8":
-        forward = NativeForward(model, caches, arithmetic, threads)
+        # Few tokens take other kernels than many.
+        for samples in (ALL_SAMPLES, 1):
+            if not (yield from trial.passes(forward, samples)):
+                raise NotNative("its logits are others than those of mlx-lm")
+        if rounded is not None:  # its logits cannot be those of mlx-lm, but the state is computed as above
+            yield from trial.runs(rounded)
     cost = SequenceCost.of(
         LayerCost(
             token_bytes=leaf.nbytes // leaf.keys.shape[2],
@@ -57,7 +60,7 @@ def prove(name: str, model: Model, arithmetic: str, threads: int) -> Passes[Prov
         for leaf in leaves(caches)
         if has_entries(leaf)
     )
-    return Proven(cost, logits.shape[-1], forward)
+    return Proven(cost, logits.shape[-1], rounded or forward)
 
 
 class _FloatLinear(nn.QuantizedLinear):
@@ -101,11 +104,11 @@ def in_float32(model: Model) -> Iterator[None]:
         for name, array in module.items()
         if isinstance(array, mx.array) and array.ndim == 1 and mx.issubdtype(array.dtype, mx.floating)
     ]
-    for module, kind in changed:
-        module.__class__ = _FLOAT[kind]
-    for module, name, array in vectors:
-        module[name] = array.astype(mx.float32)
     try:
+        for module, kind in changed:
+            module.__class__ = _FLOAT[kind]
+        for module, name, array in vectors:
+            module[name] = array.astype(mx.float32)
         yield
     finally:
         for module, kind in changed:

@@ -13,19 +13,14 @@ if TYPE_CHECKING:
 
 
 class NativeSpan:
-    """``Span`` by reference: its blocks live as long as it, and its entries are copied out of them when they are read.
+    """``Entries`` by reference: its blocks live as long as it, and are copied when they are read, by any thread."""
 
-    Reading waits for the step that is being computed.
-    """
-
-    def __init__(self, decoder: cpu.Decoder, blocks: cpu.Blocks, shape: SpanShape) -> None:
-        self.decoder = decoder
+    def __init__(self, blocks: cpu.Blocks, shape: SpanShape) -> None:
         self.blocks = blocks
         self._shape = shape
 
     @property
     def first(self) -> int:
-        """The first of its tokens."""
         return self.blocks.start
 
     @property
@@ -35,14 +30,12 @@ class NativeSpan:
 
     @property
     def data(self) -> mx.array:
-        """A copy of its entries: [members, heads, tokens, size]."""
         return self._read(0)
 
     @property
     def last(self) -> mx.array:
-        """A copy of its last member's: [heads, tokens, size]."""
         return self._read(self._shape.members - 1)[0]
 
     def _read(self, member: int) -> mx.array:
         blocks = self.blocks
-        return mx.array(self.decoder.read(blocks, member, self._shape.members, blocks.start, blocks.stop))
+        return mx.array(blocks.read(member, self._shape.members, blocks.start, blocks.stop))

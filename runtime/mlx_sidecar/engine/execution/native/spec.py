@@ -1,7 +1,7 @@
 """Reads from mlx-lm's module tree what a decoder of the llama family consists of.
 
-A model is recognised by mlx-lm's class and by its structure: every submodule must be one that is known here, so that
-nothing is left out in silence. What was read is then proven by logits (``probe``).
+A model is recognised by mlx-lm's class and by its structure: every submodule must be one that is known here. What was
+read is then proven by logits (``proof``), as far as short rows can show it.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ class _Reader:
         spec.norm = self._norm(inner.norm)
         spec.head = self._cpu.Projection(spec.embedding) if tied else self._weights.projection(model.lm_head)
         windows = [_window(cache) for cache in caches]
+        for block, window in zip(inner.layers, windows, strict=True):
+            _check_window(inner, block, window)
         # The kind with most layers comes first, as in the flat forward.
         kinds = sorted(set(windows), key=windows.count, reverse=True)
         spec.windows = kinds
@@ -177,6 +179,14 @@ def _window(cache: Cache) -> int:
     if not has_entries(cache) or (is_window(cache) and cache.keep):
         raise NotNative(f"a layer's cache is a {type(cache).__name__}")
     return cache.max_size if is_window(cache) else 0
+
+
+def _check_window(inner: Any, block: Any, window: int) -> None:
+    """Raise ``NotNative`` where the mask of a layer sees another number of tokens than its cache keeps."""
+    slides = getattr(block, "use_sliding", getattr(block.self_attn, "is_sliding", window > 0))
+    masked = getattr(inner, "sliding_window", None) or getattr(inner, "window_size", None)
+    if slides != (window > 0) or (slides and (window < 2 or masked not in (None, window))):
+        raise NotNative(f"a layer keeps {window} tokens and sees {masked if slides else 'all'}")
 
 
 def _only(module: Any, known: set[str]) -> None:
