@@ -62,7 +62,8 @@ class Ours:
 
         output = self._forward.run(StepInput(parts, mx.array(tokens, dtype=mx.int32)))
         if callable(output.logits):  # they are computed apart
-            return cast("list[int]", output.logits().argmax(axis=-1).tolist())
+            apart: Any = output.logits()
+            return cast("list[int]", apart.argmax(axis=-1).tolist())
         logits, state = output
         likeliest = mx.argmax(logits, axis=-1) if logits.shape[0] else logits
         mx.eval(likeliest, state)

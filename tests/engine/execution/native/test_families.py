@@ -139,8 +139,9 @@ def test_a_model_whose_logits_are_others_than_mlx_lm_s_is_found_out(monkeypatch:
     ],
 )
 def test_a_window_that_native_code_would_not_keep_is_named(name: str, change: dict[str, Any], because: str) -> None:
+    config: dict[str, Any] = {"sliding_window": 32} | change
     with pytest.raises(NotNative, match=because):
-        drained(prove(name, make(name, **{"sliding_window": 32} | change), "exact", 1))
+        drained(prove(name, make(name, **config), "exact", 1))
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(mx.float32, None), (mx.bfloat16, 4)])
