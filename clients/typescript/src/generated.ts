@@ -1015,9 +1015,13 @@ export interface LoadResult {
    */
   policy?: string;
   /**
-   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
+   * how sequences that run together are computed: all tokens in one pass, by native code or by mlx, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
    */
-  forward?: "flat" | "merged" | "row_by_row";
+  forward?: "native" | "flat" | "merged" | "row_by_row";
+  /**
+   * why native code does not compute it, on a backend that has such code
+   */
+  not_native?: string;
   load_s: number;
 }
 export interface UnloadResult {
@@ -1054,9 +1058,13 @@ export interface ModelCard {
    */
   policy?: string;
   /**
-   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
+   * how sequences that run together are computed: all tokens in one pass, by native code or by mlx, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
    */
-  forward?: "flat" | "merged" | "row_by_row";
+  forward?: "native" | "flat" | "merged" | "row_by_row";
+  /**
+   * why native code does not compute it, on a backend that has such code
+   */
+  not_native?: string;
 }
 /**
  * The result that ends a generation, written after the last delta of its stream.

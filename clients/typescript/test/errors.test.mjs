@@ -94,7 +94,7 @@ test("where there is none the error says what was tried and what to install", as
 });
 
 test("a process that does not come up is told of with its last words", async () => {
-  const lost = { kind: "sidecar_lost", message: /exited with status 2; its last words:[^]*unrecognized arguments: --nonsense/ };
+  const lost = { kind: "sidecar_lost", message: /exited with status 2; its last words:[^]*no option .--nonsense/ };
   await assert.rejects(Sidecar.spawn({ command: COMMAND, args: ["--nonsense"], onLog: () => {} }), lost);
   const nowhere = Sidecar.spawn({ command: COMMAND, cwd: "/nonexistent", onLog: () => {} });
   await assert.rejects(nowhere, { kind: "sidecar_lost", message: /could not be started/ });
