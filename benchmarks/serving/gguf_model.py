@@ -1,4 +1,4 @@
-"""A random llama model as a GGUF file, for llama.cpp; needs the package ``gguf`` (and numpy, which it brings).
+"""A random llama model as a GGUF file, for llama.cpp.
 
 python -m benchmarks.serving.gguf_model FOLDER
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +27,6 @@ _LAYER = {
 }
 
 
-def available() -> bool:
-    return find_spec("gguf") is not None
-
-
 def convert(folder: Path) -> Path:
     """Write the model in ``folder`` as ``model.gguf`` beside it unless it is there, in a process that imports mlx."""
     path = folder / "model.gguf"
@@ -44,20 +38,13 @@ def convert(folder: Path) -> Path:
 def write(folder: Path) -> None:
     import mlx.core as mx
 
-    gguf: Any = import_module("gguf")
-    numpy: Any = import_module("numpy")
     config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(str(folder / "model.gguf"), "llama")
-    _describe(writer, config)
-    _tokens(writer, folder, config["vocab_size"])
     weights = mx.load(str(folder / "model.safetensors"))
     assert isinstance(weights, dict)
-    for name, array in weights.items():
-        writer.add_tensor(gguf_name(name), numpy.array(_turned(name, array, config)))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    tensors = {gguf_name(name): _turned(name, array, config) for name, array in weights.items()}
+    # mlx takes no other ending than this one.
+    mx.save_gguf(str(folder / "writing.gguf"), tensors, _description(folder, config))
+    (folder / "writing.gguf").replace(folder / "model.gguf")
 
 
 def gguf_name(name: str) -> str:
@@ -79,33 +66,48 @@ def _turned(name: str, array: Any, config: dict[str, Any]) -> Any:
     return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
-def _describe(writer: Any, config: dict[str, Any]) -> None:
-    writer.add_name("random")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
-    writer.add_vocab_size(config["vocab_size"])
+def _description(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The model's shape under GGUF's names, and its tokenizer."""
+    import mlx.core as mx
+
+    counts = {
+        "context_length": config["max_position_embeddings"],
+        "embedding_length": config["hidden_size"],
+        "block_count": config["num_hidden_layers"],
+        "feed_forward_length": config["intermediate_size"],
+        "attention.head_count": config["num_attention_heads"],
+        "attention.head_count_kv": config["num_key_value_heads"],
+        "rope.dimension_count": config["hidden_size"] // config["num_attention_heads"],
+        "vocab_size": config["vocab_size"],
+    }
+    return {
+        "general.architecture": "llama",
+        "general.name": "random",
+        **{f"llama.{name}": mx.array(count, dtype=mx.uint32) for name, count in counts.items()},
+        "llama.attention.layer_norm_rms_epsilon": mx.array(config["rms_norm_eps"]),
+        "llama.rope.freq_base": mx.array(config["rope_theta"]),
+        **_tokenizer(folder, config["vocab_size"]),
+    }
 
 
-def _tokens(writer: Any, folder: Path, size: int) -> None:
-    """Write the tokenizer without end-of-text, because the model does not know it: requests say ignore_eos."""
+def _tokenizer(folder: Path, size: int) -> dict[str, Any]:
+    """The tokenizer without end-of-text, because the model does not know it: requests say ignore_eos."""
+    import mlx.core as mx
+
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     by_id = {id_: name for name, id_ in tokenizer["model"]["vocab"].items()}
     special = {token["id"] for token in tokenizer["added_tokens"]}
+    kinds = [_CONTROL if id_ in special else _NORMAL for id_ in range(size)]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"]["merges"]]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")  # the same pattern as pocket's
-    writer.add_token_list([by_id[id_] for id_ in range(size)])
-    writer.add_token_types([_CONTROL if id_ in special else _NORMAL for id_ in range(size)])
-    writer.add_token_merges(merges)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template((folder / "chat_template.jinja").read_text())
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",  # the same pattern as pocket's
+        "tokenizer.ggml.tokens": [by_id[id_] for id_ in range(size)],
+        "tokenizer.ggml.token_type": mx.array(kinds, dtype=mx.int32),
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.add_bos_token": mx.array(False),
+        "tokenizer.chat_template": (folder / "chat_template.jinja").read_text(),
+    }
 
 
 if __name__ == "__main__":

@@ -152,11 +152,7 @@ class LlamaServer(HttpContender):
     @staticmethod
     def missing() -> str | None:
         """Return the program that it needs and that is not installed; None if it can run."""
-        from .gguf_model import available
-
-        if shutil.which("llama-server") is None:
-            return "not installed: no llama-server on PATH"
-        return None if available() else "not installed: the package gguf is needed to convert the model"
+        return None if shutil.which("llama-server") else "not installed: no llama-server on PATH"
 
 
 def serve(folder: str, port: str) -> None:

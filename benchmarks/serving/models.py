@@ -103,10 +103,11 @@ class Prompts:
     They are made of words that are one token each, so that text and tokens say the same.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, tokenizer_file: Path | None = None) -> None:
+        """``tokenizer_file``: another one than pocket's."""
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(pocket.PATH / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(tokenizer_file or pocket.PATH / "tokenizer.json"))
         words = ((id_, tokenizer.decode([id_])) for id_ in range(tokenizer.get_vocab_size()))
         self._words = [(id_, word) for id_, word in words if _is_word(word) and tokenizer.encode(word).ids == [id_]]
         self._source = random.Random(seed)

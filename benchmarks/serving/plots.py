@@ -23,30 +23,32 @@ _STYLE = {
     "grid.color": "#e5e5e5",
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "svg.hashsalt": "mlx-sidecar",
 }
 
 
 @contextmanager
-def _figure(path: Path, columns: int = 1, width_in: float = 7.0, height_in: float = 3.8) -> Iterator[Any]:
+def figure(path: Path, columns: int = 1, width_in: float = 7.0, height_in: float = 3.8) -> Iterator[Any]:
     """Yield axes, one or a row with one vertical axis, and write the picture to ``path`` at the end."""
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")
     with pyplot.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(
+        drawing, axes = pyplot.subplots(
             1, columns, figsize=(width_in, height_in), sharex=True, sharey=True, layout="constrained"
         )
         yield axes
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110, metadata={"Software": None})
-        pyplot.close(figure)
+        # No date and no version, so that the same figures give the same file.
+        drawing.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+        pyplot.close(drawing)
 
 
 def throughput(curves: Mapping[str, Mapping[int, float]], path: Path) -> None:
     """Tokens per second against streams: contender → streams → tokens/s."""
-    with _figure(path) as axes:
+    with figure(path) as axes:
         axes.set_xscale("log", base=2)
-        ends = _apart({name: list(curve.values())[-1] for name, curve in curves.items()})
+        ends = apart({name: list(curve.values())[-1] for name, curve in curves.items()})
         for name, curve in curves.items():
             axes.plot(list(curve), list(curve.values()), color=COLOURS[name], marker="o", markersize=4)
             axes.annotate(
@@ -62,7 +64,7 @@ def throughput(curves: Mapping[str, Mapping[int, float]], path: Path) -> None:
         axes.set_xlim(right=max(streams) * 3.2)
 
 
-def _apart(ends: Mapping[str, float]) -> dict[str, float]:
+def apart(ends: Mapping[str, float]) -> dict[str, float]:
     """Return heights for labels at ``ends``, in the same order and at least a line of text apart."""
     least = 0.07 * max(ends.values())
     placed: dict[str, float] = {}
@@ -75,7 +77,7 @@ def _apart(ends: Mapping[str, float]) -> dict[str, float]:
 def first_token_cdf(panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     """Panel → contender → seconds to the first token, infinite where none came."""
     ticker: Any = import_module("matplotlib.ticker")
-    with _figure(path, columns=len(panels), width_in=9.5) as row:
+    with figure(path, columns=len(panels), width_in=9.5) as row:
         for axes, (title, contenders) in zip(row, panels.items(), strict=True):
             for name, values in contenders.items():
                 came = sorted(value for value in values if math.isfinite(value))
@@ -96,7 +98,7 @@ def first_token_cdf(panels: Mapping[str, Mapping[str, Sequence[float]]], path: P
 
 def gaps_over_time(traces: Mapping[str, Sequence[tuple[float, float]]], path: Path) -> None:
     """Contender → (seconds since the long prompt came, gap in decode steps)."""
-    with _figure(path) as axes:
+    with figure(path) as axes:
         for name, trace in traces.items():
             if trace:
                 axes.plot(*zip(*trace, strict=True), ".", markersize=3, alpha=0.6, color=COLOURS[name], label=name)

@@ -17,7 +17,7 @@ sidecar_open() {
     [ $# -gt 0 ] || set -- "${MLX_SIDECAR:-mlx-sidecar}"
     for sidecar_needed in "$1" jq; do
         command -v "$sidecar_needed" >/dev/null && continue
-        echo "$sidecar_needed is not there. mlx-sidecar comes by 'pip install mlx-sidecar', or is where MLX_SIDECAR says" >&2
+        echo "$sidecar_needed is not there. For mlx-sidecar see docs/install.md in its repository; MLX_SIDECAR says where it is" >&2
         return 127
     done
     sidecar_dir=$(mktemp -d) && mkfifo "$sidecar_dir/in" "$sidecar_dir/out" || return

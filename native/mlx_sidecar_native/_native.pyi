@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,3 +165,267 @@ class PrefixIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held: the capacity of all containers, filled or not."""
+
+class cpu:  # noqa: N801 - a module
+    """Kernels of a decoder's step on a CPU, for several instruction sets."""
+
+    @staticmethod
+    def kernels() -> str:
+        """Return the name of the set in use."""
+    @staticmethod
+    def kernel_sets() -> list[str]:
+        """Return the sets that this processor has, the best first."""
+    @staticmethod
+    def use_kernels(name: str) -> bool:
+        """Put another set to use. False, and nothing changes, if this processor has none of that name."""
+
+    # Single kernels, for tests and benchmarks: all arrays are float32 and contiguous, and TypeError or ValueError says
+    # which are not.
+    BLOCK_TOKENS: int
+    @staticmethod
+    def store_keys_values(
+        block: NDArray[np.float32], place: int, keys: NDArray[np.float32], values: NDArray[np.float32]
+    ) -> None:
+        """Store a token's keys and values, [key_heads, size], at a place of a block, [key_heads, 2 * size * 64]."""
+    @staticmethod
+    def attend(
+        queries: NDArray[np.float32],
+        blocks: NDArray[np.float32],
+        out: NDArray[np.float32],
+        *,
+        position: int,
+        window: int,
+        scale: float,
+        cap: float,
+        parts: int,
+    ) -> None:
+        """Attend from `queries`, [tokens, heads, size], the first at `position`, to what blocks [blocks, ...] hold.
+
+        With `parts` above 0 the work is divided as if among so many threads, and done in another order.
+        """
+    @staticmethod
+    def rms_norm(
+        x: NDArray[np.float32], weight: NDArray[np.float32] | None, epsilon: float, out: NDArray[np.float32]
+    ) -> None:
+        """Write x / sqrt(mean(x^2) + epsilon) * weight of one row to `out`, which may be `x`."""
+    @staticmethod
+    def rotate(
+        x: NDArray[np.float32], cosines: NDArray[np.float32], sines: NDArray[np.float32], traditional: bool
+    ) -> None:
+        """Rotate the pairs of each head of `x`, [heads, size], in place."""
+    @staticmethod
+    def gated(activation: str, gate: NDArray[np.float32], up: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Write activation(gate) * up to `out`; silu, gelu or gelu_tanh."""
+    @staticmethod
+    def add_scaled(x: NDArray[np.float32], y: NDArray[np.float32], scale: float) -> None:
+        """Add y * scale to `x`."""
+    @staticmethod
+    def cap(x: NDArray[np.float32], cap: float) -> None:
+        """Make each x cap * tanh(x / cap)."""
+
+    @final
+    class Crew:
+        """Threads that share the work of a step."""
+
+        def __init__(self, threads: int) -> None:
+            """Make a crew; its threads start with the first work that is worth it. ValueError if there is none."""
+        @property
+        def threads(self) -> int:
+            """How many threads it has, the caller's included."""
+        def divide(self, shares: int, operations: float) -> list[tuple[int, int]]:
+            """Hand out shares of work and return, for each thread, the first that it did and the one behind its last.
+
+            (0, 0) for a thread that did nothing. `operations` is an estimate of all floating point operations.
+            """
+
+    @final
+    class SamplingPlan:
+        """The settings of the rows of a step, for as many steps as the rows stay the same.
+
+        Calls from several threads take turns, without the GIL.
+        """
+
+        def __init__(self, vocabulary: int, rows: Sequence[tuple[float, int, float, float, int, int]]) -> None:
+            """Make a plan.
+
+            Of each row: `temperature`, 0 for the likeliest token; `top_k` and `top_p`, off at 0 and from 1 on; `floor`,
+            how far below the largest a logit may be, the logarithm of min-p; how many alternatives' log-probabilities
+            to tell, -1 for no log-probabilities at all; and which of the changed logits are its own, -1 for none.
+            Raises ValueError for a number beyond the vocabulary.
+            """
+        def sample(
+            self,
+            logits: NDArray[np.float32],
+            changed: NDArray[np.float32] | None,
+            keys: Sequence[Sequence[int]],
+        ) -> tuple[NDArray[np.int32], NDArray[np.float32], dict[int, tuple[float, list[tuple[int, float]]]]]:
+            """Sample a token of each row, with the noise of its key, two words of 32 bits.
+
+            `logits` are [rows, vocabulary] and `changed` [changed rows, vocabulary], both float32 and contiguous. A row
+            of those is sampled from; its log-probabilities are of `logits`. Returns tokens and largest logits, [rows],
+            and for rows that asked, by index: the log-probability of the token, and the likeliest tokens with theirs.
+            The largest of a row is not finite, and its token is meaningless, if a logit is NaN or plus infinity or none
+            is finite. Raises TypeError for another type, ValueError for another shape.
+            """
+
+    @final
+    class Matrix:
+        """Weights as they are stored; their memory must outlive every decoder of them."""
+
+        def __init__(
+            self,
+            format: str,  # noqa: A002 - the keyword of the C++ side
+            rows: int,
+            columns: int,
+            weight: NDArray[Any],
+            scales: NDArray[Any] | None = None,
+            biases: NDArray[Any] | None = None,
+            group: int = 0,
+            scale_format: str = "float32",
+        ) -> None:
+            """Describe [rows, columns] in `format`: float32, float16, bfloat16, or mlx's affine q4 and q8.
+
+            Raises ValueError for buffers with gaps or of another size, and for columns or groups that no kernel reads.
+            """
+        @property
+        def rows(self) -> int: ...
+        @property
+        def columns(self) -> int: ...
+
+    @final
+    class Projection:
+        """A linear layer."""
+
+        def __init__(self, matrix: cpu.Matrix, bias: NDArray[np.float32] | None = None) -> None: ...
+
+    @final
+    class Norm:
+        """An RMS norm."""
+
+        def __init__(self, weight: NDArray[np.float32], epsilon: float) -> None: ...
+
+    @final
+    class Rope:
+        """Rotary positions: `frequencies` are the angles of pairs at position 1."""
+
+        def __init__(
+            self, frequencies: NDArray[np.float32], position_scale: float, input_scale: float, traditional: bool
+        ) -> None: ...
+
+    @final
+    class Layer:
+        """A layer of a decoder, as native/src/cpu/spec.hpp describes it."""
+
+        before_attention: cpu.Norm
+        after_attention: cpu.Norm
+        before_mlp: cpu.Norm
+        after_mlp: cpu.Norm
+        inputs: Sequence[cpu.Projection]
+        output: cpu.Projection
+        query_norm: cpu.Norm
+        key_norm: cpu.Norm
+        norms_whole: bool
+        rope: int
+        heads: int
+        key_heads: int
+        size: int
+        kind: int
+        scale: float
+        cap: float
+        gate_up: Sequence[cpu.Projection]
+        down: cpu.Projection
+        activation: str
+        residual: float
+
+        def __init__(self) -> None: ...
+
+    @final
+    class Spec:
+        """A decoder, as native/src/cpu/spec.hpp describes it."""
+
+        embedding: cpu.Matrix
+        embedding_scale: float
+        layers: Sequence[cpu.Layer]
+        ropes: Sequence[cpu.Rope]
+        windows: Sequence[int]
+        norm: cpu.Norm
+        head: cpu.Projection
+        logit_scale: float
+        logit_cap: float
+
+        def __init__(self) -> None: ...
+
+    @final
+    class Blocks:
+        """Keys and values of tokens `start` to `stop`, for as long as this lives."""
+
+        @property
+        def start(self) -> int: ...
+        @property
+        def stop(self) -> int: ...
+        def read(self, first: int, last: int, start: int, stop: int) -> NDArray[np.float32]:
+            """Return a copy of members `first` to `last`: [members, heads, stop - start, size]; any thread may."""
+        @property
+        def nbytes(self) -> int:
+            """Bytes of all its blocks of 64 tokens."""
+
+    @staticmethod
+    def allocated_bytes() -> int:
+        """Return the bytes of keys, values and buffers of all decoders."""
+
+    @final
+    class Decoder:
+        """A decoder with its rows, which the caller numbers. ValueError for rows and tokens that are not there.
+
+        A step is computed on a thread of its own. For one caller at a time.
+        """
+
+        def __init__(self, spec: cpu.Spec, weights: object, threads: int, arithmetic: str) -> None:
+            """Make one; `weights` keeps alive what the spec's matrices read. `arithmetic`: exact, fast or int8.
+
+            Raises ValueError where the spec does not fit together.
+            """
+        def open(self, row: int) -> None:
+            """Make an empty row."""
+        def close(self, row: int) -> None:
+            """Forget a row."""
+        def clear(self) -> None:
+            """Forget all rows, once no step is being computed."""
+        def length(self, row: int) -> int:
+            """Return how many tokens a row has, those of the step that is being computed included."""
+        def truncate(self, row: int, length: int) -> bool:
+            """Drop the newest tokens of a row; False if some of them are not of its last step."""
+        def capture(self, row: int, kind: int, start: int, stop: int) -> cpu.Blocks:
+            """Return the keys and values of layers of a kind, as far as the row has them; `start` begins a block."""
+        def adopt(self, row: int, blocks: cpu.Blocks, start: int, stop: int) -> bool:
+            """Let a new row begin with tokens of `blocks`; called in their order. False if they are of other layers."""
+        def put(self, row: int, kind: int, start: int, stop: int, entries: NDArray[np.float32]) -> None:
+            """Let a new row begin with tokens from elsewhere: [members, heads, stop - start, size]."""
+        def begin_at(self, row: int, length: int) -> None:
+            """Set the length of a new row to that of what it was given. ValueError if something is missing."""
+        def release(self) -> None:
+            """Give back the memory that steps compute in, once none is being computed."""
+        def submit(self, parts: Sequence[tuple[int, int, int]], tokens: NDArray[np.int32]) -> None:
+            """Start a step over `parts`, each a row, its tokens, and for how many of the last logits are wanted.
+
+            Waits for the step before. Raises MemoryError where there is no room for the tokens.
+            """
+        def wait(self) -> NDArray[np.float32]:
+            """Wait for the step, and return its logits: [wanted, vocabulary]. Raises MemoryError."""
+
+    @staticmethod
+    def multiply(
+        matrix: cpu.Matrix,
+        x: NDArray[np.float32],
+        out: NDArray[np.float32],
+        arithmetic: str,
+        first_row: int,
+        last_row: int,
+    ) -> None:
+        """Write `x`, [tokens, columns], times rows `first_row` to `last_row` to these columns of `out`, [tokens, rows].
+
+        `arithmetic` is exact, fast or int8. Raises ValueError for other shapes.
+        """
+    @staticmethod
+    def expand_row(matrix: cpu.Matrix, row: int, out: NDArray[np.float32]) -> None:
+        """Write a row of weights to `out`, [columns], as float32."""

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include "blas_loader.hpp"
+#include "cpu/cpu_module.hpp"
 #include "prefix_module.hpp"
 
 namespace py = pybind11;
@@ -43,4 +44,5 @@ PYBIND11_MODULE(_native, module) {
     module.def("loaded_blas", &loaded_blas);
     module.def("blas_threads", &mlx_sidecar::blas_threads);
     mlx_sidecar::bind_prefix_index(module);
+    mlx_sidecar::cpu::bind_cpu(module);
 }

@@ -143,10 +143,14 @@ class ModelCard(Sent):
     memory_bytes: Count | None = None
     last_used_s: Seconds | None = Field(default=None, description="seconds since its last request")
     policy: str | None = Field(default=None, description="library and number format of its arithmetic")
-    forward: Literal["flat", "merged", "row_by_row"] | None = Field(
+    forward: Literal["native", "flat", "merged", "row_by_row"] | None = Field(
         default=None,
-        description="how sequences that run together are computed: all tokens in one pass, merged while they decode, or"
-        " each by itself; it is the first of these that gives the same logits as a sequence alone",
+        description="how sequences that run together are computed: all tokens in one pass, by native code or by mlx,"
+        " merged while they decode, or each by itself; it is the first of these that gives the same logits as a"
+        " sequence alone",
+    )
+    not_native: str | None = Field(
+        default=None, description="why native code does not compute it, on a backend that has such code"
     )
 
 

@@ -10,6 +10,7 @@ from . import cache as c
 from . import errors as e
 from . import generate as g
 from . import generate_result as r
+from . import local
 from . import notifications as n
 from . import operations as o
 from . import stats as s
@@ -179,6 +180,20 @@ _TABLE = (
         c.CacheFileResult,
         (*_ON_A_MODEL, e.UnsupportedParameter),
         "Read a file of cache/export into the cache.",
+    ),
+    _request(
+        "local/list",
+        local.LocalListParams,
+        local.LocalListResult,
+        (*_TASK, e.ModelNotFound),
+        "The models on this machine, with what their files tell.",
+    ),
+    _request(
+        "local/delete",
+        local.LocalDeleteParams,
+        local.LocalDeleteResult,
+        (*_WORK, e.ModelNotFound, e.ModelInUse, e.UnsupportedParameter),
+        "Delete a model of the hub's cache or of mlx-sidecar's own folder.",
     ),
     _request("stats", o.NoParams, s.StatsResult, _TASK, "Counters, latencies, health, memory."),
     _request(

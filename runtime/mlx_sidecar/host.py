@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 Frame = dict[str, Any]
 
@@ -28,6 +28,18 @@ class SidecarError(Exception):
 
 class SidecarGone(Exception):
     """The process ended while an answer was awaited."""
+
+
+class Watch(Protocol):
+    """Asks for something while a generation is awaited: ``waited`` sends requests, ``answered`` gets their answers."""
+
+    every_s: float
+
+    def waited(self, host: Host) -> None:
+        """``every_s`` seconds went by without a frame."""
+
+    def answered(self, frame: Frame) -> None:
+        """A request was answered, in a whole frame, that was not the one awaited."""
 
 
 class Host:
@@ -74,6 +86,15 @@ class Host:
         """
         return self._await(self.send(method, params))
 
+    def call_unless_interrupted(self, method: str, params: Frame | None = None) -> Frame:
+        """``call``, in the main thread; Ctrl-C cancels the request, whose answer is then the error ``cancelled``.
+
+        A second Ctrl-C, for a sidecar that does not react, is a KeyboardInterrupt.
+        """
+        id_ = self.send(method, params)
+        with _on_interrupt(lambda: self.notify("$/cancelRequest", {"id": id_})):
+            return self._await(id_)
+
     def send(self, method: str, params: Frame | None = None) -> int:
         """Write a request without waiting; returns its id."""
         id_ = next(self._ids)
@@ -83,8 +104,8 @@ class Host:
     def notify(self, method: str, params: Frame | None = None) -> None:
         self._write({"jsonrpc": "2.0", "method": method, "params": params or {}})
 
-    def generate(self, params: Frame, on_delta: Callable[[Frame], None]) -> Frame:
-        """Stream a generation, in the main thread, and return its result.
+    def generate(self, params: Frame, on_delta: Callable[[Frame], None], watch: Watch | None = None) -> Frame:
+        """Stream a generation, in the main thread, and return its result. ``watch`` may ask things meanwhile.
 
         Ctrl-C cancels it: the result then says ``cancelled`` and holds the text so far. A second Ctrl-C, for a sidecar
         that does not react, is a KeyboardInterrupt.
@@ -97,7 +118,7 @@ class Host:
                 on_delta(told)
 
         with _on_interrupt(lambda: self.notify("$/cancelRequest", {"id": id_})):
-            return self._await(id_, hear)
+            return self._await(id_, hear, watch)
 
     def collect(self, ids: list[int]) -> dict[int, Frame]:
         """The results of several requests by id, received in any order."""
@@ -108,19 +129,26 @@ class Host:
                 results[frame["id"]] = _result(frame)
         return results
 
-    def _await(self, id_: int, hear: Callable[[str, Frame], None] | None = None) -> Frame:
+    def _await(self, id_: int, hear: Callable[[str, Frame], None] | None = None, watch: Watch | None = None) -> Frame:
         """The result of request ``id_``; notifications before it go to ``on_notification`` and ``hear``."""
         while True:
-            frame = self._next()
+            try:
+                frame = self._next(None if watch is None else watch.every_s)
+            except queue.Empty:
+                assert watch is not None
+                watch.waited(self)
+                continue
             if "method" in frame:
                 for listener in (self.on_notification, hear):
                     if listener is not None:
                         listener(frame["method"], frame["params"])
             elif _answers(frame, id_):
                 return _result(frame)
+            elif watch is not None:
+                watch.answered(frame)
 
-    def _next(self) -> Frame:
-        frame = self._frames.get()
+    def _next(self, timeout_s: float | None = None) -> Frame:
+        frame = self._frames.get(timeout=timeout_s)
         if frame is None:
             raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}")
         return frame
@@ -170,4 +198,4 @@ def _result(frame: Frame) -> Frame:
     return result
 
 
-__all__ = ["Host", "SidecarError", "SidecarGone"]
+__all__ = ["Host", "SidecarError", "SidecarGone", "Watch"]

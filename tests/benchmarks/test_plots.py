@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.llama.plots import lines
 from benchmarks.serving import plots
 
 pytest.importorskip("matplotlib")  # of the benchmarks extra
@@ -20,12 +21,13 @@ def test_pictures_are_small_files(tmp_path: Path) -> None:
         "20 requests/s (60%)": {OURS: [3.0], PEER: [math.inf]},
     }
     plots.first_token_cdf(panels, tmp_path / "cdf.png")
+    lines({"ours": {1: 10.0, 2: 15.0}, "llama.cpp Q4_0": {1: 11.0, 2: 19.0}}, "threads", tmp_path / "lines.svg")
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
-    assert len(sizes) == 3
+    assert len(sizes) == 4
     assert all(1000 < size < 100_000 for size in sizes)
 
 
 def test_labels_at_the_same_height_are_set_apart() -> None:
-    placed = plots._apart({OURS: 100.0, PEER: 99.0, "mlx_lm.server": 10.0})
+    placed = plots.apart({OURS: 100.0, PEER: 99.0, "mlx_lm.server": 10.0})
     assert placed["mlx_lm.server"] == 10
     assert placed[OURS] - placed[PEER] >= 7

@@ -154,7 +154,7 @@ def test_an_executable_that_is_not_there_is_said_with_what_to_install(fake: dict
     done = run(OPEN, {**fake, "MLX_SIDECAR": "no-such-sidecar"})
     assert done.returncode == 127
     assert "no-such-sidecar is not there" in done.stderr
-    assert "pip install mlx-sidecar" in done.stderr
+    assert "docs/install.md" in done.stderr
 
 
 def test_nothing_is_left_of_a_script_that_ends(fake: dict[str, str]) -> None:

@@ -116,6 +116,8 @@ GOOD: dict[str, st.SearchStrategy[Params]] = {
     "ping": empty,
     "models": empty,
     "stats": empty,
+    "local/list": st.just({}) | st.just({"folders": ["/nowhere"]}),
+    "local/delete": of_model(),
     "rpc.discover": empty,
     "cache/stats": empty,
     "generate": plain | streamed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from typing import Any
 
 import psutil
 import pytest
@@ -93,16 +94,33 @@ def test_an_engine_that_hangs_is_replaced_and_its_streams_go_on(way: str) -> Non
             assert_outlives_a_hang(process, STEADY + "&hang_after=20")
 
 
+def next_of(process: Sidecar, request: Any, seq: int) -> Frame | None:
+    """The delta of this number of stream ``s``; None where the answer to its request comes instead."""
+
+    def comes(frame: Frame) -> bool:
+        if "method" not in frame:
+            return bool(frame.get("id") == request)
+        return frame["method"] == "stream/delta" and bool(frame["params"]["seq"] == seq)
+
+    params: Frame | None = process.wait_for(comes).get("params")
+    return params
+
+
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 11}], ids=["greedy", "seeded"])
 def test_a_real_model_goes_on_with_the_text_of_an_undisturbed_run(sampling: Frame) -> None:
-    params = {"model": "pocket", "prompt": "What is a stream?", "max_tokens": 300, "ignore_eos": True, **sampling}
+    params = {"model": "pocket", "prompt": "What is a stream?", "max_tokens": 1500, "ignore_eos": True, **sampling}
     with sidecar("--numerics", "exact") as process:
         process.initialize()
         undisturbed = process.call("generate", params)
-        running = process.request("generate", {**params, "stream": "s"})
-        for seq in (3, 40):
+        # With a window it is not done before it is disturbed, however fast it is.
+        running = process.request("generate", {**params, "stream": "s", "window": 1})
+        for seq in range(2):
             process.notification("stream/delta", stream="s", seq=seq)
             process.end_engine(signal.SIGKILL)
+            process.notify("stream/ack", {"stream": "s", "seq": seq})
+        while told := next_of(process, running, seq + 1):
+            seq = told["seq"]
+            process.notify("stream/ack", {"stream": "s", "seq": seq})
         result = process.result(running)
         assert_same(result, undisturbed)
         assert_whole(process.deltas("s"), result)

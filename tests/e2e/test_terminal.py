@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from mlx_sidecar import cli, doctor
+from mlx_sidecar import cli, pocket
+from mlx_sidecar.cli import doctor
+from mlx_sidecar.cli.sampling import NAMES
+from mlx_sidecar_protocol.generate import GenerateParams
 from tests.support.byte_host import PATIENCE_S
 from tests.support.sidecar import ROOT
 
@@ -67,10 +73,26 @@ def test_a_question_that_is_refused_leaves_the_conversation_as_it_was() -> None:
         read_until(process, "ok")
 
 
-def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_1() -> None:
+def test_a_pipe_gets_the_answers_alone_and_may_send_commands_and_several_lines() -> None:
+    lines = 'one\n"""two\nthree"""\n/stats\n\n/bye\nnot asked\n'
+    done = subprocess.run(
+        [*MLX_SIDECAR, "chat", "fake?text=**ok**", "--engine", "fake"],
+        input=lines,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0
+    assert done.stdout == "**ok**\n" * 2
+    assert "2 questions" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_model_that_cannot_be_loaded_is_said_so_and_the_status_is_3() -> None:
     command = [*MLX_SIDECAR, "generate", "fake?fail_load=model_load_failed", "x", "--engine", "fake"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "could not be loaded" in done.stderr
     assert done.stdout == ""
 
@@ -79,7 +101,7 @@ def test_a_path_is_told_letter_by_letter_whatever_rich_makes_of_such_text() -> N
     path = "/nowhere/[a]/[/b]/[bold]/:smile:"
     command, wide = [*MLX_SIDECAR, "generate", path, "x"], {**os.environ, "COLUMNS": "1000"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, env=wide)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert f"no model '{path}'" in done.stderr
 
 
@@ -108,13 +130,15 @@ def test_a_model_cannot_command_the_terminal_and_a_pipe_gets_what_it_said() -> N
 def test_a_wrong_command_line_is_explained_and_the_status_is_2(arguments: list[str]) -> None:
     done = subprocess.run([*MLX_SIDECAR, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
     assert done.returncode == 2
-    assert "usage: mlx-sidecar" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "--help)" in line
 
 
 def test_ctrl_c_where_nothing_can_be_cancelled_ends_the_command_as_shells_expect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(options: list[str]) -> int:
+    def interrupted(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(doctor, "run", interrupted)
@@ -123,12 +147,87 @@ def test_ctrl_c_where_nothing_can_be_cancelled_ends_the_command_as_shells_expect
     assert left.value.code == 130
 
 
-def test_every_command_has_help() -> None:
-    for command in ("serve", "chat", "generate", "doctor"):
-        done = subprocess.run(
-            [*MLX_SIDECAR, command, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=True
-        )
-        assert "--engine" in done.stdout
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("serve", "chat", "generate", "doctor", "models pull"):
+        with pytest.raises(SystemExit) as left:
+            cli.main([*command.split(), "--help"])
+        assert left.value.code == 0
+        assert "--engine" in capsys.readouterr().out
+
+
+def test_serve_on_a_terminal_says_what_it_waits_for() -> None:
+    leader, terminal = os.openpty()
+    command = [*MLX_SIDECAR, "serve", "--engine", "fake"]
+    with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        os.close(terminal)
+        assert process.stderr
+        assert b"waits for a program to speak JSON-RPC" in process.stderr.readline()
+        os.write(leader, b"\x04")  # Ctrl-D
+        assert process.wait(PATIENCE_S) == 0
+    os.close(leader)
+
+
+def test_the_doctor_tries_a_model_and_names_what_is_wrong_with_it(tmp_path: Path) -> None:
+    def doctor_of(model: str) -> subprocess.CompletedProcess[str]:
+        command = [*MLX_SIDECAR, "doctor", model]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+
+    assert (good := doctor_of("pocket")).returncode == 0, good.stdout
+    assert "the same answer" in good.stdout
+    assert "model  works" in good.stdout
+    broken = tmp_path / "broken"
+    shutil.copytree(pocket.PATH, broken, ignore=shutil.ignore_patterns("*.safetensors"))
+    bad = doctor_of(str(broken))
+    assert bad.returncode == 3
+    assert "FAILED" in bad.stdout
+    assert "safetensors" in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "status", "said"),
+    [
+        ("fake?fail_load=model_not_found", [], 3, "no model"),
+        ("fake?context=8", [], 4, "the limit is"),
+        ("fake", ["--top-p", "3"], 4, "error: top_p: Input should be less than or equal to 1"),
+        ("fake", ["--temprature", "3"], 2, "did you mean '--temperature'?"),
+        ("fake?poison_prompt=1", [], 5, "one engine after the other was lost"),
+        ("fake?fail_after=2", [], 5, "error: "),
+    ],
+)
+def test_a_failure_is_one_line_and_its_status_says_whose_it_is(
+    model: str, more: list[str], status: int, said: str
+) -> None:
+    command = [*MLX_SIDECAR, "generate", model, "a [bold]prompt[/bold]", "--engine", "fake", "--quiet", *more]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said in line
+    assert done.returncode == status
+
+
+def test_a_cancelled_answer_is_written_as_far_as_it_came_and_the_status_is_130() -> None:
+    command = [*MLX_SIDECAR, "generate", "fake?tokens=1000&delay_ms=20", "x", "--engine", "fake", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout
+        first = process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert 1 < len(first + rest) < 1000
+    assert errors == b""
+
+
+def test_the_whole_result_comes_as_json() -> None:
+    command = [*MLX_SIDECAR, "generate", "fake?text=ok", "x", "--engine", "fake", "--json", "--logprobs", "1"]
+    done = subprocess.run([*command, "--system", "s"], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+    result = json.loads(done.stdout)
+    assert result["text"] == "ok"
+    assert len(result["logprobs"]) == 2
+    assert done.stderr == ""
+
+
+def test_every_parameter_of_generate_has_an_option_or_a_reason_to_have_none() -> None:
+    of_hosts = {"model", "prompt", "messages", "tools", "tokens", "stream", "window", "min_interval_ms", "echo_text"}
+    assert set(GenerateParams.model_fields) - of_hosts == {*NAMES, "logprobs", "explain_cache"}
 
 
 GENERATE = (sys.executable, "-m", "mlx_sidecar", "generate", "--engine", "fake", "fake")

@@ -10,10 +10,13 @@ import mlx.core as mx
 
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, Forward, Part, StepInput, StepOutput
+from mlx_sidecar.engine.execution.native.proof import prove
 from mlx_sidecar.engine.execution.probe import probe
-from mlx_sidecar.engine.execution.trial import distance
+from mlx_sidecar.engine.execution.trial import distance, drained
 
 FLAT = ["qwen3", "llama", "sliding"]
+NATIVELY = "native "
+NATIVE = [NATIVELY + kind for kind in FLAT]
 MERGED = ["mamba", "lfm2", "qwen3_5", "llama4"]
 # Beyond the first room of 256, and beyond a window of 32 and its slack.
 LENGTH = 330
@@ -35,7 +38,8 @@ def load(models: Path, kind: str) -> Any:
 
 
 def run(forward: Forward, parts: list[Part], tokens: list[int] | mx.array) -> StepOutput:
-    return forward.run(StepInput(parts, tokens if isinstance(tokens, mx.array) else mx.array(tokens)))
+    output = forward.run(StepInput(parts, tokens if isinstance(tokens, mx.array) else mx.array(tokens)))
+    return output if isinstance(output, StepOutput) else StepOutput(output.wait(), [])
 
 
 def logits_alone(forward: Forward, prompt: list[int]) -> mx.array:
@@ -50,10 +54,13 @@ def logits_alone(forward: Forward, prompt: list[int]) -> mx.array:
 
 
 def subject(models: Path, kind: str, length: int) -> Subject:
+    """A model of ``kind``; "native " in front has native code compute it."""
+    native, kind = kind.startswith(NATIVELY), kind.removeprefix(NATIVELY)
     model = load(models, kind)
     own = [model(mx.array([prompt[:length]]), cache=mlxlm.make_prompt_cache(model))[0] for prompt in PROMPTS]
     mx.eval(own)
-    return Subject(probe(kind, model).forward, own)
+    forward = drained(prove(kind, model, "exact", 1)).forward if native else probe(kind, model).forward
+    return Subject(forward, own)
 
 
 def close(one: mx.array, other: mx.array) -> bool:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_sidecar.engine.heartbeat import FACTOR, RESTED_S, UNMEASURED_S, StallDeadline
-from mlx_sidecar.engine.scheduling.step_cost_model import TRIALS, StepCostModel
+from mlx_sidecar.engine.scheduling.depth_cost import TRIALS
+from mlx_sidecar.engine.scheduling.step_cost_model import StepCostModel, StepLoad
 from mlx_sidecar.link.engine_config import EngineConfig
 from tests.engine.inline import Inline
 
@@ -40,12 +41,12 @@ def test_a_step_is_expected_to_take_what_its_parts_took_and_nothing_is_expected_
     rows: int, tokens: int, decode_s: float, token_s: float
 ) -> None:
     pace = StepCostModel()
-    assert (pace.expected_s(rows, tokens) is None) == bool(rows or tokens)
+    assert (pace.expected_s(StepLoad(rows, 0, tokens)) is None) == bool(rows or tokens)
     for _ in range(TRIALS):
-        pace.learn(max(1, rows), 0, decode_s)
-    assert (pace.expected_s(rows, tokens) is None) == bool(tokens)
-    pace.learn(0, 100, 100 * token_s + (decode_s if rows <= 1 else 0.0))
-    expected_s = pace.expected_s(rows, tokens)
+        pace.learn(StepLoad(max(1, rows)), decode_s)
+    assert (pace.expected_s(StepLoad(rows, 0, tokens)) is None) == bool(tokens)
+    pace.learn(StepLoad(0, 0, 100), 100 * token_s + (decode_s if rows <= 1 else 0.0))
+    expected_s = pace.expected_s(StepLoad(rows, 0, tokens))
     assert expected_s is not None
     assert expected_s <= 1.01 * (decode_s + tokens * token_s)
     assert rows == 0 or expected_s >= 0.99 * decode_s

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from mlx_sidecar import cli
-from mlx_sidecar.arguments import command_line
+from mlx_sidecar.cli.arguments import command_line
+from mlx_sidecar.cli.serve import config_of as _config_of
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.assembly import Front
 from mlx_sidecar.front.connection import Connection
@@ -32,7 +32,7 @@ from .host import Host
 
 def config_of(words: list[str]) -> Config:
     """The configuration that the command line makes of ``words``."""
-    return cli._config(command_line().parse_args(words))
+    return _config_of(command_line(words).parse(words))
 
 
 class Pair(Host):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 import mlx.core as mx
+import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mlx_sidecar.engine.execution.sampler import Sampler
 from mlx_sidecar.link.messages import Sampling
@@ -36,7 +38,7 @@ samplings = st.builds(
 )
 
 
-def ints(array: mx.array) -> list[int]:
+def ints(array: mx.array | NDArray[np.int32]) -> list[int]:
     return cast("list[int]", array.tolist())
 
 

@@ -2,12 +2,11 @@
 
 __version__ = "0.1.0"
 
-from mlx_sidecar_protocol.errors import RpcError
-from mlx_sidecar_protocol.generate_result import GenerateResult
-from mlx_sidecar_protocol.notifications import EngineStateParams, ProgressParams, StreamDelta
-
 from .errors import SidecarClosed, SidecarLost, UnknownError
 from .executable import ExecutableNotFound
+from .protocol.errors import RpcError
+from .protocol.generate_result import GenerateResult
+from .protocol.notifications import EngineStateParams, ProgressParams, StreamDelta
 from .sidecar import Sidecar
 from .stream import Stream
 from .sync import SyncSidecar, SyncStream

@@ -7,9 +7,8 @@ from typing import Any
 
 import anyio
 
-from mlx_sidecar_protocol.envelope import Response
-
 from .errors import SidecarLost, from_wire
+from .protocol.envelope import Response
 
 
 class Call:

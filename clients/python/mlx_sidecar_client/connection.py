@@ -15,14 +15,13 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from pydantic_core import from_json
 
-from mlx_sidecar_protocol.envelope import Invalid, Response, parse
-from mlx_sidecar_protocol.errors import FrameTooLarge
-from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault
-from mlx_sidecar_protocol.limits import Limits
-from mlx_sidecar_protocol.operations import InitializeResult
-
 from .call import Call
 from .errors import SidecarLost
+from .protocol.envelope import Invalid, Response, parse
+from .protocol.errors import FrameTooLarge
+from .protocol.framing import FrameDecoder, FrameFault
+from .protocol.limits import Limits
+from .protocol.operations import InitializeResult
 
 Params = Mapping[str, Any]
 OnNotification = Callable[[str, dict[str, Any]], None]

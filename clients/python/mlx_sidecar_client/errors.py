@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlx_sidecar_protocol.error_data import DETAILS
-from mlx_sidecar_protocol.errors import RpcError
+from .protocol.error_data import DETAILS
+from .protocol.errors import RpcError
 
 _CLASSES = {error.kind: error for error in DETAILS}
 

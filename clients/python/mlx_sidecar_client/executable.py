@@ -15,8 +15,8 @@ class ExecutableNotFound(FileNotFoundError):
 
     def __init__(self, tried: str) -> None:
         super().__init__(
-            f"no mlx-sidecar: {tried}. Install it with `pip install mlx-sidecar`, "
-            f"or say where it is with the environment variable {_VARIABLE} or with command="
+            f"no mlx-sidecar: {tried}. docs/install.md in its repository says how to install it; "
+            f"the environment variable {_VARIABLE} or command= says where it is"
         )
 
 

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mlx_sidecar_protocol.notifications import EngineStateParams, LogParams, ProgressParams, StreamInterrupted
-
 from .parameters import OnEngineState, OnProgress
+from .protocol.notifications import EngineStateParams, LogParams, ProgressParams, StreamInterrupted
 
 News = TypeVar("News")
 

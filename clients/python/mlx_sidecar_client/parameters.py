@@ -1,4 +1,4 @@
-"""Parameters of methods as keyword arguments; tests compare them with ``mlx_sidecar_protocol``."""
+"""Parameters of methods as keyword arguments; tests compare them with the models of ``protocol``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from mlx_sidecar_protocol.notifications import EngineStateParams, ProgressParams
+from .protocol.notifications import EngineStateParams, ProgressParams
 
 OnEngineState = Callable[[EngineStateParams], None]
 OnProgress = Callable[[ProgressParams], None]

@@ -12,21 +12,6 @@ from typing import Any, Self, TypeVar, Unpack
 import anyio
 from anyio.abc import TaskGroup
 
-from mlx_sidecar_protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
-from mlx_sidecar_protocol.model import Sent
-from mlx_sidecar_protocol.notifications import EngineStateParams
-from mlx_sidecar_protocol.operations import (
-    DetokenizeResult,
-    DiscoverResult,
-    InitializeResult,
-    LoadResult,
-    ModelsResult,
-    RenderResult,
-    TokenizeResult,
-    UnloadResult,
-)
-from mlx_sidecar_protocol.stats import StatsResult
-
 from .connection import Connection
 from .errors import SidecarClosed, SidecarLost
 from .executable import find_command
@@ -40,6 +25,21 @@ from .parameters import (
     SpawnOptions,
     WarmOptions,
 )
+from .protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
+from .protocol.local import LocalDeleteResult, LocalListResult
+from .protocol.model import Sent
+from .protocol.notifications import EngineStateParams
+from .protocol.operations import (
+    DetokenizeResult,
+    DiscoverResult,
+    InitializeResult,
+    LoadResult,
+    ModelsResult,
+    RenderResult,
+    TokenizeResult,
+    UnloadResult,
+)
+from .protocol.stats import StatsResult
 from .stream import Stream
 from .supervisor import Supervisor
 
@@ -49,7 +49,7 @@ DEFAULT_WINDOW = 64  # unread deltas of a stream; the same in all our clients
 
 # Methods to be sent again after a loss. A stream decides for itself.
 _IDEMPOTENT = frozenset(
-    {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "rpc.discover"}
+    {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "local/list", "rpc.discover"}
 )
 
 
@@ -152,6 +152,14 @@ class Sidecar:
     async def models(self) -> ModelsResult:
         """The models that are resident or loading."""
         return await self._ask(ModelsResult, "models", {})
+
+    async def local_list(self, model: str | None = None, *, folders: Sequence[str] = ()) -> LocalListResult:
+        """The models on this machine, loaded or not: all there are, or one."""
+        return await self._ask(LocalListResult, "local/list", {"model": model, "folders": list(folders)})
+
+    async def local_delete(self, model: str) -> LocalDeleteResult:
+        """Delete a model of the hub's cache or of mlx-sidecar's own folder."""
+        return await self._ask(LocalDeleteResult, "local/delete", {"model": model})
 
     # Text.
 

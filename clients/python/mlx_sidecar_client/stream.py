@@ -11,11 +11,10 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from mlx_sidecar_protocol.generate_result import GenerateResult
-from mlx_sidecar_protocol.notifications import StreamDelta
-
 from .call import Call
 from .errors import SidecarLost, from_wire
+from .protocol.generate_result import GenerateResult
+from .protocol.notifications import StreamDelta
 
 
 class Wire(Protocol):

@@ -11,14 +11,13 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from mlx_sidecar_protocol import PROTOCOL_VERSION
-from mlx_sidecar_protocol.errors import RpcError
-from mlx_sidecar_protocol.limits import Limits
-from mlx_sidecar_protocol.operations import InitializeResult
-
 from . import __version__
 from .connection import Connection
 from .errors import SidecarLost
+from .protocol import PROTOCOL_VERSION
+from .protocol.errors import RpcError
+from .protocol.limits import Limits
+from .protocol.operations import InitializeResult
 
 log = logging.getLogger("mlx_sidecar")
 

@@ -11,11 +11,10 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from mlx_sidecar_protocol.generate_result import GenerateResult
-from mlx_sidecar_protocol.notifications import EngineStateParams, StreamDelta
-
 from .errors import SidecarClosed
 from .parameters import GenerateOptions, SpawnOptions
+from .protocol.generate_result import GenerateResult
+from .protocol.notifications import EngineStateParams, StreamDelta
 from .sidecar import Sidecar
 from .stream import Stream
 
@@ -117,6 +116,8 @@ class SyncSidecar:
     load = _blocking(Sidecar.load)
     unload = _blocking(Sidecar.unload)
     models = _blocking(Sidecar.models)
+    local_list = _blocking(Sidecar.local_list)
+    local_delete = _blocking(Sidecar.local_delete)
     tokenize = _blocking(Sidecar.tokenize)
     detokenize = _blocking(Sidecar.detokenize)
     render = _blocking(Sidecar.render)

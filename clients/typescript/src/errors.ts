@@ -16,8 +16,8 @@ export class ExecutableNotFound extends SidecarError {
   constructor(tried: string) {
     super(
       "executable_not_found",
-      `no mlx-sidecar: ${tried}. Install it with \`pip install mlx-sidecar\`, or say where it is with the ` +
-        "environment variable MLX_SIDECAR or the option `command`",
+      `no mlx-sidecar: ${tried}. docs/install.md in its repository says how to install it; ` +
+        "the environment variable MLX_SIDECAR or the option `command` says where it is",
     );
   }
 }

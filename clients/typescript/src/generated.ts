@@ -42,6 +42,10 @@ export interface Requests {
   "cache/export": { params: CacheExportParams; result: CacheFileResult };
   /** Read a file of cache/export into the cache. */
   "cache/import": { params: CacheImportParams; result: CacheFileResult };
+  /** The models on this machine, with what their files tell. */
+  "local/list": { params: LocalListParams; result: LocalListResult };
+  /** Delete a model of the hub's cache or of mlx-sidecar's own folder. */
+  "local/delete": { params: LocalDeleteParams; result: LocalDeleteResult };
   /** Counters, latencies, health, memory. */
   "stats": { params: NoParams; result: StatsResult };
   /** This table as an OpenRPC document. */
@@ -154,6 +158,8 @@ export type Request =
   | CacheWarmRequest
   | CacheExportRequest
   | CacheImportRequest
+  | LocalListRequest
+  | LocalDeleteRequest
   | StatsRequest
   | RpcDiscoverRequest;
 export type Notification = InitializedNotification | ExitNotification | CancelRequestNotification;
@@ -180,6 +186,8 @@ export type Result =
   | CacheClearResult
   | CacheWarmResult
   | CacheFileResult
+  | LocalListResult
+  | LocalDeleteResult
   | StatsResult
   | DiscoverResult;
 export type RpcError =
@@ -686,6 +694,37 @@ export interface CacheImportParams {
   model: string;
 }
 /**
+ * The models on this machine, with what their files tell.
+ */
+export interface LocalListRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "local/list";
+  params?: LocalListParams | null;
+}
+export interface LocalListParams {
+  /**
+   * this one alone: a hub id, a directory or pocket
+   */
+  model?: string | null;
+  /**
+   * folders whose model directories are listed as well
+   */
+  folders?: string[] | null;
+}
+/**
+ * Delete a model of the hub's cache or of mlx-sidecar's own folder.
+ */
+export interface LocalDeleteRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "local/delete";
+  params: LocalDeleteParams;
+}
+export interface LocalDeleteParams {
+  model: string;
+}
+/**
  * Counters, latencies, health, memory.
  */
 export interface StatsRequest {
@@ -976,9 +1015,13 @@ export interface LoadResult {
    */
   policy?: string;
   /**
-   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
+   * how sequences that run together are computed: all tokens in one pass, by native code or by mlx, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
    */
-  forward?: "flat" | "merged" | "row_by_row";
+  forward?: "native" | "flat" | "merged" | "row_by_row";
+  /**
+   * why native code does not compute it, on a backend that has such code
+   */
+  not_native?: string;
   load_s: number;
 }
 export interface UnloadResult {
@@ -1015,9 +1058,13 @@ export interface ModelCard {
    */
   policy?: string;
   /**
-   * how sequences that run together are computed: all tokens in one pass, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
+   * how sequences that run together are computed: all tokens in one pass, by native code or by mlx, merged while they decode, or each by itself; it is the first of these that gives the same logits as a sequence alone
    */
-  forward?: "flat" | "merged" | "row_by_row";
+  forward?: "native" | "flat" | "merged" | "row_by_row";
+  /**
+   * why native code does not compute it, on a backend that has such code
+   */
+  not_native?: string;
 }
 /**
  * The result that ends a generation, written after the last delta of its stream.
@@ -1280,6 +1327,50 @@ export interface CacheWarmResult {
 export interface CacheFileResult {
   tokens: number;
   nbytes: number;
+}
+export interface LocalListResult {
+  models: LocalModel[];
+}
+/**
+ * A model on this machine. Members that its files do not tell are absent.
+ *
+ * ``source``: ``embedded`` in the package, in the cache of the ``hub``, ``imported`` by mlx-sidecar into its own
+ * folder, or in another ``folder``. Those of ``hub`` and ``imported`` can be deleted.
+ */
+export interface LocalModel {
+  /**
+   * the name that load takes
+   */
+  name: string;
+  source: "embedded" | "hub" | "imported" | "folder";
+  path: string;
+  /**
+   * bytes on disk; of a hub model those of all its revisions
+   */
+  size_bytes: number;
+  /**
+   * whether the engine holds it
+   */
+  loaded: boolean;
+  architecture?: string;
+  parameters?: number;
+  /**
+   * number format of most of the weights as stored
+   */
+  dtype?: string;
+  quantization?: string;
+  context_length?: number;
+  /**
+   * the commit, of a hub model
+   */
+  revision?: string;
+  /**
+   * the reason why load would refuse it, from config and headers
+   */
+  problem?: string;
+}
+export interface LocalDeleteResult {
+  freed_bytes: number;
 }
 /**
  * The state of the sidecar. New counters, gauges and histograms may be added.

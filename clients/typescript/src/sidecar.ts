@@ -13,7 +13,8 @@ const WINDOW = 64; // deltas; bench/deltas.mjs sees no gain beyond it
 
 // Asking them twice is as good as asking once. A stream decides for itself.
 const IDEMPOTENT = new Set<string>([
-  "ping", "models", "load", "generate", "tokenize", "detokenize", "render", "stats", "cache/stats", "rpc.discover",
+  "ping", "models", "load", "generate", "tokenize", "detokenize", "render", "stats", "cache/stats", "local/list",
+  "rpc.discover",
 ]);
 
 type Requests = protocol.Requests;
@@ -123,6 +124,16 @@ export class Sidecar implements AsyncDisposable {
   /** The models that are resident or on their way. */
   async models(options?: CallOptions): Promise<protocol.ModelCard[]> {
     return (await this.request("models", {}, options)).models;
+  }
+
+  /** The models on this machine, loaded or not. */
+  async localModels(params: Params<"local/list"> = {}, options?: CallOptions): Promise<protocol.LocalModel[]> {
+    return (await this.request("local/list", params, options)).models;
+  }
+
+  /** Deletes a model of the hub's cache or of mlx-sidecar's own folder. */
+  deleteLocal(params: Params<"local/delete">, options?: CallOptions): Promise<protocol.LocalDeleteResult> {
+    return this.request("local/delete", params, options);
   }
 
   /** Text to token ids. */

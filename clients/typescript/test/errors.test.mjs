@@ -83,7 +83,7 @@ test("where there is none the error says what was tried and what to install", as
   const none = { PATH: "/nonexistent" };
   const spawned = (options) => assert.rejects(Sidecar.spawn({ env: none, ...options }), (error) => {
     assert.ok(error instanceof ExecutableNotFound && error.kind === "executable_not_found");
-    assert.match(error.message, /pip install mlx-sidecar/);
+    assert.match(error.message, /docs\/install\.md/);
     assert.match(error.message, options.tried);
     return true;
   });
@@ -94,7 +94,7 @@ test("where there is none the error says what was tried and what to install", as
 });
 
 test("a process that does not come up is told of with its last words", async () => {
-  const lost = { kind: "sidecar_lost", message: /exited with status 2; its last words:[^]*unrecognized arguments: --nonsense/ };
+  const lost = { kind: "sidecar_lost", message: /exited with status 2; its last words:[^]*no option .--nonsense/ };
   await assert.rejects(Sidecar.spawn({ command: COMMAND, args: ["--nonsense"], onLog: () => {} }), lost);
   const nowhere = Sidecar.spawn({ command: COMMAND, cwd: "/nonexistent", onLog: () => {} });
   await assert.rejects(nowhere, { kind: "sidecar_lost", message: /could not be started/ });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
@@ -24,6 +25,8 @@ from .quantization import Quantization, read_quantization
 UNBOUNDED_CONTEXT = 1 << 20
 # A cap on computed sizes, which must fit into 64 bits on the link.
 _MOST_BYTES = 1 << 62
+
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 # mlx-lm imports ``mlx_lm.models.<model_type>``: no dots, no paths.
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -54,15 +57,27 @@ class Directory:
     def context_length(self) -> int:
         return context_length(*context_lengths(self.config)) or UNBOUNDED_CONTEXT
 
+    @property
+    def parameters(self) -> int:
+        """The number of parameters, packed ones unpacked."""
+        if self.quantization is None:
+            return min(_MOST_BYTES, sum(tensor.elements for tensor in self.tensors))
+        return min(_MOST_BYTES, self.quantization.unpacked_elements(self.tensors))
+
+    @property
+    def stored_dtype(self) -> str:
+        """The number format of most bytes of the weights that are not packed into words."""
+        sizes: Counter[str] = Counter()
+        for tensor in self.tensors:
+            sizes[tensor.kind] += tensor.nbytes if tensor.kind in _DTYPES else 0
+        kind = max(sizes, key=sizes.__getitem__, default="")
+        return _DTYPES.get(kind, kind)
+
     def loaded_bytes(self, dtype: Dtype | None) -> int:
         """Bytes of the loaded weights as ``dtype``, with packed ones unpacked; as stored if ``dtype`` is None."""
         if dtype is None:
             return min(_MOST_BYTES, sum(each.nbytes * (2 if self._becomes_half(each) else 1) for each in self.tensors))
-        if self.quantization is None:
-            elements = sum(tensor.elements for tensor in self.tensors)
-        else:
-            elements = self.quantization.unpacked_elements(self.tensors)
-        return min(_MOST_BYTES, elements * BYTES_OF_KIND["F32" if dtype == "float32" else "F16"])
+        return min(_MOST_BYTES, self.parameters * BYTES_OF_KIND["F32" if dtype == "float32" else "F16"])
 
     def _becomes_half(self, tensor: Tensor) -> bool:
         """Whether mlx-lm may turn the tensor into bfloat16 on loading, as it does with most block-wise fp8."""

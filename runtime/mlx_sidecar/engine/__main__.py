@@ -122,7 +122,7 @@ def _mlx(config: EngineConfig, inbox: Inbox) -> Device:
     # The order matters: the BLAS is settled before anything imports mlx.
     from .execution.backend_policy import settle
 
-    policy = settle(config.numerics)
+    policy = settle(config.numerics, native=config.native, threads=config.threads, activations=config.activations)
     from .cache.disk.tier import DiskTier
     from .execution.mlx_backend import MlxBackend
 

@@ -238,19 +238,25 @@ class ResidentModels:
     def _next_step(self, loading: Loading, now: float) -> LoadStep | LoadedModel:
         if loading.steps is None:
             loading.began_s = now
-            estimated_bytes = self._backend.estimate(loading.load)
-            self.make_room(estimated_bytes)
-            loading.estimated_bytes = estimated_bytes
-            self._ledger.reserve(Owner(WEIGHTS, loading.load.model), estimated_bytes)
+            self._reserve(loading, self._backend.estimate(loading.load))
             loading.steps = self._backend.load(loading.load)
         try:
-            return next(loading.steps)
+            step = next(loading.steps)
         except StopIteration as done:
             loaded: LoadedModel = done.value
             return loaded
+        if step.needs_bytes > loading.estimated_bytes:
+            self._reserve(loading, step.needs_bytes)
+        return step
+
+    def _reserve(self, loading: Loading, nbytes: int) -> None:
+        """Make room for a load that is going to hold ``nbytes``. Raises ``OutOfMemory`` and changes nothing."""
+        self.make_room(nbytes - loading.estimated_bytes)
+        loading.estimated_bytes = nbytes
+        self._ledger.reserve(Owner(WEIGHTS, loading.load.model), nbytes)
 
     def _typed(self, load: Load, error: Exception) -> RpcError:
-        if isinstance(error, OutOfMemory):  # there is no room for it, and nothing was begun
+        if isinstance(error, OutOfMemory):  # there is no room for it
             self._metrics.count("refused_for_memory")
             return error
         if (failed := out_of_memory(error, self.free_bytes)) is not None:

@@ -94,6 +94,8 @@ class Connection:
             "tokenize": operations.tokenize,
             "detokenize": operations.detokenize,
             "render": operations.render,
+            "local/list": core.local_models.list,
+            "local/delete": core.local_models.delete,
             "stats": core.stats,
             "cache/stats": core.cache.stats,
             "cache/clear": core.cache.clear,

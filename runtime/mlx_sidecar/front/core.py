@@ -13,6 +13,7 @@ from ..config import Config
 from ..containment import contained
 from ..observe.logs import HostLogs
 from .api.cache import CacheHandlers
+from .api.local_models import LocalModels
 from .api.model_catalog import ModelCatalog
 from .api.stats import Stats
 from .streams.journal import Journal
@@ -46,6 +47,7 @@ class Core:
         self.catalog = ModelCatalog(config, self.engine, self.texts)
         self.recovery.attach(self.engine, self.catalog)
         self.cache = CacheHandlers(self.catalog, self.recovery, self.engine)
+        self.local_models = LocalModels(self.catalog, self.catalog.files)
         self.stats = Stats(self.instance, engine=self.engine, recovery=self.recovery, journal=self.journal)
 
     def _tell_engine_state(self, state: EngineState, because: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-ForwardName = Literal["flat", "merged", "row_by_row"]
+ForwardName = Literal["native", "flat", "merged", "row_by_row"]
 Capability = Literal["prefix_cache"]  # on which parameters and methods depend
 
 
@@ -29,6 +29,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     streams: int = 0
     policy: str = ""  # library and number format of its arithmetic, e.g. "openblas float32" or "metal as stored"
     forward: ForwardName | Literal[""] = ""  # "" for the fake engine
+    not_native: str = ""  # why native code does not compute it, where it might
     capabilities: dict[Capability, str] = {}  # why the model lacks each; "" where it has it
 
     def lacks(self, capability: Capability) -> str:

@@ -7,6 +7,8 @@ from typing import Literal
 
 EngineKind = Literal["mlx", "fake"]
 Numerics = Literal["fast", "exact"]
+Activations = Literal["float", "int8"]
+NativeCode = Literal["auto", "off"]
 
 
 # Not a msgspec struct: the command line is read before anything is imported that is not Python's own.
@@ -16,6 +18,9 @@ class EngineConfig:
 
     engine: EngineKind = "mlx"
     numerics: Numerics = "fast"
+    native: NativeCode = "auto"  # native code for the step of a model, on a Linux CPU
+    threads: int = 1  # of native code
+    activations: Activations = "float"  # int8: native code rounds them for the products of decoding
     memory_limit_bytes: int | None = None  # None: the engine asks the device and the machine
     cache_limit_bytes: int | None = None  # of prompts in memory; None: a quarter of what the engine may use; 0: off
     cache_dir: str | None = None  # where they are kept on disk; None: nowhere

@@ -119,9 +119,17 @@ class ModelRead(msgspec.Struct, frozen=True, tag=True):
 
 
 class Inspected(msgspec.Struct, frozen=True, tag=True):
-    """The directory passed the checks of config, index and headers."""
+    """The directory passed the checks of config, index and headers, and this is what they tell.
+
+    ``parameters`` are counted unpacked, ``dtype`` is that of most bytes, ``context_length`` is in tokens.
+    """
 
     op: int
+    architecture: str = ""
+    parameters: int = 0
+    dtype: str = ""
+    quantization: str = ""
+    context_length: int = 0
 
 
 class TemplatesCompiled(msgspec.Struct, frozen=True, tag=True):

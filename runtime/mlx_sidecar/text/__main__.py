@@ -46,9 +46,17 @@ def main() -> NoReturn:
 def _serve(link: socket.socket, server: TextServer) -> None:
     decoder: Decoder[ToText] = Decoder(ToText)  # type: ignore[arg-type]  # a union is not a type[T]
     link.sendall(encode(TextReady(os.getpid())))
+    _import_ahead()
     while data := link.recv(_READ_BYTES):
         for message in decoder.feed(data):
             link.sendall(_answer(server, message))
+
+
+def _import_ahead() -> None:
+    """Import what the first model will need, 60 ms, while the engine still starts and the front has no request."""
+    import tokenizers  # noqa: F401
+
+    from . import sandbox  # noqa: F401
 
 
 def _answer(server: TextServer, message: ToText | Unreadable) -> bytes:

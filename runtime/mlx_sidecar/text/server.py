@@ -117,8 +117,15 @@ class TextServer:
         from ..checkpoint.model_directory import inspect  # only loads need it
 
         self._allow(READ_S)
-        inspect(message.folder.name, message.folder.path, trust_remote_code=self._trust_remote_code)
-        return Inspected(message.op)
+        found = inspect(message.folder.name, message.folder.path, trust_remote_code=self._trust_remote_code)
+        return Inspected(
+            message.op,
+            architecture=str(found.config["model_type"]),
+            parameters=found.parameters,
+            dtype=found.stored_dtype,
+            quantization=found.quantization.words if found.quantization else "",
+            context_length=found.context_length,
+        )
 
     def _compile(self, message: CompileTemplates) -> TemplatesCompiled:
         self._model(message).compile_templates()

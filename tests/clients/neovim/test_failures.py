@@ -22,7 +22,7 @@ def test_a_missing_executable_is_told_once_with_what_to_install(editor: Editor) 
         editor.keys(("i" if typed == "a" else "") + typed[-1])
         editor.wait_for_lua("require('mlx_sidecar').status().error")
         editor.wait_for_buffer(typed)
-    assert editor.messages() == ["sidecar: not found; install it: pip install mlx-sidecar"]
+    assert editor.messages() == ["sidecar: not found; docs/install.md says how to install"]
     editor.keys("<Esc>:SidecarStatus<CR>")
     editor.wait_for_text("MLX_SIDECAR names")
 

@@ -77,5 +77,5 @@ def test_checkhealth_says_what_to_install(editor: Editor) -> None:
     editor.setup(command="no-such-sidecar")
     report = health(editor)
     assert "ERROR" in report
-    assert "pip install mlx-sidecar" in report
+    assert "docs/install.md" in report
     assert "no-such-sidecar" in report

@@ -19,12 +19,18 @@ from mlx_sidecar_client.parameters import (
     RenderOptions,
     WarmOptions,
 )
+from mlx_sidecar_client.protocol.cache import CacheExportParams, CacheWarmParams
+from mlx_sidecar_client.protocol.error_data import DETAILS
+from mlx_sidecar_client.protocol.errors import (
+    FrameTooLarge,
+    InvalidParams,
+    NestingTooDeep,
+    RpcError,
+    UnsupportedParameter,
+)
+from mlx_sidecar_client.protocol.generate import GenerateParams
+from mlx_sidecar_client.protocol.operations import LoadParams, RenderParams
 from mlx_sidecar_client.sync import SyncSidecar
-from mlx_sidecar_protocol.cache import CacheExportParams, CacheWarmParams
-from mlx_sidecar_protocol.error_data import DETAILS
-from mlx_sidecar_protocol.errors import FrameTooLarge, InvalidParams, NestingTooDeep, RpcError, UnsupportedParameter
-from mlx_sidecar_protocol.generate import GenerateParams
-from mlx_sidecar_protocol.operations import LoadParams, RenderParams
 
 from .support import COMMAND, FAKE, PATIENCE_S, fake, peer
 
@@ -119,7 +125,7 @@ async def test_a_sidecar_that_does_not_come_up_says_why() -> None:
 
 
 def test_an_executable_that_is_not_there_is_named_with_what_to_install() -> None:
-    with pytest.raises(ExecutableNotFound, match=r"command names '/no/such'.*pip install mlx-sidecar"):
+    with pytest.raises(ExecutableNotFound, match=r"command names '/no/such'.*docs/install\.md"):
         Sidecar.spawn(command="/no/such")
     with pytest.raises(ExecutableNotFound, match=r"MLX_SIDECAR names '/no/such'"):
         Sidecar.spawn(env={"MLX_SIDECAR": "/no/such", "PATH": "/usr/bin"})

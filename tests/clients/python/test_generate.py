@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from mlx_sidecar_client import Sidecar, SidecarClosed, StreamDelta
-from mlx_sidecar_protocol.errors import InternalError, InvalidParams, ModelNotFound
+from mlx_sidecar_client.protocol.errors import InternalError, InvalidParams, ModelNotFound
 
 from .support import ENDLESS, FAKE, PATIENCE_S, collect, no_stream_runs, peer
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from mlx_sidecar_client import SidecarClosed, SidecarLost, SyncSidecar
-from mlx_sidecar_protocol.errors import InvalidParams
+from mlx_sidecar_client.protocol.errors import InvalidParams
 
 from .support import ENDLESS, FAKE, PATIENCE_S
 

@@ -51,11 +51,37 @@ def refused(engine: EngineClient, path: Path, adapter: str | None = None) -> tup
 @pytest.mark.parametrize(
     ("dtype", "bits"), [("float32", None), ("bfloat16", None), ("float16", None), ("float16", 4), ("bfloat16", 8)]
 )
-def test_on_a_cpu_every_kind_of_weights_computes_in_float32(
+def test_native_code_computes_every_kind_of_weights_as_stored(
     engine: EngineClient, tmp_path: Path, dtype: str, bits: int | None
 ) -> None:
     before = active_bytes(engine)
-    loaded = engine.load("m", str(write_model(tmp_path, "qwen3", dtype=dtype, bits=bits)))
+    path = write_model(tmp_path, "qwen3", dtype=dtype, bits=bits)
+    card = engine.load("m", str(path)).card
+    assert (card.forward, card.not_native, card.dtype) == ("native", "", dtype)
+    assert card.memory_bytes <= (path / "model.safetensors").stat().st_size
+    assert card.policy.endswith("kernels, weights as stored, sums in float32")
+    assert len(engine.generate("m", [1, 2, 3], 4)) == 4
+    unload(engine, "m")
+    assert active_bytes(engine) == before
+
+
+def test_a_model_that_seemed_native_and_is_not_is_computed_in_float32(engine: EngineClient, tmp_path: Path) -> None:
+    path = write_model(tmp_path, "qwen3", dtype="bfloat16", bits=3)
+    card = engine.load("m", str(path)).card
+    assert (card.forward, card.dtype, card.memory_bytes) == ("flat", "float32", 4 * card.parameters)
+    assert card.not_native == "weights are affine of 3 bits in groups of 32"
+    assert len(engine.generate("m", [1, 2, 3], 4)) == 4
+    unload(engine, "m")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits"), [("float32", None), ("bfloat16", None), ("float16", None), ("float16", 4), ("bfloat16", 8)]
+)
+def test_on_a_cpu_every_kind_of_weights_computes_in_float32_by_mlx(
+    engine: EngineClient, tmp_path: Path, dtype: str, bits: int | None
+) -> None:
+    before = active_bytes(engine)
+    loaded = engine.load("m", str(write_model(tmp_path, "lfm2", dtype=dtype, bits=bits)))
     card = loaded.card
     assert card.dtype == "float32"
     assert card.quantization == (f"{bits} bits, affine, groups of 32" if bits else None)
@@ -87,7 +113,7 @@ def test_progress_reaches_every_byte_before_the_model_is_loaded(engine: EngineCl
     mine = [message for message in engine.seen if getattr(message, "op", None) == op]
     steps = [message for message in mine if isinstance(message, Progress)]
     assert {step.stage: step.done_bytes for step in steps}["reading"] == (path / "model.safetensors").stat().st_size
-    assert list(dict.fromkeys(step.stage for step in steps)) == ["reading", "converting", "trying"]
+    assert list(dict.fromkeys(step.stage for step in steps)) == ["reading", "building", "trying"]
     assert steps[-1].done_bytes == steps[-1].total_bytes
     assert isinstance(mine[-1], Loaded)
     unload(engine, "m")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,17 @@ from mlx_sidecar.engine.cache.store import Store
 from mlx_sidecar.engine.core.batch import Event, Role, StepFailed, Work
 from mlx_sidecar.engine.core.sequence import WINDOW, Sequence
 from mlx_sidecar.engine.execution import mlxlm
+from mlx_sidecar.engine.execution.forward import LateOutput, StepInput
 from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
-from mlx_sidecar.engine.execution.probe import probe
+from mlx_sidecar.engine.execution.native.proof import Proven, prove
+from mlx_sidecar.engine.execution.probe import Probed, probe
 from mlx_sidecar.engine.execution.sampler import Sampled, Sampler
+from mlx_sidecar.engine.execution.trial import drained
 from mlx_sidecar.link.messages import Sampling
+from tests.engine.forwards import NATIVELY
 from tests.support.sequences import sequence_of
 
-KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4"]
+KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4", "native qwen3", "native sliding"]
 LIMIT_BYTES = 1 << 34
 CHUNK = 48
 
@@ -35,9 +41,14 @@ def kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
+def forward_of(random_models: Path, kind: str) -> Probed | Proven:
+    model = mlxlm.load_model(random_models / kind.removeprefix(NATIVELY))[0]
+    return drained(prove(kind, model, "exact", 1)) if kind.startswith(NATIVELY) else probe(kind, model)
+
+
 def make(random_models: Path, kind: str) -> MakeBatch:
     def new() -> MlxBatch:
-        _, vocabulary, forward = probe(kind, mlxlm.load_model(random_models / kind)[0])
+        _, vocabulary, forward = forward_of(random_models, kind)
         prefixes = None if forward.uncacheable else Prefixes(Store(LIMIT_BYTES), kind, forward.spec)
         return MlxBatch(forward, vocabulary, LIMIT_BYTES, prefixes)
 
@@ -128,7 +139,7 @@ def by_generate_step(model: Any, prompts: list[list[int]], limit: int) -> list[l
 def test_the_tokens_are_those_of_mlx_lm(random_models: Path, kind: str, batch_of_kind: MakeBatch) -> None:
     prompts = [prompt(length, salt) for salt, length in enumerate((1, 2, 5, 33, 64, 130))]
     yardstick = by_generate_step if kind == "llama4" else by_batch_generator  # which cannot batch its caches
-    expected = yardstick(mlxlm.load_model(random_models / kind)[0], prompts, 12)
+    expected = yardstick(mlxlm.load_model(random_models / kind.removeprefix(NATIVELY))[0], prompts, 12)
     assert run(batch_of_kind(), *[sequence(tokens, 12) for tokens in prompts]) == expected
 
 
@@ -414,3 +425,52 @@ def failing(message: str) -> Callable[..., Sampled]:
         raise RuntimeError(message)
 
     return sample
+
+
+@pytest.mark.parametrize("sampled", [0, 3])
+def test_nothing_of_a_step_that_failed_apart_is_found_again(random_models: Path, sampled: int) -> None:
+    _, vocabulary, forward = forward_of(random_models, "native sliding")
+    prefixes = Prefixes(Store(LIMIT_BYTES), "m", forward.spec)
+    driver = Driver(MlxBatch(forward, vocabulary, LIMIT_BYTES, prefixes))
+    tokens = [(3 * i) % 300 for i in range(CHUNK if sampled else 3 * CHUNK)]
+    driver.add(sequence(tokens, 200))
+    for _ in range(1 + sampled):
+        driver.step()
+    run = forward.run
+
+    def fail(step: StepInput) -> LateOutput:
+        assert isinstance(run(step), LateOutput)
+
+        def logits() -> Any:
+            raise MemoryError
+
+        return LateOutput(logits)
+
+    forward.run = fail  # type: ignore[method-assign]
+    with suppress(StepFailed):
+        for _ in range(3):
+            driver.step()
+        pytest.fail("the step has not failed")
+    found = prefixes.find(array("i", [*tokens, 0]))
+    assert found.length <= CHUNK  # what the first step computed
+    for piece in found.slices:
+        assert all(bool(mx.all(mx.isfinite(span.data))) for span in piece.segment.spans)
+
+
+def test_a_token_that_was_read_is_told_although_the_next_step_cannot_be_started(random_models: Path) -> None:
+    _, vocabulary, forward = forward_of(random_models, "native qwen3")
+    driver = Driver(MlxBatch(forward, vocabulary, LIMIT_BYTES))
+    one = sequence([1, 2, 3], 20)
+    driver.add(one)
+    while len(one.generated) < 2:
+        driver.step()
+
+    def refuse(step: StepInput) -> LateOutput:
+        raise MemoryError
+
+    forward.run = refuse  # type: ignore[method-assign]
+    told = driver.step()
+    assert [event.tokens for event in told] == [one.generated[-1:]]
+    with pytest.raises(StepFailed) as failed:
+        driver.step()
+    assert failed.value.running == [one]

@@ -111,10 +111,10 @@ class Driver:
     def step(self, model: str, seconds: float = 0.01) -> None:
         work = self.scheduler.plan(model, self.now)
         self.check(model, work)
-        self.scheduler.account(model, work, seconds)
         asked = {part.sequence for part in work if part.samples}
         for sequence, tokens, _ in work:
             sequence.known += tokens
+        self.scheduler.account(model, work, seconds)
         for sequence in [s for s in self.state if s.model == model]:
             if sequence.in_flight:
                 sequence.generated.append(0)
@@ -143,9 +143,9 @@ class Driver:
         assert all((tokens, role) == (1, Role.DECODE) for _, tokens, role in work[: len(decoding)])
         prefill = work[len(decoding) :]
         assert sum(part.tokens for part in prefill) <= CHUNK
-        for sequence, tokens, role in prefill:
+        for nth, (sequence, tokens, role) in enumerate(prefill):
             assert role is Role.PREFILL
-            assert min(LEAST_CHUNK, sequence.pending) <= tokens <= sequence.pending
+            assert (min(LEAST_CHUNK, sequence.pending) if nth else 1) <= tokens <= sequence.pending
         assert bool(work) == bool(ready)
 
     def end(self, sequence: Sequence) -> None:

@@ -172,7 +172,7 @@ def test_a_cached_model_that_may_lack_files_is_used_where_the_hub_cannot_be_reac
         def snapshot_download(*_: object, **__: object) -> str:
             raise huggingface_hub.errors.LocalEntryNotFoundError("connection refused")
 
-    monkeypatch.setattr(resolve, "_client", lambda name: Unreachable)
+    monkeypatch.setattr(resolve, "hub_client", lambda name: Unreachable)
     assert resolve.fetch("lab/pocket", None, tmp_path, lambda done, total: None) == tmp_path
     with pytest.raises(ModelNotFound, match="cannot be reached"):
         resolve.fetch("lab/pocket", None, None, lambda done, total: None)
@@ -215,12 +215,18 @@ def test_a_system_without_home_directories_has_directories_and_no_hub(monkeypatc
         resolve.local("owner/name")
 
 
-@pytest.mark.parametrize("name", ["model.gguf", "weights.safetensors"])
-def test_a_file_is_no_model_and_says_so(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("model.gguf", "is GGUF; `mlx-sidecar models import FILE --output DIR` makes a model directory of it"),
+        ("weights.safetensors", "is a file; a model is a directory of safetensors"),
+    ],
+)
+def test_a_file_is_no_model_and_says_so(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / name).touch()
     file = str(tmp_path / name)
     for model, path in ((file, None), ("m", file)):
-        with pytest.raises(ModelUnsupported, match=f"'{name}' is .*; a model is a directory of safetensors"):
+        with pytest.raises(ModelUnsupported, match=f"'{name}' {told}"):
             resolve.local(model, path)
 
 

@@ -9,6 +9,7 @@ local M = {}
 -- Asking these twice is the same as asking once. `generate` is one of them until its first delta.
 local IDEMPOTENT = {
   ["cache/stats"] = true,
+  ["local/list"] = true,
   ["rpc.discover"] = true,
   detokenize = true,
   generate = true,

@@ -10,7 +10,7 @@ local function look_up(name, tried)
   end
   -- Short enough for one line of an 80 column screen; `tried` is in :SidecarStatus and :checkhealth.
   return nil,
-    errors.new("executable_not_found", "not found; install it: pip install mlx-sidecar", { tried = tried })
+    errors.new("executable_not_found", "not found; docs/install.md says how to install", { tried = tried })
 end
 
 --- The words in front of `serve`, or nil and an error that says where it was looked for.

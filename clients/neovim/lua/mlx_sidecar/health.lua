@@ -43,7 +43,7 @@ local function check_executable(report)
   if words then
     report.ok("found: " .. table.concat(words, " "))
   else
-    report.error(error.message, { "pip install mlx-sidecar", error.tried })
+    report.error(error.message, { error.tried })
   end
   return words ~= nil
 end

@@ -29,6 +29,6 @@ def _span(match: PrefixMatch, number: int, window: int | None) -> Span:
 def settle(segment: Segment) -> None:
     """Wait until ``segment`` is computed, because then any thread may read it."""
     mx.eval(
-        [span.data for span in segment.spans],
+        [span.data for span in segment.spans if isinstance(span, Span)],  # others wait when they are read
         [state for state in segment.checkpoints if state is not None],
     )

@@ -31,9 +31,11 @@ class SegmentSlice(NamedTuple):
 
         None if there are none.
         """
-        first, data = self.segment.spans[span]
-        begin = max(start, self.start, first)
-        return data[:, :, begin - first : self.stop - first] if begin < self.stop else None
+        entries = self.segment.spans[span]
+        begin = max(start, self.start, entries.first)
+        if begin >= self.stop:
+            return None
+        return entries.data[:, :, begin - entries.first : self.stop - entries.first]
 
 
 class PrefixMatch(NamedTuple):

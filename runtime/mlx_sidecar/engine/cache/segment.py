@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # the loop knows segments, and runs the fake engine too, which has no mlx
     import mlx.core as mx
@@ -20,14 +20,41 @@ def runs(start: int, stop: int, token_bytes: int) -> list[tuple[int, int]]:
     return [(begin, min(begin + most, stop)) for begin in range(start, stop, most)]
 
 
-class Span(NamedTuple):
-    """The keys and values of layers with one window and one shape, for tokens ``first`` to the segment's end.
+class Entries(Protocol):
+    """The keys and values of layers with one window and one shape, for tokens ``first`` to the segment's end."""
 
-    ``data`` is [members, heads, tokens, size], evaluated; a member is the keys or the values of one layer.
-    """
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held for it."""
+        ...
+
+    @property
+    def data(self) -> mx.array:
+        """All of them: [members, heads, tokens, size]; a member is the keys or the values of one layer."""
+        ...
+
+    @property
+    def last(self) -> mx.array:
+        """Those of the last member: [heads, tokens, size]."""
+        ...
+
+
+class Span(NamedTuple):
+    """``Entries`` as one array ``data`` of mlx, evaluated."""
 
     first: int
     data: mx.array
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    @property
+    def last(self) -> mx.array:
+        return self.data[-1]
 
 
 class Segment(NamedTuple):
@@ -39,14 +66,11 @@ class Segment(NamedTuple):
 
     start: int
     stop: int
-    spans: tuple[Span, ...]
+    spans: tuple[Entries, ...]
     checkpoints: tuple[mx.array | None, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        arrays = [
-            *(span.data for span in self.spans),
-            *(state for state in self.checkpoints if state is not None),
-        ]
-        return sum(array.nbytes for array in arrays)
+        """Bytes of all that it holds."""
+        spans = sum(span.nbytes for span in self.spans)
+        return spans + sum(state.nbytes for state in self.checkpoints if state is not None)

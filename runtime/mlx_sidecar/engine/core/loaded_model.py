@@ -18,12 +18,16 @@ if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
 
 
 class LoadStep(NamedTuple):
-    """The progress of a load. ``not_before_s``, on the engine's clock, is when its next step is due."""
+    """The progress of a load. ``not_before_s``, on the engine's clock, is when its next step is due.
+
+    ``needs_bytes``: from here on it holds so many, where that is more than was estimated.
+    """
 
     stage: str
     done_bytes: int
     total_bytes: int
     not_before_s: float = 0.0
+    needs_bytes: int = 0
 
 
 class LoadedModel(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..cache.segment import BLOCK
+
 # Tokens of the smallest room of a sequence.
 LEAST_ROOM = 64
 # Tokens that a room for a window has beyond the window: so seldom are its contents moved.
@@ -26,18 +28,22 @@ def room_for(tokens: int) -> int:
 class LayerCost:
     """Cache of one layer: so much once, and so much a token up to ``window`` tokens (0: no window).
 
-    ``pooled``: tokens are rounded up to a room, and a window has some slack.
+    ``pooled``: tokens are rounded up to a room, and a window has some slack. ``in_blocks``: tokens are rounded up to
+    whole blocks, which a window's ends cut.
     """
 
     fixed_bytes: int = 0
     token_bytes: int = 0
     window: int = 0
     pooled: bool = False
+    in_blocks: bool = False
 
     def bytes_for(self, tokens: int) -> int:
         room, window = tokens, self.window
         if self.pooled:
             room, window = room_for(tokens), window and window + WINDOW_SLACK
+        elif self.in_blocks:
+            room, window = -(-tokens // BLOCK) * BLOCK, window and window + 2 * BLOCK
         return self.fixed_bytes + self.token_bytes * (min(room, window) if window else room)
 
 
@@ -50,9 +56,9 @@ class SequenceCost:
     @classmethod
     def of(cls, layers: Iterable[LayerCost]) -> SequenceCost:
         """Return the cost of ``layers`` together."""
-        merged: dict[tuple[int, bool], LayerCost] = {}
+        merged: dict[tuple[int, bool, bool], LayerCost] = {}
         for layer in layers:
-            known = merged.get(kind := (layer.window, layer.pooled), LayerCost())
+            known = merged.get(kind := (layer.window, layer.pooled, layer.in_blocks), LayerCost())
             merged[kind] = LayerCost(
                 known.fixed_bytes + layer.fixed_bytes, known.token_bytes + layer.token_bytes, *kind
             )

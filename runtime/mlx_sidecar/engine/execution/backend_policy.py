@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from mlx_sidecar_protocol.errors import UnsupportedParameter
 
 from ...link.control_messages import Dtype
+from ...link.engine_config import Activations, NativeCode, Numerics
 from ...machine_memory import machine_limit_bytes
 from . import blas
 
-Numerics = Literal["fast", "exact"]
+PLAIN = "baseline"
+"""The kernels for a processor without the vectors that others need: they are there for tests."""
+
+
+@dataclass(frozen=True)
+class NativePolicy:
+    """How native code computes: ``arithmetic`` is exact, fast or int8, with so many ``threads``."""
+
+    kernels: str
+    arithmetic: Literal["exact", "fast", "int8"]
+    threads: int
+
+    @property
+    def words(self) -> str:
+        rounded = ", int8 activations while decoding" if self.arithmetic == "int8" else ""
+        return f"native {self.kernels} kernels, weights as stored, sums in float32{rounded}"
 
 
 @dataclass(frozen=True)
 class Policy:
     """The settled policy; models compute in ``default_dtype`` unless a load says otherwise; None: as they are stored.
 
-    On a CPU it is float32, because half-precision and quantised products are 7 to 30 times slower there.
+    On a CPU it is float32, because mlx's half-precision and quantised products are 7 to 30 times slower there. Models
+    that ``native`` code computes keep their weights as stored, and their sums are float32 all the same.
     """
 
     backend: Literal["cpu", "metal", "cuda"]
@@ -27,6 +47,7 @@ class Policy:
     default_dtype: Dtype | None
     numerics: Numerics
     limit_bytes: int
+    native: NativePolicy | None = None
 
     @property
     def words(self) -> str:
@@ -37,10 +58,12 @@ class Policy:
         return f"{self.products}, {dtype or 'as stored'}"
 
 
-def settle(numerics: Numerics) -> Policy:
-    """Choose the BLAS, import mlx, ask it for its device.
+def settle(
+    numerics: Numerics, *, native: NativeCode = "auto", threads: int = 1, activations: Activations = "float"
+) -> Policy:
+    """Choose the BLAS, import mlx, ask it for its device, and see whether native code can compute.
 
-    Raises ``UnsupportedParameter`` where ``numerics`` cannot be had.
+    Raises ``UnsupportedParameter`` where one of these cannot be had.
     """
     try:
         products = blas.preload(numerics)
@@ -53,11 +76,29 @@ def settle(numerics: Numerics) -> Policy:
         raise UnsupportedParameter(
             "numerics", f"on {backend} with {products.name} the bits of a product depend on the size of the batch"
         )
+    code = _native(numerics, native, threads, activations) if backend == "cpu" else None
+    for name, given in (("threads", threads > 1), ("activations", activations != "float")):
+        if given and code is None:
+            raise UnsupportedParameter(name, f"on {backend} no native code computes")
     info = mx.device_info()
     device = str(info.get("device_name", backend))
     if backend == "cpu":
-        return Policy(backend, device, products.name, "float32", numerics, machine_limit_bytes())
+        return Policy(backend, device, products.name, "float32", numerics, machine_limit_bytes(), code)
     return Policy(backend, device, backend, None, numerics, _wire(mx, info))
+
+
+def _native(numerics: Numerics, native: NativeCode, threads: int, activations: Activations) -> NativePolicy | None:
+    """Return how native code computes; None where it is switched off, not built, or has no instructions to gain by."""
+    if activations == "int8" and numerics == "exact":
+        raise UnsupportedParameter("activations", "rounded to int8 they depend on how many tokens share a product")
+    if native == "off" or sys.platform != "linux" or find_spec("mlx_sidecar_native._native") is None:
+        return None
+    from mlx_sidecar_native import _native as built
+
+    kernels = built.cpu.kernels()
+    if kernels == PLAIN and os.environ.get("MLX_SIDECAR_CPU_KERNELS") != PLAIN:
+        return None
+    return NativePolicy(kernels, "int8" if activations == "int8" else numerics, threads)
 
 
 def _backend(mx: Any) -> Literal["cpu", "metal", "cuda"]:

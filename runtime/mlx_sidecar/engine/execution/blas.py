@@ -71,7 +71,7 @@ def preload(numerics: Numerics) -> BlasPolicy:
 def _load_shim(*, invariant: bool) -> BlasPolicy:
     shim = mlx_sidecar_native.shim_path()
     if shim is None or find_spec("mlx_sidecar_native._native") is None:
-        return _reference("mlx_sidecar_native is not built: run `make native`")
+        return _reference("mlx_sidecar_native is not built: `make native` in its checkout builds it")
     openblas = find_openblas()
     if openblas is None:
         return _reference("scipy-openblas32 is not installed")

@@ -8,18 +8,28 @@ import mlx.core as mx
 
 from ..core.batch import Work
 from ..core.sequence import Sequence
+from .forward import LateOutput
 from .sampler import Sampled
+
+
+class Late(NamedTuple):
+    """The ``output`` of a step, a row for each sequence that samples, and the ``positions`` of the tokens to sample."""
+
+    output: LateOutput
+    positions: list[int]
 
 
 class Flight(NamedTuple):
     """A step in flight: the ``sequences`` that sample in it, in order, with None for each that was closed since.
 
-    If none samples, the step is over once ``state`` is evaluated.
+    If none samples, the step is over once ``state`` is evaluated. Where logits are computed apart they come ``late``,
+    and tokens are sampled when the step is read.
     """
 
     sequences: list[Sequence | None]
     sampled: Sampled | None
     state: list[mx.array]
+    late: Late | None = None
 
 
 def inputs(work: list[Work], before: Flight | None) -> mx.array:

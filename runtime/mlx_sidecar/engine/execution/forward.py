@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import mlx.core as mx
 
@@ -10,6 +11,10 @@ from ...link.control_messages import ForwardName
 from ..cache.prefix_match import CacheSpec
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import Segment
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Logits(NamedTuple):
@@ -31,7 +36,10 @@ class Part(NamedTuple):
 
 
 class StepInput(NamedTuple):
-    """The input of one pass: ``tokens`` [all parts' tokens], int32, part by part; they may be unevaluated."""
+    """The input of one pass: ``tokens`` [all parts' tokens], int32, part by part.
+
+    They may be unevaluated, unless the forward ``computes_apart``.
+    """
 
     parts: list[Part]
     tokens: mx.array
@@ -46,6 +54,21 @@ class StepOutput(NamedTuple):
 
     logits: mx.array
     state: list[mx.array]
+
+    def wait(self) -> mx.array:
+        """Return the logits, evaluated."""
+        mx.eval(self.logits, self.state)
+        return self.logits
+
+
+class LateOutput(NamedTuple):
+    """The result of a pass that is computed apart: ``logits`` waits for it, and returns what ``StepOutput`` has."""
+
+    logits: Callable[[], NDArray[np.float32]]
+
+    def wait(self) -> mx.array:
+        """Return the logits once they are computed."""
+        return mx.array(self.logits())
 
 
 class NotTruncatable(Exception):
@@ -63,6 +86,8 @@ class Forward(Protocol):
     """Why nothing of a row can be captured; "" where it can."""
     untruncatable: str
     """Why no row can be truncated; "" where the tokens of a short part (``SHORT_TOKENS``) always can be taken back."""
+    computes_apart: bool
+    """Whether it computes a pass on a thread of its own, for which the tokens must be known."""
     captured: bool
     """Whether rows will be captured: set by the batch that does."""
 
@@ -79,15 +104,15 @@ class Forward(Protocol):
         """Forget a row."""
 
     def capture(self, row: int, start: int, stop: int) -> list[Segment]:
-        """Return copies of tokens ``start`` to ``stop`` of a row, as far as it has them, for others to begin with.
+        """Return tokens ``start`` to ``stop`` of a row, as far as it has them, for others to begin with.
 
         A block begins at ``start``. Called after each step that goes beyond the end of a block; if it is called later,
         a part may be gone.
         """
         ...
 
-    def run(self, step: StepInput) -> StepOutput:
-        """Make one pass, lazily. Rows that are not named stay as they are."""
+    def run(self, step: StepInput) -> StepOutput | LateOutput:
+        """Make one pass, lazily or apart. Rows that are not named stay as they are."""
         ...
 
     def truncate(self, row: int, length: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import mlx.core as mx
 import xxhash
@@ -57,23 +57,28 @@ def load_steps(
     model = _build(load, directory, trust_remote_code)
     if load.adapter is not None:
         model = _adapted(load.model, load.adapter, model, adapter_elements)
-    parameters = mlxlm.get_total_parameters(model)
-    stage = "building"
-    if dtype is not None:
-        _convert(model, dtype)
-        stage = "converting"
-    for done, total in _evaluate(model):
+    weights = Weights(model, architecture, mlxlm.get_total_parameters(model), "", 0, fingerprint)
+    return (yield from (evaluate_steps(weights, "building") if dtype is None else convert_steps(weights, dtype)))
+
+
+def convert_steps(weights: Weights, dtype: Dtype) -> Generator[LoadStep, None, Weights]:
+    """Unpack and cast the weights of a model that ``load_steps`` loaded as stored, and evaluate them."""
+    _convert(weights.model, dtype)
+    return (yield from evaluate_steps(weights, "converting"))
+
+
+def evaluate_steps(weights: Weights, stage: Stage) -> Generator[LoadStep, None, Weights]:
+    """Bring the weights into memory; return them with their type and size."""
+    for done, total in _evaluate(weights.model):
         yield LoadStep(stage, done, total)
-    arrays = _arrays(model)
+    arrays = _arrays(weights.model)
     computed = next((str(a.dtype) for a in arrays if mx.issubdtype(a.dtype, mx.floating)), "")
-    return Weights(
-        model,
-        architecture,
-        parameters,
-        computed.removeprefix("mlx.core."),
-        sum(a.nbytes for a in arrays),
-        fingerprint,
+    return weights._replace(
+        dtype=computed.removeprefix("mlx.core."), memory_bytes=sum(array.nbytes for array in arrays)
     )
+
+
+Stage = Literal["building", "converting"]
 
 
 def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None, str]:

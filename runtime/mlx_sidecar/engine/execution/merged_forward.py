@@ -52,7 +52,7 @@ class MergedForward:
         self.spec = self._blocks.spec
         self.uncacheable = self._blocks.because
         self.untruncatable = next(filter(None, map(_objection, leaves(new_caches(model)))), "")
-        self.captured = False
+        self.computes_apart = self.captured = False
         self.reset()
 
     def reset(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
 import platform
 from collections.abc import Generator
-from typing import cast
+from contextlib import closing
+from typing import TypeVar, cast
 
 import mlx.core as mx
 
@@ -19,12 +21,18 @@ from ..cache.prefix_cache import PrefixCache
 from ..core.oom_backoff import out_of_memory
 from ..resident_models import LoadedModel, LoadStep
 from . import mlxlm
-from .backend_policy import Policy
+from .backend_policy import PLAIN, Policy
 from .forward import Forward
-from .loader import Weights, load_steps
+from .loader import Weights, convert_steps, load_steps
 from .mlx_batch import MlxBatch
+from .native.forward import allocated_bytes
+from .native.proof import Proven, prove
+from .native.spec import FAMILIES
+from .native.weights import NotNative
 from .probe import Probed, probe_steps
 from .trial import Passes
+
+log = logging.getLogger(__name__)
 
 # Of what is left to the rest of the machine, which is a quarter of the limit.
 _CACHE_SHARE = 16
@@ -73,21 +81,18 @@ class MlxBackend:
     def estimate(self, load: Load) -> int:
         directory = self._inspected(load)
         self._estimated = load, directory
-        return directory.loaded_bytes(self._dtype(load))
+        return directory.loaded_bytes(self._dtype(load, directory))
 
     def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
         before, self._estimated = self._estimated, None
         directory = before[1] if before is not None and before[0] == load else self._inspected(load)
-        dtype = self._dtype(load)
+        dtype = self._dtype(load, directory)
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
-        try:
-            cost, vocabulary, forward = yield from _in_load(
-                probe_steps(load.model, weights.model), weights.memory_bytes
-            )
-        except (ValueError, RuntimeError) as error:
-            if out_of_memory(error, 0) is not None:  # which says nothing of the model
-                raise
-            raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
+        found, not_native = yield from self._natively(load, weights)
+        if found is None and dtype is None and (dtype := self._policy.default_dtype) is not None:
+            yield LoadStep("converting", 0, weights.memory_bytes, needs_bytes=directory.loaded_bytes(dtype))
+            weights = yield from convert_steps(weights, dtype)
+        cost, vocabulary, forward = found or (yield from self._probed(load, weights))
         prefixes = None
         if self._prefix_cache is not None and not forward.uncacheable:
             prefixes = self._prefix_cache.prefixes(self._identity(weights, forward), forward.spec)
@@ -103,16 +108,50 @@ class MlxBackend:
             context_length=directory.context_length,
             vocabulary=vocabulary,
             memory_bytes=weights.memory_bytes,
-            policy=self._policy.words_for(dtype),
+            policy=self._policy.words_for(dtype) if found is None else self._native_words,
             forward=forward.name,
+            not_native=not_native,
             capabilities={"prefix_cache": because},
         )
         batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes)
         return LoadedModel(card, batch, cost, prefixes)
 
+    def _natively(self, load: Load, weights: Weights) -> Generator[LoadStep, None, tuple[Proven | None, str]]:
+        """Return the native forward with what else a probe finds; or why there is none, where there might be."""
+        native = self._policy.native
+        if native is None:
+            return None, ""
+        proving = prove(load.model, weights.model, native.arithmetic, native.threads)
+        try:
+            return (yield from _in_load(proving, weights.memory_bytes)), ""
+        except NotNative as error:
+            reason = str(error)
+        except (ValueError, RuntimeError) as error:
+            if out_of_memory(error, 0) is not None:
+                raise
+            reason = f"mlx-lm's first token failed: {error}"  # for which there is an answer if it fails again
+        log.info("%s is not computed by native code: %s", load.model, reason)
+        return None, reason
+
+    def _probed(self, load: Load, weights: Weights) -> Generator[LoadStep, None, Probed]:
+        try:
+            return (yield from _in_load(probe_steps(load.model, weights.model), weights.memory_bytes))
+        except (ValueError, RuntimeError) as error:
+            if out_of_memory(error, 0) is not None:  # which says nothing of the model
+                raise
+            raise ModelLoadFailed(load.model, f"its first token failed: {error}") from error
+
+    @property
+    def _native_words(self) -> str:
+        return "" if self._policy.native is None else self._policy.native.words
+
     def _identity(self, weights: Weights, forward: Forward) -> str:
         """Name policy and version of mlx too, because the last bits of keys and values may depend on them."""
-        arithmetic = (self.name, self._policy.products, self._policy.numerics, weights.dtype)
+        native = self._policy.native
+        # Instruction sets give the same bits, but for the plain one.
+        code = "" if native is None else f"native {native.arithmetic} {native.kernels == PLAIN}"
+        products = code if forward.name == "native" else self._policy.products
+        arithmetic = (self.name, products, self._policy.numerics, weights.dtype)
         versions = (self.versions["mlx"], self.versions["mlx_lm"])
         return identity(weights.fingerprint, *arithmetic, *versions, type(forward).__name__)
 
@@ -125,20 +164,28 @@ class MlxBackend:
 
     def gauges(self) -> dict[str, float]:
         return {
-            "active_bytes": float(mx.get_active_memory()),
+            "active_bytes": float(mx.get_active_memory() + allocated_bytes()),
             "cache_bytes": float(mx.get_cache_memory()),
             "peak_bytes": float(mx.get_peak_memory()),
         }
 
-    def _dtype(self, load: Load) -> Dtype | None:
-        return load.dtype or self._policy.default_dtype
+    def _dtype(self, load: Load, directory: Directory) -> Dtype | None:
+        """Return the type to load as; None, as stored, also where native code is likely to compute the model."""
+        if load.dtype is not None:
+            return load.dtype
+        architecture = mlxlm.module_name(str(directory.config["model_type"]))
+        return None if self._policy.native and architecture in FAMILIES else self._policy.default_dtype
 
 
-def _in_load(passes: Passes[Probed], loaded_bytes: int) -> Generator[LoadStep, None, Probed]:
+_Result = TypeVar("_Result")
+
+
+def _in_load(passes: Passes[_Result], loaded_bytes: int) -> Generator[LoadStep, None, _Result]:
     """Run ``passes`` as steps of a load, because where half precision is slow they take long, and others decode."""
-    while True:
-        try:
-            next(passes)
-        except StopIteration as done:
-            return cast("Probed", done.value)
-        yield LoadStep("trying", loaded_bytes, loaded_bytes)
+    with closing(passes):
+        while True:
+            try:
+                next(passes)
+            except StopIteration as done:
+                return cast("_Result", done.value)
+            yield LoadStep("trying", loaded_bytes, loaded_bytes)

@@ -17,9 +17,10 @@ from ..cache.segment import BLOCK
 from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
-from .flight import Flight, inputs
-from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part, StepInput
-from .sampler import FACTORIES, ProcessorFactory, Sampler
+from .flight import Flight, Late, inputs
+from .forward import NEXT_TOKEN, NOTHING_WANTED, Forward, LateOutput, Part, StepInput
+from .native.forward import allocated_bytes
+from .sampler import FACTORIES, NativelySampled, ProcessorFactory, Sampled, Sampler
 from .soundness import sound
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,10 @@ _STEPS_BETWEEN_CLEARINGS = 512
 
 
 class _Broken(NamedTuple):
-    """An ``error`` from opening or closing the row of ``sequence``, or from giving back memory; fails the next step."""
+    """An ``error`` that fails the next step: from opening, closing or a step of ``sequences``, or a release."""
 
     error: Exception
-    sequence: Sequence | None
+    sequences: list[Sequence]
 
 
 class MlxBatch:
@@ -79,7 +80,7 @@ class MlxBatch:
         try:
             self._forward.release()
         except Exception as error:  # noqa: BLE001 - the next step fails with it
-            self._broken = self._broken or _Broken(error, None)
+            self._broken = self._broken or _Broken(error, [])
             if not self._sequences:
                 self._reset_broken()
 
@@ -88,7 +89,7 @@ class MlxBatch:
         try:
             self._open(sequence)
         except Exception as error:  # noqa: BLE001 - the next step fails with it
-            self._broken = self._broken or _Broken(error, sequence)
+            self._broken = self._broken or _Broken(error, [sequence])
 
     def _open(self, sequence: Sequence) -> None:
         history = sequence.history()
@@ -115,7 +116,7 @@ class MlxBatch:
             if self._broken is None:
                 self._close(sequence, keep=keep)
         except Exception as error:  # noqa: BLE001 - the next step fails with it
-            self._broken = _Broken(error, sequence)
+            self._broken = _Broken(error, [sequence])
         sequence.known = sequence.in_flight = 0
         if not self._sequences:
             self._flight = None
@@ -129,7 +130,9 @@ class MlxBatch:
 
     def _close(self, sequence: Sequence, *, keep: bool) -> None:
         if keep:
-            self._capture(sequence, min(sequence.known, len(sequence.history())))
+            # What is computed apart is not there yet.
+            flying = sequence.in_flight if self._forward.computes_apart else 0
+            self._capture(sequence, min(sequence.known - flying, len(sequence.history())))
         self._forward.close(sequence.id)
         self._sampler.close(sequence.id)
 
@@ -178,6 +181,17 @@ class MlxBatch:
         if self._broken is not None:
             raise self._broken.error
         before, self._flight = self._flight, None
+        if not self._forward.computes_apart or before is None:
+            return self._go_on(work, before)
+        told = self._read(before)
+        try:
+            return told + self._go_on(_going_on(work, told), None)
+        except Exception as error:  # noqa: BLE001 - the next step fails with it, because these tokens must be told
+            self._broken = _Broken(error, [given.sequence for given in work])
+            return told
+
+    def _go_on(self, work: list[Work], before: Flight | None) -> list[Event]:
+        """Start ``work`` and return the events of ``before``, or those of ``work`` where steps do not overlap."""
         if not work:
             return self._read(before)
         # A step that prefills takes long: a request that arrives now waits for that one only, not for one more.
@@ -186,9 +200,21 @@ class MlxBatch:
         assert not any(given.sequence.awaits_token for given in work)
         # Where all rows wait for their tokens, no step can be started before this one is read.
         overlaps = decodes and not all(given.sequence.reads_last_token for given in work)
+        if self._forward.computes_apart:
+            return self._step_apart(work, overlaps=overlaps)
         self._flight = self._launch(work, before)
         self._capture_blocks(work)
         return self._read(before) + ([] if overlaps else self._read_flight())
+
+    def _step_apart(self, work: list[Work], *, overlaps: bool) -> list[Event]:
+        """Start ``work``, and read it unless steps overlap. Only what is computed for certain is captured."""
+        self._capture_blocks(work)
+        self._flight = self._launch(work, None)
+        if overlaps:
+            return []
+        events = self._read_flight()
+        self._capture_blocks(work)
+        return events
 
     def _launch(self, work: list[Work], before: Flight | None) -> Flight:
         """Give the device a step; its tokens may be those that ``before`` is about to sample."""
@@ -196,19 +222,36 @@ class MlxBatch:
         parts = [
             Part(given.sequence.id, given.tokens, NEXT_TOKEN if given.samples else NOTHING_WANTED) for given in work
         ]
-        logits, state = self._forward.run(StepInput(parts, inputs(work, before)))
-        sampled = None
-        if samplers:
-            ids, positions = [s.id for s in samplers], [s.total for s in samplers]
-            sampled = self._sampler.sample(ids, positions, logits)
-        mx.async_eval(*(sampled.arrays if sampled else []), *state)
+        output = self._forward.run(StepInput(parts, inputs(work, before)))
+        ids, positions = [s.id for s in samplers], [s.total for s in samplers]
+        if isinstance(output, LateOutput):
+            flight = Flight([*samplers], None, [], Late(output, positions))
+        else:
+            sampled = self._sampler.sample(ids, positions, output.logits) if samplers else None
+            mx.async_eval(*(sampled.arrays if sampled else []), *output.state)
+            # Arrays that are held are copied when the next step writes to them.
+            flight = Flight([*samplers], sampled, [] if sampled else output.state)
         for given in work:
             given.sequence.known += given.tokens
         for sequence in samplers:
             sequence.in_flight += 1
         self._clear_now_and_then()
-        # Arrays that are held are copied when the next step writes to them.
-        return Flight([*samplers], sampled, [] if sampled else state)
+        return flight
+
+    def _sampled(self, flight: Flight) -> Sampled | NativelySampled | None:
+        """Wait for a step and return what it sampled for ``flight.sequences``; None if nothing."""
+        if flight.late is None:
+            if flight.sampled is None:
+                mx.eval(*flight.state)
+            return flight.sampled
+        logits = flight.late.output.logits()
+        # Rows that were closed meanwhile are unknown to the sampler.
+        kept = [(row, sequence) for row, sequence in enumerate(flight.sequences) if sequence is not None]
+        if len(kept) < len(flight.sequences):
+            logits = logits[[row for row, _ in kept]]
+            flight.sequences[:] = [sequence for _, sequence in kept]
+        positions = [flight.late.positions[row] for row, _ in kept]
+        return self._sampler.sample([s.id for _, s in kept], positions, logits) if kept else None
 
     def _read_flight(self) -> list[Event]:
         flight, self._flight = self._flight, None
@@ -218,12 +261,12 @@ class MlxBatch:
         """Wait for a step and return the events of the tokens that it sampled."""
         if flight is None:
             return []
-        if flight.sampled is None:
-            mx.eval(*flight.state)
+        sampled = self._sampled(flight)
+        if sampled is None:
             return []
-        tokens = cast("list[int]", flight.sampled.tokens.tolist())
-        unsound = flight.sampled.unsound()
-        logprobs = flight.sampled.read()
+        tokens = cast("list[int]", sampled.tokens.tolist())
+        unsound = sampled.unsound()
+        logprobs = sampled.read()
         return [
             self._event(sequence, token, logprobs.get(row)) if row not in unsound else self._failure(sequence)
             for row, (sequence, token) in enumerate(zip(flight.sequences, tokens, strict=True))
@@ -251,9 +294,8 @@ class MlxBatch:
         running = [given.sequence for given in work]
         running += [other for other in self._sequences.values() if other.in_flight and other not in running]
         if self._broken is not None:
-            opened = self._broken.sequence
-            running = [opened] if opened is not None and opened.id in self._sequences else []
-        typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory()))
+            running = [sequence for sequence in self._broken.sequences if sequence.id in self._sequences]
+        typed = out_of_memory(error, max(0, self._limit_bytes - mx.get_active_memory() - allocated_bytes()))
         if typed is None:
             log.error("a step failed, and %d sequences with it", len(self._sequences), exc_info=error)
         else:
@@ -274,3 +316,9 @@ class MlxBatch:
         self._steps += 1
         if self._steps % _STEPS_BETWEEN_CLEARINGS == 0:
             mx.clear_cache()
+
+
+def _going_on(work: list[Work], told: list[Event]) -> list[Work]:
+    """Return ``work`` without the sequences that ended since it was planned."""
+    ended = {event.sequence.id for event in told if event.reason is not None}
+    return [given for given in work if given.sequence.id not in ended]

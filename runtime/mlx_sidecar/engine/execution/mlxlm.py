@@ -145,6 +145,11 @@ def build_model(path: Path, config: dict[str, Any], weights: dict[str, mx.array]
     return model
 
 
+def module_name(model_type: str) -> str:
+    """Return the name of mlx-lm's module for models of ``model_type``."""
+    return str(utils.MODEL_REMAPPING.get(model_type, model_type))
+
+
 def packed_classes() -> dict[type, type]:
     """Return the layers that can be unpacked, with their plain counterparts."""
     import mlx.nn as nn
@@ -185,5 +190,6 @@ __all__ = [
     "load_adapters",
     "load_model",
     "make_prompt_cache",
+    "module_name",
     "packed_classes",
 ]

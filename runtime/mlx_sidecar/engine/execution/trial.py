@@ -30,7 +30,7 @@ _STEPS = [
     [Part(1, 2, Logits(2))],
 ]
 # Four: the lower median of a step that samples one row of each is then not decided by two of them.
-_SAMPLES = 4
+ALL_SAMPLES = 4
 # The rows (sample, row) in the order in which they are opened: equal parts of rows side by side are one call of
 # attention, others are one each, and there are to be both.
 _OPENED = [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (3, 0), (2, 1), (3, 1)]
@@ -66,13 +66,16 @@ class Trial:
     """Runs forwards of one model over the same tokens. ``vocabulary`` is the number of ids.
 
     Methods of several passes are generators that yield after each, because other models decode meanwhile.
+    ``unpacked``: the model computes in float32, for which it unpacks its weights in each pass; so mlx-lm's own caches
+    take in the samples side by side.
     """
 
-    def __init__(self, model: Model, vocabulary: int) -> None:
+    def __init__(self, model: Model, vocabulary: int, *, unpacked: bool = False) -> None:
         self._model = model
-        self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) else _ALIKE
-        ids = iter(_spread(vocabulary, _SAMPLES * sum(_LENGTHS)))
-        self._samples = [[list(islice(ids, length)) for length in _LENGTHS] for _ in range(_SAMPLES)]
+        self._sets = [range(ALL_SAMPLES)] if unpacked else [range(i, i + 1) for i in range(ALL_SAMPLES)]
+        self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) and not unpacked else _ALIKE
+        ids = iter(_spread(vocabulary, ALL_SAMPLES * sum(_LENGTHS)))
+        self._samples = [[list(islice(ids, length)) for length in _LENGTHS] for _ in range(ALL_SAMPLES)]
         self._uncut: dict[Place, mx.array] = {}
         self._places: list[Place] = []
         self._own: tuple[dict[Place, mx.array], dict[int, float]] | None = None
@@ -84,16 +87,20 @@ class Trial:
         if 2 * len(self._places) <= len(self._uncut):
             raise NotFinite
 
-    def passes(self, forward: Forward) -> Passes[bool]:
-        """Whether ``forward``, which has no rows, gives the logits of a sequence alone. It is left without rows."""
-        given, limit = (yield from self._run(forward)), self._alike
-        apart = self._medians({place: distance(given[place], self._uncut[place]) for place in self._places})
+    def passes(self, forward: Forward, samples: int = ALL_SAMPLES) -> Passes[bool]:
+        """Whether ``forward``, which has no rows, gives the logits of a sequence alone. It is left without rows.
+
+        The first so many ``samples`` run side by side.
+        """
+        given, limit = (yield from self._run(forward, samples)), self._alike
+        places = [place for place in self._places if place.sample < samples]
+        apart = self._medians({place: distance(given[place], self._uncut[place]) for place in places})
         if max(apart.values()) < limit:
             return True
         cut, noise = yield from self._noise()
         nearest = {
             place: min(distance(given[place], self._uncut[place]), distance(given[place], cut[place]))
-            for place in self._places
+            for place in places
         }
         apart = self._medians(nearest)
         return all(apart[step] < max(limit, min(_MOST, _NOISES * noise[step])) for step in apart)
@@ -118,25 +125,27 @@ class Trial:
     def _alone(self, *, cut: bool) -> Passes[dict[Place, mx.array]]:
         """Return logits of each row alone, by mlx-lm's own caches: in the passes of ``_STEPS`` or in a single one."""
         found: dict[Place, mx.array] = {}
-        for sample, rows in enumerate(self._samples):
-            for row, tokens in enumerate(rows):
-                places = [place for place in _places(sample) if place.row == row]
-                logits = self._passed(tokens, _cuts(row) if cut else [len(tokens)])
-                kept = [logits[place.length - 1] for place in places]
+        for samples in self._sets:
+            for row, length in enumerate(_LENGTHS):
+                tokens = mx.array([self._samples[sample][row] for sample in samples])
+                logits = self._passed(tokens, _cuts(row) if cut else [length])
+                places = [place for sample in samples for place in _places(sample) if place.row == row]
+                kept = [logits[place.sample - samples[0], place.length - 1] for place in places]
                 mx.eval(kept)
                 found |= zip(places, kept, strict=True)
                 yield
         return found
 
-    def _passed(self, tokens: list[int], counts: Iterable[int]) -> mx.array:
-        """Return logits after each of ``tokens``, taken in by ``counts``: [tokens, vocabulary]."""
-        caches, rest, logits = new_caches(self._model), iter(tokens), []
+    def _passed(self, tokens: mx.array, counts: Iterable[int]) -> mx.array:
+        """Return logits after each of ``tokens`` [samples, tokens], taken in by ``counts``: [samples, tokens, ids]."""
+        caches, begin, logits = new_caches(self._model), 0, []
         for count in counts:
-            logits.append(self._model(mx.array([list(islice(rest, count))]), cache=caches)[0])
+            logits.append(self._model(tokens[:, begin : begin + count], cache=caches))
             mx.eval(logits[-1], [cache.state for cache in caches])
-        return mx.concatenate(logits)
+            begin += count
+        return mx.concatenate(logits, axis=1)
 
-    def _run(self, forward: Forward, samples: int = _SAMPLES) -> Passes[dict[Place, mx.array]]:
+    def _run(self, forward: Forward, samples: int = ALL_SAMPLES) -> Passes[dict[Place, mx.array]]:
         """Return logits of ``forward`` with all rows of all samples side by side."""
         rows = {(sample, row): sample * len(_LENGTHS) + row for sample, row in _OPENED if sample < samples}
         held = dict.fromkeys(rows, 0)
@@ -151,8 +160,7 @@ class Trial:
                 tokens += self._samples[sample][part.row][begin : begin + part.tokens]
                 held[sample, part.row] += part.tokens
             numbered = [part._replace(row=rows[sample, part.row]) for sample, part in parts]
-            logits, state = forward.run(StepInput(numbered, mx.array(tokens)))
-            mx.eval(logits, state)
+            logits = forward.run(StepInput(numbered, mx.array(tokens))).wait()
             places = (_wanted(sample, part, held[sample, part.row], step) for sample, part in parts)
             found |= zip(chain.from_iterable(places), logits, strict=True)
             yield

@@ -27,13 +27,14 @@ def unpack(model: Model) -> None:
 def _unpacked(packed: Packed, plain: type[nn.Module]) -> nn.Module:
     made: Any = plain.__new__(plain)
     nn.Module.__init__(made)  # not its own, whose arrays would be replaced
-    made.weight = _dequantized(packed)
+    made.weight = dequantized(packed)
     if "bias" in packed:
         made.bias = packed.bias
     return cast("nn.Module", made)
 
 
-def _dequantized(packed: Packed) -> mx.array:
+def dequantized(packed: Packed) -> mx.array:
+    """Return the weights of a packed layer, in float32; lazily."""
     if packed.get("scales") is None:  # a QQLinear that was loaded unpacked
         return packed.weight
     biases = None if packed.get("biases") is None else _in_float32(packed.biases)

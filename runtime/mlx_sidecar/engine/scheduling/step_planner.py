@@ -6,55 +6,46 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from ..core.batch import Role, Work
+from .depth_cost import DepthCost
 from .priority_queue import QueueEntry
-from .step_cost_model import LEAST_CHUNK, StepCostModel
+from .step_cost_model import LEAST_CHUNK, Budget, StepCostModel, StepLoad
 
-# The least share of all prefilled tokens that the prompt that has waited longest gets.
+# The least share of all time for prefill that the prompt that has waited longest gets.
 OLDEST_SHARE = 0.25
 
 
 class PrefillChunks:
     """Splits the prefill of one model's steps: the most urgent class first, in it the shortest remainder first.
 
-    So a short prompt never waits for a long one; and a long one still gets its share, once it is the oldest. A piece
-    is never less than LEAST_CHUNK, or all that is left of the prompt: a share that is less in one step is saved up.
+    So a short prompt never waits for a long one; and a long one still gets its share, once it is the oldest. The share
+    is saved up until it is a whole step, so that a short prompt that fits into one step is not cut in two for it.
     """
 
     def __init__(self) -> None:
         self._oldest_id = 0
-        self._owed = 0.0  # tokens that the oldest has not got of its share
+        self._owed_s = 0.0  # seconds that the oldest has not got of its share
 
-    def split(self, prompts: list[QueueEntry], budget: int, now: float) -> list[Work]:
-        """Split at most ``budget`` tokens among ``prompts``, which all want some; the most urgent first."""
+    def split(self, prompts: list[QueueEntry], budget: Budget, now: float) -> list[Work]:
+        """Split ``budget``, which is spent, among ``prompts``, which all want some; the most urgent first."""
         oldest = min(prompts, key=lambda entry: entry.order)
         if oldest.sequence.id != self._oldest_id:
-            self._oldest_id, self._owed = oldest.sequence.id, 0.0
-        ordered = sorted(prompts, key=lambda t: (t.running_rank(now), t.sequence.pending, t.order))
-        counts = dict.fromkeys(ordered, 0)
-        counts[oldest] = _piece(oldest, min(budget, int(self._owed + OLDEST_SHARE * budget)))
-        left = budget - counts[oldest]
-        for entry in ordered:
-            if not counts[entry]:
-                counts[entry] = _piece(entry, left)
-                left -= counts[entry]
-        for entry in ordered:
-            if counts[entry]:  # the rest is too little for another piece
-                more = min(left, entry.sequence.pending - counts[entry])
-                counts[entry] += more
-                left -= more
-        return [Work(entry.sequence, tokens, Role.PREFILL) for entry, tokens in counts.items() if tokens]
+            self._oldest_id, self._owed_s = oldest.sequence.id, 0.0
+        due = oldest if self._owed_s >= budget.seconds else None
+        work: list[Work] = []
+        for entry in sorted(prompts, key=lambda t: (t is not due, t.running_rank(now), t.sequence.pending, t.order)):
+            sequence = entry.sequence
+            tokens = budget.fit(sequence.pending, sequence.known)
+            if tokens >= min(LEAST_CHUNK, sequence.pending) or not work:
+                budget.spend(tokens, sequence.known)
+                work.append(Work(sequence, tokens, Role.PREFILL))
+        return work
 
-    def account(self, work: Iterable[Work]) -> None:
-        """Note that a step did the prefill in ``work``."""
+    def account(self, work: Iterable[Work], cost: DepthCost) -> None:
+        """Note that a step did the prefill in ``work``, at ``cost``; its sequences know its tokens."""
         for sequence, tokens, _ in work:
-            self._owed += OLDEST_SHARE * tokens - tokens * (sequence.id == self._oldest_id)
-        self._owed = max(0.0, self._owed)
-
-
-def _piece(entry: QueueEntry, tokens: int) -> int:
-    """Return how many of ``tokens`` ``entry`` takes: none, if they are too few to be worth a step."""
-    pending = entry.sequence.pending
-    return min(pending, tokens) if tokens >= min(LEAST_CHUNK, pending) else 0
+            took_s = tokens * cost.at(sequence.known - tokens / 2)
+            self._owed_s += OLDEST_SHARE * took_s - took_s * (sequence.id == self._oldest_id)
+        self._owed_s = max(0.0, self._owed_s)
 
 
 Running = Mapping[str, Mapping[int, QueueEntry]]  # by model and id, in order of admission
@@ -75,27 +66,49 @@ class StepPlanner:
         decoding, prompts = _ready(running, model)
         work = [Work(entry.sequence, 1, Role.DECODE) for entry in decoding if not entry.sequence.awaits_token]
         if prompts:
-            budget = self._paces[model].budget(len(work), self._fastest_step_s(running), sharing)
+            depth = sum(part.sequence.known for part in work)
+            budget = self._paces[model].budget(len(work), depth, self._fastest_step_s(running), sharing)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
-        prefill = [part for part in work if part.role is Role.PREFILL]
+        """Learn that ``work``, which is done, took ``seconds``."""
         if work:
-            tokens = sum(part.tokens for part in prefill)
-            self._paces[model].learn(len(work) - len(prefill), tokens, seconds)
-        self._chunks[model].account(prefill)
+            self._paces[model].learn(_load(work, done=True), seconds)
+        self._chunks[model].account((part for part in work if part.role is Role.PREFILL), self.token_cost(model))
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Return the seconds that ``work`` should take, by earlier steps of ``model``; None if none was like it."""
-        tokens = [part.tokens for part in work if part.role is Role.PREFILL]
-        return self._paces[model].expected_s(len(work) - len(tokens), sum(tokens))
+        return self._paces[model].expected_s(_load(work, done=False))
+
+    def token_cost(self, model: str) -> DepthCost:
+        """Return what a prefilled token of ``model`` costs, by its depth, in seconds."""
+        return self._paces[model].token_s
 
     def _fastest_step_s(self, running: Running) -> float | None:
         """Return the shortest step of all models that decode: their streams notice a long operation first."""
-        rows = {model: [len(entries) for entries in _ready(running, model)] for model in running}
-        steps = [self._paces[model].full_s(*counts) for model, counts in rows.items() if counts[0]]
+        steps: list[float | None] = []
+        for model in running:
+            decoding, prompts = _ready(running, model)
+            if decoding:
+                depth = sum(entry.sequence.known for entry in decoding)
+                steps.append(self._paces[model].full_s(len(decoding), depth, len(prompts)))
         return min((step_s for step_s in steps if step_s is not None), default=None)
+
+
+def _load(work: list[Work], *, done: bool) -> StepLoad:
+    """Return the load of ``work``, whose tokens its sequences know if it is ``done``."""
+    rows = tokens = 0
+    depth = token_depths = 0.0
+    for part in work:
+        behind = part.sequence.known - part.tokens * done
+        if part.role is Role.PREFILL:
+            tokens += part.tokens
+            token_depths += part.tokens * (behind + part.tokens / 2)
+        else:
+            rows += 1
+            depth += behind
+    return StepLoad(rows, depth, tokens, token_depths / max(1, tokens))
 
 
 def _ready(running: Running, model: str) -> tuple[list[QueueEntry], list[QueueEntry]]:

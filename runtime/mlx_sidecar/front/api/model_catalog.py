@@ -57,6 +57,10 @@ class ModelCatalog:
         self._refusals = ModelRefusals()
         self._unloads = 0  # that were asked for
 
+    @property
+    def files(self) -> ModelFiles:
+        return self._files
+
     def engine_lost(self) -> list[str]:
         """No model is resident any more. Returns those that were, the latest first, for ``restore``."""
         names = [name for name, known in reversed(self._known.items()) if known.card is not None]
@@ -83,6 +87,10 @@ class ModelCatalog:
     def holds(self, name: str) -> bool:
         """Whether the engine has it, as far as we know."""
         return self._card(name) is not None
+
+    def holds_path(self, path: str) -> bool:
+        """Whether the engine has a model of directory ``path``, under any name."""
+        return any(known.card is not None and known.path == path for known in self._known.values())
 
     def is_leaving(self, name: str) -> bool:
         """Whether it is being unloaded by force: its streams end, and it does not come back for them."""

@@ -70,10 +70,14 @@ class ModelFiles:
         """The signature of the files of the model and its adapter; it changes when one of them does."""
         return await in_thread(None, signature, (path, model_paths.adapter_path(adapter)))
 
-    async def inspect(self, name: str, path: str) -> None:
-        """Have a text process read the headers in ``path``. Raises as ``weights.inspect``."""
-        if path != FAKE:
-            await self._inspected(ModelFolder(name, path, await in_thread(None, _edition, Path(path))))
+    async def inspect(self, name: str, path: str) -> Inspected | None:
+        """What a text process reads in config and headers in ``path``; None of the fake engine's.
+
+        Raises as ``weights.inspect``.
+        """
+        if path == FAKE:
+            return None
+        return await self._inspected(ModelFolder(name, path, await in_thread(None, _edition, Path(path))))
 
     async def text(self, name: str, path: str) -> ModelText:
         """The text side of the model in ``path``. Raises as ``FolderText.read``."""
@@ -94,8 +98,8 @@ class ModelFiles:
         """The model in ``path`` has been unloaded: its token table is not kept."""
         self._texts.pop(path, None)
 
-    async def _inspected(self, folder: ModelFolder) -> None:
-        await self._pool.ask(lambda op: InspectWeights(op, folder), Inspected)
+    async def _inspected(self, folder: ModelFolder) -> Inspected:
+        return await self._pool.ask(lambda op: InspectWeights(op, folder), Inspected)
 
     def _inspect(self, loop: asyncio.AbstractEventLoop, name: str, directory: Path) -> None:
         """``inspect``, for threads of ours that look for models; it needs no other thread."""

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 POCKET = "pocket"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_IMPORT = "`mlx-sidecar models import FILE --output DIR` makes a model directory of it, as does --import of chat"
 # The files that a model needs; weights as safetensors only, and never code.
 _PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja"]
 
@@ -95,13 +96,14 @@ def _refuse_other_formats(name: str, text: str) -> None:
     try:
         there = Path(text).expanduser()
         if there.is_file():
-            what = "GGUF" if there.suffix == ".gguf" else "a file"
-            raise ModelUnsupported(name, f"{shown(there.name)} is {what}; a model is a directory of safetensors")
+            if there.suffix == ".gguf":
+                raise ModelUnsupported(name, f"{shown(there.name)} is GGUF; {_IMPORT}")
+            raise ModelUnsupported(name, f"{shown(there.name)} is a file; a model is a directory of safetensors")
         suffixes = {file.suffix for file in there.iterdir()} if there.is_dir() else set()
     except (OSError, RuntimeError):
         return
     if ".gguf" in suffixes and ".safetensors" not in suffixes:
-        raise ModelUnsupported(name, f"{shown(str(there))} holds GGUF; a model is a directory of safetensors")
+        raise ModelUnsupported(name, f"{shown(str(there))} holds GGUF; {_IMPORT}")
 
 
 def is_hub_id(name: str) -> bool:
@@ -133,7 +135,7 @@ def download(name: str, revision: str | None, on_bytes: OnBytes, inspect: Inspec
         ModelNotFound: the hub knows no such model or revision, refuses it, or cannot be reached.
         ModelLoadFailed: the hub's snapshot is not whole.
     """
-    hub = _client(name)
+    hub = hub_client(name)
     errors = hub.errors
     try:
         found = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, tqdm_class=_bar(on_bytes))
@@ -162,7 +164,7 @@ def _away(error: Exception) -> str:
     return "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
 
 
-def _client(name: str) -> Any:
+def hub_client(name: str) -> Any:
     """The module huggingface_hub. Its import reads the environment, and raises where that makes no sense to it."""
     try:
         import huggingface_hub
@@ -176,7 +178,7 @@ def _client(name: str) -> Any:
 
 
 def _cached(name: str, revision: str | None, inspect: Inspect) -> Path:
-    hub = _client(name)
+    hub = hub_client(name)
     errors = hub.errors
     try:
         found = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True)

@@ -46,7 +46,7 @@ class FlatForward:
 
     name: ForwardName = "flat"
     uncacheable = untruncatable = ""
-    captured = False
+    computes_apart = captured = False
 
     def __init__(self, model: Model, caches: Sequence[Entries]) -> None:
         """Read from ``caches``, mlx-lm's own for ``model`` after a token or more, the shapes that layers store.

@@ -14,10 +14,14 @@ subtract for tokens of the answer only (as in OpenAI's API).
 The noise of a token is a pure function of (seed, its position counted from the start of the prompt, the token). Nothing
 here adds over rows, and how a row is computed depends on its own parameters: the same row gives the same token alone,
 in any batch and after a restart, bit for bit.
+
+Logits in an mx.array are sampled by mlx (lazy.py), those in a numpy array natively (native.py): by the same
+definitions, so that the tokens are the same unless two scores are within rounding.
 """
 
 from .logits_processors import FACTORIES, ProcessorFactory
 from .logprobs import Sampled
+from .native import NativelySampled
 from .sampler import Sampler
 
-__all__ = ["FACTORIES", "ProcessorFactory", "Sampled", "Sampler"]
+__all__ = ["FACTORIES", "NativelySampled", "ProcessorFactory", "Sampled", "Sampler"]

@@ -14,7 +14,7 @@ import mlx.core as mx
 from ....link.messages import Sampling
 from .logit_bias import LogitBias
 from .penalties import Penalties
-from .rows import Rows
+from .rows import Row, Rows
 
 
 class Bound(Protocol):
@@ -78,9 +78,17 @@ class ChangedRow(NamedTuple):
     changed_by: tuple[bool, ...]  # for each processor
 
 
-def in_runs(rows: list[ChangedRow]) -> list[ChangedRow]:
-    """Sort ``rows`` so that those of each of the first two processors are neighbours: every run costs a call."""
-    return sorted(rows, key=lambda row: _gray_rank(row.changed_by), reverse=True)
+def changed_rows(rows: list[int], members: Sequence[Row]) -> list[ChangedRow]:
+    """Return which of ``rows``, the ``members`` of a step, are changed, in the order of their changed logits.
+
+    Those of each of the first two processors are neighbours, because every run costs a call.
+    """
+    changed = [
+        ChangedRow(row, place, member.changed_by)
+        for place, (row, member) in enumerate(zip(rows, members, strict=True))
+        if any(member.changed_by)
+    ]
+    return sorted(changed, key=lambda row: _gray_rank(row.changed_by), reverse=True)
 
 
 def _gray_rank(changed_by: tuple[bool, ...]) -> int:
@@ -95,7 +103,7 @@ class BoundProcessors:
     """The processors of one step, in order, each bound to those of the changed rows that are its own."""
 
     def __init__(self, processors: Sequence[LogitsProcessor], rows: Sequence[ChangedRow], of: int) -> None:
-        """``rows`` are those that are changed, as ``in_runs`` sorts them; ``of`` is how many rows the step has."""
+        """``rows`` are those of ``changed_rows``; ``of`` is how many rows the step has."""
         self._changed = Rows([row.place for row in rows], of)
         stages = (_runs(processor, rows, number) for number, processor in enumerate(processors))
         self._stages = [stage for stage in stages if any(run.bound for run in stage)]
@@ -105,9 +113,10 @@ class BoundProcessors:
 
         Where none is changed, there is nothing to take from the result.
         """
-        if not self._stages:
-            return logits
-        logits = self._changed.of(logits).astype(mx.float32)
+        return self.apply_to_changed(self._changed.of(logits).astype(mx.float32)) if self._stages else logits
+
+    def apply_to_changed(self, logits: mx.array) -> mx.array:
+        """Do as ``apply``, given the logits of the changed rows alone, in their order."""
         for stage in self._stages:
             parts = [run.apply(logits if len(stage) == 1 else logits[run.rows]) for run in stage]
             logits = parts[0] if len(parts) == 1 else mx.concatenate(parts)

@@ -1,8 +1,22 @@
-"""A choice of an array's rows."""
+"""Rows: what the sampler knows of each, and a choice of an array's."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mlx.core as mx
+
+from ....link.messages import Sampling
+from .filters import FilterKind
+
+
+class Row(NamedTuple):
+    """What the sampler knows of a row while it is open."""
+
+    sampling: Sampling  # within float32
+    stream: int  # of noise
+    filter_kind: FilterKind | None  # None: greedy
+    changed_by: tuple[bool, ...]  # for each logits processor
 
 
 class Rows:

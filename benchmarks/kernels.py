@@ -1,0 +1,222 @@
+"""The native products of stored weights against OpenBLAS's float32 ones of the same shape, with one thread.
+
+Weights lie outside the caches. Times are of the processor, not of the clock on the wall, since other programs may run;
+contenders take turns. A figure is OpenBLAS's time over ours, and, in brackets, the better one of the shares of two
+limits: bytes of weights against what a plain reading loop gets, multiplications against OpenBLAS's largest products.
+
+    python -m benchmarks.kernels [FILE.json]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from ctypes import CDLL, c_float, c_int, c_void_p
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_sidecar_native._native import cpu
+
+from .measure import machine
+
+# Rows and columns of weights, and numbers of tokens.
+SHAPES = [
+    ((49152, 576), [1, 4, 8, 32]),
+    ((1536, 576), [1, 4, 8, 32, 128, 512]),
+    ((576, 1536), [1, 8, 512]),
+]
+# Name, format, bytes of a weight with its share of scales and biases, arithmetic.
+CONTENDERS = [
+    ("f32", "float32", 4.0, "exact"),
+    ("bf16", "bfloat16", 2.0, "exact"),
+    ("q8", "q8", 1.0625, "exact"),
+    ("q4", "q4", 0.5625, "exact"),
+    ("q4 fast", "q4", 0.5625, "fast"),
+    ("q4 int8", "q4", 0.5625, "int8"),
+]
+GROUP = 64
+# Copies of weights are taken in turn until they are this many bytes, far more than a cache has.
+COPIES_BYTES = 64 << 20
+ROUND_MULTIPLICATIONS, ROUNDS = 20_000_000, 7
+READ_BYTES, LARGEST = 128 << 20, 1024
+_ROW_MAJOR, _NO_TRANS, _TRANS = 101, 111, 112
+
+Product = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this processor reads, in bytes a second, and multiplies and adds, a second, with one thread."""
+
+    bytes_per_s: float
+    multiplications_per_s: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One product: OpenBLAS's time over ours, ours, and its shares of the limits."""
+
+    kernels: str
+    rows: int
+    columns: int
+    tokens: int
+    contender: str
+    ratio: float
+    ours_s: float
+    memory_share: float
+    arithmetic_share: float
+
+
+class OpenBlas:
+    """Float32 products of the OpenBLAS that the sidecar puts in front of mlx."""
+
+    def __init__(self) -> None:
+        from mlx_sidecar.engine.execution.blas import find_openblas
+
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        path = find_openblas()
+        if path is None:
+            raise SystemExit("no scipy-openblas32 here: nothing to compare with")
+        library = CDLL(str(path))
+        self._gemm, self._gemv = library.scipy_cblas_sgemm, library.scipy_cblas_sgemv
+        self._gemm.argtypes = [c_int] * 6 + [c_float, c_void_p, c_int, c_void_p, c_int, c_float, c_void_p, c_int]
+        self._gemv.argtypes = [c_int] * 4 + [c_float, c_void_p, c_int, c_void_p, c_int, c_float, c_void_p, c_int]
+
+    def multiply(self, weight: NDArray[np.float32], x: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        (rows, columns), tokens = weight.shape, len(x)
+        w, from_, to = weight.ctypes.data, x.ctypes.data, out.ctypes.data
+        if tokens == 1:
+            self._gemv(_ROW_MAJOR, _NO_TRANS, rows, columns, 1.0, w, columns, from_, 1, 0.0, to, 1)
+        else:
+            sizes = (_ROW_MAJOR, _NO_TRANS, _TRANS, tokens, rows, columns)
+            self._gemm(*sizes, 1.0, from_, columns, w, columns, 0.0, to, rows)
+
+
+def copies(raw: NDArray[Any]) -> list[NDArray[Any]]:
+    return [raw.copy() for _ in range(max(1, min(64, COPIES_BYTES // raw.nbytes)))]
+
+
+def ours(rows: int, columns: int, contender: tuple[str, str, float, str], x: NDArray[np.float32]) -> Product:
+    """Return a product with the copy of the weights that its argument counts."""
+    _, kind, _, arithmetic = contender
+    rng = np.random.default_rng(1)
+    out = np.empty((len(x), rows), np.float32)
+    scale, bias = (rng.standard_normal((rows, columns // GROUP), dtype=np.float32).astype(np.float16) for _ in range(2))
+    if kind in ("q4", "q8"):
+        raw: NDArray[Any] = rng.integers(0, 256, (rows, columns // (2 if kind == "q4" else 1)), dtype=np.uint8)
+    else:
+        numbers = rng.standard_normal((rows, columns), dtype=np.float32)
+        raw = numbers if kind == "float32" else (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    parts = copies(raw)
+
+    def matrix(part: NDArray[Any]) -> cpu.Matrix:
+        if kind in ("q4", "q8"):
+            return cpu.Matrix(kind, rows, columns, part, scale, bias, group=GROUP, scale_format="float16")
+        return cpu.Matrix(kind, rows, columns, part)
+
+    matrices = [matrix(part) for part in parts]
+
+    def multiply(turn: int) -> None:
+        # `parts` is named so that the memory of the weights stays.
+        cpu.multiply(matrices[turn % len(parts)], x, out, arithmetic, 0, rows)
+
+    return multiply
+
+
+def theirs(openblas: OpenBlas, rows: int, columns: int, x: NDArray[np.float32]) -> Product:
+    weights = copies(np.random.default_rng(1).standard_normal((rows, columns), dtype=np.float32))
+    out = np.empty((len(x), rows), np.float32)
+    return lambda turn: openblas.multiply(weights[turn % len(weights)], x, out)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def timed(product: Product, first: int, turns: int) -> float:
+    """Seconds of the processor for one product."""
+
+    def work() -> None:
+        for turn in range(first, first + turns):
+            product(turn)
+
+    return cpu_seconds(work) / turns
+
+
+def limits(openblas: OpenBlas) -> Limits:
+    numbers = np.ones(READ_BYTES // 8, np.int64)
+    read_s = min(cpu_seconds(numbers.max) for _ in range(5))
+    x = np.ones((LARGEST, LARGEST), np.float32)
+    out = np.empty_like(x)
+    multiply_s = min(cpu_seconds(lambda: openblas.multiply(x, x, out)) for _ in range(5))
+    return Limits(READ_BYTES / read_s, LARGEST**3 / multiply_s)
+
+
+def measure(kernels: str, openblas: OpenBlas, most: Limits) -> list[Figure]:
+    assert cpu.use_kernels(kernels)
+    figures = []
+    for (rows, columns), counts in SHAPES:
+        for tokens in counts:
+            x = np.random.default_rng(2).standard_normal((tokens, columns), dtype=np.float32)
+            peer = theirs(openblas, rows, columns, x)
+            work = rows * columns * tokens
+            turns = max(1, ROUND_MULTIPLICATIONS // work)
+            for contender in CONTENDERS:
+                mine = ours(rows, columns, contender, x)
+                pairs = [(timed(mine, n * turns, turns), timed(peer, n * turns, turns)) for n in range(ROUNDS)]
+                ours_s = statistics.median(pair[0] for pair in pairs)
+                figures.append(
+                    Figure(
+                        kernels=kernels,
+                        rows=rows,
+                        columns=columns,
+                        tokens=tokens,
+                        contender=contender[0],
+                        ratio=statistics.median(peer_s / own_s for own_s, peer_s in pairs),
+                        ours_s=ours_s,
+                        memory_share=rows * columns * contender[2] / ours_s / most.bytes_per_s,
+                        arithmetic_share=work / ours_s / most.multiplications_per_s,
+                    )
+                )
+    return figures
+
+
+def table(figures: list[Figure]) -> str:
+    """Render the figures, a line for each shape and number of tokens."""
+    names = [contender[0] for contender in CONTENDERS]
+    lines = ["| kernels | weights, tokens | " + " | ".join(names) + " |", "| --- " * (len(names) + 2) + "|"]
+    cells: dict[tuple[str, str], list[str]] = {}
+    for figure in figures:
+        share = max(figure.memory_share, figure.arithmetic_share)
+        line = cells.setdefault((figure.kernels, f"{figure.rows}×{figure.columns}, {figure.tokens}"), [])
+        line.append(f"{figure.ratio:.2f} ({share:.0%})")
+    return "\n".join(lines + ["| " + " | ".join([*key, *line]) + " |" for key, line in cells.items()])
+
+
+def main() -> None:
+    openblas = OpenBlas()
+    most = limits(openblas)
+    sets = [name for name in cpu.kernel_sets() if name not in ("baseline", "avx512")]
+    figures = [figure for name in sets for figure in measure(name, openblas, most)]
+    print(machine())
+    print(
+        f"reads {most.bytes_per_s / 1e9:.1f} GB/s, multiplies {most.multiplications_per_s / 1e9:.1f} G/s, one thread\n"
+    )
+    print(table(figures))
+    if sys.argv[1:]:
+        report = {"machine": machine(), "limits": asdict(most), "figures": [asdict(figure) for figure in figures]}
+        Path(sys.argv[1]).write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+#include "cache.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+namespace mlx_sidecar::cpu {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+std::atomic<Index> allocated{0};
+
+Index block_of(Index token) { return token / kBlockTokens; }
+
+template <typename T>
+auto &element(T &container, Index index) {
+    return container[static_cast<std::size_t>(index)];
+}
+
+// The part of one member (keys or values of a layer) and one head in a block.
+float *part_of(const Block &block, const Kind &kind, Index member, Index head) {
+    const Index half = kind.size * kBlockTokens;
+    return block.data + member / 2 * kind.layer_floats() + (2 * head + member % 2) * half;
+}
+
+}  // namespace
+
+Index allocated_bytes() { return allocated; }
+
+void count_allocated(Index bytes) { allocated += bytes; }
+
+Block::Block(Index count)
+    : data(static_cast<float *>(::operator new(static_cast<std::size_t>(count) * sizeof(float), kAlignment))),
+      floats(count) {
+    count_allocated(floats * static_cast<Index>(sizeof(float)));
+}
+
+Block::~Block() {
+    count_allocated(-floats * static_cast<Index>(sizeof(float)));
+    ::operator delete(data, kAlignment);
+}
+
+Cache::Cache(const Spec &spec) : offsets_(spec.layers.size()) {
+    std::vector<Kind> kinds(spec.windows.size());
+    for (std::size_t i = 0; i < kinds.size(); ++i) kinds[i].window = spec.windows[i];
+    for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+        const Layer &layer = spec.layers[i];
+        Kind &kind = kinds.at(static_cast<std::size_t>(layer.kind));
+        if (!kind.layers.empty() && (kind.key_heads != layer.key_heads || kind.size != layer.size)) {
+            throw std::invalid_argument("layers that see equally far have keys of different shapes");
+        }
+        kind.key_heads = layer.key_heads;
+        kind.size = layer.size;
+        offsets_[i] = static_cast<Index>(kind.layers.size()) * kind.layer_floats();
+        kind.layers.push_back(static_cast<Index>(i));
+    }
+    for (Kind &kind : kinds) kinds_.push_back(std::make_shared<const Kind>(std::move(kind)));
+}
+
+void Cache::open(Index row) {
+    if (!rows_.try_emplace(row).second) throw std::invalid_argument("the row is open already");
+    rows_[row].chains.resize(kinds_.size());
+}
+
+void Cache::close(Index row) {
+    if (rows_.erase(row) == 0) throw std::invalid_argument("there is no such row");
+}
+
+Row &Cache::at(Index number) {
+    const auto found = rows_.find(number);
+    if (found == rows_.end()) throw std::invalid_argument("there is no such row");
+    return found->second;
+}
+
+const Row &Cache::row(Index number) const { return const_cast<Cache *>(this)->at(number); }
+
+Chain &Cache::chain(Index number, int kind) {
+    Row &row = at(number);
+    if (kind < 0 || kind >= static_cast<int>(row.chains.size())) throw std::invalid_argument("there is no such kind");
+    return element(row.chains, kind);
+}
+
+Row &Cache::extend(Index number, Index tokens) {
+    Row &row = at(number);
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+        Chain &chain = row.chains[k];
+        const Kind &kind = *kinds_[k];
+        const Index seen = kind.window == 0 ? 0 : std::max<Index>(0, row.length + 1 - kind.window);
+        for (Index b = block_of(chain.first); b < block_of(seen); ++b) {
+            element(chain.blocks, b).reset();
+            chain.first = (b + 1) * kBlockTokens;
+        }
+        for (Index b = block_of(row.length); b <= block_of(row.length + tokens - 1); ++b) writable(chain, kind, b);
+    }
+    row.floor = row.length;
+    row.length += tokens;
+    return row;
+}
+
+Block &Cache::writable(Chain &chain, const Kind &kind, Index block) const {
+    if (block >= static_cast<Index>(chain.blocks.size())) chain.blocks.resize(static_cast<std::size_t>(block) + 1);
+    BlockRef &ref = element(chain.blocks, block);
+    if (ref == nullptr) {
+        ref = std::make_shared<Block>(kind.block_floats());
+    } else if (ref->shared) {
+        auto copy = std::make_shared<Block>(ref->floats);
+        std::memcpy(copy->data, ref->data, static_cast<std::size_t>(ref->floats) * sizeof(float));
+        ref = std::move(copy);
+    }
+    return *ref;
+}
+
+bool Cache::truncate(Index number, Index length) {
+    Row &row = at(number);
+    if (length < row.floor || length > row.length) return false;
+    row.length = length;
+    return true;
+}
+
+Blocks Cache::capture(Index number, int kind, Index start, Index stop) const {
+    const Row &row = this->row(number);
+    const Chain &chain = const_cast<Cache *>(this)->chain(number, kind);
+    const Index first = std::min(std::max(start, chain.first), stop);
+    Blocks held{element(kinds_, kind), kind, block_of(first), first, stop, {}};
+    if (stop > row.length) throw std::invalid_argument("the row has fewer tokens");
+    for (Index b = block_of(first); b * kBlockTokens < stop && first < stop; ++b) {
+        const BlockRef &ref = element(chain.blocks, b);
+        ref->shared = true;
+        held.blocks.push_back(ref);
+    }
+    return held;
+}
+
+bool Cache::adopt(Index number, const Blocks &held, Index start, Index stop) {
+    Chain &chain = this->chain(number, held.number);
+    const Kind &own = *element(kinds_, held.number), &other = *held.kind;
+    if (own.layers != other.layers || own.key_heads != other.key_heads || own.size != other.size) return false;
+    const Index first = std::max(start, held.start);
+    if (stop > held.stop) throw std::invalid_argument("the blocks have fewer tokens");
+    if (first >= stop) return true;
+    if (chain.blocks.empty()) chain.first = first;
+    for (Index b = block_of(first); b * kBlockTokens < stop; ++b) {
+        if (b >= static_cast<Index>(chain.blocks.size())) chain.blocks.resize(static_cast<std::size_t>(b) + 1);
+        element(chain.blocks, b) = held.blocks.at(static_cast<std::size_t>(b - held.first_block));
+    }
+    return true;
+}
+
+void Cache::put(Index number, int kind_number, Index start, Index stop, const float *entries) {
+    Chain &chain = this->chain(number, kind_number);
+    const Kind &kind = *element(kinds_, kind_number);
+    if (chain.blocks.empty()) chain.first = start;
+    const Index count = stop - start, members = kind.members();
+    for (Index token = start; token < stop; ++token) {
+        Block &block = writable(chain, kind, block_of(token));
+        const Index place = token % kBlockTokens;
+        for (Index member = 0; member < members; ++member) {
+            for (Index head = 0; head < kind.key_heads; ++head) {
+                const float *from = entries + ((member * kind.key_heads + head) * count + token - start) * kind.size;
+                float *part = part_of(block, kind, member, head);
+                if (member % 2 == 1) {
+                    std::memcpy(part + place * kind.size, from, static_cast<std::size_t>(kind.size) * sizeof(float));
+                    continue;
+                }
+                for (Index i = 0; i < kind.size; ++i) part[i * kBlockTokens + place] = from[i];
+            }
+        }
+    }
+}
+
+void Cache::begin_at(Index number, Index length) {
+    Row &row = at(number);
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+        const Index window = kinds_[k]->window;
+        const Index wanted = window == 0 ? 0 : std::max<Index>(0, length + 1 - window);
+        const Chain &chain = row.chains[k];
+        bool whole = chain.first <= wanted || length == 0;
+        for (Index b = block_of(wanted); b * kBlockTokens < length; ++b) {
+            whole = whole && b < static_cast<Index>(chain.blocks.size()) && element(chain.blocks, b) != nullptr;
+        }
+        if (!whole) throw std::invalid_argument("the row lacks tokens that it is to begin with");
+    }
+    row.length = row.floor = length;
+}
+
+void Blocks::read(Index first, Index last, Index from, Index to, float *entries) const {
+    if (from < start || to > stop || first < 0 || last > kind->members()) {
+        throw std::invalid_argument("the blocks have fewer tokens or members");
+    }
+    for (Index member = first; member < last; ++member) {
+        for (Index head = 0; head < kind->key_heads; ++head) {
+            for (Index token = from; token < to; ++token, entries += kind->size) {
+                const Block &block = *element(blocks, block_of(token) - first_block);
+                const float *part = part_of(block, *kind, member, head);
+                const Index place = token % kBlockTokens;
+                if (member % 2 == 1) {
+                    std::memcpy(entries, part + place * kind->size, static_cast<std::size_t>(kind->size) * sizeof(float));
+                    continue;
+                }
+                for (Index i = 0; i < kind->size; ++i) entries[i] = part[i * kBlockTokens + place];
+            }
+        }
+    }
+}
+
+}  // namespace mlx_sidecar::cpu

@@ -1,0 +1,61 @@
+// A decoder with its rows. A step is given, computed by a thread of the decoder's own, and waited for.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "cache.hpp"
+#include "pass.hpp"
+
+namespace mlx_sidecar::cpu {
+
+// `tokens` consecutive tokens of a row, with logits wanted after each of the last `wanted`.
+struct Part {
+    Index row, tokens, wanted;
+};
+
+// For one caller at a time.
+class Decoder {
+public:
+    // Throws std::invalid_argument where the spec does not fit together.
+    Decoder(Spec spec, int threads, Arithmetic arithmetic);
+    ~Decoder();
+    Decoder(const Decoder &) = delete;
+    Decoder &operator=(const Decoder &) = delete;
+
+    // Gives the memory of buffers back, once no step is being computed.
+    void release();
+    // The rows, once no step is being computed.
+    Cache &cache();
+    const Spec &spec() const { return spec_; }
+    // Rows as they were given so far: whatever is being computed, their lengths and blocks do not change.
+    Cache &rows() { return cache_; }
+
+    // Starts a step. Throws std::invalid_argument for rows that are not there and tokens beyond the vocabulary, and
+    // std::bad_alloc where there is no memory for its blocks; rows may then be longer than what was computed.
+    void submit(const std::vector<Part> &parts, std::vector<std::int32_t> tokens);
+    // The logits of that step, [wanted, vocabulary]. Throws what it threw.
+    std::vector<float> wait();
+
+private:
+    void work();
+    void compute(const Job &job);
+
+    const Spec spec_;
+    Cache cache_;
+    Pass pass_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::optional<Job> job_;  // given and not yet done
+    std::vector<float> logits_;
+    std::exception_ptr error_;
+    std::atomic<bool> stopped_ = false;
+    std::thread thread_;
+};
+
+}  // namespace mlx_sidecar::cpu

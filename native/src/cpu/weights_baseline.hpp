@@ -1,0 +1,101 @@
+// Stored weights to vectors, one by one. A Wide holds the same 8 places of kWideRows rows of weights, here of one.
+#pragma once
+
+namespace mlx_sidecar::cpu {
+namespace {
+
+constexpr int kWideRows = 1;
+constexpr int kWideRegisters = 16;
+
+struct Packed {
+    std::uint32_t value[8];
+
+    template <typename F>
+    static Packed each(F f) {
+        Packed made;
+        for (int i = 0; i < 8; ++i) made.value[i] = f(i);
+        return made;
+    }
+};
+
+inline Packed operator>>(Packed a, int bits) {
+    return Packed::each([&](int i) { return a.value[i] >> bits; });
+}
+inline Packed operator<<(Packed a, int bits) {
+    return Packed::each([&](int i) { return a.value[i] << bits; });
+}
+inline Packed operator&(Packed a, std::uint32_t mask) {
+    return Packed::each([&](int i) { return a.value[i] & mask; });
+}
+inline Wide bits_as_floats(Packed a) {
+    return Wide::each([&](int i) { return float_of(a.value[i]); });
+}
+// Of signed words.
+inline Wide to_floats(Packed a) {
+    return Wide::each([&](int i) { return static_cast<float>(static_cast<std::int32_t>(a.value[i])); });
+}
+
+// Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
+inline Packed bytes_of(Packed a, int v) {
+    return Packed::each([&](int i) { return a.value[i / 4 * 4 + v] >> i % 4 * 8 & 255; });
+}
+
+// 8 floats, the same for each row.
+inline Wide repeat(const float *from) { return Wide::load(from); }
+
+// The same place of rows that are `stride` bytes apart.
+inline Wide rows_f32(const char *at, std::ptrdiff_t) { return Wide::load(reinterpret_cast<const float *>(at)); }
+inline Wide rows_f16(const char *at, std::ptrdiff_t) {
+    return Wide::load_f16(reinterpret_cast<const std::uint16_t *>(at));
+}
+inline Packed rows_packed(const char *at, std::ptrdiff_t) {
+    Packed words;
+    std::memcpy(words.value, at, sizeof words.value);
+    return words;
+}
+// A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
+inline Wide rows_all(const float *at, std::ptrdiff_t) { return Wide::all(*at); }
+inline Wide rows_halves(const float *at, std::ptrdiff_t) {
+    return Wide::each([=](int i) { return at[i / 4]; });
+}
+
+// Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
+struct Nibbles {
+    Packed words;
+    Wide scale, bias;
+
+    static Nibbles of(Packed words, const float *scales, const float *biases, std::ptrdiff_t stride) {
+        return {words, rows_all(scales, stride), rows_all(biases, stride)};
+    }
+    Wide vector(int v) const { return fma(to_floats((words >> 4 * v) & 15), scale, bias); }
+};
+
+// 32 bytes, the same for each row.
+inline Packed repeat_packed(const void *from) {
+    Packed words;
+    std::memcpy(words.value, from, sizeof words.value);
+    return words;
+}
+// In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
+inline Packed dot_bytes(Packed a, Packed x, Packed) {
+    return Packed::each([&](int i) {
+        std::uint32_t sum = 0;
+        for (int j = 0; j < 32; j += 8) {
+            sum += (a.value[i] >> j & 255) * static_cast<std::uint32_t>(static_cast<std::int8_t>(x.value[i] >> j & 255));
+        }
+        return sum;
+    });
+}
+// The same with the products of b and y; a and b are below 16.
+inline Packed dot_nibbles(Packed a, Packed x, Packed b, Packed y) {
+    const Packed first = dot_bytes(a, x, {}), second = dot_bytes(b, y, {});
+    return Packed::each([&](int i) { return first.value[i] + second.value[i]; });
+}
+
+// out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
+inline void sum_four(const Wide *vectors, float *out) {
+    for (int i = 0; i < 4; ++i) out[i] = vectors[i].sum();
+}
+
+}  // namespace
+}  // namespace mlx_sidecar::cpu
