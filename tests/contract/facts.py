@@ -152,7 +152,8 @@ _EXPLAINED: dict[str, Callable[[Facts, Asked], bool]] = {
     "duplicate_stream": Facts._named,
     "unknown_stream": Facts._unknown,
     "cancelled": lambda facts, asked: facts.cancelled(asked),
-    "model_not_found": _says("fail_load"),
+    # The fake engine's models lie nowhere.
+    "model_not_found": lambda facts, asked: asked.method.startswith("local/") or "fail_load" in _model(asked),
     "model_load_failed": lambda facts, asked: facts.unloaded or "fail_load" in _model(asked),
     "model_unsupported": lambda facts, asked: "?" in _model(asked) and not asked.sure,
     "model_not_loaded": lambda facts, asked: asked.method in ("unload", "cache/clear") or facts.tight or facts.unloaded,

@@ -13,15 +13,15 @@ import pytest
 from mlx_sidecar_native._native import cpu
 
 SOURCES = Path(__file__).parents[2] / "native" / "src" / "cpu"
-FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-w", "-I", str(SOURCES)]
+FLAGS = ["-std=c++17", "-O0", "-ffp-contract=off", "-w", "-I", str(SOURCES)]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 AVX512 = ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mfma", "-mf16c"]
 # Of each set its vectors, its flags and the kernel set that this processor must have to run it.
 SETS = {
     "baseline": ("lanes_baseline.hpp", ["-mfma"], "avx2"),
     "avx2": ("lanes_avx2.hpp", [*SANITIZERS, "-mavx2", "-mfma", "-mf16c"], "avx2"),
-    "avx512": ("lanes_avx512.hpp", [*SANITIZERS, *AVX512], "avx512"),
-    "avx512_vnni": ("lanes_avx512.hpp", [*AVX512, "-mavx512vnni"], "avx512_vnni"),
+    # Its bounds are those of AVX2, and test_cpu_linear has guarded pages: here its bits count.
+    "avx512": ("lanes_avx512.hpp", [*AVX512, "-mavx512vnni"], "avx512_vnni"),
 }
 
 
