@@ -37,7 +37,7 @@ demo: setup
 
 test: setup-dev
 	$(MAKE) --no-print-directory -j2 check setup-clients setup-real
-	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(PYTEST)
+	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST)
 
 check: lint mypy pyright contract
 

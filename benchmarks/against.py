@@ -5,7 +5,7 @@ the new one, with the same requests; a figure is the median of the rounds' ratio
 greatest. Rates above 1 are faster, times below 1 are. On a machine with other work, processor time says more than the
 clock.
 
-    python -m benchmarks.against OLD [--new NEW] [--rounds N] [--only startup,first_chat,front,pocket,16M]
+    python -m benchmarks.against OLD [--new NEW] [--rounds N] [--only startup,startup_bare,first_chat,front,pocket,16M]
 
 OLD and NEW are ``mlx-sidecar`` executables, each in the environment of its checkout; NEW is that of this Python.
 """
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,26 @@ class Pair:
     new: Command
     rounds: int
 
-    async def startup(self) -> AsyncIterator[Row]:
-        rounds = [(start(self.old), start(self.new)) for _ in range(self.rounds + 1)][1:]  # the first fills caches
+    async def startup(self, without: str = "", **environment: str) -> AsyncIterator[Row]:
+        starts = [[start(side, **environment) for side in (self.old, self.new)] for _ in range(self.rounds + 1)]
+        rounds = list(zip(*starts[1:], strict=True))  # the first fills caches
         for name, what in (
             ("initialize_s", "`initialize` answered"),
+            ("processor_s", "`initialize` answered, processor time of the front"),
             ("engine_s", "engine that takes work"),
             ("first_token_s", "first token of pocket"),
         ):
-            yield compared(f"spawn to {what}", "s", [(getattr(old, name), getattr(new, name)) for old, new in rounds])
+            old, new = ([getattr(each, name) for each in side] for side in rounds)
+            row = compared(f"spawn to {what}{without}", "s", list(zip(old, new, strict=True)))
+            # On a machine with other work the least of the rounds says what the start itself takes.
+            yield replace(row, figure=f"{row.figure}; least {min(new):.3g} against {min(old):.3g}")
+
+    async def startup_bare(self) -> AsyncIterator[Row]:
+        """Starts that find nothing compiled, not even of Python's own library, and leave nothing."""
+        with tempfile.TemporaryDirectory() as empty:
+            nothing = {"PYTHONPYCACHEPREFIX": empty, "PYTHONDONTWRITEBYTECODE": "1"}
+            async for row in self.startup(", without bytecode", **nothing):
+                yield row
 
     async def first_chat(self) -> AsyncIterator[Row]:
         prompts = Prompts(seed=1)
@@ -166,6 +178,7 @@ async def _run(pair: Pair, names: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts: dict[str, Callable[[], AsyncIterator[Row]]] = {
             "startup": pair.startup,
+            "startup_bare": pair.startup_bare,
             "first_chat": pair.first_chat,
             "front": pair.front,
             "pocket": lambda: pair.decoding("pocket (1M)", "pocket"),

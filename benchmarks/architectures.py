@@ -211,10 +211,10 @@ def _uncached(geometry: Any) -> list[int]:
 
     forward, answer = geometry.forward, []
     forward.open(1, len(PROMPT), NOTHING)
-    logits, _ = forward.run(StepInput([Part(1, len(PROMPT), NEXT_TOKEN)], mx.array(PROMPT)))
+    logits = forward.run(StepInput([Part(1, len(PROMPT), NEXT_TOKEN)], mx.array(PROMPT))).wait()
     for _ in range(ANSWER_TOKENS):
         answer.append(cast("int", mx.argmax(logits[0]).item()))
-        logits, _ = forward.run(StepInput([Part(1, 1, NEXT_TOKEN)], mx.array(answer[-1:])))
+        logits = forward.run(StepInput([Part(1, 1, NEXT_TOKEN)], mx.array(answer[-1:]))).wait()
     forward.close(1)
     return answer
 

@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from itertools import count, pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mlx_sidecar.engine.assembly import assemble
 from mlx_sidecar.engine.core.batch import Event, Role, Work
 from mlx_sidecar.engine.execution.backend_policy import settle
+from mlx_sidecar.engine.inbox import Background, Heard
 from mlx_sidecar.engine.scheduling.scheduler import Limits
 from mlx_sidecar.link.control_messages import Load, Loaded
-from mlx_sidecar.link.messages import Generate, Sampling, Submit, ToEngine, ToFront, Tokens
+from mlx_sidecar.link.messages import Generate, Sampling, Submit, ToFront, Tokens
 
 from .measure import Row, machine, table
 from .serving.figures import milliseconds, percentile
@@ -67,7 +69,8 @@ class Loop:
         self.depth = 0
         self.prefilled = 0  # tokens, of all prompts
         self._ids = count(1)
-        self._said: list[ToEngine] = [Load(next(self._ids), MODEL, str(path))]
+        self._said: SimpleQueue[Heard] = SimpleQueue()
+        self._said.put(Load(next(self._ids), MODEL, str(path)))
         self._loaded = False
         backend = _backend(self._step)
         self._engine = assemble(self, cast("Inbox", self), backend, Limits(), GIVEN_BYTES, clock=clock)
@@ -77,7 +80,7 @@ class Loop:
     def submit(self, tokens: list[int], max_tokens: int) -> int:
         """Submit a prompt, and return the sequence's id."""
         id_ = next(self._ids)
-        self._said.append(Submit(id_, MODEL, tokens, Generate(Sampling(), [], max_tokens)))
+        self._said.put(Submit(id_, MODEL, tokens, Generate(Sampling(), [], max_tokens)))
         self._engine.turn()  # the message is heard at its end
         return id_
 
@@ -107,9 +110,11 @@ class Loop:
             if isinstance(message, Tokens):
                 self.times.setdefault(message.seq, []).append(now)
 
-    def take(self, timeout_s: float) -> list[ToEngine]:
-        messages, self._said = self._said, []
-        return messages
+    def put(self, event: object) -> None:
+        self._said.put(Background(event))
+
+    def take(self, timeout_s: float) -> list[Heard]:
+        return [self._said.get() for _ in range(self._said.qsize())]
 
 
 def _backend(hear: Callable[[list[Work]], None]) -> Backend:

@@ -22,8 +22,9 @@ ROUNDS = 5
 
 
 @contextmanager
-def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    env = {**os.environ, **environment}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as child:
         try:
             yield child
         finally:

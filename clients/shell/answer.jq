@@ -3,7 +3,10 @@ def failure: {code, kind: .data.kind, retryable: .data.retryable, data};
 
 (map(.delta // empty)) as $deltas
 | (if $op == "generate"
-   then {text: ($deltas | map(.text) | add // ""), tokens: ($deltas | map(.tokens) | add // []), deltas: ($deltas | length)}
+   then {text: ($deltas | map(.text) | add // ""), tokens: ($deltas | map(.tokens) | add // []), deltas: ($deltas | length),
+     reasoning: ($deltas | map(.reasoning // "") | add // ""),
+     tool_calls: ($deltas | map(.tool_calls // [] | .[]) | group_by(.index)
+       | map({id: .[0].id, name: .[0].name, arguments: (map(.arguments // "") | add)}))}
    else {} end)
 + (if $op == "load" then {progress: map(.progress // empty)} else {} end)
 + (if ($meanwhile | length) > 0 then {meanwhile: $meanwhile} else {} end)

@@ -24,6 +24,11 @@ async function take(stream, taken, most = Infinity) {
     const { done, value } = await stream.next();
     if (done) break;
     taken.text += value.text;
+    taken.reasoning += value.reasoning ?? "";
+    for (const { index, id, name, arguments: fragment = "" } of value.tool_calls ?? []) {
+      taken.tool_calls[index] ??= { id, name, arguments: "" };
+      taken.tool_calls[index].arguments += fragment;
+    }
     taken.tokens.push(...value.tokens);
     taken.deltas += 1;
   }
@@ -31,7 +36,7 @@ async function take(stream, taken, most = Infinity) {
 
 async function generate({ params, cancel_after, stall_after, meanwhile }) {
   const stream = sidecar.generate(params);
-  const taken = { text: "", tokens: [], deltas: 0 };
+  const taken = { text: "", reasoning: "", tool_calls: [], tokens: [], deltas: 0 };
   try {
     await take(stream, taken, cancel_after ?? stall_after);
     if (cancel_after !== undefined) await stream.return();

@@ -294,9 +294,9 @@ class cpu:  # noqa: N801 - a module
 
     @final
     class Projection:
-        """A linear layer."""
+        """A linear layer; `number` is that under which adapters know it, -1 for none."""
 
-        def __init__(self, matrix: cpu.Matrix, bias: NDArray[np.float32] | None = None) -> None: ...
+        def __init__(self, matrix: cpu.Matrix, bias: NDArray[np.float32] | None = None, number: int = -1) -> None: ...
 
     @final
     class Norm:
@@ -374,6 +374,19 @@ class cpu:  # noqa: N801 - a module
         """Return the bytes of keys, values and buffers of all decoders."""
 
     @final
+    class Adapter:
+        """A low-rank adapter: pairs of matrices, by the numbers of projections."""
+
+        def __init__(self) -> None: ...
+        def add(self, number: int, a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+            """Copy a pair: `a` [rank, columns] and `b` [rows, rank], the scale in `b`.
+
+            ValueError where the rank or the columns are no multiples of 8.
+            """
+        @property
+        def nbytes(self) -> int: ...
+
+    @final
     class Decoder:
         """A decoder with its rows, which the caller numbers. ValueError for rows and tokens that are not there.
 
@@ -387,6 +400,8 @@ class cpu:  # noqa: N801 - a module
             """
         def open(self, row: int) -> None:
             """Make an empty row."""
+        def adapt(self, row: int, adapter: cpu.Adapter) -> None:
+            """Let the tokens to come of a row be computed with `adapter`. ValueError where it does not fit."""
         def close(self, row: int) -> None:
             """Forget a row."""
         def clear(self) -> None:

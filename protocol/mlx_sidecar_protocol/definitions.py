@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
@@ -136,10 +137,19 @@ def envelope_definitions() -> dict[str, Schema]:
     }
 
 
+def _needs_members(params: type[BaseModel]) -> bool:
+    """Whether ``params`` without members are refused."""
+    try:
+        params.model_validate({})
+    except ValidationError:
+        return True
+    return False
+
+
 def _call(spec: MethodSpec, *, with_id: bool) -> Schema:
     name = f"{camel(spec.name)}{'Request' if with_id else 'Notification'}"
     params = _ref(spec.params.__name__)
-    needs_params = any(field.is_required() for field in spec.params.model_fields.values())
+    needs_params = _needs_members(spec.params)
     properties: Schema = {"jsonrpc": _VERSION, "id": _ID, "method": {"const": spec.name}, "params": params}
     if not with_id:
         del properties["id"]

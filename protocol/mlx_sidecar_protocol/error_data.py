@@ -30,6 +30,12 @@ class HaveAndLimit(Sent):
     limit: Count
 
 
+class TooManyTokens(HaveAndLimit):
+    """``field`` names the text, such as input.3, where a request has several."""
+
+    field: str | None = None
+
+
 class FieldError(Sent):
     """One field at fault. ``loc`` is its path of names and list indices."""
 
@@ -51,6 +57,16 @@ class ModelFault(Sent):
     because: str
 
 
+class AdapterFault(Sent):
+    adapter: str
+    because: str
+
+
+class AboutAdapter(Sent):
+    adapter: str
+    model: str
+
+
 class ModelBusy(Sent):
     model: str
     streams: Count
@@ -67,11 +83,11 @@ class Excess(Sent):
 
 
 class QueueFull(Sent):
-    """The length of a full queue and its limit, in requests, or in bytes if ``unit`` says so."""
+    """The length of a full queue and its limit, in requests, or in bytes or sessions if ``unit`` says so."""
 
     queue: Count
     limit: Count
-    unit: Literal["bytes"] | None = None
+    unit: Literal["bytes", "sessions"] | None = None
     retry_after_s: Seconds
 
 
@@ -86,12 +102,22 @@ class LogitsFault(AboutModel):
     position: Count
 
 
+class DeadEnd(Sent):
+    """``position`` is the number of tokens, of prompt and answer, behind which none is left."""
+
+    position: Count
+
+
 class EngineFault(Sent):
     because: str | None = None
 
 
 class AboutStream(Sent):
     stream: StreamId
+
+
+class AboutSession(Sent):
+    session: str
 
 
 DETAILS: dict[type[RpcError], type[Sent]] = {
@@ -107,12 +133,15 @@ DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.ModelNotFound: AboutModel,
     errors.ModelLoadFailed: ModelFault,
     errors.ModelUnsupported: ModelFault,
+    errors.AdapterLoadFailed: AdapterFault,
+    errors.AdapterUnsupported: AdapterFault,
     errors.NotInitialized: NoDetails,
     errors.ShuttingDown: NoDetails,
     errors.ModelNotLoaded: AboutModel,
     errors.ModelInUse: ModelBusy,
-    errors.ContextTooLong: HaveAndLimit,
+    errors.ContextTooLong: TooManyTokens,
     errors.UnsupportedParameter: ParameterFault,
+    errors.ConstraintUnsatisfiable: DeadEnd,
     errors.Overloaded: QueueFull,
     errors.OutOfMemory: MemoryShort,
     errors.DeadlinePassed: NoDetails,
@@ -120,7 +149,10 @@ DETAILS: dict[type[RpcError], type[Sent]] = {
     errors.EngineStalled: EngineFault,
     errors.PoisonRequest: EngineFault,
     errors.NonFiniteLogits: LogitsFault,
+    errors.NonFiniteEmbedding: AboutModel,
     errors.UnknownStream: AboutStream,
+    errors.UnknownSession: AboutSession,
+    errors.UnknownAdapter: AboutAdapter,
     errors.DuplicateStream: AboutStream,
     errors.DuplicateId: NoDetails,
     errors.Cancelled: NoDetails,

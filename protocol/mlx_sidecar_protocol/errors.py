@@ -131,6 +131,22 @@ class ModelUnsupported(RpcError):
         super().__init__(f"{model!r} is not supported: {because}", model=model, because=because)
 
 
+class AdapterLoadFailed(RpcError):
+    code, kind = -32001, "adapter_load_failed"
+
+    def __init__(self, adapter: str, because: str) -> None:
+        super().__init__(f"adapter {adapter!r} could not be loaded: {because}", adapter=adapter, because=because)
+
+
+class AdapterUnsupported(RpcError):
+    """The adapter is of a kind that a single request cannot use."""
+
+    code, kind = -32001, "adapter_unsupported"
+
+    def __init__(self, adapter: str, because: str) -> None:
+        super().__init__(f"adapter {adapter!r} is not supported: {because}", adapter=adapter, because=because)
+
+
 class NotInitialized(RpcError):
     code, kind = -32002, "not_initialized"
 
@@ -159,8 +175,11 @@ class ModelInUse(RpcError):
 class ContextTooLong(RpcError):
     code, kind = -32004, "context_too_long"
 
-    def __init__(self, *, have: int, limit: int) -> None:
-        super().__init__(f"the prompt has {have} tokens, the limit is {limit}", have=have, limit=limit)
+    def __init__(self, *, have: int, limit: int, field: str | None = None) -> None:
+        """``field`` names the text where a request has several."""
+        named = {} if field is None else {"field": field}
+        text = field or "the prompt"
+        super().__init__(f"{text} has {have} tokens, the limit is {limit}", have=have, limit=limit, **named)
 
 
 class UnsupportedParameter(RpcError):
@@ -170,6 +189,15 @@ class UnsupportedParameter(RpcError):
 
     def __init__(self, name: str, because: str) -> None:
         super().__init__(f"{name} cannot be honoured: {because}", name=name, because=because)
+
+
+class ConstraintUnsatisfiable(RpcError):
+    """No token is left that the answer's form and bias allow; ``position`` counts those before it."""
+
+    code, kind = -32004, "constraint_unsatisfiable"
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"after {position} tokens no token is left that the answer may have", position=position)
 
 
 class Overloaded(RpcError):
@@ -189,6 +217,14 @@ class Overloaded(RpcError):
         error = cls(queue=have_bytes, limit=limit_bytes, retry_after_s=retry_after_s)
         error.message = f"there are {have_bytes} bytes of {what}, the limit is {limit_bytes}"
         error.details["unit"] = "bytes"
+        return error
+
+    @classmethod
+    def with_sessions(cls, *, have: int, limit: int, retry_after_s: float) -> Overloaded:
+        """The error for the limit of open sessions."""
+        error = cls(queue=have, limit=limit, retry_after_s=retry_after_s)
+        error.message = f"there are {have} sessions, the limit is {limit}"
+        error.details["unit"] = "sessions"
         return error
 
 
@@ -246,11 +282,38 @@ class NonFiniteLogits(RpcError):
         )
 
 
+class NonFiniteEmbedding(RpcError):
+    """The model computed NaN or infinity for this text. The usual cause is half precision."""
+
+    code, kind = -32006, "non_finite_embedding"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model!r} computes numbers for this text that are not finite", model=model)
+
+
 class UnknownStream(RpcError):
     code, kind = -32007, "unknown_stream"
 
     def __init__(self, stream: str | int) -> None:
         super().__init__(f"no stream {stream!r}", stream=stream)
+
+
+class UnknownSession(RpcError):
+    """There is no such session: it was never opened, or it was closed, or nothing used it for its ``ttl_s``."""
+
+    code, kind = -32007, "unknown_session"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"no session {session!r}", session=session)
+
+
+class UnknownAdapter(RpcError):
+    """The model has no adapter of this name: it was never loaded, or it was unloaded."""
+
+    code, kind = -32007, "unknown_adapter"
+
+    def __init__(self, adapter: str, model: str) -> None:
+        super().__init__(f"adapter: {model!r} has none of the name {adapter!r}", adapter=adapter, model=model)
 
 
 class DuplicateStream(RpcError):

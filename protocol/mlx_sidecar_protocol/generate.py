@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from .adapters import AdapterName
 from .model import (
     FirstFault,
+    Label,
     ModelName,
     NullIs,
     OneError,
@@ -16,13 +18,22 @@ from .model import (
     TokenId,
     refuse_fields,
 )
+from .response_format import ResponseFormat, TextFormat
+from .speculation import Speculation, SpeculationChoice
+from .tools import NamedTool, ToolChoice, name_of
 
+Output = Literal["parsed", "raw"]
 Priority = Literal["critical", "high", "normal", "low"]
-FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
+RenderedBy = Literal["turns", "template"]
+ContextOverflow = Literal["refuse", "drop_oldest"]
+FinishReason = Literal["stop", "tool_calls", "length", "cancelled", "deadline", "error"]
 
 TokenIds = Annotated[list[TokenId], FirstFault()]
 TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+SessionId = Label
+TurnId = Label
 
 EscapeSpecial = Annotated[
     bool, NullIs(False), Field(description="whether text of prompt and messages is kept from becoming control tokens")
@@ -30,7 +41,14 @@ EscapeSpecial = Annotated[
 
 _PROMPTS = ("prompt", "messages", "tokens")
 _ONLY_WITH_MESSAGES = ("tools", "template_args")
+_ONLY_WITH_PARSED = ("tool_format", "reasoning_budget")
 _ONLY_WITH_STREAM = ("window", "min_interval_ms")
+_ONLY_WITH_SESSION = ("at", "render")
+_OF_SESSION = ("prompt", "tokens", "tools", "template_args")
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
 
 
 class TextPart(Received):
@@ -117,10 +135,14 @@ class Prompted(Received):
 class GenerateParams(Prompted):
     """Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
 
+    With a ``session``, ``messages`` are those behind its turn ``at``, and model, tools and template_args are its own.
     Without ``temperature`` the answer is greedy. A parameter that the model, the backend or this version cannot honour
     is refused with ``unsupported_parameter``.
     """
 
+    model: Annotated[ModelName, NullIs("")] = Field(
+        default="", description="needed without session", json_schema_extra=_without_default
+    )
     stream: StreamId | None = Field(default=None, description="turns deltas on, under this name")
     window: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="deltas sent beyond the last one acknowledged, before the stream pauses"
@@ -171,14 +193,102 @@ class GenerateParams(Prompted):
         default=True, description="whether special tokens are left out of the text"
     )
     escape_special: EscapeSpecial = False
+    response_format: ResponseFormat | None = Field(
+        default=None, description="the form that the answer must have; reasoning before it is free"
+    )
+    speculation: SpeculationChoice | None = Field(
+        default=None, description="where proposals come from, which the model verifies; false: no proposals"
+    )
+    tool_choice: ToolChoice | None = Field(
+        default=None,
+        description="whether the answer calls a tool, and which; auto if there are tools",
+    )
+    parallel_tool_calls: Annotated[bool, NullIs(True)] = Field(default=True, description="false: one call at most")
+    output: Output | None = Field(
+        default=None,
+        description="whether reasoning and tool calls are taken out of the text; parsed with messages, raw without",
+    )
+    tool_format: Label | None = Field(
+        default=None, description="how the model writes calls, instead of what its chat template tells"
+    )
+    reasoning_budget: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="tokens of reasoning after which its end is forced"
+    )
+    session: SessionId | None = Field(default=None, description="the chat that messages continue")
+    at: TurnId | None = Field(default=None, description="the turn of the session to continue; by default the latest")
+    render: RenderedBy | None = Field(
+        default=None,
+        description="turns (the default): the prompt is the tokens of the turns before, as they were computed, and the "
+        "new messages; template: the whole chat as the model's template renders it",
+    )
+    context_overflow: Annotated[ContextOverflow, NullIs("refuse")] = Field(
+        default="refuse",
+        description="drop_oldest, with messages: the oldest turns behind the system messages are left out where the "
+        "chat would not leave room for max_tokens, or else for a quarter of the context",
+    )
+    adapter: AdapterName | None = Field(
+        default=None, description="one of the model's adapters, by its name, for this request alone"
+    )
 
     def _company_faults(self) -> dict[str, str]:
         faults = super()._company_faults()
+        faults |= self._session_faults()
+        if self.ignore_eos and self.form is not None:
+            faults["ignore_eos"] = "does not go with response_format: nothing may follow an answer that is whole"
+        if self.session is None:
+            faults |= self.tool_faults()
+        if self.output == "parsed" and self.messages is None:
+            faults["output"] = "parsed only goes with messages: other prompts are continued as they are"
+        if not self.parses:
+            faults |= dict.fromkeys(self._present(_ONLY_WITH_PARSED), "only goes with output parsed")
         if self.stream is None:
             faults |= dict.fromkeys(self._present(_ONLY_WITH_STREAM), "only goes with stream")
             if not self.echo_text:
                 faults["echo_text"] = "false only goes with stream: the text would be lost"
         return faults
+
+    def _session_faults(self) -> dict[str, str]:
+        faults = dict[str, str]()
+        if self.session is None:
+            faults |= dict.fromkeys(self._present(_ONLY_WITH_SESSION), "only goes with session")
+            if not self.model:
+                faults["model"] = "is needed without session"
+        else:
+            faults |= dict.fromkeys(self._present(_OF_SESSION), "does not go with session, which has its own")
+        if self.context_overflow != "refuse" and self.messages is None:
+            faults["context_overflow"] = "drop_oldest only goes with messages"
+        return faults
+
+    def tool_faults(self) -> dict[str, str]:
+        """Fields that do not fit ``tools``; to be asked for where these come from a session."""
+        choice, faults = self.tool_choice, dict[str, str]()
+        if choice is not None and self.tools is None:
+            faults["tool_choice"] = "only goes with tools"
+        elif isinstance(choice, NamedTool) and choice.name not in map(name_of, self.tools or ()):
+            faults["tool_choice"] = f"there is no tool {choice.name!r}"
+        elif choice == "required" and not self.tools:
+            faults["tool_choice"] = "there is no tool"
+        if choice not in (None, "auto", "none") and self.form is not None:
+            both = "tool_choice and response_format: an answer that must call a tool has no other form"
+            faults |= {"tool_choice": both, "response_format": both}
+        if not self.parallel_tool_calls and self.tools is None:
+            faults["parallel_tool_calls"] = "false only goes with tools"
+        return faults
+
+    @property
+    def parses(self) -> bool:
+        """Whether reasoning and tool calls are taken out of the text."""
+        return self.messages is not None and self.output != "raw"
+
+    @property
+    def form(self) -> ResponseFormat | None:
+        """``response_format``; None where it leaves the answer free."""
+        return None if isinstance(self.response_format, TextFormat) else self.response_format
+
+    @property
+    def proposals(self) -> Speculation | None:
+        """``speculation``; None where none is asked for."""
+        return self.speculation if isinstance(self.speculation, Speculation) else None
 
     @property
     def token_bias(self) -> dict[int, float]:

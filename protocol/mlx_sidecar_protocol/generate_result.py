@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from .generate import FinishReason
-from .model import Count, Measure, Seconds, Sent, StreamId, TokenId
+from .generate import FinishReason, TurnId
+from .model import Count, LogProbability, Seconds, Sent, StreamId, TokenId
+from .tools import IncompleteToolCall, ToolCall
 
 
 class TokenLogprob(Sent):
@@ -15,7 +16,7 @@ class TokenLogprob(Sent):
 
     token: TokenId
     text: str
-    logprob: Measure
+    logprob: LogProbability
 
 
 class Logprob(TokenLogprob):
@@ -31,6 +32,17 @@ class CachedByTier(Sent):
     disk: Count
 
 
+class SpeculationUsage(Sent):
+    """The account of speculation: ``proposed`` tokens were verified, and ``accepted`` ones were the model's own.
+
+    ``passes`` of the model gave the answer's tokens, each at least one.
+    """
+
+    proposed: Count
+    accepted: Count
+    passes: Count
+
+
 class Usage(Sent):
     """Counts of tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of tiers."""
 
@@ -38,8 +50,15 @@ class Usage(Sent):
     cached_tokens: Count
     cached_by_tier: CachedByTier
     completion_tokens: Count
+    reasoning_tokens: Count | None = Field(
+        default=None,
+        description="those of completion_tokens inside reasoning, without its markers; absent if none is looked for",
+    )
     uncached_because: str | None = Field(
         default=None, description="the reason why prompts of this model cannot be cached; absent if they can"
+    )
+    speculation: SpeculationUsage | None = Field(
+        default=None, description="absent if none was asked for and nothing was proposed"
     )
 
 
@@ -108,11 +127,26 @@ class ResultWarning(Sent):
     """A warning about a request that was carried out all the same.
 
     Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
-    template does not write them), ``role_unknown`` (it writes the message like one of any unknown role).
+    template does not write them), ``role_unknown`` (it writes the message like one of any unknown role),
+    ``tool_calls_not_parsed`` (it does not tell how calls are written: they stay in the text). Of a session:
+    ``turns_rendered`` (the prompt is the template's rendering of the whole chat, because its text behind the last
+    answer could not be told apart).
     """
 
     kind: str
     message: str
+
+
+class FormResult(Sent):
+    """Whether the answer has the whole form that was asked for, and what keeping to it took.
+
+    Of the answer's tokens, ``forced_tokens`` were the only ones possible. ``masked_steps`` were chosen among those that
+    the form allows: where it did not allow the first choice, and with ``top_p``, ``top_k`` or ``min_p`` in each step.
+    """
+
+    complete: bool
+    forced_tokens: Count
+    masked_steps: Count
 
 
 class GenerateResult(Sent):
@@ -120,6 +154,14 @@ class GenerateResult(Sent):
 
     stream: StreamId | None = None
     text: str | None = Field(default=None, description="absent if echo_text is false")
+    reasoning: str | None = Field(default=None, description="absent if there is none, or if echo_text is false")
+    tool_calls: list[ToolCall] | None = Field(default=None, description="the whole calls; absent if there is none")
+    incomplete_tool_calls: list[IncompleteToolCall] | None = Field(
+        default=None, description="calls that are not whole; absent if there is none"
+    )
+    tool_call_error: str | None = Field(
+        default=None, description="why something that began like a call is no call, or not a whole one"
+    )
     tokens: list[TokenId] | None = Field(default=None, description="absent if echo_text is false")
     logprobs: list[Logprob] | None = Field(
         default=None, description="one for each of tokens, if asked for; absent if echo_text is false"
@@ -127,9 +169,21 @@ class GenerateResult(Sent):
     finish_reason: FinishReason
     stop_match: str | None = Field(default=None, description="the stop string that ended the text")
     error: ErrorObject | None = Field(default=None, description="with finish_reason error")
+    response_format: FormResult | None = Field(default=None, description="with a response_format other than text")
     usage: Usage
     timing: Timing
     last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
     seed: Count
     cache: CacheExplanation | None = Field(default=None, description="with explain_cache")
     warnings: list[ResultWarning] | None = Field(default=None, description="absent if there are none")
+    turn: TurnId | None = Field(
+        default=None,
+        description="with session: the turn that was added; absent if no token came, or it was closed or rolled back",
+    )
+    rendered_differs: bool | None = Field(
+        default=None, description="with session: whether the model's template would have given other prompt tokens"
+    )
+    dropped_messages: Count | None = Field(
+        default=None,
+        description="of the chat, so many messages behind the system messages, the oldest, were left out; absent if 0",
+    )

@@ -41,12 +41,12 @@ class Lifecycle:
 
     def __init__(self, passive: frozenset[str] = frozenset()) -> None:
         self.state = State.NEW
-        self._passive = passive
+        self.passive = passive
         self._shut_down = False
 
     def refusal(self, method: str) -> RpcError | None:
         """The error for ``method`` in the present state; None if it can be taken."""
-        if method in self._passive or (self.state, _event(method)) in NEXT:
+        if method in self.passive or (self.state, _event(method)) in NEXT:
             return None
         if method == "initialize" and self.state is State.READY:
             return InvalidRequest("initialize must come first, and once")
@@ -59,7 +59,7 @@ class Lifecycle:
         error = self.refusal(method)
         if error is not None:
             raise error
-        if method not in self._passive:
+        if method not in self.passive:
             self.state = NEXT[self.state, _event(method)]
             self._shut_down |= method == "shutdown"
 

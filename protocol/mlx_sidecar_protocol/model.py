@@ -7,12 +7,14 @@ value. Validators are built when a model is first used, so that importing the co
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, LiteralString, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -190,5 +192,16 @@ Seconds = Annotated[float, Field(ge=0)]
 
 Count = Annotated[int, Field(ge=0)]
 
-Measure = Annotated[float, Field(allow_inf_nan=True), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+
+def null_as(number: float) -> BeforeValidator:
+    """Read a null as ``number``, because JSON has no word for it."""
+    return BeforeValidator(lambda value: number if value is None else value)
+
+
+_NUMBER_OR_NULL = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})
+
+Measure = Annotated[float, Field(allow_inf_nan=True), null_as(math.nan), _NUMBER_OR_NULL]
 """A measured number; null if it is infinite or undefined."""
+
+LogProbability = Annotated[float, Field(allow_inf_nan=True), null_as(-math.inf), _NUMBER_OR_NULL]
+"""A natural log probability; null is minus infinity."""

@@ -8,18 +8,25 @@ from pydantic import Field
 
 from .generate_result import Logprob
 from .model import Count, ProgressToken, Sent, StreamId, TokenId
+from .tools import ToolCallDelta
 
 EngineState = Literal["starting", "ready", "lost", "failed", "stopped"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 class StreamDelta(Sent):
-    """New text of a stream. Deltas are numbered from 0 without gaps; their texts in order are the final text."""
+    """More of a stream. Deltas are numbered from 0 without gaps; their texts in order are the final text.
+
+    So are the reasonings, and the arguments of each call. A delta has more of one of the three.
+    """
 
     stream: StreamId
     seq: Count
-    offset: Count = Field(description="Unicode code points of the stream before this text")
+    offset: Count = Field(description="Unicode code points of the answer's text before this one")
     text: str
+    reasoning: str | None = Field(default=None, description="more of the reasoning")
+    reasoning_offset: Count | None = Field(default=None, description="with reasoning: code points of it before this")
+    tool_calls: list[ToolCallDelta] | None = None
     tokens: list[TokenId]
     logprobs: list[Logprob] | None = Field(default=None, description="one for each of tokens, if asked for")
 

@@ -1,4 +1,4 @@
-"""Parameters and results of the methods for lifecycle, models, text and streams."""
+"""Parameters and results of the methods for models, text and streams, and, from ``connection``, for the lifecycle."""
 
 from __future__ import annotations
 
@@ -6,18 +6,50 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .generate import Message, TokenIds
+from .connection import (
+    CacheTiers as CacheTiers,
+)
+from .connection import (
+    CancelRequestParams as CancelRequestParams,
+)
+from .connection import (
+    ClientInfo as ClientInfo,
+)
+from .connection import (
+    EmptyResult as EmptyResult,
+)
+from .connection import (
+    InitializeParams as InitializeParams,
+)
+from .connection import (
+    InitializeResult as InitializeResult,
+)
+from .connection import (
+    NoParams as NoParams,
+)
+from .connection import (
+    ServerCapabilities as ServerCapabilities,
+)
+from .connection import (
+    ServerInfo as ServerInfo,
+)
+from .connection import (
+    ServerLimits as ServerLimits,
+)
+from .connection import (
+    ShutdownParams as ShutdownParams,
+)
+from .embed import EmbeddingCard
+from .generate import FinishReason, Message, TokenIds
 from .generate_result import ResultWarning
 from .model import (
     Count,
     FirstFault,
-    Label,
     ModelName,
     Name,
     NullIs,
     ProgressToken,
     Received,
-    RequestId,
     Seconds,
     Sent,
     StreamId,
@@ -25,102 +57,6 @@ from .model import (
 )
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-
-
-class NoParams(Received):
-    """A method without parameters."""
-
-
-class EmptyResult(Sent):
-    """A result without members."""
-
-
-# Lifecycle.
-
-
-class ClientInfo(Received):
-    name: Label
-    version: Label | None = None
-
-
-class InitializeParams(Received):
-    """The host's version and name. ``capabilities`` may hold anything: version 1 reads none of the host's."""
-
-    protocol_version: Annotated[int, Field(ge=1)]
-    client: ClientInfo
-    process_id: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
-        default=None, description="a process with whose end the sidecar ends too"
-    )
-    capabilities: dict[str, Any] | None = None
-
-
-class ServerInfo(Sent):
-    name: str
-    version: str
-
-
-class CacheTiers(Sent):
-    """Whether each tier of the prefix cache is switched on."""
-
-    ram: bool
-    disk: bool
-
-
-class ServerCapabilities(Sent):
-    """The methods and parameters that this server honours."""
-
-    methods: list[str]
-    generate_parameters: list[str] = Field(description="the parameters of generate that are honoured")
-    autoload: bool = Field(description="whether an operation loads its model by itself")
-    cache: CacheTiers
-
-
-class ServerLimits(Sent):
-    """Limits on messages and open requests."""
-
-    frame_bytes: Count
-    header_bytes: Count
-    batch: Count = Field(description="elements of one batch")
-    nesting: Count = Field(description="depth of arrays and objects")
-    values: Count | None = Field(default=None, description="commas of one message, outside of strings")
-    members: Count | None = Field(default=None, description="members of all objects of one message")
-    containers: Count | None = Field(default=None, description="arrays and objects of one message")
-    requests_bytes: Count | None = Field(
-        default=None,
-        description="bytes of requests in work; above it, and for a second request of more than 1 MiB, requests are "
-        "refused as overloaded",
-    )
-    answers_bytes: Count | None = Field(
-        default=None,
-        description="bytes of answers not yet read by the host; above it the sidecar reads no further, and refuses "
-        "requests as overloaded if a batch's answers are waiting",
-    )
-    waiting_requests: Count | None = Field(default=None, description="above it, requests are refused as overloaded")
-    journal_bytes: Count = Field(
-        description="bytes of journals, from which open requests outlive the engine: 4 for each token of their prompts "
-        "and of the longest answers they ask for; above it, requests are refused as out_of_memory"
-    )
-
-
-class InitializeResult(Sent):
-    """The server, its capabilities and its limits. ``backend`` is absent until the first ``engine/state`` has it."""
-
-    protocol_version: Annotated[int, Field(ge=1)]
-    server: ServerInfo
-    instance: str = Field(description="an id of this process")
-    backend: str | None = Field(default=None, description="metal, cuda, cpu or fake")
-    capabilities: ServerCapabilities
-    limits: ServerLimits
-
-
-class ShutdownParams(Received):
-    cancel: Annotated[bool, NullIs(False)] = Field(
-        default=False, description="cancel running requests, instead of waiting for their end"
-    )
-
-
-class CancelRequestParams(Received):
-    id: RequestId
 
 
 # Models.
@@ -152,6 +88,15 @@ class ModelCard(Sent):
     not_native: str | None = Field(
         default=None, description="why native code does not compute it, on a backend that has such code"
     )
+    tool_format: str | None = Field(
+        default=None, description="how it writes tool calls, by its chat template; absent if that does not tell"
+    )
+    reasoning: bool | None = Field(
+        default=None, description="whether reasoning is looked for in its answers, by its chat template"
+    )
+    generates: bool | None = Field(default=None, description="whether it continues prompts")
+    embedding: EmbeddingCard | None = None
+    reranks: bool | None = Field(default=None, description="whether it scores documents by a query")
 
 
 class LoadParams(Received):
@@ -236,6 +181,20 @@ class RenderResult(Sent):
     warnings: list[ResultWarning] | None = Field(default=None, description="absent if there are none")
 
 
+class CheckDraftParams(Received):
+    """Two models: ``draft`` would make proposals for ``model``. Neither is loaded for this."""
+
+    model: ModelName
+    draft: ModelName
+
+
+class CheckDraftResult(Sent):
+    """Whether every token of the two models has the same id and the same bytes."""
+
+    compatible: bool
+    because: str | None = Field(default=None, description="the first difference; absent if there is none")
+
+
 # Streams.
 
 
@@ -255,7 +214,7 @@ class StreamSubscribeResult(Sent):
 
     stream: StreamId
     last_seq: Count | None = Field(default=None, description="number of the last delta; absent if there was none")
-    finish_reason: Literal["stop", "length", "cancelled", "deadline", "error"] | None = None
+    finish_reason: FinishReason | None = None
 
 
 class StreamAckParams(Received):

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from . import adapters as a
 from . import cache as c
+from . import embed as em
 from . import errors as e
 from . import generate as g
 from . import generate_result as r
 from . import local
 from . import notifications as n
 from . import operations as o
+from . import sessions as ss
 from . import stats as s
 from .errors import RpcError
 from .model import Received, Sent
@@ -43,6 +46,15 @@ _TASK = (*_AT_THE_DOOR, e.DuplicateId, e.Overloaded, e.Cancelled)
 _WORK = (*_TASK, e.EngineLost, e.EngineStalled)
 _LOADING = (e.ModelNotFound, e.ModelLoadFailed, e.ModelUnsupported, e.OutOfMemory)
 _ON_A_MODEL = (*_WORK, *_LOADING, e.ModelNotLoaded)
+_OF_VECTORS = (
+    *_ON_A_MODEL,
+    e.ContextTooLong,
+    e.UnsupportedParameter,
+    e.DeadlinePassed,
+    e.PoisonRequest,
+    e.NonFiniteEmbedding,
+)
+_OF_SESSION = (*_TASK, e.UnknownSession)
 
 
 def _request(
@@ -94,6 +106,27 @@ _TABLE = (
     ),
     _request("models", o.NoParams, o.ModelsResult, _WORK, "The models that are resident or on their way."),
     _request(
+        "adapter/load",
+        a.AdapterLoadParams,
+        a.AdapterLoadResult,
+        (*_ON_A_MODEL, e.AdapterLoadFailed, e.AdapterUnsupported, e.UnsupportedParameter),
+        "Let requests to a model name an adapter, and answer its card.",
+    ),
+    _request(
+        "adapter/unload",
+        a.AdapterUnloadParams,
+        a.AdapterUnloadResult,
+        (*_WORK, e.ModelNotLoaded, e.UnknownAdapter),
+        "Take no new request with an adapter, and answer when the last one has ended.",
+    ),
+    _request(
+        "adapters",
+        a.AdaptersParams,
+        a.AdaptersResult,
+        (*_WORK, e.ModelNotLoaded),
+        "The adapters that requests may name.",
+    ),
+    _request(
         "generate",
         g.GenerateParams,
         r.GenerateResult,
@@ -101,8 +134,12 @@ _TABLE = (
             *_ON_A_MODEL,
             e.ContextTooLong,
             e.UnsupportedParameter,
+            e.ConstraintUnsatisfiable,
             e.PoisonRequest,
             e.NonFiniteLogits,
+            e.UnknownSession,
+            e.UnknownAdapter,
+            e.AdapterLoadFailed,
             e.DuplicateStream,
         ),
         "Continue a prompt, a chat or tokens; streamed if the host names a stream.",
@@ -118,6 +155,15 @@ _TABLE = (
         (*_ON_A_MODEL, e.UnsupportedParameter),
         "The text and tokens of a chat under the model's template.",
     ),
+    _request(
+        "check_draft",
+        o.CheckDraftParams,
+        o.CheckDraftResult,
+        _ON_A_MODEL,
+        "Whether one model can make proposals for another.",
+    ),
+    _request("embed", em.EmbedParams, em.EmbedResult, _OF_VECTORS, "A vector for each text."),
+    _request("rerank", em.RerankParams, em.RerankResult, _OF_VECTORS, "A score for each document, by a query."),
     _request(
         "stream/cancel",
         o.StreamCancelParams,
@@ -180,6 +226,43 @@ _TABLE = (
         c.CacheFileResult,
         (*_ON_A_MODEL, e.UnsupportedParameter),
         "Read a file of cache/export into the cache.",
+    ),
+    _request(
+        "session/open",
+        ss.SessionOpenParams,
+        ss.SessionResult,
+        _ON_A_MODEL,
+        "Open a chat that is continued by its handle.",
+    ),
+    _request(
+        "session/fork",
+        ss.SessionForkParams,
+        ss.SessionResult,
+        _OF_SESSION,
+        "Another session that goes on from a turn of this one.",
+    ),
+    _request(
+        "session/rollback",
+        ss.SessionRollbackParams,
+        ss.SessionRollbackResult,
+        _OF_SESSION,
+        "Remove all turns behind one.",
+    ),
+    _request("session/get", ss.OfSession, ss.SessionGetResult, _OF_SESSION, "The turns of a session."),
+    _request("session/close", ss.OfSession, o.EmptyResult, _OF_SESSION, "Forget a session."),
+    _request(
+        "session/export",
+        ss.SessionExportParams,
+        ss.SessionFileResult,
+        (*_ON_A_MODEL, e.UnknownSession),
+        "Write a session to a file.",
+    ),
+    _request(
+        "session/import",
+        ss.SessionImportParams,
+        ss.SessionFileResult,
+        _ON_A_MODEL,
+        "Open the session that is in a file.",
     ),
     _request(
         "local/list",

@@ -12,7 +12,7 @@ Framing = Literal["auto", "lines", "headers"]
 
 @dataclass(frozen=True, kw_only=True)
 class Config(EngineConfig):
-    """What ``mlx-sidecar serve`` was told: the engine's options, and the front's own. Sizes in bytes."""
+    """The settings of ``mlx-sidecar serve``: the engine's options, and the front's own. Sizes in bytes."""
 
     framing: Framing = "auto"
     fixtures: bool = False
@@ -24,6 +24,8 @@ class Config(EngineConfig):
     requests_limit_bytes: int = 32 * 2**20  # of requests that are being worked on
     answers_limit_bytes: int = 16 * 2**20  # of answers that the host has not read
     journal_limit_bytes: int = 256 * 2**20  # for what is remembered of open requests, to start them again
+    sessions_limit: int = 4096
+    sessions_limit_bytes: int = 256 * 2**20  # of their tokens and messages
 
     @property
     def of_engine(self) -> EngineConfig:

@@ -12,9 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 Frame = dict[str, Any]
+
+
+class _Cancel(NamedTuple):
+    """Stands among the frames where Ctrl-C came: the thread that awaits an answer then cancels request ``id_``."""
+
+    id_: int
 
 
 class SidecarError(Exception):
@@ -53,7 +59,7 @@ class Host:
         self._command = [sys.executable, "-P", "-m", "mlx_sidecar", "serve", "--framing", "lines", *options]
         self.on_notification = on_notification
         self._ids = count(1)
-        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._frames: queue.SimpleQueue[Frame | _Cancel | None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         # A session of its own, because we turn Ctrl-C in a terminal into a cancel.
@@ -91,14 +97,13 @@ class Host:
 
         A second Ctrl-C, for a sidecar that does not react, is a KeyboardInterrupt.
         """
-        id_ = self.send(method, params)
-        with _on_interrupt(lambda: self.notify("$/cancelRequest", {"id": id_})):
+        with self._sent_unless_interrupted(method, params) as id_:
             return self._await(id_)
 
     def send(self, method: str, params: Frame | None = None) -> int:
         """Write a request without waiting; returns its id."""
         id_ = next(self._ids)
-        self._write({"jsonrpc": "2.0", "id": id_, "method": method, "params": params or {}})
+        self._request(id_, method, params)
         return id_
 
     def notify(self, method: str, params: Frame | None = None) -> None:
@@ -111,13 +116,12 @@ class Host:
         that does not react, is a KeyboardInterrupt.
         """
         stream = f"cli-{next(self._ids)}"
-        id_ = self.send("generate", {**params, "stream": stream})
 
         def hear(method: str, told: Frame) -> None:
             if method == "stream/delta" and told["stream"] == stream:
                 on_delta(told)
 
-        with _on_interrupt(lambda: self.notify("$/cancelRequest", {"id": id_})):
+        with self._sent_unless_interrupted("generate", {**params, "stream": stream}) as id_:
             return self._await(id_, hear, watch)
 
     def collect(self, ids: list[int]) -> dict[int, Frame]:
@@ -128,6 +132,18 @@ class Host:
             if _answers(frame, *ids):
                 results[frame["id"]] = _result(frame)
         return results
+
+    @contextmanager
+    def _sent_unless_interrupted(self, method: str, params: Frame | None) -> Iterator[int]:
+        """Send a request whose answer is awaited in the block, and let the first Ctrl-C cancel it.
+
+        The handler is there before the request is, so that none is left pending. It only puts a note among the frames:
+        a cancel that it wrote itself could fall into the middle of a request that is being written.
+        """
+        id_ = next(self._ids)
+        with _on_interrupt(lambda: self._frames.put(_Cancel(id_))):
+            self._request(id_, method, params)
+            yield id_
 
     def _await(self, id_: int, hear: Callable[[str, Frame], None] | None = None, watch: Watch | None = None) -> Frame:
         """The result of request ``id_``; notifications before it go to ``on_notification`` and ``hear``."""
@@ -148,10 +164,14 @@ class Host:
                 watch.answered(frame)
 
     def _next(self, timeout_s: float | None = None) -> Frame:
-        frame = self._frames.get(timeout=timeout_s)
+        while isinstance(frame := self._frames.get(timeout=timeout_s), _Cancel):
+            self.notify("$/cancelRequest", {"id": frame.id_})  # of one that was answered meanwhile it does nothing
         if frame is None:
             raise SidecarGone(f"mlx-sidecar ended with status {self._process.wait()}")
         return frame
+
+    def _request(self, id_: int, method: str, params: Frame | None) -> None:
+        self._write({"jsonrpc": "2.0", "id": id_, "method": method, "params": params or {}})
 
     def _write(self, frame: Frame) -> None:
         assert self._process.stdin is not None

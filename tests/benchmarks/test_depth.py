@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from benchmarks.depth import Gap, Wait, rows
+from tests.support.sidecar import ROOT
 
 
 def test_gaps_and_waits_are_told_in_decode_steps_of_their_own_depth() -> None:
@@ -16,3 +20,9 @@ def test_gaps_and_waits_are_told_in_decode_steps_of_their_own_depth() -> None:
 
 def test_a_depth_at_which_decoding_alone_was_not_measured_has_no_row() -> None:
     assert rows([Gap(0.02, 16, 500)], [Wait(0.1, 500)]) == []
+
+
+def test_the_benchmark_runs_on_a_small_model() -> None:
+    command = [sys.executable, "-m", "benchmarks.depth", "--size", "1M", "--long", "600", "--patience", "600"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "tokens deep: gaps of 8 streams, decode steps" in done.stdout

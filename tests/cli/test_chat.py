@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import signal
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.terminal import ALT_ENTER, CTRL_C, CTRL_D, ENTER, UP, Terminal, terminal
+import psutil
+
+from tests.support.terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_R, ENTER, UP, Terminal, terminal
 
 READY = "/help lists commands"
 TOOLBAR = "tokens · /help"
@@ -105,6 +108,46 @@ def test_ctrl_c_clears_a_line_then_cancels_an_answer_and_never_ends_the_conversa
         assert running.end() == 0
 
 
+def test_ctrl_c_ends_a_search_of_the_history(tmp_path: Path) -> None:
+    with chat(tmp_path, "fake?text=ok") as running:
+        running.type("kept" + CTRL_R)
+        running.wait_for("I-search")
+        running.type("zzz" + CTRL_C)
+        running.wait(lambda: "I-search" not in running.text, "it is still searched")
+        running.wait_for("> kept")
+
+
+def test_a_signal_that_ends_the_command_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    with chat(tmp_path, says("abcdefghijklmnopqrstuvwxyz", delay_ms=40)) as running:
+        before = running.modes
+        running.type(f"question{ENTER}")
+        running.wait_for("abc")
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 128 + signal.SIGTERM
+        assert running.modes & termios.ECHO
+        assert not before & termios.ECHO
+        assert running.written.rfind(b"\x1b[?2004l") > running.written.rfind(b"\x1b[?2004h")
+
+
+def test_when_the_sidecar_is_gone_the_conversation_can_still_be_saved(tmp_path: Path) -> None:
+    with chat(tmp_path, "fake?text=ok") as running:
+        say(running, "question")
+        (sidecar,) = psutil.Process(running.process.pid).children()
+        sidecar.kill()
+        running.type("/model po")  # which would be completed
+        running.wait_for("> /model po")
+        running.type(f"{CTRL_C}again{ENTER}")
+        running.wait_for("error: mlx-sidecar ended with status -9")
+        assert [each["content"] for each in saved(running, tmp_path / "saved.json")] == ["question", "ok"]
+
+
+def test_what_the_sidecar_logs_comes_behind_the_answer_and_not_into_it(tmp_path: Path) -> None:
+    with chat(tmp_path, says("abcdefghijklm", delay_ms=40, crash_after=5)) as running:
+        say(running, "question")
+        running.wait_for("warning: the engine was lost")
+        assert re.search(r"\nabcdefghijklm\nstop .*\nwarning: the engine was lost", running.text)
+
+
 def test_ctrl_c_while_the_first_model_loads_ends_the_command_as_shells_expect(tmp_path: Path) -> None:
     with terminal("chat", "fake?load_ms=60000", "--engine", "fake", XDG_STATE_HOME=str(tmp_path)) as running:
         running.wait_for("loading")
@@ -147,6 +190,26 @@ def test_a_full_context_offers_to_drop_the_oldest_turns(tmp_path: Path) -> None:
     assert "0" * 90 not in [message["content"] for message in messages]
 
 
+def test_a_question_that_alone_is_too_long_costs_no_turn(tmp_path: Path) -> None:
+    with chat(tmp_path, says("ok", context=200)) as running:
+        say(running, "first")
+        running.type("x" * 300 + ENTER)
+        running.wait_for("the limit is 199")
+        assert "Drop" not in running.text
+        assert [each["content"] for each in saved(running, tmp_path / "saved.json")] == ["first", "ok"]
+
+
+def test_what_fails_takes_nothing_of_the_conversation(tmp_path: Path) -> None:
+    with chat(tmp_path, says("ok", context=200)) as running:
+        say(running, "first")
+        running.type(f"/load {tmp_path / 'nowhere'}{ENTER}")
+        running.wait_for("cannot be read")
+        running.type(f"/system {'x' * 300}{ENTER}/retry{ENTER}")
+        running.wait_for("the limit is 199")
+        running.type(f"/system none{ENTER}")
+        assert [each["content"] for each in saved(running, tmp_path / "saved.json")] == ["first", "ok"]
+
+
 def test_a_conversation_is_saved_loaded_and_begun_anew(tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("[bold]attached[/bold]")
@@ -173,6 +236,10 @@ def test_parameters_are_checked_when_they_are_set_and_commands_are_completed(tmp
         running.wait_for("greater than or equal to 0")
         running.type(f"/set seed 7{ENTER}")
         running.wait_for("seed = 7")
+        running.type(f"/set seed null{ENTER}/set stop a b{ENTER}")
+        running.wait_for('stop = ["a b"]')
+        running.type(f'/set template_args {{"a": NaN}}{ENTER}')
+        running.wait_for("should be a valid dictionary")
         running.type(f"/lod x{ENTER}")
         running.wait_for("did you mean '/load'?")
         running.type("/sy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_sidecar.cli.chat import conversation
-from mlx_sidecar.cli.chat.commands import command_of
+from mlx_sidecar.cli.chat.commands import COMMANDS, command_of
 from mlx_sidecar.cli.chat.conversation import Conversation
 from mlx_sidecar.cli.chat.reading import is_open, unquoted
+from mlx_sidecar.cli.chat.text_file import LIMIT_BYTES, read_text
 from mlx_sidecar.cli.failures import Refused
 
 
@@ -47,12 +49,32 @@ def test_a_system_message_is_set_changed_and_removed_before_all_turns() -> None:
         assert made.turns == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"messages": 3}', '{"messages": [{"role": "user"}]}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"messages": 3}',
+        '{"messages": [{"role": "user"}]}',
+        "[" * 100_000,
+        '{"messages": [{"role": "wizard", "content": "x"}]}',
+    ],
+)
 def test_a_file_that_holds_no_conversation_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "file.json"
     path.write_text(content)
     with pytest.raises(Refused):
         conversation.read(path)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/nowhere", "/", "nul\0", "pipe", "large", "binary"])
+def test_what_is_no_text_of_a_bearable_length_is_refused_and_never_waited_for(tmp_path: Path, path: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(LIMIT_BYTES + 1)
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(Refused):
+        read_text(tmp_path / path)
 
 
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
@@ -63,13 +85,19 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["messages"] == conversation.read(path) == [{"role": "user", "content": "q0"}]
 
 
-@pytest.mark.parametrize("line", ["/etc/passwd is what?", "/", "no /help", "/2nd try", "/usr"])
+@pytest.mark.parametrize("line", ["/etc/passwd is what?", "//", "no /help", "/2nd try"])
 def test_only_a_word_behind_a_slash_is_a_command(line: str) -> None:
-    if line == "/usr":
-        with pytest.raises(Refused, match="no command /usr"):
-            command_of(line)
-    else:
-        assert command_of(line) is None
+    assert command_of(line) is None
+
+
+@pytest.mark.parametrize("line", ["/usr", "/", " / x"])
+def test_a_slash_without_a_command_is_refused(line: str) -> None:
+    with pytest.raises(Refused, match=r"no command /(usr)?; /help lists them"):
+        command_of(line)
+
+
+def test_a_command_may_be_written_in_capitals() -> None:
+    assert command_of(" /Set seed  1 ") == (COMMANDS["/set"], "seed  1")
 
 
 @given(st.text("ab\n", max_size=20))

@@ -52,6 +52,8 @@ def test_the_command_line_goes_before_the_environment_and_that_before_the_file(
         ('engine = "fast"', "'fast' is not known"),
         ("seed = 1.5", "no whole number"),
         ('ignore-eos = "perhaps"', "neither true nor false"),
+        ("chat = 3", r"chat is a command, whose options stand below \[chat\]"),
+        ("temperature = 2020-01-01", "no number"),
         ("=", "config.toml"),
     ],
 )
@@ -72,11 +74,12 @@ def test_serve_takes_the_environment_and_no_file(file: Path, monkeypatch: pytest
 
 
 def test_every_default_is_shown_with_its_origin(file: Path) -> None:
-    file.write_text("seed = 1\nsed = 2\n")
+    file.write_text("seed = 1\nsed = 2\ntop-p = 2020-01-01\n")
     command = [sys.executable, "-m", "mlx_sidecar", "config", "show"]
     env = {**os.environ, "MLX_SIDECAR_TOP_K": "4", "MLX_SIDECAR_TOPK": "4"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, env=env, check=True)
     assert f"generate --seed 1  ({file})" in done.stdout
     assert 'chat --top-k "4"  (MLX_SIDECAR_TOP_K)' in done.stdout
+    assert f'generate --top-p "2020-01-01"  ({file})' in done.stdout
     assert "sed in" in done.stderr
     assert "MLX_SIDECAR_TOPK is not read" in done.stderr

@@ -117,7 +117,20 @@ def joined(taken: list[Frame]) -> Frame:
     if FLAW == "delivers a delta twice":
         taken = taken + taken[-1:]
     text = "".join(delta["text"] for delta in taken)
-    return {"text": text, "tokens": [token for delta in taken for token in delta["tokens"]], "deltas": len(taken)}
+    tokens = [token for delta in taken for token in delta["tokens"]]
+    return {"text": text, "tokens": tokens, "deltas": len(taken), **channels(taken)}
+
+
+def channels(taken: list[Frame]) -> Frame:
+    reasoning = "".join(delta.get("reasoning", "") for delta in taken)
+    calls: dict[int, Frame] = {}
+    for more in (call for delta in taken for call in delta.get("tool_calls", [])):
+        call = calls.setdefault(more["index"], {**more, "arguments": ""})
+        if FLAW == "drops fragments of calls" and call["arguments"]:
+            continue
+        call["arguments"] += more["arguments"]
+    named = [{name: call[name] for name in ("id", "name", "arguments")} for call in calls.values()]
+    return {"reasoning": reasoning[1:] if FLAW == "drops some reasoning" else reasoning, "tool_calls": named}
 
 
 def outcome(frame: Frame) -> Frame:

@@ -35,6 +35,8 @@ FLAWS = [
     ("loses a delta", "streamed", "the text of the deltas"),
     ("delivers a delta twice", "streamed", "the text of the deltas"),
     ("streams nothing", "streamed", "got "),
+    ("drops some reasoning", "channels", "the reasoning of the deltas"),
+    ("drops fragments of calls", "channels", "the calls of the deltas"),
     ("answers twice", "calls", "3 operations got 6 answers"),
     ("uses an id twice", "calls", "the client used the id 1 twice"),
     ("exits with another status", "calls", "exit status is 3"),

@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     node()
     need_built()
     directory = tmp_path_factory.mktemp("examples")
-    for name in ("node", "vscode"):
+    for name in ("data", "node", "vscode"):
         shutil.copytree(EXAMPLES / name, directory / name, ignore=shutil.ignore_patterns("node_modules"))
     install(directory)
     executable(directory)
@@ -87,6 +87,24 @@ def test_an_interrupt_ends_the_answer_of_the_host(place: Path) -> None:
         rest = host.stdout.read()
         assert host.wait(PATIENCE_S) == 0
     assert b"(stopped)" in rest
+
+
+# An agent.
+
+
+def test_the_agent_reads_the_file_adds_up_and_answers_with_the_sum(place: Path) -> None:
+    said = run(node(), "agent.mjs", cwd=place / "node", **settings(place))
+    assert 'read_file({"name": "prices.csv"}):\nthing,price\napples,3.20' in said
+    assert 'add_up({"name": "prices.csv", "column": "price"}):\n19.5\n' in said
+    assert said.splitlines()[-1] in ("Together they cost 19.5.", "They cost 19.5 together.")
+
+
+def test_the_search_prints_the_nearest_paragraph_first(place: Path) -> None:
+    paragraph = "The chain wants oil after rain. The brakes were changed in spring."
+    words = ["search.mjs", "fake?dimensions=32", paragraph]
+    first, *others = run(node(), *words, cwd=place / "node", **fake(place, "")).splitlines()
+    assert first == f"1.00 bicycle.md: {paragraph}"
+    assert len(others) == 2
 
 
 # A server.

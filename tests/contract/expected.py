@@ -22,6 +22,7 @@ METHODS = {entry["name"]: entry for entry in committed("methods.json")["methods"
 QUICK = {
     *("initialize", "initialized", "ping", "exit", "$/cancelRequest", "rpc.discover"),
     *("stream/cancel", "stream/subscribe", "stream/ack"),
+    *("session/fork", "session/rollback", "session/get", "session/close"),
 }
 NESTING_LIMIT = 128
 

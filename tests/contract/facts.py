@@ -151,12 +151,16 @@ _EXPLAINED: dict[str, Callable[[Facts, Asked], bool]] = {
     "duplicate_id": Facts._taken,
     "duplicate_stream": Facts._named,
     "unknown_stream": Facts._unknown,
+    "unknown_session": _has("session"),  # the machine keeps no id of a session
+    "unknown_adapter": lambda facts, asked: asked.method == "adapter/unload",  # fake models have none
     "cancelled": lambda facts, asked: facts.cancelled(asked),
     # The fake engine's models lie nowhere.
     "model_not_found": lambda facts, asked: asked.method.startswith("local/") or "fail_load" in _model(asked),
     "model_load_failed": lambda facts, asked: facts.unloaded or "fail_load" in _model(asked),
     "model_unsupported": lambda facts, asked: "?" in _model(asked) and not asked.sure,
-    "model_not_loaded": lambda facts, asked: asked.method in ("unload", "cache/clear") or facts.tight or facts.unloaded,
+    "model_not_loaded": lambda facts, asked: (
+        asked.method in ("unload", "cache/clear", "adapters") or facts.tight or facts.unloaded
+    ),
     "model_in_use": lambda facts, asked: not (asked.params or {}).get("force"),
     "context_too_long": lambda facts, asked: not asked.sure,
     "unsupported_parameter": lambda facts, asked: asked.method != "generate" or not asked.sure,

@@ -115,6 +115,9 @@ def renamed(request: tuple[str, Any], suffix: str) -> tuple[str, Any]:
 GOOD: dict[str, st.SearchStrategy[Params]] = {
     "ping": empty,
     "models": empty,
+    "adapter/load": of_model(st.just({"adapter": "a", "path": "/nowhere"})),
+    "adapter/unload": of_model(st.just({"adapter": "a"})),
+    "adapters": empty | of_model(),
     "stats": empty,
     "local/list": st.just({}) | st.just({"folders": ["/nowhere"]}),
     "local/delete": of_model(),
@@ -134,6 +137,9 @@ GOOD: dict[str, st.SearchStrategy[Params]] = {
     "cache/warm": of_model(prompted),
     "cache/export": of_model(prompted, st.just({"path": "/nowhere/cache"})),
     "cache/import": of_model(st.just({"path": "/nowhere/cache"})),
+    "session/open": of_model(st.fixed_dictionaries({}, optional={"messages": chats, "ttl_s": st.just(0.05)})),
+    "session/fork": st.just({"session": "none"}),
+    "session/get": st.just({"session": "none"}),
 }
 acks = st.fixed_dictionaries({"stream": names, "seq": st.integers(0, 4) | st.just(10**6)})
 

@@ -16,7 +16,7 @@ from .machine import Machine
 from .verdicts import Ajv, ajv, why_no_ajv
 
 LONG = settings(
-    max_examples=int(os.environ.get("CONTRACT_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("CONTRACT_EXAMPLES", "15")),
     stateful_step_count=int(os.environ.get("CONTRACT_STEPS", "30")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

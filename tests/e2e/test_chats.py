@@ -44,3 +44,25 @@ def test_histories_in_any_shape_give_one_prompt(shared: Sidecar, template: str, 
     }
     (text,) = texts
     assert text.startswith('<user>Hello there<assistant>{"city": "Bern"}')
+
+
+DUMB = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+TOOLS = [{"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}]
+
+
+def test_an_answer_tells_what_its_template_leaves_out_and_that_it_knows_no_calls(
+    shared: Sidecar, tmp_path: Path
+) -> None:
+    asked = {"model": model_with(DUMB, tmp_path / "model"), "messages": [{"role": "user", "content": "Hi"}]}
+    generated = {**asked, "max_tokens": 2, "stream": "s", "echo_text": False}
+    for params, told in (
+        (generated, []),
+        ({**generated, "tools": TOOLS}, ["tools_left_out", "tool_calls_not_parsed"]),
+        ({**generated, "tools": TOOLS, "tool_choice": "none"}, ["tools_left_out"]),
+        ({**generated, "tools": TOOLS, "output": "raw"}, ["tools_left_out"]),
+        ({**generated, "tools": TOOLS, "tool_format": "hermes"}, ["tools_left_out"]),
+    ):
+        result = shared.call("generate", params)
+        assert [warning["kind"] for warning in result.get("warnings", [])] == told
+    [warning] = shared.call("render", {**asked, "tools": TOOLS})["warnings"]
+    assert (warning["kind"], "tools[0]" in warning["message"]) == ("tools_left_out", True)

@@ -55,3 +55,36 @@ def test_a_first_interrupt_cancels_and_a_second_one_is_raised() -> None:
         assert signal.getsignal(signal.SIGINT) is before
         host.generate(SLOW, interrupt_twice)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("moment", ["before", "behind"])
+def test_an_interrupt_beside_the_writing_of_a_request_cancels_it(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    with Host(*FAKE) as host:
+        write = host._write
+
+        def interrupted(frame: dict[str, Any]) -> None:
+            if moment == "before" and "id" in frame:
+                os.kill(os.getpid(), signal.SIGINT)
+            write(frame)
+            if moment == "behind" and "id" in frame:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(host, "_write", interrupted)
+        with pytest.raises(SidecarError, match="cancelled"):
+            host.call_unless_interrupted("load", {"model": "fake?load_ms=60000"})
+        with pytest.raises(SidecarError, match="cancelled"):  # no text yet, for the model is not loaded
+            host.generate({"model": "fake?load_ms=60000", "prompt": "x"}, lambda _: None)
+        monkeypatch.undo()
+        assert host.call("ping") == {}
+
+
+def test_an_interrupt_behind_an_answer_cancels_nothing_that_comes_later() -> None:
+    with Host(*FAKE) as host:
+
+        def interrupt_at_the_end(delta: dict[str, Any]) -> None:
+            if delta["text"].endswith("z"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        short = {"model": "fake?text=xyz", "prompt": "x"}
+        host.generate(short, interrupt_at_the_end)
+        assert host.generate(short, lambda _: None)["finish_reason"] == "stop"

@@ -54,7 +54,13 @@ def test_the_example_of_the_prefix_cache_names_what_changed(tmp_path: Path) -> N
 
 
 def test_the_example_of_the_python_client_streams_an_answer() -> None:
-    assert "engine" in run([sys.executable, "-c", example("python", "SyncSidecar")])
+    assert "engine" in run([sys.executable, "-c", example("python", "stream.result.usage")])
+
+
+def test_the_example_of_a_form_prints_an_answer_that_has_it() -> None:
+    output = run([sys.executable, "-c", example("python", "response_format")])
+    assert '"name"' in output
+    assert "complete=True" in output
 
 
 def test_the_example_of_the_typescript_client_streams_an_answer() -> None:

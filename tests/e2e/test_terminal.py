@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -227,7 +228,42 @@ def test_the_whole_result_comes_as_json() -> None:
 
 def test_every_parameter_of_generate_has_an_option_or_a_reason_to_have_none() -> None:
     of_hosts = {"model", "prompt", "messages", "tools", "tokens", "stream", "window", "min_interval_ms", "echo_text"}
-    assert set(GenerateParams.model_fields) - of_hosts == {*NAMES, "logprobs", "explain_cache"}
+    of_tools = {"tool_choice", "parallel_tool_calls", "tool_format", "output"}
+    of_long_chats = {"session", "at", "render", "context_overflow"}
+    # The option ``--adapter`` is that of ``load``: a process of one request has no other one to share the model with.
+    of_shared_models = {"adapter"}
+    assert set(GenerateParams.model_fields) - of_hosts - of_tools - of_long_chats - of_shared_models == {
+        *NAMES,
+        "logprobs",
+        "explain_cache",
+        "response_format",
+    }
+
+
+def test_an_answer_gets_the_form_that_is_asked_for_and_says_where_it_is_cut_off(tmp_path: Path) -> None:
+    schema, broken = tmp_path / "schema.json", tmp_path / "broken.json"
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}')
+    broken.write_text("{")
+    for options, status, out, told in (
+        (["--schema", schema], 0, None, ""),
+        (["--choice", "yes", "--choice", "no"], 0, "no\n", ""),
+        (
+            ["--regex", "a{9}", "--max-tokens", "4", "--speculation", "ngram"],
+            1,
+            "aaaa\n",
+            "does not have its whole form",
+        ),
+        (["--schema", broken], 2, "", "it is no JSON"),
+        (["--grammar", tmp_path / "g.txt"], 2, "", "neither in .lark nor in .gbnf"),
+        (["--regex", "("], 4, "", "response_format.pattern"),
+    ):
+        command = [*MLX_SIDECAR, "generate", "fake?text=no", "x", "--engine", "fake", "--quiet", *map(str, options)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert (done.returncode, told in done.stderr) == (status, True), done
+        if out is None:
+            assert isinstance(json.loads(done.stdout)["a"], bool)
+        else:
+            assert done.stdout == out
 
 
 GENERATE = (sys.executable, "-m", "mlx_sidecar", "generate", "--engine", "fake", "fake")
@@ -249,10 +285,52 @@ def test_a_locale_without_the_characters_of_a_text_ends_no_command(locale: dict[
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    ("words", "closed", "status", "said"),
+    [
+        (["generate", "fake"], "<&-", 4, "error: prompt"),
+        (["chat", "fake"], "<&-", 0, ""),
+        (["generate", "fake", "x"], ">&-", 1, "error: stdout is closed"),
+        (["generate", "fake", "x"], "2>&-", 0, ""),
+    ],
+)
+def test_a_standard_stream_that_is_closed_ends_no_command_in_a_traceback(
+    words: list[str], closed: str, status: int, said: str
+) -> None:
+    command = shlex.join([*MLX_SIDECAR, *words, "--engine", "fake"])
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == status
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["models", "list", "/nowhere"], 1, "error: /nowhere is no folder"),
+        (["models", "import", "x.gguf", "--output", "/"], 1, "error: / is there already"),
+        (["manual", "--output", "/dev/null/x"], 1, "error: /dev/null/x cannot be written to"),
+        (["manual", "caht"], 2, "did you mean 'chat'?"),
+        (
+            ["generate", "pocket", "x", "--adapter", "/nowhere"],
+            3,
+            "error: no model '/nowhere': there is no such adapter",
+        ),
+        (["generate", "pocket", "x", "--logit-bias", "1"], 2, "'1' is not TOKEN=N"),
+    ],
+)
+def test_what_was_mistyped_is_told_on_one_line(words: list[str], status: int, said: str) -> None:
+    done = subprocess.run([*MLX_SIDECAR, *words], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S)
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert not line.endswith("did you mean 'pocket'?")
+    assert done.returncode == status
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_text_that_cannot_be_written_is_told_in_a_sentence_and_makes_the_status_1() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([*GENERATE, "x"], stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert done.returncode == 1
-    assert b"No space left" in done.stderr
+    assert done.stderr.startswith(b"error: No space left")
     assert b"Traceback" not in done.stderr

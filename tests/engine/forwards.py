@@ -37,9 +37,9 @@ def load(models: Path, kind: str) -> Any:
     return mlxlm.load_model(models / kind)[0]
 
 
-def run(forward: Forward, parts: list[Part], tokens: list[int] | mx.array) -> StepOutput:
+def run(forward: Forward, parts: list[Part], tokens: list[int] | mx.array) -> tuple[mx.array, list[mx.array]]:
     output = forward.run(StepInput(parts, tokens if isinstance(tokens, mx.array) else mx.array(tokens)))
-    return output if isinstance(output, StepOutput) else StepOutput(output.wait(), [])
+    return (output.logits, output.state) if isinstance(output, StepOutput) else (output.wait(), [])
 
 
 def logits_alone(forward: Forward, prompt: list[int]) -> mx.array:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 from mlx_sidecar.engine.assembly import assemble
 from mlx_sidecar.engine.core.batch import Event, StepFailed, Work
 from mlx_sidecar.engine.fake.fake_engine import FakeBackend, FakeBatch
 from mlx_sidecar.engine.fake.fake_script import Script
+from mlx_sidecar.engine.inbox import Background
 from mlx_sidecar.engine.outbox import LinkOutbox
 from mlx_sidecar.engine.resident_models import Backend, LoadedModel, LoadStep
 from mlx_sidecar.engine.scheduling.scheduler import Limits
@@ -22,12 +25,13 @@ from tests.support.link import feed
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from mlx_sidecar.engine.core.preparer import Preparer
     from mlx_sidecar.engine.core.sequence import Sequence
-    from mlx_sidecar.engine.inbox import Background, Inbox
+    from mlx_sidecar.engine.inbox import Inbox
 
+PATIENCE_S = 60.0  # with a background thread of this process
 MOST_TURNS = 20_000  # a loop that needs more does not get on
 
 
@@ -84,6 +88,7 @@ class Inline:
         self.seen: list[ToFront] = []
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
         self._queue: list[ToEngine | Background] = []
+        self._background: SimpleQueue[Background] = SimpleQueue()
         self._idle_s = 0.0
         self._ops = 0
         self.engine = assemble(
@@ -117,6 +122,13 @@ class Inline:
                 return
         raise AssertionError("it never comes to rest")
 
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Turn until ``reached``, and wait for background threads where nothing else is left to do."""
+        self.settle()
+        while not reached():
+            self.send(self._background.get(timeout=PATIENCE_S))
+            self.settle()
+
     def load(self, *models: str, path: str = "") -> None:
         for model in models:
             self._ops += 1
@@ -145,17 +157,26 @@ class Inline:
         [end] = [message for message in self.seen if isinstance(message, Finished) and message.seq == seq]
         return end
 
+    def ended(self, seq: int) -> bool:
+        return any(isinstance(message, Finished) and message.seq == seq for message in self.seen)
+
     def tokens(self, seq: int) -> list[int]:
         told = [message.tokens for message in self.seen if isinstance(message, Tokens) and message.seq == seq]
         return [token for tokens in told for token in tokens]
 
-    # The loop takes these for its link, its inbox and its clock.
+    # The loop takes these for its link, its inbox and its clock; background threads call ``put``.
+
+    def put(self, event: object) -> None:
+        self._background.put(Background(event))
 
     def sendall(self, data: bytes) -> None:
         self.seen += feed(self._decoder, data)
 
     def take(self, timeout_s: float) -> list[ToEngine | Background]:
         messages, self._queue = self._queue, []
+        with suppress(Empty):
+            while True:
+                messages.append(self._background.get_nowait())
         self._idle_s = 0.0 if messages else timeout_s
         return messages
 

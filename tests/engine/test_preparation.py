@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from mlx_sidecar.engine.core.memory_ledger import MemoryLedger
-from mlx_sidecar.engine.core.preparer import Preparer
+from mlx_sidecar.engine.core.preparer import Ending, Preparer
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.preparation import Preparation
 from mlx_sidecar.engine.scheduling.scheduler import Limits, Scheduler
@@ -38,6 +38,9 @@ class Scripted(Preparer):
 
     def ready(self, now: float) -> Iterable[Sequence]:
         return self._there
+
+    def endings(self) -> Iterable[Ending]:
+        return [Ending(sequence, "stop") for sequence in self.waiting if self.deadline_s < inf]
 
     def left(self, sequence: Sequence) -> None:
         if sequence in self.waiting:
@@ -117,6 +120,15 @@ def test_nothing_is_prepared_for_a_sequence_that_has_left(scheduler: Scheduler) 
     preparation.told("one", 2.0)
     preparation.resume(2.0)
     assert scheduler.candidate(2.0) is None
+
+
+def test_a_sequence_that_cannot_be_prepared_after_all_is_named_with_its_end(scheduler: Scheduler) -> None:
+    one, other = Scripted("one"), Scripted("other")
+    preparation = Preparation(scheduler, [one, other])
+    sequence = arrived(scheduler, preparation)
+    assert preparation.endings() == []
+    other.deadline_s = 1.0
+    assert preparation.endings() == [Ending(sequence, "stop")]
 
 
 def test_the_first_refusal_is_the_answer_and_the_first_deadline_wakes_the_loop(scheduler: Scheduler) -> None:

@@ -108,6 +108,6 @@ def check_node_host(executable: Path, folder: Path) -> None:
 
 
 def build_wheels(folder: Path, pythons: Sequence[str | Path]) -> list[Path]:
-    """What ``make wheels`` writes into ``folder`` for these Pythons."""
+    """The files that ``make wheels`` writes into ``folder`` for these Pythons."""
     run(ROOT / "tools" / "wheels.sh", folder, *pythons, cwd=ROOT)
     return sorted(folder.glob("*.whl"))

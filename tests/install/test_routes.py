@@ -67,10 +67,19 @@ def _pip_wheels(ground: Ground) -> Path:
     return python.with_name("mlx-sidecar")
 
 
-def _pipx(ground: Ground) -> Path:
+def _pipx(ground: Ground, source: str | Path) -> Path:
     folders = {"PIPX_HOME": str(ground.folder / "home"), "PIPX_BIN_DIR": str(ground.folder / "bin")}
-    run(ground.tool("pipx"), "install", "--python", ground.python, ground.checkout, cwd=ground.folder, **folders)
+    folders["PIPX_MAN_DIR"] = str(ground.folder / "man")
+    run(ground.tool("pipx"), "install", "--python", ground.python, source, cwd=ground.folder, **folders)
     return ground.folder / "bin" / "mlx-sidecar"
+
+
+def _pipx_checkout(ground: Ground) -> Path:
+    return _pipx(ground, ground.checkout)
+
+
+def _pipx_git(ground: Ground) -> Path:
+    return _pipx(ground, f"git+file://{ground.checkout}")
 
 
 def _uv(ground: Ground, source: str | Path) -> Path:
@@ -98,7 +107,7 @@ def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Ground:
 
 
 # One way for all Pythons, all ways for one Python.
-WAYS = [(PYTHONS[0], way) for way in (_pip_checkout, _pip_git, _pipx, _uv_checkout, _uv_git)]
+WAYS = [(PYTHONS[0], way) for way in (_pip_checkout, _pip_git, _pipx_checkout, _pipx_git, _uv_checkout, _uv_git)]
 WAYS += [(python, _pip_wheels) for python in PYTHONS]
 
 
@@ -107,17 +116,19 @@ WAYS += [(python, _pip_wheels) for python in PYTHONS]
 )
 def test_this_way_gives_a_sidecar_that_works(ground: Ground, way: Callable[[Ground], Path]) -> None:
     executable = way(ground)
+    host = _client_alone(ground, from_git="git" in way.__name__)
     shutil.rmtree(ground.checkout)
     check_engine(executable, ground.folder)
+    check_python_host(host, executable, ground.folder)
     check_node_host(executable, ground.folder / "node")
 
 
-@pytest.mark.parametrize("ground", PYTHONS[:1], indirect=True)
-def test_a_host_gets_the_client_alone_from_a_checkout_and_an_engine_from_elsewhere(ground: Ground) -> None:
-    engine = _pip_checkout(ground)
-    host = make_environment(ground.folder / "host", ground.python)
-    pip(host, "install", ground.checkout / "clients" / "python", cwd=ground.folder)
-    shutil.rmtree(ground.checkout)
-    check_python_host(host, engine, ground.folder)
-    packages = pip(host, "list", "--format", "freeze", cwd=ground.folder).split()
-    assert [name for name in packages if name.startswith(("mlx", "numpy"))] == ["mlx-sidecar-client==0.1.0"]
+def _client_alone(ground: Ground, *, from_git: bool) -> Path:
+    """The Python of an environment in which a host has the client and no engine."""
+    python = make_environment(ground.folder / "host", ground.python)
+    git = f"git+file://{ground.checkout}#subdirectory=clients/python"
+    pip(python, "install", git if from_git else ground.checkout / "clients" / "python", cwd=ground.folder)
+    named = "import importlib.metadata as m; print(*(each.name for each in m.distributions()))"
+    packages = run(python, "-c", named, cwd=ground.folder).split()
+    assert [name for name in packages if name.startswith(("mlx", "numpy"))] == ["mlx-sidecar-client"]
+    return python

@@ -1,4 +1,4 @@
-"""What `make` does is done once, and what the packages say of themselves agrees."""
+"""`make` does each thing once, and the packages say the same of themselves."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import os
+import subprocess
 import sys
 import zipfile
 from email.message import Message
@@ -82,6 +83,26 @@ def test_a_python_host_streams_from_an_installed_sidecar(installed: Installed, t
     check_python_host(installed.python, installed.executable, tmp_path)
 
 
+def test_an_installed_gateway_loads_its_model(installed: Installed, tmp_path: Path) -> None:
+    command: list[str | Path] = [
+        installed.executable,
+        "gateway",
+        "--listen",
+        "127.0.0.1:0",
+        "--engine",
+        "fake",
+        "--model",
+        "fake",
+    ]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stderr is not None
+        try:
+            assert [gateway.stderr.readline().split()[0] for _ in range(2)] == ["listening", "ready"]
+        finally:
+            gateway.terminate()
+    assert gateway.returncode == 0
+
+
 def test_a_node_host_streams_from_an_installed_sidecar(installed: Installed, tmp_path: Path) -> None:
     check_node_host(installed.executable, tmp_path / "host")
 
@@ -126,6 +147,13 @@ def test_wheels_name_the_oldest_systems_they_run_on(installed: Installed) -> Non
 
 
 def test_nothing_of_a_checkout_is_in_a_wheel_but_its_packages(installed: Installed) -> None:
-    packages = {"mlx_sidecar", "mlx_sidecar_native", "mlx_sidecar_protocol", "mlx_sidecar_client"}
+    packages = {f"mlx_sidecar{part}" for part in ("", "_client", "_gateway", "_native", "_protocol")}
     roots = {name.split("/")[0] for wheel in installed.wheels for name in names(wheel)}
-    assert {root for root in roots if not root.endswith(".dist-info")} == packages
+    assert {root for root in roots if not root.endswith((".dist-info", ".data"))} == packages
+
+
+def test_the_engine_brings_a_page_for_man_of_every_command(installed: Installed) -> None:
+    pages = installed.python.parents[1] / "share" / "man" / "man1"
+    names = {page.stem for page in pages.iterdir()}
+    assert {"mlx-sidecar", "mlx-sidecar-chat", "mlx-sidecar-models-import"} <= names
+    assert "\\fB\\-\\-system\\fR" in (pages / "mlx-sidecar-chat.1").read_text()

@@ -25,6 +25,8 @@ def test_initialize_tells_what_the_server_can_do() -> None:
             "answers_bytes": 16 * 2**20,
             "waiting_requests": 1024,
             "journal_bytes": 256 * 2**20,
+            "sessions": 4096,
+            "sessions_bytes": 256 * 2**20,
         }
         assert "generate" in result["capabilities"]["methods"]
         assert result["capabilities"]["generate_parameters"] == list(GenerateParams.model_fields)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -21,6 +21,7 @@ from mlx_sidecar_protocol.errors import InvalidParams
 from mlx_sidecar_protocol.generate import GenerateParams, Message, Prompted
 from mlx_sidecar_protocol.generate_result import TokenLogprob
 from mlx_sidecar_protocol.model import NullIs, Received, Sent
+from mlx_sidecar_protocol.names import GENERATE_PARAMETERS, HOST_METHODS
 from mlx_sidecar_protocol.operations import (
     CancelRequestParams,
     InitializeParams,
@@ -30,6 +31,7 @@ from mlx_sidecar_protocol.operations import (
     TokenizeParams,
 )
 from mlx_sidecar_protocol.registry import METHODS, build_models, host_notifications, own_notifications, requests
+from mlx_sidecar_protocol.response_format import JsonSchemaFormat
 from mlx_sidecar_protocol.stats import Histogram, Memory
 
 PACKAGE = Path(mlx_sidecar_protocol.__file__).parent
@@ -81,12 +83,18 @@ def test_null_in_an_optional_field_is_the_same_as_leaving_it_out(model: type[Rec
     required = {
         "model": "m", "protocol_version": 1, "client": {"name": "c"}, "id": 1, "stream": 1, "seq": 0, "text": "",
         "type": "text", "role": "user", "name": "n", "tokens": [], "messages": [{"role": "user"}],
-        "path": "/file",
+        "path": "/file", "draft": "d", "choices": ["a"], "syntax": "lark", "grammar": "g", "pattern": "p", "schema": {},
+        "session": "s", "to": "t", "adapter": "a", "input": ["x"], "query": "q", "documents": ["x"],
     }  # fmt: skip
-    given_fields = {name: required[name] for name, field in model.model_fields.items() if field.is_required()}
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    given_fields = {name: required[name] for name, field in fields.items() if field.is_required()}
     if issubclass(model, Prompted):
-        given_fields["prompt"] = ""
-    nulls = {name: None for name in model.model_fields if name not in given_fields}
+        given_fields |= {"model": "m", "prompt": ""}
+    if issubclass(model, JsonSchemaFormat):
+        given_fields["schema"] = {}
+    if "type" in given_fields:
+        given_fields["type"] = get_args(model.model_fields["type"].annotation)[0]
+    nulls = {name: None for name in fields if name not in given_fields}
     assert model.parse({**given_fields, **nulls}) == model.parse(given_fields)
 
 
@@ -266,6 +274,12 @@ def test_a_member_without_a_value_is_not_sent() -> None:
     assert json.loads(Memory(limit_bytes=5).to_json_bytes()) == {"limit_bytes": 5}
 
 
+def test_a_log_probability_that_is_null_is_minus_infinity() -> None:
+    read = TokenLogprob.model_validate_json('{"token": 1, "text": "a", "logprob": null}')
+    assert read.logprob == float("-inf")
+    assert read.to_plain()["logprob"] is None
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_a_measure_that_is_no_number_is_sent_as_null(value: float) -> None:
     sent = TokenLogprob(token=1, text="a", logprob=value)
@@ -306,6 +320,12 @@ def test_every_parameter_and_result_belongs_to_a_method() -> None:
         if isinstance(value, type) and issubclass(value, BaseModel) and name.endswith(("Params", "Result"))
     }
     assert declared <= used
+
+
+def test_initialize_answers_the_names_of_all_methods_and_parameters() -> None:
+    of_hosts = [name for name, spec in METHODS.items() if spec.direction == "host-to-sidecar"]
+    assert list(HOST_METHODS) == of_hosts
+    assert list(GENERATE_PARAMETERS) == list(generate.GenerateParams.model_fields)
 
 
 def test_the_package_imports_only_the_standard_library_and_pydantic() -> None:

@@ -10,7 +10,7 @@ from mlx_sidecar_protocol.generate import GenerateParams
 from mlx_sidecar_protocol.registry import METHODS, MethodSpec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-NOT_A_LIST_OF_FIELDS = {"generate", "load", "models", "stats", "rpc.discover"}
+NOT_A_LIST_OF_FIELDS = {"generate", "load", "adapter/load", "models", "stats", "rpc.discover"}
 
 
 def rows(header: str) -> list[list[str]]:

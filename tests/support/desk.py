@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from mlx_sidecar.front.api.model_text import ModelText
 from mlx_sidecar.front.streams.journal import Journal
 from mlx_sidecar.front.streams.recovery import Recovery
 from mlx_sidecar.front.streams.registry import Streams
 from mlx_sidecar.front.wire.mailbox import Mailbox
-from mlx_sidecar.link.control_messages import ModelCard
-from mlx_sidecar.link.messages import Cancel, Fault, Finished, Pause, Resume, Submit, Timing
+from mlx_sidecar.link.control_messages import Capability, ModelCard
+from mlx_sidecar.link.messages import Cancel, Fault, Finished, Pause, Resume, Submit, Timing, Vocabulary
 from tests.support.texts import ExplainingText
 
 GONE = Fault("model_not_loaded", "it is not loaded", {"model": "fake"})
@@ -20,7 +21,13 @@ class Shelf:
     """A catalog of one model. ``loading`` is set when asking for it begins to take for ever: once it was evicted."""
 
     def __init__(
-        self, vocabulary: int = 257, text: ModelText | None = None, *, evicted: bool = False, uncacheable: str = ""
+        self,
+        vocabulary: int = 257,
+        text: ModelText | None = None,
+        *,
+        evicted: bool = False,
+        uncacheable: str = "",
+        lacks: Mapping[Capability, str] | None = None,
     ) -> None:
         self.loading = asyncio.Event()
         self._card = ModelCard(
@@ -29,11 +36,12 @@ class Shelf:
             "fake",
             context_length=100_000,
             vocabulary=vocabulary,
-            capabilities={"prefix_cache": uncacheable},
+            capabilities={"prefix_cache": uncacheable, **(lacks or {})},
         )
         self._text = text or ExplainingText()
         self._evicted = evicted
         self.leaving = False
+        self.has_vocabulary = False
 
     async def ready(self, name: str) -> tuple[ModelCard, ModelText, float]:
         if self._evicted:
@@ -53,6 +61,10 @@ class Shelf:
     def engine_lost(self) -> list[str]:
         return []
 
+    def vocabulary_due(self, name: str) -> bool:
+        due, self.has_vocabulary = not self.has_vocabulary, True
+        return due
+
     async def restore(self, name: str) -> None:
         """It is there always."""
 
@@ -62,6 +74,7 @@ class Desk:
 
     def __init__(self, fault: Fault | None = None) -> None:
         self.sent: list[Submit] = []
+        self.vocabularies: list[tuple[int, Vocabulary]] = []  # each with the number of sequences sent before it
         self.told: list[Cancel | Pause | Resume] = []
         self.heard = asyncio.Event()
         self.streams = Streams(Mailbox(), lambda message: self.recovery.post(message))
@@ -75,7 +88,10 @@ class Desk:
     def restored(self) -> None:
         """It was never lost."""
 
-    def submit(self, message: Submit) -> None:
+    def submit(self, message: Submit | Vocabulary) -> None:
+        if isinstance(message, Vocabulary):
+            self.vocabularies.append((len(self.sent), message))
+            return
         self.sent.append(message)
         self.heard.set()
         if self._fault is not None:

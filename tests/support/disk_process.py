@@ -6,10 +6,13 @@ import random
 import resource
 import sys
 from array import array
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from mlx_sidecar.engine.cache.disk.events import DiskEvent
+from mlx_sidecar.engine.cache.disk.ledger import held
 from mlx_sidecar.engine.cache.disk.store import DiskStore
 from mlx_sidecar.engine.cache.disk.tier import DiskTier
 from mlx_sidecar.engine.cache.segment import BLOCK, Segment
@@ -38,14 +41,22 @@ def check(store: DiskStore, nbytes: int) -> int:
 
 
 def churn(directory: Path, limit_bytes: int, nbytes: int, seed: int) -> None:
-    """Write, read what others wrote, and evict."""
+    """Write, read what others wrote, and evict; of all bytes that are there at a time, tell the most."""
     store, draw = DiskStore(directory, limit_bytes), random.Random(seed)
-    read = 0
+    read = most_bytes = 0
     for _ in range(120):
         written = draw.randrange(200)
         store.write(IDENTITY, None, segment_of(written, nbytes), tokens_of(written))
         read += check(store, nbytes)
-    print(read, store.counters["disk_damaged"], store.counters["disk_evicted"])
+        with held(directory):  # nothing is added meanwhile
+            most_bytes = max(most_bytes, sum(_sizes(directory)))
+    print(read, store.counters["disk_damaged"], store.counters["disk_evicted"], most_bytes)
+
+
+def _sizes(directory: Path) -> Iterator[int]:
+    for path in directory.glob("*/*"):
+        with suppress(FileNotFoundError):
+            yield path.stat().st_size
 
 
 def write_for_ever(directory: Path, limit_bytes: int, nbytes: int, seed: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any, TypeVar
 
+from mlx_sidecar.link.adapter_messages import AdapterLoaded, Adapters, AdapterUnloaded, LoadAdapter
 from mlx_sidecar.link.cache_messages import CacheCleared, CacheFigures, CacheMoved
 from mlx_sidecar.link.codec import Decoder, encode
 from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Models, Unloaded
@@ -20,7 +21,20 @@ from mlx_sidecar.link.messages import Finished, Generate, Ready, Refused, Sampli
 from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)
-Reply = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved | Refused
+Reply = (
+    Loaded
+    | Unloaded
+    | AdapterLoaded
+    | AdapterUnloaded
+    | Adapters
+    | Models
+    | EngineStats
+    | CacheFigures
+    | CacheCleared
+    | CacheMoved
+    | Refused
+)
+_ASKED = ("emitted", "explain", "constraint", "speculation", "adapter")
 PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
 
 
@@ -67,6 +81,13 @@ class EngineClient:
         self.send(Load(op, model, path, **fields))
         return self.outcome(op)
 
+    def load_adapter(self, model: str, adapter: str, path: str, **fields: Any) -> AdapterLoaded:
+        op = self.number()
+        self.send(LoadAdapter(op, model, adapter, path, **fields))
+        message = self.reply(op)
+        assert isinstance(message, AdapterLoaded), message
+        return message
+
     def outcome(self, op: int) -> Loaded:
         message = self.reply(op)
         assert isinstance(message, Loaded), message
@@ -86,7 +107,7 @@ class EngineClient:
     def submit(self, model: str, tokens: list[int], max_tokens: int = 16, **fields: Any) -> int:
         seq = self.number()
         sampling = fields.pop("sampling", None) or Sampling()
-        asked = {name: fields.pop(name) for name in ("emitted", "explain") if name in fields}
+        asked = {name: fields.pop(name) for name in _ASKED if name in fields}
         goal = Generate(sampling, fields.pop("stop_tokens", []), max_tokens, **asked)
         self.send(Submit(seq, model, tokens, goal, **fields))
         return seq

@@ -34,14 +34,23 @@ class Host(ByteHost):
         self.send({"jsonrpc": "2.0", "id": id_, "method": method, **({} if params is None else {"params": params})})
         return id_
 
+    def requests(self, method: str, params: list[Any]) -> list[int]:
+        """Send requests in one write, return their ids."""
+        ids = [next(self._ids) for _ in params]
+        frames = (
+            {"jsonrpc": "2.0", "id": id_, "method": method, "params": own} for id_, own in zip(ids, params, strict=True)
+        )
+        self.write(b"".join(self.framed(json.dumps(frame).encode()) for frame in frames))
+        return ids
+
     def notify(self, method: str, params: Any = None) -> None:
         self.send({"jsonrpc": "2.0", "method": method, **({} if params is None else {"params": params})})
 
     # Waiting.
 
-    def wait_for(self, wanted: Callable[[Frame], bool]) -> Frame:
-        """The first frame, from the beginning on, that is wanted."""
-        seen = 0
+    def wait_for(self, wanted: Callable[[Frame], bool], start: int = 0) -> Frame:
+        """The first frame, from number ``start`` on, that is wanted."""
+        seen = start
 
         def found() -> Frame | None:
             nonlocal seen

@@ -1,6 +1,7 @@
 """A text process that obeys the text that it is asked about: ``die`` of a signal, ``hang``, or its work.
 
-It dies of compiling the templates of a model whose edition begins with ``die``, and waits for the file behind ``wait``.
+It dies of a regular expression that says so, and of compiling the templates of a model whose edition begins with
+``die``. It waits for the file behind ``wait``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import time
 from pathlib import Path
 
 from mlx_sidecar.config import Config
-from mlx_sidecar.link.text_messages import CompileTemplates, Encode, TextReady, TextRefused, TextReply, ToText
+from mlx_sidecar.link.forms import RegexForm
+from mlx_sidecar.link.text_messages import (
+    CompileTemplates,
+    Constrain,
+    Encode,
+    TextReady,
+    TextRefused,
+    TextReply,
+    ToText,
+)
 from mlx_sidecar.text import __main__ as text_process
 from mlx_sidecar.text.server import TextServer
 
@@ -40,6 +50,10 @@ class _Mortal(TextServer):
                         time.sleep(0.01)
                 case ["babble"]:
                     return TextReady(os.getpid())  # type: ignore[return-value]  # it is not what was asked for
+        if isinstance(message, Constrain) and isinstance(message.form, RegexForm):
+            match message.form.pattern.split():
+                case ["die", name]:
+                    os.kill(os.getpid(), getattr(signal, name))
         if isinstance(message, CompileTemplates):
             match message.folder.edition.split():
                 case ["die"]:

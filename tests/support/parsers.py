@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mlx_sidecar.front.output.parser import TEXT, Segment
+from mlx_sidecar.front.channels import TEXT
+from mlx_sidecar.front.output.parser import Outcome, Segment
 
 ASIDE = "aside"
 
@@ -15,6 +16,9 @@ class Asides:
         self._channel = TEXT
         self._held = ""  # may be the beginning of a marker
 
+    one_by_one = False
+    outcome = Outcome()
+
     def push(self, text: str, tokens: list[int]) -> list[Segment]:
         rest = self._held + text
         segments: list[Segment] = []
@@ -26,5 +30,5 @@ class Asides:
         segments.append(Segment(self._channel, rest.removesuffix(self._held)))
         return [segment for segment in segments if segment.text]
 
-    def finish(self) -> list[Segment]:
+    def finish(self, *, cut: bool) -> list[Segment]:
         return [Segment(self._channel, self._held)] if self._held else []

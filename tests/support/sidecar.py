@@ -46,8 +46,9 @@ class Sidecar(Host):
         assert self.process.stdout
         super().__init__(self.process.stdin, self.process.stdout, framing)
 
-    def signal_engine(self, number: int = signal.SIGKILL) -> None:
-        os.kill(self.engine_pid(), number)
+    def signal_engine(self, number: int = signal.SIGKILL, pid: int | None = None) -> None:
+        """Send the engine a signal, at once if its ``pid`` is known already."""
+        os.kill(self.engine_pid() if pid is None else pid, number)
 
     def exit_status(self) -> int:
         return self.process.wait(PATIENCE_S)

@@ -18,12 +18,41 @@ def assert_whole(deltas: list[Frame], result: Frame) -> None:
         assert delta["offset"] == offset
         offset += len(delta["text"])
     assert result.get("last_seq", -1) == len(deltas) - 1
+    assert_channels_add_up(deltas, result)
+
+
+def assert_channels_add_up(deltas: list[Frame], result: Frame) -> None:
+    """Reasoning and calls of the deltas, put together without a look at their numbers, are exactly the answer's."""
+    reasoning, calls = "", list[Frame]()
+    for delta in deltas:
+        assert sum((bool(delta["text"]), "reasoning" in delta, "tool_calls" in delta)) <= 1
+        if "reasoning" in delta:
+            assert delta["reasoning_offset"] == len(reasoning)
+            reasoning += delta["reasoning"]
+        for call in delta.get("tool_calls", ()):
+            if call["index"] == len(calls):
+                calls.append({"id": call["id"], "name": call["name"], "arguments": ""})
+            else:
+                assert call.keys() == {"index", "arguments"}
+            calls[call["index"]]["arguments"] += call["arguments"]
+    assert reasoning == result.get("reasoning", "")
+    cut = {call["index"] for call in result.get("incomplete_tool_calls", ()) if "index" in call}
+    assert [call for index, call in enumerate(calls) if index not in cut] == result.get("tool_calls", [])
+    assert cut < {*range(len(calls)), None}
 
 
 def assert_same(disturbed: Frame, undisturbed: Frame) -> None:
     """Two answers say the same."""
     for name in ("text", "tokens", "finish_reason"):
         assert disturbed[name] == undisturbed[name]
+    assert disturbed.get("reasoning") == undisturbed.get("reasoning")
+    for name in ("tool_calls", "incomplete_tool_calls"):
+        assert without_ids(disturbed.get(name)) == without_ids(undisturbed.get(name))
+
+
+def without_ids(calls: list[Frame] | None) -> list[Frame] | None:
+    """Calls without their ids, which are random."""
+    return calls and [{name: value for name, value in call.items() if name != "id"} for call in calls]
 
 
 def answer_or_delta(host: Host, id_: int, seq: int) -> Frame:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ import pyte
 from .byte_host import PATIENCE_S
 from .sidecar import ROOT
 
-CTRL_C, CTRL_D, UP, ENTER, ALT_ENTER = "\x03", "\x04", "\x1b[A", "\r", "\x1b\r"
+CTRL_C, CTRL_D, CTRL_R, UP, ENTER, ALT_ENTER = "\x03", "\x04", "\x12", "\x1b[A", "\r", "\x1b\r"
 
 
 class Terminal:
@@ -30,6 +31,8 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._drawn = threading.Condition()
         self.written = b""  # all bytes so far
+        self._typing = threading.Lock()
+        self._replies: deque[str] = deque()
         self._ended = False
         self._leader, terminal = os.openpty()
         _set_size(self._leader, columns, rows)
@@ -54,11 +57,18 @@ class Terminal:
     def screen(self) -> pyte.HistoryScreen:
         return self._screen
 
+    @property
+    def modes(self) -> int:
+        """The local modes of the terminal, such as ``termios.ECHO``."""
+        modes = termios.tcgetattr(self._leader)[3]
+        assert isinstance(modes, int)
+        return modes
+
     def type(self, keys: str) -> None:
-        """Send ``keys``, all of them, however slowly the program reads."""
-        left = keys.encode()
-        while left:
-            left = left[os.write(self._leader, left[:1024]) :]
+        """Send ``keys``, all of them, however slowly the program reads; a reply comes before or after them."""
+        with self._typing:
+            self._send(keys)
+        self._send_replies()
 
     def paste(self, text: str) -> None:
         """Paste as a terminal does that was asked for bracketed paste."""
@@ -92,7 +102,21 @@ class Terminal:
         os.close(self._leader)
 
     def _reply(self, answer: str) -> None:
-        os.write(self._leader, answer.encode())
+        self._replies.append(answer)
+        self._send_replies()
+
+    def _send_replies(self) -> None:
+        while self._replies and self._typing.acquire(blocking=False):
+            try:
+                while self._replies:
+                    self._send(self._replies.popleft())
+            finally:
+                self._typing.release()
+
+    def _send(self, text: str) -> None:
+        left = text.encode()
+        while left:
+            left = left[os.write(self._leader, left[:1024]) :]
 
     def _read(self) -> None:
         try:

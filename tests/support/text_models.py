@@ -24,14 +24,14 @@ SPECIAL_CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MARKERS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
 
 
-def byte_level() -> tuple[Tokenizer, dict[str, Any]]:
-    """As Qwen: byte-level BPE, no BOS, markers that are added but not special."""
+def byte_level(size: int = 600) -> tuple[Tokenizer, dict[str, Any]]:
+    """As Qwen: byte-level BPE, no BOS, markers that are added but not special; ``size`` counts the other tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet))
+    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet))
     tokenizer.add_special_tokens(SPECIAL_CHATML)
     tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in MARKERS])
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)

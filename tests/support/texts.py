@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from mlx_sidecar.front.api.fake_text import FakeText
 from mlx_sidecar.front.output.detokenizer import Detokenizer, Detokenizers
 from mlx_sidecar.front.output.window import Decoding, Window
+from mlx_sidecar.front.supervision.text_seat import Reply
+from mlx_sidecar.link.faults import error_from
 from mlx_sidecar.link.messages import Nearest
+from mlx_sidecar.link.text_messages import TextRefused, ToText
 from mlx_sidecar.link.token_table import TokenTable
 from mlx_sidecar.text.cache_miss import Given, explain
+from mlx_sidecar.text.server import TextServer
 from mlx_sidecar.text.templates import Rendered
 from mlx_sidecar.text.tokenizer import TextModel
 from mlx_sidecar_protocol.generate_result import CacheExplanation
@@ -21,9 +25,9 @@ Decode = Callable[[Sequence[int], bool], str]
 class WindowDetokenizer:
     """``LateText`` with a decoder that answers at once."""
 
-    def __init__(self, decode: Decode, skip_special: bool, window: Window) -> None:
+    def __init__(self, decode: Decode, hidden: frozenset[int], window: Window) -> None:
         self._decode = decode
-        self._skip_special = skip_special
+        self._hidden = hidden
         self._window = window
         self._driven(window.begin())
 
@@ -43,22 +47,31 @@ class WindowDetokenizer:
         try:
             runs = next(decoding)
             while True:
-                runs = decoding.send([self._decode(run, self._skip_special) if run else "" for run in runs])
+                visible = [[token for token in run if token not in self._hidden] for run in runs]
+                runs = decoding.send([self._decode(run, False) if run else "" for run in visible])
         except StopIteration as done:
             text: str = done.value
             return text
 
 
 def detokenizer_of(
-    table: TokenTable, decode: Decode, skip_special: bool = True, behind: Sequence[int] = ()
+    table: TokenTable,
+    decode: Decode,
+    skip_special: bool = True,
+    behind: Sequence[int] = (),
+    shown: frozenset[str] = frozenset(),
 ) -> Detokenizer:
     """The detokenizer for a stream of a model with this ``table``, whatever the tokenizer's family."""
-    made = Detokenizers(table).new(skip_special, behind)
-    return made or WindowDetokenizer(decode, skip_special, Window(table, skip_special, behind))
+    detokenizers = Detokenizers(table)
+    hidden = detokenizers.hidden(skip_special, shown)
+    made = detokenizers.new(skip_special, behind, shown)
+    return made or WindowDetokenizer(decode, hidden, Window(table, hidden, behind))
 
 
-def detokenizer(model: TextModel, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer:
-    return detokenizer_of(model.table(), model.decode, skip_special, behind)
+def detokenizer(
+    model: TextModel, skip_special: bool = True, behind: Sequence[int] = (), shown: frozenset[str] = frozenset()
+) -> Detokenizer:
+    return detokenizer_of(model.table(), model.decode, skip_special, behind, shown)
 
 
 class ExplainingText(FakeText):
@@ -76,6 +89,20 @@ class _Bytes:
 
     def render(self, messages: object, tools: object, add_generation_prompt: bool, template_args: object) -> Rendered:
         raise NotImplementedError
+
+
+class TextsHere:
+    """A pool whose text process is this one."""
+
+    def __init__(self) -> None:
+        self.server = TextServer(lambda processor_s: None)
+
+    async def ask(self, make: Callable[[int], ToText], reply: type[Reply]) -> Reply:
+        answer = self.server.answer(make(1))
+        if isinstance(answer, TextRefused):
+            raise error_from(answer.fault)
+        assert isinstance(answer, reply)
+        return answer
 
 
 class SlowText(FakeText):

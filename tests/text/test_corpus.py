@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from benchmarks import corpus
-from benchmarks.templates.chats import SHAPES, kinds
+from benchmarks.templates.chats import SHAPES, Chat, kinds
 from benchmarks.templates.judge import SPECIAL, Renderer, faults, ours, transformers
 from mlx_sidecar.text.message_shapes import MessageShapes
 from mlx_sidecar.text.templates import ChatTemplate
@@ -53,3 +53,17 @@ def test_plain_chats_without_calls_are_written_as_transformers_writes_them(rende
         expected = renderers.theirs(plain)
         if expected.refused is None and not any("tool_calls" in message for message in plain.messages):
             assert renderers.ours(plain).text == expected.text
+
+
+def test_a_results_calls_and_reasoning_are_written_the_same_in_our_shape_and_in_openais(renderers: Renderers) -> None:
+    function = {"name": "look", "arguments": '{"city": "Bern"}'}
+    asked = {"role": "user", "content": "How is the weather in Bern?"}
+    told = {"role": "tool", "tool_call_id": "abcdefghi", "content": "Rain."}
+    look = {"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}
+    flat, nested = (
+        renderers.ours(
+            Chat([asked, {"role": "assistant", "reasoning_content": "Hm.", "tool_calls": [call]}, told], [look])
+        )
+        for call in ({"id": "abcdefghi", **function}, {"id": "abcdefghi", "type": "function", "function": function})
+    )
+    assert flat == nested

@@ -243,6 +243,18 @@ OBJECT = st.dictionaries(
 AS_JSON = ChatTemplates({"default": OBJECTS["json"]}, {})
 
 
+def test_a_call_as_a_result_has_it_is_written_like_one_of_openais_shape() -> None:
+    template = loop(
+        "{% for call in message.tool_calls %}{{ call.type ~ call.id ~ call.function | tojson }}{% endfor %}"
+    )
+    nested = calling('{"place": "Bern"}')
+    [call] = nested["tool_calls"]
+    flat = {"id": call["id"], **call["function"]}
+    text = rendered(template, [user(), {**nested, "tool_calls": [flat]}, RESULT])
+    assert text == rendered(template, [user(), nested, RESULT])
+    assert 'functionabcdefghi{"name": "look_up_weather"' in text
+
+
 @given(arguments=OBJECT)
 def test_any_object_is_the_same_through_json(arguments: dict[str, Any]) -> None:
     expected = "<user>?<assistant>" + json.dumps(arguments, ensure_ascii=False)

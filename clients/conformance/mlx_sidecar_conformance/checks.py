@@ -71,9 +71,13 @@ def _of_a_stream(operation: Any, answer: dict[str, Any]) -> Iterator[str]:
         if "error" not in answer:
             yield "a generation that was not left has a result"
         return
-    for name, joined in (("text", text), ("tokens", tokens)):
-        if isinstance(result, dict) and name in result and result[name] != joined:
+    for name, joined in (("text", text), ("tokens", tokens), ("reasoning", answer.get("reasoning", ABSENT))):
+        if isinstance(result, dict) and name in result and joined not in (result[name], ABSENT):
             yield f"the {name} of the deltas, {short(joined)}, are not those of the result, {short(result[name])}"
+    if isinstance(result, dict) and "tool_calls" in answer:
+        for call in result.get("tool_calls", []):
+            if call not in answer["tool_calls"]:
+                yield f"the calls of the deltas, {short(answer['tool_calls'])}, have none of the result, {short(call)}"
 
 
 def faults_on_the_wire(wanted: list[dict[str, Any]], transcript: list[Entry]) -> Iterator[str]:

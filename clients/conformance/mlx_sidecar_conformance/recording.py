@@ -11,7 +11,7 @@ from typing import Any
 
 from .frames import cut, encoded
 from .matching import fits
-from .normal import Line, normal
+from .normal import Handles, Line, normal
 from .sessions import Session
 
 PATIENCE_S = 60.0
@@ -28,7 +28,8 @@ def record(session: Session, sidecar: list[str]) -> list[Line]:
         host.process.kill()
         host.process.wait()
     first = {"session": session.name, "about": session.about, "options": session.options, "framing": session.framing}
-    return [first, *normal(host.lines), {"exit": status}]
+    lines = [{**line, "frame": host.handles.numbered(line["frame"])} for line in host.lines]
+    return [first, *normal(lines), {"exit": status}]
 
 
 class Host:
@@ -39,9 +40,10 @@ class Host:
         self.lines: list[Line] = []
         self._with_headers = with_headers
         self._buffer = b""
+        self.handles = Handles()
 
     def say(self, frame: Any) -> None:
-        frame = json.loads(json.dumps(frame).replace('"OURS"', str(os.getpid())))
+        frame = json.loads(self.handles.actual(json.dumps(frame)).replace('"OURS"', str(os.getpid())))
         raw = encoded(frame, self._with_headers)
         self._note("host", frame, raw)
         assert self.process.stdin
@@ -78,6 +80,7 @@ class Host:
                 raw, body = found
                 self._buffer = self._buffer[len(raw) :]
                 frame = json.loads(body)
+                self.handles.heard(frame)
                 self._note("sidecar", frame, raw)
                 yield frame
             if not select.select([self.process.stdout], [], [], PATIENCE_S)[0]:

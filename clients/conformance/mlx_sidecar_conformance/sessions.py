@@ -39,12 +39,23 @@ def generate(id_: Any, model: str, **params: Any) -> Step:
     return ask(id_, "generate", **{"model": f"fake?{model}", "prompt": "Hello", "seed": 7, **params})
 
 
+def chat(id_: Any, model: str, **params: Any) -> Step:
+    """A chat with tools."""
+    return generate(id_, model, prompt=None, messages=CHAT, tools=TOOLS, **params)
+
+
 def delta(stream: Any) -> Step:
     return "hear", {"method": "stream/delta", "params": {"stream": stream}}
 
 
 def refused(id_: Any, model: str, **params: Any) -> list[Step]:
     return [generate(id_, model, **params), answer(id_)]
+
+
+def turn(id_: Any, session: str, text: str, **params: Any) -> list[Step]:
+    """A request in a session; ids that the sidecar chose are written by the numbers of their coming."""
+    messages = [{"role": "user", "content": text}]
+    return call(id_, "generate", session=session, messages=messages, seed=7, **params)
 
 
 def acknowledge(seq: int) -> list[Step]:
@@ -60,6 +71,8 @@ HELLO = [
 ]
 BYE = [*call(99, "shutdown"), tell("exit")]
 
+VECTORS = "fake?dimensions=4&context=16"  # numbers of a vector, tokens of a text
+
 BATCH = [
     {"jsonrpc": "2.0", "id": 1, "method": "ping"},
     {"jsonrpc": "2.0", "id": 2, "method": "tokenize", "params": {"model": "fake", "text": "abc"}},
@@ -68,6 +81,19 @@ BATCH = [
     {"jsonrpc": "2.0", "id": 3, "method": "no/such"},
 ]
 CHAT = [{"role": "user", "content": "How do I cancel a stream?"}]
+PERSON = '{"name": "Ada"}'
+PERSON_SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "additionalProperties": False}
+PERSON_FORM = {"type": "json_schema", "schema": PERSON_SCHEMA}
+UNKEPT_FORM = {"type": "json_schema", "schema": {"type": "array", "uniqueItems": True}}
+PLACE = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = [{"type": "function", "function": {"name": "forecast", "description": "Weather.", "parameters": PLACE}}]
+THOUGHT = "<think>\nTwo cities.\n</think>\n\n"
+CALLS = [
+    f'<tool_call>\n{{"name": "forecast", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
+    for city in ("Bern", "Basel")
+]
+CALLING = f"text={THOUGHT}I shall look.\n" + "\n".join(CALLS)
+PROSE = "text=<tool_call>\nI would call forecast now.\n</tool_call>"
 LONG = "delay_ms=2000"  # before each token, so that the second one comes after the session's end
 
 SESSIONS = [
@@ -140,6 +166,57 @@ SESSIONS = [
         [*HELLO, generate(2, "text=abcdef&crash_after=3", stream="a"), answer(2), *BYE],
     ),
     Session(
+        "forms",
+        "answers with a form: whole, cut off, one that no answer can be held to, and a draft that fits",
+        [
+            *HELLO,
+            generate(2, "text=" + PERSON, response_format=PERSON_FORM, stream="a"),
+            answer(2),
+            generate(3, "text=" + PERSON, response_format=PERSON_FORM, max_tokens=5),
+            answer(3),
+            *refused(4, "", response_format=UNKEPT_FORM),
+            *refused(5, "", response_format={"type": "choice", "choices": []}),
+            *call(6, "check_draft", model="fake", draft="fake?tokens=1"),
+            *BYE,
+        ],
+    ),
+    Session(
+        "tools",
+        "reasoning, text and calls in channels of their own: whole, read again, cut off, and prose that is no call",
+        [
+            *HELLO,
+            chat(2, CALLING, stream="a"),
+            answer(2),
+            *call(3, "stream/subscribe", stream="a"),
+            chat(4, CALLING, stream="b", max_tokens=len(CALLING) - 40),
+            answer(4),
+            chat(5, PROSE),
+            answer(5),
+            chat(6, CALLING, output="raw"),
+            answer(6),
+            *BYE,
+        ],
+    ),
+    Session(
+        "sessions",
+        "a chat by its handle: turns, a branch, a fork, a rollback, what it holds, an unknown one",
+        [
+            *HELLO,
+            *call(2, "session/open", model="fake?text=Yes.", messages=[{"role": "system", "content": "Be brief."}]),
+            *turn(3, "session_1", "One?", stream="a"),
+            *turn(4, "session_1", "Two?"),
+            *turn(5, "session_1", "Or three?", at="turn_2"),
+            *call(6, "session/fork", session="session_1", at="turn_3"),
+            *turn(7, "session_2", "Four?", max_tokens=2),
+            *call(8, "session/rollback", session="session_1", to="turn_2", dry_run=True),
+            *call(9, "session/rollback", session="session_1", to="turn_2"),
+            *call(10, "session/get", session="session_1"),
+            *call(11, "session/close", session="session_2"),
+            *call(12, "session/get", session="session_2"),
+            *BYE,
+        ],
+    ),
+    Session(
         "window",
         "at most one delta is unacknowledged",
         [
@@ -159,6 +236,20 @@ SESSIONS = [
             generate(2, "text=abcdef", stream="a"),
             answer(2),
             *call(3, "stream/subscribe", stream="a"),
+            *BYE,
+        ],
+    ),
+    Session(
+        "embed",
+        "vectors as numbers and as base64, of strings and tokens; a text that is too long; documents by a query",
+        [
+            *HELLO,
+            *call(2, "embed", model=VECTORS, input=["a stone", "a river"]),
+            *call(3, "embed", model=VECTORS, input=[[97, 32, 115]], encoding="base64", dimensions=2, normalize=False),
+            *call(4, "embed", model=VECTORS, input=["short", "much too long for it"]),
+            *call(5, "embed", model=VECTORS, input=["much too long for it"], truncate=True, instruction="a "),
+            *call(6, "rerank", model=VECTORS, query="red ", documents=["a fish", "a red one"], top_n=1),
+            *call(7, "rerank", model=VECTORS, query="", documents=["a fish"]),
             *BYE,
         ],
     ),

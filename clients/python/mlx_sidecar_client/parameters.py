@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+from .protocol.functions import Tool
 from .protocol.notifications import EngineStateParams, ProgressParams
 
 OnEngineState = Callable[[EngineStateParams], None]
 OnProgress = Callable[[ProgressParams], None]
 
 Priority = Literal["critical", "high", "normal", "low"]
+ToolLike = Callable[..., Any] | Tool | Mapping[str, Any]
+ToolChoice = Literal["auto", "none", "required"] | Mapping[str, str]
 
 
 class SpawnOptions(TypedDict, total=False):
@@ -36,22 +39,24 @@ class SpawnOptions(TypedDict, total=False):
 
 
 class PromptOptions(TypedDict, total=False):
-    """The prompt: exactly one of ``prompt``, ``messages`` and ``tokens``. None is as if left out."""
+    """The prompt: exactly one of ``prompt``, ``messages`` and ``tokens``. None is as if left out.
+
+    tools: Functions with typed parameters, ``Tool``s of them, or mappings as docs/protocol.md has them.
+    """
 
     prompt: str | None
     messages: Sequence[Mapping[str, Any]] | None
-    tools: Sequence[Mapping[str, Any]] | None
+    tools: Sequence[ToolLike] | None
     template_args: Mapping[str, Any] | None
     tokens: Sequence[int] | None
     escape_special: bool | None
 
 
-class GenerateOptions(PromptOptions, total=False):
-    """Parameters of ``generate``, except ``model``, and ``stream``, which the client chooses."""
+class AnswerOptions(TypedDict, total=False):
+    """Parameters of ``generate`` but for its prompt, the form of its answer, and where that is told."""
 
     window: int | None
     min_interval_ms: int | None
-    echo_text: bool | None
     max_tokens: int | None
     temperature: float | None
     top_p: float | None
@@ -70,6 +75,30 @@ class GenerateOptions(PromptOptions, total=False):
     priority: Priority | None
     deadline_s: float | None
     explain_cache: bool | None
+    speculation: Mapping[str, Any] | Literal[False] | None
+    parallel_tool_calls: bool | None
+    tool_format: str | None
+    reasoning_budget: int | None
+    context_overflow: Literal["refuse", "drop_oldest"] | None
+    adapter: str | None
+
+
+class GenerateOptions(PromptOptions, AnswerOptions, total=False):
+    """Parameters of ``generate``, except ``model``, ``response_format``, and ``stream``, which the client chooses."""
+
+    echo_text: bool | None
+    output: Literal["parsed", "raw"] | None
+    tool_choice: ToolChoice | None
+    session: str | None
+    at: str | None
+    render: Literal["turns", "template"] | None
+
+
+class RoundOptions(AnswerOptions, total=False):
+    """Parameters of each generation of ``run_tools``."""
+
+    template_args: Mapping[str, Any] | None
+    escape_special: bool | None
 
 
 class LoadOptions(TypedDict, total=False):
@@ -99,7 +128,48 @@ class WarmOptions(PrefixOptions, total=False):
 class RenderOptions(TypedDict, total=False):
     """Parameters of ``render``, except ``model`` and ``messages``."""
 
-    tools: Sequence[Mapping[str, Any]] | None
+    tools: Sequence[ToolLike] | None
     template_args: Mapping[str, Any] | None
     add_generation_prompt: bool | None
     escape_special: bool | None
+
+
+class EmbedAllOptions(TypedDict, total=False):
+    """Parameters of ``embed``, except ``model``, ``input`` and ``encoding``."""
+
+    pooling: Literal["mean", "cls", "last", "max"] | None
+    dimensions: int | None
+    normalize: bool | None
+    truncate: bool | None
+    instruction: str | None
+    priority: Priority | None
+    deadline_s: float | None
+
+
+class EmbedOptions(EmbedAllOptions, total=False):
+    """Parameters of ``embed``, except ``model`` and ``input``."""
+
+    encoding: Literal["float", "base64"] | None
+
+
+class RerankOptions(TypedDict, total=False):
+    """Parameters of ``rerank``, except ``model``, ``query`` and ``documents``."""
+
+    top_n: int | None
+    instruction: str | None
+    truncate: bool | None
+    priority: Priority | None
+    deadline_s: float | None
+
+
+def on_the_wire(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``params`` with functions among ``tools`` described as the protocol has it. Raises ``TypeError`` as ``Tool``."""
+    if not params.get("tools"):
+        return params
+    tools = [tool if isinstance(tool, Mapping) else tool_of(tool).to_plain() for tool in params["tools"]]
+    return {**params, "tools": tools}
+
+
+def tool_of(tool: Callable[..., Any] | Tool) -> Tool:
+    """The tool that a function is, if it is not one already."""
+    return tool if isinstance(tool, Tool) else Tool(tool)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import anyio
 from anyio.abc import TaskGroup
@@ -15,21 +16,29 @@ from anyio.abc import TaskGroup
 from .connection import Connection
 from .errors import SidecarClosed, SidecarLost
 from .executable import find_command
+from .forms import Form, T
 from .notices import Notices
 from .parameters import (
+    EmbedAllOptions,
+    EmbedOptions,
     GenerateOptions,
     LoadOptions,
     OnProgress,
     PrefixOptions,
     RenderOptions,
+    RerankOptions,
     SpawnOptions,
     WarmOptions,
+    on_the_wire,
 )
+from .protocol.adapters import AdapterLoadResult, AdaptersResult, AdapterUnloadResult
 from .protocol.cache import CacheClearResult, CacheFileResult, CacheStatsResult, CacheWarmResult
+from .protocol.embed import EmbedResult, RerankResult
 from .protocol.local import LocalDeleteResult, LocalListResult
 from .protocol.model import Sent
 from .protocol.notifications import EngineStateParams
 from .protocol.operations import (
+    CheckDraftResult,
     DetokenizeResult,
     DiscoverResult,
     InitializeResult,
@@ -42,6 +51,7 @@ from .protocol.operations import (
 from .protocol.stats import StatsResult
 from .stream import Stream
 from .supervisor import Supervisor
+from .vectors import BATCH, embedded_all
 
 Result = TypeVar("Result", bound=Sent)
 
@@ -49,7 +59,22 @@ DEFAULT_WINDOW = 64  # unread deltas of a stream; the same in all our clients
 
 # Methods to be sent again after a loss. A stream decides for itself.
 _IDEMPOTENT = frozenset(
-    {"ping", "models", "load", "tokenize", "detokenize", "render", "stats", "cache/stats", "local/list", "rpc.discover"}
+    [
+        "ping",
+        "models",
+        "load",
+        "tokenize",
+        "detokenize",
+        "render",
+        "stats",
+        "cache/stats",
+        "local/list",
+        "check_draft",
+        "adapters",
+        "embed",
+        "rerank",
+        "rpc.discover",
+    ]
 )
 
 
@@ -122,9 +147,27 @@ class Sidecar:
 
     # Generating.
 
-    def generate(self, model: str, **options: Unpack[GenerateOptions]) -> Stream:
-        """Continue a prompt, a chat or tokens: ``async for delta in …``, or ``await …`` for the whole result."""
-        return Stream(self._connection, {"model": model, **options}, self._window)
+    @overload
+    def generate(
+        self, model: str, *, response_format: Mapping[str, Any] | None = None, **options: Unpack[GenerateOptions]
+    ) -> Stream[Any]: ...
+
+    @overload
+    def generate(self, model: str, *, response_format: type[T], **options: Unpack[GenerateOptions]) -> Stream[T]: ...
+
+    def generate(
+        self,
+        model: str,
+        *,
+        response_format: type[T] | Mapping[str, Any] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Stream[T]:
+        """Continue a prompt, a chat or tokens: ``async for delta in …``, or ``await …`` for the whole result.
+
+        ``response_format`` is a pydantic model or another type whose values JSON can hold, or a mapping as
+        docs/protocol.md has it. The answer has this form then, and ``parsed`` of the stream its value.
+        """
+        return Stream(self._connection, on_the_wire({"model": model, **options}), self._window, Form(response_format))
 
     # Models.
 
@@ -146,8 +189,26 @@ class Sidecar:
 
     async def unload(self, model: str, *, force: bool = False) -> UnloadResult:
         """Drop a model; with ``force`` its running streams end with an error."""
-        self._alive().loads.pop(model, None)
+        supervisor = self._alive()
+        supervisor.loads.pop(model, None)
+        supervisor.adapters = {key: load for key, load in supervisor.adapters.items() if key[0] != model}
         return await self._ask(UnloadResult, "unload", {"model": model, "force": force})
+
+    async def adapter_load(self, model: str, adapter: str, path: str | os.PathLike[str]) -> AdapterLoadResult:
+        """Let requests to a model name an adapter. If the sidecar is replaced, the next one loads it again."""
+        params = {"model": model, "adapter": adapter, "path": _absolute(path)}
+        result = await self._ask(AdapterLoadResult, "adapter/load", params)
+        self._alive().adapters[model, adapter] = params
+        return result
+
+    async def adapter_unload(self, model: str, adapter: str) -> AdapterUnloadResult:
+        """Take no new request with an adapter, and return when the last one has ended."""
+        self._alive().adapters.pop((model, adapter), None)
+        return await self._ask(AdapterUnloadResult, "adapter/unload", {"model": model, "adapter": adapter})
+
+    async def adapters(self, model: str | None = None) -> AdaptersResult:
+        """The adapters of one model, or of all."""
+        return await self._ask(AdaptersResult, "adapters", {"model": model})
 
     async def models(self) -> ModelsResult:
         """The models that are resident or loading."""
@@ -160,6 +221,10 @@ class Sidecar:
     async def local_delete(self, model: str) -> LocalDeleteResult:
         """Delete a model of the hub's cache or of mlx-sidecar's own folder."""
         return await self._ask(LocalDeleteResult, "local/delete", {"model": model})
+
+    async def check_draft(self, model: str, draft: str) -> CheckDraftResult:
+        """Whether ``draft`` has the vocabulary of ``model``, so that it can make proposals for it."""
+        return await self._ask(CheckDraftResult, "check_draft", {"model": model, "draft": draft})
 
     # Text.
 
@@ -191,6 +256,36 @@ class Sidecar:
     ) -> RenderResult:
         """The text and token ids of a chat under the model's template."""
         return await self._ask(RenderResult, "render", {"model": model, "messages": messages, **options})
+
+    # Vectors.
+
+    async def embed(
+        self, model: str, texts: Sequence[str | Sequence[int]], **options: Unpack[EmbedOptions]
+    ) -> EmbedResult:
+        """A vector for each of ``texts``, at most 2048, which are strings or token ids."""
+        return await self._ask(EmbedResult, "embed", {"model": model, "input": texts, **options})
+
+    async def embed_all(
+        self,
+        model: str,
+        texts: Iterable[str | Sequence[int]],
+        *,
+        batch: int = BATCH,
+        **options: Unpack[EmbedAllOptions],
+    ) -> list[array[float]]:
+        """A vector of float32 for each of any number of ``texts``, in order; ``batch`` of them make a request.
+
+        The next request is on its way while the sidecar works on one.
+        """
+        return await embedded_all(self.embed, model, texts, batch, options)
+
+    async def rerank(
+        self, model: str, query: str, documents: Sequence[str], **options: Unpack[RerankOptions]
+    ) -> RerankResult:
+        """The documents by how well they answer the query, best first."""
+        return await self._ask(
+            RerankResult, "rerank", {"model": model, "query": query, "documents": documents, **options}
+        )
 
     # The prefix cache.
 
@@ -240,7 +335,7 @@ class Sidecar:
         return await self._send(method, params)
 
     async def _ask(self, result: type[Result], method: str, params: Mapping[str, Any]) -> Result:
-        return result.model_validate(await self.request(method, params), extra="ignore")
+        return result.model_validate(await self.request(method, on_the_wire(params)), extra="ignore")
 
     async def _send(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         connection = await self._connection()

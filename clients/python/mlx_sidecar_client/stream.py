@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 
 import anyio
 
 from .call import Call
 from .errors import SidecarLost, from_wire
+from .events import Channels, Event
+from .forms import Form, T
 from .protocol.generate_result import GenerateResult
 from .protocol.notifications import StreamDelta
 
@@ -25,28 +27,36 @@ class Wire(Protocol):
     def cancel(self, call: Call) -> None: ...
 
 
-class Stream:
+class Stream(Generic[T]):
     """A ``generate`` that begins when it is first used, and ends when its block or its iterator is left.
 
-    ``async for delta in stream`` gives the deltas, and ``result`` is there afterwards; ``await stream`` gives the
-    result without deltas. In an ``async with`` block leaving the block cancels. Without one, so does dropping the
-    iterator, which CPython does when the loop is left, unless an exception's traceback still holds it.
+    ``async for delta in stream`` gives the deltas, ``async for event in stream.events()`` the same by their channels,
+    and ``result`` is there afterwards; ``await stream`` gives the result without deltas. In an ``async with`` block
+    leaving the block cancels. Without one, so does dropping the iterator, which CPython does when the loop is left,
+    unless an exception's traceback still holds it.
 
     Either way raises the ``RpcError`` of its kind if the generation was refused or broke off (then ``result`` holds the
     text so far), and ``SidecarLost`` if the sidecar ended after text had been delivered.
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Wire]], params: Mapping[str, Any], window: int | None = None
+        self,
+        connect: Callable[[], Awaitable[Wire]],
+        params: Mapping[str, Any],
+        window: int | None = None,
+        form: Form[T] | None = None,
     ) -> None:
         self._connect = connect
-        self._params = params
+        self._form: Form[T] = form or Form(None)
+        wire = self._form.wire
+        self._params = params if wire is None else {**params, "response_format": wire}
         self._window = window
         self._wire: Wire | None = None
         self._call: Call | None = None
         self._ready: deque[StreamDelta] = deque()
         self._texts: list[str] = []
         self._tokens: list[int] = []
+        self.channels = Channels()
         self._unacknowledged = 0
         self._last_seq = 0
         self._sent_again = False
@@ -60,6 +70,26 @@ class Stream:
         if self._result is None:
             raise RuntimeError("there is no result: the stream has not ended, or was left, refused or lost")
         return self._result
+
+    @property
+    def has_result(self) -> bool:
+        """Whether ``result`` is there."""
+        return self._result is not None
+
+    @property
+    def delivered_tokens(self) -> int:
+        """How many tokens of the answer have been delivered until now."""
+        return len(self._tokens)
+
+    @property
+    def parsed(self) -> T:
+        """The value that the answer holds, of the type that ``response_format`` names; raises as ``Form.parsed``."""
+        return self._form.parsed(self.result)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning that has been delivered until now."""
+        return self.channels.reasoning
 
     def cancel(self) -> None:
         """Cancel the generation. Text so far is still delivered, and ``finish_reason`` is "cancelled"."""
@@ -87,8 +117,24 @@ class Stream:
             raise StopAsyncIteration
         return self._ready.popleft()
 
+    async def events(self) -> AsyncIterator[Event]:
+        """The deltas by their channels. Where it may be left early, use it in the stream's ``async with`` block."""
+        async for delta in self:
+            for event in self.channels.events_of(delta):
+                yield event
+
     async def take(self) -> list[StreamDelta]:
         """Wait for at least one delta and return all that have come; none at the end, when ``result`` is set."""
+        deltas = [StreamDelta.model_validate(params, extra="ignore") for params in await self.take_plain()]
+        for delta in deltas:
+            self.channels.add(delta)
+        return deltas
+
+    async def take_plain(self) -> list[dict[str, Any]]:
+        """``take``, with deltas as they are on the wire: for programs that pass them on and save the validation.
+
+        ``channels`` hears nothing of them.
+        """
         while not self._is_over:
             call = self._call or await self._begin()
             self._acknowledge()
@@ -115,14 +161,14 @@ class Stream:
             self.leave()
             raise
 
-    def _deliver(self, call: Call) -> list[StreamDelta]:
-        deltas = [StreamDelta.model_validate(params, extra="ignore") for params in call.deltas]
+    def _deliver(self, call: Call) -> list[dict[str, Any]]:
+        deltas = list(call.deltas)
         call.deltas.clear()
         for delta in deltas:
-            self._texts.append(delta.text)
-            self._tokens += delta.tokens
+            self._texts.append(delta["text"])
+            self._tokens += delta["tokens"]
         self._unacknowledged += len(deltas)
-        self._last_seq = deltas[-1].seq
+        self._last_seq = deltas[-1]["seq"]
         return deltas
 
     def _acknowledge(self) -> None:

@@ -27,7 +27,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class Supervisor:
-    """Owns the present connection. ``loads``, model to parameters, are sent to each new process first."""
+    """Owns the present connection.
+
+    ``loads``, model to parameters, and ``adapters``, by model and name, are sent to each new process first.
+    """
 
     def __init__(self, tasks: TaskGroup, start: Callable[[], Awaitable[Connection]], *, respawn: bool) -> None:
         self._tasks = tasks
@@ -38,6 +41,7 @@ class Supervisor:
         self._deaths: deque[float] = deque()
         self._closing = False
         self.loads: dict[str, dict[str, Any]] = {}
+        self.adapters: dict[tuple[str, str], dict[str, Any]] = {}
 
     async def connection(self) -> Connection:
         """The present connection, or the next one. Raises ``SidecarLost`` if there will be none."""
@@ -117,10 +121,15 @@ class Supervisor:
         connection.initialized = answer
         connection.notify("initialized", {})
         for params in list(self.loads.values()):
-            try:
-                await connection.call("load", params).answer()
-            except RpcError as error:  # requests for the model will hear of it
-                log.warning("%s could not be loaded again: %s", params["model"], error)
+            await self._again(connection, "load", params["model"], params)
+        for params in list(self.adapters.values()):
+            await self._again(connection, "adapter/load", params["adapter"], params)
+
+    async def _again(self, connection: Connection, method: str, name: str, params: dict[str, Any]) -> None:
+        try:
+            await connection.call(method, params).answer()
+        except RpcError as error:  # requests for it will hear of it
+            log.warning("%s could not be loaded again: %s", name, error)
 
     def _set(self, present: Connection | SidecarLost | None) -> None:
         self._present = present

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial, wraps
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .errors import SidecarClosed
+from .events import Event
+from .forms import T
 from .parameters import GenerateOptions, SpawnOptions
 from .protocol.generate_result import GenerateResult
 from .protocol.notifications import EngineStateParams, StreamDelta
@@ -30,13 +32,13 @@ def _blocking(method: Callable[Concatenate[Sidecar, P], Awaitable[R]]) -> Callab
     return blocking
 
 
-class SyncStream:
+class SyncStream(Generic[T]):
     """A ``generate``: iterate over its deltas, or call ``wait`` for its result. Leaving its ``with`` block cancels it.
 
     Without a block, call ``leave`` where a loop ends early, because a dropped stream runs until its window is full.
     """
 
-    def __init__(self, portal: BlockingPortal, stream: Stream) -> None:
+    def __init__(self, portal: BlockingPortal, stream: Stream[T]) -> None:
         self._portal = portal
         self._stream = stream
         self._ready: deque[StreamDelta] = deque()
@@ -52,6 +54,16 @@ class SyncStream:
             raise StopIteration
         return self._ready.popleft()
 
+    def events(self) -> Iterator[Event]:
+        """The deltas by their channels."""
+        for delta in self:
+            yield from self._stream.channels.events_of(delta)
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning that has been delivered until now."""
+        return self._stream.reasoning
+
     def wait(self) -> GenerateResult:
         """Wait for the result, and drop the remaining deltas."""
         return self._portal.call(self._stream.whole)
@@ -60,6 +72,11 @@ class SyncStream:
     def result(self) -> GenerateResult:
         """The result. Raises ``RuntimeError`` before the end, and after an end without a result."""
         return self._stream.result
+
+    @property
+    def parsed(self) -> T:
+        """The value that the answer holds; see ``Stream.parsed``."""
+        return self._stream.parsed
 
     def cancel(self) -> None:
         """Cancel the generation, from any thread; text so far is still delivered."""
@@ -107,20 +124,42 @@ class SyncSidecar:
         """The last reported state of the engine process."""
         return self._sidecar.engine
 
-    def generate(self, model: str, **options: Unpack[GenerateOptions]) -> SyncStream:
-        """Continue a prompt, a chat or tokens: ``for delta in …``, or ``….wait()`` for the whole result."""
-        return SyncStream(self._portal(), self._sidecar.generate(model, **options))
+    @overload
+    def generate(
+        self, model: str, *, response_format: Mapping[str, Any] | None = None, **options: Unpack[GenerateOptions]
+    ) -> SyncStream[Any]: ...
+
+    @overload
+    def generate(
+        self, model: str, *, response_format: type[T], **options: Unpack[GenerateOptions]
+    ) -> SyncStream[T]: ...
+
+    def generate(
+        self, model: str, *, response_format: Any = None, **options: Unpack[GenerateOptions]
+    ) -> SyncStream[Any]:
+        """Continue a prompt, a chat or tokens: ``for delta in …``, or ``….wait()`` for the whole result.
+
+        ``response_format`` as ``Sidecar.generate`` takes it.
+        """
+        return SyncStream(self._portal(), self._sidecar.generate(model, response_format=response_format, **options))
 
     server = _blocking(Sidecar.server)
     process_id = _blocking(Sidecar.process_id)
     load = _blocking(Sidecar.load)
     unload = _blocking(Sidecar.unload)
     models = _blocking(Sidecar.models)
+    adapter_load = _blocking(Sidecar.adapter_load)
+    adapter_unload = _blocking(Sidecar.adapter_unload)
+    adapters = _blocking(Sidecar.adapters)
+    check_draft = _blocking(Sidecar.check_draft)
     local_list = _blocking(Sidecar.local_list)
     local_delete = _blocking(Sidecar.local_delete)
     tokenize = _blocking(Sidecar.tokenize)
     detokenize = _blocking(Sidecar.detokenize)
     render = _blocking(Sidecar.render)
+    embed = _blocking(Sidecar.embed)
+    embed_all = _blocking(Sidecar.embed_all)
+    rerank = _blocking(Sidecar.rerank)
     cache_stats = _blocking(Sidecar.cache_stats)
     cache_clear = _blocking(Sidecar.cache_clear)
     cache_warm = _blocking(Sidecar.cache_warm)

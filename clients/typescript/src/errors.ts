@@ -55,6 +55,30 @@ export class SidecarLost extends SidecarError {
   }
 }
 
+/** The answer was cut off before it had the form that was asked for, so that there is nothing to parse. */
+export class IncompleteForm extends SidecarError {
+  readonly finishReason: string;
+  /** The text until then. */
+  readonly text: string;
+
+  constructor(finishReason: string, text: string) {
+    super("incomplete_form", `the answer was cut off before it had its form: finish_reason is ${finishReason}`);
+    this.finishReason = finishReason;
+    this.text = text;
+  }
+}
+
+/** Arguments of a call that are not valid under its tool's schema. The message says where. */
+export class InvalidArguments extends SidecarError {
+  /** The tool's name. */
+  readonly tool: string;
+
+  constructor(tool: string, fault: string) {
+    super("invalid_arguments", `${tool}: ${fault}`);
+    this.tool = tool;
+  }
+}
+
 /** The `error` member of an answer. */
 export interface WireError {
   code: number;
@@ -96,12 +120,15 @@ export class InternalError extends RpcError<"internal_error"> {}
 export class ModelNotFound extends RpcError<"model_not_found"> {}
 export class ModelLoadFailed extends RpcError<"model_load_failed"> {}
 export class ModelUnsupported extends RpcError<"model_unsupported"> {}
+export class AdapterLoadFailed extends RpcError<"adapter_load_failed"> {}
+export class AdapterUnsupported extends RpcError<"adapter_unsupported"> {}
 export class NotInitialized extends RpcError<"not_initialized"> {}
 export class ShuttingDown extends RpcError<"shutting_down"> {}
 export class ModelNotLoaded extends RpcError<"model_not_loaded"> {}
 export class ModelInUse extends RpcError<"model_in_use"> {}
 export class ContextTooLong extends RpcError<"context_too_long"> {}
 export class UnsupportedParameter extends RpcError<"unsupported_parameter"> {}
+export class ConstraintUnsatisfiable extends RpcError<"constraint_unsatisfiable"> {}
 export class Overloaded extends RpcError<"overloaded"> {}
 export class OutOfMemory extends RpcError<"out_of_memory"> {}
 export class DeadlinePassed extends RpcError<"deadline_passed"> {}
@@ -109,7 +136,10 @@ export class EngineLost extends RpcError<"engine_lost"> {}
 export class EngineStalled extends RpcError<"engine_stalled"> {}
 export class PoisonRequest extends RpcError<"poison_request"> {}
 export class NonFiniteLogits extends RpcError<"non_finite_logits"> {}
+export class NonFiniteEmbedding extends RpcError<"non_finite_embedding"> {}
 export class UnknownStream extends RpcError<"unknown_stream"> {}
+export class UnknownSession extends RpcError<"unknown_session"> {}
+export class UnknownAdapter extends RpcError<"unknown_adapter"> {}
 export class DuplicateStream extends RpcError<"duplicate_stream"> {}
 export class DuplicateId extends RpcError<"duplicate_id"> {}
 export class Cancelled extends RpcError<"cancelled"> {}

@@ -18,6 +18,12 @@ export interface Requests {
   "unload": { params: UnloadParams; result: UnloadResult };
   /** The models that are resident or on their way. */
   "models": { params: NoParams; result: ModelsResult };
+  /** Let requests to a model name an adapter, and answer its card. */
+  "adapter/load": { params: AdapterLoadParams; result: AdapterLoadResult };
+  /** Take no new request with an adapter, and answer when the last one has ended. */
+  "adapter/unload": { params: AdapterUnloadParams; result: AdapterUnloadResult };
+  /** The adapters that requests may name. */
+  "adapters": { params: AdaptersParams; result: AdaptersResult };
   /** Continue a prompt, a chat or tokens; streamed if the host names a stream. */
   "generate": { params: GenerateParams; result: GenerateResult };
   /** Text to token ids. */
@@ -26,6 +32,12 @@ export interface Requests {
   "detokenize": { params: DetokenizeParams; result: DetokenizeResult };
   /** The text and tokens of a chat under the model's template. */
   "render": { params: RenderParams; result: RenderResult };
+  /** Whether one model can make proposals for another. */
+  "check_draft": { params: CheckDraftParams; result: CheckDraftResult };
+  /** A vector for each text. */
+  "embed": { params: EmbedParams; result: EmbedResult };
+  /** A score for each document, by a query. */
+  "rerank": { params: RerankParams; result: RerankResult };
   /** Cancel a stream; idempotent. */
   "stream/cancel": { params: StreamCancelParams; result: EmptyResult };
   /** Send one delta with all missed text, then the live ones. */
@@ -42,6 +54,20 @@ export interface Requests {
   "cache/export": { params: CacheExportParams; result: CacheFileResult };
   /** Read a file of cache/export into the cache. */
   "cache/import": { params: CacheImportParams; result: CacheFileResult };
+  /** Open a chat that is continued by its handle. */
+  "session/open": { params: SessionOpenParams; result: SessionResult };
+  /** Another session that goes on from a turn of this one. */
+  "session/fork": { params: SessionForkParams; result: SessionResult };
+  /** Remove all turns behind one. */
+  "session/rollback": { params: SessionRollbackParams; result: SessionRollbackResult };
+  /** The turns of a session. */
+  "session/get": { params: OfSession; result: SessionGetResult };
+  /** Forget a session. */
+  "session/close": { params: OfSession; result: EmptyResult };
+  /** Write a session to a file. */
+  "session/export": { params: SessionExportParams; result: SessionFileResult };
+  /** Open the session that is in a file. */
+  "session/import": { params: SessionImportParams; result: SessionFileResult };
   /** The models on this machine, with what their files tell. */
   "local/list": { params: LocalListParams; result: LocalListResult };
   /** Delete a model of the hub's cache or of mlx-sidecar's own folder. */
@@ -80,12 +106,15 @@ export const ERRORS = {
   model_not_found: { code: -32001, retryable: false },
   model_load_failed: { code: -32001, retryable: false },
   model_unsupported: { code: -32001, retryable: false },
+  adapter_load_failed: { code: -32001, retryable: false },
+  adapter_unsupported: { code: -32001, retryable: false },
   not_initialized: { code: -32002, retryable: false },
   shutting_down: { code: -32002, retryable: false },
   model_not_loaded: { code: -32003, retryable: false },
   model_in_use: { code: -32003, retryable: true },
   context_too_long: { code: -32004, retryable: false },
   unsupported_parameter: { code: -32004, retryable: false },
+  constraint_unsatisfiable: { code: -32004, retryable: false },
   overloaded: { code: -32005, retryable: true },
   out_of_memory: { code: -32005, retryable: true },
   deadline_passed: { code: -32005, retryable: true },
@@ -93,7 +122,10 @@ export const ERRORS = {
   engine_stalled: { code: -32006, retryable: true },
   poison_request: { code: -32006, retryable: false },
   non_finite_logits: { code: -32006, retryable: false },
+  non_finite_embedding: { code: -32006, retryable: false },
   unknown_stream: { code: -32007, retryable: false },
+  unknown_session: { code: -32007, retryable: false },
+  unknown_adapter: { code: -32007, retryable: false },
   duplicate_stream: { code: -32007, retryable: false },
   duplicate_id: { code: -32007, retryable: false },
   cancelled: { code: -32800, retryable: false },
@@ -115,12 +147,15 @@ export interface ErrorDataOf {
   model_not_found: ModelNotFound["data"];
   model_load_failed: ModelLoadFailed["data"];
   model_unsupported: ModelUnsupported["data"];
+  adapter_load_failed: AdapterLoadFailed["data"];
+  adapter_unsupported: AdapterUnsupported["data"];
   not_initialized: NotInitialized["data"];
   shutting_down: ShuttingDown["data"];
   model_not_loaded: ModelNotLoaded["data"];
   model_in_use: ModelInUse["data"];
   context_too_long: ContextTooLong["data"];
   unsupported_parameter: UnsupportedParameter["data"];
+  constraint_unsatisfiable: ConstraintUnsatisfiable["data"];
   overloaded: Overloaded["data"];
   out_of_memory: OutOfMemory["data"];
   deadline_passed: DeadlinePassed["data"];
@@ -128,7 +163,10 @@ export interface ErrorDataOf {
   engine_stalled: EngineStalled["data"];
   poison_request: PoisonRequest["data"];
   non_finite_logits: NonFiniteLogits["data"];
+  non_finite_embedding: NonFiniteEmbedding["data"];
   unknown_stream: UnknownStream["data"];
+  unknown_session: UnknownSession["data"];
+  unknown_adapter: UnknownAdapter["data"];
   duplicate_stream: DuplicateStream["data"];
   duplicate_id: DuplicateId["data"];
   cancelled: Cancelled["data"];
@@ -146,10 +184,16 @@ export type Request =
   | LoadRequest
   | UnloadRequest
   | ModelsRequest
+  | AdapterLoadRequest
+  | AdapterUnloadRequest
+  | AdaptersRequest
   | GenerateRequest
   | TokenizeRequest
   | DetokenizeRequest
   | RenderRequest
+  | CheckDraftRequest
+  | EmbedRequest
+  | RerankRequest
   | StreamCancelRequest
   | StreamSubscribeRequest
   | StreamAckRequest
@@ -158,6 +202,13 @@ export type Request =
   | CacheWarmRequest
   | CacheExportRequest
   | CacheImportRequest
+  | SessionOpenRequest
+  | SessionForkRequest
+  | SessionRollbackRequest
+  | SessionGetRequest
+  | SessionCloseRequest
+  | SessionExportRequest
+  | SessionImportRequest
   | LocalListRequest
   | LocalDeleteRequest
   | StatsRequest
@@ -177,15 +228,25 @@ export type Result =
   | LoadResult
   | UnloadResult
   | ModelsResult
+  | AdapterLoadResult
+  | AdapterUnloadResult
+  | AdaptersResult
   | GenerateResult
   | TokenizeResult
   | DetokenizeResult
   | RenderResult
+  | CheckDraftResult
+  | EmbedResult
+  | RerankResult
   | StreamSubscribeResult
   | CacheStatsResult
   | CacheClearResult
   | CacheWarmResult
   | CacheFileResult
+  | SessionResult
+  | SessionRollbackResult
+  | SessionGetResult
+  | SessionFileResult
   | LocalListResult
   | LocalDeleteResult
   | StatsResult
@@ -203,12 +264,15 @@ export type RpcError =
   | ModelNotFound
   | ModelLoadFailed
   | ModelUnsupported
+  | AdapterLoadFailed
+  | AdapterUnsupported
   | NotInitialized
   | ShuttingDown
   | ModelNotLoaded
   | ModelInUse
   | ContextTooLong
   | UnsupportedParameter
+  | ConstraintUnsatisfiable
   | Overloaded
   | OutOfMemory
   | DeadlinePassed
@@ -216,7 +280,10 @@ export type RpcError =
   | EngineStalled
   | PoisonRequest
   | NonFiniteLogits
+  | NonFiniteEmbedding
   | UnknownStream
+  | UnknownSession
+  | UnknownAdapter
   | DuplicateStream
   | DuplicateId
   | Cancelled;
@@ -334,6 +401,51 @@ export interface ModelsRequest {
   params?: NoParams | null;
 }
 /**
+ * Let requests to a model name an adapter, and answer its card.
+ */
+export interface AdapterLoadRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "adapter/load";
+  params: AdapterLoadParams;
+}
+export interface AdapterLoadParams {
+  model: string;
+  adapter: string;
+  /**
+   * its directory, with files of mlx-lm or of PEFT
+   */
+  path: string;
+}
+/**
+ * Take no new request with an adapter, and answer when the last one has ended.
+ */
+export interface AdapterUnloadRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "adapter/unload";
+  params: AdapterUnloadParams;
+}
+export interface AdapterUnloadParams {
+  model: string;
+  adapter: string;
+}
+/**
+ * The adapters that requests may name.
+ */
+export interface AdaptersRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "adapters";
+  params?: AdaptersParams | null;
+}
+export interface AdaptersParams {
+  /**
+   * by default those of all models
+   */
+  model?: string | null;
+}
+/**
  * Continue a prompt, a chat or tokens; streamed if the host names a stream.
  */
 export interface GenerateRequest {
@@ -345,11 +457,15 @@ export interface GenerateRequest {
 /**
  * Parameters of ``generate``: exactly one of ``prompt``, ``messages`` and ``tokens``, and how to continue it.
  *
+ * With a ``session``, ``messages`` are those behind its turn ``at``, and model, tools and template_args are its own.
  * Without ``temperature`` the answer is greedy. A parameter that the model, the backend or this version cannot honour
  * is refused with ``unsupported_parameter``.
  */
 export interface GenerateParams {
-  model: string;
+  /**
+   * needed without session
+   */
+  model?: string | null;
   prompt?: string | null;
   messages?: Message[] | null;
   tools?:
@@ -435,6 +551,55 @@ export interface GenerateParams {
    * whether text of prompt and messages is kept from becoming control tokens
    */
   escape_special?: boolean | null;
+  /**
+   * the form that the answer must have; reasoning before it is free
+   */
+  response_format?:
+    (TextFormat | JsonObjectFormat | JsonSchemaFormat | RegexFormat | ChoiceFormat | GrammarFormat) | null;
+  /**
+   * where proposals come from, which the model verifies; false: no proposals
+   */
+  speculation?: (Speculation | false) | null;
+  /**
+   * whether the answer calls a tool, and which; auto if there are tools
+   */
+  tool_choice?: (NamedTool | ("auto" | "none" | "required")) | null;
+  /**
+   * false: one call at most
+   */
+  parallel_tool_calls?: boolean | null;
+  /**
+   * whether reasoning and tool calls are taken out of the text; parsed with messages, raw without
+   */
+  output?: ("parsed" | "raw") | null;
+  /**
+   * how the model writes calls, instead of what its chat template tells
+   */
+  tool_format?: string | null;
+  /**
+   * tokens of reasoning after which its end is forced
+   */
+  reasoning_budget?: number | null;
+  /**
+   * the chat that messages continue
+   */
+  session?: string | null;
+  /**
+   * the turn of the session to continue; by default the latest
+   */
+  at?: string | null;
+  /**
+   * turns (the default): the prompt is the tokens of the turns before, as they were computed, and the new messages; template: the whole chat as the model's template renders it
+   */
+  render?: ("turns" | "template") | null;
+  /**
+   * drop_oldest, with messages: the oldest turns behind the system messages are left out where the chat would not leave room for max_tokens, or else for a quarter of the context
+   */
+  context_overflow?: ("refuse" | "drop_oldest") | null;
+  /**
+   * one of the model's adapters, by its name, for this request alone
+   */
+  adapter?: string | null;
 }
 /**
  * One message of a chat, as the model's template will see it.
@@ -463,6 +628,103 @@ export interface Message {
 export interface TextPart {
   type: "text";
   text: string;
+}
+/**
+ * Any text, as without ``response_format``.
+ */
+export interface TextFormat {
+  type: "text";
+}
+/**
+ * Any JSON object.
+ */
+export interface JsonObjectFormat {
+  type: "json_object";
+  /**
+   * fixed: one space behind commas and colons, and no other between values; flexible: up to 8 white spaces wherever JSON has them
+   */
+  whitespace?: ("fixed" | "flexible") | null;
+}
+/**
+ * JSON that is valid under a schema, with its members in the schema's order.
+ *
+ * The schema stands in ``schema``, or in ``json_schema``.
+ */
+export interface JsonSchemaFormat {
+  type: "json_schema";
+  schema?: {
+    [k: string]: unknown;
+  } | null;
+  json_schema?: NamedSchema | null;
+  /**
+   * fixed: one space behind commas and colons, and no other between values; flexible: up to 8 white spaces wherever JSON has them
+   */
+  whitespace?: ("fixed" | "flexible") | null;
+}
+/**
+ * A schema as OpenAI's interface nests it. Name and description are for the host alone.
+ */
+export interface NamedSchema {
+  name?: string | null;
+  description?: string | null;
+  schema: {
+    [k: string]: unknown;
+  };
+  /**
+   * an answer always follows its schema, so that false is refused
+   */
+  strict?: true | null;
+}
+/**
+ * Text that a regular expression matches as a whole. It has the syntax of Rust's ``regex``.
+ */
+export interface RegexFormat {
+  type: "regex";
+  /**
+   * matches the whole answer; without look-around and back references
+   */
+  pattern: string;
+}
+/**
+ * One of several texts.
+ */
+export interface ChoiceFormat {
+  type: "choice";
+  /**
+   * at most 1024
+   */
+  choices: string[];
+}
+/**
+ * Text of a context-free grammar: ``lark`` in llguidance's dialect, or ``gbnf``, that of llama.cpp.
+ */
+export interface GrammarFormat {
+  type: "grammar";
+  syntax: "lark" | "gbnf";
+  grammar: string;
+}
+/**
+ * Sources of proposals. The answer's tokens are those without them.
+ */
+export interface Speculation {
+  /**
+   * propose what followed the latest tokens where they stood before in prompt or answer
+   */
+  ngram?: boolean | null;
+  /**
+   * a resident model with the same vocabulary: check_draft
+   */
+  draft?: string | null;
+  /**
+   * most proposals of one pass; without it the engine decides
+   */
+  max_tokens?: number | null;
+}
+/**
+ * A tool by its name.
+ */
+export interface NamedTool {
+  name: string;
 }
 /**
  * Text to token ids.
@@ -530,6 +792,107 @@ export interface RenderParams {
    * whether text of messages, tools and template_args is kept from becoming control tokens
    */
   escape_special?: boolean | null;
+}
+/**
+ * Whether one model can make proposals for another.
+ */
+export interface CheckDraftRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "check_draft";
+  params: CheckDraftParams;
+}
+/**
+ * Two models: ``draft`` would make proposals for ``model``. Neither is loaded for this.
+ */
+export interface CheckDraftParams {
+  model: string;
+  draft: string;
+}
+/**
+ * A vector for each text.
+ */
+export interface EmbedRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "embed";
+  params: EmbedParams;
+}
+/**
+ * Texts of which each is given a vector; token lists are taken as they are, without special tokens around them.
+ */
+export interface EmbedParams {
+  model: string;
+  /**
+   * strings or lists of token ids, at most 2048
+   */
+  input: (string | number[])[];
+  /**
+   * instead of what the model's files say
+   */
+  pooling?: ("mean" | "cls" | "last" | "max") | null;
+  /**
+   * the first so many numbers of each vector, for models that were trained for that
+   */
+  dimensions?: number | null;
+  /**
+   * to length 1; by default what the model's files say
+   */
+  normalize?: boolean | null;
+  /**
+   * cut texts at the model's limit instead of refusing the request
+   */
+  truncate?: boolean | null;
+  /**
+   * put before each text; only goes with strings
+   */
+  instruction?: string | null;
+  /**
+   * base64: of float32, little-endian
+   */
+  encoding?: ("float" | "base64") | null;
+  priority?: ("critical" | "high" | "normal" | "low") | null;
+  /**
+   * seconds from the request's arrival, after which it fails with deadline_passed
+   */
+  deadline_s?: number | null;
+}
+/**
+ * A score for each document, by a query.
+ */
+export interface RerankRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "rerank";
+  params: RerankParams;
+}
+/**
+ * Documents of which each is given a score for how well it answers the query.
+ */
+export interface RerankParams {
+  model: string;
+  query: string;
+  /**
+   * at most 2048
+   */
+  documents: string[];
+  /**
+   * answer the best so many only
+   */
+  top_n?: number | null;
+  /**
+   * what makes a document fit, for models that read one
+   */
+  instruction?: string | null;
+  /**
+   * cut documents at the model's limit instead of refusing the request
+   */
+  truncate?: boolean | null;
+  priority?: ("critical" | "high" | "normal" | "low") | null;
+  /**
+   * seconds from the request's arrival, after which it fails with deadline_passed
+   */
+  deadline_s?: number | null;
 }
 /**
  * Cancel a stream; idempotent.
@@ -694,6 +1057,127 @@ export interface CacheImportParams {
   model: string;
 }
 /**
+ * Open a chat that is continued by its handle.
+ */
+export interface SessionOpenRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/open";
+  params: SessionOpenParams;
+}
+/**
+ * A new chat with a model, and what all its turns share.
+ */
+export interface SessionOpenParams {
+  model: string;
+  /**
+   * those that the chat begins with, e.g. the system message
+   */
+  messages?: Message[] | null;
+  tools?:
+    | {
+        [k: string]: unknown;
+      }[]
+    | null;
+  template_args?: {
+    [k: string]: unknown;
+  } | null;
+  /**
+   * close it after this long without use; without it: never
+   */
+  ttl_s?: number | null;
+}
+/**
+ * Another session that goes on from a turn of this one.
+ */
+export interface SessionForkRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/fork";
+  params: SessionForkParams;
+}
+/**
+ * The turn that the new session continues, by default the latest one.
+ */
+export interface SessionForkParams {
+  session: string;
+  at?: string | null;
+}
+/**
+ * Remove all turns behind one.
+ */
+export interface SessionRollbackRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/rollback";
+  params: SessionRollbackParams;
+}
+/**
+ * The turn to go back to. ``dry_run``: only tell what would be removed.
+ */
+export interface SessionRollbackParams {
+  session: string;
+  to: string;
+  dry_run?: boolean | null;
+}
+/**
+ * The turns of a session.
+ */
+export interface SessionGetRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/get";
+  params: OfSession;
+}
+export interface OfSession {
+  session: string;
+}
+/**
+ * Forget a session.
+ */
+export interface SessionCloseRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/close";
+  params: OfSession;
+}
+/**
+ * Write a session to a file.
+ */
+export interface SessionExportRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/export";
+  params: SessionExportParams;
+}
+/**
+ * A session, and the file that it is written to; an existing file is replaced.
+ */
+export interface SessionExportParams {
+  session: string;
+  path: string;
+}
+/**
+ * Open the session that is in a file.
+ */
+export interface SessionImportRequest {
+  jsonrpc: "2.0";
+  id: string | number;
+  method: "session/import";
+  params: SessionImportParams;
+}
+/**
+ * A file of ``session/export``. ``model``: a model of the same vocabulary, instead of the one named in the file.
+ */
+export interface SessionImportParams {
+  path: string;
+  model?: string | null;
+  /**
+   * close it after this long without use; without it: never
+   */
+  ttl_s?: number | null;
+}
+/**
  * The models on this machine, with what their files tell.
  */
 export interface LocalListRequest {
@@ -778,21 +1262,44 @@ export interface StreamDeltaNotification {
   params: StreamDelta;
 }
 /**
- * New text of a stream. Deltas are numbered from 0 without gaps; their texts in order are the final text.
+ * More of a stream. Deltas are numbered from 0 without gaps; their texts in order are the final text.
+ *
+ * So are the reasonings, and the arguments of each call. A delta has more of one of the three.
  */
 export interface StreamDelta {
   stream: string | number;
   seq: number;
   /**
-   * Unicode code points of the stream before this text
+   * Unicode code points of the answer's text before this one
    */
   offset: number;
   text: string;
+  /**
+   * more of the reasoning
+   */
+  reasoning?: string;
+  /**
+   * with reasoning: code points of it before this
+   */
+  reasoning_offset?: number;
+  tool_calls?: ToolCallDelta[];
   tokens: number[];
   /**
    * one for each of tokens, if asked for
    */
   logprobs?: Logprob[];
+}
+/**
+ * More of the call with this ``index``: first its ``id`` and ``name``, then fragments of its ``arguments``.
+ */
+export interface ToolCallDelta {
+  index: number;
+  id?: string;
+  name?: string;
+  /**
+   * a fragment of JSON text
+   */
+  arguments?: string;
 }
 /**
  * A chosen token, and the ``logprobs`` likeliest tokens at its place, likeliest first.
@@ -982,6 +1489,14 @@ export interface ServerLimits {
    * bytes of journals, from which open requests outlive the engine: 4 for each token of their prompts and of the longest answers they ask for; above it, requests are refused as out_of_memory
    */
   journal_bytes: number;
+  /**
+   * open sessions; above it, others are refused as overloaded
+   */
+  sessions?: number;
+  /**
+   * bytes of all sessions: 4 for each token, and their messages as JSON; above it, requests that would add to them are refused as overloaded
+   */
+  sessions_bytes?: number;
 }
 /**
  * A result without members.
@@ -1022,7 +1537,36 @@ export interface LoadResult {
    * why native code does not compute it, on a backend that has such code
    */
   not_native?: string;
+  /**
+   * how it writes tool calls, by its chat template; absent if that does not tell
+   */
+  tool_format?: string;
+  /**
+   * whether reasoning is looked for in its answers, by its chat template
+   */
+  reasoning?: boolean;
+  /**
+   * whether it continues prompts
+   */
+  generates?: boolean;
+  embedding?: EmbeddingCard;
+  /**
+   * whether it scores documents by a query
+   */
+  reranks?: boolean;
   load_s: number;
+}
+/**
+ * How a model embeds texts: numbers of a vector, tokens of a text at most, and what its files say.
+ */
+export interface EmbeddingCard {
+  dimensions: number;
+  max_tokens: number;
+  /**
+   * absent if no file says: a request has to say it, then
+   */
+  pooling?: "mean" | "cls" | "last" | "max";
+  normalize: boolean;
 }
 export interface UnloadResult {
   freed_bytes: number;
@@ -1065,6 +1609,108 @@ export interface ModelCard {
    * why native code does not compute it, on a backend that has such code
    */
   not_native?: string;
+  /**
+   * how it writes tool calls, by its chat template; absent if that does not tell
+   */
+  tool_format?: string;
+  /**
+   * whether reasoning is looked for in its answers, by its chat template
+   */
+  reasoning?: boolean;
+  /**
+   * whether it continues prompts
+   */
+  generates?: boolean;
+  embedding?: EmbeddingCard;
+  /**
+   * whether it scores documents by a query
+   */
+  reranks?: boolean;
+}
+/**
+ * The card of the adapter, and the seconds that loading took: 0 if it was in memory.
+ */
+export interface AdapterLoadResult {
+  model: string;
+  adapter: string;
+  path: string;
+  /**
+   * the layout of its files
+   */
+  format: "mlx-lm" | "peft";
+  rank: number;
+  /**
+   * the factor of its products; of PEFT's files alpha / rank, or alpha / sqrt(rank)
+   */
+  scale: number;
+  /**
+   * the modules that it changes, within a layer
+   */
+  targets: string[];
+  /**
+   * how many modules it changes, of all layers
+   */
+  projections: number;
+  parameters: number;
+  memory_bytes: number;
+  /**
+   * a name for its content, from both of its files
+   */
+  digest: string;
+  /**
+   * whether it is in memory; else it is read when a request names it
+   */
+  resident: boolean;
+  /**
+   * number of running generations that use it
+   */
+  streams: number;
+  load_s: number;
+}
+export interface AdapterUnloadResult {
+  freed_bytes: number;
+}
+export interface AdaptersResult {
+  adapters: AdapterCard[];
+}
+/**
+ * A low-rank adapter of a resident model, which requests may name.
+ */
+export interface AdapterCard {
+  model: string;
+  adapter: string;
+  path: string;
+  /**
+   * the layout of its files
+   */
+  format: "mlx-lm" | "peft";
+  rank: number;
+  /**
+   * the factor of its products; of PEFT's files alpha / rank, or alpha / sqrt(rank)
+   */
+  scale: number;
+  /**
+   * the modules that it changes, within a layer
+   */
+  targets: string[];
+  /**
+   * how many modules it changes, of all layers
+   */
+  projections: number;
+  parameters: number;
+  memory_bytes: number;
+  /**
+   * a name for its content, from both of its files
+   */
+  digest: string;
+  /**
+   * whether it is in memory; else it is read when a request names it
+   */
+  resident: boolean;
+  /**
+   * number of running generations that use it
+   */
+  streams: number;
 }
 /**
  * The result that ends a generation, written after the last delta of its stream.
@@ -1076,6 +1722,22 @@ export interface GenerateResult {
    */
   text?: string;
   /**
+   * absent if there is none, or if echo_text is false
+   */
+  reasoning?: string;
+  /**
+   * the whole calls; absent if there is none
+   */
+  tool_calls?: ToolCall[];
+  /**
+   * calls that are not whole; absent if there is none
+   */
+  incomplete_tool_calls?: IncompleteToolCall[];
+  /**
+   * why something that began like a call is no call, or not a whole one
+   */
+  tool_call_error?: string;
+  /**
    * absent if echo_text is false
    */
   tokens?: number[];
@@ -1083,12 +1745,13 @@ export interface GenerateResult {
    * one for each of tokens, if asked for; absent if echo_text is false
    */
   logprobs?: Logprob[];
-  finish_reason: "stop" | "length" | "cancelled" | "deadline" | "error";
+  finish_reason: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error";
   /**
    * the stop string that ended the text
    */
   stop_match?: string;
   error?: ErrorObject;
+  response_format?: FormResult;
   usage: Usage;
   timing: Timing;
   /**
@@ -1101,6 +1764,37 @@ export interface GenerateResult {
    * absent if there are none
    */
   warnings?: ResultWarning[];
+  /**
+   * with session: the turn that was added; absent if no token came, or it was closed or rolled back
+   */
+  turn?: string;
+  /**
+   * with session: whether the model's template would have given other prompt tokens
+   */
+  rendered_differs?: boolean;
+  /**
+   * of the chat, so many messages behind the system messages, the oldest, were left out; absent if 0
+   */
+  dropped_messages?: number;
+}
+/**
+ * A whole call. ``arguments`` is the JSON text of one object, whatever the model's own format.
+ */
+export interface ToolCall {
+  id: string;
+  name: string;
+  arguments: string;
+}
+/**
+ * A call that the answer's end cut off, or whose arguments could not be read on: ``text`` is what the model wrote.
+ *
+ * ``id`` and ``name`` are absent where the call had not got so far, and ``index`` where no delta told of it.
+ */
+export interface IncompleteToolCall {
+  text: string;
+  index?: number;
+  id?: string;
+  name?: string;
 }
 /**
  * with finish_reason error
@@ -1119,6 +1813,14 @@ export interface ErrorData {
   [k: string]: unknown;
 }
 /**
+ * with a response_format other than text
+ */
+export interface FormResult {
+  complete: boolean;
+  forced_tokens: number;
+  masked_steps: number;
+}
+/**
  * Counts of tokens. ``cached_tokens`` is the part of ``prompt_tokens`` that needed no prefill, the sum of tiers.
  */
 export interface Usage {
@@ -1127,9 +1829,14 @@ export interface Usage {
   cached_by_tier: CachedByTier;
   completion_tokens: number;
   /**
+   * those of completion_tokens inside reasoning, without its markers; absent if none is looked for
+   */
+  reasoning_tokens?: number;
+  /**
    * the reason why prompts of this model cannot be cached; absent if they can
    */
   uncached_because?: string;
+  speculation?: SpeculationUsage;
 }
 /**
  * Counts of cached tokens that were in memory, and that were read from disk for this request.
@@ -1137,6 +1844,14 @@ export interface Usage {
 export interface CachedByTier {
   ram: number;
   disk: number;
+}
+/**
+ * absent if none was asked for and nothing was proposed
+ */
+export interface SpeculationUsage {
+  proposed: number;
+  accepted: number;
+  passes: number;
 }
 /**
  * Durations in seconds. One that did not begin is absent: a request cancelled in the queue has only ``queue_s``.
@@ -1207,7 +1922,10 @@ export interface PromptPlace {
  * A warning about a request that was carried out all the same.
  *
  * Of a chat: ``content_left_out``, ``name_left_out``, ``tool_calls_left_out``, ``tools_left_out`` (the model's chat
- * template does not write them), ``role_unknown`` (it writes the message like one of any unknown role).
+ * template does not write them), ``role_unknown`` (it writes the message like one of any unknown role),
+ * ``tool_calls_not_parsed`` (it does not tell how calls are written: they stay in the text). Of a session:
+ * ``turns_rendered`` (the prompt is the template's rendering of the whole chat, because its text behind the last
+ * answer could not be told apart).
  */
 export interface ResultWarning {
   kind: string;
@@ -1230,6 +1948,59 @@ export interface RenderResult {
   warnings?: ResultWarning[];
 }
 /**
+ * Whether every token of the two models has the same id and the same bytes.
+ */
+export interface CheckDraftResult {
+  compatible: boolean;
+  /**
+   * the first difference; absent if there is none
+   */
+  because?: string;
+}
+/**
+ * A vector for each text, in order: lists of numbers, or base64 of float32, little-endian.
+ */
+export interface EmbedResult {
+  embeddings: (number[] | string)[];
+  pooling: "mean" | "cls" | "last" | "max";
+  dimensions: number;
+  normalized: boolean;
+  /**
+   * the text that was put before each input; absent if none was
+   */
+  prefix?: string;
+  /**
+   * numbers of the texts that were cut; absent if none was
+   */
+  truncated?: number[];
+  usage: VectorUsage;
+}
+/**
+ * Tokens of all texts, special ones included, and those of them that were in the prefix cache.
+ */
+export interface VectorUsage {
+  prompt_tokens: number;
+  cached_tokens: number;
+}
+/**
+ * The documents, best first; equally good ones in the order of the request.
+ */
+export interface RerankResult {
+  results: RerankItem[];
+  /**
+   * numbers of the documents that were cut; absent if none was
+   */
+  truncated?: number[];
+  usage: VectorUsage;
+}
+/**
+ * A document, by its number in the request, and its score from 0 to 1.
+ */
+export interface RerankItem {
+  index: number;
+  relevance_score: number;
+}
+/**
  * The state of the stream. ``finish_reason`` is absent until it has ended.
  */
 export interface StreamSubscribeResult {
@@ -1238,7 +2009,7 @@ export interface StreamSubscribeResult {
    * number of the last delta; absent if there was none
    */
   last_seq?: number;
-  finish_reason?: "stop" | "length" | "cancelled" | "deadline" | "error";
+  finish_reason?: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error";
 }
 /**
  * The contents of the prefix cache. Counters are totals since the engine started; new names may be added.
@@ -1326,6 +2097,73 @@ export interface CacheWarmResult {
  */
 export interface CacheFileResult {
   tokens: number;
+  nbytes: number;
+}
+/**
+ * A session, and the turn that its next request continues.
+ */
+export interface SessionResult {
+  session: string;
+  turn: string;
+}
+/**
+ * The turns behind it, which are removed, or with ``dry_run`` would be.
+ */
+export interface SessionRollbackResult {
+  session: string;
+  turn: string;
+  removed: string[];
+}
+/**
+ * A session with all its turns, parents before children. ``nbytes`` is the memory that its own turns take.
+ */
+export interface SessionGetResult {
+  session: string;
+  turn: string;
+  model: string;
+  tools?: {
+    [k: string]: unknown;
+  }[];
+  template_args?: {
+    [k: string]: unknown;
+  };
+  ttl_s?: number;
+  nbytes: number;
+  turns: SessionTurn[];
+}
+/**
+ * One turn: the messages of its request, and the answer. The first turn of a session has no answer.
+ */
+export interface SessionTurn {
+  turn: string;
+  parent?: string;
+  messages: {
+    [k: string]: unknown;
+  }[];
+  /**
+   * the assistant message of its answer
+   */
+  answer?: {
+    [k: string]: unknown;
+  };
+  finish_reason?: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error";
+  /**
+   * 0 in the first turn of a session
+   */
+  prompt_tokens: number;
+  completion_tokens: number;
+  /**
+   * of the chat until here, those that its prompt lacks; absent if there are none
+   */
+  dropped_messages?: number;
+}
+/**
+ * The turns of the session, and the size of the file in bytes.
+ */
+export interface SessionFileResult {
+  session: string;
+  turn: string;
+  turns: number;
   nbytes: number;
 }
 export interface LocalListResult {
@@ -1605,6 +2443,26 @@ export interface ModelUnsupported {
     because: string;
   };
 }
+export interface AdapterLoadFailed {
+  code: -32001;
+  message: string;
+  data: {
+    kind: "adapter_load_failed";
+    retryable: false;
+    adapter: string;
+    because: string;
+  };
+}
+export interface AdapterUnsupported {
+  code: -32001;
+  message: string;
+  data: {
+    kind: "adapter_unsupported";
+    retryable: false;
+    adapter: string;
+    because: string;
+  };
+}
 export interface NotInitialized {
   code: -32002;
   message: string;
@@ -1648,6 +2506,7 @@ export interface ContextTooLong {
     retryable: false;
     have: number;
     limit: number;
+    field?: string;
   };
 }
 export interface UnsupportedParameter {
@@ -1660,6 +2519,15 @@ export interface UnsupportedParameter {
     because: string;
   };
 }
+export interface ConstraintUnsatisfiable {
+  code: -32004;
+  message: string;
+  data: {
+    kind: "constraint_unsatisfiable";
+    retryable: false;
+    position: number;
+  };
+}
 export interface Overloaded {
   code: -32005;
   message: string;
@@ -1668,7 +2536,7 @@ export interface Overloaded {
     retryable: true;
     queue: number;
     limit: number;
-    unit?: "bytes";
+    unit?: "bytes" | "sessions";
     retry_after_s: number;
   };
 }
@@ -1727,6 +2595,15 @@ export interface NonFiniteLogits {
     position: number;
   };
 }
+export interface NonFiniteEmbedding {
+  code: -32006;
+  message: string;
+  data: {
+    kind: "non_finite_embedding";
+    retryable: false;
+    model: string;
+  };
+}
 export interface UnknownStream {
   code: -32007;
   message: string;
@@ -1734,6 +2611,25 @@ export interface UnknownStream {
     kind: "unknown_stream";
     retryable: false;
     stream: string | number;
+  };
+}
+export interface UnknownSession {
+  code: -32007;
+  message: string;
+  data: {
+    kind: "unknown_session";
+    retryable: false;
+    session: string;
+  };
+}
+export interface UnknownAdapter {
+  code: -32007;
+  message: string;
+  data: {
+    kind: "unknown_adapter";
+    retryable: false;
+    adapter: string;
+    model: string;
   };
 }
 export interface DuplicateStream {

@@ -2,26 +2,41 @@ import "./disposal.js";
 import { Connection } from "./connection.js";
 import { SidecarLost } from "./errors.js";
 import { findCommand } from "./executable.js";
+import type { Form } from "./forms.js";
 import type * as protocol from "./generated.js";
 import { errorFrom } from "./kinds.js";
 import { Notices } from "./notices.js";
 import type { CallOptions, LoadOptions, SpawnOptions } from "./options.js";
+import { orAborted } from "./or-aborted.js";
 import { type Answer, Stream } from "./stream.js";
 import { Supervisor } from "./supervisor.js";
+import { type AnyTool, plain } from "./tools.js";
+import { type EmbedAllParams, embeddedAll } from "./vectors.js";
 
 const WINDOW = 64; // deltas; bench/deltas.mjs sees no gain beyond it
 
 // Asking them twice is as good as asking once. A stream decides for itself.
 const IDEMPOTENT = new Set<string>([
   "ping", "models", "load", "generate", "tokenize", "detokenize", "render", "stats", "cache/stats", "local/list",
-  "rpc.discover",
+  "check_draft", "adapters", "embed", "rerank", "rpc.discover",
 ]);
 
 type Requests = protocol.Requests;
 type Params<Method extends keyof Requests> = Requests[Method]["params"];
 
 /** Parameters of a generation. Streams get their names from this client. */
-export type GenerateOptions = Omit<protocol.GenerateParams, "stream">;
+export type GenerateOptions<F extends Asked = Asked, T extends Tools = Tools> = Omit<
+  protocol.GenerateParams,
+  "stream" | "response_format" | "tools"
+> & {
+  /** The form that the answer must have. A schema that is written in place gives `parsed` its type. */
+  response_format?: F;
+  /** Made by `tool`, or as the protocol has them. Schemas that are written in place give `calls` their types. */
+  tools?: T;
+};
+
+type Asked = Form | null | undefined;
+type Tools = readonly AnyTool[] | null | undefined;
 
 /**
  * A running sidecar, and another one should it die.
@@ -90,15 +105,19 @@ export class Sidecar implements AsyncDisposable {
   }
 
   /** Continues a prompt, a chat or tokens. It begins at once; see {@link Stream}. */
-  generate(params: GenerateOptions, { signal }: CallOptions = {}): Stream {
+  generate<const F extends Asked = undefined, const T extends Tools = undefined>(
+    params: GenerateOptions<F, T>,
+    { signal }: CallOptions = {},
+  ): Stream<F, T> {
     if ("stream" in params) throw new TypeError("stream: the client gives streams their names");
-    const windowed = { window: this.#window, ...params };
-    return new Stream(this.#supervisor, windowed, signal);
+    const windowed = { window: this.#window, ...params, ...plain(params) } as protocol.GenerateParams;
+    return new Stream<F, T>(this.#supervisor, windowed, params.tools as T, signal);
   }
 
   /** The same in one piece, without deltas. */
   async complete(params: GenerateOptions, options?: CallOptions): Promise<Answer> {
-    const result = await this.request("generate", params, options);
+    const asked = { ...params, ...plain(params) } as protocol.GenerateParams;
+    const result = await this.request("generate", asked, options);
     if (result.finish_reason !== "error") return result as Answer;
     const error = errorFrom(result.error ?? { code: 0, message: "the generation broke off" });
     error.result = result;
@@ -121,6 +140,21 @@ export class Sidecar implements AsyncDisposable {
     return this.request("unload", params, options);
   }
 
+  /** Lets requests to a model name an adapter. A process that takes the place of this one loads it again. */
+  loadAdapter(params: Params<"adapter/load">, options?: CallOptions): Promise<protocol.AdapterLoadResult> {
+    return this.request("adapter/load", params, options);
+  }
+
+  /** Takes no new request with an adapter, and settles when the last one has ended. */
+  unloadAdapter(params: Params<"adapter/unload">, options?: CallOptions): Promise<protocol.AdapterUnloadResult> {
+    return this.request("adapter/unload", params, options);
+  }
+
+  /** The adapters of one model, or of all. */
+  async adapters(params: Params<"adapters"> = {}, options?: CallOptions): Promise<protocol.AdapterCard[]> {
+    return (await this.request("adapters", params, options)).adapters;
+  }
+
   /** The models that are resident or on their way. */
   async models(options?: CallOptions): Promise<protocol.ModelCard[]> {
     return (await this.request("models", {}, options)).models;
@@ -136,6 +170,11 @@ export class Sidecar implements AsyncDisposable {
     return this.request("local/delete", params, options);
   }
 
+  /** Whether `draft` has the vocabulary of `model`, so that it can make proposals for it. */
+  checkDraft(params: Params<"check_draft">, options?: CallOptions): Promise<protocol.CheckDraftResult> {
+    return this.request("check_draft", params, options);
+  }
+
   /** Text to token ids. */
   tokenize(params: Params<"tokenize">, options?: CallOptions): Promise<protocol.TokenizeResult> {
     return this.request("tokenize", params, options);
@@ -149,6 +188,24 @@ export class Sidecar implements AsyncDisposable {
   /** A chat under the model's template, as text and tokens. */
   render(params: Params<"render">, options?: CallOptions): Promise<protocol.RenderResult> {
     return this.request("render", params, options);
+  }
+
+  /** A vector for each text, at most 2048, as lists of numbers or as base64. */
+  embed(params: Params<"embed">, options?: CallOptions): Promise<protocol.EmbedResult> {
+    return this.request("embed", params, options);
+  }
+
+  /**
+   * A vector for each of any number of texts, in order; `batch` of them (256) make a request. The next request is on
+   * its way while the sidecar works on one.
+   */
+  embedAll(params: EmbedAllParams, options?: CallOptions): Promise<Float32Array[]> {
+    return embeddedAll((part) => this.embed(part, options), params);
+  }
+
+  /** The documents by how well they answer the query, best first. */
+  rerank(params: Params<"rerank">, options?: CallOptions): Promise<protocol.RerankResult> {
+    return this.request("rerank", params, options);
   }
 
   /** Counters, latencies, health, memory. */
@@ -199,14 +256,25 @@ export class Sidecar implements AsyncDisposable {
   }
 
   #remember(method: string, params: object): void {
-    const { loads } = this.#supervisor;
+    const { loads, adapters } = this.#supervisor;
     if (method === "load") {
       const { progress: _, ...load } = params as protocol.LoadParams;
       loads.set(load.model, load);
     } else if (method === "unload") {
-      loads.delete((params as protocol.UnloadParams).model);
+      const { model } = params as protocol.UnloadParams;
+      loads.delete(model);
+      for (const [key, load] of adapters) if (load.model === model) adapters.delete(key);
+    } else if (method === "adapter/load") {
+      const load = params as protocol.AdapterLoadParams;
+      adapters.set(adapterKey(load), load);
+    } else if (method === "adapter/unload") {
+      adapters.delete(adapterKey(params as protocol.AdapterUnloadParams));
     }
   }
+}
+
+function adapterKey({ model, adapter }: { model: string; adapter: string }): string {
+  return JSON.stringify([model, adapter]);
 }
 
 /** The operations of the prefix cache. */
@@ -241,20 +309,5 @@ export class Cache {
   /** Reads a file of `export`. */
   import(params: Params<"cache/import">, options?: CallOptions): Promise<protocol.CacheFileResult> {
     return this.#sidecar.request("cache/import", params, options);
-  }
-}
-
-async function orAborted<T>(value: T | Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return value;
-  signal.throwIfAborted();
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort);
-  });
-  try {
-    return await Promise.race([value, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }

@@ -2,23 +2,31 @@ import "./disposal.js";
 import { Channel } from "./channel.js";
 import { Connection, type Receiver } from "./connection.js";
 import { SidecarLost } from "./errors.js";
+import { Channels, type StreamEvent } from "./events.js";
+import { type Form, type Parsed, parsed } from "./forms.js";
 import type { GenerateParams, GenerateResult, StreamDelta } from "./generated.js";
 import { errorFrom, errorOf } from "./kinds.js";
 import type { Supervisor } from "./supervisor.js";
+import { type AnyTool, type Calls, calls } from "./tools.js";
 
 /** How a generation ended, with its text: also where `echo_text: false` has saved sending it twice. */
 export type Answer = GenerateResult & { text: string; tokens: number[] };
 
 /**
- * A generation. It begins when it is made; iterating it gives its deltas, and `result` is there afterwards.
+ * A generation. It begins when it is made; iterating it gives its deltas, iterating `events()` the same by their
+ * channels, and `result` is there afterwards.
  *
  * Leaving the iteration early cancels it, and so does the end of an `await using` block. The iteration and `result` fail
  * with the `RpcError` of its kind if the generation was refused or broke off, with `SidecarLost` if the process ended
  * after deltas had been taken, and with the reason of the signal if that was aborted.
  */
-export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, AsyncDisposable {
+export class Stream<
+  F extends Form | null | undefined = Form | null | undefined,
+  T extends readonly AnyTool[] | null | undefined = readonly AnyTool[] | null | undefined,
+> implements AsyncIterableIterator<StreamDelta, undefined>, AsyncDisposable {
   readonly #supervisor: Supervisor;
   readonly #params: GenerateParams;
+  readonly #tools: T;
   readonly #signal: AbortSignal | undefined;
   readonly #channel = new Channel<StreamDelta>();
   readonly #receiver: Receiver;
@@ -27,6 +35,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
 
   #connection: Connection | undefined; // that it runs on
   #id = 0;
+  readonly #channels = new Channels();
   #text = "";
   #tokens: number[] = [];
   #lastSeq = -1;
@@ -38,9 +47,10 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
   #hasEnded = false;
 
   /** @internal */
-  constructor(supervisor: Supervisor, params: GenerateParams, signal: AbortSignal | undefined) {
+  constructor(supervisor: Supervisor, params: GenerateParams, tools: T, signal: AbortSignal | undefined) {
     this.#supervisor = supervisor;
     this.#params = params;
+    this.#tools = tools;
     this.#signal = signal;
     this.#result = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.#result.catch(() => {}); // a result that is not awaited may fail unseen
@@ -65,6 +75,11 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
     return this.#text;
   }
 
+  /** The reasoning that has come until now. */
+  get reasoning(): string {
+    return this.#channels.reasoning;
+  }
+
   /** The tokens that have come until now. */
   get tokens(): readonly number[] {
     return this.#tokens;
@@ -75,6 +90,21 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
     this.#isAwaited = true;
     if (!this.#isRead) this.#acknowledge(this.#lastSeq);
     return this.#result;
+  }
+
+  /** What the answer holds, by its `response_format`. Fails as `result` does, and with `IncompleteForm`. */
+  get parsed(): Promise<Parsed<F>> {
+    return this.result.then((answer) => parsed(answer, this.#params.response_format as F));
+  }
+
+  /** The whole calls, with the types that the schemas of `tools` give them. Fails as `result` does. */
+  get calls(): Promise<Calls<T>> {
+    return this.result.then((answer) => calls(answer, this.#tools) as Calls<T>);
+  }
+
+  /** The deltas by their channels. Leaving the iteration early cancels. */
+  async *events(): AsyncGenerator<StreamEvent, undefined> {
+    for await (const delta of this) yield* this.#channels.eventsOf(delta);
   }
 
   /** Ends it now: no more deltas, and `result` has the text so far. Waits for nothing; harmless after the end. */
@@ -123,6 +153,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
   #take(delta: StreamDelta): void {
     this.#lastSeq = delta.seq;
     this.#text += delta.text;
+    this.#channels.add(delta);
     for (const token of delta.tokens) this.#tokens.push(token);
     if (this.#isLeft) return;
     this.#channel.push(delta);
@@ -139,6 +170,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
 
   #finish(result: GenerateResult): void {
     const answer = { ...result, text: result.text ?? this.#text, tokens: result.tokens ?? this.#tokens };
+    if (this.reasoning) answer.reasoning ??= this.reasoning;
     if (result.finish_reason === "error") {
       const error = errorFrom(result.error ?? { code: 0, message: "the generation broke off" });
       error.result = answer;
@@ -158,6 +190,7 @@ export class Stream implements AsyncIterableIterator<StreamDelta, undefined>, As
     this.#isSentAgain = true;
     this.#connection = undefined;
     [this.#text, this.#tokens, this.#lastSeq, this.#acknowledged] = ["", [], -1, -1];
+    this.#channels.clear();
     this.#channel.clear();
     void this.#begin();
   }

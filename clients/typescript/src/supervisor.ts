@@ -1,6 +1,6 @@
 import { Connection, type Launch } from "./connection.js";
 import { type RpcError, SidecarClosed, SidecarLost } from "./errors.js";
-import type { InitializeResult, LoadParams } from "./generated.js";
+import type { AdapterLoadParams, InitializeResult, LoadParams } from "./generated.js";
 
 const MOST_DEATHS = 5; // within WITHIN_MS; a sidecar that dies more often is not going to be of use
 const WITHIN_MS = 60_000;
@@ -11,6 +11,8 @@ const LONGEST_PAUSE_MS = 2000;
 export class Supervisor {
   /** The host's loads by model, which each new process gets first. */
   readonly loads = new Map<string, LoadParams>();
+  /** The same of its adapters, by model and name. */
+  readonly adapters = new Map<string, AdapterLoadParams>();
   readonly #launch: Launch;
   readonly #respawn: boolean;
   readonly #onWarning: (message: string) => void;
@@ -88,7 +90,10 @@ export class Supervisor {
     connection.hold(this.#requests > 0);
     try {
       this.#initialized = await connection.initialize();
-      await Promise.all([...this.loads.values()].map((params) => this.#reload(connection, params)));
+      const loads = [...this.loads.values()].map((params) => this.#again(connection, "load", params.model, params));
+      await Promise.all(loads);
+      const adapters = [...this.adapters.values()];
+      await Promise.all(adapters.map((params) => this.#again(connection, "adapter/load", params.adapter, params)));
     } catch (error) {
       connection.kill();
       throw error;
@@ -97,13 +102,13 @@ export class Supervisor {
     return connection;
   }
 
-  async #reload(connection: Connection, params: LoadParams): Promise<void> {
+  async #again(connection: Connection, method: string, name: string, params: object): Promise<void> {
     try {
-      await connection.request("load", params);
+      await connection.request(method, params);
     } catch (error) {
       if (error instanceof SidecarLost) throw error;
-      // A request for the model will say so.
-      this.#onWarning(`${params.model} could not be loaded again: ${(error as RpcError).message}`);
+      // A request for it will say so.
+      this.#onWarning(`${name} could not be loaded again: ${(error as RpcError).message}`);
     }
   }
 

@@ -66,6 +66,8 @@ void Cache::open(Index row) {
     rows_[row].chains.resize(kinds_.size());
 }
 
+void Cache::adapt(Index row, std::shared_ptr<const Adapter> adapter) { at(row).adapter = std::move(adapter); }
+
 void Cache::close(Index row) {
     if (rows_.erase(row) == 0) throw std::invalid_argument("there is no such row");
 }
@@ -116,7 +118,8 @@ Block &Cache::writable(Chain &chain, const Kind &kind, Index block) const {
 
 bool Cache::truncate(Index number, Index length) {
     Row &row = at(number);
-    if (length < row.floor || length > row.length) return false;
+    const bool windowed = std::any_of(kinds_.begin(), kinds_.end(), [](const auto &kind) { return kind->window != 0; });
+    if ((windowed && length < row.floor) || length < 0 || length > row.length) return false;
     row.length = length;
     return true;
 }

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "adapter.hpp"
 #include "attention.hpp"
 #include "spec.hpp"
 
@@ -60,8 +61,9 @@ struct Chain {
 
 struct Row {
     Index length = 0;
-    Index floor = 0;  // `length` before the last part, to which it can be truncated
+    Index floor = 0;  // `length` before the last part, to which it can be truncated where a layer has a window
     std::vector<Chain> chains;  // by kind
+    std::shared_ptr<const Adapter> adapter;  // null: none
 };
 
 // For one thread at a time; it never touches tokens that a step is computing. Rows are numbered by the caller; a number
@@ -75,6 +77,8 @@ public:
     Index layer_offset(Index layer) const { return offsets_[static_cast<std::size_t>(layer)]; }
 
     void open(Index row);
+    // Lets the tokens to come of a row be computed with `adapter`.
+    void adapt(Index row, std::shared_ptr<const Adapter> adapter);
     void close(Index row);
     void clear() { rows_.clear(); }
     const Row &row(Index number) const;

@@ -85,6 +85,21 @@ void Decoder::release() {
     pass_.release();
 }
 
+void Decoder::adapt(Index row, std::shared_ptr<const Adapter> adapter) {
+    const auto check_pair = [&](const Projection &projection) {
+        const LowRank *pair = adapter->find(projection.number);
+        check(pair == nullptr || (pair->a.columns == projection.matrix.columns && pair->b.rows == projection.matrix.rows),
+              "an adapter of another shape");
+    };
+    for (const Layer &layer : spec_.layers) {
+        for (const Projection &projection : layer.inputs) check_pair(projection);
+        for (const Projection &projection : layer.gate_up) check_pair(projection);
+        check_pair(layer.output);
+        check_pair(layer.down);
+    }
+    cache_.adapt(row, std::move(adapter));
+}
+
 void Decoder::submit(const std::vector<Part> &parts, std::vector<std::int32_t> tokens) {
     Cache &cache = this->cache();
     Index count = 0;
@@ -97,7 +112,7 @@ void Decoder::submit(const std::vector<Part> &parts, std::vector<std::int32_t> t
     Job job{{}, std::move(tokens)};
     for (const Part &part : parts) {
         const Row &row = cache.extend(part.row, part.tokens);
-        JobPart given{row.floor, part.tokens, part.wanted, {}};
+        JobPart given{row.floor, part.tokens, part.wanted, {}, row.adapter};
         for (const Chain &chain : row.chains) given.blocks.push_back(chain.blocks);
         job.parts.push_back(std::move(given));
     }

@@ -33,6 +33,8 @@ public:
     // The rows, once no step is being computed.
     Cache &cache();
     const Spec &spec() const { return spec_; }
+    // Lets the tokens to come of a row be computed with `adapter`. Throws std::invalid_argument where it does not fit.
+    void adapt(Index row, std::shared_ptr<const Adapter> adapter);
     // Rows as they were given so far: whatever is being computed, their lengths and blocks do not change.
     Cache &rows() { return cache_; }
 

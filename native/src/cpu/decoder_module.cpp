@@ -118,6 +118,13 @@ void put(Decoder &decoder, Index row, int number, Index start, Index stop, const
     decoder.cache().put(row, number, start, stop, from);
 }
 
+void add_pair(Adapter &adapter, int number, const Floats &a, const Floats &b) {
+    if (a.ndim() != 2 || b.ndim() != 2 || b.shape(1) != a.shape(0)) {
+        throw std::invalid_argument("no pair of [rank, columns] and [rows, rank]");
+    }
+    adapter.add(number, a.shape(0), a.shape(1), b.shape(0), a.data(), b.data());
+}
+
 void submit(Decoder &decoder, const std::vector<std::array<Index, 3>> &parts, const Tokens &tokens) {
     std::vector<Part> given;
     for (const auto &[row, count, wanted] : parts) given.push_back({row, count, wanted});
@@ -134,10 +141,10 @@ void bind_spec(py::module_ &module) {
         .def_readonly("rows", &Matrix::rows)
         .def_readonly("columns", &Matrix::columns);
     py::class_<Projection>(module, "Projection")
-        .def(py::init([](const Matrix &matrix, const std::optional<Floats> &bias) {
-                 return Projection{matrix, vector_of(bias)};
+        .def(py::init([](const Matrix &matrix, const std::optional<Floats> &bias, int number) {
+                 return Projection{matrix, vector_of(bias), number};
              }),
-             py::arg("matrix"), py::arg("bias") = py::none());
+             py::arg("matrix"), py::arg("bias") = py::none(), py::arg("number") = -1);
     py::class_<Norm>(module, "Norm")
         .def(py::init([](const Floats &weight, float epsilon) { return Norm{vector_of(weight), epsilon}; }),
              py::arg("weight"), py::arg("epsilon"));
@@ -196,6 +203,10 @@ void bind_decoder(py::module_ &module) {
             for (const BlockRef &block : held.blocks) floats += block->floats;
             return floats * static_cast<Index>(sizeof(float));
         });
+    py::class_<Adapter, std::shared_ptr<Adapter>>(module, "Adapter")
+        .def(py::init<>())
+        .def("add", &add_pair, py::arg("number"), py::arg("a").noconvert(), py::arg("b").noconvert())
+        .def_property_readonly("nbytes", &Adapter::nbytes);
     py::class_<Decoder>(module, "Decoder")
         .def(py::init([](const Spec &spec, const py::object &, int threads, const std::string &arithmetic) {
                  if (threads < 1) throw std::invalid_argument("fewer than one thread");
@@ -203,6 +214,8 @@ void bind_decoder(py::module_ &module) {
              }),
              py::arg("spec"), py::arg("weights"), py::arg("threads"), py::arg("arithmetic"), py::keep_alive<1, 3>())
         .def("open", [](Decoder &d, Index row) { d.rows().open(row); }, py::arg("row"))
+        .def("adapt", [](Decoder &d, Index row, std::shared_ptr<Adapter> adapter) { d.adapt(row, std::move(adapter)); },
+             py::arg("row"), py::arg("adapter").none(false))
         .def("close", [](Decoder &d, Index row) { d.rows().close(row); }, py::arg("row"))
         .def("clear", [](Decoder &d) { d.cache().clear(); }, py::call_guard<py::gil_scoped_release>())
         .def("length", [](Decoder &d, Index row) { return d.rows().row(row).length; }, py::arg("row"))

@@ -20,9 +20,11 @@ struct Q4Numbers {
     Wide scale, bias;
 
     void load(const StoredRows &rows, int p, Index step) {
-        const char *at = rows.wide(p) + step * 32;
-        prefetch(at, rows.stride);
-        words = rows_packed(at, rows.stride);
+        fetch_next<32>(rows, p, step);
+        read(rows, p, step);
+    }
+    void read(const StoredRows &rows, int p, Index step) {
+        words = rows_packed(rows.wide(p) + step * 32, rows.stride);
         const float *scales = rows.wide_scales(p), *biases = rows.wide_biases(p);
         if (Halves) {
             scale = rows_halves(scales + 2 * step, rows.scale_stride);
@@ -102,8 +104,7 @@ template <typename Numbers>
 inline void multiply_fast_as(const Product &p, Index first, Index last) {
     constexpr Index kColumns = 8 * Numbers::kVectors;
     with_count<kFastTokens>(p.tokens, [&](auto tokens) {
-        // Of one token four rows at once: more streams of weights come slower out of memory.
-        constexpr int P = (kWideRows == 1) == (tokens.value == 1) ? 4 : 2;
+        constexpr int P = kWideRows == 2 || tokens.value == 1 ? 4 : 2;
         for_stored_rows<P>(p, first, last, kColumns, [&](auto wides, const StoredRows &rows, Target out) {
             multiply_numbers<Numbers, wides.value, tokens.value>(rows, p.matrix.columns / kColumns, p.x, out);
         });

@@ -30,7 +30,8 @@ struct Q4Dots {
     static Index place(Index vector, Index byte) { return 2 * byte + vector; }
     void load(const StoredRows &rows, int p, Index step) {
         Q4Numbers<Halves> numbers;
-        numbers.load(rows, p, step);
+        fetch_far(rows.wide(p) + step * 32, rows.stride);
+        numbers.read(rows, p, step);
         words = numbers.words;
         scale = numbers.scale;
         bias = numbers.bias;
@@ -50,7 +51,8 @@ struct Q8Dots {
 
     static Index place(Index, Index byte) { return byte; }
     void load(const StoredRows &rows, int p, Index step) {
-        weights.load(rows, p, step);
+        fetch_far(rows.wide(p) + step * 32, rows.stride);
+        weights.read(rows, p, step);
         scale = weights.scale;
         bias = weights.bias;
     }

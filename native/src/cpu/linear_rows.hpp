@@ -42,6 +42,7 @@ struct Scales {
         made.scales = scales + offset;
         made.biases = biases + offset;
         made.scale_stride = rows > 1 ? groups : 0;
+        plan_fetching(made, rows, bytes, step_columns * bytes / m.columns);
         while (step_columns << made.steps_log2 < m.group) ++made.steps_log2;
         return made;
     }

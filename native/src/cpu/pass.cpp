@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 #include <tuple>
+#include <utility>
 
 namespace mlx_sidecar::cpu {
 namespace {
@@ -49,6 +50,7 @@ std::vector<float> Pass::run(const Job &job, const std::atomic<bool> &stopped) {
     tokens_ = static_cast<Index>(job.tokens.size());
     Index wanted = 0;
     for (const JobPart &part : job.parts) wanted += part.wanted;
+    find_adapted(job, false);
     embed(job);
     rotations(job);
     for (std::size_t i = 0; i < spec_.layers.size(); ++i) {
@@ -71,7 +73,7 @@ std::vector<float> Pass::run(const Job &job, const std::atomic<bool> &stopped) {
 
 void Pass::release() {
     for (Buffer *buffer : {&x_, &norm_, &inputs_, &attended_, &output_, &wide_, &narrow_, &cosines_, &sines_, &arranged_,
-                           &partials_}) {
+                           &partials_, &gathered_, &low_, &raised_}) {
         buffer->release();
     }
     for (Buffer &scratch : scratch_) scratch.release();
@@ -228,7 +230,10 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
     for (const Attention &a : attentions) {
         if (a.partials != nullptr) kernels_.attention.merge(a, scratch_[0].of(scratch));
     }
-    if (last) keep_wanted(job, width_, x_.of(0));
+    if (last) {
+        keep_wanted(job, width_, x_.of(0));
+        find_adapted(job, true);
+    }
     tokens_ = kept;
     if (tokens_ == 0) return;
     multiply({{layer.output, output_.of(tokens_ * width_)}}, attended, width, width_);
@@ -263,6 +268,21 @@ void Pass::keep_wanted(const Job &job, Index width, float *rows) {
     }
 }
 
+// The tokens of each adapter, in their order; after `keep_wanted` only those are left.
+void Pass::find_adapted(const Job &job, bool only_wanted) {
+    adapted_.clear();
+    Index token = 0;
+    for (const JobPart &part : job.parts) {
+        const Index count = only_wanted ? part.wanted : part.tokens, begin = token;
+        token += count;
+        if (part.adapter == nullptr || count == 0) continue;
+        const auto is_same = [&](const Adapted &other) { return other.adapter == part.adapter.get(); };
+        auto found = std::find_if(adapted_.begin(), adapted_.end(), is_same);
+        if (found == adapted_.end()) found = adapted_.insert(found, Adapted{part.adapter.get(), {}});
+        for (Index t = begin; t < token; ++t) found->tokens.push_back(t);
+    }
+}
+
 void Pass::feed_forward(const Layer &layer) {
     const Index inner = layer.down.matrix.columns;
     float *wide = wide_.of(tokens_ * 2 * inner), *narrow = narrow_.of(tokens_ * inner);
@@ -284,45 +304,92 @@ void Pass::feed_forward(const Layer &layer) {
 }
 
 void Pass::multiply(const std::vector<Piece> &pieces, const float *activations, Index columns, Index stride) {
+    std::vector<Product> products;
+    for (const Piece &piece : pieces) products.push_back({piece.projection.matrix, piece.out});
+    multiply(products, {activations, tokens_, columns, columns}, stride);
+    for (const Piece &piece : pieces) {
+        const std::vector<float> &bias = piece.projection.bias;
+        for (Index t = 0; t < tokens_ && !bias.empty(); ++t) {
+            kernels_.rows.add_scaled(piece.out + t * stride, bias.data(), 1.0F, static_cast<Index>(bias.size()));
+        }
+    }
+    adapt(pieces, activations, columns, stride);
+}
+
+void Pass::multiply(const std::vector<Product> &products, const Activations &given, Index stride) {
     const LinearKernels &linear = kernels_.linear;
-    const Activations given{activations, tokens_, columns, columns};
-    // Pieces of one format read the same arranged activations.
+    const Index tokens = given.tokens;
+    // Products of one format read the same arranged activations.
     Index begin = 0;
-    const auto count = static_cast<Index>(pieces.size());
+    const auto count = static_cast<Index>(products.size());
     while (begin < count) {
-        const Matrix &model = pieces[static_cast<std::size_t>(begin)].projection.matrix;
+        const Matrix &model = products[static_cast<std::size_t>(begin)].matrix;
         std::vector<Index> ends;
         Index end = begin, shares = 0, rows = 0;
         for (; end < count; ++end) {
-            const Matrix &matrix = pieces[static_cast<std::size_t>(end)].projection.matrix;
+            const Matrix &matrix = products[static_cast<std::size_t>(end)].matrix;
             if (matrix.format != model.format || matrix.group != model.group) break;
             shares += steps_of(matrix.rows, linear.row_step);
             rows += matrix.rows;
             ends.push_back(shares);
         }
-        float *arranged = arranged_.of(linear.arranged_floats(model, arithmetic_, tokens_));
+        float *arranged = arranged_.of(linear.arranged_floats(model, arithmetic_, tokens));
         linear.arrange(model, arithmetic_, given, arranged);
-        const Index scratch = linear.scratch_floats(model, arithmetic_, tokens_);
-        const double work = 2.0 * static_cast<double>(rows * columns) * static_cast<double>(tokens_);
+        const Index scratch = linear.scratch_floats(model, arithmetic_, tokens);
+        const double work = 2.0 * static_cast<double>(rows * given.columns) * static_cast<double>(tokens);
         prepare_scratch(scratch);
         crew_.run(shares, work, [&](Index first, Index last, int thread) {
             float *own = scratch_[static_cast<std::size_t>(thread)].of(scratch);
             for (std::size_t i = 0; i < ends.size(); ++i) {
-                const Piece &piece = pieces[static_cast<std::size_t>(begin) + i];
-                const Matrix &matrix = piece.projection.matrix;
+                const Product &product = products[static_cast<std::size_t>(begin) + i];
+                const Matrix &matrix = product.matrix;
                 const Index start = i == 0 ? 0 : ends[i - 1];
                 const Index low = std::max(first, start) - start, high = std::min(last, ends[i]) - start;
                 if (low >= high) continue;
-                linear.multiply(matrix, arithmetic_, arranged, tokens_, low * linear.row_step,
-                                std::min(matrix.rows, high * linear.row_step), piece.out, stride, own);
+                linear.multiply(matrix, arithmetic_, arranged, tokens, low * linear.row_step,
+                                std::min(matrix.rows, high * linear.row_step), product.out, stride, own);
             }
         });
         begin = end;
     }
-    for (const Piece &piece : pieces) {
-        const std::vector<float> &bias = piece.projection.bias;
-        for (Index t = 0; t < tokens_ && !bias.empty(); ++t) {
-            kernels_.rows.add_scaled(piece.out + t * stride, bias.data(), 1.0F, static_cast<Index>(bias.size()));
+}
+
+void Pass::adapt(const std::vector<Piece> &pieces, const float *activations, Index columns, Index stride) {
+    for (const Adapted &group : adapted_) {
+        std::vector<std::pair<const LowRank *, float *>> found;
+        Index ranks = 0;
+        for (const Piece &piece : pieces) {
+            const LowRank *pair = group.adapter->find(piece.projection.number);
+            if (pair == nullptr) continue;
+            found.emplace_back(pair, piece.out);
+            ranks += pair->a.rows;
+        }
+        if (found.empty()) continue;
+        const auto count = static_cast<Index>(group.tokens.size());
+        float *x = gathered_.of(count * columns), *low = low_.of(count * ranks);
+        for (Index i = 0; i < count; ++i) {
+            const float *from = activations + group.tokens[static_cast<std::size_t>(i)] * columns;
+            std::memcpy(x + i * columns, from, static_cast<std::size_t>(columns) * sizeof(float));
+        }
+        std::vector<Product> down;
+        Index at = 0;
+        for (const auto &[pair, out] : found) {
+            down.push_back({pair->a, low + at});
+            at += pair->a.rows;
+        }
+        multiply(down, {x, count, columns, columns}, ranks);
+        at = 0;
+        for (const auto &[pair, out] : found) {
+            const Index rows = pair->b.rows;
+            float *raised = raised_.of(count * rows), *to = out;
+            multiply({Product{pair->b, raised}}, {low + at, count, pair->a.rows, ranks}, rows);
+            at += pair->a.rows;
+            crew_.run(count, static_cast<double>(count * rows), [&](Index first, Index last, int) {
+                for (Index i = first; i < last; ++i) {
+                    float *y = to + group.tokens[static_cast<std::size_t>(i)] * stride;
+                    kernels_.rows.add_scaled(y, raised + i * rows, 1.0F, rows);
+                }
+            });
         }
     }
 }

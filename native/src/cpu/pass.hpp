@@ -17,6 +17,7 @@ namespace mlx_sidecar::cpu {
 struct JobPart {
     Index position, tokens, wanted;
     std::vector<std::vector<BlockRef>> blocks;  // by kind and number
+    std::shared_ptr<const Adapter> adapter;     // null: none
 };
 
 struct Job {
@@ -59,6 +60,15 @@ private:
         const Projection &projection;
         float *out;
     };
+    struct Product {
+        const Matrix &matrix;
+        float *out;
+    };
+    // Places in the buffers of the tokens that are computed with an adapter.
+    struct Adapted {
+        const Adapter *adapter;
+        std::vector<Index> tokens;
+    };
 
     void embed(const Job &job);
     void rotations(const Job &job);
@@ -69,10 +79,14 @@ private:
     void prepare_scratch(Index floats);
     void split_keys(std::vector<Attention> &attentions);
     void keep_wanted(const Job &job, Index width, float *rows);
+    void find_adapted(const Job &job, bool only_wanted);
     void add(const Norm &norm, float residual);
     const float *normed(const Norm &norm);
     // out[t, r] for each piece, tokens `stride` floats apart, of the same activations [tokens_, columns].
     void multiply(const std::vector<Piece> &pieces, const float *activations, Index columns, Index stride);
+    void multiply(const std::vector<Product> &products, const Activations &activations, Index stride);
+    // Adds to each piece what the adapters of tokens have for it.
+    void adapt(const std::vector<Piece> &pieces, const float *activations, Index columns, Index stride);
 
     const Spec &spec_;
     const Cache &cache_;
@@ -82,6 +96,8 @@ private:
     Crew crew_;
     Index tokens_ = 0;  // rows of the buffers; in the last layer only the wanted ones
     Buffer x_, norm_, inputs_, attended_, output_, wide_, narrow_, cosines_, sines_, arranged_, partials_;
+    std::vector<Adapted> adapted_;
+    Buffer gathered_, low_, raised_;  // of an adapter's tokens: their activations, x A^T, and that times B^T
     std::vector<Buffer> scratch_;  // of each thread
 };
 

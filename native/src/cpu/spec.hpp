@@ -8,10 +8,11 @@
 
 namespace mlx_sidecar::cpu {
 
-// y = x W^T + bias
+// y = x W^T + bias, and what the adapters of rows have for its number
 struct Projection {
     Matrix matrix;
     std::vector<float> bias;  // empty: none
+    int number = -1;          // -1: no adapter has anything for it
 };
 
 struct Norm {

@@ -57,8 +57,10 @@ inline Wide rows_all(const float *at, std::ptrdiff_t stride) {
     return {_mm512_mask_broadcastss_ps(_mm512_set1_ps(at[0]), 0xff00, _mm_load_ss(at + stride))};
 }
 inline Wide rows_halves(const float *at, std::ptrdiff_t stride) {
-    return join(_mm256_set_m128(_mm_broadcast_ss(at + 1), _mm_broadcast_ss(at)),
-                _mm256_set_m128(_mm_broadcast_ss(at + stride + 1), _mm_broadcast_ss(at + stride)));
+    const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m128 first = _mm_castsi128_ps(_mm_loadu_si64(at));
+    const __m128 both = _mm_loadh_pi(first, reinterpret_cast<const __m64 *>(at + stride));
+    return {_mm512_permutexvar_ps(quarters, _mm512_castps128_ps512(both))};
 }
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias. There are 16 weights

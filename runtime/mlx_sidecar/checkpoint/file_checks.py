@@ -35,15 +35,27 @@ def is_file(file: Path, limit_bytes: float, name: str) -> bool:
 
 def read_json(file: Path, limit_bytes: int, name: str) -> dict[str, Any]:
     """The JSON object in ``file``. Raises ModelLoadFailed if the file is missing, too large, or holds no object."""
+    value = _value(file, limit_bytes, name)
+    if not isinstance(value, dict):
+        raise ModelLoadFailed(name, because=f"{file.name} is no JSON object")
+    return value
+
+
+def read_json_list(file: Path, limit_bytes: int, name: str) -> list[Any]:
+    """The JSON array in ``file``. Raises as ``read_json``."""
+    value = _value(file, limit_bytes, name)
+    if not isinstance(value, list):
+        raise ModelLoadFailed(name, because=f"{file.name} is no JSON array")
+    return value
+
+
+def _value(file: Path, limit_bytes: int, name: str) -> Any:
     is_file(file, limit_bytes, name)
     try:
-        value = json.loads(file.read_bytes())
+        return json.loads(file.read_bytes())
     except FileNotFoundError as error:
         raise ModelLoadFailed(name, because=f"there is no {file.name}") from error
     except OSError as error:
         raise ModelLoadFailed(name, because=f"{file.name} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ModelLoadFailed(name, because=f"{file.name} cannot be read: {shown(str(error))}") from error
-    if not isinstance(value, dict):
-        raise ModelLoadFailed(name, because=f"{file.name} is no JSON object")
-    return value

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .arguments import command_line
 from .parser import Parser
-from .standard_streams import cannot, is_shortage, tolerate_locale
+from .standard_streams import cannot, is_shortage, open_closed, tolerate_locale
 
 _INTERRUPTED = 130  # the exit status that shells give a command ended by Ctrl-C
 
@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     parser = command_line(words)
     try:
+        if words[:1] != ["serve"]:  # which claims its streams itself
+            open_closed()
         if words and words[0] in parser.commands:
             _apply_settings(parser.commands[words[0]], words[0])
         args = parser.parse(words)

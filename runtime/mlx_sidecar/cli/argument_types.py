@@ -46,6 +46,20 @@ def seconds(text: str) -> float:
     return number
 
 
+def not_negative_seconds(text: str) -> float:
+    if (number := finite(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is a negative number of seconds")
+    return number
+
+
+def origin(text: str) -> str:
+    """An origin of web pages, as browsers send it."""
+    scheme, separator, host = text.partition("://")
+    if not (scheme and separator and host) or "/" in host:
+        raise argparse.ArgumentTypeError(f"{text!r} is no origin: a scheme and a host, such as https://example.org")
+    return text
+
+
 def nesting(text: str) -> int:
     limit = positive(text)
     try:

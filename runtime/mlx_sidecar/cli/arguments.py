@@ -17,6 +17,7 @@ examples:
   mlx-sidecar chat mlx-community/Qwen3-4B-4bit
                                           download it from the hub on first use, then talk to it
   mlx-sidecar generate pocket "Hello"     one answer, then exit
+  mlx-sidecar gateway --model pocket      the same for programs that speak OpenAI's HTTP interface
   mlx-sidecar models list                 the models that lie on this machine
   echo '{"jsonrpc":"2.0","id":1,"method":"generate","params":{"model":"pocket","prompt":"Hello"}}' \\
     | mlx-sidecar serve                   the engine itself: JSON-RPC on stdin and stdout
@@ -47,6 +48,7 @@ COMMANDS = (
     Command("serve", "the engine: JSON-RPC on stdin and stdout", ".serve"),
     Command("chat", "talk to a model in the terminal", ".chat"),
     Command("generate", "one answer, then exit", ".generate"),
+    Command("gateway", "an HTTP server for clients of OpenAI's interface", ".gateway"),
     Command("models", "models on this machine: list, show, pull, remove, convert", ".models"),
     Command("doctor", "facts for a bug report and a self-test; what is wrong with a model", ".doctor"),
     Command("config", "the defaults that you have set, and where", ".config"),

@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
         for setting in settings_of(command_line([command.name]).commands[command.name], command.name):
             known.add(setting.origin)
             read.add(setting.option)
-            say(
-                f"{command.name} --{setting.option} {json.dumps(setting.value, ensure_ascii=False)}  ({setting.origin})"
-            )
+            # TOML has dates as well, of which no option takes any.
+            value = json.dumps(setting.value, ensure_ascii=False, default=str)
+            say(f"{command.name} --{setting.option} {value}  ({setting.origin})")
     for name in sorted(at_the_top(file) - read):
         note(f"{name} in {file} is not read: no command has such an option")
     for name in sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known):

@@ -36,7 +36,9 @@ def ending(result: dict[str, Any]) -> int:
     """The exit status that the result of a ``generate`` stands for. Of an error inside it the message is told."""
     if "error" in result:
         return tell(SidecarError(result["error"]))
-    return {"stop": 0, "length": 0, "cancelled": CANCELLED}.get(result["finish_reason"], FAILED)
+    if not result.get("response_format", {}).get("complete", True) and result["finish_reason"] in ("stop", "length"):
+        return tell(Refused(f"the answer does not have its whole form: it ended with {result['finish_reason']!r}"))
+    return {"stop": 0, "tool_calls": 0, "length": 0, "cancelled": CANCELLED}.get(result["finish_reason"], FAILED)
 
 
 def tell(error: Exception) -> int:

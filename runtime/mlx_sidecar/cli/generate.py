@@ -9,6 +9,7 @@ from typing import Any
 from ..host import Host
 from .argument_types import integer
 from .failures import ending
+from .forms import add_form, form
 from .model_arguments import add_model_options, load_params, sidecar_options
 from .parser import Parser
 from .sampling import add_sampling, sampling
@@ -37,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--explain-cache", action="store_true", default=None, help="tell where the prompt left the nearest cached one"
     )
+    add_form(parser)
     add_sampling(parser)
     add_model_options(parser)
 
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("argument --logprobs: only --json has room for them")
     from .terminal import load
 
-    params = {**_prompt(args), **sampling(args)}
+    params = {**form(args), **_prompt(args), **sampling(args)}
     params |= {name: value for name in ("logprobs", "explain_cache") if (value := getattr(args, name)) is not None}
     with Host(*sidecar_options(args)) as host:
         how = load_params(args)

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .parser import Parser
+from .failures import Refused
+from .parser import Parser, nearest
 
 _STATUSES = (
     ("0", "done"),
@@ -38,15 +39,27 @@ def run(args: argparse.Namespace) -> int:
     pages = dict(_parsers(command_line()))
     if args.output is not None:
         folder = Path(args.output)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, parser in pages.items():
-            (folder / f"{name}.1").write_text(page(parser, list(pages)), encoding="utf-8")
+        try:
+            write_pages(folder)
+        except OSError as error:
+            raise Refused(f"{folder} cannot be written to: {error.strerror}") from error
         return 0
     name = "-".join(["mlx-sidecar", *(args.page or "").split()])
     if name not in pages:
-        args.parser.error(f"no command {args.page!r}")
+        commands = [known.removeprefix("mlx-sidecar-").replace("-", " ") for known in pages]
+        args.parser.error(f"no command {args.page!r}{nearest(args.page, commands)}")
     sys.stdout.write(page(pages[name], list(pages)))
     return 0
+
+
+def write_pages(folder: Path) -> None:
+    """Write the page of every command into ``folder``. Raises OSError."""
+    from .arguments import command_line
+
+    pages = dict(_parsers(command_line()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, parser in pages.items():
+        (folder / f"{name}.1").write_text(page(parser, list(pages)), encoding="utf-8")
 
 
 def _parsers(parser: Parser) -> Iterator[tuple[str, Parser]]:

@@ -23,6 +23,12 @@ def add_model_options(parser: Parser) -> None:
     group.add_argument("--revision", metavar="NAME", help="a branch, tag or commit of a hub model")
     group.add_argument("--adapter", metavar="DIR", help="a LoRA adapter to load the model with")
     group.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], help="number format of the weights")
+    add_sidecar_options(parser, group)
+
+
+def add_sidecar_options(parser: argparse._ActionsContainer, group: argparse._ActionsContainer | None = None) -> None:
+    """Define the options of the ``serve`` that a command spawns: what ``sidecar_options`` passes on."""
+    group = group or parser
     group.add_argument("--trust-remote-code", action="store_true", help="run the Python code that the model brings")
     group.add_argument(
         "--cache-dir",

@@ -20,6 +20,7 @@ _NUMBERS = (
     ("--repetition-penalty", finite, "divide the logits of tokens that are there already by this"),
     ("--presence-penalty", finite, "subtract this from the logit of a token that is there already"),
     ("--frequency-penalty", finite, "subtract this for each time that a token is there already"),
+    ("--reasoning-budget", integer, "of a chat: end the reasoning after this many tokens"),
     ("--seed", integer, "the same seed gives the same tokens"),
     ("--deadline-s", seconds, "end after this many seconds with the text so far"),
 )
@@ -34,8 +35,17 @@ _SWITCHES = (
 
 
 def _bias(text: str) -> tuple[str, float]:
-    token, _, bias = text.partition("=")
+    token, equals, bias = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not TOKEN=N")
     return str(integer(token)), finite(bias)
+
+
+def _speculation(text: str) -> Any:
+    known = {"ngram": {"ngram": True}, "off": False}
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither ngram nor off")
+    return known[text]
 
 
 def _template_argument(text: str) -> tuple[str, Any]:
@@ -43,10 +53,15 @@ def _template_argument(text: str) -> tuple[str, Any]:
     name, equals, value = text_of(text).partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, json_value(value)
+
+
+def json_value(text: str) -> Any:
+    """What ``text`` is as JSON, whose numbers are finite; ``text`` itself where it is none."""
     try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+        return json.loads(text, parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError, argparse.ArgumentTypeError):
+        return text
 
 
 def add_sampling(parser: Parser) -> None:
@@ -76,14 +91,23 @@ def add_sampling(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="an argument of the model's chat template, such as enable_thinking=false",
     )
+    group.add_argument(
+        "--speculation",
+        type=_speculation,
+        metavar="ngram|off",
+        help="have tokens proposed from the text so far, or not; the answer is the same",
+    )
     group.add_argument("--priority", choices=["critical", "high", "normal", "low"], help="(default: normal)")
 
 
 NAMES = (
     *(flag.removeprefix("--").replace("-", "_") for table in (_NUMBERS, _SWITCHES) for flag, *_ in table),
-    *("stop", "stop_tokens", "skip_special", "logit_bias", "template_args", "priority"),
+    *("stop", "stop_tokens", "skip_special", "logit_bias", "template_args", "speculation", "priority"),
 )
 """The parameters of ``generate`` that can be given."""
+
+LISTS = tuple(flag.removeprefix("--").replace("-", "_") for flag, *_ in _LISTS)
+"""Those of them that are lists, of which one element may stand for itself."""
 
 
 def sampling(args: argparse.Namespace) -> dict[str, Any]:

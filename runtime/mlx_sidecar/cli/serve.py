@@ -66,6 +66,15 @@ def add_arguments(serve: Parser) -> None:
         default=Config.journal_limit_bytes,
         help="for what is remembered of open requests, so that they outlive the engine: 4 bytes a token",
     )
+    serve.add_argument(
+        "--sessions-limit", type=positive, default=Config.sessions_limit, help="most sessions that are open"
+    )
+    serve.add_argument(
+        "--sessions-limit-bytes",
+        type=positive,
+        default=Config.sessions_limit_bytes,
+        help="for the tokens and messages of all sessions",
+    )
     _add_cache_options(serve)
     serve.add_argument(
         "--stall-after-s",
@@ -110,7 +119,7 @@ def _add_cache_options(serve: Parser) -> None:
     )
 
 
-def add_engine_options(parser: Parser) -> None:
+def add_engine_options(parser: argparse._ActionsContainer) -> None:
     """Define the options that every command with an engine has."""
     parser.add_argument(
         "--engine",

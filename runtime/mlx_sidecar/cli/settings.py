@@ -79,8 +79,10 @@ def _in_file(path: Path, command: str, options: dict[str, argparse.Action]) -> I
     """The settings in the file: of all commands at its top, and of one in a table of its name."""
     tables = _read(path)
     shared = {name: value for name, value in tables.items() if not isinstance(value, dict)}
-    for name in tables.keys() - shared.keys() - _TABLES:
+    for name in sorted(tables.keys() - shared.keys() - _TABLES):
         raise Refused(f"{path}: there is no command [{name}]{nearest(name, _TABLES)}", USAGE)
+    for name in sorted(_TABLES & shared.keys()):
+        raise Refused(f"{path}: {name} is a command, whose options stand below [{name}]", USAGE)
     own = tables.get(command, {})
     for name in own:
         if name not in options:

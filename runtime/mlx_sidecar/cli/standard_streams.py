@@ -18,6 +18,20 @@ _LIMITS = {
 }
 
 
+def open_closed() -> None:
+    """Give a command each standard stream that it was started without: no input, and nowhere to write.
+
+    Otherwise the next pipe or file that is opened would take its number. Raises OSError for a closed stdout, since
+    what a command was asked for goes there.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "stdout is closed")
+
+
 def tolerate_locale() -> None:
     """Let no character end a command: one that the locale lacks is written as a question mark.
 
@@ -55,5 +69,11 @@ def cannot(error: BaseException) -> NoReturn:
         limit = _LIMITS[errno.ENOMEM]
     if not isinstance(error, BrokenPipeError):  # after which the reader may have closed stderr too
         hint = f" (a limit: {limit})" if limit else ""
-        os.write(2, f"mlx-sidecar: {str(error) or type(error).__name__}{hint}\n".encode(errors="replace"))
+        os.write(2, f"error: {_words(error)}{hint}\n".encode(errors="replace"))
     os._exit(1)  # not through the interpreter's end, which would try to write again
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

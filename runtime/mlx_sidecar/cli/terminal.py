@@ -15,7 +15,7 @@ from ..host import Host, SidecarError
 from .parser import nearest
 from .terminal_text import harmless, say
 
-__all__ = ["answer", "complain", "figures", "load", "note", "notes", "say", "with_near_names"]
+__all__ = ["answer", "complain", "counted", "figures", "load", "note", "notes", "say", "with_near_names"]
 
 notes = Console(stderr=True, highlight=False, emoji=False, markup=False)
 # A line stays one for programs that read it; a terminal gets it broken between words.
@@ -25,6 +25,11 @@ notes.soft_wrap = not notes.is_terminal
 def note(text: str) -> None:
     """Write a line to stderr, dimmed where the terminal can."""
     notes.print(Text(harmless(text), style="dim"))
+
+
+def counted(number: int, noun: str) -> str:
+    """``number`` with its noun, which forms its plural as most do."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def complain(message: str) -> None:
@@ -47,13 +52,15 @@ def load(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[str
             if method == "progress":
                 stage, total = harmless(told["stage"]), told.get("total_bytes")
                 bar.update(task, description=f"{stage} {name}", completed=told["done_bytes"], total=total)
+            elif before is not None:
+                before(method, told)
 
-        host.on_notification = on_progress
+        before, host.on_notification = host.on_notification, on_progress
         try:
             with with_near_names(host, params["model"]):
                 return host.call_unless_interrupted("load", {**params, "progress": "load"})
         finally:
-            host.on_notification = None
+            host.on_notification = before
 
 
 @contextmanager
@@ -62,8 +69,9 @@ def with_near_names(host: Host, name: str) -> Iterator[None]:
     try:
         yield
     except SidecarError as error:
-        if error.data.get("kind") == "model_not_found":
-            error.args = (f"{error}{nearest(name, _names(host))}",)
+        # A model that has its name is there: then another is missing, such as its adapter.
+        if error.data.get("kind") == "model_not_found" and name not in (known := _names(host)):
+            error.args = (f"{error}{nearest(name, known)}",)
         raise
 
 
@@ -90,9 +98,17 @@ def answer(host: Host, params: dict[str, Any], *, quiet: bool = False) -> dict[s
     sys.stdout.flush()
     if not quiet:
         note(figures(result))
-        for warning in result.get("warnings", ()):
-            note(f"warning: {warning['message']}")
+        for warning in warnings_of(result):
+            note(f"warning: {warning}")
     return result
+
+
+def warnings_of(result: dict[str, Any]) -> list[str]:
+    """The things that are to be told of an answer beside its figures, and are no errors."""
+    told = [str(warning["message"]) for warning in result.get("warnings", ())]
+    if "tool_call_error" in result:
+        told.append(f"what looks like a call is none that can be run: {result['tool_call_error']}")
+    return told + [f"a call was cut off: {call['text']}" for call in result.get("incomplete_tool_calls", ())]
 
 
 def figures(result: dict[str, Any]) -> str:
@@ -103,6 +119,8 @@ def figures(result: dict[str, Any]) -> str:
         result["finish_reason"],
         f"{usage['prompt_tokens']} prompt{cached} + {usage['completion_tokens']} new tokens",
     ]
+    if usage.get("reasoning_tokens"):
+        words.append(f"{usage['reasoning_tokens']} of them reasoning")
     if "first_token_s" in timing:
         words.append(f"first after {timing['first_token_s']:.3f} s")
     if timing.get("decode_s") and usage["completion_tokens"] > 1:

@@ -9,12 +9,14 @@ from ..link.engine_config import EngineConfig
 from ..link.heartbeat_page import HeartbeatPage
 from ..link.messages import Evicted
 from ..observe.trace import Trace
+from .adapters.adapters import Adapters
 from .admission import Admission
 from .cache.prefix_cache import PrefixCache
 from .completion import Completion
 from .core.instrumentation import Instrumentation
 from .core.memory_ledger import MemoryLedger
 from .core.preparer import Preparer
+from .grammar.grammars import Grammars
 from .heartbeat import Heartbeat, StallDeadline
 from .inbox import Inbox
 from .loop import Engine
@@ -62,7 +64,9 @@ def assemble(
     )
     pins = Pins(models, prefix_cache)
     operations = CacheOperations(models, prefix_cache, outbox.send)
-    own: list[Preparer] = [pins]
+    grammars = Grammars(models, ledger, inbox.put)
+    adapters = Adapters(models, ledger, prefix_cache, post=inbox.put, send=outbox.send, clock=clock)
+    own: list[Preparer] = [pins, grammars, adapters]
     if prefix_cache is not None:
         own.append(StoredPrefixes(models, prefix_cache, operations))
         own.append(PrefixCoalescing(scheduler, models, prefix_cache))
@@ -79,6 +83,8 @@ def assemble(
         admission=admission,
         completion=completion,
         operations=operations,
+        grammars=grammars,
+        adapters=adapters,
         stats=Stats(instrumentation, scheduler, models, ledger, backend),
         instrumentation=instrumentation,
         heartbeat=heartbeat,

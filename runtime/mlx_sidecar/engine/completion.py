@@ -41,16 +41,18 @@ class Completion:
         messages: list[ToFront] = []
         if event.tokens:
             if isinstance(sequence.asked.goal, Generate):
-                messages.append(Tokens(sequence.id, event.tokens, event.logprobs))
+                messages.append(Tokens(sequence.id, event.tokens, event.logprobs, event.effort))
             self._instrumentation.generated(sequence, len(event.tokens), now)
             if sequence.times.first_token_s is None:
                 sequence.times.first_token_s = now
             sequence.times.last_token_s = now
         if event.reason is not None:
-            messages.append(self.retire(sequence, event.reason, now, event.fault))
+            messages.append(self.retire(sequence, event.reason, now, event.fault, event.vector))
         return messages
 
-    def retire(self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None) -> Finished:
+    def retire(
+        self, sequence: Sequence, reason: FinishReason, now: float, fault: Fault | None = None, vector: bytes = b""
+    ) -> Finished:
         """End ``sequence``, in whatever state. The prefix cache keeps what was computed of it."""
         resident = self._models.resident(sequence.model)
         resident.loaded.batch.close(sequence, keep=reason != "error")
@@ -70,6 +72,8 @@ class Completion:
             nearest=sequence.prefix.nearest,
             fault=fault,
             stop_token=sequence.stopped_by if reason == "stop" else None,
+            complete=sequence.constraint.complete if sequence.constraint and sequence.asked.has_form else None,
+            vector=vector,
         )
 
     def forget(self, sequence: Sequence, now: float) -> None:

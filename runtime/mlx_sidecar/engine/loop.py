@@ -70,6 +70,7 @@ class Engine:
         self._end_late(now)
         self._models.expire(now)
         self._preparation.resume(now)
+        self._end_unprepared(now)
         self._admit(now)
         lanes = self._lanes(now)
         due = [lane for lane, due_s in lanes.items() if due_s <= now]
@@ -156,6 +157,9 @@ class Engine:
 
     def _end_late(self, now: float) -> None:
         self._send([self._completion.retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])
+
+    def _end_unprepared(self, now: float) -> None:
+        self._send([self._completion.retire(*ending[:2], now, ending.fault) for ending in self._preparation.endings()])
 
     def _admit(self, now: float) -> None:
         while (stuck := self._admission.admit(now)) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from .core.preparer import Preparer
+from .core.preparer import Ending, Preparer
 from .core.sequence import Sequence
 from .scheduling.scheduler import Scheduler
 
@@ -49,6 +49,10 @@ class Preparation:
         for preparer in self._preparers:
             for sequence in preparer.ready(now):
                 self._scheduler.resume(sequence, now, preparer.name)
+
+    def endings(self) -> list[Ending]:
+        """Return the sequences that end instead of being admitted."""
+        return [ending for preparer in self._preparers for ending in preparer.endings()]
 
     def left(self, sequence: Sequence) -> None:
         """Tell the preparers that ``sequence`` has left the queue for good."""

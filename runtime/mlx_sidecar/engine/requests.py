@@ -6,18 +6,42 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlx_sidecar_protocol.errors import InternalError, ModelNotLoaded, RpcError
+from mlx_sidecar_protocol.errors import (
+    InternalError,
+    InvalidParams,
+    ModelNotLoaded,
+    RpcError,
+    UnsupportedParameter,
+)
 
+from ..link.adapter_messages import LoadAdapter, QueryAdapters, UnloadAdapter
 from ..link.cache_messages import ClearCache, ExportCache, ImportCache, QueryCache
 from ..link.codec import Unreadable
-from ..link.control_messages import Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
+from ..link.control_messages import Capability, Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
 from ..link.faults import fault_of
-from ..link.messages import Cancel, Finished, Pause, Resume, Submit, ToEngine
+from ..link.messages import (
+    Cancel,
+    Embed,
+    Finished,
+    Generate,
+    Goal,
+    Pause,
+    Prefill,
+    Resume,
+    Score,
+    Submit,
+    ToEngine,
+    Vocabulary,
+)
+from .adapters.adapters import Adapters
 from .admission import Admission
 from .completion import Completion
-from .core.asked import asked_by, tokens_left
+from .core.asked import asked_by, speculation_of, tokens_left, without_draft
 from .core.instrumentation import Instrumentation
+from .core.loaded_model import LoadedModel
+from .core.memory_cost import SequenceCost
 from .core.sequence import Sequence
+from .grammar.grammars import Grammars
 from .heartbeat import Heartbeat, StallDeadline
 from .outbox import Outbox
 from .prefix.cache_operations import CacheOperations
@@ -41,6 +65,8 @@ class Requests:
     admission: Admission
     completion: Completion
     operations: CacheOperations
+    grammars: Grammars
+    adapters: Adapters
     stats: Stats
     instrumentation: Instrumentation
     heartbeat: Heartbeat
@@ -66,6 +92,8 @@ class Requests:
                 self._forsake(message, now)
             case Submit():
                 self._take_in(message, now)
+            case Vocabulary():
+                self.grammars.learn(message)
             case Cancel():
                 self._cancel(message, now)
             case Pause() | Resume():
@@ -75,6 +103,12 @@ class Requests:
                 self.outbox.send([] if card is None else [Loaded(message.op, card, 0.0)])
             case Unload():
                 self._unload(message, now)
+            case LoadAdapter():
+                self.adapters.load(message)
+            case UnloadAdapter():
+                self.adapters.unload(message.op, message.model, message.adapter)
+            case QueryAdapters():
+                self.adapters.tell(message)
             case QueryModels():
                 self.outbox.send([Models(message.op, self.models.cards(now))])
             case QueryStats():
@@ -106,17 +140,48 @@ class Requests:
     def _submit(self, submit: Submit, now: float) -> None:
         resident = self.models.resident(submit.model)
         resident.last_used_s = now
+        submit = self._without_lost_draft(submit)
         self.instrumentation.metrics.count("requests")
-        card, cost = resident.loaded.card, resident.loaded.cost
+        card = resident.loaded.card
+        if (able := _needed(submit.goal)) is not None and (because := card.lacks(able)):
+            raise UnsupportedParameter("model", because)
+        cost = self._cost(submit, resident.loaded)
         limit = tokens_left(submit, card.context_length, card.vocabulary)
         sequence = Sequence(asked_by(submit, limit, cost, now))
-        if sequence.limit <= 0:  # it had generated all it may before the restart
+        if sequence.limit <= 0 and sequence.asked.constraint is None:  # it had generated all it may before the restart
             self.outbox.send([Finished(submit.seq, "length", started=False, timing=sequence.timing(now))])
             return
         self.admission.check(sequence)
         self.preparation.check(sequence)
         self.scheduler.enqueue(sequence, now)
         self.preparation.arrived(sequence, now)
+
+    def _without_lost_draft(self, submit: Submit) -> Submit:
+        """Return ``submit``; without its draft model if an engine had accepted it with that one, which is gone now."""
+        wanted = speculation_of(submit)
+        if wanted is None or wanted.draft is None or not submit.again:
+            return submit
+        try:
+            self.models.resident(wanted.draft)
+        except ModelNotLoaded:
+            return without_draft(submit)
+        return submit
+
+    def _cost(self, submit: Submit, loaded: LoadedModel) -> SequenceCost:
+        """Return the cost of the sequence of ``submit`` on its model, and on the one that makes proposals for it."""
+        wanted = speculation_of(submit)
+        if wanted is None:
+            return loaded.cost
+        if because := loaded.card.lacks("speculation"):
+            raise UnsupportedParameter("speculation", because)
+        if wanted.draft is None:
+            return loaded.cost
+        draft = self.models.resident(wanted.draft).loaded
+        if because := draft.card.lacks("draft"):
+            raise UnsupportedParameter("speculation.draft", because)
+        if draft.card.vocabulary != loaded.card.vocabulary:
+            raise InvalidParams.field("speculation.draft", f"{wanted.draft!r} has another vocabulary")
+        return SequenceCost.of([*loaded.cost.layers, *draft.cost.layers])
 
     def _cancel(self, cancel: Cancel, now: float) -> None:
         sequence = self.scheduler.find(cancel.seq)
@@ -139,3 +204,16 @@ class Requests:
             self.outbox.send([self.completion.retire(sequence, "error", now, fault) for sequence in sequences])
         freed, refused = self.models.unload(unload.model, unload.force)
         self.outbox.send([*refused, Unloaded(unload.op, freed)])
+
+
+def _needed(goal: Goal) -> Capability | None:
+    """The capability that a model needs for ``goal``; pins see to that of ``Prefill``."""
+    match goal:
+        case Generate():
+            return "generate"
+        case Embed():
+            return "embed"
+        case Score():
+            return "rerank"
+        case Prefill():
+            return None

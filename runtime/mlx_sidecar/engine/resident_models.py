@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from math import inf
+from typing import Protocol
 
 from mlx_sidecar_protocol.errors import (
     InvalidParams,
@@ -30,11 +31,24 @@ log = logging.getLogger(__name__)
 __all__ = ["Backend", "LoadStep", "LoadedModel", "ResidentModels"]
 
 
+class Lender(Protocol):
+    """A part of the engine that keeps memory for requests to come."""
+
+    @property
+    def reclaimable_bytes(self) -> int:
+        """Bytes that nothing uses now."""
+        ...
+
+    def release(self, need_bytes: float) -> None:
+        """Give back ``need_bytes``, as far as there are so many."""
+
+
 class ResidentModels:
     """Models by name. One load at a time, in bounded steps, so that other models go on decoding meanwhile.
 
     ``streams`` tells how many sequences use a model. ``ledger`` has the weights, the prefix cache and the memory that
-    batches keep; the latter two count themselves, and go first. ``evicted`` is told of each model that is evicted.
+    batches keep; the latter two count themselves, and go first, as does what ``lenders`` keep. ``evicted`` is told of
+    each model that is evicted.
     """
 
     def __init__(
@@ -53,6 +67,7 @@ class ResidentModels:
         self._streams = streams
         self._evicted = evicted
         self.backoff = OomBackoff()
+        self.lenders: list[Lender] = []
         self._residents: dict[str, Resident] = {}
         self._loading: dict[str, Loading] = {}
         if prefix_cache is not None:
@@ -102,8 +117,8 @@ class ResidentModels:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """Bytes of the prefix cache, and bytes that batches keep: no sequence uses them now."""
-        return self._ledger.bytes_of(CACHE)
+        """Bytes of the prefix cache, and bytes that batches and lenders keep: no sequence uses them now."""
+        return self._ledger.bytes_of(CACHE) + sum(lender.reclaimable_bytes for lender in self.lenders)
 
     def most_bytes(self, model: str) -> int:
         """Return the bytes that a sequence of ``model`` could have if everything else went that may go."""
@@ -114,13 +129,16 @@ class ResidentModels:
     def release_kept(self, need_bytes: float = inf) -> int:
         """Give back ``need_bytes`` of kept memory, as far as there are so many; return how many it was.
 
-        The memory that batches keep goes first, then the least recently used of the prefix cache.
+        The memory that batches keep goes first, then the least recently used of the prefix cache, then what lenders
+        have.
         """
         before = self.reclaimable_bytes
         for resident in self._residents.values():
             resident.loaded.batch.release()
         if self._prefix_cache is not None:
             self._prefix_cache.store.release(need_bytes - (before - self.reclaimable_bytes))
+        for lender in self.lenders:
+            lender.release(need_bytes - (before - self.reclaimable_bytes))
         freed_bytes = before - self.reclaimable_bytes
         if freed_bytes:
             self._metrics.count("kept_released")
@@ -295,10 +313,12 @@ class ResidentModels:
         self._ledger.meter(Owner(CACHE, model), lambda: batch.reclaimable_bytes)
 
     def _free(self, model: str) -> int:
-        card, _, _, prefixes = self._residents.pop(model).loaded
+        resident = self._residents.pop(model)
+        memory_bytes, prefixes = resident.loaded.card.memory_bytes, resident.loaded.prefixes
+        del resident  # else its arrays could not be reclaimed
         self._ledger.release(Owner(WEIGHTS, model))
         self._ledger.release(Owner(CACHE, model))
         if prefixes is not None and self._prefix_cache is not None:
             self._prefix_cache.leave(prefixes)
         self._backend.reclaim()
-        return card.memory_bytes
+        return memory_bytes

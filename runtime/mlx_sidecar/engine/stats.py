@@ -9,7 +9,7 @@ from ..link.control_messages import EngineStats
 from .cache.prefix_cache import PrefixCache
 from .cache.segment import BLOCK
 from .core.instrumentation import Instrumentation
-from .core.memory_ledger import CACHE, SEQUENCES, WEIGHTS, MemoryLedger
+from .core.memory_ledger import ADAPTERS, CACHE, SEQUENCES, WEIGHTS, MemoryLedger
 from .resident_models import Backend, LoadedModel, ResidentModels
 from .scheduling.scheduler import Scheduler
 
@@ -44,6 +44,7 @@ class Stats:
             "models_bytes": self.ledger.bytes_of(WEIGHTS),
             "reserved_bytes": self.ledger.bytes_of(SEQUENCES),
             "kept_bytes": self.ledger.bytes_of(CACHE),
+            "adapters_bytes": self.ledger.bytes_of(ADAPTERS),
             "free_bytes": self.ledger.free_bytes,
             "device_s": self.instrumentation.device_s,
             **self.backend.gauges(),

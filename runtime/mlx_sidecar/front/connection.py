@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from mlx_sidecar_protocol.envelope import encode_notification
-from mlx_sidecar_protocol.generate import GenerateParams
-from mlx_sidecar_protocol.lifecycle import negotiate
 from mlx_sidecar_protocol.model import Received, Sent
 from mlx_sidecar_protocol.notifications import EngineState, EngineStateParams, LogParams
-from mlx_sidecar_protocol.operations import (
-    CacheTiers,
-    InitializeParams,
-    InitializeResult,
-    ServerCapabilities,
-    ServerLimits,
-)
 from mlx_sidecar_protocol.registry import METHODS
 
 from .api.generate import Generator
 from .api.operations import Operations
 from .api.sink import Sink
-from .api.stats import SERVER, waiting_limit
 from .core import Core
+from .opening import Opening
 from .streams.registry import Streams
-from .wire.bounds import Bounds
 from .wire.dispatcher import Answer, Method
-from .wire.mailbox import Mailbox
-from .wire.session import Session
-from .wire.transport import Incoming, Outgoing
 
 # A stream that runs on after shutdown may need them to end.
 _FOR_WHAT_RUNS = ("stream/ack", "stream/cancel")
@@ -40,39 +27,29 @@ _HEAVY = ("tokenize", "detokenize", "render")
 class Connection:
     """A session over ``core``, with stream names, windows and notifications of its own.
 
-    Bytes come from ``reader`` and go to the writer that ``open_writer`` makes for a mailbox. ``extra`` methods are
-    served beside those of the contract.
+    It takes up the session that ``opening`` began, and serves ``extra`` methods beside those of the contract.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        reader: Incoming,
-        open_writer: Callable[[Mailbox], Outgoing],
-        extra: Iterable[Method[Any]] = (),
-    ) -> None:
+    def __init__(self, core: Core, opening: Opening, extra: Iterable[Method[Any]] = ()) -> None:
         self._core = core
         self._state_told = False
-        self._mailbox = Mailbox()
+        self._mailbox = opening.mailbox
         self._streams = Streams(self._mailbox, core.recovery.post)
-        config = core.config
-        self.session = Session(
-            [*self._methods(), *extra],
-            self._initialize,
-            reader=reader,
-            writer=open_writer(self._mailbox),
-            mailbox=self._mailbox,
-            framing=config.framing,
-            limits=core.limits,
-            bounds=Bounds(self._mailbox, config.requests_limit_bytes, config.answers_limit_bytes),
-            on_end_of_input=self._streams.lift_windows,
-        )
+        self.session = opening.session
+        opening.ready = lambda: core.engine.ready
+        opening.on_initialize = self._on_initialize
+        if self.session.initialized:
+            self._on_initialize()
+        self.session.serve([*self._methods(), *extra], self._streams.lift_windows)
 
-    async def run(self) -> int:
-        """Serve the host until it leaves or the session is ended; returns the exit status."""
+    async def run(self, running: Awaitable[int] | None = None) -> int:
+        """Serve the host until it leaves or the session is ended; returns the exit status.
+
+        ``running`` is the run of the session, if it has begun.
+        """
         self._core.on_engine_state.append(self._on_engine_state)
         try:
-            return await self.session.run()
+            return await (running or self.session.run())
         finally:
             self._core.on_engine_state.remove(self._on_engine_state)
             self._core.logs.remove(self._log)
@@ -87,7 +64,12 @@ class Connection:
             notify=self._notify,
         )
         tasks: dict[str, Callable[[Sink, Any], Coroutine[Any, Any, Answer]]] = {
-            "generate": Generator(core.catalog, self._streams, core.recovery),
+            "generate": Generator(
+                core.catalog, self._streams, core.recovery, core.forms, core.sessions, core.adapter_uses
+            ),
+            "check_draft": operations.check_draft,
+            "embed": core.embed,
+            "rerank": core.rerank,
             "load": operations.load,
             "unload": operations.unload,
             "models": operations.models,
@@ -97,57 +79,37 @@ class Connection:
             "local/list": core.local_models.list,
             "local/delete": core.local_models.delete,
             "stats": core.stats,
+            "adapter/load": core.adapters.load,
+            "adapter/unload": core.adapters.unload,
+            "adapters": core.adapters.adapters,
             "cache/stats": core.cache.stats,
             "cache/clear": core.cache.clear,
             "cache/warm": core.cache.warm,
             "cache/export": core.cache.export,
             "cache/import": core.cache.import_,
+            "session/open": core.session_handlers.open,
+            "session/export": core.session_handlers.export,
+            "session/import": core.session_handlers.import_,
         }
         quick: dict[str, Callable[[Sink, Any], Answer]] = {
             "stream/cancel": operations.stream_cancel,
             "stream/subscribe": operations.stream_subscribe,
             "stream/ack": operations.stream_ack,
+            "session/fork": core.session_handlers.fork,
+            "session/rollback": core.session_handlers.rollback,
+            "session/get": core.session_handlers.get,
+            "session/close": core.session_handlers.close,
             "rpc.discover": operations.discover,
         }
         methods = [_method(name, handler, quick=False) for name, handler in tasks.items()]
         methods += [_method(name, handler, quick=True) for name, handler in quick.items()]
         return methods
 
-    def _initialize(self, params: InitializeParams) -> InitializeResult:
+    def _on_initialize(self) -> None:
         self._core.logs.add(self._log)
         # The engine's present state follows the answer. Later changes follow by themselves, or have come first.
         self._state_told = False
         asyncio.get_running_loop().call_soon(self._tell_first_state)
-        config, ready = self._core.config, self._core.engine.ready
-        return InitializeResult(
-            protocol_version=negotiate(params.protocol_version),
-            server=SERVER,
-            instance=self._core.instance,
-            backend=ready.backend if ready else None,
-            capabilities=ServerCapabilities(
-                methods=[name for name, spec in METHODS.items() if spec.direction == "host-to-sidecar"],
-                generate_parameters=list(GenerateParams.model_fields),
-                autoload=config.autoload,
-                cache=CacheTiers(ram=config.caches, disk=config.caches_on_disk),
-            ),
-            limits=self._limits(),
-        )
-
-    def _limits(self) -> ServerLimits:
-        limits, config = self._core.limits, self._core.config
-        return ServerLimits(
-            frame_bytes=limits.frame_bytes,
-            header_bytes=limits.header_bytes,
-            batch=limits.batch,
-            nesting=limits.nesting,
-            values=limits.values,
-            members=limits.members,
-            containers=limits.containers,
-            requests_bytes=config.requests_limit_bytes,
-            answers_bytes=config.answers_limit_bytes,
-            waiting_requests=waiting_limit(self._core.engine.ready),
-            journal_bytes=config.journal_limit_bytes,
-        )
 
     def _on_engine_state(self, state: EngineState, because: str | None) -> None:
         # A host that never sent initialize (a line from a shell) hears of the engine only once something went wrong.

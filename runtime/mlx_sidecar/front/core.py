@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 
-from mlx_sidecar_protocol.limits import Limits
 from mlx_sidecar_protocol.notifications import EngineState
 
 from ..config import Config
 from ..containment import contained
 from ..observe.logs import HostLogs
+from .api.adapters import AdapterHandlers, AdapterUses
 from .api.cache import CacheHandlers
+from .api.embed import EmbedHandler
+from .api.forms import Forms
 from .api.local_models import LocalModels
 from .api.model_catalog import ModelCatalog
+from .api.rerank import RerankHandler
+from .api.sessions import SessionHandlers
 from .api.stats import Stats
+from .sessions.store import SessionStore
 from .streams.journal import Journal
 from .streams.recovery import Recovery
 from .supervision.supervisor import Spawn, Supervisor
@@ -29,26 +33,29 @@ log = logging.getLogger(__name__)
 class Core:
     """The shared parts of a front, put together. All in ``on_engine_state`` are told each state of the engine."""
 
-    def __init__(self, config: Config, start_engine: Spawn | None = None) -> None:
+    def __init__(self, config: Config, instance: str, start_engine: Spawn | None = None) -> None:
         self.config = config
         self.on_engine_state: list[OnEngineState] = []
-        self.instance = uuid.uuid4().hex
-        self.limits = Limits(
-            frame_bytes=config.frame_limit_bytes,
-            batch=config.batch_limit,
-            nesting=config.nesting_limit,
-            values=config.values_limit,
-        )
+        self.instance = instance
         self.logs = HostLogs()
         self.journal = Journal(config.journal_limit_bytes)
         self.recovery = Recovery(self.journal)
         self.engine = Supervisor(config, self.recovery, self._tell_engine_state, start_engine)
         self.texts = TextPool(config)
+        self.forms = Forms(self.texts)
         self.catalog = ModelCatalog(config, self.engine, self.texts)
         self.recovery.attach(self.engine, self.catalog)
+        self.adapter_uses = AdapterUses()
+        self.adapters = AdapterHandlers(self.catalog, self.engine, self.adapter_uses)
         self.cache = CacheHandlers(self.catalog, self.recovery, self.engine)
+        self.embed = EmbedHandler(self.catalog, self.recovery)
+        self.rerank = RerankHandler(self.catalog, self.recovery)
+        self.sessions = SessionStore(config.sessions_limit, config.sessions_limit_bytes)
+        self.session_handlers = SessionHandlers(self.sessions, self.catalog)
         self.local_models = LocalModels(self.catalog, self.catalog.files)
-        self.stats = Stats(self.instance, engine=self.engine, recovery=self.recovery, journal=self.journal)
+        self.stats = Stats(
+            self.instance, engine=self.engine, recovery=self.recovery, journal=self.journal, sessions=self.sessions
+        )
 
     def _tell_engine_state(self, state: EngineState, because: str | None) -> None:
         for tell in list(self.on_engine_state):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..bare_import import without_pydantic_plugins
+from ..bare_import import uncollected, without_pydantic_plugins
 from ..config import Config
 from ..link.parent_death import signal_with_parent
 from .supervision.engine_process import EngineProcess, spawn
@@ -31,7 +30,7 @@ def serve(config: Config) -> NoReturn:
 
     # Threads hand the interpreter over sooner: takes an eighth off the slowest round trips under load.
     sys.setswitchinterval(0.0005)
-    run = _import_front()
+    run = _import_opening()
     status = run(config, parent, reader, wire_out, engine)
     remove_own_folder()
     if sys.stderr is not None:
@@ -40,15 +39,11 @@ def serve(config: Config) -> NoReturn:
     os._exit(status)
 
 
-def _import_front() -> Callable[[Config, int, Reader, int, EngineProcess], int]:
-    """Import all that serves, which is two thirds of the time to the first answer, and return what runs it."""
+def _import_opening() -> Callable[[Config, int, Reader, int, EngineProcess], int]:
+    """Import what answers ``initialize``, which is most of the time to it, and return what runs the front."""
     without_pydantic_plugins()
-    # A collection would find nothing, because what is imported stays. Without them a tenth of the time is saved.
-    gc.disable()
-    from .assembly import run
-
-    gc.freeze()
-    gc.enable()
+    with uncollected():
+        from .running import run
     return run
 
 

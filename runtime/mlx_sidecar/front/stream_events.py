@@ -9,20 +9,26 @@ import msgspec
 
 from mlx_sidecar_protocol.model import StreamId
 
+from .channels import CallHead, Channel
+
 
 class Delta(msgspec.Struct, frozen=True):
-    """New text of a stream. ``offset`` counts the characters of ``channel`` before it.
+    """New text of a stream.
 
+    ``offset`` counts the characters of ``channel`` before it, ``text_offset`` those of the answer's text.
+    ``head``: the tool call whose channel this is begins here.
     ``logprobs`` are members of the contract's ``Logprob``, one for each of ``tokens``; None where they were not asked
     for.
     """
 
     stream: StreamId
     seq: int
-    channel: str
+    channel: Channel
     offset: int
     text: str
     tokens: list[int]
+    text_offset: int
+    head: CallHead | None = None
     logprobs: Sequence[Mapping[str, Any]] | None = None
 
 

@@ -8,7 +8,24 @@ import msgspec
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 ForwardName = Literal["native", "flat", "merged", "row_by_row"]
-Capability = Literal["prefix_cache"]  # on which parameters and methods depend
+# On which parameters and methods depend.
+Capability = Literal[
+    "prefix_cache", "response_format", "speculation", "draft", "adapter", "generate", "embed", "rerank"
+]
+Pooling = Literal["mean", "cls", "last", "max"]
+
+
+class EmbeddingCard(msgspec.Struct, frozen=True):
+    """How a model embeds texts: the numbers of a vector, and the tokens of a text at most.
+
+    ``pooling``: None where its files do not say. ``instructs``: texts stand behind "Instruct: …", as of Qwen3.
+    """
+
+    dimensions: int
+    max_tokens: int
+    pooling: Pooling | None = None
+    normalize: bool = True
+    instructs: bool = False
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -30,6 +47,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     policy: str = ""  # library and number format of its arithmetic, e.g. "openblas float32" or "metal as stored"
     forward: ForwardName | Literal[""] = ""  # "" for the fake engine
     not_native: str = ""  # why native code does not compute it, where it might
+    embedding: EmbeddingCard | None = None  # where it has the capability
     capabilities: dict[Capability, str] = {}  # why the model lacks each; "" where it has it
 
     def lacks(self, capability: Capability) -> str:

@@ -10,6 +10,9 @@ Numerics = Literal["fast", "exact"]
 Activations = Literal["float", "int8"]
 NativeCode = Literal["auto", "off"]
 
+# Sequences that may wait on an engine, as it is started: a list of prompts, which the front holds as well.
+WAITING_LIMIT = 1024
+
 
 # Not a msgspec struct: the command line is read before anything is imported that is not Python's own.
 @dataclass(frozen=True, kw_only=True)

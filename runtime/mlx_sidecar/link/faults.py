@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from mlx_sidecar_protocol import errors
 
 from .messages import Fault
@@ -14,7 +16,8 @@ def fault_of(error: errors.RpcError) -> Fault:
     if isinstance(error, errors.InvalidParams):
         first = error.details["errors"][0]
         type_ = {} if first["type"] == _USUAL_TYPE else {"type": first["type"]}
-        return Fault(error.kind, error.message, {"field": ".".join(map(str, first["loc"])), **type_})
+        path = {"path": json.dumps(first["loc"])} if len(first["loc"]) > 1 else {}
+        return Fault(error.kind, error.message, {"field": ".".join(map(str, first["loc"])), **type_, **path})
     return Fault(error.kind, error.message, error.details)
 
 
@@ -24,7 +27,8 @@ def error_from(fault: Fault) -> errors.RpcError:
     if cls is errors.InvalidParams:  # its details are a list, of which the first entry crossed the link
         field = str(fault.details["field"])
         type_ = str(fault.details.get("type", _USUAL_TYPE))
-        return errors.InvalidParams.field(field, fault.message.removeprefix(f"{field}: "), type_)
+        loc = json.loads(str(fault.details["path"])) if "path" in fault.details else [field]
+        return errors.InvalidParams([{"loc": loc, "msg": fault.message.removeprefix(f"{field}: "), "type": type_}])
     return cls.as_told(fault.message, fault.details)
 
 

@@ -2,7 +2,7 @@
 
 Every message is a tagged msgspec struct. ``op`` numbers a control request of the front (load, unload, stats) and
 comes back in its replies; ``seq`` numbers a sequence. Both are chosen by the front, start at 1 and are never reused.
-Control requests and their replies are in ``control_messages`` and ``cache_messages``.
+Control requests and their replies are in ``control_messages``, ``adapter_messages`` and ``cache_messages``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,26 @@ from typing import Literal
 
 import msgspec
 
+from .adapter_messages import AdapterLoaded, Adapters, AdapterUnloaded, LoadAdapter, QueryAdapters, UnloadAdapter
 from .cache_messages import CacheCleared, CacheFigures, CacheMoved, ClearCache, ExportCache, ImportCache, QueryCache
-from .control_messages import EngineStats, Load, Loaded, Models, Progress, QueryModels, QueryStats, Unload, Unloaded
+from .control_messages import (
+    EngineStats,
+    Load,
+    Loaded,
+    Models,
+    Pooling,
+    Progress,
+    QueryModels,
+    QueryStats,
+    Unload,
+    Unloaded,
+)
 from .engine_config import Numerics
+from .reasoning import ReasoningBudget
 
 Priority = Literal["critical", "high", "normal", "low"]
 # The lower, the more urgent.
 RANKS: dict[Priority, int] = {"critical": 0, "high": 1, "normal": 2, "low": 3}
-# Sequences that may wait on an engine, as it is started: a list of prompts, which the front holds as well.
-WAITING_LIMIT = 1024
 FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
 
@@ -46,7 +57,45 @@ class Sampling(msgspec.Struct, frozen=True):
     logprobs: int | None = None  # number of alternatives; 0: the chosen token's only; None: not asked for
 
 
+class Constraint(msgspec.Struct, frozen=True):
+    """The form that an answer must have: a ``grammar`` in a syntax of llguidance, which the front has validated.
+
+    "" leaves the form free. ``end_tokens`` are those by which the model ends an answer. They are allowed where the
+    answer is whole. ``budget`` bounds the reasoning, which the grammar, if there is one, allows as well. ``field`` is
+    the parameter that asks for the grammar.
+    """
+
+    grammar: str
+    end_tokens: list[int]
+    budget: ReasoningBudget | None = None
+    field: str = "response_format"
+
+
+class Speculation(msgspec.Struct, frozen=True):
+    """Where proposals come from: prompt lookup (``ngram``), and a resident model (``draft``).
+
+    A step verifies at most ``max_tokens`` of them for a sequence; 0 leaves the number to the engine.
+    """
+
+    ngram: bool = True
+    draft: str | None = None
+    max_tokens: int = 0
+
+
 # Front to engine.
+
+
+class Vocabulary(msgspec.Struct, frozen=True, tag=True):
+    """The bytes of all tokens of ``model``, sent before the first sequence of the model that has a constraint.
+
+    ``data`` has them one after the other, ``ends`` the end of each (32 bits). ``special`` are packed ids of tokens that
+    stand for no text.
+    """
+
+    model: str
+    data: bytes
+    ends: bytes
+    special: bytes
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
@@ -60,6 +109,9 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     max_tokens: int  # of the whole answer: those emitted before count
     emitted: int = 0  # of the tokens of ``Submit``, the last ones that were generated before a restart
     explain: bool = False
+    constraint: Constraint | None = None
+    speculation: Speculation | None = None
+    adapter: str | None = None  # by its name among those of the model
 
 
 class Prefill(msgspec.Struct, frozen=True, tag=True):
@@ -71,7 +123,32 @@ class Prefill(msgspec.Struct, frozen=True, tag=True):
     pin: bool
 
 
-Goal = Generate | Prefill
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """A goal of ``Submit``: one vector of the hidden states of its tokens, which ``Finished`` has.
+
+    ``dimensions``: the first so many numbers. ``shared``: so many of the first tokens stand before other texts too, and
+    may be cached. It ends with reason "length".
+    """
+
+    pooling: Pooling
+    dimensions: int
+    normalize: bool
+    shared: int = 0
+
+
+class Score(msgspec.Struct, frozen=True, tag=True):
+    """A goal of ``Submit``: logits that tell how well a document answers a query, which ``Finished`` has.
+
+    A cross-encoder is told at which token the document begins (``second``). A decoder is asked for the logits of
+    ``labels`` behind the last token, of which the first ``shared`` may be cached. It ends with reason "length".
+    """
+
+    second: int = 0
+    labels: list[int] = []
+    shared: int = 0
+
+
+Goal = Generate | Prefill | Embed | Score
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -117,6 +194,10 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 ToEngine = (
     Load
     | Unload
+    | LoadAdapter
+    | UnloadAdapter
+    | QueryAdapters
+    | Vocabulary
     | Submit
     | Cancel
     | Pause
@@ -168,12 +249,26 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     top: list[tuple[int, float]]
 
 
+class Effort(msgspec.Struct, frozen=True, array_like=True):
+    """How the tokens of one pass came about.
+
+    The grammar ``forced`` some, and had some ``masked``: sampled again among the tokens that it allows. Of the
+    ``proposed`` tokens that the pass verified, some were ``accepted``; forced ones do not count as proposed.
+    """
+
+    forced: int = 0
+    masked: int = 0
+    proposed: int = 0
+    accepted: int = 0
+
+
 class Tokens(msgspec.Struct, frozen=True, tag=True):
-    """New tokens of one sequence, in order; ``logprobs`` has one for each if they were asked for."""
+    """New tokens of one sequence, in order, all of one pass; ``logprobs`` has one for each if they were asked for."""
 
     seq: int
     tokens: list[int]
     logprobs: list[TokenLogprob] | None = None
+    effort: Effort | None = None  # where it is not all zeros
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -200,7 +295,9 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
     ``cached_tokens`` of its tokens needed no prefill, ``cached_disk`` of these came from disk. ``uncacheable`` says why
     nothing of this model can be cached, "" where it can. ``pinned`` tokens stay for a ``Prefill`` that pins.
-    ``stop_token`` is the one of its stop tokens that ended it.
+    ``stop_token`` is the one of its stop tokens that ended it. ``complete``: the answer has the whole form that its
+    constraint asks for; None without one. ``vector`` is the result of the goals ``Embed`` and ``Score``: float32,
+    little-endian.
     """
 
     seq: int
@@ -214,6 +311,8 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     nearest: Nearest | None = None  # where it was asked for
     fault: Fault | None = None  # with reason "error"
     stop_token: int | None = None
+    complete: bool | None = None
+    vector: bytes = b""
 
 
 class Dropped(msgspec.Struct, frozen=True, tag=True):
@@ -238,6 +337,9 @@ ToFront = (
     | Progress
     | Loaded
     | Unloaded
+    | AdapterLoaded
+    | AdapterUnloaded
+    | Adapters
     | Models
     | EngineStats
     | CacheFigures

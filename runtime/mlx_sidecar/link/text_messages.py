@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .forms import NOTHING_BEFORE, AnswerForm, Before
 from .messages import Fault, Nearest
 from .token_table import TokenTable
 
@@ -25,10 +26,14 @@ class ModelFolder(msgspec.Struct, frozen=True):
 
 
 class ReadModel(msgspec.Struct, frozen=True, tag=True):
-    """Read tokenizer, templates and configs of the directory; answered by ``ModelRead``."""
+    """Read tokenizer, templates and configs of the directory; answered by ``ModelRead``.
+
+    ``signs``: texts that are looked for in its chat templates.
+    """
 
     op: int
     folder: ModelFolder
+    signs: list[str] = []
 
 
 class InspectWeights(msgspec.Struct, frozen=True, tag=True):
@@ -50,6 +55,21 @@ class Encode(msgspec.Struct, frozen=True, tag=True):
     add_special: bool
     escape: bool = False
     pieces: bool = False
+
+
+class EncodeTexts(msgspec.Struct, frozen=True, tag=True):
+    """Encode texts with the tokenizer's special tokens around each; answered by ``EncodedTexts``.
+
+    ``before``: the first text of a pair with each of ``texts``; None: each is alone. ``limit``: texts of more tokens
+    are cut before the special tokens behind them; 0: none is cut. ``ends``: an end token stands behind each.
+    """
+
+    op: int
+    folder: ModelFolder
+    texts: list[str]
+    before: str | None = None
+    limit: int = 0
+    ends: bool = False
 
 
 class Decode(msgspec.Struct, frozen=True, tag=True):
@@ -74,6 +94,20 @@ class RenderChat(msgspec.Struct, frozen=True, tag=True):
     want_text: bool
 
 
+class RenderTurn(msgspec.Struct, frozen=True, tag=True):
+    """Find out how a chat goes on behind an answer; answered by ``RenderedTurn``.
+
+    ``chat`` is JSON as in ``RenderChat``. The answer is its message number ``answered``, and was computed as the packed
+    tokens ``answer``.
+    """
+
+    op: int
+    folder: ModelFolder
+    chat: bytes
+    answered: int
+    answer: bytes
+
+
 class ExplainMiss(msgspec.Struct, frozen=True, tag=True):
     """Explain where a prompt left the ``nearest`` known one; answered by ``Explained``.
 
@@ -95,7 +129,31 @@ class CompileTemplates(msgspec.Struct, frozen=True, tag=True):
     folder: ModelFolder
 
 
-ToText = ReadModel | InspectWeights | CompileTemplates | Encode | Decode | RenderChat | ExplainMiss
+class Constrain(msgspec.Struct, frozen=True, tag=True):
+    """Make a grammar of the ``form`` that an answer must have behind ``before``; answered by ``Constrained``.
+
+    No file is read for it: ``folder`` names the form and its digest, so that a form that ends processes is refused, and
+    no model.
+    """
+
+    op: int
+    folder: ModelFolder
+    form: AnswerForm
+    before: Before = NOTHING_BEFORE
+
+
+ToText = (
+    ReadModel
+    | InspectWeights
+    | CompileTemplates
+    | Encode
+    | EncodeTexts
+    | Decode
+    | RenderChat
+    | RenderTurn
+    | ExplainMiss
+    | Constrain
+)
 
 
 # Text process to front.
@@ -108,7 +166,10 @@ class TextReady(msgspec.Struct, frozen=True, tag=True):
 
 
 class ModelRead(msgspec.Struct, frozen=True, tag=True):
-    """The text side of a model. ``context_length`` is in tokens, None where no file says; ``vocabulary`` counts ids."""
+    """The text side of a model. ``context_length`` is in tokens, None where no file says; ``vocabulary`` counts ids.
+
+    ``mentions``: those of the signs that stand in its chat templates.
+    """
 
     op: int
     vocabulary: int
@@ -116,6 +177,7 @@ class ModelRead(msgspec.Struct, frozen=True, tag=True):
     eos_tokens: list[int]
     has_chat_template: bool
     table: TokenTable
+    mentions: list[str] = []
 
 
 class Inspected(msgspec.Struct, frozen=True, tag=True):
@@ -144,6 +206,18 @@ class Encoded(msgspec.Struct, frozen=True, tag=True):
     pieces: list[str] | None = None
 
 
+class EncodedTexts(msgspec.Struct, frozen=True, tag=True):
+    """The packed tokens of each text; ``seconds``: where the second text of each pair begins, by type ids; else 0.
+
+    ``cut`` are the numbers of texts that were cut.
+    """
+
+    op: int
+    tokens: list[bytes]
+    seconds: list[int]
+    cut: list[int]
+
+
 class Decoded(msgspec.Struct, frozen=True, tag=True):
     op: int
     texts: list[str]
@@ -163,11 +237,30 @@ class RenderedChat(msgspec.Struct, frozen=True, tag=True):
     warnings: list[TextWarning] = []
 
 
+class RenderedTurn(msgspec.Struct, frozen=True, tag=True):
+    """``tail``: the tokens behind those of the answer; None where they cannot be told apart.
+
+    ``whole``: those of the whole chat as the template renders it.
+    """
+
+    op: int
+    tail: bytes | None
+    whole: bytes
+    warnings: list[TextWarning] = []
+
+
 class Explained(msgspec.Struct, frozen=True, tag=True):
     """The contract's CacheExplanation as JSON."""
 
     op: int
     explanation: bytes
+
+
+class Constrained(msgspec.Struct, frozen=True, tag=True):
+    """A grammar in a syntax of llguidance, which can be compiled."""
+
+    op: int
+    grammar: str
 
 
 class TextRefused(msgspec.Struct, frozen=True, tag=True):
@@ -177,5 +270,16 @@ class TextRefused(msgspec.Struct, frozen=True, tag=True):
     fault: Fault
 
 
-TextReply = ModelRead | Inspected | TemplatesCompiled | Encoded | Decoded | RenderedChat | Explained
+TextReply = (
+    ModelRead
+    | Inspected
+    | TemplatesCompiled
+    | Encoded
+    | EncodedTexts
+    | Decoded
+    | RenderedChat
+    | RenderedTurn
+    | Explained
+    | Constrained
+)
 FromText = TextReady | TextReply | TextRefused

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from .text_messages import CompileTemplates, Decode, Encode, ExplainMiss, InspectWeights, ReadModel, RenderChat, ToText
+from .forms import AnswerForm, CallsForm, ChoiceForm, GrammarForm, JsonForm, RegexForm
+from .text_messages import (
+    CompileTemplates,
+    Constrain,
+    Decode,
+    Encode,
+    EncodeTexts,
+    ExplainMiss,
+    InspectWeights,
+    ReadModel,
+    RenderChat,
+    RenderTurn,
+    ToText,
+)
 
 # Seconds of processor time.
 READ_S = 20.0  # for the files of a model; a tokenizer of 262,000 tokens takes 3 s
@@ -23,12 +36,35 @@ def size_bytes(message: ToText) -> int:
             return 0
         case Encode():
             return len(message.text)
+        case EncodeTexts():
+            return sum(map(len, message.texts)) + len(message.before or "") * len(message.texts)
         case Decode():
             return sum(map(len, message.runs))
         case RenderChat():
             return len(message.chat)
+        case RenderTurn():
+            return 2 * len(message.chat) + len(message.answer)
         case ExplainMiss():
             return len(message.given) + len(message.tokens)
+        case Constrain():
+            return form_bytes(message.form)
+
+
+def form_bytes(form: AnswerForm) -> int:
+    """The size of a form, roughly."""
+    match form:
+        case JsonForm():
+            return len(form.schema)
+        case RegexForm():
+            return len(form.pattern)
+        case ChoiceForm():
+            return sum(map(len, form.choices))
+        case GrammarForm():
+            return len(form.grammar)
+        case CallsForm():
+            return sum(len(tool.schema or b"") for tool in form.tools) + (
+                form_bytes(form.instead) if form.instead else 0
+            )
 
 
 def processor_bound_s(message: ToText) -> float:

@@ -11,8 +11,8 @@ Other tokenizers decode in the text process.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 
 import msgspec
@@ -53,6 +53,17 @@ class Strings(msgspec.Struct, frozen=True, dict=True):
     def __getitem__(self, at: int) -> str:
         return self.data[self._ends[at - 1] if at else 0 : self._ends[at]].decode()
 
+    def find(self, string: str) -> int | None:
+        """The first place of ``string``, which is not empty; None if it is not there."""
+        data = string.encode()
+        begin = self.data.find(data)
+        while begin >= 0:
+            at = bisect_right(self._ends, begin)
+            if (self._ends[at - 1] if at else 0) == begin and self._ends[at] == begin + len(data):
+                return at
+            begin = self.data.find(data, begin + 1)
+        return None
+
     @cached_property
     def _ends(self) -> memoryview:
         return memoryview(self.ends).cast("I")
@@ -80,6 +91,15 @@ class TokenTable(msgspec.Struct, frozen=True, dict=True):
         """The vocabulary's own string for a token id; None if the id stands for nothing."""
         at = self._index(token)
         return None if at is None else self.strings[at]
+
+    def find(self, string: str) -> int | None:
+        """The first token id whose own string is ``string``, which is not empty; None without one."""
+        at = self.strings.find(string)
+        return None if at is None else self._ids[at]
+
+    def items(self) -> Iterator[tuple[int, str]]:
+        """All token ids in rising order, each with its string."""
+        return ((token, self.strings[at]) for at, token in enumerate(self._ids))
 
     def text(self, token: int) -> str:
         """The text of ``token`` alone, from ``texts``; "" without them."""

@@ -1,4 +1,4 @@
-"""Where log lines go: to stderr, and from ``initialize`` on to the host as ``log`` notifications instead."""
+"""Where log lines go from ``initialize`` on: to the host, as ``log`` notifications, and no longer to stderr."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from collections.abc import Callable
 
 from mlx_sidecar_protocol.notifications import LogLevel, LogParams
 
-from .stderr import log_to_stderr, say
+from .stderr import say
 
 OnLine = Callable[[LogParams], None]
-
-
-def to_stderr(level: str) -> None:
-    """Begin logging, before there is a host to tell."""
-    log_to_stderr(level, "mlx-sidecar: %(levelname)s: %(name)s: %(message)s")
 
 
 class HostLogs(logging.Handler):

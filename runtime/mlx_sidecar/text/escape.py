@@ -28,9 +28,12 @@ class Chat(NamedTuple):
     tokens: list[int]
 
 
-def escaped_chat(given: Given, render: Render, controls: ControlTokens) -> Chat:
-    """The text and token ids of the chat ``given``; errors of ``render`` pass through.
+def escaped_chat(
+    given: Given, render: Render, controls: ControlTokens, begin: Callable[[str], int] = lambda _: 0, before: str = ""
+) -> Chat:
+    """The text and token ids of the chat ``given``; errors of ``render`` and ``begin`` pass through.
 
+    ``begin`` tells from its text where to begin; ``before`` is a text without control tokens to be encoded before that.
     A template that searches texts for a control token does not find it, so the chat's text may differ from a plain
     rendering. Raises UnsupportedParameter naming ``escape_special`` if the tokenizer does not allow it.
     """
@@ -39,10 +42,17 @@ def escaped_chat(given: Given, render: Render, controls: ControlTokens) -> Chat:
     disguised = _disguised(given, render, disguise, controls, rendered)
     text = disguise.off(disguised)
     found = controls.encode(text)
+    at = begin(text)
+    part = before + text[at:]
     if len(text) == len(disguised) and all(_is_own(place, text, disguised, controls) for place in found.places):
-        return Chat(text, found.tokens)
-    own = _own_places(disguised, controls)
-    return Chat(text, controls.escaped(text, _moved(disguised, own, disguise)))
+        return Chat(part, controls.encode(part).tokens if at else found.tokens)
+    own = _moved(disguised, _own_places(disguised, controls), disguise)
+    return Chat(part, controls.escaped(part, _later(own, at, len(before) - at)))
+
+
+def _later(places: list[Place], at: int, by: int) -> list[Place]:
+    """Those of ``places`` from ``at`` on, moved ``by`` characters."""
+    return [Place(place.token, place.start + by, place.end + by) for place in places if place.start >= at]
 
 
 def _own_places(disguised: str, controls: ControlTokens) -> list[Place]:

@@ -1,10 +1,11 @@
 """Brings messages into the shape that a chat template reads.
 
 Hosts send messages as OpenAI's API defines them: ``content`` as a string, a list of text parts or null, and the
-``arguments`` of a call as JSON text. A template reads some of these forms and spoils the others: it prints a list as
-Python does, encodes JSON text as JSON again, or leaves a text out. ``probes`` finds the forms that it reads by
-rendering small chats, once for each kind of message. If the template refuses all of them, contents are passed as
-strings and calls as they came, because most templates read these.
+``arguments`` of a call as JSON text. Calls may also be those of a result, with name and arguments in themselves. A
+template reads some of these forms and spoils the others: it prints a list as Python does, encodes JSON text as JSON
+again, or leaves a text out. ``probes`` finds the forms that it reads by rendering small chats, once for each kind of
+message. If the template refuses all of them, contents are passed as strings and calls as they came, because most
+templates read these.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class MessageShapes:
         calls = plain.pop("tool_calls", None)
         shaped = {"role": plain.pop("role"), "content": content, **plain}
         if calls:
-            shaped["tool_calls"] = [_with_arguments(call, self._arguments) for call in calls]
+            shaped["tool_calls"] = [_with_arguments(_nested(call), self._arguments) for call in calls]
         if calls and not _text(content):
             return self._without_content(shaped, content)
         reads = self._probes.reads(Kind(message["role"], bool(calls)))
@@ -93,6 +94,15 @@ def _content(content: Any, reads: Reads) -> Any:
         return content
     text = _text(content)  # a list of one part means the same as a string
     return text if reads.strings else in_parts(text) if reads.lists or reads.one_part else text
+
+
+def _nested(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``call`` as most templates read it: a result's, which has its name in itself, gets a ``function`` around that."""
+    if "name" not in call or "function" in call:
+        return call
+    function = {name: call[name] for name in ("name", "arguments") if name in call}
+    rest = {name: value for name, value in call.items() if name not in function}
+    return {"type": "function", **rest, "function": function}
 
 
 def _with_arguments(call: Mapping[str, Any], change: Callable[[Any], Any]) -> Mapping[str, Any]:

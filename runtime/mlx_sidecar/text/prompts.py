@@ -17,13 +17,13 @@ def encode_prompt(tokenizer: Encoder, text: str, add_special: bool, escape: bool
     the tokenizer does not allow that.
     """
     if escape and (plain := _escaped(tokenizer, text)) is not None:
-        before, behind = _around(tokenizer) if add_special else ([], [])
+        before, behind = around(tokenizer) if add_special else ([], [])
         return [*before, *plain, *behind]
     tokens = tokenizer.encode(text, add_special)
     begins_twice = len(tokens) > 1 and tokens[0] in tokenizer.special and tokens.count(tokens[0]) > 1
     if escape or not add_special or not begins_twice:
         return tokens
-    before, _ = _around(tokenizer)
+    before, _ = around(tokenizer)
     twice = len(before) > 0 and tokens[: 2 * len(before)] == before + before
     return tokens[len(before) :] if twice else tokens
 
@@ -37,11 +37,11 @@ def _escaped(tokenizer: Encoder, text: str) -> list[int] | None:
     return controls.escaped(text) if controls.encode(text).places else None
 
 
-def _around(tokenizer: Encoder) -> tuple[list[int], list[int]]:
+def around(tokenizer: Encoder) -> tuple[list[int], list[int]]:
     """The tokens that the tokenizer puts before and behind every text."""
     for sample in _SAMPLES:
-        alone, around = tokenizer.encode(sample, False), tokenizer.encode(sample, True)
-        for start in range(len(around) - len(alone) + 1):
-            if alone and around[start : start + len(alone)] == alone:
-                return around[:start], around[start + len(alone) :]
+        alone, whole = tokenizer.encode(sample, False), tokenizer.encode(sample, True)
+        for start in range(len(whole) - len(alone) + 1):
+            if alone and whole[start : start + len(alone)] == alone:
+                return whole[:start], whole[start + len(alone) :]
     return tokenizer.encode("", True), []

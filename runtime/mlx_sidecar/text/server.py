@@ -8,16 +8,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from mlx_sidecar_protocol.errors import InternalError, ModelUnsupported, RpcError
+from mlx_sidecar_protocol.errors import InternalError, InvalidParams, ModelUnsupported, RpcError
 
 from ..link.codec import encode
 from ..link.faults import fault_of
 from ..link.text_messages import (
     CompileTemplates,
+    Constrain,
+    Constrained,
     Decode,
     Decoded,
     Encode,
     Encoded,
+    EncodedTexts,
+    EncodeTexts,
     Explained,
     ExplainMiss,
     Inspected,
@@ -27,6 +31,8 @@ from ..link.text_messages import (
     ReadModel,
     RenderChat,
     RenderedChat,
+    RenderedTurn,
+    RenderTurn,
     TemplatesCompiled,
     TextRefused,
     TextReply,
@@ -35,6 +41,7 @@ from ..link.text_messages import (
 )
 from ..link.text_work import ANSWER_LIMIT_BYTES, READ_S, processor_bound_s
 from ..link.token_table import packed, unpacked
+from .templates import Rendered
 from .tokenizer import TextModel
 
 MODELS = 8  # kept; a tokenizer with a vocabulary of 128,000 takes tens of megabytes and a third of a second to read
@@ -66,7 +73,11 @@ class TextServer:
             if isinstance(failed, MemoryError) and self._models:  # other models hold memory: once more without them
                 self._models.clear()
                 return self.answer(message)
-            told = _told(failed, message.folder.name)
+            told = (
+                _told_of_form(failed, message.folder.name)
+                if isinstance(message, Constrain)
+                else _told(failed, message.folder.name)
+            )
             if isinstance(told, InternalError):
                 log.exception("%s: %s failed", message.folder.name, type(message).__name__)
             return TextRefused(message.op, fault_of(told))
@@ -81,12 +92,18 @@ class TextServer:
                 return self._compile(message)
             case Encode():
                 return self._encode(message)
+            case EncodeTexts():
+                return self._encode_texts(message)
             case Decode():
                 return self._decode(message)
             case RenderChat():
                 return self._render(message)
+            case RenderTurn():
+                return self._render_turn(message)
             case ExplainMiss():
                 return self._explain(message)
+            case Constrain():
+                return self._constrain(message)
 
     def _model(self, message: ToText) -> TextModel:
         """The model that ``message`` is about, read if need be; then allows the time for ``message`` itself."""
@@ -111,6 +128,7 @@ class TextServer:
             eos_tokens=sorted(model.eos_tokens),
             has_chat_template=model.has_chat_template,
             table=model.table(),
+            mentions=[sign for sign in message.signs if model.mentions(sign)],
         )
 
     def _inspect(self, message: InspectWeights) -> Inspected:
@@ -136,6 +154,15 @@ class TextServer:
         tokens = model.encode_prompt(message.text, message.add_special, message.escape)
         return Encoded(message.op, packed(tokens), model.pieces(tokens) if message.pieces else None)
 
+    def _encode_texts(self, message: EncodeTexts) -> EncodedTexts:
+        pieces = list(self._model(message).encode_texts(message.texts, message.before, message.limit, message.ends))
+        return EncodedTexts(
+            message.op,
+            tokens=[packed(piece.tokens) for piece in pieces],
+            seconds=[piece.second for piece in pieces],
+            cut=[number for number, piece in enumerate(pieces) if piece.cut],
+        )
+
     def _decode(self, message: Decode) -> Decoded:
         model = self._model(message)
         # Some decoders panic on an empty list.
@@ -145,8 +172,15 @@ class TextServer:
     def _render(self, message: RenderChat) -> RenderedChat:
         model = self._model(message)
         rendered, tokens = model.chat(**json.loads(message.chat))
-        warnings = [TextWarning(each.kind, each.message) for each in rendered.warnings]
-        return RenderedChat(message.op, packed(tokens), rendered.text if message.want_text else None, warnings)
+        text = rendered.text if message.want_text else None
+        return RenderedChat(message.op, packed(tokens), text, _warnings(rendered))
+
+    def _render_turn(self, message: RenderTurn) -> RenderedTurn:
+        model = self._model(message)
+        chat = json.loads(message.chat)
+        rendered, whole = model.chat(**chat)
+        tail = model.behind_answer(rendered.text, message.answered, unpacked(message.answer), **chat)
+        return RenderedTurn(message.op, None if tail is None else packed(tail), packed(whole), _warnings(rendered))
 
     def _explain(self, message: ExplainMiss) -> Explained:
         from .cache_miss import Given, explain  # imports the contract's models, which only this request needs
@@ -154,6 +188,17 @@ class TextServer:
         model, given = self._model(message), Given(**json.loads(message.given))
         told = explain(model, given, unpacked(message.tokens), message.nearest, message.uncacheable)
         return Explained(message.op, told.to_json_bytes())
+
+    def _constrain(self, message: Constrain) -> Constrained:
+        from .forms.deep_stack import on_deep_stack  # few requests need it
+        from .forms.grammars import grammar_of
+
+        self._allow(processor_bound_s(message))
+        return Constrained(message.op, on_deep_stack(grammar_of, message.form, message.before))
+
+
+def _warnings(rendered: Rendered) -> list[TextWarning]:
+    return [TextWarning(each.kind, each.message) for each in rendered.warnings]
 
 
 def frame_of(answer: TextReply | TextRefused, name: str) -> bytes:
@@ -169,6 +214,13 @@ def frame_of(answer: TextReply | TextRefused, name: str) -> bytes:
 
 def _refusal(op: int, name: str, because: str) -> bytes:
     return encode(TextRefused(op, fault_of(ModelUnsupported(name, because))))
+
+
+def _told_of_form(failed: BaseException, field: str) -> RpcError:
+    """The error for the host: the form is to blame if llguidance panicked, or a limit was met."""
+    if isinstance(failed, MemoryError | RecursionError) or type(failed).__name__ == "PanicException":
+        return InvalidParams.field(field, f"it cannot be compiled: {type(failed).__name__}")
+    return InternalError()
 
 
 def _told(failed: BaseException, name: str) -> RpcError:

@@ -71,6 +71,9 @@ class SlowTokens:
     def encode(self, text: str, add_special: bool) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=add_special))
 
+    def pair(self, first: str, second: str) -> None:
+        """Make no pair, because each class of transformers makes them in its own way."""
+
     def decode(self, tokens: Sequence[int], skip_special: bool) -> str:
         known = [token for token in tokens if token < self.size]
         text = self._tokenizer.decode(known, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)

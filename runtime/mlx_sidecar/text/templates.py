@@ -52,6 +52,10 @@ class ChatTemplates:
         self._special_tokens = dict(special_tokens)
         self._used: dict[str, ChatTemplate] = {}
 
+    def mentions(self, text: str) -> bool:
+        """Whether ``text`` stands in one of the templates."""
+        return any(text in source for source in self._sources.values())
+
     def compile(self) -> None:
         """Compile and probe what chats are rendered with. Raises UnsupportedParameter for a template that is broken."""
         for name in (_DEFAULT, _TOOL_USE):

@@ -46,6 +46,7 @@ async def test_every_method_has_a_typed_result(tmp_path: Path) -> None:
         tokens = (await sidecar.tokenize("fake", "né", pieces=True)).tokens
         assert (await sidecar.detokenize("fake", tokens)).text == "né"
         assert (await sidecar.render("fake", MESSAGES, add_generation_prompt=False)).tokens
+        assert (await sidecar.check_draft("fake", "fake?tokens=1")).compatible
         assert (await sidecar.cache_stats()).ram.used_bytes == 0
         assert (await sidecar.cache_clear()).ram_bytes == 0
         assert (await sidecar.unload("fake", force=True)).freed_bytes > 0
@@ -177,7 +178,7 @@ def test_keyword_arguments_are_the_parameters_of_the_contract() -> None:
     def fields(model: type) -> set[str]:
         return set(model.model_fields)  # type: ignore[attr-defined]
 
-    assert GenerateOptions.__annotations__.keys() == fields(GenerateParams) - {"model", "stream"}
+    assert GenerateOptions.__annotations__.keys() == fields(GenerateParams) - {"model", "response_format", "stream"}
     assert LoadOptions.__annotations__.keys() == fields(LoadParams) - {"model", "progress"}
     assert PrefixOptions.__annotations__.keys() == fields(CacheExportParams) - {"model", "path"}
     assert WarmOptions.__annotations__.keys() == fields(CacheWarmParams) - {"model"}

@@ -30,7 +30,8 @@ async def test_deltas_add_up_to_the_result(sidecar: Sidecar) -> None:
     assert [delta.seq for delta in deltas] == list(range(len(deltas)))
     assert "".join(delta.text for delta in deltas) == stream.result.text
     assert [token for delta in deltas for token in delta.tokens] == stream.result.tokens
-    assert stream.result.usage.completion_tokens == 500
+    assert stream.has_result
+    assert stream.result.usage.completion_tokens == stream.delivered_tokens == 500
 
 
 async def test_awaiting_a_generation_gives_the_whole_result(sidecar: Sidecar) -> None:
@@ -66,13 +67,14 @@ async def test_bad_parameters_are_refused_by_name(sidecar: Sidecar) -> None:
         await sidecar.generate("fake", prompt="Hello", temperature=-1)
     assert caught.value.details["errors"][0]["loc"] == ["temperature"]
     with pytest.raises(InvalidParams, match="colour"):
-        await sidecar.generate("fake", prompt="Hello", colour="red")  # type: ignore[call-arg]
+        await sidecar.generate("fake", prompt="Hello", colour="red")  # type: ignore[call-overload]
 
 
 async def test_a_refused_stream_raises_where_it_is_iterated(sidecar: Sidecar) -> None:
     stream = sidecar.generate("fake?fail_load=model_not_found", prompt="Hello")
     with pytest.raises(ModelNotFound):
         await anext(stream)
+    assert (stream.has_result, stream.delivered_tokens) == (False, 0)
     with pytest.raises(RuntimeError, match="no result"):
         stream.result  # noqa: B018
 

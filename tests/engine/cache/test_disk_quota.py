@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_sidecar.engine.cache.disk.format import Unfinished
+from mlx_sidecar.engine.cache.disk.ledger import held
+from mlx_sidecar.engine.cache.disk.quota import DiskQuota, Full
 from mlx_sidecar.engine.cache.disk.store import DiskStore
 from mlx_sidecar.engine.cache.segment import BLOCK
 from tests.support.segments import EVER, IDENTITY, chain, parent, prompt, segment, write
@@ -88,6 +92,66 @@ def test_room_is_made_for_what_other_processes_wrote(store: DiskStore) -> None:
         assert again(store).quota.used_bytes <= 40 * size
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["reserve", "keep", "give up", "stop"])), max_size=40))
+def test_the_limit_is_kept_at_every_moment_of_writes_that_overlap(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str]]
+) -> None:
+    directory = tmp_path_factory.mktemp("prefixes")
+    (directory / IDENTITY).mkdir()
+    quotas = [DiskQuota(directory, 1000) for _ in range(3)]
+    writing: dict[int, ExitStack] = {}
+    stopped: list[ExitStack] = []
+    files: dict[int, Unfinished] = {}
+    for number, (process, step) in enumerate(steps):
+        if step == "reserve" and process not in writing:
+            stack, path = ExitStack(), directory / IDENTITY / f"0-{number + 1}-{'0' * 32}.safetensors"
+            with suppress(Full):
+                files[process] = stack.enter_context(quotas[process].reserve(path, 300))
+                writing[process] = stack
+        elif step == "keep" and process in writing:
+            quotas[process].keep(files[process], 300)
+            writing.pop(process).close()
+        elif step == "give up" and process in writing:
+            writing.pop(process).close()
+        elif step == "stop" and process in writing:
+            stopped.append(writing.pop(process))
+        assert sum(path.stat().st_size for path in (directory / IDENTITY).iterdir()) <= 1000
+    for stack in [*writing.values(), *stopped]:
+        stack.close()
+
+
+def test_what_a_process_that_was_killed_was_writing_counts(store: DiskStore) -> None:
+    size = nbytes_of_one(store)
+    bounded = again(store, limit_bytes=4 * size)
+    unfinished = bounded.directory / IDENTITY / ".0123456789abcdef.tmp"
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.write_bytes(bytes(3 * size))
+    for seed in range(3):
+        chain(again(bounded, bounded.limit_bytes), prompt(BLOCK, seed))
+    assert again(bounded).quota.files == 1
+
+
+def test_while_a_process_that_was_stopped_holds_the_ledger_others_do_without_their_file(store: DiskStore) -> None:
+    with held(store.directory):
+        assert store.write(IDENTITY, None, segment(0, 9), prompt(9)) is None
+        assert again(store).quota.files == 0
+    assert store.counters["disk_unwritten"] == 1
+    assert store.write(IDENTITY, None, segment(0, 9), prompt(9)) is not None
+
+
+def test_a_ledger_that_promises_too_much_is_put_right_and_evicts_nothing(store: DiskStore) -> None:
+    size = nbytes_of_one(store)
+    bounded = again(store, limit_bytes=10 * size)
+    for seed in range(5):
+        chain(bounded, prompt(BLOCK, seed))
+    with held(bounded.directory) as ledger:
+        ledger.promised_bytes = 10 * size
+    chain(bounded, prompt(BLOCK, 5))
+    assert bounded.counters["disk_evicted"] == 0
+    with held(bounded.directory) as ledger:
+        assert ledger.promised_bytes == 6 * size
+
+
 def test_what_is_larger_than_the_limit_is_not_written(store: DiskStore) -> None:
     bounded = again(store, limit_bytes=100)
     assert bounded.write(IDENTITY, None, segment(0, 9), prompt(9)) is None
@@ -121,7 +185,9 @@ def test_the_order_of_eviction_is_that_of_use(
             used[path] = None
     size = max((file.nbytes for file in store.quota.survey()), default=1)
     bounded = again(store, limit_bytes=4 * size)
-    bounded.quota.make(size)
+    (bounded.directory / IDENTITY).mkdir(exist_ok=True)
+    with bounded.quota.reserve(bounded.directory / IDENTITY / "new", size):
+        pass
     assert [path.exists() for path in used] == sorted(path.exists() for path in used)
     assert all(before.stat().st_mtime < after.stat().st_mtime for before, after in pairwise(filter(Path.exists, used)))
     assert bounded.quota.used_bytes + size <= bounded.limit_bytes

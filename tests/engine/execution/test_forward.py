@@ -158,13 +158,13 @@ def test_a_step_can_be_built_on_tokens_that_are_not_computed_yet(flat: Subject) 
         for row in (0, 1):
             flat.forward.open(row, 9)
         prompts = PROMPTS[0][:9] + PROMPTS[1][:5]
-        out = run(flat.forward, [Part(0, 9, NEXT_TOKEN), Part(1, 5, NEXT_TOKEN)], prompts)
+        logits, state = run(flat.forward, [Part(0, 9, NEXT_TOKEN), Part(1, 5, NEXT_TOKEN)], prompts)
         steps = []
         for _ in range(6):
-            steps.append(mx.argmax(out.logits, axis=-1))
+            steps.append(mx.argmax(logits, axis=-1))
             if not lazily:
-                mx.eval(steps, out.state)
-            out = run(flat.forward, NEXT_OF_BOTH, steps[-1])
+                mx.eval(steps, state)
+            logits, state = run(flat.forward, NEXT_OF_BOTH, steps[-1])
         for row in (0, 1):
             flat.forward.close(row)
         return steps

@@ -14,7 +14,7 @@ import pytest
 
 from mlx_sidecar.engine.cache.prefixes import Prefixes
 from mlx_sidecar.engine.cache.store import Store
-from mlx_sidecar.engine.core.batch import Event, Role, StepFailed, Work
+from mlx_sidecar.engine.core.batch import StepFailed
 from mlx_sidecar.engine.core.sequence import WINDOW, Sequence
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.forward import LateOutput, StepInput
@@ -24,12 +24,12 @@ from mlx_sidecar.engine.execution.probe import Probed, probe
 from mlx_sidecar.engine.execution.sampler import Sampled, Sampler
 from mlx_sidecar.engine.execution.trial import drained
 from mlx_sidecar.link.messages import Sampling
+from tests.engine.driver import CHUNK, Driver
 from tests.engine.forwards import NATIVELY
 from tests.support.sequences import sequence_of
 
 KINDS = ["qwen3", "llama", "sliding", "mamba", "lfm2", "qwen3_5", "llama4", "native qwen3", "native sliding"]
 LIMIT_BYTES = 1 << 34
-CHUNK = 48
 
 numbers = count(1)
 MakeBatch = Callable[[], MlxBatch]
@@ -67,41 +67,6 @@ def new_batch(random_models: Path) -> MakeBatch:
 
 def sequence(tokens: list[int], limit: int = 8, sampling: Sampling | None = None, **more: Any) -> Sequence:
     return sequence_of(next(numbers), tokens, limit, sampling, **more)
-
-
-class Driver:
-    """The loop at its simplest: all sequences take part in every step, prompts in chunks."""
-
-    def __init__(self, batch: MlxBatch) -> None:
-        self.batch = batch
-        self.running: list[Sequence] = []
-        self.events: list[Event] = []
-
-    def add(self, *sequences: Sequence) -> None:
-        for new in sequences:
-            self.batch.open(new)
-            self.running.append(new)
-
-    def end(self, sequence: Sequence, *, keep: bool = False) -> None:
-        self.batch.close(sequence, keep=keep)
-        self.running.remove(sequence)
-
-    def step(self) -> list[Event]:
-        ready = [s for s in self.running if not (s.idle or s.spent)]
-        work = [Work(s, min(s.pending, CHUNK), Role.DECODE if s.pending == 1 else Role.PREFILL) for s in ready]
-        if self.batch.in_flight and any(given.role is Role.PREFILL for given in work):
-            work = []
-        events = self.batch.step(work, 0.0)
-        for event in events:
-            event.sequence.times.first_token_s = 0.0
-            if event.reason is not None:
-                self.end(event.sequence)
-        self.events += events
-        return events
-
-    def drain(self) -> None:
-        while self.batch.due_s([s for s in self.running if not s.idle], 0.0) == 0.0:
-            self.step()
 
 
 def run(batch: MlxBatch, *sequences: Sequence) -> list[list[int]]:

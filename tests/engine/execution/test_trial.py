@@ -35,7 +35,7 @@ class Off(MergedForward):
         self._by, self._where, self._step = by, where, -1
 
     def run(self, step: StepInput) -> StepOutput:
-        logits, state = super().run(step)
+        logits, state, _ = super().run(step)
         self._step += 1
         rows = [part.row for part in step.parts for _ in range(part.want.last)]
         off = [self._by * self._where(self._step, row) for row in rows]

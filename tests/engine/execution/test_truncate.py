@@ -161,8 +161,21 @@ def test_logits_of_the_last_tokens_are_those_of_each_whatever_is_put_aside_on_th
     assert all(close(*pair) for pair in zip(logits, subj.own[0][150 - last :], strict=True))
 
 
-@pytest.mark.parametrize("kind", ["llama", "sliding"])
-def test_tokens_of_an_earlier_part_are_not_taken_back(random_models: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["llama", "native llama"])
+def test_without_a_window_tokens_of_earlier_parts_are_taken_back(random_models: Path, kind: str) -> None:
+    subj = subject(random_models, kind, 100)
+    subj.forward.open(0, 100)
+    for start in range(0, 90, 30):
+        run(subj.forward, [Part(0, 30, NOTHING_WANTED)], PROMPTS[1][start : start + 30])
+    with pytest.raises(NotTruncatable, match="90 tokens cannot be taken back to 91"):
+        subj.forward.truncate(0, 91)
+    subj.forward.truncate(0, 0)
+    logits, _ = run(subj.forward, [Part(0, 100, Logits(100))], PROMPTS[0][:100])
+    assert all(close(*pair) for pair in zip(logits, subj.own[0], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["sliding", "native sliding"])
+def test_where_there_is_a_window_tokens_of_an_earlier_part_are_not_taken_back(random_models: Path, kind: str) -> None:
     forward = subject(random_models, kind, 1).forward
     forward.open(0, 20)
     run(forward, [Part(0, 8, NEXT_TOKEN)], PROMPTS[0][:8])

@@ -8,10 +8,14 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from mlx_sidecar.front.api.adapters import AdapterUses
+from mlx_sidecar.front.api.forms import Forms
 from mlx_sidecar.front.api.generate import Generator
 from mlx_sidecar.front.api.generate_result import Answer
 from mlx_sidecar.front.api.model_catalog import ModelCatalog
 from mlx_sidecar.front.api.model_text import ModelText
+from mlx_sidecar.front.sessions.store import SessionStore
+from mlx_sidecar.front.supervision.text_pool import TextPool
 from mlx_sidecar.front.wire.context import RequestContext
 from mlx_sidecar.link.control_messages import ModelCard
 from mlx_sidecar.link.messages import Cancel, Finished, Generate, Nearest, Submit, Timing, TokenLogprob, Tokens
@@ -26,12 +30,19 @@ from mlx_sidecar_protocol.errors import (
 from mlx_sidecar_protocol.generate import GenerateParams
 from mlx_sidecar_protocol.generate_result import GenerateResult
 from tests.support.desk import GONE, Desk, Shelf
-from tests.support.texts import SlowText
+from tests.support.texts import SlowText, TextsHere
 
 
 def generation(shelf: Shelf, desk: Desk, context: RequestContext, **params: Any) -> asyncio.Task[Answer]:
     desk.recovery.attach(desk, shelf)
-    generator = Generator(cast(ModelCatalog, shelf), desk.streams, desk.recovery)
+    generator = Generator(
+        cast(ModelCatalog, shelf),
+        desk.streams,
+        desk.recovery,
+        Forms(cast(TextPool, TextsHere())),
+        SessionStore(8, 2**20),
+        AdapterUses(),
+    )
     asked = GenerateParams.parse({"model": "fake", "prompt": "x", **params})
     return asyncio.create_task(generator(context, asked))
 

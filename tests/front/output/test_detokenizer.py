@@ -120,6 +120,19 @@ def test_special_tokens_are_left_out_and_markers_stay(make_model: Callable[..., 
     assert "".join(streamed(model, tokens, False)) == "<think>hm</think>Hi<|im_end|>"
 
 
+@settings(max_examples=200)
+@given(data=st.data())
+def test_special_tokens_that_are_shown_stand_in_the_text_and_no_others(model: TextModel, data: st.DataObject) -> None:
+    special = sorted(model.special_ids)
+    shown = data.draw(st.sets(st.sampled_from(special))) if special else set[int]()
+    tokens = data.draw(st.lists(st.one_of(st.sampled_from(special), st.integers(0, model.vocabulary)), max_size=40))
+    texts = frozenset(model.pieces([token])[0] for token in shown)
+    detokenizer = detokenizer_for(model, True, (), texts)
+    pieces = [*map(detokenizer.push, tokens), detokenizer.finish()]
+    visible = [token for token in tokens if token not in model.special_ids or token in shown]
+    assert "".join(pieces) == model.decode(visible, False)
+
+
 def test_generated_text_is_what_its_tokens_decode_to_by_themselves(make_model: Callable[..., Path]) -> None:
     model = TextModel.load(make_model("llama_like"))
     tokens = model.encode("engine answers", add_special=False)

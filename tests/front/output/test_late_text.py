@@ -50,7 +50,7 @@ class Stage:
         self.desk = Desk()
         self.desk.recovery.attach(self.desk, Shelf())
         number = self.desk.recovery.tasks.next_number()
-        late = LateText(elsewhere.decode, Window(TABLE, True, list(behind)))
+        late = LateText(elsewhere.decode, Window(TABLE, frozenset(), list(behind)))
         self.task = EngineTask(Submit(number, "fake", [1], Generate(Sampling(), [], 100)))
         self.stream = TextStream(self.task, "s", late, StopMatcher(stop))
 

@@ -55,7 +55,7 @@ def reader(stops: list[str]) -> UntilStop:
 def read(stops: list[str], groups: list[list[int]], last: int | None = None) -> tuple[str, str | None]:
     text, reading = "", reader(stops)
     for group in groups:
-        more, match = reading.push(group)
+        more, match, _ = reading.push(group)
         text += more
         if match is not None:
             return text, match
@@ -120,6 +120,23 @@ def test_any_split_of_the_tokens_gives_what_the_rule_says(
 
 
 @settings(max_examples=200)
+@given(stops=STOPS, written=WHOLE, shown=st.sets(st.sampled_from([300, 301, 302, 303, 305])))  # 304 is no UTF-8
+def test_a_special_token_that_is_shown_is_text_like_any_other(
+    stops: list[str], written: list[str | int], shown: set[int]
+) -> None:
+    texts = frozenset(SPECIAL[token] for token in shown)
+    special = TableText(TABLE, frozenset()).special_stops(stops, [], True, texts)
+    reading = until_stop(detokenizer_of(TABLE, Vocabulary().decode, True, (), texts), StopMatcher(stops), special)
+    text, match, _ = reading.push(tokens_of(written))
+    if match is None:
+        more, match = reading.finish()
+        text += more
+    as_text = [SPECIAL[one] if isinstance(one, int) and one in shown else one for one in written]
+    symbols = [symbol for one in as_text for symbol in (one if isinstance(one, str) else [one])]
+    assert (text, match) == plain(stops, symbols)
+
+
+@settings(max_examples=200)
 @given(stops=STOPS, written=WHOLE, last=st.sampled_from(sorted(SPECIAL)))
 def test_the_special_token_that_the_engine_ended_at_counts_like_one_it_has_sent(
     stops: list[str], written: list[str | int], last: int
@@ -143,7 +160,7 @@ def test_without_a_match_the_text_is_all_of_it_whatever_stands_within_a_characte
 def test_less_is_held_back_than_the_longest_stop_string_has(stops: list[str], written: list[str | int]) -> None:
     reading, sent = reader(stops), ""
     for end, symbol in enumerate(written, 1):
-        more, match = reading.push(tokens_of([symbol]))
+        more, match, _ = reading.push(tokens_of([symbol]))
         sent += more
         so_far = visible(symbols_of(written[:end]))
         assert so_far.startswith(sent)
@@ -175,9 +192,9 @@ def test_where_a_stop_string_is_found(stop: str, written: list[str | int], text:
 
 def test_a_partial_match_is_held_back_and_comes_out_when_it_is_none() -> None:
     reading = reader(["ab<a>b"])
-    assert reading.push(list(b"xab")) == ("x", None)
-    assert reading.push([300]) == ("", None)
-    assert reading.push(list(b"!")) == ("ab!", None)
+    assert reading.push(list(b"xab")) == ("x", None, 3)
+    assert reading.push([300]) == ("", None, 1)
+    assert reading.push(list(b"!")) == ("ab!", None, 1)
 
 
 def test_of_two_that_are_complete_at_one_character_the_longer_wins() -> None:
@@ -202,7 +219,7 @@ def test_a_special_token_ends_the_text_of_every_kind_of_tokenizer(kind: str, mak
     for stop in (name, f"ngine{name}"):
         special = TableText(model.table(), model.eos_tokens).special_stops([stop], [], True)
         reading = until_stop(detokenizer_for(model, True), StopMatcher([stop]), special)
-        text, match = reading.push([*before, token, *behind])
+        text, match, _ = reading.push([*before, token, *behind])
         assert (text, match) == (model.decode(before, True).removesuffix("ngine" * (stop != name)), stop)
 
 
@@ -220,7 +237,7 @@ def test_a_character_of_byte_tokens_before_the_special_token_belongs_to_the_text
     ):
         special = TableText(model.table(), model.eos_tokens).special_stops(stops, [], True)
         reading = until_stop(detokenizer_for(model, True), StopMatcher(stops), special)
-        text, match = reading.push([*smile, end])
+        text, match, _ = reading.push([*smile, end])
         tail = "" if match else reading.finish()[0]
         assert (text + tail, match) == expected
 

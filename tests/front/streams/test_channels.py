@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_sidecar.front.output.parser import TEXT
+from mlx_sidecar.front.channels import REASONING, TEXT, CallHead, Channel
+from mlx_sidecar.front.output.chat_parser import ChatParser
+from mlx_sidecar.front.output.formats.table import formats_of
 from mlx_sidecar.front.stream_events import Delta
 from mlx_sidecar.front.streams.text_stream import TextStream
 from mlx_sidecar.link.messages import Cancel, Pause, Resume
@@ -118,5 +120,85 @@ def test_each_delta_counts_against_the_window_whatever_its_channel() -> None:
         bench.streams.acknowledge(bench.stream, 1)
         assert [(delta.channel, delta.offset, delta.text) for delta in taken(bench.stream)] == [(TEXT, 1, "cd")]
         assert bench.told == [Pause(bench.task.seq), Resume(bench.task.seq)]
+
+    on_loop(test)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["a", "é", " ", "\n", "<", "<tool_call>\n", '{"name": "look", "arguments": {"q": "', '"}}', "\n</tool_call>"]
+    )
+    | st.text(max_size=3),
+    max_size=14,
+)
+CALL = '<tool_call>\n{"name": "look", "arguments": {"q": "Bern <b>"}}\n</tool_call>'
+ANSWERS = st.builds(
+    lambda thought, parts: (f"<think>{thought}</think>" if thought else "") + "".join(parts),
+    st.text("ab</think>\n", max_size=12),
+    st.lists(st.sampled_from([CALL, CALL[:40], "text", "\n"]) | PIECES.map("".join), max_size=5),
+)
+STEPS = st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.integers(-1, 12)), max_size=30)
+LOOK = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+
+
+class Hearer:
+    """A host that puts each channel together by the offsets, and calls by their order where deltas have none."""
+
+    def __init__(self) -> None:
+        self.texts: dict[Channel, str] = {}
+        self.heads: dict[Channel, CallHead] = {}
+
+    def hear(self, delta: Delta) -> None:
+        before = self.texts.get(delta.channel, "")
+        assert delta.offset <= len(before)
+        assert delta.text.startswith(before[delta.offset :]) or before[delta.offset :].startswith(delta.text)
+        self.texts[delta.channel] = max(before, before[: delta.offset] + delta.text, key=len)
+        if isinstance(delta.channel, int):
+            assert (delta.head is not None) == (delta.offset == 0)
+            if delta.head is not None:
+                assert self.heads.setdefault(delta.channel, delta.head) == delta.head
+                assert sorted(self.heads) == list(range(len(self.heads)))
+        elif delta.text:
+            assert delta.head is None
+        if delta.channel == TEXT and delta.text:
+            assert delta.text_offset == delta.offset
+
+
+@given(ANSWERS, STEPS, st.integers(1, 50))
+def test_calls_and_reasoning_add_up_with_their_heads_however_tokens_reads_and_rewinds_interleave(
+    answer: str, steps: list[tuple[int, bool, int]], size: int
+) -> None:
+    def test() -> None:
+        parser = ChatParser(formats_of({"<tool_call>", "</think>"}.__contains__), LOOK)
+        bench = Bench(parser=parser)
+        stream, rest, hearer, count = bench.stream, answer.encode(), Hearer(), 0
+
+        def read() -> int:
+            heard = taken(stream)
+            for delta in heard:
+                hearer.hear(delta)
+            return len(heard)
+
+        for step, reads, rewind_to in steps:
+            piece, rest = rest[:step], rest[step:]
+            bench.say(piece)
+            count += read() if reads else 0
+            if 0 <= rewind_to < count:
+                bench.streams.rewind(stream, rewind_to)
+        while rest:
+            piece, rest = rest[:size], rest[size:]
+            bench.say(piece)
+        bench.finish()
+        read()
+        bench.streams.rewind(stream, None)
+        again = Hearer()
+        for delta in taken(stream):
+            again.hear(delta)
+        transcript, outcome = stream.transcript, stream.outcome
+        for channel in (TEXT, REASONING, *range(len(transcript.heads))):
+            assert hearer.texts.get(channel, "") == again.texts.get(channel, "") == transcript.text_of(channel)
+        assert list(hearer.heads.values()) == list(again.heads.values()) == transcript.heads
+        told = {*outcome.calls, *(each.index for each in outcome.unfinished if each.index is not None)}
+        assert told == set(range(len(transcript.heads)))
 
     on_loop(test)

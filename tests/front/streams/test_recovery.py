@@ -31,9 +31,11 @@ from mlx_sidecar.link.messages import (
     Priority,
     Resume,
     Sampling,
+    Speculation,
     Submit,
     Timing,
     Tokens,
+    Vocabulary,
 )
 from mlx_sidecar_protocol.errors import (
     EngineLost,
@@ -79,6 +81,9 @@ class Models:
         lost, self.resident = sorted(self.resident), set()
         return lost
 
+    def vocabulary_due(self, name: str) -> bool:
+        return False
+
     async def restore(self, name: str) -> None:
         asked = self.asked[name] = asyncio.get_running_loop().create_future()
         try:
@@ -115,7 +120,8 @@ class Stage:
     def restored(self) -> None:
         self.is_restored = True
 
-    def submit(self, message: Submit) -> None:
+    def submit(self, message: Submit | Vocabulary) -> None:
+        assert isinstance(message, Submit)
         assert self.takes_work
         assert message.seq not in self.has
         self.has[message.seq] = message
@@ -165,10 +171,17 @@ class Stage:
     # The host.
 
     def open(
-        self, name: str | None = "s", priority: Priority = "normal", model: str = "m", stop: str = "", **options: Any
+        self,
+        name: str | None = "s",
+        priority: Priority = "normal",
+        model: str = "m",
+        stop: str = "",
+        speculation: Speculation | None = None,
+        **options: Any,
     ) -> TextStream:
         number = self.recovery.tasks.next_number()
-        task = EngineTask(Submit(number, model, [1], Generate(Sampling(), [], LIMIT), priority=priority))
+        goal = Generate(Sampling(), [], LIMIT, speculation=speculation)
+        task = EngineTask(Submit(number, model, [1], goal, priority=priority))
         stream = TextStream(task, name, FAKE.detokenizer(), StopMatcher([stop] if stop else []), **options)
         self.held.enter_context(self.streams.hearing(stream))
         self.held.enter_context(self.recovery.carrying(task))
@@ -237,6 +250,35 @@ class Broken:
     push = finish = panic
 
 
+@staged
+async def test_a_stream_with_a_draft_model_waits_on_the_next_engine_until_that_is_loaded_too(stage: Stage) -> None:
+    drafted = stage.open("drafted", speculation=Speculation(draft="n")).task
+    plain = stage.open("plain").task
+    stage.die()
+    stage.takes_work = True
+    stage.recovery.on_engine_ready()
+    await settled()
+    stage.models.asked["m"].set_result(None)
+    await settled()
+    assert list(stage.has) == [plain.seq]
+    stage.models.asked["n"].set_result(None)
+    await settled()
+    assert list(stage.has) == [plain.seq, drafted.seq]
+
+
+@staged
+async def test_a_stream_goes_on_without_a_draft_model_that_cannot_be_loaded_again(stage: Stage) -> None:
+    drafted = stage.open("drafted", speculation=Speculation(draft="n")).task
+    stage.die()
+    stage.takes_work = True
+    stage.recovery.on_engine_ready()
+    await settled()
+    stage.models.asked["n"].set_exception(ModelNotLoaded("n"))
+    stage.models.asked["m"].set_result(None)
+    await settled()
+    assert stage.has[drafted.seq].again
+
+
 @pytest.mark.parametrize("break_it", [the_detokenizer, the_last_text, the_ending, what_tokens_clear])
 def test_what_a_callback_of_a_stream_raises_of_any_kind_ends_that_stream_alone(
     break_it: Break, monkeypatch: pytest.MonkeyPatch
@@ -277,7 +319,8 @@ async def test_a_stream_that_cannot_be_given_to_the_next_engine_is_ended_and_the
     stage.die()
     send = stage.submit
 
-    def unless_first(message: Submit) -> None:
+    def unless_first(message: Submit | Vocabulary) -> None:
+        assert isinstance(message, Submit)
         if message.seq == first.task.seq:
             raise OverflowError
         send(message)
@@ -752,3 +795,31 @@ def test_whatever_happens_every_stream_ends_once_with_the_text_of_an_undisturbed
         assert not stage.recovery.isolating
 
     asyncio.run(test())
+
+
+@staged
+async def test_a_stream_with_a_draft_model_goes_on_once_the_next_engine_has_both(stage: Stage) -> None:
+    stage.models.resident.add("d")
+    stream = stage.open(speculation=Speculation(draft="d"))
+    stage.say(stream.task.seq)
+    stage.die(stream.task.seq)
+    stage.takes_work = True
+    stage.recovery.on_engine_ready()
+    await settled()
+    stage.models.asked["m"].set_result(None)
+    await settled()
+    assert stream.task.seq not in stage.has
+    stage.models.asked["d"].set_result(None)
+    await settled()
+    assert stage.has[stream.task.seq].tokens == [1, answer(stream.task.seq)[0]]
+
+
+@staged
+async def test_a_draft_model_is_in_use_by_the_stream_it_makes_proposals_for(stage: Stage) -> None:
+    stage.models.resident.add("d")
+    stream = stage.open(speculation=Speculation(draft="d"))
+    stage.die()
+    with pytest.raises(ModelInUse):
+        stage.recovery.unloading("d", force=False)
+    stage.recovery.unloading("d", force=True)
+    assert isinstance(error_of(stream), ModelNotLoaded)

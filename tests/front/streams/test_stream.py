@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.front.streams.registry import REMEMBERED, Streams
 from mlx_sidecar.front.streams.task import Ending
 from mlx_sidecar.front.streams.text_stream import TextStream
-from mlx_sidecar.link.messages import Cancel, Timing, Tokens
+from mlx_sidecar.link.messages import Cancel, Effort, Timing, Tokens
 from mlx_sidecar_protocol.errors import UnknownStream
 from tests.support.streams import Bench, on_loop
 
@@ -46,6 +46,23 @@ def test_a_stop_string_tells_the_engine_once_and_later_tokens_are_nobodys() -> N
         bench.finish()
         assert bench.told == [Cancel(bench.task.seq, "stop")]
         assert (bench.stream.transcript.text, bench.stream.finish_reason) == ("one ", "stop")
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 14, [3, 11], [14]])
+def test_tokens_behind_a_stop_string_are_dropped_however_many_come_in_one_pass(sizes: list[int]) -> None:
+    def test() -> None:
+        bench = Bench(["END"])
+        tokens = b"one END, two, three"
+        for size in sizes:
+            bench.say(tokens[:size], effort=Effort(forced=size))
+            tokens = tokens[size:]
+        bench.finish()
+        assert bytes(bench.stream.transcript.tokens) == b"one END"
+        assert (bench.stream.transcript.text, bench.stream.stop_match) == ("one ", "END")
+        assert bench.stream.effort.forced == 7
+        assert [token for delta in bench.deltas() for token in delta["tokens"]] == list(b"one END")
 
     on_loop(test)
 

@@ -16,11 +16,13 @@ import pytest
 
 from mlx_sidecar import pocket
 from mlx_sidecar.config import Config
+from mlx_sidecar.front.api.forms import Forms
 from mlx_sidecar.front.api.model_text import Chat, FolderText
 from mlx_sidecar.front.supervision import text_pool as text_pool_module
 from mlx_sidecar.front.supervision.text_assignment import EACH_MODEL
 from mlx_sidecar.front.supervision.text_pool import PROCESSES, STARTS, TextPool
 from mlx_sidecar.front.supervision.text_verdicts import DEATHS, KILLS
+from mlx_sidecar.link.forms import RegexForm
 from mlx_sidecar.link.text_messages import ModelFolder
 from mlx_sidecar_protocol.errors import EngineLost, InvalidParams, ModelLoadFailed, ModelUnsupported, ShuttingDown
 from tests.support import mortal_text
@@ -105,6 +107,28 @@ def test_a_model_that_ends_two_processes_is_refused_by_name_and_no_other(
             pids = pool.pids
             with pytest.raises(ModelUnsupported):
                 await guilty.encode("Hello")
+            assert pool.pids == pids
+
+    on_loop(test)
+
+
+@pytest.mark.parametrize("name", ["SIGABRT", "SIGXCPU"])
+def test_a_form_that_ends_two_processes_is_refused_and_no_model_is_to_blame(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async def test() -> None:
+        async with pooled(monkeypatch) as pool:
+            text, forms = await FolderText.read(pool, POCKET), Forms(pool)
+            answers = [forms._grammar(RegexForm(f"die {name}")), text.encode("Hello")]
+            refused, tokens = await asyncio.gather(*answers, return_exceptions=True)
+            assert isinstance(refused, InvalidParams)
+            assert refused.details["errors"][0]["loc"] == ["response_format"]
+            assert f"ended {DEATHS} processes" in refused.message
+            assert tokens == await text.encode("Hello")
+            assert await forms._grammar(RegexForm("live"))
+            pids = pool.pids
+            with pytest.raises(InvalidParams):
+                await forms._grammar(RegexForm(f"die {name}"))
             assert pool.pids == pids
 
     on_loop(test)

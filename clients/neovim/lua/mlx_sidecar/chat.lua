@@ -1,5 +1,6 @@
 --- The chat buffer: the conversation is its text, and an answer streams into it as one undo step.
 local conversation = require("mlx_sidecar.conversation")
+local reasoning = require("mlx_sidecar.reasoning")
 local shared = require("mlx_sidecar.shared")
 local text = require("mlx_sidecar.text")
 
@@ -9,7 +10,8 @@ local NAMESPACE = vim.api.nvim_create_namespace("mlx_sidecar_chat")
 local NAME = "sidecar://chat"
 
 local buffer = nil
-local answer = nil -- the running one: { call, model, row, column (where it begins), began, has_text }
+-- The running one: { call, model, row, column (where it begins), began, has_text, reasoned (tokens of its reasoning) }.
+local answer = nil
 
 local function count()
   return vim.api.nvim_buf_line_count(buffer)
@@ -84,12 +86,47 @@ local function retract()
   end)
 end
 
+-- Reasoning is a section of its own before the answer's: the answer's header, which nothing follows yet, becomes its.
+local function write_reasoning(delta)
+  if not answer.reasoned then
+    answer.reasoned = 0
+    vim.bo[buffer].modifiable = true
+    vim.api.nvim_buf_call(buffer, function()
+      vim.cmd("undojoin")
+      local row = answer.row + 2
+      vim.api.nvim_buf_set_lines(buffer, row, row + 1, true, { conversation.header("reasoning") })
+    end)
+  end
+  answer.reasoned = answer.reasoned + #delta.tokens
+  append(split(delta.reasoning))
+  reasoning.note(buffer, answer.row + 2, answer.reasoned)
+end
+
+local function end_reasoning()
+  if answer.reasoned and not answer.has_text then
+    append({ "", "", conversation.header("assistant"), "", "" })
+  end
+end
+
+local function write_text(delta)
+  if delta.text ~= "" then
+    end_reasoning()
+    answer.has_text = true
+    append(split(delta.text))
+  end
+end
+
 local function finished(running, error, result)
-  if error and not running.has_text then
+  local has_any = running.has_text or running.reasoned
+  if error and not has_any then
     retract()
   end
+  end_reasoning()
   local row = count() - 1
-  if not error or running.has_text then
+  if result and running.reasoned then
+    reasoning.note(buffer, running.row + 2, result.usage.reasoning_tokens or running.reasoned)
+  end
+  if not error or has_any then
     append({ "", "", conversation.header("user"), "", "" })
   end
   answer = nil
@@ -127,8 +164,10 @@ local function ask(messages)
   }, {
     delta = if_wanted(function(delta)
       no_remark()
-      running.has_text = running.has_text or delta.text ~= ""
-      append(split(delta.text))
+      if delta.reasoning then
+        write_reasoning(delta)
+      end
+      write_text(delta)
     end),
     interrupted = if_wanted(function(params)
       remark(count() - 1, "the engine was lost, and the answer goes on: " .. params.because)
@@ -213,6 +252,7 @@ function M.open()
     vim.cmd(shared.options.chat.open)
     vim.api.nvim_win_set_buf(0, buffer)
     vim.wo.wrap, vim.wo.linebreak = true, true
+    reasoning.fold()
   end
   vim.api.nvim_win_set_cursor(0, { count(), 0 })
 end

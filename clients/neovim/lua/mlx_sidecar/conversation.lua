@@ -1,14 +1,16 @@
 --- A chat is text in a buffer. A line such as `=== user ===` begins a message, and the text below it is the message.
+--- Below `=== reasoning ===` stands what the next message's answer was reasoned from.
 local M = {}
 
-M.ROLES = { "system", "user", "assistant" }
+M.ROLES = { "system", "user", "assistant", "reasoning" }
 
 --- The line that begins a message of this role.
 function M.header(role)
   return ("=== %s ==="):format(role)
 end
 
-local function role_of(line)
+--- The role of the message that this line begins; nil if it begins none.
+function M.role_of(line)
   local role = line:match("^=== (%l+) ===%s*$")
   return vim.tbl_contains(M.ROLES, role) and role or nil
 end
@@ -19,16 +21,22 @@ end
 
 --- The messages in these lines. Empty ones do not count, and neither does text above the first header.
 function M.read(lines)
-  local messages, role, body = {}, nil, {}
+  local messages, role, body, reasoning = {}, nil, {}, nil
   local function finish()
     local content = trimmed(body)
-    if role and content ~= "" then
-      table.insert(messages, { role = role, content = content })
-    end
     body = {}
+    if role == "reasoning" then
+      reasoning = content ~= "" and content or nil
+      return
+    end
+    if role and content ~= "" then
+      local own = role == "assistant" and reasoning or nil
+      table.insert(messages, { role = role, content = content, reasoning_content = own })
+    end
+    reasoning = nil
   end
   for _, line in ipairs(lines) do
-    local begins = role_of(line)
+    local begins = M.role_of(line)
     if begins then
       finish()
       role = begins

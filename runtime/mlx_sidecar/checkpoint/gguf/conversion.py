@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 
 class Imported(NamedTuple):
-    """What an import made. ``roundings`` tell for each format how it was stored, and with which error."""
+    """The result of an import. ``roundings`` tell for each format how it was stored, and with which error."""
 
     path: Path
     architecture: str

@@ -67,7 +67,7 @@ class GgufTensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a GGUF file says before its tensors' data."""
+    """The part of a GGUF file before its tensors' data."""
 
     metadata: dict[str, Value]
     tensors: tuple[GgufTensor, ...]

@@ -45,7 +45,7 @@ _TOKEN_LIMIT, _TOKENS_LIMIT = 1024, 8 * 2**20
 
 
 class Kind(IntEnum):
-    """What a token is, in GGUF's numbers."""
+    """The kind of a token, in GGUF's numbers."""
 
     NORMAL = 1
     UNKNOWN = 2

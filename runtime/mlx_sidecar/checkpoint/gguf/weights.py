@@ -26,7 +26,7 @@ OnBytes = Callable[[int, int], None]
 
 @dataclass
 class Rounding:
-    """What became of the tensors of one format: ``error`` is |stored - original| / |original| over all weights."""
+    """The account of the tensors of one format: ``error`` is |stored - original| / |original| over all weights."""
 
     format: str
     stored: str

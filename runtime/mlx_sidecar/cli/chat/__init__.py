@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ...host import Host
 from ..model_arguments import add_model_options, sidecar_options
@@ -21,6 +22,10 @@ def add_arguments(parser: Parser) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("model", nargs="?", default="pocket", metavar="MODEL", help="directory, hub id, or pocket")
     parser.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    parser.add_argument(
+        "--tools", type=Path, metavar="FILE.py", help="run this file; the model may call its public functions"
+    )
+    parser.add_argument("--yes-tools", action="store_true", help="run their calls without asking")
     add_sampling(parser)
     add_model_options(parser)
 

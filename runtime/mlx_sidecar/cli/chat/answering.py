@@ -7,8 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from ...host import Frame, Host
-from ..terminal import answer
+from ..terminal import answer, counted
 from .markdown_stream import MarkdownStream
+
+_SHOWN_CHARACTERS = 50  # of reasoning, in the line that is drawn anew with each delta
 
 
 class PrefillWatch:
@@ -44,6 +46,30 @@ class PrefillWatch:
         self._stream.status(f"reading the prompt: {done:,} of {total:,} tokens" if total else "waiting for the model")
 
 
+class FoldedReasoning:
+    """Shows the latest words of the reasoning, dimmed, while it comes; when it ends a line stands for all of it."""
+
+    def __init__(self, stream: MarkdownStream) -> None:
+        self._stream = stream
+        self._text = ""  # the end of it
+        self._tokens = 0  # with those of its markers
+
+    def push(self, delta: dict[str, Any]) -> None:
+        """Take a delta of any channel: one of another is the end of the reasoning."""
+        if (text := delta.get("reasoning")) is None:
+            self.end()
+            return
+        self._text = (self._text + text)[-_SHOWN_CHARACTERS:]
+        self._tokens += len(delta["tokens"])
+        self._stream.status(f"reasoning: … {' '.join(self._text.split())}", quickly=True)
+
+    def end(self) -> None:
+        """Leave a line in the place of the reasoning, if there was any."""
+        if self._text:
+            self._stream.stand(f"reasoned, about {counted(self._tokens, 'token')}")
+            self._text, self._tokens = "", 0
+
+
 class AnswerScreen:
     """Streams answers: as Markdown on a terminal that can be drawn on, else as they come."""
 
@@ -56,14 +82,16 @@ class AnswerScreen:
         if not self._draws:
             return answer(host, params, quiet=True)
         stream = MarkdownStream(self._console)
-        watch = PrefillWatch(stream)
+        watch, reasoning = PrefillWatch(stream), FoldedReasoning(stream)
 
         def push(delta: dict[str, Any]) -> None:
             watch.over = True
+            reasoning.push(delta)
             stream.push(delta["text"])
 
         watch.begin(host)
         try:
             return host.generate(params, push, watch)
         finally:
+            reasoning.end()
             stream.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from ..failures import Refused
 from ..parser import nearest
-from ..sampling import NAMES
-from ..terminal import figures, note
+from ..sampling import LISTS, NAMES, json_value
+from ..terminal import counted, figures, note
 from . import conversation
+from .text_file import read_text
 
 if TYPE_CHECKING:
     from .loop import Chat
-
-FILE_LIMIT_BYTES = 16 * 2**20  # of a text that is attached; far more than a context holds
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def command_of(line: str) -> tuple[ChatCommand, str] | None:
     Raises ``Refused`` for a command that does not exist.
     """
     word, _, argument = line.strip().partition(" ")
-    if not word.startswith("/") or "/" in word[1:] or not word[1:].isalpha():
+    if not word.startswith("/") or not (word == "/" or word[1:].isalpha()):
         return None
-    if word not in COMMANDS:
+    if (word := word.lower()) not in COMMANDS:
         raise Refused(f"no command {word}{nearest(word, COMMANDS) or '; /help lists them'}")
     return COMMANDS[word], argument.strip()
 
@@ -72,19 +72,20 @@ def _set(chat: Chat, argument: str) -> None:
         raise Refused(f"no parameter {name!r}{nearest(name, NAMES) or ': ' + ', '.join(NAMES)}")
     if name:
         changed = {key: old for key, old in chat.parameters.items() if key != name}
-        if value.strip():
-            changed[name] = _value(value.strip())
+        if (chosen := _value(name, value.strip())) is not None:
+            changed[name] = chosen
             _check(changed)
         chat.parameters = changed
     given = [f"{key} = {json.dumps(each, ensure_ascii=False)}" for key, each in chat.parameters.items()]
     note(", ".join(given) or "no parameter is set: the answer is the likeliest one")
 
 
-def _value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _value(name: str, text: str) -> object:
+    """The value of a parameter; None, which JSON spells null, unsets it as nothing does."""
+    value = json_value(text) if text else None
+    if name not in LISTS or value is None or isinstance(value, list):
+        return value
+    return [text if name == "stop" and not isinstance(value, str) else value]
 
 
 def _check(parameters: dict[str, object]) -> None:
@@ -105,21 +106,15 @@ def _save(chat: Chat, argument: str) -> None:
 
 
 def _load(chat: Chat, argument: str) -> None:
+    messages = conversation.read(_path(argument, "/load PATH"))
     chat.conversation.clear()
-    chat.conversation.messages = conversation.read(_path(argument, "/load PATH"))
-    note(f"{chat.conversation.turns} questions; the model stays {chat.model}")
+    chat.conversation.messages = messages
+    note(f"{counted(chat.conversation.turns, 'question')}; the model stays {chat.model}")
 
 
 def _file(chat: Chat, argument: str) -> None:
     path = _path(argument, "/file PATH")
-    try:
-        if path.is_file() and path.stat().st_size > FILE_LIMIT_BYTES:
-            raise Refused(f"{path} is larger than {FILE_LIMIT_BYTES:,} bytes")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise Refused(f"{path} is no text in UTF-8") from None
+    text = read_text(path)
     chat.conversation.attached.append((path.name, text))
     note(f"{path.name}, {len(text):,} characters, goes with the next question")
 
@@ -131,12 +126,24 @@ def _path(argument: str, usage: str) -> Path:
 
 
 def _retry(chat: Chat, _: str) -> None:
-    answer = chat.conversation.take_back("assistant")
-    question = chat.conversation.messages[-1:]
-    if not (question and question[0]["role"] == "user"):
+    if not chat.conversation.turns:
         raise Refused("there is no question to be answered again")
-    if not chat.respond() and answer is not None:
-        chat.conversation.messages.append(answer)
+    before = list(chat.conversation.messages)
+    chat.conversation.take_back(question=False)
+    answered = False
+    try:
+        answered = chat.respond()
+    finally:
+        if not answered:
+            chat.conversation.messages = before
+
+
+def _tools(chat: Chat, _: str) -> None:
+    for tool in chat.tools.values():
+        summary = tool.description.partition("\n")[0]
+        note(f"{tool.name}{inspect.signature(tool.function)}{f'  {summary}' if summary else ''}")
+    if not chat.tools:
+        note("no tools: mlx-sidecar chat --tools FILE.py has the functions of a file")
 
 
 def _stats(chat: Chat, _: str) -> None:
@@ -144,12 +151,13 @@ def _stats(chat: Chat, _: str) -> None:
     context = f" of {card['context_length']:,}" if "context_length" in card else ""
     words = [word for name in ("architecture", "dtype", "quantization") if (word := card.get(name))]
     note(f"model         {chat.model} ({', '.join(words)}), {_mib(card.get('memory_bytes', 0))}")
-    note(f"conversation  {chat.conversation.turns} questions, {chat.conversation.used_tokens:,}{context} tokens")
+    asked = counted(chat.conversation.turns, "question")
+    note(f"conversation  {asked}, {chat.conversation.used_tokens:,}{context} tokens")
     if chat.last is not None:
         note(f"last answer   {figures(chat.last)}, seed {chat.last['seed']}")
     engine, memory, counters = stats["engine"], stats["memory"], stats["counters"]
     in_use = f"{_mib(memory.get('used_bytes', 0))} of {_mib(memory.get('limit_bytes', 0))} in use"
-    note(f"engine        {engine.get('backend', engine['state'])}, {in_use}, {engine['restarts']} restarts")
+    note(f"engine        {engine.get('backend', engine['state'])}, {in_use}, {counted(engine['restarts'], 'restart')}")
     prompt, cached, new = (counters.get(f"{kind}_tokens", 0) for kind in ("prompt", "cached", "completion"))
     note(f"since start   {prompt:,} prompt tokens, {cached:,} cached, {new:,} new")
 
@@ -172,6 +180,7 @@ COMMANDS = {
     "/save": ChatCommand("PATH", "write the conversation to a new file", _save),
     "/load": ChatCommand("PATH", "go on with a conversation that was saved", _load),
     "/retry": ChatCommand("", "ask the last question again", _retry),
+    "/tools": ChatCommand("", "the functions that the model may call", _tools),
     "/stats": ChatCommand("", "figures of the model, the conversation and the engine", _stats),
     "/bye": ChatCommand("", "end the conversation, as Ctrl-D does", _bye),
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..failures import Refused
+from .text_file import read_text
 
 Message = dict[str, Any]
 
 
 @dataclass
 class Conversation:
-    """The messages so far: perhaps one of the system, then turns of user and assistant.
+    """The messages so far: perhaps one of the system, then turns of user and assistant, with calls and their results.
 
     ``attached`` are texts that go with the next question, by name. ``used_tokens`` is the size of the conversation as
     the sidecar last counted it.
@@ -50,12 +52,26 @@ class Conversation:
         self.attached.clear()
         self.messages.append({"role": "user", "content": "\n\n".join([*parts, text])})
 
-    def answer(self, text: str) -> None:
-        self.messages.append({"role": "assistant", "content": text})
+    def answer(self, text: str, reasoning: str | None = None, calls: Sequence[dict[str, str]] = ()) -> None:
+        """Add an answer, of which ``calls`` are to be given their results by ``told``."""
+        message: Message = {"role": "assistant", "content": text}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = [
+                {"id": call["id"], "type": "function", "function": {key: call[key] for key in ("name", "arguments")}}
+                for call in calls
+            ]
+        self.messages.append(message)
 
-    def take_back(self, role: str) -> Message | None:
-        """Remove and return the last message, if it is one of ``role``."""
-        return self.messages.pop() if self.messages and self.messages[-1]["role"] == role else None
+    def told(self, call: dict[str, str], content: str) -> None:
+        """Add the result of a call."""
+        self.messages.append({"role": "tool", "tool_call_id": call["id"], "name": call["name"], "content": content})
+
+    def take_back(self, *, question: bool) -> None:
+        """Remove all that follows the last question; the question as well, if that is to go."""
+        last = max(at for at, message in enumerate(self.messages) if message["role"] == "user")
+        del self.messages[last if question else last + 1 :]
 
     def without_oldest(self, turns: int) -> list[Message]:
         """The messages without the oldest ``turns``, of which the last question is never one."""
@@ -85,9 +101,7 @@ def write(path: Path, model: str, conversation: Conversation, parameters: dict[s
 def read(path: Path) -> list[Message]:
     """The messages of a file of ``write``. Raises ``Refused`` with what is wrong with it."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+        saved = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise Refused(f"{path} is no JSON: {error}") from error
     messages = saved.get("messages") if isinstance(saved, dict) else None
@@ -97,4 +111,8 @@ def read(path: Path) -> list[Message]:
 
 
 def _is_message(message: object) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(member), str) for member in ("role", "content"))
+    return (
+        isinstance(message, dict)
+        and message.get("role") in ("system", "user", "assistant", "tool")
+        and isinstance(message.get("content"), str)
+    )

@@ -10,7 +10,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
@@ -63,9 +63,10 @@ class LineEditor:
         finally:
             mark_pastes()
 
-    def confirm(self, question: str) -> bool:
+    def confirm(self, question: str, *, default: bool = True) -> bool:
+        choices, yes = ("[Y/n]", ("", "y", "yes")) if default else ("[y/N]", ("y", "yes"))
         try:
-            return self._yes_or_no.prompt(f"{harmless(question)} [Y/n] ").strip().lower() in ("", "y", "yes")
+            return self._yes_or_no.prompt(f"{harmless(question)} {choices} ").strip().lower() in yes
         except (EOFError, KeyboardInterrupt):
             return False
 
@@ -83,7 +84,7 @@ class LineEditor:
         def new_line(event: KeyPressEvent) -> None:
             event.current_buffer.newline()
 
-        @keys.add("c-c")
+        @keys.add("c-c", filter=~is_searching)  # in a search of the history it ends that
         @keys.add("<sigint>")
         def clear(event: KeyPressEvent) -> None:
             self._hint = "" if event.current_buffer.text else _LEAVING

@@ -42,9 +42,15 @@ class MarkdownStream:
         if time.monotonic() - self._drawn_at >= _EVERY_S:
             self._draw()
 
-    def status(self, line: str) -> None:
-        """Show ``line``, dimmed, where the text will begin."""
-        self._show([self._rendered_plain(line)])
+    def status(self, line: str, *, quickly: bool = False) -> None:
+        """Show ``line``, dimmed, where the text will begin; ``quickly``: unless the last drawing is very fresh."""
+        if not quickly or time.monotonic() - self._drawn_at >= _EVERY_S:
+            self._drawn_at = time.monotonic()
+            self._show([self._rendered_plain(line)])
+
+    def stand(self, line: str) -> None:
+        """Leave ``line``, dimmed, above the text that comes."""
+        self._stand([self._rendered_plain(line), ""])
 
     def finish(self) -> None:
         """Draw what is left, and leave the cursor on a new line."""

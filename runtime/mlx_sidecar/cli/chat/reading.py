@@ -14,8 +14,8 @@ class Reader(Protocol):
     def ask(self) -> str | None:
         """The next message or command; None at the end."""
 
-    def confirm(self, question: str) -> bool:
-        """Whether the person says yes; no, where there is nobody to be asked."""
+    def confirm(self, question: str, *, default: bool = True) -> bool:
+        """Whether the person says yes, or nothing where ``default`` is yes; no, where no person can be asked."""
         ...
 
 
@@ -30,7 +30,7 @@ class PipeReader:
             line += more
         return unquoted(line.rstrip("\n"))
 
-    def confirm(self, question: str) -> bool:
+    def confirm(self, question: str, *, default: bool = True) -> bool:
         return False
 
 

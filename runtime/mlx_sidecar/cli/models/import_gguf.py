@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..failures import Refused
 from ..parser import Parser
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ def run(args: argparse.Namespace) -> int:
     from ..gguf import import_to
     from ..terminal import say
 
+    output = args.output.expanduser().absolute()
+    if output.exists():
+        raise Refused(f"{output} is there already")
     again = None if args.requantize is None else _BITS[args.requantize]
-    made = import_to(args.file.expanduser(), args.output.expanduser().absolute(), again, args.dtype)
+    made = import_to(args.file.expanduser(), output, again, args.dtype)
     say(f"{made.path}: {made.architecture}, {made.weights_bytes / 2**20:.1f} MiB of weights")
     for rounding in made.roundings:
         say(f"  {rounding.words}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
+from ..failures import Refused
 from ..parser import Parser
 from ..standard_streams import text_of
 from .local import count, local_models, size
@@ -25,7 +27,11 @@ def run(args: argparse.Namespace) -> int:
     """List the models; returns the exit status."""
     from ..terminal import say
 
-    models = local_models([text_of(folder) for folder in args.folders])
+    folders = [text_of(folder) for folder in args.folders]
+    for folder in folders:
+        if not Path(folder).expanduser().is_dir():
+            raise Refused(f"{folder} is no folder")
+    models = local_models(folders)
     if args.json:
         json.dump({"models": models}, sys.stdout, ensure_ascii=False, indent=1)
         say("")

@@ -8,22 +8,23 @@ from typing import NamedTuple, Protocol
 
 from mlx_sidecar_protocol.errors import OutOfMemory
 
-from ...link.messages import Fault, FinishReason, TokenLogprob
+from ...link.messages import Effort, Fault, FinishReason, TokenLogprob
 from .sequence import Sequence
 
 
 class Role(Enum):
-    """The purpose of a sequence's part in a step, as the planner sets it."""
+    """The purpose of a sequence's part in a step, as the planner sets it, or the batch where it has proposals."""
 
     PREFILL = "prefill"  # some of a prompt is taken in, and the last of it samples
     DECODE = "decode"  # the newest token is taken in, and the next one sampled
+    VERIFY = "verify"  # proposed tokens are taken in behind the newest one, and as many as are right are kept
 
 
 class Work(NamedTuple):
     """The model takes in the next ``tokens`` of ``sequence`` in one step; ``role`` says to what end.
 
     If no more are pending, the step samples one. So a decode step is one token, and a prefill is one or more steps of
-    which the last samples the first token.
+    which the last samples the first token. A verify step samples behind each of its tokens.
     """
 
     sequence: Sequence
@@ -32,13 +33,14 @@ class Work(NamedTuple):
 
     @property
     def samples(self) -> bool:
-        return self.tokens == self.sequence.pending
+        return self.role is Role.VERIFY or self.tokens == self.sequence.pending
 
 
 class Event(NamedTuple):
     """One step gave a sequence new ``tokens``, and ended it if ``reason`` is set.
 
-    ``logprobs`` has an entry for each token where the sequence asked for them.
+    ``logprobs`` has an entry for each token where the sequence asked for them. ``effort`` says how a constraint and
+    proposals had their part in it; None where they had none. ``vector`` is the result of a goal that wants one.
     """
 
     sequence: Sequence
@@ -46,6 +48,8 @@ class Event(NamedTuple):
     reason: FinishReason | None = None
     fault: Fault | None = None
     logprobs: list[TokenLogprob] | None = None
+    effort: Effort | None = None
+    vector: bytes = b""
 
 
 class StepFailed(Exception):
@@ -93,8 +97,10 @@ class Batch(Protocol):
         """Run one bounded operation, and return its events or, where steps overlap, those of the step before.
 
         Empty ``work`` reads the step in flight. While there is one, ``work`` may not prefill: read it first. Nor may
-        it have a sequence that ``awaits_token``. Advances ``known``, ``in_flight`` and ``generated`` of the sequences.
-        When it raises ``StepFailed``, events have been returned for all tokens in ``generated``.
+        it have a sequence that ``awaits_token``. Afterwards ``work`` is what was begun: without the sequences that have
+        ended, and with the role ``VERIFY`` for those that had tokens proposed. Advances ``known``, ``in_flight`` and
+        ``generated`` of the sequences. When it raises ``StepFailed``, events have been returned for all tokens in
+        ``generated``.
         """
         ...
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import msgspec
 
 from ...link.control_messages import Load, ModelCard
+from ...link.messages import Vocabulary
+from .adapter import Adaptable
 from .batch import Batch
 from .memory_cost import SequenceCost
+from .sequence import Sequence
 
 if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
     from ..cache.prefixes import Prefixes
@@ -31,12 +34,25 @@ class LoadStep(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A directory as a backend has loaded it. ``prefixes`` is this model's part of the prefix cache."""
+    """A directory as a backend has loaded it. ``prefixes`` is this model's part of the prefix cache.
+
+    ``vocabulary`` is set where the backend knows the bytes of tokens by itself, ``adaptable`` where requests may name
+    adapters.
+    """
 
     card: ModelCard
     batch: Batch
     cost: SequenceCost
     prefixes: Prefixes | None = None
+    vocabulary: Vocabulary | None = None
+    adaptable: Adaptable | None = None
+
+    def prefixes_of(self, sequence: Sequence) -> Prefixes | None:
+        """Return the part of the prefix cache for ``sequence``: with an adapter keys and values are others."""
+        adapter = sequence.asked.adapter
+        if adapter is None or self.prefixes is None or self.adaptable is None:
+            return self.prefixes
+        return self.adaptable.prefixes.get(adapter)
 
     @property
     def uncacheable(self) -> str:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 # Kinds of owners.
 WEIGHTS = "weights"  # a model, resident or being loaded
 SEQUENCES = "sequences"  # a sequence that holds a cache, with the room it is about to take
+GRAMMARS = "grammars"  # the tokenizer of a model's grammars
+ADAPTERS = "adapters"  # the adapters of a model
 CACHE = "cache"  # memory kept for requests that may come: it goes first where more is needed
 
 

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from typing import NamedTuple
 
+from ...link.messages import Fault, FinishReason
 from .sequence import Sequence
+
+
+class Ending(NamedTuple):
+    """A sequence that ends without being admitted, and why: a ``fault`` with reason "error"."""
+
+    sequence: Sequence
+    reason: FinishReason
+    fault: Fault | None = None
 
 
 class Preparer:
@@ -33,6 +43,10 @@ class Preparer:
 
     def ready(self, now: float) -> Iterable[Sequence]:
         """The sequences whose wait is over, each once. Called once a turn."""
+        return ()
+
+    def endings(self) -> Iterable[Ending]:
+        """The sequences that cannot be prepared after all, or need not go on, each once. Called once a turn."""
         return ()
 
     def left(self, sequence: Sequence) -> None:

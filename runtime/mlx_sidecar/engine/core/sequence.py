@@ -5,14 +5,17 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 
-from ...link.messages import Nearest, Sampling, Timing
+from ...link.messages import Nearest, Sampling, Speculation, Timing
 from .asked import Asked
+from .constraint import Constraint
 
 # Why a sequence is set aside: its host has no window left. Other reasons are the names of preparers.
 WINDOW = "window"
 
 # Caches grow by so many tokens at a time.
 ROOM_TOKENS = 256
+# A decode step takes in at most so many tokens of a sequence behind the newest one, to verify them.
+MOST_PROPOSED = 15
 
 
 @dataclass(slots=True)
@@ -51,8 +54,9 @@ class Sequence:
     """One token sequence on its way through the engine.
 
     Its batch writes ``generated`` to ``reads_last_token``. The cache holds its first ``known`` tokens. ``in_flight``
-    counts the token that the device has been told to sample and that has not been read yet. Its first ``cached_upto``
-    tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which ``cached_disk`` came from disk.
+    counts the tokens that a step in flight gives it at most: one, and one more for each that was proposed. Its first
+    ``cached_upto`` tokens are in the prefix cache; ``cached_tokens`` were there when it came, of which ``cached_disk``
+    came from disk.
     """
 
     asked: Asked
@@ -67,6 +71,7 @@ class Sequence:
     cached_tokens: int = 0
     cached_disk: int = 0
     reads_last_token: bool = False  # a logits processor reads it before the next step; set when the batch opens it
+    constraint: Constraint | None = None  # set before it is admitted, by the preparer of grammars
     _history: array[int] = field(init=False)
 
     # As asked; here because a step reads them of every row.
@@ -87,6 +92,15 @@ class Sequence:
     @property
     def sampling(self) -> Sampling:
         return self.asked.sampling
+
+    @property
+    def speculation(self) -> Speculation | None:
+        return self.asked.speculation
+
+    @property
+    def draft(self) -> str | None:
+        """The model that makes proposals for it."""
+        return None if self.asked.speculation is None else self.asked.speculation.draft
 
     @property
     def stop_tokens(self) -> list[int]:
@@ -123,6 +137,11 @@ class Sequence:
         return self.standing.parked or bool(self.standing.aside)
 
     @property
+    def decodes(self) -> bool:
+        """Whether the next step takes in its newest token and samples one; else some of its prompt is taken in."""
+        return self.pending == 1 and self.asked.vector is None
+
+    @property
     def spent(self) -> bool:
         """Whether all the tokens it may generate have been asked of the device."""
         return len(self.generated) + self.in_flight >= self.limit
@@ -130,7 +149,8 @@ class Sequence:
     @property
     def room_tokens(self) -> int:
         """Tokens of the room that it has, or is about to be given where it has filled that."""
-        return -(-(self.total + 1) // ROOM_TOKENS) * ROOM_TOKENS
+        ahead = MOST_PROPOSED if self.asked.constraint or self.asked.speculation else 0
+        return -(-(self.total + 1 + ahead) // ROOM_TOKENS) * ROOM_TOKENS
 
     @property
     def need_bytes(self) -> int:

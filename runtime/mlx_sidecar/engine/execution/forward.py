@@ -11,6 +11,7 @@ from ...link.control_messages import ForwardName
 from ..cache.prefix_match import CacheSpec
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import Segment
+from ..core.adapter import AdaptedRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 class Logits(NamedTuple):
     """The wish of a part for the logits after each of its ``last`` tokens."""
+
+    last: int
+
+
+class Hidden(NamedTuple):
+    """The wish of a part for the hidden states behind the last layer and its norm, of each of its ``last`` tokens.
+
+    Only a flat forward of mlx gives them.
+    """
 
     last: int
 
@@ -32,7 +42,7 @@ class Part(NamedTuple):
 
     row: int
     tokens: int
-    want: Logits
+    want: Logits | Hidden
 
 
 class StepInput(NamedTuple):
@@ -49,11 +59,13 @@ class StepOutput(NamedTuple):
     """The result of one pass: ``logits`` [wanted, vocabulary], unevaluated, in the order of parts and their tokens.
 
     ``state`` are the arrays to evaluate with them, so that no step leaves work to a later one. Arrays that are held are
-    copied when the next step writes to them.
+    copied when the next step writes to them. ``hidden`` [wanted, width] are the hidden states that parts want, in the
+    same order; None if none wants any.
     """
 
     logits: mx.array
     state: list[mx.array]
+    hidden: mx.array | None = None
 
     def wait(self) -> mx.array:
         """Return the logits, evaluated."""
@@ -91,6 +103,11 @@ class Forward(Protocol):
     captured: bool
     """Whether rows will be captured: set by the batch that does."""
 
+    @property
+    def adapted_rows(self) -> AdaptedRows | None:
+        """Its rows, to which adapters are given; None where they take none."""
+        ...
+
     def open(self, row: int, expected: int, match: PrefixMatch = NOTHING) -> None:
         """Make a row for ``expected`` tokens that begins with the prefix in ``match``."""
 
@@ -116,10 +133,11 @@ class Forward(Protocol):
         ...
 
     def truncate(self, row: int, length: int) -> None:
-        """Let a row hold its first ``length`` tokens only; the rest must have come with its last part.
+        """Let a row hold its first ``length`` tokens only.
 
-        Keys and values of dropped tokens stay in memory until others take their place, so they must be numbers.
-        Raises ``NotTruncatable`` and leaves the row as it is where ``untruncatable`` says why, for tokens of an earlier
+        Where a layer has a window, and for mlx-lm's own caches, the rest must have come with its last part. Keys and
+        values of dropped tokens stay in memory until others take their place, so they must be numbers. Raises
+        ``NotTruncatable`` and leaves the row as it is where ``untruncatable`` says why, for such tokens of an earlier
         part, and where a window has spilled.
         """
 

@@ -53,7 +53,7 @@ def load_steps(
     if not (trust_remote_code and directory.config.get("model_file") is not None):
         _check_architecture(load.model, directory.config)
     adapter_elements = 0 if load.adapter is None else inspect_adapter(load.model, load.adapter)
-    fingerprint = yield from _read(directory, load.adapter)
+    fingerprint = yield from read_steps(directory, load.adapter)
     model = _build(load, directory, trust_remote_code)
     if load.adapter is not None:
         model = _adapted(load.model, load.adapter, model, adapter_elements)
@@ -69,9 +69,9 @@ def convert_steps(weights: Weights, dtype: Dtype) -> Generator[LoadStep, None, W
 
 def evaluate_steps(weights: Weights, stage: Stage) -> Generator[LoadStep, None, Weights]:
     """Bring the weights into memory; return them with their type and size."""
-    for done, total in _evaluate(weights.model):
-        yield LoadStep(stage, done, total)
     arrays = _arrays(weights.model)
+    for done, total in evaluate(arrays):
+        yield LoadStep(stage, done, total)
     computed = next((str(a.dtype) for a in arrays if mx.issubdtype(a.dtype, mx.floating)), "")
     return weights._replace(
         dtype=computed.removeprefix("mlx.core."), memory_bytes=sum(array.nbytes for array in arrays)
@@ -81,7 +81,7 @@ def evaluate_steps(weights: Weights, stage: Stage) -> Generator[LoadStep, None, 
 Stage = Literal["building", "converting"]
 
 
-def _read(directory: Directory, adapter: str | None) -> Generator[LoadStep, None, str]:
+def read_steps(directory: Directory, adapter: str | None) -> Generator[LoadStep, None, str]:
     """Bring ``directory`` into the page cache; return one name for its contents."""
     read = xxhash.xxh3_128()
     done, total = 0, directory.stored_bytes
@@ -121,11 +121,9 @@ def _check_architecture(model: str, config: dict[str, Any]) -> None:
 def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Model:
     """Return the model with lazy weights: nothing is read yet."""
     try:
-        weights = _lazy_weights(load.model, directory)
+        weights, config = _headed(lazy_weights(load.model, directory), directory.config)
         with bounded(len(weights)):
-            model: Model = mlxlm.build_model(
-                directory.path, directory.config, weights, trust_remote_code=trust_remote_code
-            )
+            model: Model = mlxlm.build_model(directory.path, config, weights, trust_remote_code=trust_remote_code)
     except RpcError:
         raise
     except TooMuch as error:
@@ -135,6 +133,16 @@ def _build(load: Load, directory: Directory, trust_remote_code: bool) -> Model:
         raise ModelLoadFailed(load.model, in_short(error)) from error
     check_tables(load.model, model, directory.stored_bytes)
     return model
+
+
+def _headed(weights: dict[str, mx.array], config: dict[str, Any]) -> tuple[dict[str, mx.array], dict[str, Any]]:
+    """Name the weights of a decoder that was saved without its head, to embed texts, as those of one with a head.
+
+    Its embedding stands for the head, which is not made use of.
+    """
+    if "embed_tokens.weight" not in weights:
+        return weights, config
+    return {f"model.{name}": array for name, array in weights.items()}, {**config, "tie_word_embeddings": True}
 
 
 def _adapted(name: str, adapter: str, model: Model, elements: int) -> Model:
@@ -153,7 +161,7 @@ def _adapted(name: str, adapter: str, model: Model, elements: int) -> Model:
     return model
 
 
-def _lazy_weights(model: str, directory: Directory) -> dict[str, mx.array]:
+def lazy_weights(model: str, directory: Directory) -> dict[str, mx.array]:
     """Return the tensors of each file, by its header and the index. Raises ModelLoadFailed if a file has changed."""
     found: dict[str, mx.array] = {}
     for file in directory.weights:
@@ -173,9 +181,8 @@ def _convert(model: Model, dtype: Dtype) -> None:
     model.update(tree_map(lambda a: a.astype(to) if mx.issubdtype(a.dtype, mx.floating) else a, model.parameters()))
 
 
-def _evaluate(model: Model) -> Iterator[tuple[int, int]]:
-    """Compute the weights some at a time; yield the bytes so far and of how many."""
-    arrays = _arrays(model)
+def evaluate(arrays: list[mx.array]) -> Iterator[tuple[int, int]]:
+    """Compute ``arrays`` some at a time; yield the bytes so far and of how many."""
     total = sum(array.nbytes for array in arrays)
     done = size = 0
     group: list[mx.array] = []

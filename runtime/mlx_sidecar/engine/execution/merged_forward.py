@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 from ...link.control_messages import ForwardName
 from ..cache.prefixes import NOTHING, PrefixMatch
 from ..cache.segment import BLOCK, Segment
+from ..core.adapter import AdaptedRows
 from .cache_blocks import CacheBlocks
 from .flat.head import Head
 from .forward import NotTruncatable, Part, StepInput, StepOutput
@@ -41,6 +42,8 @@ class MergedForward:
     A row has caches of its own and is passed by itself until it decodes beside others. Those that do are merged into
     one batch and passed as one, and a row that pauses is taken out again. Without ``batchable`` rows are never merged.
     """
+
+    adapted_rows: AdaptedRows | None = None
 
     def __init__(self, model: Model, *, batchable: bool) -> None:
         """Change the classes of the model's output projections until ``restore``."""

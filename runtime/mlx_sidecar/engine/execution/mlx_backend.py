@@ -8,20 +8,29 @@ import platform
 from collections.abc import Generator
 from contextlib import closing
 from typing import TypeVar, cast
+from weakref import WeakValueDictionary
 
 import mlx.core as mx
 
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from ... import __version__
+from ...checkpoint.embedding import EmbeddingFiles, read_embedding
 from ...checkpoint.model_directory import Directory, inspect
 from ...link.control_messages import Dtype, Load, ModelCard
 from ..cache.identity import identity
 from ..cache.prefix_cache import PrefixCache
+from ..core.adapter import Adaptable
+from ..core.memory_cost import LayerCost, SequenceCost
 from ..core.oom_backoff import out_of_memory
+from ..grammar.library import unavailable
 from ..resident_models import LoadedModel, LoadStep
 from . import mlxlm
 from .backend_policy import PLAIN, Policy
+from .drafter import objection
+from .embedding_cards import of_decoder, of_encoder
+from .encoders.batch import EncoderBatch
+from .encoders.loading import ENCODERS, load_encoder_steps
 from .forward import Forward
 from .loader import Weights, convert_steps, load_steps
 from .mlx_batch import MlxBatch
@@ -59,6 +68,7 @@ class MlxBackend:
         self._prefix_cache = prefix_cache
         self._trust = trust_remote_code
         self._estimated: tuple[Load, Directory] | None = None  # headers are read once for both
+        self._batches: WeakValueDictionary[str, MlxBatch] = WeakValueDictionary()  # those of models that are resident
         self.name = policy.backend
         self.device = policy.device
         self.policy = policy.words
@@ -87,8 +97,11 @@ class MlxBackend:
         before, self._estimated = self._estimated, None
         directory = before[1] if before is not None and before[0] == load else self._inspected(load)
         dtype = self._dtype(load, directory)
+        files = read_embedding(load.model, directory.path)
+        if directory.config["model_type"] in ENCODERS:
+            return (yield from self._encoder(load, directory, files, dtype))
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
-        found, not_native = yield from self._natively(load, weights)
+        found, not_native = yield from self._natively(load, weights, embeds=files.embeds)
         if found is None and dtype is None and (dtype := self._policy.default_dtype) is not None:
             yield LoadStep("converting", 0, weights.memory_bytes, needs_bytes=directory.loaded_bytes(dtype))
             weights = yield from convert_steps(weights, dtype)
@@ -97,6 +110,10 @@ class MlxBackend:
         if self._prefix_cache is not None and not forward.uncacheable:
             prefixes = self._prefix_cache.prefixes(self._identity(weights, forward), forward.spec)
         because = "" if prefixes is not None else forward.uncacheable or "the cache is switched off"
+        adaptable = None
+        if not (no_adapters := _no_adapters(load, forward)) and forward.adapted_rows is not None:
+            adaptable = Adaptable(forward.adapted_rows)
+        embedding, able = of_decoder(directory, files, forward)
         card = ModelCard(
             model=load.model,
             state="ready",
@@ -111,16 +128,54 @@ class MlxBackend:
             policy=self._policy.words_for(dtype) if found is None else self._native_words,
             forward=forward.name,
             not_native=not_native,
-            capabilities={"prefix_cache": because},
+            capabilities={
+                "prefix_cache": because,
+                "response_format": unavailable(),
+                "speculation": forward.untruncatable,
+                "draft": objection(forward),
+                "adapter": no_adapters,
+                **able,
+            },
+            embedding=embedding,
         )
-        batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes)
-        return LoadedModel(card, batch, cost, prefixes)
+        adapted = {} if adaptable is None else adaptable.prefixes
+        batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes, drafts=self._batches, adapted=adapted)
+        self._batches[load.model] = batch
+        return LoadedModel(card, batch, cost, prefixes, adaptable=adaptable)
 
-    def _natively(self, load: Load, weights: Weights) -> Generator[LoadStep, None, tuple[Proven | None, str]]:
+    def _encoder(
+        self, load: Load, directory: Directory, files: EmbeddingFiles, dtype: Dtype | None
+    ) -> Generator[LoadStep, None, LoadedModel]:
+        loaded = yield from load_encoder_steps(load, directory, dtype)
+        sizes = loaded.encoder.sizes
+        embedding, capabilities = of_encoder(sizes, files)
+        card = ModelCard(
+            model=load.model,
+            state="ready",
+            path=load.path,
+            architecture=str(directory.config["model_type"]),
+            parameters=loaded.parameters,
+            dtype=loaded.dtype,
+            context_length=sizes.context,
+            vocabulary=sizes.vocabulary,
+            memory_bytes=loaded.memory_bytes,
+            policy=self._policy.words_for(dtype),
+            forward="flat",
+            capabilities=capabilities,
+            embedding=embedding,
+        )
+        cost = SequenceCost.of([LayerCost(token_bytes=sizes.token_bytes)])
+        return LoadedModel(card, EncoderBatch(loaded.encoder, self._limit_bytes), cost)
+
+    def _natively(
+        self, load: Load, weights: Weights, *, embeds: bool
+    ) -> Generator[LoadStep, None, tuple[Proven | None, str]]:
         """Return the native forward with what else a probe finds; or why there is none, where there might be."""
         native = self._policy.native
         if native is None:
             return None, ""
+        if embeds:
+            return None, "it embeds texts, and native code gives no hidden states"
         proving = prove(load.model, weights.model, native.arithmetic, native.threads)
         try:
             return (yield from _in_load(proving, weights.memory_bytes)), ""
@@ -175,6 +230,13 @@ class MlxBackend:
             return load.dtype
         architecture = mlxlm.module_name(str(directory.config["model_type"]))
         return None if self._policy.native and architecture in FAMILIES else self._policy.default_dtype
+
+
+def _no_adapters(load: Load, forward: Forward) -> str:
+    """Return why requests cannot name adapters of a model; "" where they can."""
+    if load.adapter is not None:
+        return "the model was loaded with an adapter of its own"
+    return "" if forward.adapted_rows is not None else "its rows are in caches of mlx-lm's own"
 
 
 _Result = TypeVar("_Result")

@@ -19,14 +19,19 @@ from typing import NoReturn
 import mlx_sidecar_protocol.errors as errors
 
 from ... import __version__
-from ...link.control_messages import Load, ModelCard
+from ...link.control_messages import EmbeddingCard, Load, ModelCard
 from ...link.faults import fault_of
-from ...link.messages import Fault, TokenLogprob
+from ...link.messages import Effort, Fault, FinishReason, TokenLogprob
 from ..core.batch import Event, StepFailed, Work
+from ..core.constraint import Constraint
 from ..core.memory_cost import LayerCost, SequenceCost
-from ..core.sequence import Sequence
+from ..core.sequence import MOST_PROPOSED, Sequence
+from ..grammar.library import unavailable
 from ..resident_models import LoadedModel, LoadStep
+from ..speculation.prompt_lookup import lookup
+from .constrained import take, vocabulary
 from .fake_script import END, VOCABULARY, Script
+from .fake_vectors import vector_of
 
 CRASH_STATUS = 70
 
@@ -58,6 +63,13 @@ class _Run:
     at: int  # the answer's tokens so far, those before a restart included
     due_s: float
     poison: bool  # the engine does not survive a step with it
+    closing: bool = False  # the script has been said to its end
+
+    def next(self) -> int:
+        """Return the next token of the script."""
+        token = next(self.answer)
+        self.closing = self.closing or token == END
+        return token
 
 
 class FakeBatch:
@@ -76,11 +88,11 @@ class FakeBatch:
         prompt = sequence.tokens[: len(sequence.tokens) - sequence.emitted]
         answer = self._script.answer(prompt, sequence.sampling.seed)
         at = sequence.emitted + len(sequence.generated)
-        for _ in range(at):
-            next(answer)
         due_s = sequence.standing.admitted_s + (self._script.prefill_ms + self._script.delay_ms) / 1000
         poison = self._script.poison_prompt or self._script.poison_token in prompt
-        self._runs[sequence.id] = _Run(sequence, answer, at, due_s, poison)
+        run = self._runs[sequence.id] = _Run(sequence, answer, at, due_s, poison)
+        for _ in range(at):
+            run.next()
         sequence.known = sequence.total - 1
         if sequence.times.started_s is None:
             sequence.times.started_s = sequence.standing.admitted_s
@@ -98,7 +110,7 @@ class FakeBatch:
         return min((self._runs[sequence.id].due_s for sequence in running), default=float("inf"))
 
     def step(self, work: list[Work], now: float) -> list[Event]:
-        """Generate one token for every sequence that is due."""
+        """Generate a token for every sequence that is due, or as many as its proposals and its grammar give at once."""
         runs = [self._runs[given.sequence.id] for given in work]
         if any(run.poison for run in runs):
             self._process.crash()
@@ -115,18 +127,59 @@ class FakeBatch:
         sequence = run.sequence
         if run.at == self._script.fail_after:
             return Event(sequence, [], "error", Fault("internal_error", "the script says so"))
-        token = next(run.answer)
-        if token in sequence.stop_tokens:
+        if (goal := sequence.asked.vector) is not None:
+            return Event(sequence, [], "length", vector=vector_of(sequence.tokens, goal, self._script.dimensions))
+        if sequence.constraint is not None:
+            return self._constrained(run, sequence.constraint, run.next())
+        proposed = self._proposed(run)
+        tokens: list[int] = []
+        while (token := run.next()) not in sequence.stop_tokens:
+            tokens.append(ord(" ") if token == END else token)  # where the host ignores the end of turn, it goes on
+            if tokens != proposed[: len(tokens)]:
+                break
+        else:
             sequence.stopped_by = token
-            return Event(sequence, [], "stop")
-        if token == END:  # the host ignores the end of turn: the answer goes on
-            token = ord(" ")
-        run.at += 1
+        accepted = sum(one == other for one, other in zip(tokens, proposed, strict=False))
+        effort = Effort(proposed=len(proposed), accepted=accepted) if proposed else None
+        full = self._grow(run, tokens)
+        reason: FinishReason | None = "stop" if sequence.stopped_by is not None else "length" if full else None
+        return Event(sequence, tokens, reason, logprobs=_logprobs(sequence, tokens), effort=effort)
+
+    def _proposed(self, run: _Run) -> list[int]:
+        """Return what prompt lookup proposes, if the host asks for it: the step gives as many tokens as come true."""
+        sequence = run.sequence
+        wanted = sequence.speculation
+        if wanted is None or not wanted.ngram:
+            return []
+        room = min(sequence.limit - len(sequence.generated), self._script.undisturbed(run.at))
+        most = min(room - 1, wanted.max_tokens or MOST_PROPOSED, MOST_PROPOSED)
+        return lookup(sequence.history(), [], most).tokens if most > 0 else []
+
+    def _constrained(self, run: _Run, constraint: Constraint, scripted: int) -> Event:
+        sequence = run.sequence
+        room = min(sequence.limit - len(sequence.generated), self._script.undisturbed(run.at))
+        taken = take(constraint, scripted, sequence.stop_tokens, room, closing=run.closing)
+        if constraint.lifted:
+            sequence.constraint = None
+        for _ in taken.tokens[1:]:
+            run.next()
+        full = self._grow(run, taken.tokens)
+        sequence.stopped_by = taken.stopped_by
+        logprobs = _logprobs(sequence, taken.tokens)
+        if taken.stuck:
+            fault = fault_of(errors.ConstraintUnsatisfiable(sequence.total))
+            return Event(sequence, taken.tokens, "error", fault, logprobs, taken.effort)
+        reason: FinishReason | None = "stop" if taken.over else "length" if full else None
+        return Event(sequence, taken.tokens, reason, logprobs=logprobs, effort=taken.effort)
+
+    def _grow(self, run: _Run, tokens: list[int]) -> bool:
+        """Take ``tokens`` into the answer; return whether it is as long as it may be."""
+        sequence = run.sequence
+        run.at += len(tokens)
         run.due_s += self._script.delay_ms / 1000
-        sequence.generated.append(token)
-        sequence.known += 1
-        full = len(sequence.generated) >= sequence.limit
-        return Event(sequence, [token], "length" if full else None, logprobs=_logprobs(sequence, token))
+        sequence.generated += tokens
+        sequence.known += len(tokens)
+        return len(sequence.generated) >= sequence.limit
 
     def _misbehave(self, run: _Run, work: list[Work]) -> None:
         script, sequence, at = self._script, run.sequence, run.at
@@ -146,16 +199,18 @@ class FakeBatch:
         return StepFailed(fault_of(error), [given.sequence for given in work])
 
 
-def _logprobs(sequence: Sequence, token: int) -> list[TokenLogprob] | None:
-    """Return log-probabilities where they are asked for: the token of the script has a probability of a half.
+def _logprobs(sequence: Sequence, tokens: list[int]) -> list[TokenLogprob] | None:
+    """Return log-probabilities where they are asked for: a token of an answer has a probability of a half.
 
     The tokens with the next numbers each have half of that of the one before.
     """
     count = sequence.sampling.logprobs
     if count is None:
         return None
-    likeliest = [((token + rank) % VOCABULARY, -(rank + 1) * log(2)) for rank in range(count)]
-    return [TokenLogprob(-log(2), likeliest)]
+    return [
+        TokenLogprob(-log(2), [((token + rank) % VOCABULARY, -(rank + 1) * log(2)) for rank in range(count)])
+        for token in tokens
+    ]
 
 
 class FakeBackend:
@@ -196,11 +251,17 @@ class FakeBackend:
             vocabulary=VOCABULARY,
             memory_bytes=script.memory_bytes,
             policy=self.policy,
-            capabilities={"prefix_cache": "a fake model has no keys and values"},
+            capabilities={
+                "prefix_cache": "a fake model has no keys and values",
+                "draft": "a fake model samples nothing",
+                "adapter": "a fake model has no weights",
+                "response_format": unavailable(),
+            },
+            embedding=EmbeddingCard(script.dimensions, script.context, "mean"),
         )
         cost = SequenceCost((LayerCost(token_bytes=script.token_bytes),))
         batch = FakeBatch(script, self._process)
-        return LoadedModel(card, batch, cost)
+        return LoadedModel(card, batch, cost, vocabulary=vocabulary(load.model))
 
     def reclaim(self) -> None:
         """Do nothing, because no memory was taken."""

@@ -12,6 +12,8 @@ from mlx_sidecar_protocol.errors import ModelUnsupported
 END = 256  # the end-of-turn token; every other token is a byte
 VOCABULARY = 257
 
+_TOOL_RESULT = b"<|tool|>"  # as the chats of fake models have it
+
 _WORDS = ["the", "a", "this", "two", "river", "stone", "light", "wind", "paper", "small", "opens", "turns", "and", "or"]
 _WIDE_WORDS = ["é", "ß", "日本", "naïve", "🙂", "Ω"]
 
@@ -22,6 +24,7 @@ class Script:
 
     tokens: int = 32
     text: str | None = None
+    then: str | None = None
     echo: bool = False
     wide: bool = False
     delay_ms: float = 0.0
@@ -42,6 +45,7 @@ class Script:
     context: int = 8192
     memory_bytes: int = 1_000_000
     token_bytes: int = 0
+    dimensions: int = 16
 
     @classmethod
     def of(cls, model: str) -> Script:
@@ -58,6 +62,19 @@ class Script:
                 raise ModelUnsupported(model, f"option {name}={value!r} is not a number") from None
         return cls(**values)  # type: ignore[arg-type]  # each was parsed by its field's type
 
+    def undisturbed(self, at: int) -> int:
+        """Return how many tokens an answer of ``at`` tokens may grow by before the script makes something happen."""
+        happens = (
+            self.fail_after,
+            self.raise_after,
+            self.poison_raise,
+            self.crash_after,
+            self.poison_after,
+            self.hang_after,
+            self.poison_hang,
+        )
+        return min((after - at for after in happens if after > at), default=self.context)
+
     def answer(self, prompt: list[int], seed: int) -> Iterator[int]:
         """Yield the tokens of an answer: ``END`` once after the scripted ones, and after each further round of them."""
         while True:
@@ -67,6 +84,8 @@ class Script:
     def _round(self, prompt: list[int], seed: int) -> Iterator[int]:
         if self.echo:
             yield from (token for token in prompt if token != END)
+        elif self.then is not None and _TOOL_RESULT in bytes(token for token in prompt if token < END):
+            yield from self.then.encode()
         elif self.text is not None:
             yield from self.text.encode()
         else:

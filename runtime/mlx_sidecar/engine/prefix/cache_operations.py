@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class CacheOperations:
         self._models = models
         self._prefix_cache = prefix_cache
         self._send = send
-        self._answers: dict[int, Callable[[Any], ToFront]] = {}  # by key: from the tier's event to the answer
+        # By key: from the tier's event to the answer; None where the tier has more to do for it.
+        self._answers: dict[int, Callable[[Any], ToFront | None]] = {}
         self._exports: dict[int, ExportCache] = {}  # exports for which blocks are read first
         self._unscanned: list[ExportCache] = []  # exports that wait for the scan of the disk
 
@@ -75,7 +76,8 @@ class CacheOperations:
 
     def told(self, result: Cleared | Exported | Imported) -> None:
         """Answer the request that the disk tier has carried out."""
-        self._send([self._answers.pop(result.key)(result)])
+        answer = self._answers.pop(result.key)(result)
+        self._send([] if answer is None else [answer])
 
     def _go_on(self, message: ExportCache, step: Callable[[ExportCache], None]) -> None:
         try:
@@ -94,22 +96,43 @@ class CacheOperations:
             self._send([CacheCleared(message.op, 0, 0)])
             return
         prefix_cache, prefixes = (self._prefix_cache, None) if message.model is None else self._of(message.model)
-        ram_bytes = prefix_cache.clear(prefixes)
+        parts = [prefixes] if message.model is None else [prefixes, *self._adapted(message.model)]
+        ram_bytes = sum(map(prefix_cache.clear, parts))
         if not message.disk or prefix_cache.disk.directory is None:
             self._send([CacheCleared(message.op, ram_bytes, 0)])
             return
+        identities = [None if part is None else part.identity for part in parts]
+        self._clear_files(message, prefix_cache, identities, ram_bytes)
 
-        def cleared(result: Cleared) -> ToFront:
+    def _adapted(self, model: str) -> Iterable[Prefixes]:
+        adaptable = self._models.resident(model).loaded.adaptable
+        return () if adaptable is None else adaptable.prefixes.values()
+
+    def _clear_files(
+        self,
+        message: ClearCache,
+        prefix_cache: PrefixCache,
+        identities: list[str | None],
+        ram_bytes: int,
+        disk_bytes: int = 0,
+    ) -> None:
+        """Delete the files of ``identities``, one after the other, and answer ``message``."""
+
+        def cleared(result: Cleared) -> ToFront | None:
             prefix_cache.disk.cleared(result.identity)
             if result.because:
                 because = (
                     f"the disk has failed, and files may be left in {prefix_cache.disk.directory}: {result.because}"
                 )
                 return Refused(message.op, fault_of(UnsupportedParameter("disk", because)))
-            return CacheCleared(message.op, ram_bytes, result.nbytes)
+            freed_bytes = disk_bytes + result.nbytes
+            if len(identities) > 1:
+                self._clear_files(message, prefix_cache, identities[1:], ram_bytes, freed_bytes)
+                return None
+            return CacheCleared(message.op, ram_bytes, freed_bytes)
 
         self._answers[-message.op] = cleared
-        prefix_cache.disk.clear(-message.op, None if prefixes is None else prefixes.identity)
+        prefix_cache.disk.clear(-message.op, identities[0])
 
     def _export(self, message: ExportCache) -> None:
         prefix_cache, prefixes = self._of(message.model)

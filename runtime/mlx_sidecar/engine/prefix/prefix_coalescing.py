@@ -44,17 +44,18 @@ class PrefixCoalescing(Preparer):
 
     def holds_back(self, candidate: Sequence, now: float) -> bool:
         """Whether ``candidate`` will soon have less to compute, because a sequence that runs computes it now."""
-        if candidate.parked or candidate.generated:
+        if candidate.parked or candidate.generated or not candidate.asked.cacheable:
             return False
         leaders = [other for other in self._scheduler.running_on(candidate.model) if _leads(other, candidate)]
         loaded = self._models.resident(candidate.model).loaded
-        if not leaders or loaded.prefixes is None:
+        prefixes = loaded.prefixes_of(candidate)
+        if not leaders or prefixes is None:
             return False
         tokens = candidate.history()
-        reach = loaded.prefixes.reach(tokens)
+        reach = prefixes.reach(tokens)
         for leader in leaders:
-            common = min(common_prefix(tokens, leader.history()), len(tokens) - 1)
-            until = _last_block(common, leader, within=not loaded.prefixes.spec.checkpoints)
+            common = min(common_prefix(tokens, leader.history()), len(tokens) - 1, leader.asked.cacheable)
+            until = _last_block(common, leader, within=not prefixes.spec.checkpoints)
             if min(common, until) >= max(reach, leader.cached_upto) + BLOCK:
                 loaded.batch.share(leader, until)
                 self._follow(candidate, leader, until)
@@ -107,7 +108,8 @@ def _last_block(common: int, leader: Sequence, *, within: bool) -> int:
 
 
 def _leads(other: Sequence, candidate: Sequence) -> bool:
-    return _prefills(other) and RANKS[other.asked.priority] <= RANKS[candidate.asked.priority]
+    alike = other.asked.adapter == candidate.asked.adapter
+    return alike and _prefills(other) and RANKS[other.asked.priority] <= RANKS[candidate.asked.priority]
 
 
 def _prefills(sequence: Sequence) -> bool:

@@ -35,17 +35,18 @@ class StoredPrefixes(Preparer):
         self._disk = prefix_cache.disk
         self._operations = operations
         self._waiting: dict[int, Sequence] = {}  # in order of arrival: either unscanned or reading
-        self._unscanned: dict[str, dict[int, Sequence]] = {}  # by model: its files are not known yet
+        # By model and adapter: their files are not known yet.
+        self._unscanned: dict[tuple[str, str | None], dict[int, Sequence]] = {}
         self._reading: dict[int, Sequence] = {}
         self._there: dict[int, Sequence] = {}  # their wait is over
 
     def arrived(self, sequence: Sequence, now: float) -> bool:
         """Ask the disk for the blocks that ``sequence`` begins with; return whether any are on their way."""
-        prefixes = self._models.resident(sequence.model).loaded.prefixes
-        if prefixes is None:
+        prefixes = self._prefixes_of(sequence)
+        if prefixes is None or not sequence.asked.cacheable:
             return False
         if not self._disk.ready(prefixes):
-            self._unscanned.setdefault(sequence.model, {})[sequence.id] = sequence
+            self._unscanned.setdefault(_content(sequence), {})[sequence.id] = sequence
         elif not self._reads(sequence, prefixes):
             return False
         self._waiting[sequence.id] = sequence
@@ -69,8 +70,8 @@ class StoredPrefixes(Preparer):
         if self.next_event_s() <= now:
             log.warning("the disk has not answered for %s s: prompts are computed without it", DISK_PATIENCE_S)
             self._give_up_disk()
-        for model in list(self._unscanned):
-            self._scanned(model)
+        for content in list(self._unscanned):
+            self._scanned(content)
         self._operations.serve()
         there, self._there = self._there, {}
         return there.values()
@@ -83,10 +84,10 @@ class StoredPrefixes(Preparer):
         if self._reading.pop(sequence.id, None) is not None:
             self._disk.cancel(sequence.id)
             return
-        unscanned = self._unscanned[sequence.model]
+        unscanned = self._unscanned[_content(sequence)]
         del unscanned[sequence.id]
         if not unscanned:
-            del self._unscanned[sequence.model]
+            del self._unscanned[_content(sequence)]
 
     def next_event_s(self) -> float:
         """Return when the wait for the disk is given up, infinite if no sequence waits."""
@@ -104,12 +105,15 @@ class StoredPrefixes(Preparer):
         self._disk.touch(prefixes, tokens)
         return False
 
-    def _scanned(self, model: str) -> None:
-        """Begin the reads for sequences of ``model`` that waited for the scan of the disk, if it is over."""
-        prefixes = self._models.resident(model).loaded.prefixes
+    def _prefixes_of(self, sequence: Sequence) -> Prefixes | None:
+        return self._models.resident(sequence.model).loaded.prefixes_of(sequence)
+
+    def _scanned(self, content: tuple[str, str | None]) -> None:
+        """Begin the reads for sequences of a model and adapter that waited for the scan of the disk, if it is over."""
+        prefixes = self._prefixes_of(next(iter(self._unscanned[content].values())))
         assert prefixes is not None
         if self._disk.ready(prefixes):
-            for sequence in self._unscanned.pop(model).values():
+            for sequence in self._unscanned.pop(content).values():
                 if not self._reads(sequence, prefixes):
                     self._release(sequence)
 
@@ -123,3 +127,8 @@ class StoredPrefixes(Preparer):
     def _release(self, sequence: Sequence) -> None:
         del self._waiting[sequence.id]
         self._there[sequence.id] = sequence
+
+
+def _content(sequence: Sequence) -> tuple[str, str | None]:
+    """What besides its tokens decides on the blocks of ``sequence``."""
+    return sequence.model, sequence.asked.adapter

@@ -14,13 +14,14 @@ model; preempted or paused it is parked, with its cache kept; or its cache was d
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Container, Hashable, Iterable
 from dataclasses import dataclass
 from math import inf
 
 from mlx_sidecar_protocol.errors import Overloaded
 
-from ...link.messages import WAITING_LIMIT
+from ...link.engine_config import WAITING_LIMIT
 from ..core.batch import Work
 from ..core.memory_ledger import SEQUENCES, MemoryLedger
 from ..core.sequence import WINDOW, Sequence
@@ -52,6 +53,7 @@ class Scheduler:
         self._models: dict[str, dict[int, QueueEntry]] = {}  # the same, by model
         self._holders = Holders(ledger)
         self._queue = PriorityQueue()  # those that want a place: neither running nor paused
+        self._drafts: Counter[str] = Counter()  # sequences by the draft model that makes proposals for them
         self._deadlines: list[Sequence] = []
         self._fair_queue = FairQueue()
         self._planner = StepPlanner()
@@ -97,7 +99,8 @@ class Scheduler:
         return self._holders.runs(sequence)
 
     def streams(self, model: str) -> int:
-        return len(self._models.get(model, ()))
+        """Return how many sequences need ``model``: its own, and those for which it makes proposals."""
+        return len(self._models.get(model, ())) + self._drafts[model]
 
     def of_model(self, model: str) -> list[Sequence]:
         return [entry.sequence for entry in self._models.get(model, {}).values()]
@@ -117,6 +120,8 @@ class Scheduler:
         if not sequence.paused:
             self._queue.join(entry)
         insort(self._deadlines, sequence, key=_deadline)
+        if sequence.draft is not None:
+            self._drafts[sequence.draft] += 1
 
     def candidate(self, now: float, without: Container[str] = ()) -> Sequence | None:
         """Return the most urgent sequence for which there is a place, or one that can be taken from a ``victim``.
@@ -263,6 +268,8 @@ class Scheduler:
 
     def _forget(self, sequence: Sequence) -> None:
         del self._entries[sequence.id]
+        if sequence.draft is not None:
+            self._drafts[sequence.draft] -= 1
         of_model = self._models[sequence.model]
         del of_model[sequence.id]
         if not of_model:

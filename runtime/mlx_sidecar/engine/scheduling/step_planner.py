@@ -92,12 +92,16 @@ class StepPlanner:
             decoding, prompts = _ready(running, model)
             if decoding:
                 depth = sum(entry.sequence.known for entry in decoding)
-                steps.append(self._paces[model].full_s(len(decoding), depth, len(prompts)))
+                joining = sum(entry.sequence.asked.vector is None for entry in prompts)
+                steps.append(self._paces[model].full_s(len(decoding), depth, joining))
         return min((step_s for step_s in steps if step_s is not None), default=None)
 
 
 def _load(work: list[Work], *, done: bool) -> StepLoad:
-    """Return the load of ``work``, whose tokens its sequences know if it is ``done``."""
+    """Return the load of ``work``, whose tokens its sequences know if it is ``done``.
+
+    A row with proposals counts as a row for each of its tokens.
+    """
     rows = tokens = 0
     depth = token_depths = 0.0
     for part in work:
@@ -106,7 +110,7 @@ def _load(work: list[Work], *, done: bool) -> StepLoad:
             tokens += part.tokens
             token_depths += part.tokens * (behind + part.tokens / 2)
         else:
-            rows += 1
+            rows += part.tokens
             depth += behind
     return StepLoad(rows, depth, tokens, token_depths / max(1, tokens))
 
@@ -117,5 +121,5 @@ def _ready(running: Running, model: str) -> tuple[list[QueueEntry], list[QueueEn
     prompts: list[QueueEntry] = []
     for entry in running.get(model, {}).values():
         if not entry.sequence.spent:
-            (decoding if entry.sequence.pending == 1 else prompts).append(entry)
+            (decoding if entry.sequence.decodes else prompts).append(entry)
     return decoding, prompts

@@ -1,27 +1,28 @@
 """Fake text is the text side of the fake engine's models: a token is a byte of UTF-8, 256 ends a turn.
 
-Chats are ChatML. No text process is needed, because there are no files of a model.
+Chats are ChatML, with calls in the format ``hermes``. No text process is needed, because there are no model files.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from mlx_sidecar_protocol.errors import InvalidParams
+from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams
 from mlx_sidecar_protocol.generate_result import CacheExplanation
 
 from ...link.messages import Nearest
-from ...link.text_messages import TextWarning
+from ...link.text_messages import EncodedTexts
 from ...link.token_table import ByteLevel, Strings, TokenTable, packed, token_bytes
 from ..output.detokenizer import Detokenizer
+from ..output.formats.table import formats_of
 from ..output.late_text import LateText
 from .model_text import Chat, Prompt, TableText
 
 END = 256
-_NO_TOOLS = TextWarning("tools_left_out", "the model's chat template leaves out tools[0] and all others")
 
 
 @cache
@@ -38,6 +39,7 @@ class FakeText(TableText):
 
     vocabulary = END + 1
     context_length = None
+    formats = formats_of({"<tool_call>", "</think>"}.__contains__)
 
     def __init__(self) -> None:
         super().__init__(_table(), frozenset({END}))
@@ -57,6 +59,20 @@ class FakeText(TableText):
         strings = [_table().token(token) or "" for token in tokens] if pieces else None
         return memoryview(packed(tokens)).cast("I"), strings
 
+    async def encode_texts(
+        self, texts: Sequence[str], *, before: str | None = None, limit: int = 0, ends: bool = False
+    ) -> EncodedTexts:
+        first = list((before or "").encode())
+        whole = [first + list(text.encode()) for text in texts]
+        if limit and len(first) >= limit:
+            raise ContextTooLong(have=len(first), limit=limit, field="query")
+        return EncodedTexts(
+            0,
+            tokens=[packed(tokens[: limit or None]) for tokens in whole],
+            seconds=[len(first)] * len(whole),
+            cut=[number for number, tokens in enumerate(whole) if 0 < limit < len(tokens)],
+        )
+
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         if (wrong := next((token for token in tokens if token < 0), None)) is not None:
             raise InvalidParams.field("tokens", f"{wrong} is not a token id")
@@ -67,7 +83,11 @@ class FakeText(TableText):
 
     async def render(self, chat: Chat) -> Prompt:
         text = _chatml(chat)
-        return Prompt(await self.encode(text), text, [_NO_TOOLS] if chat.tools else [])
+        return Prompt(await self.encode(text), text)
+
+    async def turn(self, chat: Chat, answered: int, answer: Sequence[int]) -> tuple[list[int] | None, Prompt]:
+        end = _chatml(chat._replace(messages=chat.messages[answered + 1 :], tools=None))
+        return await self.encode("\n" + end), await self.render(chat)
 
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str
@@ -76,19 +96,31 @@ class FakeText(TableText):
         summary = "Nothing of this model can be cached."
         return CacheExplanation(prompt_tokens=len(tokens), known_tokens=0, because="uncacheable", summary=summary)
 
-    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
-        made = self.detokenizers.new(skip_special, behind)
+    def detokenizer(
+        self, skip_special: bool = True, behind: Sequence[int] = (), shown: frozenset[str] = frozenset()
+    ) -> Detokenizer | LateText:
+        made = self.detokenizers.new(skip_special, behind, shown)
         assert made is not None
         return made
 
 
 def _chatml(chat: Chat) -> str:
-    turns = "".join(f"<|{message['role']}|>{_said(message.get('content'))}\n" for message in chat.messages)
-    return turns + ("<|assistant|>" if chat.add_generation_prompt else "")
+    tools = f"<|tools|>{json.dumps(chat.tools, ensure_ascii=False)}\n" if chat.tools else ""
+    turns = "".join(f"<|{message['role']}|>{_said(message)}\n" for message in chat.messages)
+    return tools + turns + ("<|assistant|>" if chat.add_generation_prompt else "")
 
 
-def _said(content: Any) -> str:
-    """The text of a message, the parts of a list joined."""
-    if isinstance(content, list):
-        return "".join(part["text"] for part in content)
-    return content or ""
+def _said(message: Mapping[str, Any]) -> str:
+    """A message as the model would have written it: its reasoning, its text, the parts of a list joined, its calls."""
+    content, reasoning = message.get("content"), message.get("reasoning_content")
+    text = "".join(part["text"] for part in content) if isinstance(content, list) else content or ""
+    calls = [f"<tool_call>\n{_call(call)}\n</tool_call>" for call in message.get("tool_calls") or ()]
+    return (f"<think>\n{reasoning}\n</think>\n\n" if reasoning else "") + "\n".join([*([text] if text else []), *calls])
+
+
+def _call(given: Mapping[str, Any]) -> str:
+    function = given.get("function")
+    call = function if isinstance(function, dict) else given
+    arguments = call.get("arguments", {})
+    arguments = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return f'{{"name": {json.dumps(call.get("name"))}, "arguments": {arguments}}}'

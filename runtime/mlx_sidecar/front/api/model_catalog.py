@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,7 +15,9 @@ from mlx_sidecar_protocol.errors import EngineLost, ModelNotLoaded, RpcError
 from mlx_sidecar_protocol.operations import LoadParams
 
 from ...config import Config
+from ...link.adapter_messages import AdapterCard, LoadAdapter
 from ...link.control_messages import Load, ModelCard, Progress, Unload, Unloaded
+from ..output.formats.table import OutputFormats
 from ..supervision.supervisor import Supervisor
 from ..supervision.text_pool import TextPool
 from . import model_paths
@@ -35,6 +37,9 @@ class _Known:
     params: LoadParams
     path: str
     card: ModelCard | None
+    has_vocabulary: bool = False  # the engine was sent it since this load
+    formats: OutputFormats | None = None  # None until its text side was read
+    adapters: dict[str, AdapterCard] = field(default_factory=dict)  # which come back with it
 
 
 class _Lock(asyncio.Lock):
@@ -87,6 +92,24 @@ class ModelCatalog:
     def holds(self, name: str) -> bool:
         """Whether the engine has it, as far as we know."""
         return self._card(name) is not None
+
+    def formats(self, name: str) -> OutputFormats | None:
+        """How ``name`` writes tool calls and reasoning; None until it has been loaded."""
+        known = self._known.get(name)
+        return known.formats if known else None
+
+    def adapters(self, name: str) -> dict[str, AdapterCard]:
+        """The adapters of ``name``, which come back with it; none of a model that is not known."""
+        known = self._known.get(name)
+        return known.adapters if known else {}
+
+    def vocabulary_due(self, name: str) -> bool:
+        """Whether the engine must be sent the vocabulary of ``name`` now: once after each load."""
+        known = self._known.get(name)
+        due = known is not None and not known.has_vocabulary
+        if known is not None:
+            known.has_vocabulary = True
+        return due
 
     def holds_path(self, path: str) -> bool:
         """Whether the engine has a model of directory ``path``, under any name."""
@@ -171,6 +194,7 @@ class ModelCatalog:
         if card is not None:
             self._files.forget(card.path)
         self.evicted(name)
+        self.adapters(name).clear()
         return answer.freed_bytes
 
     async def _dropped(self, name: str, *, force: bool) -> Unloaded:
@@ -252,20 +276,34 @@ class ModelCatalog:
         loaded = await self._engine.load(message, report)
         before = self._known.get(params.model)
         # Before its text is there: an engine that is lost meanwhile is lost with this model.
-        self._remember(params, path, loaded.card)
+        known = self._remember(params, path, loaded.card)
+        if before is not None and (before.path, before.params.dtype) == (path, params.dtype):
+            known.adapters = before.adapters
+        await self._bring_adapters(known)
         try:
             text = await asyncio.shield(reading)
         except RpcError:
             if before is None or before.card is None:
                 await self._drop(params.model, before)
             raise
+        known.formats = text.formats
         return loaded.card, text, time.monotonic() - began if loaded.load_s or not was_read else 0.0
 
-    def _remember(self, params: LoadParams, path: str, card: ModelCard) -> None:
-        self._known[params.model] = _Known(params, path, card)
+    async def _bring_adapters(self, known: _Known) -> None:
+        """Tell the engine of the adapters that the model had; it reads them when requests name them."""
+        for adapter in list(known.adapters.values()):
+            op = self._engine.next_op()
+            try:
+                await self._engine.load_adapter(LoadAdapter(op, adapter.model, adapter.adapter, adapter.path, adapter))
+            except RpcError as error:  # most often the engine was lost: the next one is told again
+                log.warning("the adapter %s of %s does not come back: %s", adapter.adapter, adapter.model, error)
+
+    def _remember(self, params: LoadParams, path: str, card: ModelCard) -> _Known:
+        known = self._known[params.model] = _Known(params, path, card)
         self._known.move_to_end(params.model)
         while len(self._known) > NAMES:
             self._known.popitem(last=False)
+        return known
 
     async def _drop(self, name: str, before: _Known | None) -> None:
         """Drop weights that came without a tokenizer. ``before`` is the earlier entry of the model."""

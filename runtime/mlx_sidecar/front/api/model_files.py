@@ -71,7 +71,7 @@ class ModelFiles:
         return await in_thread(None, signature, (path, model_paths.adapter_path(adapter)))
 
     async def inspect(self, name: str, path: str) -> Inspected | None:
-        """What a text process reads in config and headers in ``path``; None of the fake engine's.
+        """The facts that a text process reads in config and headers in ``path``; None of the fake engine's.
 
         Raises as ``weights.inspect``.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import to_json
@@ -20,6 +20,8 @@ from ...link.text_messages import (
     Decoded,
     Encode,
     Encoded,
+    EncodedTexts,
+    EncodeTexts,
     Explained,
     ExplainMiss,
     ModelFolder,
@@ -27,14 +29,18 @@ from ...link.text_messages import (
     ReadModel,
     RenderChat,
     RenderedChat,
+    RenderedTurn,
+    RenderTurn,
     TemplatesCompiled,
     TextWarning,
 )
 from ...link.token_table import TokenTable, packed, unpacked
 from ..output.detokenizer import Detokenizer, Detokenizers
+from ..output.formats.table import SIGNS, OutputFormats, formats_of
 from ..output.late_text import LateText
 from ..output.special_stops import SpecialStops, special_stops
 from ..output.token_texts import TokenTexts
+from ..output.vocabulary_bytes import VocabularyBytes, vocabulary_bytes
 from ..output.window import Window
 from ..supervision.text_pool import TextPool
 
@@ -42,6 +48,8 @@ log = logging.getLogger(__name__)
 
 # Token ids are 32 bits wide in the tokenizers library.
 _TOKEN_LIMIT = 2**32
+# Decoded here, where the table tells how, because that takes less than asking another process.
+_SHORT_TOKENS = 256
 
 
 class Chat(NamedTuple):
@@ -69,7 +77,8 @@ class ModelText(Protocol):
     """Text in, tokens out and back, for one model directory.
 
     ``vocabulary`` is the number of token ids the model knows; ``eos_tokens`` end a turn. ``token_texts`` maps any token
-    to its own text. Methods that need a model's files raise ModelUnsupported where these cannot be processed.
+    to its own text. ``formats``: how it writes tool calls and reasoning. Methods that need a model's files raise
+    ModelUnsupported where these cannot be processed.
     """
 
     @property
@@ -78,6 +87,14 @@ class ModelText(Protocol):
     def eos_tokens(self) -> frozenset[int]: ...
     @property
     def token_texts(self) -> Mapping[int, str]: ...
+    @property
+    def table(self) -> TokenTable: ...
+    @property
+    def formats(self) -> OutputFormats: ...
+
+    def vocabulary_bytes(self) -> VocabularyBytes | None:
+        """The bytes of all tokens, worked out once, by any thread; None where only the tokenizer can tell them."""
+        ...
 
     def compile_templates(self) -> asyncio.Future[None]:
         """Have the chat templates compiled once; the future is done when that has ended, and never fails.
@@ -103,6 +120,16 @@ class ModelText(Protocol):
         """
         ...
 
+    async def encode_texts(
+        self, texts: Sequence[str], *, before: str | None = None, limit: int = 0, ends: bool = False
+    ) -> EncodedTexts:
+        """Packed tokens of each of ``texts``, or of the pairs that ``before`` makes with them; see ``EncodeTexts``.
+
+        Raises ContextTooLong naming ``query`` where it leaves nothing of a document, UnsupportedParameter naming
+        ``model`` where its tokenizer makes no pairs.
+        """
+        ...
+
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         """Text of ``tokens``; ids that stand for nothing give nothing.
 
@@ -122,25 +149,41 @@ class ModelText(Protocol):
         """``chat_tokens``, and the text with special tokens written out."""
         ...
 
+    async def turn(self, chat: Chat, answered: int, answer: Sequence[int]) -> tuple[list[int] | None, Prompt]:
+        """How ``chat`` goes on behind its message number ``answered``, which was computed as the tokens ``answer``.
+
+        Also the whole chat as ``chat_tokens`` gives it. None where the template's text cannot be told from the
+        answer's own.
+        """
+        ...
+
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str
     ) -> CacheExplanation:
         """Where a prompt of ``tokens`` left the ``nearest`` known one; ``chat`` is empty unless it came as one."""
         ...
 
-    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
+    def detokenizer(
+        self, skip_special: bool = True, behind: Sequence[int] = (), shown: frozenset[str] = frozenset()
+    ) -> Detokenizer | LateText:
         """A new incremental detokenizer for one stream; its pieces joined equal ``decode(tokens, skip_special)``.
 
-        With ``behind``, the tokens that are continued: the text that ``tokens`` add to that of these.
+        With ``behind``, the tokens that are continued: the text that ``tokens`` add to that of these. Special tokens
+        whose text is in ``shown`` are not left out.
         """
         ...
 
     def special_stops(
-        self, stops: Sequence[str], stop_tokens: Collection[int], skip_special: bool = True
+        self,
+        stops: Sequence[str],
+        stop_tokens: Collection[int],
+        skip_special: bool = True,
+        shown: frozenset[str] = frozenset(),
     ) -> SpecialStops | None:
         """The search for those of ``stops`` that name special tokens that the host is not sent; None if none does.
 
-        Not sent are those that are left out of the text, and those among ``stop_tokens``, which end the text.
+        Not sent are those that are left out of the text, as of ``detokenizer``, and those among ``stop_tokens``, which
+        end the text.
         """
         ...
 
@@ -154,12 +197,24 @@ class TableText:
         self.token_texts = TokenTexts(table)
         self.detokenizers = Detokenizers(table)
 
+    def vocabulary_bytes(self) -> VocabularyBytes | None:
+        return self._vocabulary_bytes
+
+    @cached_property
+    def _vocabulary_bytes(self) -> VocabularyBytes | None:
+        return vocabulary_bytes(self.table)
+
     def special_stops(
-        self, stops: Sequence[str], stop_tokens: Collection[int], skip_special: bool = True
+        self,
+        stops: Sequence[str],
+        stop_tokens: Collection[int],
+        skip_special: bool = True,
+        shown: frozenset[str] = frozenset(),
     ) -> SpecialStops | None:
         if not stops:
             return None
-        texts = dict(self.detokenizers.special_texts) if skip_special else {}
+        special, hidden = self.detokenizers.special_texts, self.detokenizers.hidden(skip_special, shown)
+        texts = {token: text for token, text in special.items() if token in hidden}
         ending = (self.table.special | self.eos_tokens).intersection(stop_tokens)
         return special_stops(stops, texts | {token: self.table.token(token) or "" for token in ending})
 
@@ -175,6 +230,7 @@ class FolderText(TableText):
         self._compiling: asyncio.Future[None] | None = None
         self.vocabulary = read.vocabulary
         self.context_length = read.context_length
+        self.formats = formats_of(frozenset(read.mentions).__contains__)
 
     @classmethod
     async def read(cls, pool: TextPool, folder: ModelFolder) -> FolderText:
@@ -183,7 +239,7 @@ class FolderText(TableText):
         Raises ModelLoadFailed for files that are missing, broken or beyond their limits, ModelUnsupported for those
         that cannot be processed or need code that may not be run.
         """
-        return cls(pool, folder, await pool.ask(lambda op: ReadModel(op, folder), ModelRead))
+        return cls(pool, folder, await pool.ask(lambda op: ReadModel(op, folder, list(SIGNS)), ModelRead))
 
     def compile_templates(self) -> asyncio.Future[None]:
         if self._compiling is None:
@@ -210,10 +266,19 @@ class FolderText(TableText):
     async def _encoded(self, text: str, add_special: bool, escape: bool, *, pieces: bool) -> Encoded:
         return await self._pool.ask(lambda op: Encode(op, self._folder, text, add_special, escape, pieces), Encoded)
 
+    async def encode_texts(
+        self, texts: Sequence[str], *, before: str | None = None, limit: int = 0, ends: bool = False
+    ) -> EncodedTexts:
+        given = list(texts)
+        return await self._pool.ask(lambda op: EncodeTexts(op, self._folder, given, before, limit, ends), EncodedTexts)
+
     async def decode(self, tokens: Sequence[int], skip_special: bool = False) -> str:
         for token in tokens:
             if not 0 <= token < _TOKEN_LIMIT:
                 raise InvalidParams.field("tokens", f"{token} is not a token id")
+        here = self.detokenizers.new(skip_special) if len(tokens) <= _SHORT_TOKENS else None
+        if here is not None:
+            return here.push_many(tokens) + here.finish()
         return (await self._decode([tokens], skip_special=skip_special))[0]
 
     async def chat_tokens(self, chat: Chat) -> Prompt:
@@ -221,6 +286,12 @@ class FolderText(TableText):
 
     async def render(self, chat: Chat) -> Prompt:
         return await self._rendered(chat, want_text=True)
+
+    async def turn(self, chat: Chat, answered: int, answer: Sequence[int]) -> tuple[list[int] | None, Prompt]:
+        given, computed = to_json(chat._asdict()), packed(answer)
+        told = await self._pool.ask(lambda op: RenderTurn(op, self._folder, given, answered, computed), RenderedTurn)
+        tail = None if told.tail is None else unpacked(told.tail)
+        return tail, Prompt(unpacked(told.whole), "", told.warnings)
 
     async def _rendered(self, chat: Chat, *, want_text: bool) -> Prompt:
         if not self._has_chat_template:
@@ -246,10 +317,17 @@ class FolderText(TableText):
         )
         return CacheExplanation.model_validate_json(explained.explanation)
 
-    def detokenizer(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | LateText:
-        decode = partial(self._decode, skip_special=skip_special)
-        made = self.detokenizers.new(skip_special, behind)
-        return made or LateText(decode, Window(self.table, skip_special, behind))
+    def detokenizer(
+        self, skip_special: bool = True, behind: Sequence[int] = (), shown: frozenset[str] = frozenset()
+    ) -> Detokenizer | LateText:
+        if (made := self.detokenizers.new(skip_special, behind, shown)) is not None:
+            return made
+        hidden = self.detokenizers.hidden(skip_special, shown)
+        return LateText(partial(self._decode_visible, hidden), Window(self.table, hidden, behind))
+
+    async def _decode_visible(self, hidden: frozenset[int], runs: Sequence[Sequence[int]]) -> list[str]:
+        visible = [[token for token in run if token not in hidden] for run in runs]
+        return await self._decode(visible, skip_special=False)
 
     async def _decode(self, runs: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
         if not any(runs):

@@ -9,8 +9,11 @@ from typing import Any
 
 import msgspec
 
+from mlx_sidecar_protocol.embed import EmbeddingCard
 from mlx_sidecar_protocol.notifications import ProgressParams
 from mlx_sidecar_protocol.operations import (
+    CheckDraftParams,
+    CheckDraftResult,
     DetokenizeParams,
     DetokenizeResult,
     DiscoverResult,
@@ -35,10 +38,13 @@ from ...link import control_messages
 from ..streams.recovery import Recovery
 from ..streams.registry import Streams
 from ..supervision.supervisor import Supervisor
+from .drafts import difference_of
+from .generate_result import reason_of
 from .model_catalog import ModelCatalog
 from .model_files import OnProgress
 from .model_text import Chat
 from .offload import object_json, off_loop
+from .parsing import reasons
 from .sink import Sink
 
 
@@ -63,7 +69,7 @@ class Operations:
     async def load(self, sink: Sink, params: LoadParams) -> LoadResult:
         with self._progress(params) as on_progress:
             card, _, load_s = await self._catalog.load(params, on_progress)
-        return LoadResult(**_card(card).model_dump(), load_s=load_s)
+        return LoadResult(**self._card(card).model_dump(), load_s=load_s)
 
     async def unload(self, sink: Sink, params: UnloadParams) -> UnloadResult:
         self._recovery.unloading(params.model, force=params.force)
@@ -71,7 +77,7 @@ class Operations:
 
     async def models(self, sink: Sink, params: NoParams) -> ModelsResult:
         answer = await self._engine.models()
-        return ModelsResult(models=[_card(card) for card in answer.models])
+        return ModelsResult(models=[self._card(card) for card in answer.models])
 
     async def detokenize(self, sink: Sink, params: DetokenizeParams) -> DetokenizeResult:
         text = await self._catalog.text(params.model)
@@ -94,6 +100,10 @@ class Operations:
         warnings = [msgspec.structs.asdict(each) for each in prompt.warnings] or None
         return await off_loop(object_json, {"text": prompt.text, "tokens": prompt.tokens, "warnings": warnings})
 
+    async def check_draft(self, sink: Sink, params: CheckDraftParams) -> CheckDraftResult:
+        because = await difference_of(self._catalog, params.model, params.draft)
+        return CheckDraftResult(compatible=because is None, because=because)
+
     def stream_cancel(self, sink: Sink, params: StreamCancelParams) -> EmptyResult:
         self._streams.cancel(params.stream)
         return EmptyResult()
@@ -101,7 +111,7 @@ class Operations:
     def stream_subscribe(self, sink: Sink, params: StreamSubscribeParams) -> StreamSubscribeResult:
         stream = self._streams.find(params.stream)
         last_seq = self._streams.rewind(stream, params.after_seq)
-        return StreamSubscribeResult(stream=params.stream, last_seq=last_seq, finish_reason=stream.finish_reason)
+        return StreamSubscribeResult(stream=params.stream, last_seq=last_seq, finish_reason=reason_of(stream))
 
     def stream_ack(self, sink: Sink, params: StreamAckParams) -> EmptyResult:
         self._streams.acknowledge(self._streams.find(params.stream), params.seq)
@@ -109,6 +119,23 @@ class Operations:
 
     def discover(self, sink: Sink, params: NoParams) -> DiscoverResult:
         return _discovered()
+
+    def _card(self, card: control_messages.ModelCard) -> ModelCard:
+        """The card as hosts see it; a figure that is not known yet is absent."""
+        fields = [name for name in card.__struct_fields__ if name not in ("capabilities", "embedding")]
+        known: dict[str, Any] = {name: value for name in fields if (value := getattr(card, name)) != ""}
+        if card.state == "loading":
+            known = {name: value for name, value in known.items() if value != 0 or name in ("pinned", "streams")}
+        if card.state == "ready":
+            known |= {"generates": not card.lacks("generate"), "reranks": not card.lacks("rerank")}
+        if card.embedding is not None and not card.lacks("embed"):
+            own = card.embedding
+            known["embedding"] = EmbeddingCard(
+                dimensions=own.dimensions, max_tokens=own.max_tokens, pooling=own.pooling, normalize=own.normalize
+            )
+        if (formats := self._catalog.formats(card.model)) is not None:
+            known |= {"tool_format": formats.tools and formats.tools.name, "reasoning": reasons(formats)}
+        return ModelCard(**known)
 
     @contextmanager
     def _progress(self, params: LoadParams) -> Iterator[OnProgress | None]:
@@ -136,12 +163,3 @@ def _discovered() -> DiscoverResult:
     from mlx_sidecar_protocol import openrpc  # the schema generator is 20 ms of start-up that few hosts ask for
 
     return DiscoverResult.model_validate(openrpc.document(__version__))
-
-
-def _card(card: control_messages.ModelCard) -> ModelCard:
-    """The card as hosts see it; a figure that is not known yet is absent."""
-    fields = [name for name in card.__struct_fields__ if name != "capabilities"]
-    known: dict[str, Any] = {name: value for name in fields if (value := getattr(card, name)) != ""}
-    if card.state == "loading":
-        known = {name: value for name, value in known.items() if value != 0 or name in ("pinned", "streams")}
-    return ModelCard(**known)

@@ -41,10 +41,12 @@ class RequestTask:
         Raises Cancelled if a cancel came before there was a task, and the errors of ``prepare`` and the recovery.
         """
         ending = await self._attempt(prepare)
-        gone = ending is not None and isinstance(ending.error, ModelNotLoaded) and not ending.started
-        if gone and not self.catalog.is_leaving(self.model):
+        if ending is None or not isinstance(ending.error, ModelNotLoaded) or ending.started:
+            return ending
+        gone = str(ending.error.details.get("model", self.model))  # or the one that makes proposals for it
+        if not self.catalog.is_leaving(gone):
             # Evicted since the look-up; tried once more only.
-            self.catalog.evicted(self.model)
+            self.catalog.evicted(gone)
             ending = await self._attempt(prepare)
         return ending
 

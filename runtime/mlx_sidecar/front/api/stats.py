@@ -8,12 +8,13 @@ import time
 from typing import Literal
 
 from mlx_sidecar_protocol.errors import EngineLost
-from mlx_sidecar_protocol.operations import NoParams, ServerInfo
+from mlx_sidecar_protocol.operations import NoParams
 from mlx_sidecar_protocol.stats import EngineInfo, Health, Histogram, Memory, Queue, StatsResult
 
-from ... import __version__
 from ...link import control_messages
 from ...link import messages as link
+from ..server_info import SERVER, waiting_limit
+from ..sessions.store import SessionStore
 from ..streams.journal import Journal
 from ..streams.recovery import Recovery
 from ..supervision.supervisor import Supervisor
@@ -23,17 +24,18 @@ HealthStatus = Literal["ok", "starting", "degraded", "failed"]
 
 _STATS_WAIT_S = 1.0  # an engine in the middle of an operation answers after it
 
-SERVER = ServerInfo(name="mlx-sidecar", version=__version__)
-
 
 class Stats:
     """Serves ``stats``, one per front; ``instance`` is the front's."""
 
-    def __init__(self, instance: str, *, engine: Supervisor, recovery: Recovery, journal: Journal) -> None:
+    def __init__(
+        self, instance: str, *, engine: Supervisor, recovery: Recovery, journal: Journal, sessions: SessionStore
+    ) -> None:
         self._instance = instance
         self._engine = engine
         self._recovery = recovery
         self._journal = journal
+        self._sessions = sessions
         self._started_at = time.monotonic()
 
     async def __call__(self, sink: Sink, params: NoParams) -> StatsResult:
@@ -49,6 +51,8 @@ class Stats:
             "streams": len(self._recovery.tasks),
             "held": self._recovery.held,
             "journal_bytes": self._journal.held_bytes,
+            "sessions": len(self._sessions),
+            "sessions_bytes": self._sessions.held_bytes,
         }
         return StatsResult(
             server=SERVER,
@@ -123,8 +127,3 @@ def _resident_bytes(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return None
-
-
-def waiting_limit(ready: link.Ready | None) -> int:
-    """How many requests may wait: as the engine has said, or as engines are started."""
-    return link.WAITING_LIMIT if ready is None else ready.waiting_limit

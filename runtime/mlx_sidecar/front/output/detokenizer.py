@@ -49,8 +49,10 @@ class Detokenizers:
 
     def __init__(self, vocabulary: TokenTable) -> None:
         self._vocabulary = vocabulary
-        self._byte_tables = {skip: _ByteTable(vocabulary, skip) for skip in (False, True)}
-        self._piece_tables = {skip: _PieceTable(vocabulary, skip) for skip in (False, True)}
+        self._hidden: dict[frozenset[str], frozenset[int]] = {}  # by the texts shown: none, or the markers of a format
+        # By the tokens hidden.
+        self._byte_tables: dict[frozenset[int], _ByteTable] = {}
+        self._piece_tables: dict[frozenset[int], _PieceTable] = {}
 
     @cached_property
     def special_texts(self) -> Mapping[int, str]:
@@ -58,33 +60,56 @@ class Detokenizers:
         strings = ((token, self._vocabulary.token(token)) for token in self._vocabulary.special)
         return {token: string for token, string in strings if string}
 
-    def new(self, skip_special: bool = True, behind: Sequence[int] = ()) -> Detokenizer | None:
+    def hidden(self, skip_special: bool, shown: frozenset[str] = frozenset()) -> frozenset[int]:
+        """The tokens that give no text although they have one: with ``skip_special`` all but those of ``shown``."""
+        if not skip_special:
+            return frozenset()
+        if (hidden := self._hidden.get(shown)) is None:
+            seen = {token for token, text in self.special_texts.items() if text in shown}
+            hidden = self._hidden[shown] = self._vocabulary.special - seen
+        return hidden
+
+    def new(
+        self, skip_special: bool = True, behind: Sequence[int] = (), shown: frozenset[str] = frozenset()
+    ) -> Detokenizer | None:
         """A detokenizer for one stream; None for a tokenizer of neither family, which only itself can decode.
 
-        ``skip_special`` leaves out tokens that the tokenizer flags as special (end of turn and the like). Markers that
-        are added but not special, such as ``<think>`` in many models, stay in the text. ``behind``: the tokens that the
-        stream continues; the text is what they and its own tokens decode to together, without theirs.
+        ``skip_special`` leaves out tokens that the tokenizer flags as special (end of turn and the like), except those
+        whose text is in ``shown``. Markers that are added but not special, such as ``<think>`` in many models, stay in
+        the text. ``behind``: the tokens that the stream continues; the text is what they and its own tokens decode to
+        together, without theirs.
         """
+        hidden = self.hidden(skip_special, shown)
         match self._vocabulary.family:
             case ByteLevel():
-                begun = _begun_bytes(behind, self._byte_tables[True])
-                return _ByteLevelDetokenizer(self._byte_tables[skip_special], begun)
+                begun = _begun_bytes(behind, self._byte_table(self._vocabulary.special))
+                return _ByteLevelDetokenizer(self._byte_table(hidden), begun)
             case Pieces() as pieces:
-                prompt = _PiecesDetokenizer(self._piece_tables[True], pieces)
-                return prompt.followed(behind, self._piece_tables[skip_special])
+                prompt = _PiecesDetokenizer(self._piece_table(self._vocabulary.special), pieces)
+                return prompt.followed(behind, self._piece_table(hidden))
             case None:
                 return None
+
+    def _byte_table(self, hidden: frozenset[int]) -> _ByteTable:
+        if (table := self._byte_tables.get(hidden)) is None:
+            table = self._byte_tables[hidden] = _ByteTable(self._vocabulary, hidden)
+        return table
+
+    def _piece_table(self, hidden: frozenset[int]) -> _PieceTable:
+        if (table := self._piece_tables.get(hidden)) is None:
+            table = self._piece_tables[hidden] = _PieceTable(self._vocabulary, hidden)
+        return table
 
 
 class _Strings:
     """Token → its string; None for a token that gives no text."""
 
-    def __init__(self, vocabulary: TokenTable, skip_special: bool) -> None:
+    def __init__(self, vocabulary: TokenTable, hidden: frozenset[int]) -> None:
         self._vocabulary = vocabulary
-        self._skipped = vocabulary.special if skip_special else frozenset()
+        self._hidden = hidden
 
     def of(self, token: int) -> str | None:
-        return None if token in self._skipped else self._vocabulary.token(token)
+        return None if token in self._hidden else self._vocabulary.token(token)
 
 
 class _ByteTable(dict[int, tuple[bytes, str | None]]):
@@ -93,8 +118,8 @@ class _ByteTable(dict[int, tuple[bytes, str | None]]):
     Filled as tokens are met: the whole table of a large vocabulary would take 0.1 s.
     """
 
-    def __init__(self, vocabulary: TokenTable, skip_special: bool) -> None:
-        self._strings = _Strings(vocabulary, skip_special)
+    def __init__(self, vocabulary: TokenTable, hidden: frozenset[int]) -> None:
+        self._strings = _Strings(vocabulary, hidden)
 
     def __missing__(self, token: int) -> tuple[bytes, str | None]:
         data = token_bytes(self._strings.of(token) or "")
@@ -109,8 +134,8 @@ class _ByteTable(dict[int, tuple[bytes, str | None]]):
 class _PieceTable(dict[int, str | int | None]):
     """Token → its text or its byte, filled as tokens are met. None: the token is passed over."""
 
-    def __init__(self, vocabulary: TokenTable, skip_special: bool) -> None:
-        self.strings = _Strings(vocabulary, skip_special)
+    def __init__(self, vocabulary: TokenTable, hidden: frozenset[int]) -> None:
+        self.strings = _Strings(vocabulary, hidden)
         family = vocabulary.family
         self._pieces = family if isinstance(family, Pieces) else Pieces(replace=())
 

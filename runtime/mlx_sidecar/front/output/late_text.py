@@ -35,7 +35,8 @@ class LateText:
         self._texts: deque[tuple[str, str]] = deque()  # of the tokens being taken in: certain text, held text
         self._pending = ""
         self._tail: str | None = None  # the text held back at the end
-        self.one_by_one = False  # whether ``push`` and ``pending`` will be asked, for each token
+        self.one_by_one = False  # whether ``push`` will be asked, for each token
+        self.tells_pending = False  # whether ``pending`` will be asked, too
 
     @property
     def has_ended(self) -> bool:
@@ -111,7 +112,8 @@ class LateText:
         else:
             for token in tokens:
                 text = await self._driven(self._window.push([token]))
-                self._texts.append((text, await self._driven(self._window.pending())))
+                held = await self._driven(self._window.pending()) if self.tells_pending else ""
+                self._texts.append((text, held))
 
     async def _driven(self, decoding: Decoding) -> str:
         try:

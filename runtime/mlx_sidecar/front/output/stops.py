@@ -111,6 +111,11 @@ class StopMatcher:
         self._matched: str | None = None
 
     @property
+    def looks(self) -> bool:
+        """Whether there are stop strings."""
+        return self._automaton is not None
+
+    @property
     def matched(self) -> str | None:
         """The stop string that ended the text."""
         return self._matched

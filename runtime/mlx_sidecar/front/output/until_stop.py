@@ -6,7 +6,8 @@ out as well. The one that is completed first wins, and of two that end at the sa
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from .special_stops import SpecialStops
 
@@ -19,11 +20,21 @@ class Detokenizer(Protocol):
 
 
 class StopMatcher(Protocol):
+    @property
+    def looks(self) -> bool: ...
     def push(self, text: str) -> tuple[str, str | None]: ...
     def finish(self) -> str: ...
 
 
 Said = tuple[str, str | None]  # text that may be sent, and the stop string that ended it
+
+
+class Taken(NamedTuple):
+    """The ``text`` of so many ``tokens`` that may be sent, and the stop string that ended it with the last of them."""
+
+    text: str
+    match: str | None
+    tokens: int
 
 
 def until_stop(detokenizer: Detokenizer, stops: StopMatcher, special: SpecialStops | None) -> UntilStop:
@@ -38,9 +49,11 @@ class UntilStop:
         self._detokenizer = detokenizer
         self._stops = stops
 
-    def push(self, tokens: list[int]) -> Said:
-        """Take more tokens. There must be no more after a match."""
-        return self._stops.push(self._detokenizer.push_many(tokens))
+    def push(self, tokens: list[int]) -> Taken:
+        """Take more tokens, up to the one that completes a stop string. There must be no more after a match."""
+        if not self._stops.looks:
+            return Taken(self._detokenizer.push_many(tokens), None, len(tokens))
+        return _one_by_one(tokens, lambda token: self._stops.push(self._detokenizer.push(token)))
 
     def finish(self, stop_token: int | None = None) -> Said:
         """There are no more: the text held back. ``stop_token`` ended them and is not one of them."""
@@ -59,14 +72,8 @@ class _UntilSpecialStop(UntilStop):
         self._waiting = ""  # the end of the certain text, not given out, because a stop string may begin there
         self._ahead = ""  # the detokenizer holds it back, but it stands before a special token and was read with that
 
-    def push(self, tokens: list[int]) -> Said:
-        parts: list[str] = []
-        for token in tokens:
-            text, match = self._push(token)
-            parts.append(text)
-            if match is not None:
-                return "".join(parts), match
-        return "".join(parts), None
+    def push(self, tokens: list[int]) -> Taken:
+        return _one_by_one(tokens, self._push)
 
     def finish(self, stop_token: int | None = None) -> Said:
         text, match = self._read(self._detokenizer.finish())
@@ -132,3 +139,13 @@ class _UntilSpecialStop(UntilStop):
         count = end - (self._certain - len(self._waiting))
         text, self._waiting = self._waiting[:count], self._waiting[count:]
         return text
+
+
+def _one_by_one(tokens: list[int], push: Callable[[int], Said]) -> Taken:
+    parts: list[str] = []
+    for count, token in enumerate(tokens, 1):
+        text, match = push(token)
+        parts.append(text)
+        if match is not None:
+            return Taken("".join(parts), match, count)
+    return Taken("".join(parts), None, len(tokens))

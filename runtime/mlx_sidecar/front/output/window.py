@@ -38,10 +38,10 @@ class Mark(NamedTuple):
 class Window:
     """The tokens so far, and how much of their text was given out."""
 
-    def __init__(self, table: TokenTable, skip_special: bool, behind: Sequence[int] = ()) -> None:
-        """``behind``: the tokens that the first one continues."""
+    def __init__(self, table: TokenTable, hidden: frozenset[int], behind: Sequence[int] = ()) -> None:
+        """``hidden``: tokens that give no text. ``behind``: the tokens that the first one continues."""
         self._table = table
-        self._skipped = table.special if skip_special else frozenset()
+        self._hidden = hidden
         self._context: list[int] | None = _text_tokens(behind, table)  # None once it was read
         self._tokens: list[int] = []
         self._start = 0  # the window begins here
@@ -76,7 +76,7 @@ class Window:
         """Take more tokens: the text that is now certain, often empty."""
         for token in tokens:
             self._tokens.append(token)
-            if token not in self._skipped and (string := self._table.token(token)) is not None:
+            if token not in self._hidden and (string := self._table.token(token)) is not None:
                 self._in_run = fallback_byte(string) is not None
         if len(self._tokens) < self._due:
             return ""

@@ -103,6 +103,8 @@ class Deltas:
             offset=new.offset,
             text=new.text,
             tokens=new.tokens,
+            text_offset=new.text_offset,
+            head=new.head,
             logprobs=None if self._logprobs is None else list(self._logprobs.entries(new.tokens, tokens)),
         )
 

@@ -83,7 +83,7 @@ class Feed:
         if task.ended.done() or stream.stop_match is not None:
             return  # decoded before the engine heard that we are done
         try:
-            said = stream.push(message.tokens, message.logprobs)
+            said = stream.push(message.tokens, message.logprobs, message.effort)
         except LEAVING:
             raise
         except BaseException:
@@ -103,12 +103,14 @@ class Feed:
         """The text of its tokens cannot be had."""
         if not self._stream.task.ended.done():
             self._tell(Cancel(self._stream.task.seq))
-            self._break_off(error)
+            self.finish(self._ending(error))
 
-    def _break_off(self, error: RpcError | None = None) -> None:
-        timing = self._stream.task.timing
-        self._stream.break_off(Ending(reason="error", started=True, timing=timing, error=error or InternalError()))
+    def _break_off(self) -> None:
+        self._stream.break_off(self._ending(InternalError()))
         self._announce_end()
+
+    def _ending(self, error: RpcError) -> Ending:
+        return Ending(reason="error", started=True, timing=self._stream.task.timing, error=error)
 
     def _announce_end(self) -> None:
         deltas = self._stream.deltas

@@ -36,6 +36,13 @@ class JournalEntry:
         return self._submit.model
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models that an engine must have for it: its own first, then the one that makes proposals."""
+        goal = self._submit.goal
+        speculation = goal.speculation if isinstance(goal, Generate) else None
+        return (self.model,) if speculation is None or speculation.draft is None else (self.model, speculation.draft)
+
+    @property
     def priority(self) -> Priority:
         return self._submit.priority
 
@@ -46,9 +53,12 @@ class JournalEntry:
 
     @property
     def most_bytes(self) -> int:
-        """The most bytes that prompt and answer may take."""
+        """The most bytes that prompt and answer may take, and the answer's grammar."""
         goal = self._submit.goal
-        return TOKEN_BYTES * (len(self._prompt) + (goal.max_tokens if isinstance(goal, Generate) else 0))
+        if not isinstance(goal, Generate):
+            return TOKEN_BYTES * len(self._prompt)
+        grammar_bytes = 0 if goal.constraint is None else len(goal.constraint.grammar)
+        return TOKEN_BYTES * (len(self._prompt) + goal.max_tokens) + grammar_bytes
 
     def submission(self, emitted: list[int], *, again: bool) -> Submit:
         """The request for an engine; ``emitted`` are the tokens that earlier engines generated.

@@ -11,7 +11,7 @@ from typing import Protocol
 from mlx_sidecar_protocol.errors import InternalError, RpcError
 
 from ...containment import CONTROL_FLOW, LEAVING
-from ...link.messages import RANKS, Cancel, Pause, Resume, Submit
+from ...link.messages import RANKS, Cancel, Pause, Resume, Submit, Vocabulary
 from .poison_search import PoisonSearch
 from .task import EngineTask, OpenTasks
 
@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     @property
     def takes_work(self) -> bool: ...
-    def submit(self, message: Submit) -> None: ...
+    def submit(self, message: Submit | Vocabulary) -> None: ...
     def post(self, message: Cancel | Pause | Resume) -> None: ...
     def restored(self) -> None: ...
     def wake(self, *, urgent: bool = False) -> None: ...
@@ -37,6 +37,7 @@ class Models(Protocol):
     def holds(self, name: str) -> bool: ...
     def is_leaving(self, name: str) -> bool: ...
     def engine_lost(self) -> list[str]: ...
+    def vocabulary_due(self, name: str) -> bool: ...
     def evicted(self, name: str) -> None: ...
     async def restore(self, name: str) -> None: ...
 
@@ -76,6 +77,10 @@ class Placement:
         if not self._models.holds(task.model):
             self._fetch(task.model)
             return
+        if any(model in self._fetching for model in task.models):  # without its draft model it would be slower
+            return
+        if task.vocabulary is not None and self._models.vocabulary_due(task.model):
+            self._engine.submit(task.vocabulary)
         self._engine.submit(task.submission())
         task.placed = True
         if task.paused:
@@ -114,7 +119,7 @@ class Placement:
 
     def engine_lost(self) -> None:
         """Load the lost engine's models on the next one, those that tasks had there first."""
-        needed = {task.model for task in self._tasks.running if task.placed}
+        needed = {model for task in self._tasks.running if task.placed for model in task.models}
         for model in sorted(self._models.engine_lost(), key=lambda model: model not in needed):
             self._fetch(model)
 

@@ -101,7 +101,7 @@ class Recovery:
 
         Raises ModelInUse.
         """
-        using = [task for task in self.tasks.running if task.model == model]
+        using = [task for task in self.tasks.running if model in task.models]
         held = [task for task in using if not task.placed]
         if held and not force:
             raise ModelInUse(model, len(using))
@@ -151,7 +151,7 @@ class Recovery:
 
     def _finished(self, task: EngineTask, message: Finished) -> None:
         error = None if message.fault is None else error_from(message.fault)
-        if isinstance(error, ModelNotLoaded) and not message.started:
+        if isinstance(error, ModelNotLoaded) and error.details["model"] == task.model and not message.started:
             if task.leaving is not None:  # a cancel behind it found nothing to end
                 self._finish(task, _ending(task, task.leaving))
                 return
@@ -164,11 +164,13 @@ class Recovery:
             timing=task.timing if task.interruptions else message.timing,
             error=error,
             stop_token=message.stop_token,
+            complete=message.complete is True,
             cached_tokens=message.cached_tokens,
             cached_disk=message.cached_disk,
             uncacheable=message.uncacheable,
             pinned=message.pinned,
             nearest=message.nearest,
+            vector=message.vector,
         )
         self._finish(task, ending)
 

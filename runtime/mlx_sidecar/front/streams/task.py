@@ -21,6 +21,7 @@ from ...link.messages import (
     Submit,
     Timing,
     Tokens,
+    Vocabulary,
 )
 from .journal import JournalEntry
 
@@ -29,7 +30,8 @@ from .journal import JournalEntry
 class Ending:
     """How a task ended. ``error`` goes with the reason ``error``; ``started`` is false if no device work was done.
 
-    ``stop_token`` ended it, if a token did. The rest is the engine's account of the prefix cache; see ``Finished``.
+    ``stop_token`` ended it, if a token did. ``complete``: the engine told that the answer has its whole form. The rest
+    is the engine's account of the prefix cache; see ``Finished``.
     """
 
     reason: FinishReason
@@ -37,11 +39,13 @@ class Ending:
     timing: Timing
     error: RpcError | None = None
     stop_token: int | None = None
+    complete: bool = False
     cached_tokens: int = 0
     cached_disk: int = 0
     uncacheable: str = ""
     pinned: int = 0
     nearest: Nearest | None = None
+    vector: bytes = b""
 
 
 class Listener(Protocol):
@@ -80,8 +84,10 @@ class EngineTask:
     without a listener gives no tokens, because its goal is no ``Generate``.
     """
 
-    def __init__(self, submit: Submit) -> None:
+    def __init__(self, submit: Submit, vocabulary: Vocabulary | None = None) -> None:
+        """``vocabulary`` is what an engine must have before a sequence with a constraint."""
         self.entry = JournalEntry(submit)
+        self.vocabulary = vocabulary
         self.listener: Listener | None = None
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.opened_at = time.monotonic()
@@ -101,6 +107,11 @@ class EngineTask:
     @property
     def model(self) -> str:
         return self.entry.model
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it needs: its own, and the one that makes proposals for it."""
+        return self.entry.models
 
     @property
     def priority(self) -> Priority:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from mlx_sidecar_protocol.model import StreamId
 
-from ...link.messages import FinishReason, TokenLogprob
+from ...link.messages import Effort, FinishReason, TokenLogprob
 from ..output.late_text import LateText
-from ..output.parser import OutputParser, PlainText
+from ..output.parser import Outcome, OutputParser, PlainText, Segment
 from ..output.special_stops import SpecialStops
 from ..output.until_stop import Detokenizer, StopMatcher, until_stop
 from .deltas import Deltas, Notices
+from .effort import EffortSum
 from .logprobs import Logprobs
 from .task import Ending, EngineTask
 from .transcript import Transcript
@@ -39,12 +40,14 @@ class TextStream:
         self.name = name
         self.logprobs = logprobs
         self.transcript = Transcript()
+        self.effort = EffortSum()
         self.stop_match: str | None = None
         self.late = detokenizer if isinstance(detokenizer, LateText) else None  # its text comes later than its tokens
-        if self.late is not None:
-            self.late.one_by_one = special_stops is not None
         self._text = until_stop(detokenizer, stops, special_stops)
-        self._parser = parser or PlainText()
+        self._parser: OutputParser = parser or PlainText()
+        if self.late is not None:
+            self.late.one_by_one = stops.looks or special_stops is not None or self._parser.one_by_one
+            self.late.tells_pending = special_stops is not None
         self.deltas: Deltas | None = None
         self.notices: Notices | None = None
         if name is not None:
@@ -53,18 +56,32 @@ class TextStream:
             )
             self.notices = Notices(self.deltas)
 
-    def push(self, tokens: list[int], logprobs: list[TokenLogprob] | None = None) -> bool:
-        """Take in new tokens. True if they completed text that the host has not seen."""
+    def push(self, tokens: list[int], logprobs: list[TokenLogprob] | None = None, effort: Effort | None = None) -> bool:
+        """Take in the tokens of one pass. True if they completed text that the host has not seen.
+
+        Those behind the token that completes a stop string are dropped, as if the pass had given no more.
+        """
         if self.task.first_token_at is None:
             self.task.begin()
-        text, self.stop_match = self._text.push(tokens)
-        segments = self._parser.push(text, tokens)
+        segments, count = self._parsed(tokens)
         if self.logprobs is not None:
             assert logprobs is not None
             assert len(logprobs) == len(tokens)
-            self.logprobs.append(logprobs)  # before the tokens: those are published
+            self.logprobs.append(logprobs[:count])  # before the tokens: those are published
+        tokens = tokens[:count]
+        self.effort.add(tokens, effort)
         self.transcript.append(segments, tokens)
         return bool(segments)
+
+    def _parsed(self, tokens: list[int]) -> tuple[list[Segment], int]:
+        """The segments that ``tokens`` complete, and how many of them were taken until a stop string ended the text."""
+        segments, count = list[Segment](), 0
+        while count < len(tokens) and self.stop_match is None:
+            given = tokens[count : count + 1] if self._parser.one_by_one else tokens[count:]
+            text, self.stop_match, taken = self._text.push(given)
+            segments += self._parser.push(text, given[:taken])
+            count += taken
+        return segments, count
 
     def finish(self, ending: Ending) -> None:
         """Release the text held back and settle the ending. Later calls do nothing."""
@@ -73,7 +90,8 @@ class TextStream:
         tail = ""
         if self.stop_match is None:
             tail, self.stop_match = self._text.finish(ending.stop_token)
-        self.transcript.append([*self._parser.push(tail, []), *self._parser.finish()], [])
+        cut = self.stop_match is not None or ending.reason != "stop"
+        self.transcript.append([*self._parser.push(tail, []), *self._parser.finish(cut=cut)], [])
         self.task.settle(ending)
 
     def break_off(self, ending: Ending) -> None:
@@ -91,6 +109,11 @@ class TextStream:
         if ended.cancelled():  # its request no longer waited for it
             return "cancelled"
         return ended.result().reason if ended.done() else None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The finds of its parser."""
+        return self._parser.outcome
 
     @property
     def last_seq(self) -> int | None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..output.parser import TEXT, Segment
+from ..channels import TEXT, CallHead, Channel
+from ..output.parser import Segment
 
 CHUNK = 4096  # characters; bounds both the cost of an append and the size of a delta
 
@@ -19,17 +20,22 @@ class _Run(NamedTuple):
     """Text of one channel, up to the beginning of the next run. Both numbers are of characters."""
 
     begin: int  # of all channels, before it
-    channel: str
+    channel: Channel
     offset: int  # of its channel, before it
 
 
 class Extract(msgspec.Struct, frozen=True):
-    """A piece of the transcript. ``offset`` counts the characters of ``channel`` before ``text``."""
+    """A piece of the transcript. ``offset`` counts the characters of ``channel`` before ``text``.
 
-    channel: str
+    ``text_offset`` counts those of the answer's own text. ``head``: a tool call begins with it.
+    """
+
+    channel: Channel
     offset: int
     text: str
     tokens: list[int]
+    text_offset: int
+    head: CallHead | None = None
 
 
 class Transcript:
@@ -45,8 +51,9 @@ class Transcript:
         self._tokens = array("I")
         self._ends = array("I")  # characters of text once the token had been taken in
         self._runs = [_Run(0, TEXT, 0)]
-        self._channel = TEXT  # of the last run
-        self._lengths: dict[str, int] = {}  # characters of each channel in all runs but the last
+        self._channel: Channel = TEXT  # of the last run
+        self._heads: dict[Channel, CallHead] = {}
+        self._lengths: dict[Channel, int] = {}  # characters of each channel in all runs but the last
         # (characters, tokens), replaced as one object: a reader never sees text without its tokens.
         self.published: tuple[int, int] = (0, 0)
 
@@ -55,6 +62,8 @@ class Transcript:
         characters = self.published[0]
         for segment in segments:
             if segment.channel != self._channel and segment.text:
+                if segment.head is not None:
+                    self._heads[segment.channel] = segment.head
                 self._begin_run(segment.channel, characters)
             characters += len(segment.text)
             self._store(segment.text)
@@ -68,7 +77,8 @@ class Transcript:
         The tokens are those whose text ends within the returned text, ``limit`` at most: then the text ends with them.
         """
         characters, tokens = self.published
-        channel, offset, stop_at = TEXT, character, characters
+        channel: Channel = TEXT
+        offset, stop_at = character, characters
         if len(self._runs) > 1:
             channel, offset, stop_at = self._place(character, characters)
         chunk, skip = divmod(character, CHUNK)
@@ -79,9 +89,15 @@ class Transcript:
             stop += 1
         if stop < tokens and stop - token == limit:
             text = text[: self._ends[stop - 1] - character]
-        return Extract(channel, offset, text, self._tokens[token:stop].tolist())
+        head = self._heads.get(channel) if text and not offset else None
+        return Extract(channel, offset, text, self._tokens[token:stop].tolist(), self._text_before(character), head)
 
-    def text_of(self, channel: str = TEXT) -> str:
+    @property
+    def heads(self) -> list[CallHead]:
+        """The tool calls that have begun, by index."""
+        return list(self._heads.values())
+
+    def text_of(self, channel: Channel = TEXT) -> str:
         """All text of ``channel``."""
         whole = "".join(self._chunks)
         ends = [*(run.begin for run in self._runs[1:]), len(whole)]
@@ -109,14 +125,23 @@ class Transcript:
             if len(self._chunks[-1]) == CHUNK:
                 self._chunks.append("")
 
-    def _begin_run(self, channel: str, begin: int) -> None:
+    def _begin_run(self, channel: Channel, begin: int) -> None:
         # Before its text is published, so that a reader finds the run of each character that it may read.
         last = self._runs[-1]
         self._lengths[last.channel] = last.offset + begin - last.begin
         self._runs.append(_Run(begin, channel, self._lengths.get(channel, 0)))
         self._channel = channel
 
-    def _place(self, character: int, characters: int) -> tuple[str, int, int]:
+    def _text_before(self, character: int) -> int:
+        """The number of characters of the answer's own text before ``character`` of all channels."""
+        at = bisect_right(self._runs, character, key=attrgetter("begin")) - 1
+        behind = character
+        while self._runs[at].channel != TEXT:  # the first run's is
+            behind = self._runs[at].begin
+            at -= 1
+        return self._runs[at].offset + behind - self._runs[at].begin
+
+    def _place(self, character: int, characters: int) -> tuple[Channel, int, int]:
         """Channel and offset of ``character``, and where its run ends, ``characters`` being published."""
         at = bisect_right(self._runs, character, key=attrgetter("begin")) - 1
         begin, channel, offset = self._runs[at]

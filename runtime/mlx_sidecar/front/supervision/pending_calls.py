@@ -9,6 +9,7 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import EngineLost, RpcError
 
+from ...link.adapter_messages import AdapterLoaded, Adapters, AdapterUnloaded, LoadAdapter, QueryAdapters, UnloadAdapter
 from ...link.cache_messages import (
     CacheCleared,
     CacheFigures,
@@ -30,8 +31,31 @@ from ...link.control_messages import (
     Unloaded,
 )
 
-Control = Load | Unload | QueryModels | QueryStats | QueryCache | ClearCache | ExportCache | ImportCache
-Reply = Loaded | Unloaded | Models | EngineStats | CacheFigures | CacheCleared | CacheMoved
+Control = (
+    Load
+    | Unload
+    | LoadAdapter
+    | UnloadAdapter
+    | QueryAdapters
+    | QueryModels
+    | QueryStats
+    | QueryCache
+    | ClearCache
+    | ExportCache
+    | ImportCache
+)
+Reply = (
+    Loaded
+    | Unloaded
+    | AdapterLoaded
+    | AdapterUnloaded
+    | Adapters
+    | Models
+    | EngineStats
+    | CacheFigures
+    | CacheCleared
+    | CacheMoved
+)
 OnProgress = Callable[[Progress], None]
 
 _MOST_DEATHS = 2  # of engines under one load

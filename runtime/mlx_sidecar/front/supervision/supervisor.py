@@ -13,6 +13,7 @@ from mlx_sidecar_protocol.notifications import EngineState
 
 from ...config import Config
 from ...containment import CONTROL_FLOW, contained
+from ...link.adapter_messages import AdapterLoaded, Adapters, AdapterUnloaded, LoadAdapter, QueryAdapters, UnloadAdapter
 from ...link.cache_messages import (
     CacheCleared,
     CacheFigures,
@@ -26,7 +27,7 @@ from ...link.codec import Unreadable, encode
 from ...link.control_messages import EngineStats, Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
 from ...link.faults import error_from
 from ...link.heartbeat_page import Snapshot
-from ...link.messages import Cancel, Fault, Pause, Ready, Resume, Submit, ToFront
+from ...link.messages import Cancel, Fault, Pause, Ready, Resume, Submit, ToFront, Vocabulary
 from .engine_client import EngineClient
 from .engine_connection import EngineConnection
 from .engine_process import EngineProcess, spawn
@@ -92,7 +93,7 @@ class Supervisor:
         """Whether there is an engine that has said Ready and is not known to hang."""
         return self._engine is not None and self.ready is not None and self._engine.takes_work
 
-    def submit(self, message: Submit) -> None:
+    def submit(self, message: Submit | Vocabulary) -> None:
         """Queue ``message``. Raises EngineLost, EngineStalled or the engine's refusal to serve if none takes work."""
         if self._engine is None or not self.takes_work:
             raise self._away()
@@ -114,6 +115,20 @@ class Supervisor:
     async def unload(self, message: Unload) -> Unloaded:
         self.wake()
         return await self._call(message, Unloaded)
+
+    async def load_adapter(self, message: LoadAdapter) -> AdapterLoaded:
+        """Let requests name an adapter. Raises the engine's refusal."""
+        self.wake()
+        return await self._call(message, AdapterLoaded)
+
+    async def unload_adapter(self, message: UnloadAdapter) -> AdapterUnloaded:
+        """Wait until no request uses an adapter any more, and it is gone. Raises the engine's refusal."""
+        self.wake()
+        return await self._call(message, AdapterUnloaded)
+
+    async def adapters(self, message: QueryAdapters) -> Adapters:
+        self.wake()
+        return await self._call(message, Adapters)
 
     async def models(self) -> Models:
         self.wake()

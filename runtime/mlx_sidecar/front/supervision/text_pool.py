@@ -76,6 +76,7 @@ class TextPool:
 
         Raises:
             ModelUnsupported: the model has ended too many processes, or made a library fail.
+            InvalidParams: the same of a form.
             EngineLost: no text process can be started.
             ShuttingDown: the pool was stopped.
         """
@@ -238,7 +239,8 @@ class TextPool:
         if isinstance(message, TextRefused):
             job.fail(_error_of(message))
         elif not isinstance(message, TextReady):
-            seat.read.add(job.folder)
+            if job.of_model:
+                seat.read.add(job.folder)
             job.succeed(message)
 
     def _on_end(self, worker: TextWorker, because: str) -> None:
@@ -268,7 +270,7 @@ class TextPool:
             return
         for refused in [job, *(other for other in self._waiting if other.folder == job.folder)]:
             self._waiting.drop(refused)
-            refused.fail(ModelUnsupported(job.folder.name, refusal))
+            refused.fail(refused.refusal(refusal))
 
     def _start_failed(self, because: str) -> None:
         log.error("a text process was lost before it was ready: %s", because)

@@ -50,7 +50,9 @@ class TextQueue:
         return taken
 
     def answered(self, job: Job, *, quick: bool) -> None:
-        """Remember whether the job's model answers quickly."""
+        """Remember whether the job's model answers quickly; forms are each others' strangers."""
+        if not job.of_model:
+            return
         self._quick.pop(job.folder.path, None)
         if quick:
             self._quick[job.folder.path] = None

@@ -8,10 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from mlx_sidecar_protocol.errors import InvalidParams, ModelUnsupported, RpcError
+
 from ...link.text_messages import (
     CompileTemplates,
+    Constrain,
+    Constrained,
     Decoded,
     Encoded,
+    EncodedTexts,
     Explained,
     FromText,
     Inspected,
@@ -20,6 +25,7 @@ from ...link.text_messages import (
     ModelRead,
     ReadModel,
     RenderedChat,
+    RenderedTurn,
     TemplatesCompiled,
     TextRefused,
     TextReply,
@@ -31,14 +37,27 @@ from .text_worker import TextWorker
 AHEAD = 64  # small requests of some 50 µs, given to a process together so that it need not wait for us between two
 SMALL_BYTES = 4096
 
-Reply = TypeVar("Reply", ModelRead, Inspected, Encoded, Decoded, RenderedChat, Explained, TemplatesCompiled)
+Reply = TypeVar(
+    "Reply",
+    ModelRead,
+    Inspected,
+    Encoded,
+    EncodedTexts,
+    Decoded,
+    RenderedChat,
+    RenderedTurn,
+    Explained,
+    TemplatesCompiled,
+    Constrained,
+)
 
 
 class Job:
     """A request and the future of its answer, which must be of type ``reply``. To be made on the event loop.
 
-    ``slow``: it has kept a process busy while others waited, or has ended one. ``optional``: no request depends on its
-    answer, so it is asked once, and a process that is lost with it is not held against the model.
+    ``of_model``: it needs a model's files. ``slow``: it has kept a process busy while others waited, or has ended one.
+    ``optional``: no request depends on its answer, so it is asked once, and a process that is lost with it is not held
+    against the model.
     """
 
     def __init__(self, message: ToText, reply: type[TextReply]) -> None:
@@ -50,6 +69,7 @@ class Job:
         self.kills = 0  # of such processes, by a SIGKILL that was not ours
         self.slow = False
         self.optional = isinstance(message, CompileTemplates)
+        self.of_model = not isinstance(message, Constrain)
         of_files = isinstance(message, ReadModel | InspectWeights | CompileTemplates)
         self.small = not of_files and size_bytes(message) <= SMALL_BYTES
 
@@ -60,6 +80,12 @@ class Job:
     def answers(self, message: FromText) -> bool:
         """Whether ``message`` answers this request."""
         return isinstance(message, self.reply | TextRefused) and message.op == self.message.op
+
+    def refusal(self, because: str) -> RpcError:
+        """The error that refuses what the job is about: its model, or its form."""
+        if self.of_model:
+            return ModelUnsupported(self.folder.name, because)
+        return InvalidParams.field(self.folder.name, because)
 
     def succeed(self, answer: TextReply) -> None:
         if not self.answer.done():
@@ -105,7 +131,9 @@ class Seat:
         if not self.jobs:
             return True
         last = self.jobs[-1]
-        return job.folder in self.read and all(each.small and not each.slow for each in (job, last))
+        return (job.folder in self.read or not job.of_model) and all(
+            each.small and not each.slow for each in (job, last)
+        )
 
     def arm(self, delay_s: float, call: Callable[..., object], *args: Any) -> None:
         """Run ``call(*args)`` after ``delay_s``, unless the seat is armed anew or disarmed before."""

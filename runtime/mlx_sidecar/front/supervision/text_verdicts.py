@@ -1,11 +1,9 @@
-"""Verdicts refuse the models of requests that ended text processes."""
+"""Verdicts refuse the models, or the forms, of requests that ended text processes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import TypeVar
-
-from mlx_sidecar_protocol.errors import ModelUnsupported
 
 from ...link.text_messages import ModelFolder
 from .text_seat import Job
@@ -28,10 +26,10 @@ class TextVerdicts:
         self._suspected: OrderedDict[_Files, int] = OrderedDict()  # deaths under requests that their callers left
 
     def check(self, job: Job, now: float) -> None:
-        """Let a new job take over the deaths of a cancelled one. Raises ModelUnsupported for a refused model."""
+        """Let a new job take over the deaths of a cancelled one. Raises its refusal for a refused model."""
         because, until = self._refused.get(_files(job.folder), ("", 0.0))
         if now < until:
-            raise ModelUnsupported(job.folder.name, because)
+            raise job.refusal(because)
         self._refused.pop(_files(job.folder), None)
         job.deaths = self._suspected.pop(_files(job.folder), 0)
 
@@ -48,7 +46,10 @@ class TextVerdicts:
                 if job.answer.done():
                     self.left(job)
                 return None
-            ended = f"what its files say of text ended {job.deaths + job.kills} processes that read them"
+            deaths = job.deaths + job.kills
+            ended = f"what its files say of text ended {deaths} processes that read them"
+            if not job.of_model:
+                ended = f"it ended {deaths} processes that made a grammar of it"
             _remember(self._refused, files, (f"{ended}, the last one since {because}", now + LASTS_S))
         return self._refused[files][0]
 

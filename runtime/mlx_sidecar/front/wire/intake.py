@@ -32,6 +32,8 @@ Parsed = Message | Batch | FrameFault
 class Intake:
     """The intake of a connection, on its event loop. ``handle`` gets each message and its frame's size in bytes.
 
+    Where it returns False the message, and all that is behind it, waits for ``go_on``.
+
     ``wait_for_room`` calls its argument when there may be room again, or returns False if there is room now.
     ``hold`` stops reading, or lets it go on.
     """
@@ -39,7 +41,7 @@ class Intake:
     def __init__(
         self,
         limits: Limits,
-        handle: Callable[[Parsed, int], None],
+        handle: Callable[[Parsed, int], bool],
         wait_for_room: Callable[[Callable[[], None]], bool],
         hold: Callable[[bool], None],
     ) -> None:
@@ -48,6 +50,7 @@ class Intake:
         self._wait_for_room = wait_for_room
         self._hold = hold
         self._frames: deque[bytes | FrameFault] = deque()
+        self._kept: tuple[Parsed, int] | None = None  # a message that could not be handled yet
         self._blocked = False
         self._closed = False
         self._empty = anyio.Event()
@@ -58,6 +61,13 @@ class Intake:
         self._frames.extend(frames)
         if not self._blocked:
             self._go_on()
+
+    def go_on(self) -> None:
+        """Handle the message that waits for this, and those behind it."""
+        if self._kept is not None and not self._closed:
+            kept, self._kept = self._kept, None
+            self._pass_on(*kept)
+            self._unblock()
 
     def close(self) -> None:
         """Drop all frames that have not been handled."""
@@ -74,7 +84,7 @@ class Intake:
             await self._empty.wait()
 
     def _go_on(self) -> None:
-        while self._frames and not self._closed:
+        while self._frames and not self._closed and self._kept is None:
             if self._wait_for_room(self._unblock):
                 self._block()
                 return
@@ -83,8 +93,13 @@ class Intake:
                 self._block()
                 self._parse_elsewhere(frame)
                 return
-            self._handle(frame if isinstance(frame, FrameFault) else _parsed(frame, self._limits), _size(frame))
+            self._pass_on(frame if isinstance(frame, FrameFault) else _parsed(frame, self._limits), _size(frame))
         self._empty.set()
+
+    def _pass_on(self, parsed: Parsed, size_bytes: int) -> None:
+        if not self._handle(parsed, size_bytes):
+            self._kept = parsed, size_bytes
+            self._block()
 
     def _block(self) -> None:
         if not self._blocked:
@@ -92,7 +107,7 @@ class Intake:
             self._hold(True)
 
     def _unblock(self) -> None:
-        if self._blocked:
+        if self._blocked and self._kept is None:
             self._blocked = False
             self._go_on()
             if not self._blocked:
@@ -106,7 +121,7 @@ class Intake:
     def _take_parsed(self, size_bytes: int, parsing: asyncio.Future[Message | Batch]) -> None:
         try:
             if not self._closed and not parsing.cancelled():
-                self._handle(parsing.result(), size_bytes)
+                self._pass_on(parsing.result(), size_bytes)
         finally:
             self._unblock()
 

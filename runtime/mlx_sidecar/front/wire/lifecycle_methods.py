@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from mlx_sidecar_protocol.errors import RpcError
-from mlx_sidecar_protocol.lifecycle import Lifecycle
-from mlx_sidecar_protocol.operations import (
+from mlx_sidecar_protocol.connection import (
     CancelRequestParams,
     EmptyResult,
     InitializeParams,
@@ -15,6 +13,8 @@ from mlx_sidecar_protocol.operations import (
     NoParams,
     ShutdownParams,
 )
+from mlx_sidecar_protocol.errors import RpcError
+from mlx_sidecar_protocol.lifecycle import Lifecycle
 
 from .context import RequestContext
 from .dispatcher import Method
@@ -22,14 +22,13 @@ from .in_flight import InFlight
 
 
 class LifecycleMethods:
-    """The state of a connection, and the methods that move it on. ``others`` are all its other methods.
+    """The state of a connection, and the methods that move it on.
 
     ``initialize`` makes the result of that request; it may raise an RpcError. ``end`` ends the session with a status.
     """
 
     def __init__(
         self,
-        others: Iterable[Method[Any]],
         initialize: Callable[[InitializeParams], InitializeResult],
         in_flight: InFlight,
         end: Callable[[int], None],
@@ -45,9 +44,13 @@ class LifecycleMethods:
             Method("exit", NoParams, self._exit, quick=True),
             Method("$/cancelRequest", CancelRequestParams, self._cancel, quick=True, passive=True),
         ]
-        self._life = Lifecycle(frozenset(method.name for method in [*self.methods, *others] if method.passive))
+        self._life = Lifecycle(_passive(self.methods))
         self.initialized = False  # the host has initialized: it wants to hear logs
         self.host_process_id: int | None = None  # as initialize said
+
+    def add(self, others: Iterable[Method[Any]]) -> None:
+        """The connection has these methods too."""
+        self._life.passive |= _passive(others)
 
     def admit(self, name: str) -> RpcError | None:
         """Why method ``name`` cannot be called now."""
@@ -83,6 +86,10 @@ class LifecycleMethods:
     def _cancel(self, context: RequestContext, params: CancelRequestParams) -> EmptyResult:
         self._in_flight.cancel(params.id)
         return EmptyResult()
+
+
+def _passive(methods: Iterable[Method[Any]]) -> frozenset[str]:
+    return frozenset(method.name for method in methods if method.passive)
 
 
 def _ping(_: RequestContext, __: NoParams) -> bytes:

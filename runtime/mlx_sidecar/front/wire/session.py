@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import anyio
 
+from mlx_sidecar_protocol.connection import InitializeParams, InitializeResult
 from mlx_sidecar_protocol.envelope import (
     Batch,
     Ignored,
@@ -23,10 +24,6 @@ from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.framing import FrameDecoder, FrameFault, encode_frame
 from mlx_sidecar_protocol.lifecycle import EVENTS
 from mlx_sidecar_protocol.limits import DEFAULT_LIMITS, Limits
-from mlx_sidecar_protocol.operations import (
-    InitializeParams,
-    InitializeResult,
-)
 
 from ...containment import LEAVING, contained
 from .bounds import Bounds
@@ -53,11 +50,14 @@ class Session:
     ``initialize`` makes the result of that request; it may raise an RpcError. ``on_end_of_input`` is called when the
     host can say nothing more and running requests are to end on their own. Everything but the threads of reader and
     writer runs in the event loop's thread.
+
+    Without ``methods`` the session serves the lifecycle alone until ``serve`` names them; messages that need another
+    method wait for that.
     """
 
     def __init__(
         self,
-        methods: Sequence[Method[Any]],
+        methods: Sequence[Method[Any]] | None,
         initialize: Callable[[InitializeParams], InitializeResult],
         *,
         reader: Incoming,
@@ -73,16 +73,19 @@ class Session:
         self._mailbox = mailbox
         self._bounds = bounds or Bounds(mailbox)
         self._in_flight = InFlight(self._bounds)
-        self._life = LifecycleMethods(methods, initialize, self._in_flight, self.end)
-        self._dispatcher = Dispatcher([*self._life.methods, *methods])
+        self._life = LifecycleMethods(initialize, self._in_flight, self.end)
+        self._dispatcher = Dispatcher(self._life.methods)
+        self._complete = False  # all methods are there
         self._intake = Intake(limits, self._handle, self._bounds.wait_for_room, reader.hold)
-        self._host_is_silent = on_end_of_input
+        self._host_is_silent: Callable[[], None] = on_end_of_input
         self._decoder = FrameDecoder(framing, limits)
         self._over = anyio.Event()
         self._exit_code = 0
         self._patience_s = _PATIENCE_S
         self._taking_s: float | None = None  # for the host to take some of the last answers; None: the same
         self._input_ended = False
+        if methods is not None:
+            self._add(methods)
 
     # For the owner of the session.
 
@@ -95,6 +98,19 @@ class Session:
     def host_process_id(self) -> int | None:
         """The process that ``initialize`` named as the host's."""
         return self._life.host_process_id
+
+    def serve(self, methods: Sequence[Method[Any]], on_end_of_input: Callable[[], None]) -> None:
+        """Serve ``methods`` from now on, first to the messages that have waited for them."""
+        self._add(methods)
+        self._host_is_silent = on_end_of_input
+        if self._input_ended:
+            self._tell_of_silence()
+        self._work(self._intake.go_on)
+
+    def _add(self, methods: Sequence[Method[Any]]) -> None:
+        self._life.add(methods)
+        self._dispatcher = Dispatcher([*self._life.methods, *methods])
+        self._complete = True
 
     async def run(self) -> int:
         """Serve until the host leaves, ``exit`` or ``end``. Returns the exit status; all has been written by then."""
@@ -124,15 +140,18 @@ class Session:
 
     def receive(self, chunk: bytes) -> None:
         """Take in bytes of the host."""
-        self._take(lambda: self._decoder.feed(chunk))
+        self._work(lambda: self._take(self._decoder.feed(chunk)))
 
-    def _take(self, cut: Callable[[], list[bytes | FrameFault]]) -> None:
+    def _take(self, frames: list[bytes | FrameFault]) -> None:
+        if self._writer.frame is None:
+            self._find_framing()
+        self._intake.take(frames)
+
+    def _work(self, work: Callable[[], None]) -> None:
+        """Do a part of the work on the input, then write all that came of it."""
         self._writer.corked = True
         try:
-            frames = cut()
-            if self._writer.frame is None:
-                self._find_framing()
-            self._intake.take(frames)
+            work()
         except LEAVING:
             raise
         except BaseException:
@@ -148,7 +167,10 @@ class Session:
         if framing is not None:
             self._writer.frame = lambda body: encode_frame(body, framing)
 
-    def _handle(self, parsed: Parsed, size_bytes: int) -> None:
+    def _handle(self, parsed: Parsed, size_bytes: int) -> bool:
+        """Handle a message, or return False if the method that it needs is still to be named."""
+        if not (self._complete or self._is_of_the_lifecycle(parsed)):
+            return False
         try:
             if isinstance(parsed, FrameFault):
                 self._mailbox.put(encode_error(None, parsed.error))
@@ -164,6 +186,12 @@ class Session:
             # A fault of ours: this message is never answered, and a host notices an end, but not a silence.
             log.exception("a message could not be handled")
             self.end(1)
+        return True
+
+    def _is_of_the_lifecycle(self, parsed: Parsed) -> bool:
+        messages = parsed.messages if isinstance(parsed, Batch) else (parsed,)
+        calls = (message.method for message in messages if isinstance(message, (Request, Notification)))
+        return all(method in self._dispatcher.methods for method in calls)
 
     def _handle_batch(self, batch: Batch, size_bytes: int) -> None:
         reply = BatchReply(self._mailbox)
@@ -226,14 +254,17 @@ class Session:
         self._input_ended = True
         if self._over.is_set():
             return
-        self._take(self._decoder.close)
+        self._work(lambda: self._take(self._decoder.close()))
         if not self._writer.somebody_reads:
             self.end(0, host_is_gone=True)
             return
         self._in_flight.start_soon(self._end_when_done)
+        self._tell_of_silence()
+        self._writer.watch_readers(lambda: self.end(0, host_is_gone=True))
+
+    def _tell_of_silence(self) -> None:
         with contained(log, "streams with a window may not go on"):
             self._host_is_silent()
-        self._writer.watch_readers(lambda: self.end(0, host_is_gone=True))
 
     async def _end_when_done(self) -> None:
         await self._intake.until_empty()

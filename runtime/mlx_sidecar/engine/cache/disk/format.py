@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EIO, ELOOP
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import mlx.core as mx
 import numpy as np
@@ -89,20 +89,46 @@ def _kind(array: mx.array) -> str:
     return kind
 
 
-def write_file(path: Path, packed: Packed) -> None:
-    """Write ``packed`` to ``path``, readable by its owner only. Raises OSError, and then ``path`` is as it was."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+class Unfinished:
+    """A file that is being written beside its place, of its whole size from the start; it is gone unless it is kept."""
+
+    def __init__(self, path: Path, nbytes: int) -> None:
+        """Make the file, readable by its owner only. Raises OSError, and leaves none."""
+        self._path = path
+        self._temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(descriptor, "wb")
+        try:
+            os.ftruncate(descriptor, nbytes)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def fill(self, packed: Packed) -> None:
+        """Write the content. Raises OSError."""
+        with self._file as file:
             for part in packed.parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+
+    def keep(self) -> None:
+        """Put the file into its place. Raises OSError, and then what was there is as it was."""
+        self._temporary.replace(self._path)
+
+
+def write_file(path: Path, packed: Packed) -> None:
+    """Write ``packed`` to ``path``, readable by its owner only. Raises OSError, and then ``path`` is as it was."""
+    with Unfinished(path, packed.header.nbytes) as file:
+        file.fill(packed)
+        file.keep()
 
 
 # Reading.

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ..segment import Segment
-from .format import Packed, Reader, pack, read_header, write_file
+from .format import Packed, Reader, pack, read_header
 from .header import Damaged, Foreign, Header
 from .names import parsed
-from .quota import DiskQuota, regular
+from .quota import DiskQuota, Full, regular
 
 COUNTERS = (
     "disk_reads",
@@ -157,8 +157,8 @@ class DiskStore:
     ) -> tuple[Path, Header] | None:
         """Keep ``segment``, which is of ``tokens``; the files ``before`` it are then used as recently as itself.
 
-        Returns None if it is larger than the limit, a foreign file has its name, or the folder is removed meanwhile.
-        Raises DiskFailed.
+        Returns None if it is larger than the limit, a foreign file has its name, the folder is removed meanwhile, or
+        other processes take all the room. Raises DiskFailed.
         """
         packed = pack(identity, parent, segment, tokens)
         path = self.directory / identity / str(packed.header.file_name)
@@ -188,17 +188,19 @@ class DiskStore:
             self.counters["disk_unwritten"] += 1
             return False
         self.quota.remove(path)
-        evicted = self.quota.make(nbytes)
-        self.counters["disk_evicted"] += len(evicted)
-        self._lost(evicted)
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(exist_ok=True, mode=0o700)
-            write_file(path, packed)
-        except FileNotFoundError:  # removed meanwhile by another process
+            with self.quota.reserve(path, nbytes) as file:
+                file.fill(packed)
+                self.quota.keep(file, nbytes)
+        except (FileNotFoundError, Full):  # removed meanwhile by another process, or there is no room beside others
             self.counters["disk_unwritten"] += 1
             return False
-        self.quota.add(nbytes)
+        finally:
+            self.counters["disk_evicted"] += len(self.quota.evicted)
+            self._lost(self.quota.evicted)
+            self.quota.evicted = []
         self.counters["disk_writes"] += 1
         self.counters["disk_written_bytes"] += nbytes
         return True

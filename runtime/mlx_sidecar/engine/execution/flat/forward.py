@@ -17,8 +17,9 @@ from ....link.control_messages import ForwardName
 from ...cache.prefix_match import CacheSpec, SpanShape
 from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, Span, runs
-from ..forward import NotTruncatable, Part, StepInput, StepOutput
+from ..forward import Hidden, Logits, NotTruncatable, Part, StepInput, StepOutput
 from ..interfaces import Entries, Model
+from .adapters import FlatAdapters
 from .cache import LayerCache
 from .head import Head
 from .layout import Layout
@@ -54,6 +55,7 @@ class FlatForward:
         Changes the classes of the model's output projections until ``restore``.
         """
         self._model = model
+        self.adapted_rows = FlatAdapters(model)
         self._head = Head(model)
         self._shapes = [_shape(cache) for cache in caches]
         self._windows = [getattr(cache, "max_size", 0) for cache in caches]
@@ -64,6 +66,7 @@ class FlatForward:
         self.spec = CacheSpec(tuple(window - 1 if window else None for window in windows), shapes=shapes)
 
     def reset(self) -> None:
+        self.adapted_rows.reset()
         windows = self._windows
         self._caches = [LayerCache(shape) for shape in self._shapes]
         # The kind with most layers comes first: its order of rows is that of the step's tokens.
@@ -114,6 +117,7 @@ class FlatForward:
         """Do nothing, because other rows can go on wherever there are entries."""
 
     def close(self, row: int) -> None:
+        self.adapted_rows.close(row)
         for number, kind in enumerate(self._kinds):
             self._spilled.pop((row, number), None)
             kind.layout.close(row)
@@ -170,8 +174,14 @@ class FlatForward:
         sources = [at for i in order for at in range(starts[i], starts[i + 1])]
         if sources != list(range(len(sources))):
             tokens = tokens[mx.array(sources)]
-        logits = self._logits(tokens[:, None], _wanted(parts, order), len(sources))
-        return StepOutput(logits, [array for cache in self._caches for array in cache.written])
+        rows, hidden_rows = _wanted(parts, order, Logits), _wanted(parts, order, Hidden)
+        hidden = None
+        with self.adapted_rows.applied([lengths[i] for i in order]):
+            if hidden_rows:
+                logits, hidden = self._hidden(tokens[:, None], rows, hidden_rows)
+            else:
+                logits = self._logits(tokens[:, None], rows, len(sources))
+        return StepOutput(logits, [array for cache in self._caches for array in cache.written], hidden)
 
     def truncate(self, row: int, length: int) -> None:
         layouts = [kind.layout for kind in self._kinds]
@@ -188,6 +198,12 @@ class FlatForward:
             return logits if rows else mx.zeros((0, logits.shape[-1]), logits.dtype)
         index = mx.array(rows)
         return self._head.run(lambda x: x[index], tokens, self._caches)[:, -1]
+
+    def _hidden(self, tokens: mx.array, rows: list[int], hidden_rows: list[int]) -> tuple[mx.array, mx.array]:
+        """Return the logits of ``rows`` and the hidden states of ``hidden_rows``, which are tokens, in this order."""
+        index = mx.array(rows or [0])  # a projection of nothing is avoided
+        logits, states = self._head.run_with_states(lambda x: x[index], tokens, self._caches)
+        return logits[: len(rows), -1], states[mx.array(hidden_rows), -1]
 
     def _plan(self, lengths: list[tuple[int, int]]) -> list[int]:
         """Make the step of each kind. Returns the parts in the order in which their tokens are passed to the model."""
@@ -226,11 +242,12 @@ def _shape(cache: Entries) -> Shape:
     return Shape(heads, key, cache.values.shape[3], cache.keys.dtype)
 
 
-def _wanted(parts: list[Part], order: list[int]) -> list[int]:
-    """Return the places, among the tokens in ``order``, of those whose logits are wanted, part by part."""
+def _wanted(parts: list[Part], order: list[int], kind: type[Logits | Hidden]) -> list[int]:
+    """Return the places, among the tokens in ``order``, of those of which this ``kind`` is wanted, part by part."""
     ends: dict[int, int] = {}
     end = 0
     for i in order:
         end += parts[i].tokens
         ends[i] = end
-    return [at for i, part in enumerate(parts) for at in range(ends[i] - part.want.last, ends[i])]
+    wishes = [(i, part.want.last) for i, part in enumerate(parts) if isinstance(part.want, kind)]
+    return [at for i, last in wishes for at in range(ends[i] - last, ends[i])]

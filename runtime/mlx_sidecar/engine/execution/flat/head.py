@@ -21,6 +21,7 @@ class Head:
     def __init__(self, model: Model) -> None:
         self._pick: Callable[[mx.array], mx.array] | None = None
         self._picked = False
+        self._states: mx.array | None = None
         self._model = model
         self._modules: list[tuple[nn.Module, type]] = []
         for path, module in model.named_modules():
@@ -36,7 +37,7 @@ class Head:
         def narrowed(this: nn.Module, x: mx.array) -> mx.array:
             if self._pick is None:
                 return whole(this, x)
-            self._picked = True
+            self._picked, self._states = True, x
             return whole(this, self._pick(x))
 
         self._modules.append((module, kind))
@@ -49,12 +50,30 @@ class Head:
 
         ``pick`` is applied to the input of the output projection; to the logits where no projection was found.
         """
-        self._pick, self._picked = pick, False
+        logits, _ = self._passed(pick, tokens, caches)
+        return logits if self._picked else pick(logits)
+
+    def run_with_states(
+        self, pick: Callable[[mx.array], mx.array], tokens: mx.array, caches: Sequence[Cache | AttendingKeys]
+    ) -> tuple[mx.array, mx.array]:
+        """Return the logits of ``tokens`` that ``pick`` leaves, and the input of the projection: that of all tokens.
+
+        Raises ``NotImplementedError`` where no projection was found.
+        """
+        logits, states = self._passed(pick, tokens, caches)
+        if states is None:
+            raise NotImplementedError("the model's output projection was not found")
+        return logits, states
+
+    def _passed(
+        self, pick: Callable[[mx.array], mx.array], tokens: mx.array, caches: Sequence[Cache | AttendingKeys]
+    ) -> tuple[mx.array, mx.array | None]:
+        self._pick, self._picked, self._states = pick, False, None
         try:
             logits = self._model(tokens, cache=caches)
+            return logits, self._states
         finally:
-            self._pick = None
-        return logits if self._picked else pick(logits)
+            self._pick = self._states = None
 
     def restore(self) -> None:
         """Leave the model as it was."""

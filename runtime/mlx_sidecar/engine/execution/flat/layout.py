@@ -24,8 +24,8 @@ _LEAST_SLOTS = 4
 class Row:
     """A row of ``length`` tokens, those before ``base`` included; entry i of its slot is token ``base + i``.
 
-    Tokens from ``floor`` on can be taken back, because its last part brought them. Entries beyond the ``held`` ones,
-    and before ``written``, are of former tokens.
+    Tokens from ``floor`` on can be taken back: where there is a window, those of its last part. Entries beyond the
+    ``held`` ones, and before ``written``, are of former tokens.
     """
 
     capacity: int
@@ -82,7 +82,7 @@ class Layout:
 
         The caller fills in those from ``base`` on.
         """
-        row = self._rows[number] = Row(0, 0, base, length, floor=length)
+        row = self._rows[number] = Row(0, 0, base, length, floor=length if self.window else 0)
         self._take(row, max(expected, length) - base)
 
     def close(self, number: int) -> None:
@@ -163,7 +163,7 @@ class Layout:
 
     def _settle(self, row: Row, count: int) -> None:
         """See that ``count`` tokens more have room in the row's slot, or may spill."""
-        row.floor = row.length
+        row.floor = row.length if self.window else 0
         if row.held + count <= row.capacity:
             return
         if row.capacity == self._largest:

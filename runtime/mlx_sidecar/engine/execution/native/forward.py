@@ -13,6 +13,8 @@ from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, runs
 from ..forward import LateOutput, NotTruncatable, StepInput
 from ..interfaces import Cache, Model
+from ..projections import projections
+from .adapters import NativeAdapters
 from .span import NativeSpan
 from .spec import read_spec
 from .weights import NotNative, Weights
@@ -45,6 +47,8 @@ class NativeForward:
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # a tree of another shape
             raise NotNative(f"{type(error).__name__}: {error}") from error
         self._model = model  # which owns the weights
+        known = projections(model, weights.projections)
+        self.adapted_rows = NativeAdapters(kernels, self._decoder, known, weights.numbers)
         self._windows = list(spec.windows)
         self._layers = [[layer for layer in spec.layers if layer.kind == kind] for kind in range(len(self._windows))]
         shapes = tuple(
@@ -55,6 +59,7 @@ class NativeForward:
 
     def reset(self) -> None:
         self._decoder.clear()
+        self.adapted_rows.reset()
 
     def restore(self) -> None:
         """Do nothing, because the model is as it was."""
@@ -81,6 +86,7 @@ class NativeForward:
 
     def close(self, row: int) -> None:
         self._decoder.close(row)
+        self.adapted_rows.close(row)
 
     def capture(self, row: int, start: int, stop: int) -> list[Segment]:
         return [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Family(NamedTuple):
-    """What the modules of a family do beyond what their names say. ``norm_plus`` is added to weights of norms."""
+    """Ways in which modules of a family differ from their names. ``norm_plus`` is added to weights of norms."""
 
     activation: str = "silu"
     norm_plus: float = 0.0
@@ -87,7 +87,8 @@ class _Reader:
         spec.windows = kinds
         ropes: list[cpu.Rope] = []
         spec.layers = [
-            self._layer(block, kinds.index(window), ropes) for block, window in zip(inner.layers, windows, strict=True)
+            self._layer(block, kinds.index(window), ropes, f"model.layers.{number}.")
+            for number, (block, window) in enumerate(zip(inner.layers, windows, strict=True))
         ]
         spec.ropes = ropes
         self._whole(spec)
@@ -105,7 +106,7 @@ class _Reader:
         elif self._name == "gemma3_text":
             spec.embedding_scale = float(vector(mx.array(model.args.hidden_size**0.5, mx.bfloat16)))
 
-    def _layer(self, block: Any, kind: int, ropes: list[cpu.Rope]) -> cpu.Layer:
+    def _layer(self, block: Any, kind: int, ropes: list[cpu.Rope], path: str) -> cpu.Layer:
         family, attention, mlp = self._family, block.self_attn, block.mlp
         layer: cpu.Layer = self._cpu.Layer()
         norms = {family.before_attention, family.after_attention, family.before_mlp, family.after_mlp} - {""}
@@ -113,22 +114,22 @@ class _Reader:
         for place in ("before_attention", "after_attention", "before_mlp", "after_mlp"):
             if name := getattr(family, place):
                 setattr(layer, place, self._norm(block[name]))
-        self._attention(layer, attention, ropes)
+        self._attention(layer, attention, ropes, f"{path}self_attn.")
         layer.kind = kind
         inputs = ("gate_up_proj",) if "gate_up_proj" in mlp else ("gate_proj", "up_proj")
         _only(mlp, {*inputs, "down_proj"})
-        layer.gate_up = [self._weights.projection(mlp[name]) for name in inputs]
-        layer.down = self._weights.projection(mlp.down_proj)
+        layer.gate_up = [self._weights.projection(mlp[name], f"{path}mlp.{name}") for name in inputs]
+        layer.down = self._weights.projection(mlp.down_proj, f"{path}mlp.down_proj")
         layer.activation = family.activation
         if self._name == "granite":
             layer.residual = block.residual_multiplier
         return layer
 
-    def _attention(self, layer: cpu.Layer, attention: Any, ropes: list[cpu.Rope]) -> None:
+    def _attention(self, layer: cpu.Layer, attention: Any, ropes: list[cpu.Rope], path: str) -> None:
         inputs = ("qkv_proj",) if "qkv_proj" in attention else ("q_proj", "k_proj", "v_proj")
         _only(attention, {*inputs, "o_proj", "q_norm", "k_norm", "rope"})
-        layer.inputs = [self._weights.projection(attention[name]) for name in inputs]
-        layer.output = self._weights.projection(attention.o_proj)
+        layer.inputs = [self._weights.projection(attention[name], path + name) for name in inputs]
+        layer.output = self._weights.projection(attention.o_proj, f"{path}o_proj")
         layer.heads, layer.key_heads = attention.n_heads, attention.n_kv_heads
         layer.size = attention.head_dim if "head_dim" in vars(attention) else self._head_size(attention)
         layer.scale = attention.scale

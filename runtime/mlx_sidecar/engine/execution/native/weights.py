@@ -9,6 +9,8 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.adapter import Projection
+
 if TYPE_CHECKING:
     from mlx_sidecar_native._native import cpu
 
@@ -23,12 +25,17 @@ class NotNative(Exception):
 
 
 class Weights:
-    """The weights of one model; ``held`` is what native code reads, and must live as long as it does."""
+    """The weights of one model; ``held`` is what native code reads, and must live as long as it does.
+
+    ``projections`` of its layers have numbers, by which adapters know them.
+    """
 
     def __init__(self, kernels: Any) -> None:
         """``kernels`` is the module ``mlx_sidecar_native._native.cpu``."""
         self._cpu = kernels
         self.held: list[NDArray[Any]] = []
+        self.projections: dict[str, Projection] = {}
+        self.numbers: dict[str, int] = {}
 
     def matrix(self, layer: Any) -> cpu.Matrix:
         """Return the matrix of a linear layer or an embedding.
@@ -41,10 +48,14 @@ class Weights:
             return self._quantized(layer)
         raise NotNative(f"a layer is a {type(layer).__name__}")
 
-    def projection(self, layer: Any) -> cpu.Projection:
-        """Return a linear layer with its bias."""
+    def projection(self, layer: Any, path: str = "") -> cpu.Projection:
+        """Return a linear layer with its bias; adapters may name it by its ``path``."""
         bias = vector(layer.bias) if "bias" in layer else None
-        return cast("cpu.Projection", self._cpu.Projection(self.matrix(layer), bias))
+        matrix, number = self.matrix(layer), -1
+        if path:
+            number = self.numbers[path] = len(self.numbers)
+            self.projections[path] = Projection(matrix.columns, matrix.rows)
+        return cast("cpu.Projection", self._cpu.Projection(matrix, bias, number))
 
     def _plain(self, weight: mx.array) -> cpu.Matrix:
         name = _FORMATS.get(weight.dtype)

@@ -4,8 +4,9 @@ The order, for every token:
 
 1. logits processors by ascending ``order``: penalties (repetition, then presence and frequency), then logit bias, so
    that +100 forces a token whatever the penalties say;
-2. top-k, then top-p over what is left, then min-p, all over the distribution before temperature, as in mlx-lm;
-3. temperature, Gumbel noise, argmax. Temperature 0 is the argmax alone and skips 2.
+2. the masks of grammars;
+3. top-k, then top-p over what is left, then min-p, all over the distribution before temperature, as in mlx-lm;
+4. temperature, Gumbel noise, argmax. Temperature 0 is the argmax alone and skips 3.
 
 Penalties look at the whole text, not at its last tokens: ``repetition_penalty`` divides the positive and multiplies the
 negative logits of every token of prompt and answer (as in transformers); ``presence_penalty`` and ``frequency_penalty``
@@ -21,7 +22,8 @@ definitions, so that the tokens are the same unless two scores are within roundi
 
 from .logits_processors import FACTORIES, ProcessorFactory
 from .logprobs import Sampled
+from .masks import Mask
 from .native import NativelySampled
 from .sampler import Sampler
 
-__all__ = ["FACTORIES", "NativelySampled", "ProcessorFactory", "Sampled", "Sampler"]
+__all__ = ["FACTORIES", "Mask", "NativelySampled", "ProcessorFactory", "Sampled", "Sampler"]

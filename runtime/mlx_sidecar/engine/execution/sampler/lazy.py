@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import mlx.core as mx
 
 from .filters import Filter, FilterKind, column
 from .logits_processors import BoundProcessors, LogitsProcessor, changed_rows
 from .logprobs import Asked, Sampled
+from .masks import NO_MASKS, Mask, masked_logits, places_of
 from .noise import gumbel_over, key
 from .rows import Row, Rows
 
@@ -23,15 +24,26 @@ class LazyPlan:
     """
 
     def __init__(
-        self, rows: list[int], members: list[Row], processors: Sequence[LogitsProcessor], vocabulary: int
+        self,
+        rows: list[int],
+        members: list[Row],
+        processors: Sequence[LogitsProcessor],
+        vocabulary: int,
+        masked: Collection[int] = (),
     ) -> None:
+        """The rows of ``masked`` come with a mask."""
         self.rows = rows
+        self.masked = frozenset(masked)
         kinds: dict[FilterKind | None, list[int]] = {}
         for index, member in enumerate(members):
             kinds.setdefault(member.filter_kind, []).append(index)
         changed = changed_rows(rows, members)
         self._processors = BoundProcessors(processors, changed, len(rows))
-        places = [row.place for row in changed]
+        processed = [row.place for row in changed]
+        masked_only = places_of(rows, masked, without=processed)
+        self._processed, self._masked_only = bool(processed), Rows(masked_only, len(rows))
+        places = processed + masked_only
+        self._changed_rows = [rows[place] for place in places]
         self._groups = [_Group(kind, indices, places, members) for kind, indices in kinds.items()]
         self._asked = Asked([member.sampling.logprobs for member in members], vocabulary)
         self._gumbel = gumbel_over(vocabulary)
@@ -39,15 +51,30 @@ class LazyPlan:
         back = sorted(range(len(order)), key=order.__getitem__)
         self._order = None if back == order == sorted(order) else mx.array(back)
 
-    def sample(self, positions: list[int], logits: mx.array) -> Sampled:
+    def sample(
+        self, positions: list[int], logits: mx.array, masks: Mapping[int, Mask] = NO_MASKS, *, accepts: bool = True
+    ) -> Sampled:
         """Sample from ``logits`` [rows, vocabulary]; ``positions`` are those of the tokens to sample."""
-        changed = self._processors.apply(logits)
+        changed = self._changed(logits, masks)
         sampled = [group.sample(logits, changed, self._noise(group, positions)) for group in self._groups]
         tokens, peaks = (_together([each[part] for each in sampled]) for part in (0, 1))
         if self._order is not None:
             tokens, peaks = tokens[self._order], peaks[self._order]
-        read, logprobs = self._processors.accept(tokens), self._asked.of(logits, tokens)
-        return Sampled(tokens, peaks, self._asked.rows, logprobs, self._asked.alternatives, read)
+        read = self.accept(tokens) if accepts else []
+        return Sampled(tokens, peaks, self._asked.rows, self._asked.of(logits, tokens), self._asked.alternatives, read)
+
+    def accept(self, tokens: mx.array) -> list[mx.array]:
+        """Tell logits processors the tokens of their rows: [rows]. Return those that will be read."""
+        return self._processors.accept(tokens)
+
+    def _changed(self, logits: mx.array, masks: Mapping[int, Mask]) -> mx.array:
+        """Return the logits of rows that processors change and then of those that are only masked, float32."""
+        if not masks:
+            return self._processors.apply(logits)
+        parts = [self._processors.apply(logits)] if self._processed else []
+        if self._masked_only:
+            parts.append(self._masked_only.of(logits).astype(mx.float32))
+        return masked_logits(_together(parts), self._changed_rows, masks)
 
     def _noise(self, group: _Group, positions: list[int]) -> mx.array | None:
         if not group.streams:
@@ -57,16 +84,16 @@ class LazyPlan:
 
 
 class _Group:
-    """Rows of a step that are filtered together; those that a logits processor changes come first.
+    """Rows of a step that are filtered together; those that are changed come first.
 
-    ``changed`` are the indices of all rows of the step that one does, in the order of their changed logits.
+    ``changed`` are the indices of all rows of the step that are changed or masked, in the order of their logits.
     """
 
     def __init__(
         self, filter_kind: FilterKind | None, indices: list[int], changed: list[int], members: list[Row]
     ) -> None:
         of_changed = [place for place, index in enumerate(changed) if members[index].filter_kind == filter_kind]
-        unchanged = [index for index in indices if not any(members[index].changed_by)]
+        unchanged = [index for index in indices if index not in changed]
         self.indices = [changed[place] for place in of_changed] + unchanged
         group = [members[index] for index in self.indices]
         samplings = [member.sampling for member in group]

@@ -27,5 +27,17 @@ def within_float32(sampling: Sampling) -> Sampling:
     )
 
 
+def without_penalties(sampling: Sampling) -> Sampling:
+    """Return ``sampling`` without what depends on the text so far, biases and log-probabilities."""
+    return replace(
+        sampling,
+        repetition_penalty=1.0,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        logit_bias={},
+        logprobs=None,
+    )
+
+
 def _within(value: float, least: float, most: float) -> float:
     return min(max(value, least), most)

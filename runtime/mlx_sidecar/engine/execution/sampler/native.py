@@ -11,7 +11,7 @@ there is would leave behind the best score so far; top-k is found among the larg
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -22,6 +22,7 @@ from mlx_sidecar_native import _native
 
 from ....link.messages import TokenLogprob
 from .logits_processors import BoundProcessors, LogitsProcessor, changed_rows
+from .masks import NO_MASKS, Mask, places_of
 from .noise import key
 from .rows import Row
 
@@ -52,33 +53,63 @@ class NativelySampled(NamedTuple):
 
 
 class NativePlan:
-    """How to sample these rows in this order."""
+    """How to sample these rows in this order; those of ``masked`` come with a mask."""
 
     def __init__(
-        self, rows: list[int], members: list[Row], processors: Sequence[LogitsProcessor], vocabulary: int
+        self,
+        rows: list[int],
+        members: list[Row],
+        processors: Sequence[LogitsProcessor],
+        vocabulary: int,
+        masked: Collection[int] = (),
     ) -> None:
         self.rows = rows
+        self.masked = frozenset(masked)
         changed = changed_rows(rows, members)
         self._processors = BoundProcessors(processors, changed, len(rows))
-        self._places = [row.place for row in changed]
+        self._processed = [row.place for row in changed]
+        self._masked_only = places_of(rows, masked, without=self._processed)
+        changed_index = {place: index for index, place in enumerate(self._processed + self._masked_only)}
+        self._changed_index = {rows[place]: index for place, index in changed_index.items()}
         self._streams = [member.stream for member in members]
-        changed_index = {place: index for index, place in enumerate(self._places)}
         self._native = _native.cpu.SamplingPlan(
             vocabulary, [_settings(row, vocabulary, changed_index.get(at, -1)) for at, row in enumerate(members)]
         )
 
-    def sample(self, positions: list[int], logits: NDArray[np.float32]) -> NativelySampled:
+    def sample(
+        self,
+        positions: list[int],
+        logits: NDArray[np.float32],
+        masks: Mapping[int, Mask] = NO_MASKS,
+        *,
+        accepts: bool = True,
+    ) -> NativelySampled:
         """Sample from ``logits`` [rows, vocabulary]; ``positions`` are those of the tokens to sample."""
-        changed = self._changed(logits) if self._places else None
+        changed = self._changed(logits, masks) if self._changed_index else None
         keys = [key(stream, position) for stream, position in zip(self._streams, positions, strict=True)]
         tokens, peaks, logprobs = self._native.sample(logits, changed, keys)
-        accepted = self._processors.accept(mx.array(tokens)) if self._places else []
+        accepted = self.accept(mx.array(tokens)) if accepts and self._processed else []
         return NativelySampled(tokens, peaks, logprobs, accepted)
 
-    def _changed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        changed = self._processors.apply_to_changed(mx.array(logits[self._places]))
-        mx.eval(changed)
-        return np.asarray(changed)
+    def accept(self, tokens: mx.array) -> list[mx.array]:
+        """Tell logits processors the tokens of their rows: [rows]."""
+        return self._processors.accept(tokens)
+
+    def _changed(self, logits: NDArray[np.float32], masks: Mapping[int, Mask]) -> NDArray[np.float32]:
+        """Return the logits of rows that processors change and then of those that are only masked."""
+        masked_only = logits[self._masked_only]  # a copy
+        if self._processed:
+            processed = self._processors.apply_to_changed(mx.array(logits[self._processed]))
+            mx.eval(processed)
+            changed = np.asarray(processed)
+            if not masks:
+                return changed
+            changed = np.concatenate([changed, masked_only])
+        else:
+            changed = masked_only
+        for row, mask in masks.items():
+            changed[self._changed_index[row]][~mask] = -np.inf
+        return changed
 
 
 def _settings(row: Row, vocabulary: int, changed: int) -> tuple[float, int, float, float, int, int]:

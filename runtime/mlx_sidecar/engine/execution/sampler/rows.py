@@ -11,7 +11,7 @@ from .filters import FilterKind
 
 
 class Row(NamedTuple):
-    """What the sampler knows of a row while it is open."""
+    """The sampler's record of a row while it is open."""
 
     sampling: Sampling  # within float32
     stream: int  # of noise

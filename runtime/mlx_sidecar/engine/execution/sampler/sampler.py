@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import overload
 
 import mlx.core as mx
@@ -13,8 +13,9 @@ from ....link.messages import Sampling
 from .filters import filter_kind
 from .lazy import LazyPlan
 from .limits import within_float32
-from .logits_processors import FACTORIES, ProcessorFactory, make_processors
+from .logits_processors import FACTORIES, LogitsProcessor, ProcessorFactory, make_processors
 from .logprobs import Sampled
+from .masks import NO_MASKS, Mask
 from .native import NativelySampled, NativePlan
 from .noise import stream
 from .rows import Row
@@ -58,24 +59,67 @@ class Sampler:
                 processor.close(row)
 
     @overload
-    def sample(self, rows: list[int], positions: list[int], logits: mx.array) -> Sampled: ...
-    @overload
-    def sample(self, rows: list[int], positions: list[int], logits: NDArray[np.float32]) -> NativelySampled: ...
     def sample(
-        self, rows: list[int], positions: list[int], logits: mx.array | NDArray[np.float32]
+        self,
+        rows: list[int],
+        positions: list[int],
+        logits: mx.array,
+        masks: Mapping[int, Mask] = ...,
+        *,
+        accepts: bool = ...,
+    ) -> Sampled: ...
+    @overload
+    def sample(
+        self,
+        rows: list[int],
+        positions: list[int],
+        logits: NDArray[np.float32],
+        masks: Mapping[int, Mask] = ...,
+        *,
+        accepts: bool = ...,
+    ) -> NativelySampled: ...
+    def sample(
+        self,
+        rows: list[int],
+        positions: list[int],
+        logits: mx.array | NDArray[np.float32],
+        masks: Mapping[int, Mask] = NO_MASKS,
+        *,
+        accepts: bool = True,
     ) -> Sampled | NativelySampled:
         """Sample the next token of each of ``rows``, one or more, all distinct; other rows keep their state.
 
         ``logits`` are [rows, vocabulary]; ``positions`` are those of the tokens to sample, counted from the start of
         the prompt. An mx.array, of any floating type, is sampled by mlx: nothing is evaluated, and this may be called
         again before the result was. A numpy array, of float32 without gaps, is sampled natively and at once.
+        ``masks`` leave some of ``rows`` fewer tokens. Unless it ``accepts``, ``accept`` must be told the tokens.
         """
         if isinstance(logits, mx.array):
-            if not isinstance(self._plan, LazyPlan) or self._plan.rows != rows:
-                members = [self._rows[row] for row in rows]
-                self._plan = LazyPlan(list(rows), members, self._processors, self._vocabulary)
-            return self._plan.sample(positions, logits)
-        if not isinstance(self._plan, NativePlan) or self._plan.rows != rows:
-            members = [self._rows[row] for row in rows]
-            self._plan = NativePlan(list(rows), members, self._processors, self._vocabulary)
-        return self._plan.sample(positions, logits)
+            if not isinstance(self._plan, LazyPlan) or not _is_for(self._plan, rows, masks):
+                self._plan = LazyPlan(*self._members(rows), masks)
+            return self._plan.sample(positions, logits, masks, accepts=accepts)
+        if not isinstance(self._plan, NativePlan) or not _is_for(self._plan, rows, masks):
+            self._plan = NativePlan(*self._members(rows), masks)
+        return self._plan.sample(positions, logits, masks, accepts=accepts)
+
+    def accept(self, rows: list[int], tokens: list[int]) -> None:
+        """Let logits processors know the token that each of ``rows`` goes on with, however it was chosen."""
+        told = [at for at, row in enumerate(rows) if any(self._rows[row].changed_by)]
+        if not told:
+            return
+        if self._plan is None or self._plan.rows != rows:
+            rows, tokens = [rows[at] for at in told], [tokens[at] for at in told]
+            self._plan = LazyPlan(*self._members(rows))
+        mx.eval(self._plan.accept(mx.array(tokens, dtype=mx.int32)))
+
+    def is_filtered(self, row: int) -> bool:
+        """Whether tokens of ``row`` are dropped by top-k, top-p or min-p, so that a mask must come before sampling."""
+        kind = self._rows[row].filter_kind
+        return kind is not None and any(kind)
+
+    def _members(self, rows: list[int]) -> tuple[list[int], list[Row], Sequence[LogitsProcessor], int]:
+        return list(rows), [self._rows[row] for row in rows], self._processors, self._vocabulary
+
+
+def _is_for(plan: LazyPlan | NativePlan, rows: list[int], masks: Mapping[int, Mask]) -> bool:
+    return plan.rows == rows and plan.masked == frozenset(masks)

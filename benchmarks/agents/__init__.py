@@ -1,0 +1,1 @@
+"""Coding agents, as their packages are, at work on the gateway."""

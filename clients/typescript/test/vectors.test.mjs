@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { InvalidParams } from "../dist/index.js";
+import { fake } from "./support.mjs";
+
+const model = "fake?dimensions=4";
+let sidecar;
+
+before(async () => {
+  sidecar = await fake({ after() {} });
+});
+after(() => sidecar.close());
+
+test("any number of texts get vectors in their order, by requests of some of them each", async () => {
+  const input = Array.from({ length: 23 }, (_, at) => `text ${at}`);
+  const vectors = await sidecar.embedAll({ model, input, batch: 5 });
+  const { embeddings } = await sidecar.embed({ model, input });
+  assert.deepEqual(vectors.map((vector) => [...vector]), embeddings);
+  assert.ok(vectors.every((vector) => vector instanceof Float32Array));
+});
+
+test("an error of one request ends all of them", async () => {
+  const input = [...Array.from({ length: 10 }, () => "x"), ""];
+  await assert.rejects(sidecar.embedAll({ model, input, batch: 2 }), InvalidParams);
+});
+
+test("documents come best first", async () => {
+  const { results } = await sidecar.rerank({ model, query: "red stone ", documents: ["a fish", "a red stone"] });
+  assert.deepEqual(results.map(({ index }) => index), [1, 0]);
+});

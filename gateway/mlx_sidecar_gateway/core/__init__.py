@@ -1,0 +1,1 @@
+"""The core carries requests between HTTP and the sidecar, and knows no surface's shapes."""

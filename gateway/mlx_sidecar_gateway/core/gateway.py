@@ -1,0 +1,138 @@
+"""The gateway's state: its sidecar, the models that it offers, and the answers that are on their way."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+
+from mlx_sidecar_client import RpcError, Sidecar, SidecarLost
+
+from ..settings import Settings
+from ..surfaces.faults import Fault, Refused
+from ..surfaces.kept import KeptResponses
+from ..surfaces.surface import Offer
+from .answers import Answer
+from .comebacks import Comebacks
+from .faults import SHUTTING_DOWN, STARTING
+
+_CHECK_S = 1.0  # for the sidecar to answer a health check
+
+
+class Gateway:
+    """The state that all requests share.
+
+    ``sidecar`` is set once it runs, ``is_loaded`` once the models of the settings are. ``clock_ns`` is that of quotas.
+    """
+
+    def __init__(self, settings: Settings, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.settings = settings
+        self.clock_ns = clock_ns
+        self.comebacks = Comebacks(lambda: clock_ns() / 1e9)
+        self.is_loaded = False
+        self.is_draining = False
+        self._takes_answers = True
+        self.answers: set[Answer] = set()
+        self.outcomes: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+        self.kept = KeptResponses()
+        self._sidecar: Sidecar | None = None
+        self._changed = anyio.Event()
+
+    @property
+    def sidecar(self) -> Sidecar:
+        """The running sidecar. Raises ``Refused`` until it runs."""
+        if self._sidecar is None:
+            raise Refused(STARTING)
+        return self._sidecar
+
+    @sidecar.setter
+    def sidecar(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    # Models.
+
+    async def offers(self) -> Sequence[Offer]:
+        """The models that clients may name: those of the settings, or those on this machine that could be loaded."""
+        if self.settings.models:
+            return self.settings.models
+        there = (await self.sidecar.local_list()).models
+        return [Offer(model.name, model.name) for model in there if model.problem is None]
+
+    def may_name(self, name: str) -> bool:
+        """Whether a client may name this model, if it is there."""
+        if self.settings.models:
+            return any(name == offer.name for offer in self.settings.models)
+        # Without settings the sidecar knows what there is; but a client is not to look about in the file system.
+        return not name.startswith(("/", ".", "~"))
+
+    async def resolve(self, name: str) -> str:
+        """The sidecar's name of the model that a client names. Raises ``Refused``."""
+        if not self.may_name(name):
+            raise Refused(Fault(404, "model_not_found", f"no model {name!r} here", param="model"))
+        return next((offer.model for offer in self.settings.models if offer.name == name), name)
+
+    # Answers.
+
+    async def run(self, answer: Answer) -> None:
+        """Run an answer, which the end of the gateway may stop meanwhile, or has stopped."""
+        self.answers.add(answer)
+        if not self._takes_answers:
+            answer.stop(SHUTTING_DOWN)
+        try:
+            await answer.run()
+        finally:
+            self.answers.discard(answer)
+            self.outcomes[answer.outcome] += 1
+            if answer.outcome != "overloaded":
+                self.comebacks.ended(is_last=not self.answers)
+            if not self.answers:
+                self._changed.set()
+                self._changed = anyio.Event()
+
+    async def idle(self) -> None:
+        """Return when no answer is on its way."""
+        while self.answers:
+            await self._changed.wait()
+
+    def stop_answers(self) -> None:
+        """End all answers with an error, and while it drains those to come, whose requests are still being read."""
+        self._takes_answers = not self.is_draining
+        for answer in self.answers:
+            answer.stop(SHUTTING_DOWN)
+
+    def figures(self) -> dict[str, Any]:
+        """Counts since the start: ends of answers by their outcome, and ignored parameters by their name."""
+        return {"running": len(self.answers), "outcomes": dict(self.outcomes), "ignored": dict(self.ignored)}
+
+    # Health.
+
+    async def is_alive(self) -> bool:
+        """Whether the sidecar runs or will run again; False once it was given up."""
+        try:
+            await self._ping()
+        except SidecarLost:
+            return False
+        return True
+
+    async def is_ready(self) -> bool:
+        """Whether a request would be worked on at once."""
+        if self._sidecar is None or self.is_draining or not self.is_loaded:
+            return False
+        engine = self._sidecar.engine
+        try:
+            return engine is not None and engine.state == "ready" and await self._ping()
+        except (SidecarLost, RpcError):
+            return False
+
+    async def _ping(self) -> bool:
+        """Whether the sidecar answered within ``_CHECK_S``."""
+        if self._sidecar is None:
+            return False
+        with anyio.move_on_after(_CHECK_S):
+            await self._sidecar.ping()
+            return True
+        return False

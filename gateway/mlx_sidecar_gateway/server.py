@@ -1,0 +1,201 @@
+"""The gateway as a process: its socket, its sidecar, and the order in which it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import uvicorn
+import uvloop
+
+from mlx_sidecar_client import ExecutableNotFound, RpcError, Sidecar, SidecarLost
+
+from .app import access_of, application
+from .connections import BoundedConfig, Bounds, make_room_for
+from .core.access import is_loopback
+from .core.gateway import Gateway
+from .settings import Settings
+from .surfaces.table import SURFACES
+
+_BACKLOG = 1024
+_LAST_WRITES_S = 2.0  # for answers that were ended to reach clients that may not read
+
+
+class CannotStart(Exception):
+    """The gateway cannot start; the message is for the person who started it."""
+
+
+def serve(settings: Settings) -> int:
+    """Run a gateway until SIGTERM or SIGINT; returns its exit status. Raises ``CannotStart``."""
+    host = host_of(settings.listen)
+    if host is not None and not is_loopback(host) and not settings.keys:
+        raise CannotStart(f"{settings.listen} can be reached by others, so keys are needed: --keys FILE")
+    _check_keys(settings)
+    if not make_room_for(settings.connection_limit):
+        raise CannotStart(
+            f"--connection-limit {settings.connection_limit}: this process may not have so many files open (ulimit -n)"
+        )
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    with listening(settings.listen) as (listener, name):
+        return uvloop.run(_serve(settings, host, listener, name))
+
+
+async def _serve(settings: Settings, host: str | None, listener: socket.socket, name: str) -> int:
+    gateway = Gateway(settings)
+    server = http_server(gateway, host)
+    _tell(f"listening on {name}")
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_sidecar, gateway, partial(_tell, "ready"))
+            tasks.start_soon(_end_in_order, gateway, server)
+            await server.serve(sockets=[listener])
+            tasks.cancel_scope.cancel()
+    except* (SidecarLost, OSError, RpcError, ExecutableNotFound) as errors:
+        raise CannotStart(str(errors.exceptions[0])) from errors
+    return 0
+
+
+def http_server(gateway: Gateway, host: str | None) -> uvicorn.Server:
+    """The HTTP server of a gateway that listens on ``host``; None for a socket in the file system."""
+    settings = gateway.settings
+    config = BoundedConfig(
+        application(gateway, access_of(gateway, host)),
+        Bounds(settings.connection_limit, settings.header_timeout_s, SURFACES[0].fault),
+        timeout_keep_alive=settings.keep_alive_s,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+    )
+    return _Server(config)
+
+
+def _check_keys(settings: Settings) -> None:
+    """Raise ``CannotStart`` for a key that is only for models which the gateway does not offer."""
+    offered = {offer.name for offer in settings.models}
+    for key in settings.keys.values():
+        for name in sorted((key.models or frozenset()) - offered) if offered else ():
+            raise CannotStart(f"--keys: the key {key.name!r} is for a model {name!r}, which no --model names")
+
+
+async def keep_sidecar(gateway: Gateway, on_loaded: Callable[[], None]) -> None:
+    """Run the sidecar, with the models of the settings, for as long as the gateway runs."""
+    settings = gateway.settings
+    async with Sidecar.spawn(command=settings.command or None, options=settings.options) as sidecar:
+        gateway.sidecar = sidecar
+        for model in dict.fromkeys(offer.model for offer in settings.models):
+            await sidecar.load(model, pin=True)
+        gateway.is_loaded = True
+        on_loaded()
+        await anyio.sleep_forever()
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+async def _end_in_order(gateway: Gateway, server: uvicorn.Server) -> None:
+    """On the first signal: unready, after a while deaf, then finish. A second one cuts each wait short."""
+    settings = gateway.settings
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        await anext(signals)
+        gateway.is_draining = True
+        with anyio.move_on_after(settings.drain_delay_s):
+            await anext(signals)
+        server.should_exit = True
+        with anyio.move_on_after(settings.drain_timeout_s):
+            await anext(signals)
+        gateway.stop_answers()
+        await anyio.sleep(_LAST_WRITES_S)
+        server.force_exit = True
+        await anyio.sleep_forever()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: uvicorn would end the process by the signal that it got."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+# Listening.
+
+
+def host_of(listen: str) -> str | None:
+    """The host in ``HOST:PORT``; None for ``unix:PATH``. Raises ``CannotStart``."""
+    if listen.startswith("unix:"):
+        return None
+    host, separator, port = listen.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise CannotStart(f"--listen {listen}: neither HOST:PORT nor unix:PATH")
+    return host.removeprefix("[").removesuffix("]")
+
+
+@contextlib.contextmanager
+def listening(listen: str) -> Iterator[tuple[socket.socket, str]]:
+    """A bound socket, and the address that clients use. Raises ``CannotStart``."""
+    path = listen.removeprefix("unix:") if listen.startswith("unix:") else None
+    try:
+        listener = _bound(listen) if path is None else _bound_path(path)
+    except OSError as error:
+        raise CannotStart(f"--listen {listen}: {error}") from error
+    try:
+        listener.listen(_BACKLOG)
+        host, port = listener.getsockname()[:2] if path is None else ("", "")
+        yield listener, listen if path is not None else f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        listener.close()
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+
+
+def _bound(listen: str) -> socket.socket:
+    host, port = host_of(listen), int(listen.rpartition(":")[2])
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _bound_path(path: str) -> socket.socket:
+    """A socket in the file system that its owner alone can reach; one that nobody listens on any more is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(mask)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_dead(path: str) -> None:
+    if not Path(path).exists() or not stat.S_ISSOCK(Path(path).stat().st_mode):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()

@@ -1,0 +1,49 @@
+"""The settings of a gateway, made once from the command line and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .core.keys import Key
+from .surfaces.surface import Offer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What ``mlx-sidecar gateway`` was told.
+
+    listen: ``HOST:PORT`` or ``unix:PATH``.
+    models: Those that clients may name, of which the first is the default; without any, clients may name those that
+        the sidecar finds.
+    command: The words of the sidecar's command before ``serve``; empty to find it as the Python client does.
+    options: Options of ``serve``.
+    ping_s: The longest silence of a streamed answer.
+    drain_delay_s: From SIGTERM, with ``/health/ready`` 503 at once, until no more connections are taken.
+    drain_timeout_s: From then until answers that still run are ended with an error.
+    body_limit_bytes, body_timeout_s: The longest body of a request, and the longest time that it may take to come.
+    header_timeout_s: The longest time that the headers of a request may take to come.
+    keep_alive_s: How long a connection is kept between two requests.
+    connection_limit: The most connections that are served; requests on further ones are refused.
+    keys: What the holder of each key may do; without any, no key is asked for.
+    hosts: Names that the ``Host`` header may have; without any, those of the address that is listened on.
+    origins: Origins of web pages that may ask.
+    strict: Whether parameters that would change nothing are refused.
+    """
+
+    listen: str = "127.0.0.1:8080"
+    models: tuple[Offer, ...] = ()
+    command: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    ping_s: float = 1.0
+    drain_delay_s: float = 0.0
+    drain_timeout_s: float = 30.0
+    body_limit_bytes: int = 16 * 2**20
+    body_timeout_s: float = 30.0
+    header_timeout_s: float = 10.0
+    keep_alive_s: float = 5.0
+    connection_limit: int = 1000
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    strict: bool = False

@@ -1,0 +1,111 @@
+"""Reads how a checkpoint embeds texts, from the files that sentence-transformers writes beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlx_sidecar_protocol.errors import ModelLoadFailed
+
+from .file_checks import FILE_LIMIT_BYTES, is_file, read_json, read_json_list
+from .file_numbers import CONTEXT_LENGTH_LIMIT, is_count, shown
+from .index import is_plain
+
+Pooling = Literal["mean", "cls", "last", "max"]
+
+_MODULES = "modules.json"
+_MODULES_LIMIT = 16
+# The flags of 1_Pooling/config.json.
+_FLAGS: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_max_tokens": "max",
+}
+_NAMES: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last", "max": "max"}
+
+
+@dataclass(frozen=True)
+class EmbeddingFiles:
+    """What the files say. ``pooling``: None where they do not; ``max_tokens``: None where no limit is named.
+
+    ``modules``: there is a list of modules, and so a vector has length 1 if and only if it names ``normalize``.
+    ``objection``: why no vector can be made as they say; "" where it can.
+    """
+
+    modules: bool = False
+    pooling: Pooling | None = None
+    normalize: bool = True
+    max_tokens: int | None = None
+    objection: str = ""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the checkpoint was made to embed texts."""
+        return self.modules or self.pooling is not None
+
+
+def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
+    """Read the files of ``directory`` that tell of embeddings; each may be missing.
+
+    Raises ModelLoadFailed for files that are damaged or too large.
+    """
+    modules = _modules(model, directory)
+    kinds = [kind for kind, _ in modules]
+    folder = next((path for kind, path in modules if kind == "Pooling"), "1_Pooling")
+    pooling, objection = _pooling(model, directory / folder / "config.json")
+    unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if unknown:
+        objection = f"{_MODULES} names a {unknown[0]} behind the model, which is not computed here"
+    return EmbeddingFiles(
+        modules=bool(modules),
+        pooling=pooling,
+        normalize=not modules or "Normalize" in kinds,
+        max_tokens=_max_tokens(model, directory),
+        objection=objection,
+    )
+
+
+def _modules(model: str, directory: Path) -> list[tuple[str, str]]:
+    """The kind and the folder of each module, in order."""
+    file = directory / _MODULES
+    if not is_file(file, FILE_LIMIT_BYTES, model):
+        return []
+    found: list[tuple[str, str]] = []
+    for each in read_json_list(file, FILE_LIMIT_BYTES, model)[:_MODULES_LIMIT]:
+        kind, path = (each.get("type"), each.get("path")) if isinstance(each, dict) else (None, None)
+        if not isinstance(kind, str) or not (path == "" or is_plain(path)):
+            raise ModelLoadFailed(model, f"{_MODULES}: {shown(each)} is no module")
+        found.append((kind.rpartition(".")[2], str(path)))
+    return found
+
+
+def _pooling(model: str, file: Path) -> tuple[Pooling | None, str]:
+    """The pooling that ``file`` says; None if there is no file; and why it cannot be computed."""
+    if not is_file(file, FILE_LIMIT_BYTES, model):
+        return None, ""
+    config, name = read_json(file, FILE_LIMIT_BYTES, model), f"{file.parent.name}/config.json"
+    if config.get("include_prompt") is False:
+        return None, f"{name} leaves instructions out of the pooling, which is not computed here"
+    named = _named(config)
+    if len(named) != 1 or (known := named[0]) not in _NAMES.values():
+        how = " and ".join(sorted(named)) or "none"
+        return None, f"{name} asks for a pooling that is not computed here: {shown(how)}"
+    return known, ""
+
+
+def _named(config: Mapping[str, Any]) -> list[Any]:
+    if isinstance(mode := config.get("pooling_mode"), str):
+        return [_NAMES.get(mode, mode)]
+    flags = [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on is True]
+    return [_FLAGS.get(flag, flag) for flag in flags]
+
+
+def _max_tokens(model: str, directory: Path) -> int | None:
+    file = directory / "sentence_bert_config.json"
+    if not is_file(file, FILE_LIMIT_BYTES, model):
+        return None
+    limit = read_json(file, FILE_LIMIT_BYTES, model).get("max_seq_length")
+    return limit if is_count(limit, CONTEXT_LENGTH_LIMIT) and limit else None

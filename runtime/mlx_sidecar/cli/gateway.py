@@ -1,0 +1,192 @@
+"""The command ``gateway``: an HTTP server over a sidecar of its own, in a package that is a host like any other."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .argument_types import not_negative_seconds, origin, positive, seconds
+from .failures import Refused
+from .model_arguments import add_sidecar_options, sidecar_options
+from .parser import Parser
+from .standard_streams import text_of
+
+if TYPE_CHECKING:
+    from mlx_sidecar_gateway.core.keys import Key
+    from mlx_sidecar_gateway.surfaces.surface import Offer
+
+_DESCRIPTION = """\
+Serves OpenAI's, Anthropic's and Ollama's HTTP interfaces over a sidecar that it spawns, until SIGTERM or Ctrl-C.
+Clients change their base URL to http://127.0.0.1:8080, OpenAI's to http://127.0.0.1:8080/v1, and nothing else.
+docs/gateway.md has the rest.
+"""
+_PACKAGES = ("mlx_sidecar_client", "mlx_sidecar_gateway", "httptools", "orjson", "starlette", "uvicorn", "uvloop")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Define the options of ``gateway``."""
+    parser.description, parser.formatter_class = _DESCRIPTION, argparse.RawDescriptionHelpFormatter
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--listen",
+        default="127.0.0.1:8080",
+        metavar="HOST:PORT",
+        help="or unix:PATH; an address that others reach needs --keys (default: 127.0.0.1:8080)",
+    )
+    parser.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        default=[],
+        metavar="[NAME=]MODEL",
+        help="load this model, and let clients name only such (repeatable); the first is the default. Without it"
+        " clients may name any model on this machine",
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
+    parser.add_argument(
+        "--ping-s", type=seconds, default=1.0, metavar="S", help="longest silence of a streamed answer (default: 1)"
+    )
+    _add_access_options(parser.add_argument_group("who may ask"))
+    _add_limits(parser.add_argument_group("limits"))
+    _add_end_options(parser.add_argument_group("the end"))
+    add_sidecar_options(parser.add_argument_group("the sidecar"))
+
+
+def _add_access_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--keys",
+        metavar="FILE",
+        help="ask for one of these keys: on each line a name, a key, and if wanted its limits (docs/gateway.md)",
+    )
+    group.add_argument(
+        "--allow-host",
+        dest="hosts",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="take requests for this Host, too (repeatable)",
+    )
+    group.add_argument(
+        "--allow-origin",
+        dest="origins",
+        type=origin,
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let web pages of this origin ask, such as https://example.org (repeatable)",
+    )
+
+
+def _add_limits(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--connection-limit",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="most connections; requests on more are refused (default: 1000)",
+    )
+    group.add_argument(
+        "--header-timeout-s",
+        type=seconds,
+        default=10.0,
+        metavar="S",
+        help="longest time that the headers of a request may take to come (default: 10)",
+    )
+    group.add_argument(
+        "--body-timeout-s",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="longest time that a body may take to come (default: 30)",
+    )
+    group.add_argument(
+        "--body-limit-bytes",
+        type=positive,
+        default=16 * 2**20,
+        metavar="N",
+        help="longest body of a request (default: 16 MiB)",
+    )
+    group.add_argument(
+        "--keep-alive-s",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="how long a connection is kept between two requests (default: 5)",
+    )
+
+
+def _add_end_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--drain-delay-s",
+        type=not_negative_seconds,
+        default=0.0,
+        metavar="S",
+        help="from SIGTERM, when /health/ready turns 503, until no connection is taken (default: 0)",
+    )
+    group.add_argument(
+        "--drain-timeout-s",
+        type=not_negative_seconds,
+        default=30.0,
+        metavar="S",
+        help="from then until answers that still run end with an error (default: 30)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal comes; returns the exit status."""
+    _refuse_missing()
+    from mlx_sidecar_gateway.server import CannotStart, serve
+    from mlx_sidecar_gateway.settings import Settings
+
+    settings = Settings(
+        listen=text_of(args.listen),
+        models=tuple(_offer(text_of(text)) for text in args.models),
+        # -P: modules are not searched for in the working directory.
+        command=(sys.executable, "-P", "-m", "mlx_sidecar"),
+        options=tuple(sidecar_options(args)),
+        ping_s=args.ping_s,
+        drain_delay_s=args.drain_delay_s,
+        drain_timeout_s=args.drain_timeout_s,
+        body_limit_bytes=args.body_limit_bytes,
+        body_timeout_s=args.body_timeout_s,
+        header_timeout_s=args.header_timeout_s,
+        keep_alive_s=args.keep_alive_s,
+        connection_limit=args.connection_limit,
+        keys={} if args.keys is None else _keys(args.keys),
+        hosts=tuple(args.hosts),
+        origins=tuple(args.origins),
+        strict=args.strict,
+    )
+    try:
+        return serve(settings)
+    except CannotStart as error:
+        raise Refused(str(error)) from error
+
+
+def _refuse_missing() -> None:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise Refused(
+            f"the gateway needs what is not installed here ({', '.join(missing)}): "
+            "pip install 'CHECKOUT[gateway]' CHECKOUT/clients/python; docs/install.md says more"
+        )
+
+
+def _offer(text: str) -> Offer:
+    """``NAME=MODEL`` or ``MODEL``; a name has neither ``/`` nor ``?``, because those are in models that have ``=``."""
+    from mlx_sidecar_gateway.surfaces.surface import Offer
+
+    name, separator, model = text.partition("=")
+    return Offer(name, model) if separator and model and not {"/", "?"} & set(name) else Offer(text, text)
+
+
+def _keys(file: str) -> dict[str, Key]:
+    from mlx_sidecar_gateway.core.keys import read_keys
+
+    try:
+        return read_keys(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"--keys {file}: {error}") from error

@@ -1,0 +1,1 @@
+"""Adapters that requests name, of the resident models."""

@@ -1,0 +1,175 @@
+"""Runs cases on one sidecar: each case's undisturbed answer alone, then all of them together, in a few rounds."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+from tests.support.host import Frame
+from tests.support.sidecar import Sidecar
+
+from .cases import Case
+from .features import DRAFT
+from .listener import Listener
+from .models import load_adapters
+from .stops import stop_string, stop_token
+
+_FILLERS = 32  # as many as run together of one model
+_ATTEMPTS = 20
+_CROWD = 16  # a request that is alone may be over before anything happens to it
+
+
+@dataclass
+class Outcome:
+    """A case's ``answer`` with its ``deltas``, beside the answer that it gets alone (``undisturbed``).
+
+    ``unstopped`` is that without stop strings and tokens, ``likely`` the log-probabilities of the undisturbed one, and
+    ``again`` what was answered to the same request afterwards, where the model had been unloaded.
+    """
+
+    case: Case
+    asked: Frame
+    answer: Frame
+    deltas: list[Frame] | None
+    undisturbed: Frame
+    unstopped: Frame
+    likely: list[Frame]
+    again: Frame | None = None
+
+
+@dataclass
+class _Asked:
+    case: Case
+    params: Frame
+    id: int
+
+
+class Rounds:
+    """All requests of one sidecar."""
+
+    def __init__(self, process: Sidecar, models: dict[str, str]) -> None:
+        self._process = process
+        self._models = models
+        self._alone: dict[Case, Frame] = {}
+        self._listener = Listener(process)
+        self._numbers = count(1)
+
+    def run(self, cases: list[Case]) -> dict[Case, Outcome]:
+        """Run each case in its round: on a cold cache or not, with a deadline or not, and for each set of events."""
+        for case in cases:
+            self._prepare(case)
+        found: dict[Case, Outcome] = {}
+        calm = [case for case in cases if not case.events]
+        self._process.call("cache/clear")
+        for warm in (False, True):
+            for hurried in (False, True):
+                chosen = [case for case in calm if (("prefix hit" in case), ("deadline" in case)) == (warm, hurried)]
+                found |= {outcome.case: outcome for outcome in self._together(chosen)}
+        for events in sorted({case.events for case in cases if case.events}, key=sorted):
+            found |= self._disturbed([case for case in cases if case.events == events], events)
+        return found
+
+    # Answers of a request that is alone, with nothing cached.
+
+    def alone(self, case: Case) -> Frame:
+        """Return the answer to a request that has the features of ``case``, which are parameters or models."""
+        if case not in self._alone:
+            params = self._params(case)
+            self._process.call("cache/clear")
+            self._alone[case] = self._process.call("generate", params)
+        return self._alone[case]
+
+    def _prepare(self, case: Case) -> None:
+        self.alone(case.undisturbed)
+        if "logprobs" in case:
+            self.alone(case.undisturbed.with_("logprobs"))
+
+    def _params(self, case: Case) -> Frame:
+        params = {**case.params(), "model": self._models[case.model]}
+        if (speculation := params["speculation"]) and "draft" in speculation:
+            params["speculation"] = {**speculation, "draft": self._models[DRAFT]}
+        if "stop string" in case:
+            params["stop"] = [stop_string(self.alone(case.unstopped))]
+        if "stop token" in case:
+            params["stop_tokens"] = [stop_token(self.alone(case.unstopped), has_form=case.has_form)]
+        if case.streams:
+            params["stream"] = str(next(self._numbers))
+        return params
+
+    # Rounds.
+
+    def _together(self, cases: list[Case], happen: Callable[[], None] | None = None) -> list[Outcome]:
+        """Ask for all ``cases`` at once; let something ``happen`` as soon as each has begun to be answered."""
+        asked = [self._ask(case) for case in cases]
+        ids = {each.id for each in asked}
+        if happen is not None:
+            self._listener.hear_beginnings({each.params["stream"]: each.id for each in asked})
+            happen()
+        self._listener.hear_answers(ids)
+        return [self._outcome(each) for each in asked]
+
+    def _disturbed(self, cases: list[Case], events: frozenset[str]) -> dict[Case, Outcome]:
+        """Run cases until each has met the events in its middle: an answer may be whole before they come."""
+        found: dict[Case, Outcome] = {}
+        for _ in range(_ATTEMPTS):
+            before = self._preemptions() if "preemption" in events else 0
+            open_ = [case for case in cases if case not in found]
+            open_ *= max(1, _CROWD // len(open_))
+            pid = self._process.engine_pid()
+            models = sorted({case.model for case in open_})
+            outcomes = self._together(open_, partial(self._happen, events, models, pid))
+            preempted = "kill" in events or "preemption" not in events or self._preemptions() > before
+            found |= {outcome.case: outcome for outcome in outcomes if preempted and self._met(outcome, events)}
+            if len(found) == len(cases):
+                break
+        assert len(found) == len(cases), [str(case) for case in cases if case not in found]
+        if "unload" in events:
+            for again in self._together(list(found)):
+                found[again.case].again = again.answer
+        return found
+
+    def _met(self, outcome: Outcome, events: frozenset[str]) -> bool:
+        if "unload" in events:
+            return bool(outcome.answer["finish_reason"] == "error")
+        return "kill" not in events or outcome.answer["stream"] in self._listener.interrupted
+
+    def _happen(self, events: frozenset[str], models: list[str], pid: int) -> None:
+        fillers = [id_ for name in models for id_ in self._fill(name)] if "preemption" in events else []
+        if "kill" in events:
+            self._process.signal_engine(signal.SIGKILL, pid)
+        if "unload" in events:
+            self._listener.hear_answers(set(fillers))  # so that others have been preempted
+            self._listener.hear_answers({self._unload(name) for name in [DRAFT, *models]})
+            self._process.call("load", {"model": self._models[DRAFT]})  # which no request loads
+            load_adapters(self._process, self._models)  # which went with their models
+        self._listener.hear_answers(set(fillers))
+
+    def _fill(self, name: str) -> list[int]:
+        """Ask for more than runs beside others, in one write, because what is preempted should not be over before."""
+        params = {"tokens": [1, 2, 3], "max_tokens": 4, "priority": "critical", "speculation": False}
+        return self._process.requests("generate", [{"model": self._models[name], **params}] * _FILLERS)
+
+    def _unload(self, name: str) -> int:
+        id_: int = self._process.request("unload", {"model": self._models[name], "force": True})
+        return id_
+
+    def _preemptions(self) -> int:
+        return int(self._process.call("stats")["counters"].get("preemptions", 0))  # an engine that comes has none yet
+
+    # One request.
+
+    def _ask(self, case: Case) -> _Asked:
+        params = self._params(case)
+        if "window" in case:
+            self._listener.windows.add(params["stream"])
+        return _Asked(case, params, self._process.request("generate", params))
+
+    def _outcome(self, asked: _Asked) -> Outcome:
+        case = asked.case
+        own = self._listener.deltas[asked.params["stream"]] if case.streams else None
+        likely = self.alone(case.undisturbed.with_("logprobs"))["logprobs"] if "logprobs" in case else []
+        undisturbed, unstopped = self.alone(case.undisturbed), self.alone(case.unstopped)
+        return Outcome(case, asked.params, self._listener.result(asked.id), own, undisturbed, unstopped, likely)

@@ -1,0 +1,88 @@
+"""Any two features that a request can have hold together, or are refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.host import Frame
+from tests.support.sidecar import sidecar
+
+from .cases import PROMPT, Case, larger_cases, pair_cases, runs_on
+from .checks import check
+from .conftest import Outcomes
+from .features import (
+    ADAPTERS_REFUSED,
+    ALTERNATIVES,
+    DRAFT,
+    FEATURES,
+    FORMS_REFUSED,
+    NUMERICS,
+    PROPOSALS_REFUSED,
+    REFUSED,
+    Effect,
+    pairs,
+)
+from .page import PAGE, with_table
+
+CASES = [
+    pytest.param(numerics, case, id=f"{numerics}: {case}")
+    for numerics in NUMERICS
+    for case in [*(case for case in pair_cases() if runs_on(case, numerics)), *larger_cases(numerics)]
+]
+PARAMETERS = [feature.name for feature in FEATURES if feature.effect is Effect.CHANGES]
+
+
+@pytest.mark.parametrize(("numerics", "case"), CASES)
+def test_an_answer_has_all_that_its_request_asks_for(outcomes: Outcomes, numerics: str, case: Case) -> None:
+    check(outcomes[numerics, case])
+
+
+def test_every_pair_runs_or_is_refused_or_cannot_be_asked_for() -> None:
+    ran = {case.features for case in pair_cases()}
+    assert ran | set(REFUSED) | set(ALTERNATIVES) == set(pairs())
+    assert len(ran) + len(REFUSED) + len(ALTERNATIVES) == len(pairs())
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_feature_that_may_change_tokens_does(outcomes: Outcomes, name: str) -> None:
+    plain = outcomes["exact", Case(frozenset({"ngram", "window"}))].undisturbed
+    assert outcomes["exact", Case(frozenset({name, "window"}))].undisturbed["tokens"] != plain["tokens"]
+
+
+@pytest.mark.parametrize("proposer", ["ngram", "draft"])
+def test_proposals_are_made_and_kept(outcomes: Outcomes, proposer: str) -> None:
+    told = [
+        outcome.answer["usage"].get("speculation", {}) for (_, case), outcome in outcomes.items() if proposer in case
+    ]
+    assert sum(figures.get("accepted", 0) for figures in told) > 0
+
+
+def test_some_answers_are_cut_by_their_deadline(outcomes: Outcomes) -> None:
+    assert any(outcome.answer["finish_reason"] == "deadline" for outcome in outcomes.values())
+
+
+def test_what_is_refused_is_refused_by_name(models: dict[str, str]) -> None:
+    with sidecar() as process:
+        for name in models.values():
+            process.call("load", {"model": name})
+        for pair in PROPOSALS_REFUSED:
+            params: Frame = {**Case(pair).params(), "model": models["recurrent"]}
+            if "draft" in pair:
+                params["speculation"]["draft"] = models[DRAFT]
+            error = process.error("generate", params)
+            assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", "speculation")
+        for pair in ADAPTERS_REFUSED:
+            error = process.error("generate", {**Case(pair).params(), "model": models["recurrent"]})
+            assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", "adapter")
+        for pair in FORMS_REFUSED:
+            error = process.error("generate", {**Case(pair).params(), "model": models["attention"]})
+            assert [each["loc"] for each in error["data"]["errors"]] == [["tool_choice"], ["response_format"]]
+        for kind in ("sliding window", "recurrent"):
+            drafted = {"model": models["attention"], "tokens": PROMPT, "speculation": {"draft": models[kind]}}
+            error = process.error("generate", drafted)
+            assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", "speculation.draft")
+
+
+def test_the_page_has_the_table_of_the_tests() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_table(page)
