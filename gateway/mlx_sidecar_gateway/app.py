@@ -26,6 +26,7 @@ from .core.faults import INTERNAL, TOO_MANY_CONNECTIONS, fault_of
 from .core.gateway import Gateway
 from .core.headers import NAMES, options_of
 from .core.health import PROBES, probe
+from .core.records import ANSWERED, DISCONNECTED
 from .core.unserved import because_not_served
 from .core.usage import BYTES_A_TOKEN, Spending
 from .surfaces.faults import Fault, Refused
@@ -112,13 +113,24 @@ class Endpoint:
         if exchange.method == "OPTIONS" and "access-control-request-method" in exchange.headers:
             await self._preflight(exchange)
             return
+        self._gateway.records.begin(exchange.record)
+        try:
+            await self._answer_or_refuse(exchange)
+        finally:
+            exchange.record.outcome = exchange.record.outcome or INTERNAL.kind
+            self._gateway.records.end(exchange.record)
+
+    async def _answer_or_refuse(self, exchange: Exchange) -> None:
         surface, route = self._chosen(exchange)
+        record = exchange.record
+        record.surface, record.route = surface.name, "" if route is None else route.path
         try:
             if exchange.is_surplus:
                 raise Refused(TOO_MANY_CONNECTIONS)
             caller = self._access.check(exchange.headers)
+            record.key = caller.key.name
             if route is None:
-                raise Refused(self._not_there(scope["path"], exchange.method))
+                raise Refused(self._not_there(record.path, exchange.method))
             await self._serve(exchange, caller, surface, route)
         except Refused as refused:
             await refuse(exchange, surface, refused.fault)
@@ -126,7 +138,8 @@ class Endpoint:
             names = route.names if isinstance(route, AnswerRoute) else None
             await refuse(exchange, surface, fault_of(error, names))
         except ClientLeft:
-            self._gateway.outcomes["disconnected"] += 1
+            self._gateway.outcomes[DISCONNECTED] += 1
+            record.outcome = DISCONNECTED
         except Exception:
             log.exception("request %s: a bug of the gateway", exchange.id)
             if exchange.is_begun:
@@ -174,6 +187,7 @@ class Endpoint:
             body=body,
             caller=caller.key.name,
         )
+        exchange.record.model = question.model
         request = Request(exchange, caller, backend, surface, question, length)
         if isinstance(route, GenerateRoute):
             if not isinstance(name, str):
@@ -196,6 +210,7 @@ class Endpoint:
         finally:
             if estimate is not None:
                 quota.settle(estimate, request.backend.computed)
+        exchange.record.outcome = ANSWERED
         await exchange.answer(200, body)
 
     def _default_model(self, caller: Caller) -> str | None:
@@ -227,22 +242,26 @@ class Endpoint:
         if names:
             exchange.extra[_IGNORED] = ", ".join([*filter(None, [exchange.extra.get(_IGNORED)]), *names])
             self._gateway.ignored.update(names)
+            exchange.record.ignored += tuple(names)
 
     async def _generate(self, request: Request, route: GenerateRoute) -> None:
         exchange, caller, backend = request.exchange, request.caller, request.backend
         generation = route.read(request.question)
+        exchange.record.generates = True
         headers = options_of(exchange.headers, caller)
         model = await backend.resolve(request.question.model)
         if isinstance(generation, Instead):
             with _telling_allowances(exchange, caller, request.surface):
                 caller.quota.admit(None)
             await exchange.answer(200, await generation.answer(backend, model))
+            exchange.record.outcome = ANSWERED
             return
         if generation.ignored and self._gateway.settings.strict:
             because = "it would change nothing, and the gateway runs with --strict"
             raise Refused.parameter(generation.ignored[0], because, "unsupported_parameter")
         self._name_ignored(exchange, generation.ignored)
         options = {**generation.options, **headers}
+        exchange.record.is_streamed, exchange.record.priority = generation.stream, headers["priority"]
         options |= await _drafted(backend, options)
         if "explain_cache" in headers:
             generation = explained(generation, exchange, is_alone=caller.is_alone)
@@ -257,6 +276,7 @@ class Endpoint:
         try:
             await self._gateway.run(answer)
         finally:
+            exchange.record.outcome = answer.outcome
             spending.settle(answer.outcome)
             if generation.settle is not None:
                 await generation.settle(backend)

@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from mlx_sidecar.front.output.chat_parser import ChatParser
+from mlx_sidecar_client.protocol.stats import StatsResult
 from tests.gateway.endings import ANSWERS, Ended, Kind, Spoken, streaming_routes
 from tests.gateway.in_memory import ARRIVAL, Arrival, InMemory, Visit, gateway_over, holding, in_memory
 from tests.support.parsed import THINK, formats
@@ -220,7 +221,7 @@ async def test_a_lack_of_memory_changes_nothing(memory: InMemory, undisturbed: d
             model = spoken.model(memory_rows=len(routes), context=gate.context(arrival.after))
             assert await ended(memory, spoken, model) == undisturbed[spoken.path]
 
-        failures = (await memory.sidecar.stats()).counters.get("allocation_failures", 0)
+        failures = failures_of(await memory.sidecar.stats())
         for tokens in boundaries(answer):
             gate.is_open = False
             async with anyio.create_task_group() as tasks:
@@ -230,16 +231,25 @@ async def test_a_lack_of_memory_changes_nothing(memory: InMemory, undisturbed: d
                 for arrival in arrivals:
                     await arrival.there.wait()
                 await until_running(memory, len(routes))
-                gate.is_open = True
                 tasks.start_soon(one, routes[0], Arrival(tokens))
+                # The step that it shares with the others fails before the gate opens, or, at the first boundary, after.
+                while (stats := await memory.sidecar.stats()).queue.running <= len(routes):
+                    if failures_of(stats) > failures:
+                        break
+                gate.is_open = True
+                await memory.sidecar.generate("fake", prompt="x")  # so that the engine looks again
             stats = await memory.sidecar.stats()
-            assert stats.counters["allocation_failures"] > failures
+            assert failures_of(stats) > failures
             memory.sidecar.kill_engine()  # the next one does not know how little memory there is
             failures = await failures_of_next_engine(memory, stats.health.restarts)
+
+
+def failures_of(stats: StatsResult) -> int:
+    return stats.counters.get("allocation_failures", 0)
 
 
 async def failures_of_next_engine(memory: InMemory, restarts: int) -> int:
     """The failed allocations that are counted when another engine is there."""
     while (stats := await memory.sidecar.stats()).health.restarts == restarts or stats.engine.state != "ready":
         pass
-    return stats.counters.get("allocation_failures", 0)
+    return failures_of(stats)

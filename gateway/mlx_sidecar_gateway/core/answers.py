@@ -24,13 +24,12 @@ from ..surfaces.faults import Fault, Refused
 from ..surfaces.surface import Encoder, Surface
 from .exchange import ClientLeft, Exchange
 from .faults import INTERNAL, ending_of, fault_of
+from .records import DISCONNECTED
 
 log = logging.getLogger("mlx_sidecar_gateway")
 
 FIRST_PING_S = 0.1  # until then nothing is sent, so that a refusal can still have its own status
 _LAST_WORDS_S = 1.0  # for the end of an answer that was stopped to reach a client that may not read
-
-DISCONNECTED = "disconnected"
 
 Generate = Callable[[], Awaitable[Stream[Any]]]
 """Makes the generation, which begins when it is first used; raises as ``Sidecar.generate``, or ``Refused``."""
@@ -48,6 +47,7 @@ class Answer(ABC):
         self._names = names
         self._carrying, self._closing = anyio.CancelScope(), anyio.CancelScope()
         self._stopped: Fault | None = None
+        self._record = exchange.record
         self.outcome = DISCONNECTED
 
     def stop(self, fault: Fault) -> None:
@@ -65,7 +65,7 @@ class Answer(ABC):
                 ending = await self._ending()
                 with self._closing:
                     await self._close(ending)
-                    self.outcome = ending.finish_reason if isinstance(ending, GenerateResult) else ending.kind
+                    self._end_as(ending)
                 tasks.cancel_scope.cancel()
         except* ClientLeft:
             pass  # some servers tell a writer of it before they tell ``disconnect``
@@ -78,7 +78,10 @@ class Answer(ABC):
         with self._carrying:
             try:
                 async with await self._generate() as stream:
-                    return ending_of(await self._carry(stream))
+                    try:
+                        return ending_of(await self._carry(stream))
+                    finally:
+                        self._record_generation(stream)
             except Refused as refused:
                 return refused.fault
             except (RpcError, SidecarLost) as error:
@@ -90,6 +93,18 @@ class Answer(ABC):
                 return INTERNAL
         assert self._stopped is not None
         return self._stopped
+
+    def _end_as(self, ending: GenerateResult | Fault) -> None:
+        if isinstance(ending, GenerateResult):
+            self.outcome = ending.finish_reason
+        else:
+            self.outcome, self._record.message = ending.kind, ending.message
+
+    def _record_generation(self, stream: Stream[Any]) -> None:
+        if stream.has_result:
+            self._record.result(stream.result)
+        else:
+            self._record.tokens = stream.delivered_tokens
 
     def _accompany(self, tasks: TaskGroup) -> None:  # noqa: B027  # nothing to do is an answer's usual case
         """Start what goes on beside the answer."""
@@ -136,6 +151,7 @@ class StreamedAnswer(Answer):
     async def _carry(self, stream: Stream[Any]) -> GenerateResult:
         encode = self._encoder.delta
         while deltas := await stream.take_plain():
+            self._record.part()
             data = b"".join([encode(event) for delta in deltas for event in events_of(delta)])
             if data:
                 self._unwritten = data
@@ -151,6 +167,7 @@ class StreamedAnswer(Answer):
             if silent_s >= due_s or not self._exchange.is_begun:
                 if not self._turn.locked():  # a writer that waits for the client needs no ping
                     await self._write(self._encoder.ping())
+                    self._record.pings += 1
                 silent_s = 0.0
 
     async def _write(self, data: bytes) -> None:

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..surfaces.faults import Fault, Refused
 from .comebacks import Comebacks
 from .faults import headers_of
+from .records import Record
 
 SURPLUS = "mlx_sidecar_surplus"  # in the state of a connection that is one too many
 
@@ -25,6 +26,7 @@ class Exchange:
     """A request of which the body is read once, and a response that is written once, whole or in parts.
 
     ``extra`` are headers that any response gets. ``is_surplus``: it came by a connection that is one too many.
+    ``record`` is kept by all that takes part in the answer.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, comebacks: Comebacks | None = None) -> None:
@@ -34,6 +36,7 @@ class Exchange:
         self.path: Mapping[str, str] = scope.get("path_params", {})
         self.query: Mapping[str, str] = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.id = secrets.token_hex(16)
+        self.record = Record.of(self.id, self.method, scope["path"], self.headers)
         # OpenAI's clients read the first, Anthropic's the second.
         self.extra = {"x-request-id": self.id, "request-id": self.id}
         self.is_begun = False
@@ -98,6 +101,7 @@ class Exchange:
 
     async def refuse(self, status: int, body: bytes, fault: Fault) -> None:
         """Write the response that a fault is, and when to come back."""
+        self.record.outcome, self.record.message = fault.kind, fault.message
         if fault.kind == "overloaded" and fault.retry_after_s is not None:
             fault = replace(fault, retry_after_s=self._comebacks.wait_s(fault.retry_after_s))
         await self.answer(status, body, headers=headers_of(fault))
@@ -119,11 +123,13 @@ class Exchange:
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in {**headers, **self.extra}.items()]
         await self._put({"type": "http.response.start", "status": status, "headers": pairs})
+        self.record.status = status
         self.is_begun = True  # not before: an answer may be stopped while it waits to begin
 
     async def _put(self, message: Message) -> None:
         try:
             await self._send(message)
+            self.record.sent_bytes += len(message.get("body", b""))
         except OSError:
             raise ClientLeft from None
 

@@ -18,6 +18,7 @@ from ..surfaces.surface import Offer
 from .answers import Answer
 from .comebacks import Comebacks
 from .faults import SHUTTING_DOWN, STARTING
+from .records import Records
 
 _CHECK_S = 1.0  # for the sidecar to answer a health check
 
@@ -39,6 +40,7 @@ class Gateway:
         self.outcomes: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
         self.kept = KeptResponses()
+        self.records = Records()
         self._sidecar: Sidecar | None = None
         self._changed = anyio.Event()
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from mlx_sidecar_client import Stream
 
-from .answers import DISCONNECTED
 from .faults import SHUTTING_DOWN
 from .quota import Quota
+from .records import DISCONNECTED
 
 BYTES_A_TOKEN = 4  # of a body: about that of English text, and of JSON
 _CUT_OFF = frozenset({DISCONNECTED, SHUTTING_DOWN.kind})  # outcomes of generations that may have computed their prompt

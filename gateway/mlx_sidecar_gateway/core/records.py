@@ -1,0 +1,125 @@
+"""Records: one of each request, from which its log line, its metrics, its spans and its row on the live page are made.
+
+The core fills a record where the thing itself happens, and hands it to the listeners once, at the end of the request.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mlx_sidecar_client import GenerateResult
+from mlx_sidecar_client.protocol.generate_result import Timing, Usage
+
+log = logging.getLogger("mlx_sidecar_gateway")
+
+ANSWERED = "answered"  # the outcome of a request that generates nothing, such as a list of models
+DISCONNECTED = "disconnected"
+_LONGEST_CLIENT = 200  # characters of ``user-agent``: a client may send anything
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. Durations are in seconds from its arrival; those that did not come to pass are None.
+
+    id: The ``x-request-id`` of its answer.
+    came_unix_s, came_s: Its arrival, in seconds since 1970, and by the monotonic clock.
+    method, path: Those of its request line; ``route`` is the path of the route that it took, empty if there was none.
+    client: Its ``user-agent``; ``retry`` is the number of this try, as the SDKs count them.
+    surface, key, model: The name of each; empty until it is known. ``model`` is the name that the client gave.
+    provider: Where the answer came from; "local" is the gateway's own sidecar.
+    generates: Whether the request asks for a generation; ``is_streamed``, whether it asks for a stream.
+    priority: The one that it runs with.
+    ignored: Names of parameters that were left aside.
+    status: Of the response; 0 if none began.
+    outcome: A finish reason, the kind of a fault, ``ANSWERED`` or ``DISCONNECTED``; empty while it runs.
+    message: That of the fault.
+    first_token_s: When the first part of the answer was there.
+    longest_gap_s: The longest time between two parts of a streamed answer.
+    tokens: Those of the answer that came, also of one that was cut off.
+    usage, timing: Those of the result; None of an answer that has none.
+    """
+
+    id: str
+    method: str
+    path: str
+    client: str = ""
+    retry: int = 0
+    came_unix_s: float = field(default_factory=time.time)
+    came_s: float = field(default_factory=time.monotonic)
+    route: str = ""
+    surface: str = ""
+    key: str = ""
+    model: str = ""
+    provider: str = "local"
+    generates: bool = False
+    is_streamed: bool = False
+    priority: str = ""
+    ignored: tuple[str, ...] = ()
+    status: int = 0
+    outcome: str = ""
+    message: str = ""
+    first_token_s: float | None = None
+    longest_gap_s: float | None = None
+    duration_s: float | None = None
+    tokens: int = 0
+    pings: int = 0
+    sent_bytes: int = 0
+    usage: Usage | None = None
+    timing: Timing | None = None
+    _last_part_s: float = 0.0
+
+    @classmethod
+    def of(cls, request_id: str, method: str, path: str, headers: Mapping[str, str]) -> Record:
+        """The record of a request that has just come, with these headers by their lower-case names."""
+        retry = headers.get("x-stainless-retry-count", "")
+        return cls(
+            request_id,
+            method,
+            path,
+            client=headers.get("user-agent", "")[:_LONGEST_CLIENT],
+            retry=int(retry) if retry.isdecimal() and len(retry) < 4 else 0,
+        )
+
+    @property
+    def age_s(self) -> float:
+        """The seconds since it came."""
+        return time.monotonic() - self.came_s
+
+    def part(self) -> None:
+        """A part of the answer came from the engine."""
+        now_s = self.age_s
+        if self.first_token_s is None:
+            self.first_token_s = now_s
+        else:
+            self.longest_gap_s = max(self.longest_gap_s or 0.0, now_s - self._last_part_s)
+        self._last_part_s = now_s
+
+    def result(self, result: GenerateResult) -> None:
+        """The generation has ended with ``result``."""
+        self.usage, self.timing, self.tokens = result.usage, result.timing, result.usage.completion_tokens
+        if self.first_token_s is None:  # of an answer that is not streamed the engine alone knows
+            self.first_token_s = result.timing.first_token_s
+
+
+class Records:
+    """The records of requests that run, by their id, and the listeners to those that have ended."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, Record] = {}
+        self.listeners: list[Callable[[Record], None]] = []
+
+    def begin(self, record: Record) -> None:
+        self.running[record.id] = record
+
+    def end(self, record: Record) -> None:
+        """Tell each listener; one that fails is logged, and changes neither the answer nor the other listeners."""
+        del self.running[record.id]
+        record.duration_s = record.age_s
+        for listener in self.listeners:
+            try:
+                listener(record)
+            except Exception:
+                log.exception("request %s: a listener failed", record.id)
