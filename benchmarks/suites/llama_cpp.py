@@ -1,6 +1,7 @@
 """llama.cpp's own tests of its server, run against the gateway.
 
-    python -m benchmarks.suites.llama_cpp [--only WORDS] [--model MODEL] [--sdist FILE] [--keep FOLDER]
+    python -m benchmarks.suites.llama_cpp [--only WORDS] [--model MODEL] [--embedder MODEL] [--sdist FILE]
+        [--keep FOLDER]
 
 The tests come with the source distribution of llama-cpp-python, which pip downloads (76 MB) unless ``--sdist`` names
 it, into a temporary folder; nothing of them is in this repository. Each test starts a gateway of its own, by
@@ -27,6 +28,7 @@ from ..measure import machine
 from .llama_cpp_cases import reason_to_leave_out
 
 ROOT = Path(__file__).parents[2]
+MINILM = str(ROOT / ".venv" / "models" / "minilm")
 SDIST = "llama-cpp-python==0.3.36"
 TESTS = "vendor/llama.cpp/tools/server/tests/"
 NEEDED = ("filelock", "numpy", "openai", "pytest", "requests", "wget")
@@ -45,11 +47,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="llama-cpp-tests-") as temporary:
         folder = (given.keep or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        suite = Suite(folder, _tests(folder, given.sdist), given.model)
+        suite = Suite(folder, _tests(folder, given.sdist), given.model, given.embedder)
         found = [name for name in suite.names() if given.only in name]
         left_out = {name: why for name in found if (why := reason_to_leave_out(name)) is not None}
         cases = suite.run([name for name in found if name not in left_out])
-    sys.exit(_report(cases, left_out, given.model))
+    sys.exit(_report(cases, left_out, given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--only", default="", metavar="WORDS", help="tests that have these words in their names")
     parser.add_argument("--model", default="pocket", help="that the gateway serves (default: pocket)")
+    parser.add_argument("--embedder", default=MINILM, help="for those that want vectors (default: that of setup-real)")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help=f"of {SDIST}, in the place of downloading it")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for what is downloaded, and used again from there")
     return parser
@@ -84,9 +87,9 @@ def _downloaded(folder: Path) -> Path:
 
 
 class Suite:
-    """The tests, in ``tests``; ``folder`` is for what running them needs, ``model`` what the gateway serves."""
+    """The tests, in ``tests``; ``folder`` is for what running them needs, the models are those of the gateway."""
 
-    def __init__(self, folder: Path, tests: Path, model: str) -> None:
+    def __init__(self, folder: Path, tests: Path, model: str, embedder: str) -> None:
         self._folder = folder
         self._tests = tests
         self._python = _python(folder)
@@ -94,6 +97,7 @@ class Suite:
             **os.environ,
             "LLAMA_SERVER_BIN_PATH": str(_server(folder)),
             "MLX_SIDECAR_CONFIG": "",
+            "MLX_SIDECAR_SUITE_EMBEDDER": embedder,
             "MLX_SIDECAR_SUITE_MODEL": model,
             "PYTHONPATH": str(ROOT),
         }
@@ -149,10 +153,11 @@ def _case(told: ElementTree.Element) -> Case:
     return Case(f"{told.get('classname', '').rpartition('.')[2]}.py::{told.get('name')}", outcome, error)
 
 
-def _report(cases: list[Case], left_out: Mapping[str, str], model: str) -> int:
+def _report(cases: list[Case], left_out: Mapping[str, str], given: argparse.Namespace) -> int:
     """Print what became of the cases; returns the exit status."""
     failed = [case for case in cases if case.outcome != "passed"]
-    print(f"{machine()}; {SDIST}; the gateway with {model}\n")
+    models = f"{Path(given.model).name} and {Path(given.embedder).name}"
+    print(f"{machine()}; {SDIST}; the gateway with {models}\n")
     print(f"{len(cases) - len(failed)} of the {len(cases)} content-neutral tests pass; {len(left_out)} are left out:\n")
     for reason, count in Counter(left_out.values()).most_common():
         print(f"{count:4} {reason}")

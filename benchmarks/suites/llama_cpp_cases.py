@@ -12,7 +12,8 @@ _ERROR = "an error's type of llama.cpp's own, where OpenAI has a code"
 _PREFILL = "llama.cpp goes on with a last message of the assistant, and so refuses two; OpenAI's interface does not"
 _EMPTY = "it wants an answer to no message, which Anthropic refuses"
 _VISION = "pictures are not taken"
-_EMBEDDING = "embeddings are not served"
+_INPUT = "an input of llama.cpp's own: texts and tokens mixed within a list, objects, `content`"
+_POOLING = "pooling is the checkpoint's own, and there is none without"
 _UI = "there is no web interface, and nothing of one: pages, a proxy, tools that the server runs"
 _ORIGINS = "pages that may ask are named one by one by --allow-origin, and a preflight is answered 204"
 _MACHINE = "it sets or reads how llama.cpp computes: slots, caches, adapters, drafts, context shifts"
@@ -56,7 +57,11 @@ _LEFT_OUT: tuple[tuple[str, str], ...] = (
     ("test_completion.py::test_completion_stream_with_openai_library", _WORDS),
     ("test_completion.py", _NATIVE),
     ("test_ctx_shift.py", _MACHINE),
-    ("test_embedding.py", _EMBEDDING),
+    *((f"test_embedding.py::test_embedding_mixed_input[input{case}", _INPUT) for case in (3, 7, 8, 9, 10)),
+    ("test_embedding.py::test_embedding_content_text_same_as_string", _INPUT),
+    ("test_embedding.py::test_embedding_pooling_none", _POOLING),
+    ("test_embedding.py::test_embedding_multiple_with_fa", "its texts are longer than a small encoder takes"),
+    ("test_embedding.py::test_embedding_error_prompt_too_long", "it asks for the words of an error"),
     ("test_ignore_eos.py", _NATIVE),
     ("test_infill.py", _ROUTE),
     ("test_kv_keep_only_active.py", _MACHINE),
@@ -64,7 +69,7 @@ _LEFT_OUT: tuple[tuple[str, str], ...] = (
     ("test_mcp_servers.py", _UI),
     ("test_metrics.py", "metrics under llama.cpp's names"),
     ("test_proxy.py", _UI),
-    ("test_rerank.py", "reranking is not served"),
+    ("test_rerank.py", "no reranker is among the models that the packages have"),
     ("test_router.py", _MACHINE),
     ("test_security.py::test_access_static_assets", _UI),
     ("test_security.py::test_correct_api_key", _NATIVE),

@@ -15,14 +15,15 @@ import tempfile
 from pathlib import Path
 
 MODEL = os.environ.get("MLX_SIDECAR_SUITE_MODEL", "pocket")
-NAMES = ("test", "gpt-3.5-turbo", "gpt-3.5-turbo-instruct", "codellama70b")
+EMBEDDER = os.environ.get("MLX_SIDECAR_SUITE_EMBEDDER", MODEL)
+NAMES = ("test", "gpt-3.5-turbo", "gpt-3.5-turbo-instruct", "codellama70b", "text-embedding-3-small")
 
 
 def main() -> None:
     given, _ = _parser().parse_known_args()
     command = [sys.executable, "-P", "-m", "mlx_sidecar", "gateway", "--listen", f"{given.host}:{given.port}"]
     for name in dict.fromkeys([given.alias or "llama", *NAMES]):
-        command += ["--model", f"{name}={MODEL}"]
+        command += ["--model", f"{name}={EMBEDDER if given.embedding else MODEL}"]
     if given.api_key is not None:
         command += ["--keys", _keys(given.api_key)]
     os.execv(sys.executable, command)
@@ -34,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--alias")
     parser.add_argument("--api-key")
+    parser.add_argument("--embedding", action="store_true")
     return parser
 
 
