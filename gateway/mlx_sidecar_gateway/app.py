@@ -263,6 +263,8 @@ class Endpoint:
         options = {**generation.options, **headers}
         exchange.record.is_streamed, exchange.record.priority = generation.stream, headers["priority"]
         options |= await _drafted(backend, options)
+        if (adapter := backend.adapter(request.question.model)) is not None:
+            options["adapter"] = adapter
         if "explain_cache" in headers:
             generation = explained(generation, exchange, is_alone=caller.is_alone)
         with _telling_allowances(exchange, caller, request.surface):
@@ -326,7 +328,7 @@ async def _drafted(backend: Backend, options: Mapping[str, Any]) -> dict[str, An
     if not isinstance(speculation, dict) or not isinstance(draft := speculation.get("draft"), str):
         return {}
     try:
-        return {"speculation": {**speculation, "draft": await backend.resolve(draft)}}
+        return {"speculation": {**speculation, "draft": await backend.resolve_bare(draft)}}
     except Refused as refused:
         raise Refused(replace(refused.fault, param="speculation.draft")) from None
 

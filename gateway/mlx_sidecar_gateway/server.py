@@ -96,6 +96,9 @@ async def keep_sidecar(gateway: Gateway, on_loaded: Callable[[], None]) -> None:
         gateway.sidecar = sidecar
         for model in dict.fromkeys(offer.model for offer in settings.models):
             await sidecar.load(model, pin=True)
+        for offer in settings.models:
+            if offer.adapter is not None:
+                await sidecar.adapter_load(offer.model, offer.adapter, offer.adapter_path)
         gateway.is_loaded = True
         on_loaded()
         await anyio.sleep_forever()

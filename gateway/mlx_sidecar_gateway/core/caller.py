@@ -72,3 +72,12 @@ class CallersBackend:
             # As if it were not there: the key tells its holder nothing of other models.
             raise Refused(Fault(404, "model_not_found", f"no model {name!r} here", param="model"))
         return await self._shared.resolve(name)
+
+    async def resolve_bare(self, name: str) -> str:
+        if self.adapter(name) is not None:
+            because = f"{name!r} is a model with an adapter, which goes with generated text alone"
+            raise Refused.parameter("model", because, "unsupported_parameter")
+        return await self.resolve(name)
+
+    def adapter(self, name: str) -> str | None:
+        return self._shared.adapter(name)

@@ -77,6 +77,10 @@ class Gateway:
             raise Refused(Fault(404, "model_not_found", f"no model {name!r} here", param="model"))
         return next((offer.model for offer in self.settings.models if offer.name == name), name)
 
+    def adapter(self, name: str) -> str | None:
+        """The adapter that goes with a model that a client names; None without one."""
+        return next((offer.adapter for offer in self.settings.models if offer.name == name), None)
+
     # Answers.
 
     async def run(self, answer: Answer) -> None:

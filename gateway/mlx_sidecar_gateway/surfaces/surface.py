@@ -104,11 +104,16 @@ class Instead:
 
 @dataclass(frozen=True)
 class Offer:
-    """A model that clients may name: ``model`` is the sidecar's name for it, ``created`` a time in seconds."""
+    """A model that clients may name: ``model`` is the sidecar's name for it, ``created`` a time in seconds.
+
+    With an ``adapter``, which is at ``adapter_path``, answers are those of the model with it.
+    """
 
     name: str
     model: str
     created: int = 0
+    adapter: str | None = None
+    adapter_path: str = ""
 
 
 class Shared(Protocol):
@@ -132,9 +137,17 @@ class Shared(Protocol):
         """The sidecar's name of the model. Raises ``Refused`` for one that is not offered."""
         ...
 
+    def adapter(self, name: str) -> str | None:
+        """The adapter that goes with a model that the client names; None without one."""
+        ...
+
 
 class Backend(Shared, Protocol):
     """The gateway as one request sees it."""
+
+    async def resolve_bare(self, name: str) -> str:
+        """As ``resolve``, for what adapters do not go with. Raises ``Refused`` for a name that has one."""
+        ...
 
     def count(self, tokens: int) -> None:
         """Tell that the request had so many tokens computed, for the quota of its client."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +46,14 @@ def add_arguments(parser: Parser) -> None:
         metavar="[NAME=]MODEL",
         help="load this model, and let clients name only such (repeatable); the first is the default. Without it"
         " clients may name any model on this machine",
+    )
+    parser.add_argument(
+        "--adapter",
+        dest="adapters",
+        action="append",
+        default=[],
+        metavar="NAME:ADAPTER=DIR",
+        help="let clients name the model NAME with this low-rank adapter, as NAME:ADAPTER (repeatable)",
     )
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
@@ -143,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings(
         listen=text_of(args.listen),
-        models=tuple(_offer(text_of(text)) for text in args.models),
+        models=tuple(_offers(args.models, args.adapters)),
         # -P: modules are not searched for in the working directory.
         command=(sys.executable, "-P", "-m", "mlx_sidecar"),
         options=tuple(sidecar_options(args)),
@@ -173,6 +183,23 @@ def _refuse_missing() -> None:
             f"the gateway needs what is not installed here ({', '.join(missing)}): "
             "pip install 'CHECKOUT[gateway]' CHECKOUT/clients/python; docs/install.md says more"
         )
+
+
+def _offers(models: Sequence[str], adapters: Sequence[str]) -> list[Offer]:
+    offers = [_offer(text_of(text)) for text in models]
+    return [*offers, *(_adapted(text_of(text), offers) for text in adapters)]
+
+
+def _adapted(text: str, offers: Sequence[Offer]) -> Offer:
+    """``NAME:ADAPTER=DIR``; a model's own name may have colons."""
+    whole, separator, path = text.partition("=")
+    name, colon, adapter = whole.rpartition(":")
+    if not (separator and path and colon and name and adapter):
+        raise Refused(f"--adapter {text}: is not NAME:ADAPTER=DIR")
+    for offer in offers:
+        if offer.name == name:
+            return replace(offer, name=whole, adapter=adapter, adapter_path=path)
+    raise Refused(f"--adapter {text}: no --model has the name {name!r}")
 
 
 def _offer(text: str) -> Offer:

@@ -45,7 +45,7 @@ async def _embedded(backend: Backend, question: Question, texts: list[str]) -> M
     """The result of the sidecar, whose texts are cut unless the request says otherwise; that of no text is empty."""
     if not question.model:
         raise Refused.parameter("model", "a name is needed")
-    model = await backend.resolve(question.model)
+    model = await backend.resolve_bare(question.model)
     if (kept_s := kept_for_s(question)) is not None:
         await backend.sidecar.request("load", {"model": model, "ttl_s": ttl_s(kept_s)})
     if not texts:

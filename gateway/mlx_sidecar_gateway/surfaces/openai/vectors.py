@@ -67,7 +67,7 @@ async def rerank(backend: Backend, question: Question) -> bytes:
 async def _model(backend: Backend, question: Question) -> str:
     if not question.model:
         raise Refused.parameter("model", "a name is needed")
-    return await backend.resolve(question.model)
+    return await backend.resolve_bare(question.model)
 
 
 def _texts(body: Mapping[str, Any]) -> Any:
