@@ -1,8 +1,9 @@
 """Measures the gateway.
 
-    python -m benchmarks.gateway [--only events,servers,agent_turns] [--rounds N] [--minutes N] [--quick] [--write]
+    python -m benchmarks.gateway [--only events,path,servers,agent_turns] [--rounds N] [--minutes N] [--quick] [--write]
 
 events       processor time and allocations of the gateway's process for one event, beside a bare server
+path         a token's way from the engine to the socket: each process's time, allocations and bytes
 servers      16 and 64 clients on a real model, beside mlx_lm.server
 agent_turns  the second turn of a coding agent's conversation: the part read from the cache, and its first token
 """
@@ -21,6 +22,7 @@ from ..serving.bench import Outcome
 
 PARTS = {
     "events": "The gateway: the cost of an event",
+    "path": "The gateway: from the engine's token to the socket",
     "servers": "The gateway beside mlx_lm.server",
     "agent_turns": "The gateway under a coding agent",
 }

@@ -146,7 +146,7 @@ class MlxBackend:
     def _encoder(
         self, load: Load, directory: Directory, files: EmbeddingFiles, dtype: Dtype | None
     ) -> Generator[LoadStep, None, LoadedModel]:
-        loaded = yield from load_encoder_steps(load, directory, dtype)
+        loaded = yield from load_encoder_steps(load, directory, dtype, native=self._policy.native is not None)
         sizes = loaded.encoder.sizes
         embedding, capabilities = of_encoder(sizes, files)
         card = ModelCard(

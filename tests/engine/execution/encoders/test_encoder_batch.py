@@ -43,7 +43,7 @@ def loaded(kind: str, labels: int = 0) -> LoadedEncoder:
     with TemporaryDirectory() as folder:
         path = write_encoder(Path(folder), kind, labels=labels)
         load = Load(1, kind, str(path))
-        return drained(load_encoder_steps(load, inspect(kind, str(path)), "float32"))  # type: ignore[arg-type]
+        return drained(load_encoder_steps(load, inspect(kind, str(path)), "float32", native=True))  # type: ignore[arg-type]
 
 
 def wanted(number: int, tokens: list[int], pooling: Pooling = "mean", dimensions: int = WIDTH) -> Sequence:
@@ -177,7 +177,7 @@ def test_a_config_that_its_weights_do_not_fit_is_refused_by_name(tmp_path: Path,
     path = write_encoder(tmp_path, "bert")
     (path / "config.json").write_text(json.dumps({**CONFIGS["bert"], key: BROKEN[key]}))
     with pytest.raises(RpcError) as refused:
-        drained(load_encoder_steps(Load(1, "m", str(path)), inspect("m", str(path)), None))  # type: ignore[arg-type]
+        drained(load_encoder_steps(Load(1, "m", str(path)), inspect("m", str(path)), None, native=True))  # type: ignore[arg-type]
     assert refused.value.kind in ("model_load_failed", "model_unsupported")
     part = {"intermediate_size": "intermediate.dense", "num_hidden_layers": "encoder.layer.3"}.get(key, key)
     assert part in refused.value.message

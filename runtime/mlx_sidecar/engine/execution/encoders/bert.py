@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 from .attention import Attention, Run, attend
-from .encoder import ACTIVATIONS, Sizes
+from .encoder import Sizes
 from .tensors import Linear, Norm, Settings, Tensors
 
 _WORDS = "embeddings.word_embeddings.weight"
@@ -40,7 +40,7 @@ class Bert:
             raise settings.broken("num_attention_heads")
         eps = settings.number("layer_norm_eps", 1e-12)
         self._attention = Attention(heads)
-        self._activation = ACTIVATIONS[settings.choice("hidden_act", ACTIVATIONS, "gelu")]
+        self._activation = settings.activation("hidden_act")
         # RoBERTa counts positions from behind the padding token's number.
         self._first = settings.count("pad_token_id", 1) + 1 if roberta else 0
         if self._first >= positions:
@@ -60,7 +60,7 @@ class Bert:
             )
             labels, _ = _matrix(tensors, f"{last}.weight")
             self._head = tensors.linear(dense, width, width), tensors.linear(last, labels, width)
-        token_bytes = (8 * width + 2 * inner) * self._words.dtype.size
+        token_bytes = (8 * width + 3 * inner) * self._words.dtype.size
         self.sizes = Sizes(count, width, vocabulary, positions - self._first, token_bytes, labels)
 
     def begin(self, tokens: mx.array, positions: mx.array, types: mx.array) -> mx.array:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from ....link.control_messages import Pooling
 from .attention import Run
-
-ACTIVATIONS: Final[dict[str, Callable[[mx.array], mx.array]]] = {
-    "gelu": nn.gelu,
-    "gelu_new": nn.gelu_approx,
-    "gelu_pytorch_tanh": nn.gelu_approx,
-    "relu": nn.relu,
-    "silu": nn.silu,
-}
 
 
 class Sizes(NamedTuple):
@@ -36,7 +26,7 @@ class Sizes(NamedTuple):
 
 
 class Encoder(Protocol):
-    """The layers of an encoder. Nothing is evaluated here."""
+    """The layers of an encoder. Nothing is evaluated here but what native code needs."""
 
     sizes: Sizes
 

@@ -39,9 +39,9 @@ class LoadedEncoder(NamedTuple):
 
 
 def load_encoder_steps(
-    load: Load, directory: Directory, dtype: Dtype | None
+    load: Load, directory: Directory, dtype: Dtype | None, *, native: bool
 ) -> Generator[LoadStep, None, LoadedEncoder]:
-    """Load ``directory``, to compute in ``dtype``; None: as stored.
+    """Load ``directory``, to compute in ``dtype``; None: as stored. ``native`` code may compute, too.
 
     Raises ``ModelUnsupported`` for quantised weights and variants that are not computed, ``ModelLoadFailed`` for
     weights that do not fit its config, ``UnsupportedParameter`` for an adapter.
@@ -51,7 +51,7 @@ def load_encoder_steps(
     if directory.quantization is not None:
         raise ModelUnsupported(load.model, "quantised weights of an encoder are not read")
     yield from read_steps(directory, None)
-    settings = Settings(load.model, directory.config)
+    settings = Settings(load.model, directory.config, native=native)
     tensors = Tensors(load.model, lazy_weights(load.model, directory), dtype)
     classifies = _architecture(directory).endswith(_CLASSIFIES)
     encoder = ENCODERS[str(directory.config["model_type"])](settings, tensors, classifies=classifies)

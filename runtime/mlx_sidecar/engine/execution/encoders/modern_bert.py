@@ -9,7 +9,7 @@ import mlx.core as mx
 from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 from .attention import Attention, Run, attend
-from .encoder import ACTIVATIONS, Sizes
+from .encoder import Sizes
 from .tensors import Linear, Norm, Settings, Tensors
 
 _WORDS = "embeddings.tok_embeddings.weight"
@@ -45,7 +45,7 @@ class ModernBert:
         inner = settings.count("intermediate_size")
         self._settings, self._eps = settings, settings.number("norm_eps", 1e-5)
         self._shifts = settings.flag("norm_bias")
-        self._activation = ACTIVATIONS[settings.choice("hidden_activation", ACTIVATIONS, "gelu")]
+        self._activation = settings.activation("hidden_activation")
         self._words = tensors.take(prefix + _WORDS, vocabulary, width)
         self._embedded = self._norm(tensors, f"{prefix}embeddings.norm", width)
         count = settings.count("num_hidden_layers")
@@ -58,7 +58,7 @@ class ModernBert:
             width=width,
             vocabulary=vocabulary,
             context=settings.count("max_position_embeddings", 8192),
-            token_bytes=(8 * width + 4 * inner) * self._words.dtype.size,
+            token_bytes=(8 * width + 5 * inner) * self._words.dtype.size,
             labels=0 if self._head is None else self._head.last.weight.shape[0],
             classified="mean" if settings.choice("classifier_pooling", ("cls", "mean"), "cls") == "mean" else "cls",
         )
@@ -79,7 +79,7 @@ class ModernBert:
     def classify(self, pooled: mx.array) -> mx.array:
         assert self._head is not None
         head = self._head
-        activation = ACTIVATIONS[self._settings.choice("classifier_activation", ACTIVATIONS, "gelu")]
+        activation = self._settings.activation("classifier_activation")
         return head.last(head.norm(activation(head.dense(pooled[None]))))[0]
 
     def _norm(self, tensors: Tensors, name: str, width: int) -> Norm:
@@ -98,7 +98,7 @@ class ModernBert:
         )
 
     def _classifier(self, tensors: Tensors, width: int) -> _Head:
-        self._settings.choice("classifier_activation", ACTIVATIONS, "gelu")
+        self._settings.activation("classifier_activation")
         labels = tensors.shape("classifier.weight")[0]
         dense = tensors.linear("head.dense", width, width, bias=self._settings.flag("classifier_bias"))
         return _Head(dense, self._norm(tensors, "head.norm", width), tensors.linear("classifier", labels, width))

@@ -12,6 +12,7 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 from ....checkpoint.file_numbers import is_count, shown
 from ....link.control_messages import Dtype
+from .activations import PLAIN, Activation, activation
 
 _LIMIT = 1 << 31
 
@@ -19,9 +20,11 @@ _LIMIT = 1 << 31
 class Settings:
     """The config of ``model``. Values of other types than expected are refused by name."""
 
-    def __init__(self, model: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, model: str, config: Mapping[str, Any], *, native: bool = False) -> None:
+        """``native``: whether native code may compute."""
         self.model = model
         self._config = config
+        self._native = native
 
     def names(self, key: str) -> bool:
         """Whether it has ``key``, be it with the value null."""
@@ -51,6 +54,10 @@ class Settings:
         if not isinstance(value, str) or value not in known:
             raise ModelUnsupported(self.model, f"its {key} is {shown(value)}")
         return value
+
+    def activation(self, key: str) -> Activation:
+        """The activation of that name, without one GELU. Raises ModelUnsupported."""
+        return activation(self.choice(key, PLAIN, "gelu"), native=self._native)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = default if self._config.get(key) is None else self._config[key]
