@@ -1,1 +1,1 @@
-"""Observability: metrics, spans and dashboards, made from the records of requests and from the sidecar's own figures."""
+"""Observability: metrics, spans and dashboards, from the records of requests and the sidecar's own figures."""

@@ -25,6 +25,7 @@ from .phases import phases_of
 log = logging.getLogger("mlx_sidecar_gateway")
 
 MOST_PENDING = 2048  # spans that may wait for the collector; those of further requests are dropped
+_UNTRACED = frozenset({"/metrics", "/stats"})  # routes that are asked for every few seconds
 _LAST_SPANS_S = 2.0  # for what is pending when the gateway ends
 _PROTOCOL = "http/protobuf"
 _PROTOCOL_NAMES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -68,7 +69,7 @@ class Traces:
         self._told = 0
         self._exporter = _Counting(exporter or OTLPSpanExporter(), counts)
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        # The queue is never full, because nothing is given to it beyond ``MOST_PENDING``: it would drop without a count.
+        # A full queue would drop without a count. This one is never full: ``tell`` keeps to the same bound.
         self._processor = BatchSpanProcessor(self._exporter, max_queue_size=MOST_PENDING)
         self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer("mlx_sidecar_gateway")
@@ -76,6 +77,8 @@ class Traces:
 
     def tell(self, record: Record) -> None:
         """Make the spans of a request that has ended."""
+        if record.route in _UNTRACED:
+            return
         phases = phases_of(record)
         if self._told - self._exporter.done + 1 + len(phases) > MOST_PENDING:
             self._counts["dropped"] += 1 + len(phases)
