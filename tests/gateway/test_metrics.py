@@ -114,7 +114,9 @@ async def test_a_thousand_names_of_models_that_are_not_offered_make_one_series(m
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.sampled_from(["stop", "model_not_found", "answered"])), max_size=200))
-def test_without_a_list_of_models_those_that_succeeded_are_told_apart_up_to_a_bound(asked: list[tuple[str, str]]) -> None:
+def test_without_a_list_of_models_those_that_succeeded_are_told_apart_up_to_a_bound(
+    asked: list[tuple[str, str]],
+) -> None:
     models, told = Models(()), set[str]()
     for name, outcome in asked:
         label = models.name_of(Record("id", "POST", "/", model=name, outcome=outcome))

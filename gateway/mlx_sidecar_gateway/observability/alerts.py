@@ -21,6 +21,9 @@ BROKEN = (
 )
 
 
+_EACH_MODEL = "instance, gen_ai_request_model"
+
+
 @dataclass(frozen=True)
 class Alert:
     """One rule: it fires when ``expression`` has held for ``lasting``, a duration as Prometheus writes it."""
@@ -84,7 +87,7 @@ ALERTS = (
     ),
     Alert(
         "MlxSidecarFirstTokenSlow",
-        quantile(0.95, "gen_ai_server_time_to_first_token_seconds", "10m", by="instance, gen_ai_request_model") + " > 5",
+        quantile(0.95, "gen_ai_server_time_to_first_token_seconds", "10m", by=_EACH_MODEL) + " > 5",
         "10m",
         "warning",
         "First tokens are slow",
