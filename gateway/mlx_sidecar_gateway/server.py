@@ -71,13 +71,13 @@ def _traced(gateway: Gateway) -> Iterator[None]:
     if not gateway.settings.otel:
         yield
         return
-    from .observability.traces import UnsupportedProtocol, check_protocol, traced  # packages of an extra of its own
+    from .observability.traces import CannotTrace, Traces  # packages of an extra of its own
 
     try:
-        check_protocol(os.environ)
-    except UnsupportedProtocol as error:
-        raise CannotStart(str(error)) from error
-    with traced(gateway):
+        traces = Traces.of(gateway)
+    except CannotTrace as error:
+        raise CannotStart(f"--otel: {error}") from error
+    with traces.hearing(gateway.records):
         yield
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ SHAPES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("/api/generate", {"prompt": "Hi"}),
 )
 
-Request = Callable[[InMemory, random.Random], Awaitable[Visit]]
+Request = Callable[[InMemory, random.Random], Coroutine[Any, Any, Visit]]
 
 
 def asked(memory: InMemory, source: random.Random, **more: Any) -> Visit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,10 +23,9 @@ from mlx_sidecar.cli.arguments import command_line
 from mlx_sidecar.cli.failures import Refused
 from mlx_sidecar_client.protocol.generate_result import Timing
 from mlx_sidecar_gateway.core.records import Record
-from mlx_sidecar_gateway.observability import traces
 from mlx_sidecar_gateway.observability.labels import Models
 from mlx_sidecar_gateway.observability.phases import phases_of
-from mlx_sidecar_gateway.observability.traces import MOST_PENDING, Traces
+from mlx_sidecar_gateway.observability.traces import MOST_PENDING, CannotTrace, Traces
 from mlx_sidecar_gateway.surfaces.surface import Offer
 from tests.gateway.gateway_process import COMMAND, PATIENCE_S, gateway_process
 from tests.gateway.in_memory import InMemory, gateway_over, in_memory
@@ -59,8 +58,10 @@ def memory(sidecar: InMemory) -> InMemory:
 @contextmanager
 def collected(memory: InMemory) -> Iterator[Receiver]:
     """A collector; at the end of the block it has all spans."""
-    with receiving() as receiver, traces.traced(memory.gateway, OTLPSpanExporter(f"{receiver.url}/v1/traces")):
-        yield receiver
+    with receiving() as receiver:
+        traces = Traces.of(memory.gateway, OTLPSpanExporter(f"{receiver.url}/v1/traces"))
+        with traces.hearing(memory.gateway.records):
+            yield receiver
     assert memory.gateway.spans == {"sent": len(receiver.spans), "failed": 0, "dropped": 0}
 
 
@@ -216,7 +217,7 @@ def test_spans_that_a_collector_does_not_take_are_dropped_and_counted_and_nobody
 async def test_spans_that_fail_are_counted_and_told_in_the_metrics(memory: InMemory) -> None:
     exporter = Blocked(SpanExportResult.FAILURE)
     exporter.may.set()
-    with traces.traced(memory.gateway, exporter):
+    with Traces.of(memory.gateway, exporter).hearing(memory.gateway.records):
         assert (await memory.visit(CHAT, body()).run()).status == 200
     told = await scrape(memory)
     assert told.total("mlx_sidecar_spans_total", outcome="failed") == told.total("mlx_sidecar_spans_total") >= 4
@@ -238,12 +239,28 @@ def test_the_command_sends_the_last_spans_before_it_ends(monkeypatch: pytest.Mon
     assert receiver.services == {"ours"}
 
 
-def test_a_protocol_that_is_not_spoken_is_refused_by_its_variable() -> None:
-    command = [*COMMAND, "--engine", "fake", "--otel"]
-    environment = {**os.environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment)
+@pytest.mark.parametrize(
+    ("name", "setting", "words"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc: http/protobuf alone is sent"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/json: "),
+        ("OTEL_BSP_SCHEDULE_DELAY", "-1", "a value of OTEL_… in the environment: schedule_delay_millis"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096", "a value of OTEL_… in the environment: max_export_batch_size"),
+    ],
+)
+def test_an_environment_that_cannot_be_done_is_refused(
+    name: str, setting: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, setting)
+    with pytest.raises(CannotTrace, match=re.escape(words)):
+        Traces(Counter(), Models(()))
+
+
+def test_the_command_does_not_start_in_such_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    done = subprocess.run([*COMMAND, "--engine", "fake", "--otel"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode != 0
-    assert "OTEL_EXPORTER_OTLP_PROTOCOL=grpc: --otel sends http/protobuf alone" in done.stderr
+    assert "--otel: OTEL_EXPORTER_OTLP_PROTOCOL=grpc" in done.stderr
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter"])

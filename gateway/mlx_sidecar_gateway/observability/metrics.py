@@ -78,7 +78,8 @@ class Metrics:
     """All metrics of a gateway, in a registry of its own."""
 
     def __init__(self, gateway: Gateway) -> None:
-        disable_created_metrics()  # a second series for each, which PromQL has no use for
+        # A second series for each would be told, which PromQL has no use for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self._gateway = gateway
         self._registry = CollectorRegistry()
         offered = {offer.name for offer in gateway.settings.models}

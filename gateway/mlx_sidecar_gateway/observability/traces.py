@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from ..core.gateway import Gateway
-from ..core.records import Record
+from ..core.records import Record, Records
 from .labels import OTHER, Models, error_type_of, operation_of, provider_of
 from .phases import phases_of
 
@@ -31,49 +32,47 @@ _PROTOCOL = "http/protobuf"
 _PROTOCOL_NAMES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
-class UnsupportedProtocol(Exception):
-    """The environment asks for a protocol that is not spoken here."""
-
-
-def check_protocol(environment: Mapping[str, str]) -> None:
-    """Raise ``UnsupportedProtocol``, naming the variable, for another one than OTLP over HTTP in protobuf."""
-    for name in _PROTOCOL_NAMES:
-        if (asked := environment.get(name, _PROTOCOL)) != _PROTOCOL:
-            raise UnsupportedProtocol(f"{name}={asked}: --otel sends {_PROTOCOL} alone")
-
-
-@contextmanager
-def traced(gateway: Gateway, exporter: SpanExporter | None = None) -> Iterator[None]:
-    """Send spans of all requests of ``gateway`` in this block.
-
-    Without an ``exporter`` they go where the environment's ``OTEL_…`` say.
-    """
-    traces = Traces(gateway.spans, Models({offer.name for offer in gateway.settings.models}), exporter)
-    gateway.records.listeners.append(traces.tell)
-    try:
-        yield
-    finally:
-        gateway.records.listeners.remove(traces.tell)
-        traces.close()
+class CannotTrace(Exception):
+    """The environment asks for what is not done here, or makes no sense; the message names what it is."""
 
 
 class Traces:
     """Turns records into spans, and counts in ``counts`` the spans that were ``sent``, ``failed`` or ``dropped``.
 
     Telling one takes no time that depends on the collector: spans wait in a queue, and while ``MOST_PENDING`` do
-    further ones are dropped.
+    further ones are dropped. Without an ``exporter`` they go where the environment's ``OTEL_…`` say. Raises
+    ``CannotTrace``.
     """
 
     def __init__(self, counts: Counter[str], models: Models, exporter: SpanExporter | None = None) -> None:
         self._counts, self._models = counts, models
         self._told = 0
-        self._exporter = _Counting(exporter or OTLPSpanExporter(), counts)
+        _check_protocol(os.environ)
+        try:
+            self._exporter = _Counting(exporter or OTLPSpanExporter(), counts)
+            # A full queue would drop without a count. This one is never full: ``tell`` keeps to the same bound.
+            processor = BatchSpanProcessor(self._exporter, max_queue_size=MOST_PENDING)
+        except ValueError as error:
+            raise CannotTrace(f"a value of OTEL_… in the environment: {error}") from error
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        # A full queue would drop without a count. This one is never full: ``tell`` keeps to the same bound.
-        self._processor = BatchSpanProcessor(self._exporter, max_queue_size=MOST_PENDING)
-        self._provider.add_span_processor(self._processor)
+        self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("mlx_sidecar_gateway")
         self._propagator = TraceContextTextMapPropagator()
+
+    @classmethod
+    def of(cls, gateway: Gateway, exporter: SpanExporter | None = None) -> Traces:
+        """Those of a gateway, whose records they do not hear yet."""
+        return cls(gateway.spans, Models({offer.name for offer in gateway.settings.models}), exporter)
+
+    @contextmanager
+    def hearing(self, records: Records) -> Iterator[None]:
+        """Tell every record that ends in this block; leaving it sends what is pending."""
+        records.listeners.append(self.tell)
+        try:
+            yield
+        finally:
+            records.listeners.remove(self.tell)
+            self.close()
 
     def tell(self, record: Record) -> None:
         """Make the spans of a request that has ended."""
@@ -98,10 +97,6 @@ class Traces:
             child.end(came_ns + round(phase.ended_s * 1e9))
         self._told += (1 + len(phases)) * span.is_recording()
         span.end(end_ns)
-
-    def flush(self) -> None:
-        """Send what is pending; returns when the collector has it, or has failed."""
-        self._provider.force_flush()
 
     def close(self) -> None:
         """Send what is pending, within ``_LAST_SPANS_S``; the rest is lost with this process."""
@@ -148,6 +143,13 @@ class _Counting(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
+
+
+def _check_protocol(environment: Mapping[str, str]) -> None:
+    """Raise ``CannotTrace`` for another protocol than OTLP over HTTP in protobuf."""
+    for name in _PROTOCOL_NAMES:
+        if (asked := environment.get(name, _PROTOCOL)) != _PROTOCOL:
+            raise CannotTrace(f"{name}={asked}: {_PROTOCOL} alone is sent")
 
 
 def _resource() -> Resource:
