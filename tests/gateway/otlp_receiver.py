@@ -75,7 +75,7 @@ def receiving() -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(ExportTraceServiceResponse().SerializeToString())
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
