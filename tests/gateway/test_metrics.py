@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from mlx_sidecar_gateway.core.keys import Key
 from mlx_sidecar_gateway.core.records import Record
 from mlx_sidecar_gateway.observability.document import BEGIN, END, replaced
+from mlx_sidecar_gateway.observability.engine_figures import Figures, families
 from mlx_sidecar_gateway.observability.labels import MOST_MODELS, OPERATIONS, OUTCOMES, Models
-from mlx_sidecar_gateway.observability.names import CACHE_COUNTERS, ENGINE_COUNTERS, ENGINE_HISTOGRAMS, TABLE
+from mlx_sidecar_gateway.observability.names import TABLE
+from mlx_sidecar_gateway.observability.sidecar_names import CACHE_COUNTERS, ENGINE_COUNTERS, ENGINE_HISTOGRAMS
 from mlx_sidecar_gateway.surfaces.surface import GenerateRoute, Offer
 from mlx_sidecar_gateway.surfaces.table import SURFACES
 from tests.gateway.gateway_process import PATIENCE_S, GatewayProcess, gateway_process
@@ -159,6 +161,16 @@ async def test_the_sidecars_figures_are_those_of_its_stats(memory: InMemory) -> 
 async def test_the_table_has_every_metric_that_is_told_with_its_type_and_labels(memory: InMemory) -> None:
     await memory.visit(CHAT, body("small", stream=True)).run()
     assert_in_table(await scrape(memory))
+
+
+async def test_a_newer_sidecars_members_are_told_though_the_table_does_not_have_them(memory: InMemory) -> None:
+    stats = await memory.sidecar.stats()
+    newer = {"counters": {"turns": 3}, "gauges": {"wait_s": 0.5}, "histograms": {"turn_s": stats.histograms["gap_s"]}}
+    told = {family.name: family for family in families(Figures(stats.model_copy(update=newer), cache=None))}
+    assert [sample.value for sample in told["mlx_sidecar_engine_turns"].samples] == [3]
+    assert [sample.value for sample in told["mlx_sidecar_engine_wait_seconds"].samples] == [0.5]
+    assert told["mlx_sidecar_engine_turn_seconds"].type == "histogram"
+    assert not [name for name in told if name.startswith("mlx_sidecar_cache_")]
 
 
 async def test_the_table_has_every_figure_of_a_real_engine() -> None:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from .names import OF_GATEWAY, OF_REQUESTS, OF_SIDECAR, Metric
+from .metric import Metric
+from .names import OF_GATEWAY, OF_REQUESTS
+from .sidecar_names import OF_SIDECAR
 
 BEGIN = "<!-- metrics: written by python -m mlx_sidecar_gateway.observability.document --write -->"
 END = "<!-- metrics: end -->"
@@ -33,7 +35,7 @@ def replaced(document: str) -> str:
 
 
 def _table(metrics: Iterable[Metric]) -> str:
-    head = "| metric | type | labels | | convention | vLLM's, `vllm:…` |\n|---|---|---|---|---|---|\n"
+    head = "| metric | type | unit | labels | | convention | vLLM's, `vllm:…` |\n|---|---|---|---|---|---|---|\n"
     return head + "".join(_row(metric) for metric in metrics)
 
 
@@ -43,6 +45,7 @@ def _row(metric: Metric) -> str:
     cells = (
         f"`{name}`",
         metric.kind,
+        metric.unit,
         _code(metric.labels),
         metric.help,
         f"`{convention}`, {version}" if convention else "",

@@ -16,7 +16,9 @@ from mlx_sidecar_client.protocol.cache import CacheStatsResult, DiskTier
 from mlx_sidecar_client.protocol.notifications import EngineState
 from mlx_sidecar_client.protocol.stats import Health, Histogram, StatsResult
 
-from .names import TABLE, Kind, Metric, cache_name, engine_name, histogram_name
+from .metric import Kind, Metric
+from .names import TABLE
+from .sidecar_names import cache_name, engine_name, histogram_name
 
 ANSWER_S = 1.5  # a front whose engine is busy says so after a second
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .names import TABLE, Metric
+from .metric import Metric
+from .names import TABLE
 
 
 def of(name: str) -> Metric:

@@ -15,6 +15,7 @@ from ..surfaces.faults import Refused
 from . import names
 from .engine_figures import Figures, ask, families, family
 from .labels import SUCCESSES, Models, error_type_of, operation_of, outcome_of, provider_of
+from .metric import Metric
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -122,9 +123,9 @@ class _Now(Collector):
             yield from families(self._figures)
 
 
-def _counter(metric: names.Metric, registry: CollectorRegistry) -> Counter:
+def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:
     return Counter(metric.name, metric.help, metric.labels, registry=registry)
 
 
-def _histogram(metric: names.Metric, registry: CollectorRegistry) -> Histogram:
+def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
     return Histogram(metric.name, metric.help, metric.labels, buckets=metric.bounds, registry=registry)
