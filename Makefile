@@ -91,6 +91,7 @@ setup: $(VENV)/.compiled
 setup-dev: setup $(VENV)/.dev
 setup-clients: setup-dev
 	@tools/setup_clients.sh
+	@tools/setup_promtool.sh
 # Behind the clients, whose Node it needs. Both look at what is there themselves.
 setup-real: setup-clients
 	@OPENBLAS_NUM_THREADS=1 tools/setup_real.sh

@@ -45,7 +45,7 @@ def main() -> None:
     needed = [*project["project"]["dependencies"], *project["build-system"]["requires"], *BUILD_TOOLS]
     runtime = resolve(needed)
     runtime_pins = [f"{name}=={version}" for name, version in runtime.items()]
-    everything = resolve([*needed, *runtime_pins, *extras["gateway"], *extras["dev"]])
+    everything = resolve([*needed, *runtime_pins, *extras["gateway"], *extras["otel"], *extras["dev"]])
     everything |= resolve([*(f"{name}=={version}" for name, version in everything.items()), *extras["benchmarks"]])
 
     lines = [line(name, version) for name, version in runtime.items()]

@@ -59,6 +59,7 @@ def application(gateway: Gateway, access: Access, surfaces: Sequence[Surface] = 
                 by_path.setdefault(prefix + route.path, {}).setdefault(method, []).append((surface, route))
     paths = [Path(path, Endpoint(gateway, access, methods, surfaces)) for path, methods in by_path.items()]
     paths.append(Path("/stats", Endpoint(gateway, access, _figures(gateway, surfaces[0]), surfaces)))
+    paths.append(Path("/metrics", Endpoint(gateway, access, _metrics(gateway, surfaces[0]), surfaces)))
     probes = [Path(path, Probe(gateway, path)) for path in PROBES]
     return Router([*probes, *paths], redirect_slashes=False, default=Endpoint(gateway, access, {}, surfaces))
 
@@ -211,7 +212,7 @@ class Endpoint:
             if estimate is not None:
                 quota.settle(estimate, request.backend.computed)
         exchange.record.outcome = ANSWERED
-        await exchange.answer(200, body)
+        await exchange.answer(200, body, route.media_type)
 
     def _default_model(self, caller: Caller) -> str | None:
         """The model of a request that names none."""
@@ -338,6 +339,17 @@ def _figures(gateway: Gateway, surface: Surface) -> dict[str, Candidates]:
         return orjson.dumps(gateway.figures())
 
     return {"GET": [(surface, AnswerRoute("GET", "/stats", answer))]}
+
+
+def _metrics(gateway: Gateway, surface: Surface) -> dict[str, Candidates]:
+    from .observability.metrics import MEDIA_TYPE, Metrics  # not at the top: it takes 60 ms
+
+    metrics = Metrics(gateway)
+
+    async def answer(_backend: Backend, _question: Question) -> bytes:
+        return await metrics.exposition()
+
+    return {"GET": [(surface, AnswerRoute("GET", "/metrics", answer, media_type=MEDIA_TYPE))]}
 
 
 def access_of(gateway: Gateway, host: str | None) -> Access:

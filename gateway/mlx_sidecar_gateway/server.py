@@ -52,16 +52,33 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings, host: str | None, listener: socket.socket, name: str) -> int:
     gateway = Gateway(settings)
     server = http_server(gateway, host)
-    _tell(f"listening on {name}")
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_sidecar, gateway, partial(_tell, "ready"))
-            tasks.start_soon(_end_in_order, gateway, server)
-            await server.serve(sockets=[listener])
-            tasks.cancel_scope.cancel()
-    except* (SidecarLost, OSError, RpcError, ExecutableNotFound) as errors:
-        raise CannotStart(str(errors.exceptions[0])) from errors
+    with _traced(gateway):
+        _tell(f"listening on {name}")
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keep_sidecar, gateway, partial(_tell, "ready"))
+                tasks.start_soon(_end_in_order, gateway, server)
+                await server.serve(sockets=[listener])
+                tasks.cancel_scope.cancel()
+        except* (SidecarLost, OSError, RpcError, ExecutableNotFound) as errors:
+            raise CannotStart(str(errors.exceptions[0])) from errors
     return 0
+
+
+@contextlib.contextmanager
+def _traced(gateway: Gateway) -> Iterator[None]:
+    """Send spans in this block, if the settings want it. Raises ``CannotStart``."""
+    if not gateway.settings.otel:
+        yield
+        return
+    from .observability.traces import CannotTrace, Traces  # packages of an extra of its own
+
+    try:
+        traces = Traces.of(gateway)
+    except CannotTrace as error:
+        raise CannotStart(f"--otel: {error}") from error
+    with traces.hearing(gateway.records):
+        yield
 
 
 def http_server(gateway: Gateway, host: str | None) -> uvicorn.Server:

@@ -28,6 +28,7 @@ class Settings:
     keys: What the holder of each key may do; without any, no key is asked for.
     hosts: Names that the ``Host`` header may have; without any, those of the address that is listened on.
     origins: Origins of web pages that may ask.
+    otel: Whether spans are sent to a collector of OpenTelemetry, as the environment says.
     strict: Whether parameters that would change nothing are refused.
     """
 
@@ -46,4 +47,5 @@ class Settings:
     keys: Mapping[str, Key] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    otel: bool = False
     strict: bool = False

@@ -247,7 +247,14 @@ class Visit:
     """
 
     def __init__(
-        self, app: ASGIApp, path: str, body: Any, *, headers: Iterable[tuple[str, str]] = (), spec_version: str = "2.3"
+        self,
+        app: ASGIApp,
+        path: str,
+        body: Any,
+        *,
+        method: str = "POST",
+        headers: Iterable[tuple[str, str]] = (),
+        spec_version: str = "2.3",
     ) -> None:
         self._app = app
         self._data: bytes | None = json.dumps(body).encode()
@@ -256,7 +263,7 @@ class Visit:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": spec_version},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "path": path,
             "headers": named,
             "query_string": b"",

@@ -41,6 +41,7 @@ class Gateway:
         self.ignored: Counter[str] = Counter()
         self.kept = KeptResponses()
         self.records = Records()
+        self.spans: Counter[str] = Counter(sent=0, failed=0, dropped=0)
         self._sidecar: Sidecar | None = None
         self._changed = anyio.Event()
 

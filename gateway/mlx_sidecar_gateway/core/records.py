@@ -17,6 +17,7 @@ log = logging.getLogger("mlx_sidecar_gateway")
 
 ANSWERED = "answered"  # the outcome of a request that generates nothing, such as a list of models
 DISCONNECTED = "disconnected"
+_LONGEST_STATE = 512  # characters of ``tracestate``, as its specification has it
 _LONGEST_CLIENT = 200  # characters of ``user-agent``: a client may send anything
 
 
@@ -28,6 +29,7 @@ class Record:
     came_unix_s, came_s: Its arrival, in seconds since 1970, and by the monotonic clock.
     method, path: Those of its request line; ``route`` is the path of the route that it took, empty if there was none.
     client: Its ``user-agent``; ``retry`` is the number of this try, as the SDKs count them.
+    traceparent, tracestate: The headers by which a trace goes on, as they came.
     surface, key, model: The name of each; empty until it is known. ``model`` is the name that the client gave.
     provider: Where the answer came from; "local" is the gateway's own sidecar.
     generates: Whether the request asks for a generation; ``is_streamed``, whether it asks for a stream.
@@ -39,6 +41,7 @@ class Record:
     first_token_s: When the first part of the answer was there.
     longest_gap_s: The longest time between two parts of a streamed answer.
     tokens: Those of the answer that came, also of one that was cut off.
+    tool_calls: Of the whole calls in the result the id and the name.
     usage, timing: Those of the result; None of an answer that has none.
     """
 
@@ -49,6 +52,8 @@ class Record:
     retry: int = 0
     came_unix_s: float = field(default_factory=time.time)
     came_s: float = field(default_factory=time.monotonic)
+    traceparent: str = ""
+    tracestate: str = ""
     route: str = ""
     surface: str = ""
     key: str = ""
@@ -67,6 +72,7 @@ class Record:
     tokens: int = 0
     pings: int = 0
     sent_bytes: int = 0
+    tool_calls: tuple[tuple[str, str], ...] = ()
     usage: Usage | None = None
     timing: Timing | None = None
     _last_part_s: float = 0.0
@@ -81,6 +87,8 @@ class Record:
             path,
             client=headers.get("user-agent", "")[:_LONGEST_CLIENT],
             retry=int(retry) if retry.isdecimal() and len(retry) < 4 else 0,
+            traceparent=headers.get("traceparent", ""),
+            tracestate=headers.get("tracestate", "")[:_LONGEST_STATE],
         )
 
     @property
@@ -100,6 +108,7 @@ class Record:
     def result(self, result: GenerateResult) -> None:
         """The generation has ended with ``result``."""
         self.usage, self.timing, self.tokens = result.usage, result.timing, result.usage.completion_tokens
+        self.tool_calls = tuple((call.id, call.name) for call in result.tool_calls or ())
         if self.first_token_s is None:  # of an answer that is not streamed the engine alone knows
             self.first_token_s = result.timing.first_token_s
 

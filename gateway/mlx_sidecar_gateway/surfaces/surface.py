@@ -169,11 +169,12 @@ class GenerateRoute:
 
 @dataclass(frozen=True)
 class AnswerRoute:
-    """A request that is answered at once by one JSON body, such as a list of models.
+    """A request that is answered at once by one body, such as a list of models.
 
     ``parameters`` are those of its body; None for a route that takes no body. ``names`` has the client's name of each
     of the sidecar's parameters that has another one.
     A route ``computes`` if tokens go through a model for it, which count towards the quota of its client.
+    ``media_type`` is that of its answer, where that is not JSON.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -182,6 +183,7 @@ class AnswerRoute:
     parameters: Parameters | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     computes: bool = False
+    media_type: str = JSON
 
 
 Route = GenerateRoute | AnswerRoute

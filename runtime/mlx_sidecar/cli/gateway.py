@@ -25,7 +25,17 @@ Serves OpenAI's, Anthropic's and Ollama's HTTP interfaces over a sidecar that it
 Clients change their base URL to http://127.0.0.1:8080, OpenAI's to http://127.0.0.1:8080/v1, and nothing else.
 docs/gateway.md has the rest.
 """
-_PACKAGES = ("mlx_sidecar_client", "mlx_sidecar_gateway", "httptools", "orjson", "starlette", "uvicorn", "uvloop")
+_PACKAGES = (
+    "mlx_sidecar_client",
+    "mlx_sidecar_gateway",
+    "httptools",
+    "orjson",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+)
+_OTEL_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -58,6 +68,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
         "--ping-s", type=seconds, default=1.0, metavar="S", help="longest silence of a streamed answer (default: 1)"
+    )
+    parser.add_argument(
+        "--otel",
+        action="store_true",
+        help="send spans of requests to a collector of OpenTelemetry, which OTEL_EXPORTER_OTLP_ENDPOINT names"
+        " (http://localhost:4318)",
     )
     _add_access_options(parser.add_argument_group("who may ask"))
     _add_limits(parser.add_argument_group("limits"))
@@ -147,7 +163,9 @@ def _add_end_options(group: argparse._ActionsContainer) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes; returns the exit status."""
-    _refuse_missing()
+    _refuse_missing("the gateway", _PACKAGES, "gateway")
+    if args.otel:
+        _refuse_missing("--otel", _OTEL_PACKAGES, "gateway,otel")
     from mlx_sidecar_gateway.server import CannotStart, serve
     from mlx_sidecar_gateway.settings import Settings
 
@@ -168,6 +186,7 @@ def run(args: argparse.Namespace) -> int:
         keys={} if args.keys is None else _keys(args.keys),
         hosts=tuple(args.hosts),
         origins=tuple(args.origins),
+        otel=args.otel,
         strict=args.strict,
     )
     try:
@@ -176,13 +195,20 @@ def run(args: argparse.Namespace) -> int:
         raise Refused(str(error)) from error
 
 
-def _refuse_missing() -> None:
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
+def _refuse_missing(what: str, packages: Sequence[str], extras: str) -> None:
+    missing = [name for name in packages if not _is_there(name)]
     if missing:
         raise Refused(
-            f"the gateway needs what is not installed here ({', '.join(missing)}): "
-            "pip install 'CHECKOUT[gateway]' CHECKOUT/clients/python; docs/install.md says more"
+            f"{what} needs what is not installed here ({', '.join(missing)}): "
+            f"pip install 'CHECKOUT[{extras}]' CHECKOUT/clients/python; docs/install.md says more"
         )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it would be in is not there
+        return False
 
 
 def _offers(models: Sequence[str], adapters: Sequence[str]) -> list[Offer]:
