@@ -38,8 +38,9 @@ class Record:
     message: That of the fault.
     first_token_s: When the first part of the answer was there.
     longest_gap_s: The longest time between two parts of a streamed answer.
-    tokens: Those of the answer that came, also of one that was cut off.
+    tokens: Those of the answer that came, also of one that was cut off, and so far of a streamed one that runs.
     usage, timing: Those of the result; None of an answer that has none.
+    missed: Why the prompt left the cached ones, if the request asked for that; empty if all of it was cached.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Record:
     sent_bytes: int = 0
     usage: Usage | None = None
     timing: Timing | None = None
+    missed: str = ""
     _last_part_s: float = 0.0
 
     @classmethod
@@ -88,9 +90,9 @@ class Record:
         """The seconds since it came."""
         return time.monotonic() - self.came_s
 
-    def part(self) -> None:
-        """A part of the answer came from the engine."""
-        now_s = self.age_s
+    def part(self, tokens: int) -> None:
+        """A part of the answer came from the engine, which has so many tokens with it."""
+        now_s, self.tokens = self.age_s, tokens
         if self.first_token_s is None:
             self.first_token_s = now_s
         else:
@@ -100,6 +102,8 @@ class Record:
     def result(self, result: GenerateResult) -> None:
         """The generation has ended with ``result``."""
         self.usage, self.timing, self.tokens = result.usage, result.timing, result.usage.completion_tokens
+        if result.cache is not None and result.cache.because != "all_known":
+            self.missed = result.cache.because
         if self.first_token_s is None:  # of an answer that is not streamed the engine alone knows
             self.first_token_s = result.timing.first_token_s
 
