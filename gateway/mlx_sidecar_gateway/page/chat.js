@@ -126,9 +126,9 @@ function account(told, took_s) {
   const usage = told.usage;
   if (!usage) return told.reason;
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
-  const words = [`${count(usage.prompt_tokens)} tokens in, ${count(cached)} of them cached`, `${count(usage.completion_tokens)} out`, seconds(took_s)];
+  const because = told.cache && told.cache.because !== "all_known" ? ` (${REASONS[told.cache.because] ?? told.cache.because})` : "";
+  const words = [`${count(usage.prompt_tokens)} tokens in, ${count(cached)} of them cached${because}`, `${count(usage.completion_tokens)} out`, seconds(took_s)];
   if (told.reason !== "stop") words.push(told.reason);
-  if (told.cache && REASONS[told.cache.because]) words.push(REASONS[told.cache.because]);
   return words.join(" · ");
 }
 

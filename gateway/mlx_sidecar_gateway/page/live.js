@@ -1,7 +1,8 @@
 "use strict";
 // Draws snapshots. Rows are kept and written anew, so that a page which is open for days does not grow.
 
-const POINTS = 120; // seconds of a line
+const POINTS = 120; // the most seconds of a line
+const FEWEST = 30; // and the fewest, so that a short one does not fill it
 const SEGMENTS = ["queue", "load", "prefill", "decode"];
 const WHOLE = new Set(["stop", "length", "tool_calls", "answered"]);
 const at = (id) => document.getElementById(id);
@@ -40,8 +41,9 @@ const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` 
 function line(svg, values) {
   const known = values.filter((value) => value !== null);
   const most = Math.max(...known, 1e-9);
+  const step = 120 / (Math.max(values.length, FEWEST) - 1);
   const points = values.map((value, index) => {
-    const x = 120 - (values.length - 1 - index) * (120 / (POINTS - 1));
+    const x = 120 - (values.length - 1 - index) * step;
     return `${x.toFixed(1)} ${(30 - 27 * ((value ?? 0) / most)).toFixed(1)}`;
   });
   const drawn = known.length ? `M${points.join("L")}` : "";
@@ -71,7 +73,7 @@ function pairs(list, entries, mark) {
 function tier(told) {
   if (told.state !== "on") return told.state;
   const limit = told.limit_bytes === null ? "" : ` of ${bytes(told.limit_bytes)}`;
-  return `${bytes(told.used_bytes)}${limit}, ${count(told.tokens)} tokens read`;
+  return `${bytes(told.used_bytes)}${limit}`;
 }
 
 const REASONS = {
@@ -87,6 +89,8 @@ function showCache(cache, missed) {
   put(at("cached"), cache ? share(cache.cached_tokens, cache.prompt_tokens) : "–");
   put(at("cache-ram"), cache ? tier(cache.ram) : "–");
   put(at("cache-disk"), cache ? tier(cache.disk) : "–");
+  put(at("tokens-ram"), cache ? count(cache.ram.tokens) : "–");
+  put(at("tokens-disk"), cache ? count(cache.disk.tokens) : "–");
   const told = Object.entries(missed).sort((a, b) => b[1] - a[1]);
   const words = told.map(([reason, times]) => `${REASONS[reason] ?? reason} (${times})`).join(", ");
   put(at("missed"), words ? `Missed because: ${words}` : "");
@@ -147,7 +151,7 @@ function parts(request) {
   // Loading a model is a part of the time in the queue.
   known[0][1] = Math.max(0, known[0][1] - known[1][1]);
   const told = known.reduce((sum, [, part]) => sum + part, 0);
-  if (request.outcome || told) return [...known, ["open", told ? 0 : request.elapsed_s]];
+  if (request.outcome) return [...known, ["open", 0]];
   // Of one that runs only the time of its first token is known.
   const first = request.first_token_s;
   return [...known, ["open", request.elapsed_s - (first ?? 0)]].map(([name, part]) => [name, name === "prefill" ? first ?? 0 : part]);

@@ -40,7 +40,7 @@ class Ticker:
             now_s = self._clock_s()
             due_s = self._samples[-1].at_s + PERIOD_S if self._samples else now_s
             if self._number <= number or due_s <= now_s:
-                await anyio.sleep(due_s - now_s)
+                await anyio.sleep(max(0.0, due_s - now_s))
                 self._take(await self._ask())
             return self._number
 
