@@ -150,11 +150,8 @@ function parts(request) {
   const known = SEGMENTS.map((name) => [name, request[`${name}_s`] ?? 0]);
   // Loading a model is a part of the time in the queue.
   known[0][1] = Math.max(0, known[0][1] - known[1][1]);
-  const told = known.reduce((sum, [, part]) => sum + part, 0);
-  if (request.outcome) return [...known, ["open", 0]];
-  // Of one that runs only the time of its first token is known.
-  const first = request.first_token_s;
-  return [...known, ["open", request.elapsed_s - (first ?? 0)]].map(([name, part]) => [name, name === "prefill" ? first ?? 0 : part]);
+  // Of a request that runs the parts are not known yet.
+  return [...known, ["open", request.outcome ? 0 : request.elapsed_s]];
 }
 
 function showRow(row, request, longest_s) {
