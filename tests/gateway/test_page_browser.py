@@ -19,7 +19,7 @@ MARKUP = "<img src=x onerror=alert(1)><b>bold</b><script>alert(2)</script>"
 MODELS = {
     "quick": "fake?text=Done.",
     "slow": "fake?tokens=4000&delay_ms=15",
-    "city": "fake?text=Paris",
+    "city": 'fake?text={"city": "Paris"}',
     "thinks": "fake?text=<think>Two and two</think>Four",
     "markup": f"fake?text={MARKUP.replace('=', '%3D').replace('&', '%26')}",
     "fails": "fake?tokens=9&fail_after=4",

@@ -18,12 +18,15 @@ const FLAGS = [
   "--disable-sync",
 ];
 
+const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 60_000); // far beyond what anything takes
+
 /** The browser whose program is at `path`. */
 export const launch = (path) => chromium.launch({ executablePath: path, args: FLAGS });
 
 /** A page of its own, which collects in `page.faults` what went wrong on it. */
 export async function open(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
   page.faults = [];
   page.on("pageerror", (error) => page.faults.push(error.stack));

@@ -229,12 +229,14 @@ const cases = {
 const told = {};
 const only = process.env.ONLY?.split(",") ?? Object.keys(cases);
 for (const name of only) {
+  const began = performance.now();
   try {
     told[name] = await cases[name]();
   } catch (error) {
     told[name] = { error: error.stack };
   }
   const pages = browser.contexts().flatMap((context) => context.pages());
+  console.error(name, `${((performance.now() - began) / 1000).toFixed(1)} s`, told[name].error ?? "");
   told[name].faults = pages.flatMap((page) => page.faults);
   for (const context of browser.contexts()) await context.close();
 }
