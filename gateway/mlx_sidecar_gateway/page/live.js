@@ -32,7 +32,9 @@ function bytes(value) {
   return `${value.toFixed(unit && value < 9.95 ? 1 : 0)} ${units[unit]}`;
 }
 
-const count = (value) => value.toLocaleString("en");
+const numbers = new Intl.NumberFormat("en");
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const count = (value) => numbers.format(value);
 const rate = (value) => (value === null ? "–" : value < 9.95 ? value.toFixed(1) : count(Math.round(value)));
 const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)} %` : "–");
 
@@ -156,7 +158,7 @@ function parts(request) {
 
 function showRow(row, request, longest_s) {
   const [came, model, client, tokens, span, first, time, ending] = row.children;
-  put(came, new Date(request.came_unix_s * 1000).toLocaleTimeString("en-GB"));
+  put(came, clock.format(request.came_unix_s * 1000));
   put(model, request.model || request.route);
   put(client, request.client.split(" ")[0].slice(0, 28) || "–");
   const prompt = request.prompt_tokens === null ? "" : `${count(request.prompt_tokens)} → `;

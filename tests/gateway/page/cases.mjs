@@ -163,7 +163,7 @@ const cases = {
     await other.keyboard.type("sk-bob");
     await other.keyboard.press("Enter");
     await drawn(other);
-    const seen = { rows: await other.locator("#rows tr").count(), stop: await text(other, "outcomes"), names: (await other.content()).includes("ann") };
+    const seen = { rows: await other.locator("#rows tr").count(), stop: await text(other, "outcomes"), names: (await other.content()).includes("holder") };
     await page.click("#forget");
     await page.locator("#key-dialog").waitFor();
     const kept = await page.evaluate(() => sessionStorage.length + localStorage.length);
@@ -184,23 +184,23 @@ const cases = {
 
   async checks() {
     const found = {};
-    for (const colorScheme of ["light", "dark"]) {
-      for (const viewport of [NARROW, { width: 1280, height: 860 }]) {
-        const page = await drawn(await open(browser, url, { colorScheme, viewport }));
-        await ask(page, "Think", "thinks");
-        await ended(page);
-        await page.click("#options summary");
-        await page.evaluate((told) => show(told), snapshot(39));
-        await page.evaluate(axeSource());
-        const told = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
-        found[`${colorScheme} ${viewport.width}`] = told.violations.map((each) => `${each.id}: ${each.nodes[0].html} ${each.nodes[0].failureSummary}`);
-        await page.context().close();
-      }
-      const page = await open(browser, keyed, { colorScheme });
-      await page.locator("#key-dialog").waitFor();
+    const check = async (name, page) => {
       await page.evaluate(axeSource());
-      found[`${colorScheme} key`] = (await page.evaluate(() => axe.run({ resultTypes: ["violations"] }))).violations.map((each) => `${each.id}: ${each.nodes[0].html} ${each.nodes[0].failureSummary}`);
+      const { violations } = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
+      found[name] = violations.map((each) => `${each.id}: ${each.nodes[0].html} ${each.nodes[0].failureSummary}`);
+      await page.context().close();
+    };
+    for (const [colorScheme, width] of [["light", 1280], ["light", 360], ["dark", 1280]]) {
+      const page = await drawn(await open(browser, url, { colorScheme, viewport: { width, height: 860 } }));
+      await ask(page, "Think", "thinks");
+      await ended(page);
+      await page.click("#options summary");
+      await page.evaluate((told) => show(told), snapshot(39));
+      await check(`${colorScheme} ${width}`, page);
     }
+    const page = await open(browser, keyed, { colorScheme: "dark" });
+    await page.locator("#key-dialog").waitFor();
+    await check("dark key", page);
     return found;
   },
 
@@ -218,7 +218,7 @@ const cases = {
   async losesTheGateway() {
     const page = await drawn(await open(browser, url));
     await page.context().setOffline(true);
-    await page.evaluate(() => watch());
+    await page.evaluate(() => void watch());
     await page.getByText("does not answer; trying again").waitFor();
     await page.context().setOffline(false);
     await drawn(page);
