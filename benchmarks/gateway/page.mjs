@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { drawn, held, launch, open, snapshot } from "../../tests/gateway/page/browser.mjs";
 
 const [what, path, url, ...rest] = process.argv.slice(2);
-const SIZE = { width: 1360, height: 860 };
+const SIZE = { width: 1280, height: 820 };
 const HOUR = 3600; // snapshots
 const browser = await launch(path);
 

@@ -228,9 +228,12 @@ async def test_one_question_a_second_goes_to_the_sidecar_however_many_look_and_n
     gateway = gateway_over(memory.sidecar)
     tasks = asyncio.all_tasks()
     async with watching(gateway, 20) as viewers:
-        numbers = [(await until(viewer, 3))["shared"]["unix_s"] for viewer in viewers]
-        assert len(set(numbers)) <= 2  # one that came a little later began with the second
-        assert asked <= max(len(snapshots(viewer)) for viewer in viewers) + 1
+        for viewer in viewers:
+            await until(viewer, 10)
+        told = [each["shared"]["unix_s"] for viewer in viewers for each in snapshots(viewer)]
+        assert len(told) >= 200
+        assert asked <= len(set(told)) + 1
+        assert asked <= len(told) / 5  # those that come together may find a sample too old, if the machine is slow
     assert asyncio.all_tasks() == tasks  # none is left that could ask
 
 

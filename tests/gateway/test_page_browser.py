@@ -35,7 +35,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     if not (MODULES / "node_modules" / "playwright-core").is_dir():
         missing("packages of npm: npm ci --prefix tests/node")
     keys = tmp_path_factory.mktemp("page") / "keys"
-    keys.write_text("holder-ann sk-ann\nholder-bob sk-bob\n")
+    keys.write_text("name-of-ann sk-ann\nname-of-bob sk-bob\n")
     options = [word for name, model in MODELS.items() for word in ("--model", f"{name}={model}")]
     keyed_options = ("--engine", "fake", "--keys", str(keys), "--model", "quick=fake?text=Done.")
     with gateway_process("--engine", "fake", *options) as gateway, gateway_process(*keyed_options) as keyed:

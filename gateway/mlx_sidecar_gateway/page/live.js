@@ -44,13 +44,16 @@ function line(svg, values) {
   const known = values.filter((value) => value !== null);
   const most = Math.max(...known, 1e-9);
   const step = 120 / (Math.max(values.length, FEWEST) - 1);
-  const points = values.map((value, index) => {
+  const place = (value, index) => {
     const x = 120 - (values.length - 1 - index) * step;
-    return `${x.toFixed(1)} ${(30 - 27 * ((value ?? 0) / most)).toFixed(1)}`;
-  });
-  const drawn = known.length ? `M${points.join("L")}` : "";
-  svg.querySelector(".stroke").setAttribute("d", drawn);
-  svg.querySelector(".area").setAttribute("d", drawn && `${drawn}V32H${points[0].split(" ")[0]}Z`);
+    return `${x.toFixed(1)} ${(30 - 27 * (value / most)).toFixed(1)}`;
+  };
+  // A second without a figure is a gap.
+  const runs = [[]];
+  values.forEach((value, index) => (value === null ? runs.push([]) : runs.at(-1).push(place(value, index))));
+  const drawn = runs.filter((run) => run.length).map((run) => [`M${run.join("L")}`, run[0].split(" ")[0]]);
+  svg.querySelector(".stroke").setAttribute("d", drawn.map(([path]) => path).join(""));
+  svg.querySelector(".area").setAttribute("d", drawn.map(([path, x]) => `${path}V32H${x}Z`).join(""));
 }
 
 function keep(values, value) {

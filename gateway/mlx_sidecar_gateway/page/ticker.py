@@ -17,7 +17,7 @@ from .live import Sample, own, shared
 from .recent import Recent, is_shown
 
 PERIOD_S = 1.0
-_ASK_S = 1.0  # for the sidecar to answer; it answers while its engine starts again
+_ASK_S = 2.0  # for the sidecar to answer, which it does while its engine starts again
 _WINDOW_S = 5.0  # the seconds over which the rate of tokens is taken
 
 
@@ -34,12 +34,12 @@ class Ticker:
         self._shared = b""
 
     async def after(self, number: int) -> int:
-        """Return the number of a sample that is newer than this one, and not older than a second."""
+        """Return the number of a sample that is newer than this one. For a new viewer, with 0, it is at most 1 s old."""
         # Of all viewers the first in the lock asks. It may be cancelled there, and then the next one asks.
         async with self._turn:
             now_s = self._clock_s()
             due_s = self._samples[-1].at_s + PERIOD_S if self._samples else now_s
-            if self._number <= number or due_s <= now_s:
+            if self._number <= number or (number == 0 and due_s <= now_s):
                 await anyio.sleep(max(0.0, due_s - now_s))
                 self._take(await self._ask())
             return self._number

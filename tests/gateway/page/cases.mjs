@@ -163,7 +163,7 @@ const cases = {
     await other.keyboard.type("sk-bob");
     await other.keyboard.press("Enter");
     await drawn(other);
-    const seen = { rows: await other.locator("#rows tr").count(), stop: await text(other, "outcomes"), names: (await other.content()).includes("holder") };
+    const seen = { rows: await other.locator("#rows tr").count(), stop: await text(other, "outcomes"), names: (await other.content()).includes("name-of") };
     await page.click("#forget");
     await page.locator("#key-dialog").waitFor();
     const kept = await page.evaluate(() => sessionStorage.length + localStorage.length);
