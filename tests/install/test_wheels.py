@@ -6,6 +6,7 @@ import email
 import os
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from email.message import Message
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_a_python_host_streams_from_an_installed_sidecar(installed: Installed, t
     check_python_host(installed.python, installed.executable, tmp_path)
 
 
-def test_an_installed_gateway_loads_its_model(installed: Installed, tmp_path: Path) -> None:
+def test_an_installed_gateway_loads_its_model_and_has_its_page(installed: Installed, tmp_path: Path) -> None:
     command: list[str | Path] = [
         installed.executable,
         "gateway",
@@ -97,7 +98,11 @@ def test_an_installed_gateway_loads_its_model(installed: Installed, tmp_path: Pa
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as gateway:
         assert gateway.stderr is not None
         try:
-            assert [gateway.stderr.readline().split()[0] for _ in range(2)] == ["listening", "ready"]
+            url = gateway.stderr.readline().split()[-1]
+            assert gateway.stderr.readline() == "ready\n"
+            asked = urllib.request.Request(url, headers={"accept": "text/html"})
+            with urllib.request.urlopen(asked, timeout=30) as page:
+                assert b"<title>mlx-sidecar</title>" in page.read()
         finally:
             gateway.terminate()
     assert gateway.returncode == 0

@@ -28,7 +28,8 @@ class Access:
     """Decides by its headers whether a request is taken, and who asks.
 
     hosts: Names that ``Host`` may have; None takes any, as on a socket that no browser reaches.
-    origins: Those of web pages that may ask. A request without ``Origin`` comes from no web page.
+    origins: Those of web pages that may ask, beside the gateway's own page. A request without ``Origin`` comes from no
+        other page.
     keys: Empty where none is asked for.
     clock_ns: For quotas; a clock that never goes back.
     """
@@ -47,15 +48,19 @@ class Access:
 
     def check(self, headers: Mapping[str, str]) -> Caller:
         """Return who asks. Raises ``Refused`` unless the request may be answered."""
+        self.check_origin(headers)
+        return self._caller(_key_of(headers)) if self._callers else self._anybody
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raise ``Refused`` for a request of a web page that may not ask."""
         # A page whose name resolves to this machine sends its own name.
         if self._hosts is not None and _name_of(headers.get("host", "")) not in self._hosts:
             raise Refused(
                 Fault(403, "host_refused", f"the Host {headers.get('host', '')!r} is not one of this gateway")
             )
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins:
+        if origin is not None and origin not in self._origins and not _is_own(origin, headers.get("host", "")):
             raise Refused(Fault(403, "origin_refused", f"pages of {origin!r} may not ask; --allow-origin names some"))
-        return self._caller(_key_of(headers)) if self._callers else self._anybody
 
     def cors(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers by which a browser lets a page of an allowed origin read the answer."""
@@ -80,6 +85,12 @@ def _digest(key: str) -> bytes:
 def _name_of(host: str) -> str:
     """The name in a ``Host`` header, without its port."""
     return (urlsplit(f"//{host}").hostname or "") if "@" not in host else ""
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Whether a page came from this gateway: browsers send the ``Host`` that they loaded it from as its origin."""
+    scheme, separator, place = origin.partition("://")
+    return bool(separator and host) and scheme in ("http", "https") and place.lower() == host.lower()
 
 
 def _key_of(headers: Mapping[str, str]) -> str:

@@ -151,7 +151,7 @@ class StreamedAnswer(Answer):
     async def _carry(self, stream: Stream[Any]) -> GenerateResult:
         encode = self._encoder.delta
         while deltas := await stream.take_plain():
-            self._record.part()
+            self._record.part(stream.delivered_tokens)
             data = b"".join([encode(event) for delta in deltas for event in events_of(delta)])
             if data:
                 self._unwritten = data

@@ -40,9 +40,10 @@ class Record:
     message: That of the fault.
     first_token_s: When the first part of the answer was there.
     longest_gap_s: The longest time between two parts of a streamed answer.
-    tokens: Those of the answer that came, also of one that was cut off.
+    tokens: Those of the answer that came, also of one that was cut off, and so far of a streamed one that runs.
     tool_calls: Of the whole calls in the result the id and the name.
     usage, timing: Those of the result; None of an answer that has none.
+    missed: Why the prompt left the cached ones, if the request asked for that; empty if all of it was cached.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Record:
     tool_calls: tuple[tuple[str, str], ...] = ()
     usage: Usage | None = None
     timing: Timing | None = None
+    missed: str = ""
     _last_part_s: float = 0.0
 
     @classmethod
@@ -96,9 +98,9 @@ class Record:
         """The seconds since it came."""
         return time.monotonic() - self.came_s
 
-    def part(self) -> None:
-        """A part of the answer came from the engine."""
-        now_s = self.age_s
+    def part(self, tokens: int) -> None:
+        """A part of the answer came from the engine, which has so many tokens with it."""
+        now_s, self.tokens = self.age_s, tokens
         if self.first_token_s is None:
             self.first_token_s = now_s
         else:
@@ -109,6 +111,8 @@ class Record:
         """The generation has ended with ``result``."""
         self.usage, self.timing, self.tokens = result.usage, result.timing, result.usage.completion_tokens
         self.tool_calls = tuple((call.id, call.name) for call in result.tool_calls or ())
+        if result.cache is not None and result.cache.because != "all_known":
+            self.missed = result.cache.because
         if self.first_token_s is None:  # of an answer that is not streamed the engine alone knows
             self.first_token_s = result.timing.first_token_s
 

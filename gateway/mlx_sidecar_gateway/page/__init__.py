@@ -1,0 +1,1 @@
+"""The live page: one document, and the events that keep it true."""
