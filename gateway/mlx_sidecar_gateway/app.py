@@ -200,7 +200,7 @@ class Endpoint:
         exchange, quota = request.exchange, request.caller.quota
         question, estimate = request.question, None
         if route.computes:
-            options = options_of(exchange.headers, request.caller)
+            options = self._admitted(exchange, request.caller, options_of(exchange.headers, request.caller))
             question, estimate = replace(question, options=options), request.body_bytes // BYTES_A_TOKEN
         if route.method == "POST":
             with _telling_allowances(exchange, request.caller, request.surface):
@@ -212,6 +212,13 @@ class Endpoint:
                 quota.settle(estimate, request.backend.computed)
         exchange.record.outcome = ANSWERED
         await exchange.answer(200, body)
+
+    def _admitted(self, exchange: Exchange, caller: Caller, options: dict[str, Any]) -> dict[str, Any]:
+        """``options`` with the priority that the objectives leave them. Raises ``Refused`` for one that must wait."""
+        record = exchange.record
+        record.asked_priority = options["priority"]
+        record.priority = self._gateway.objectives.admitted(record.asked_priority, caller.key)
+        return {**options, "priority": record.priority}
 
     def _default_model(self, caller: Caller) -> str | None:
         """The model of a request that names none."""
@@ -234,6 +241,8 @@ class Endpoint:
             raise Refused(Fault(400, "parse_error", f"the body is not JSON: {error}")) from error
         if not isinstance(body, dict):
             raise Refused(Fault(400, "invalid_request", "the body is no JSON object"))
+        if self._gateway.records.keeps_bodies:
+            exchange.record.body = raw
         self._name_ignored(exchange, route.parameters.ignored(body, strict=settings.strict))
         return {member: value for member, value in body.items() if value is not None}, len(raw)
 
@@ -248,7 +257,7 @@ class Endpoint:
         exchange, caller, backend = request.exchange, request.caller, request.backend
         generation = route.read(request.question)
         exchange.record.generates = True
-        headers = options_of(exchange.headers, caller)
+        headers = self._admitted(exchange, caller, options_of(exchange.headers, caller))
         model = await backend.resolve(request.question.model)
         if isinstance(generation, Instead):
             with _telling_allowances(exchange, caller, request.surface):
@@ -261,7 +270,7 @@ class Endpoint:
             raise Refused.parameter(generation.ignored[0], because, "unsupported_parameter")
         self._name_ignored(exchange, generation.ignored)
         options = {**generation.options, **headers}
-        exchange.record.is_streamed, exchange.record.priority = generation.stream, headers["priority"]
+        exchange.record.is_streamed = generation.stream
         options |= await _drafted(backend, options)
         if "explain_cache" in headers:
             generation = explained(generation, exchange, is_alone=caller.is_alone)

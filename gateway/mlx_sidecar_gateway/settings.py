@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .core.keys import Key
+from .observability.objective_words import Objective
+from .observability.request_log import LogSettings
 from .surfaces.surface import Offer
 
 
@@ -29,6 +31,8 @@ class Settings:
     hosts: Names that the ``Host`` header may have; without any, those of the address that is listened on.
     origins: Origins of web pages that may ask.
     strict: Whether parameters that would change nothing are refused.
+    request_log: Where requests are logged; None for nowhere.
+    objectives: How soon requests are to be answered.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -47,3 +51,5 @@ class Settings:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     strict: bool = False
+    request_log: LogSettings | None = None
+    objectives: tuple[Objective, ...] = ()
