@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_sidecar_gateway.core.records import Record, Records
@@ -119,14 +119,8 @@ async def test_the_body_is_dropped_from_the_record_that_others_may_keep(memory: 
 # Lines.
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    ),
-    st.integers(0, 4),
-)
-def test_a_line_is_one_line_and_has_the_body_as_it_was(value: Any, indent: int) -> None:
+@given(st.dictionaries(st.text(), st.text() | st.integers()), st.integers(0, 4))
+def test_a_line_is_one_line_and_has_the_body_as_it_was(value: dict[str, str | int], indent: int) -> None:
     body = json.dumps({"value": value}, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
     line = line_of(record(), body.replace(b"\n", b"\r\n"), 0)
     assert line.count(b"\n") == 1
@@ -167,7 +161,8 @@ def test_a_full_file_is_kept_beside_the_next_one_and_the_oldest_is_deleted(tmp_p
     assert parts == {"log": ["line7"], "log.1": ["line6"], "log.2": ["line5"]}
 
 
-@given(st.lists(st.integers(1, 30), max_size=30), st.integers(1, 60), st.integers(0, 3), st.integers(1, 4))
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 60), st.integers(0, 3), st.integers(1, 4))
 def test_the_parts_are_the_last_lines_in_their_order(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], limit_bytes: int, older: int, restarts: int
 ) -> None:
@@ -291,6 +286,8 @@ def test_a_line_that_the_disk_takes_half_of_is_ended_before_the_next(
     room, real = [3], os.write
 
     def full(fd: int, data: bytes) -> int:
+        if fd != file._fd:
+            return real(fd, data)
         if not room[0]:
             raise OSError(28, "No space left on device")
         taken = real(fd, data[: room[0]])
