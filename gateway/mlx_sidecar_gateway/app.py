@@ -22,7 +22,7 @@ from .core.answers import Answer, StreamedAnswer, WholeAnswer, refuse
 from .core.cache_explanation import explained
 from .core.caller import Caller, CallersBackend
 from .core.exchange import ClientLeft, Exchange
-from .core.faults import INTERNAL, TOO_MANY_CONNECTIONS, fault_of
+from .core.faults import INTERNAL, SHUTTING_DOWN, TOO_MANY_CONNECTIONS, fault_of
 from .core.gateway import Gateway
 from .core.headers import NAMES, options_of
 from .core.health import PROBES, probe
@@ -117,7 +117,8 @@ class Endpoint:
         try:
             await self._answer_or_refuse(exchange)
         finally:
-            exchange.record.outcome = exchange.record.outcome or INTERNAL.kind
+            if not exchange.record.outcome:  # cancelled, or a bug
+                exchange.record.fault(SHUTTING_DOWN if self._gateway.is_draining else INTERNAL)
             self._gateway.records.end(exchange.record)
 
     async def _answer_or_refuse(self, exchange: Exchange) -> None:

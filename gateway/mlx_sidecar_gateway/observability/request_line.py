@@ -54,6 +54,7 @@ def _outcome(record: Record, *, with_text: bool) -> dict[str, Any]:
     return {
         "status": record.status,
         "outcome": record.outcome,
+        "failed": True if record.fault_status else None,
         "message": None if hides else record.message[:_LONGEST_MESSAGE],
     }
 
