@@ -60,12 +60,15 @@ def _outcome(record: Record, *, with_text: bool) -> dict[str, Any]:
 
 
 def _times(record: Record) -> dict[str, float | None]:
-    timing = record.timing
-    times = {
-        "queue_s": timing and timing.queue_s,
-        "load_s": timing and timing.load_s,
-        "prefill_s": timing and timing.prefill_s,
-        "decode_s": timing and timing.decode_s,
+    times: dict[str, float | None] = {}
+    if (timing := record.timing) is not None:
+        times = {
+            "queue_s": timing.queue_s,
+            "load_s": timing.load_s,
+            "prefill_s": timing.prefill_s,
+            "decode_s": timing.decode_s,
+        }
+    times |= {
         "first_token_s": record.first_token_s,
         "longest_gap_s": record.longest_gap_s,
         "duration_s": record.duration_s,
@@ -74,12 +77,14 @@ def _times(record: Record) -> dict[str, float | None]:
 
 
 def _tokens(record: Record) -> dict[str, int | None]:
-    usage = record.usage
-    return {
-        "prompt_tokens": usage and usage.prompt_tokens,
-        "cached_tokens": usage and usage.cached_tokens,
-        "completion_tokens": record.tokens if record.generates else None,
-        "reasoning_tokens": usage and usage.reasoning_tokens,
+    tokens: dict[str, int | None] = {"completion_tokens": record.tokens if record.generates else None}
+    if (usage := record.usage) is not None:
+        tokens |= {
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+        }
+    return tokens | {
         "pings": record.pings or None,
         "received_bytes": record.received_bytes,
         "sent_bytes": record.sent_bytes,

@@ -54,6 +54,7 @@ def _add_conditions(group: argparse._ActionsContainer) -> None:
 def run(args: argparse.Namespace) -> int:
     """List requests, or send one again; returns the exit status."""
     from ..terminal import counted, note
+    from ..terminal_text import harmless
     from .entries import Tally, read
     from .selection import found, selected
     from .table import show
@@ -64,12 +65,13 @@ def run(args: argparse.Namespace) -> int:
         from .replay import replay
 
         return replay(found(lines, args.replay), args.gateway, args.key_file)
-    lines = selected(lines, args)
+    chosen = selected(lines, args)
     if args.json:
-        for line in lines:
-            sys.stdout.write(line.raw)
+        for line in chosen:
+            raw = line.raw.rstrip("\n")
+            sys.stdout.write(f"{harmless(raw) if sys.stdout.isatty() else raw}\n")
     else:
-        show([line.entry for line in lines])
+        show([line.entry for line in chosen])
     if tally.foreign:
         note(f"{counted(tally.foreign, 'line')} left out that {'is' if tally.foreign == 1 else 'are'} no request")
     if tally.dropped:

@@ -81,15 +81,15 @@ def _parts(file: Path) -> list[BinaryIO]:
         for path in [file, *_older(file)]:
             if path == file and not path.exists() and _older(file):
                 continue
-            part = path.open("rb")
+            part: BinaryIO = path.open("rb")
             about = os.fstat(part.fileno())
             if (about.st_dev, about.st_ino) in opened:
                 part.close()
             else:
                 opened[about.st_dev, about.st_ino] = part
     except OSError as error:
-        for part in opened.values():
-            part.close()
+        for other in opened.values():
+            other.close()
         raise Refused(f"{error.filename}: {error.strerror}", USAGE) from error
     return list(opened.values())[::-1]
 
