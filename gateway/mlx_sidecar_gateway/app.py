@@ -22,7 +22,7 @@ from .core.answers import Answer, StreamedAnswer, WholeAnswer, refuse
 from .core.cache_explanation import explained
 from .core.caller import Caller, CallersBackend
 from .core.exchange import ClientLeft, Exchange
-from .core.faults import INTERNAL, TOO_MANY_CONNECTIONS, fault_of
+from .core.faults import INTERNAL, SHUTTING_DOWN, TOO_MANY_CONNECTIONS, fault_of
 from .core.gateway import Gateway
 from .core.headers import NAMES, options_of
 from .core.health import PROBES, probe
@@ -120,7 +120,8 @@ class Endpoint:
         try:
             await self._answer_or_refuse(exchange)
         finally:
-            exchange.record.outcome = exchange.record.outcome or INTERNAL.kind
+            if not exchange.record.outcome:  # cancelled, or a bug
+                exchange.record.fault(SHUTTING_DOWN if self._gateway.is_draining else INTERNAL)
             self._gateway.records.end(exchange.record)
 
     async def _answer_or_refuse(self, exchange: Exchange) -> None:
@@ -203,7 +204,7 @@ class Endpoint:
         exchange, quota = request.exchange, request.caller.quota
         question, estimate = request.question, None
         if route.computes:
-            options = options_of(exchange.headers, request.caller)
+            options = self._admitted(exchange, request.caller, options_of(exchange.headers, request.caller))
             question, estimate = replace(question, options=options), request.body_bytes // BYTES_A_TOKEN
         if route.method == "POST":
             with _telling_allowances(exchange, request.caller, request.surface):
@@ -215,6 +216,13 @@ class Endpoint:
                 quota.settle(estimate, request.backend.computed)
         exchange.record.outcome = ANSWERED
         await exchange.answer(200, body, route.media_type)
+
+    def _admitted(self, exchange: Exchange, caller: Caller, options: dict[str, Any]) -> dict[str, Any]:
+        """``options`` with the priority that the objectives leave them. Raises ``Refused`` for one that must wait."""
+        record = exchange.record
+        record.asked_priority = options["priority"]
+        record.priority = self._gateway.objectives.admitted(record.asked_priority, caller.key)
+        return {**options, "priority": record.priority}
 
     def _default_model(self, caller: Caller) -> str | None:
         """The model of a request that names none."""
@@ -237,6 +245,8 @@ class Endpoint:
             raise Refused(Fault(400, "parse_error", f"the body is not JSON: {error}")) from error
         if not isinstance(body, dict):
             raise Refused(Fault(400, "invalid_request", "the body is no JSON object"))
+        if self._gateway.records.keeps_bodies:
+            exchange.record.body = raw
         self._name_ignored(exchange, route.parameters.ignored(body, strict=settings.strict))
         return {member: value for member, value in body.items() if value is not None}, len(raw)
 
@@ -251,7 +261,7 @@ class Endpoint:
         exchange, caller, backend = request.exchange, request.caller, request.backend
         generation = route.read(request.question)
         exchange.record.generates = True
-        headers = options_of(exchange.headers, caller)
+        headers = self._admitted(exchange, caller, options_of(exchange.headers, caller))
         model = await backend.resolve(request.question.model)
         if isinstance(generation, Instead):
             with _telling_allowances(exchange, caller, request.surface):
@@ -264,7 +274,7 @@ class Endpoint:
             raise Refused.parameter(generation.ignored[0], because, "unsupported_parameter")
         self._name_ignored(exchange, generation.ignored)
         options = {**generation.options, **headers}
-        exchange.record.is_streamed, exchange.record.priority = generation.stream, headers["priority"]
+        exchange.record.is_streamed = generation.stream
         options |= await _drafted(backend, options)
         if (adapter := backend.adapter(request.question.model)) is not None:
             options["adapter"] = adapter

@@ -23,6 +23,7 @@ from .app import access_of, application
 from .connections import BoundedConfig, Bounds, make_room_for
 from .core.access import is_loopback
 from .core.gateway import Gateway
+from .observability.request_log import RequestLog
 from .settings import Settings
 from .surfaces.table import SURFACES
 
@@ -45,12 +46,34 @@ def serve(settings: Settings) -> int:
             f"--connection-limit {settings.connection_limit}: this process may not have so many files open (ulimit -n)"
         )
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
-    with listening(settings.listen) as (listener, name):
-        return uvloop.run(_serve(settings, host, listener, name))
+    # The log is written out when the loop has ended the last request.
+    with listening(settings.listen) as (listener, name), _request_log(settings) as request_log:
+        return uvloop.run(_serve(settings, host, listener, name, request_log))
 
 
-async def _serve(settings: Settings, host: str | None, listener: socket.socket, name: str) -> int:
+@contextlib.contextmanager
+def _request_log(settings: Settings) -> Iterator[RequestLog | None]:
+    """The request log, if one is asked for. Raises ``CannotStart`` for a file that cannot be written."""
+    if settings.request_log is None:
+        yield None
+        return
+    try:
+        request_log = RequestLog(settings.request_log)
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"--request-log {settings.request_log.file}: {error}") from error
+    try:
+        yield request_log
+    finally:
+        request_log.close()
+
+
+async def _serve(
+    settings: Settings, host: str | None, listener: socket.socket, name: str, request_log: RequestLog | None
+) -> int:
     gateway = Gateway(settings)
+    if request_log is not None:
+        request_log.attach(gateway.records)
+        gateway.told["request_log"] = request_log.figures
     server = http_server(gateway, host)
     with _traced(gateway):
         _tell(f"listening on {name}")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .core.keys import Key
+from .observability.objective_words import Objective
+from .observability.request_log import LogSettings
 from .surfaces.surface import Offer
 
 
@@ -30,6 +32,8 @@ class Settings:
     origins: Origins of web pages that may ask.
     otel: Whether spans are sent to a collector of OpenTelemetry, as the environment says.
     strict: Whether parameters that would change nothing are refused.
+    request_log: Where requests are logged; None for nowhere.
+    objectives: How soon requests are to be answered.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -49,3 +53,5 @@ class Settings:
     origins: tuple[str, ...] = ()
     otel: bool = False
     strict: bool = False
+    request_log: LogSettings | None = None
+    objectives: tuple[Objective, ...] = ()

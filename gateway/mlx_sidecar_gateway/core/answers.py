@@ -98,7 +98,8 @@ class Answer(ABC):
         if isinstance(ending, GenerateResult):
             self.outcome = ending.finish_reason
         else:
-            self.outcome, self._record.message = ending.kind, ending.message
+            self.outcome = ending.kind
+            self._record.fault(ending)
 
     def _record_generation(self, stream: Stream[Any]) -> None:
         if stream.has_result:

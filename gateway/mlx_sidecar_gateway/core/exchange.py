@@ -60,6 +60,7 @@ class Exchange:
                 if length > limit_bytes:
                     raise Refused(_too_long(limit_bytes))
                 if not message.get("more_body", False):
+                    self.record.received_bytes = length
                     return b"".join(parts)
         raise Refused(Fault(408, "body_timeout", f"the body was not there after {timeout_s:g} s", retryable=True))
 
@@ -101,8 +102,9 @@ class Exchange:
 
     async def refuse(self, status: int, body: bytes, fault: Fault) -> None:
         """Write the response that a fault is, and when to come back."""
-        self.record.outcome, self.record.message = fault.kind, fault.message
-        if fault.kind == "overloaded" and fault.retry_after_s is not None:
+        self.record.fault(fault)
+        # An objective has told it a time of its own: no end of an answer makes a place for it.
+        if fault.kind == "overloaded" and fault.retry_after_s is not None and "objective" not in fault.details:
             fault = replace(fault, retry_after_s=self._comebacks.wait_s(fault.retry_after_s))
         await self.answer(status, body, headers=headers_of(fault))
 

@@ -11,6 +11,7 @@ import anyio
 
 from mlx_sidecar_client import RpcError, Sidecar, SidecarLost
 
+from ..observability.objectives import Objectives
 from ..settings import Settings
 from ..surfaces.faults import Fault, Refused
 from ..surfaces.kept import KeptResponses
@@ -26,7 +27,8 @@ _CHECK_S = 1.0  # for the sidecar to answer a health check
 class Gateway:
     """The state that all requests share.
 
-    ``sidecar`` is set once it runs, ``is_loaded`` once the models of the settings are. ``clock_ns`` is that of quotas.
+    ``sidecar`` is set once it runs, ``is_loaded`` once the models of the settings are. ``clock_ns`` is that of quotas
+    and objectives. ``told`` has more figures by their names.
     """
 
     def __init__(self, settings: Settings, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -42,6 +44,9 @@ class Gateway:
         self.kept = KeptResponses()
         self.records = Records()
         self.spans: Counter[str] = Counter(sent=0, failed=0, dropped=0)
+        self.objectives = Objectives(settings.objectives, lambda: clock_ns() / 1e9)
+        self.records.listeners.append(self.objectives.hear)
+        self.told: dict[str, Callable[[], object]] = {"objectives": self.objectives.told}
         self._sidecar: Sidecar | None = None
         self._changed = anyio.Event()
 
@@ -112,8 +117,9 @@ class Gateway:
             answer.stop(SHUTTING_DOWN)
 
     def figures(self) -> dict[str, Any]:
-        """Counts since the start: ends of answers by their outcome, and ignored parameters by their name."""
-        return {"running": len(self.answers), "outcomes": dict(self.outcomes), "ignored": dict(self.ignored)}
+        """Counts since the start: ends of answers by their outcome, ignored parameters by their name, and ``told``."""
+        counts = {"running": len(self.answers), "outcomes": dict(self.outcomes), "ignored": dict(self.ignored)}
+        return {**counts, **{name: figures() for name, figures in self.told.items()}}
 
     # Health.
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from mlx_sidecar_client import GenerateResult
 from mlx_sidecar_client.protocol.generate_result import Timing, Usage
 
+from ..surfaces.faults import Fault
+
 log = logging.getLogger("mlx_sidecar_gateway")
 
 ANSWERED = "answered"  # the outcome of a request that generates nothing, such as a list of models
@@ -33,15 +35,18 @@ class Record:
     surface, key, model: The name of each; empty until it is known. ``model`` is the name that the client gave.
     provider: Where the answer came from; "local" is the gateway's own sidecar.
     generates: Whether the request asks for a generation; ``is_streamed``, whether it asks for a stream.
-    priority: The one that it runs with.
+    priority: The one that it runs with, which an objective may have raised above ``asked_priority``, that of the
+        client; empty if it was not admitted.
     ignored: Names of parameters that were left aside.
     status: Of the response; 0 if none began.
     outcome: A finish reason, the kind of a fault, ``ANSWERED`` or ``DISCONNECTED``; empty while it runs.
-    message: That of the fault.
+    message, fault_status: Those of the fault, of which a stream that had begun can no more have the status.
     first_token_s: When the first part of the answer was there.
     longest_gap_s: The longest time between two parts of a streamed answer.
     tokens: Those of the answer that came, also of one that was cut off, and so far of a streamed one that runs.
     tool_calls: Of the whole calls in the result the id and the name.
+    received_bytes, sent_bytes: Those of the two bodies.
+    body: That of the request, JSON, while ``Records.keeps_bodies``; else empty.
     usage, timing: Those of the result; None of an answer that has none.
     missed: Why the prompt left the cached ones, if the request asked for that; empty if all of it was cached.
     """
@@ -63,17 +68,21 @@ class Record:
     generates: bool = False
     is_streamed: bool = False
     priority: str = ""
+    asked_priority: str = ""
     ignored: tuple[str, ...] = ()
     status: int = 0
     outcome: str = ""
     message: str = ""
+    fault_status: int = 0
     first_token_s: float | None = None
     longest_gap_s: float | None = None
     duration_s: float | None = None
     tokens: int = 0
     pings: int = 0
+    received_bytes: int = 0
     sent_bytes: int = 0
     tool_calls: tuple[tuple[str, str], ...] = ()
+    body: bytes = field(default=b"", repr=False)
     usage: Usage | None = None
     timing: Timing | None = None
     missed: str = ""
@@ -107,6 +116,15 @@ class Record:
             self.longest_gap_s = max(self.longest_gap_s or 0.0, now_s - self._last_part_s)
         self._last_part_s = now_s
 
+    @property
+    def silence_s(self) -> float | None:
+        """The seconds from the last part of the answer to the end of the request; None while it has not ended."""
+        return None if self.duration_s is None else self.duration_s - self._last_part_s
+
+    def fault(self, fault: Fault) -> None:
+        """The request is refused with ``fault``, or its answer broke off."""
+        self.outcome, self.message, self.fault_status = fault.kind, fault.message, fault.status
+
     def result(self, result: GenerateResult) -> None:
         """The generation has ended with ``result``."""
         self.usage, self.timing, self.tokens = result.usage, result.timing, result.usage.completion_tokens
@@ -118,11 +136,15 @@ class Record:
 
 
 class Records:
-    """The records of requests that run, by their id, and the listeners to those that have ended."""
+    """The records of requests that run, by their id, and the listeners to those that have ended.
+
+    ``keeps_bodies``: whether records have the bodies of their requests, for a listener that takes them.
+    """
 
     def __init__(self) -> None:
         self.running: dict[str, Record] = {}
         self.listeners: list[Callable[[Record], None]] = []
+        self.keeps_bodies = False
 
     def begin(self, record: Record) -> None:
         self.running[record.id] = record

@@ -1,1 +1,1 @@
-"""Observability: metrics, spans and dashboards, from the records of requests and the sidecar's own figures."""
+"""Observability: what the gateway tells of its requests, made of their records; no answer waits for any of it."""

@@ -49,6 +49,7 @@ COMMANDS = (
     Command("chat", "talk to a model in the terminal", ".chat"),
     Command("generate", "one answer, then exit", ".generate"),
     Command("gateway", "an HTTP server for clients of OpenAI's interface", ".gateway"),
+    Command("log", "requests of a gateway's log: the last, the slowest, the failed ones; one sent again", ".log"),
     Command("models", "models on this machine: list, show, pull, remove, convert", ".models"),
     Command("doctor", "facts for a bug report and a self-test; what is wrong with a model", ".doctor"),
     Command("config", "the defaults that you have set, and where", ".config"),

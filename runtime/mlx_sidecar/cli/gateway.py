@@ -10,14 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .argument_types import not_negative_seconds, origin, positive, seconds
-from .failures import Refused
+from .argument_types import not_negative, not_negative_seconds, origin, positive, seconds
+from .failures import USAGE, Refused
 from .model_arguments import add_sidecar_options, sidecar_options
 from .parser import Parser
 from .standard_streams import text_of
 
 if TYPE_CHECKING:
     from mlx_sidecar_gateway.core.keys import Key
+    from mlx_sidecar_gateway.observability.objective_words import Objective
+    from mlx_sidecar_gateway.observability.request_log import LogSettings
     from mlx_sidecar_gateway.surfaces.surface import Offer
 
 _DESCRIPTION = """\
@@ -77,6 +79,7 @@ def add_arguments(parser: Parser) -> None:
     )
     _add_access_options(parser.add_argument_group("who may ask"))
     _add_limits(parser.add_argument_group("limits"))
+    _add_observation_options(parser.add_argument_group("what is told of requests"))
     _add_end_options(parser.add_argument_group("the end"))
     add_sidecar_options(parser.add_argument_group("the sidecar"))
 
@@ -144,6 +147,36 @@ def _add_limits(group: argparse._ActionsContainer) -> None:
     )
 
 
+def _add_observation_options(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--request-log",
+        metavar="FILE",
+        help="write a line of JSON for each request, without its text; mlx-sidecar log FILE reads them",
+    )
+    group.add_argument(
+        "--log-prompts", action="store_true", help="write the bodies of requests into the request log, too"
+    )
+    group.add_argument(
+        "--request-log-bytes",
+        type=positive,
+        metavar="N",
+        help="size at which the request log becomes FILE.1, and another is begun (default: 32 MiB)",
+    )
+    group.add_argument(
+        "--request-log-files", type=not_negative, metavar="N", help="how many such parts are kept (default: 4)"
+    )
+    group.add_argument(
+        "--objective",
+        dest="objectives",
+        action="append",
+        default=[],
+        metavar="PRIORITY:WORDS",
+        help="how soon requests of a priority are to be answered, such as high:first_token=0.5,gap=0.2,target=0.99"
+        " (repeatable); action=lower-admission or action=raise-priority says what is done while they are not"
+        " (docs/observability.md)",
+    )
+
+
 def _add_end_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--drain-delay-s",
@@ -188,6 +221,8 @@ def run(args: argparse.Namespace) -> int:
         origins=tuple(args.origins),
         otel=args.otel,
         strict=args.strict,
+        request_log=_request_log(args),
+        objectives=_objectives(args.objectives),
     )
     try:
         return serve(settings)
@@ -234,6 +269,27 @@ def _offer(text: str) -> Offer:
 
     name, separator, model = text.partition("=")
     return Offer(name, model) if separator and model and not {"/", "?"} & set(name) else Offer(text, text)
+
+
+def _request_log(args: argparse.Namespace) -> LogSettings | None:
+    from mlx_sidecar_gateway.observability.request_log import LogSettings
+
+    of_log = {"limit_bytes": args.request_log_bytes, "older": args.request_log_files}
+    given = {name: value for name, value in of_log.items() if value is not None}
+    if args.request_log is None:
+        if given or args.log_prompts:
+            raise Refused("--log-prompts, --request-log-bytes and --request-log-files need --request-log", USAGE)
+        return None
+    return LogSettings(file=Path(args.request_log), with_bodies=args.log_prompts, **given)
+
+
+def _objectives(texts: list[str]) -> tuple[Objective, ...]:
+    from mlx_sidecar_gateway.observability.objective_words import read_objectives
+
+    try:
+        return read_objectives(texts)
+    except ValueError as error:
+        raise Refused(f"--objective {error}", USAGE) from error
 
 
 def _keys(file: str) -> dict[str, Key]:
