@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .core.keys import Key
 from .surfaces.surface import Offer
+
+if TYPE_CHECKING:
+    from .providers.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class Settings:
     hosts: Names that the ``Host`` header may have; without any, those of the address that is listened on.
     origins: Origins of web pages that may ask.
     strict: Whether parameters that would change nothing are refused.
+    providers: Models that other engines have, and those engines.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -47,3 +52,9 @@ class Settings:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     strict: bool = False
+    providers: Table | None = None
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """All models that clients may name, the default first; none if that is left to the sidecar."""
+        return (*self.models, *(() if self.providers is None else self.providers.offers))

@@ -136,6 +136,14 @@ class Shared(Protocol):
 class Backend(Shared, Protocol):
     """The gateway as one request sees it."""
 
+    @property
+    def engine(self) -> Literal["local", "sidecar", "upstream"]:
+        """Where the request is answered: by the own ``sidecar``, by a further one, or by a server of another.
+
+        Sessions are the own sidecar's alone, and an upstream has no ``sidecar``.
+        """
+        ...
+
     def count(self, tokens: int) -> None:
         """Tell that the request had so many tokens computed, for the quota of its client."""
         ...

@@ -16,6 +16,7 @@ from .standard_streams import text_of
 
 if TYPE_CHECKING:
     from mlx_sidecar_gateway.core.keys import Key
+    from mlx_sidecar_gateway.providers.table import Table
     from mlx_sidecar_gateway.surfaces.surface import Offer
 
 _DESCRIPTION = """\
@@ -24,6 +25,7 @@ Clients change their base URL to http://127.0.0.1:8080, OpenAI's to http://127.0
 docs/gateway.md has the rest.
 """
 _PACKAGES = ("mlx_sidecar_client", "mlx_sidecar_gateway", "httptools", "orjson", "starlette", "uvicorn", "uvloop")
+_PACKAGES_OF_PROVIDERS = ("httpx2", "pydantic", "yaml")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,6 +46,12 @@ def add_arguments(parser: Parser) -> None:
         metavar="[NAME=]MODEL",
         help="load this model, and let clients name only such (repeatable); the first is the default. Without it"
         " clients may name any model on this machine",
+    )
+    parser.add_argument(
+        "--providers",
+        metavar="FILE",
+        help="also offer models of further sidecars and of other servers, each with its fallbacks: a YAML table"
+        " (docs/providers.md)",
     )
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
@@ -159,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
         hosts=tuple(args.hosts),
         origins=tuple(args.origins),
         strict=args.strict,
+        providers=None if args.providers is None else _table(args.providers),
     )
     try:
         return serve(settings)
@@ -181,6 +190,18 @@ def _offer(text: str) -> Offer:
 
     name, separator, model = text.partition("=")
     return Offer(name, model) if separator and model and not {"/", "?"} & set(name) else Offer(text, text)
+
+
+def _table(file: str) -> Table:
+    missing = [name for name in _PACKAGES_OF_PROVIDERS if find_spec(name) is None]
+    if missing:
+        raise Refused(f"--providers needs what is not installed here ({', '.join(missing)})")
+    from mlx_sidecar_gateway.providers.table_file import read_table
+
+    try:
+        return read_table(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"--providers {file}: {error}") from error
 
 
 def _keys(file: str) -> dict[str, Key]:
