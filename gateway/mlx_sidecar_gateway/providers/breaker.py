@@ -55,7 +55,7 @@ class Permit:
 class Breaker:
     """The breaker of one provider. Times are seconds of a clock that never goes back.
 
-    failures: So many in a row open it.
+    failures: So many in a row open it. With more than ``WINDOW`` nothing else does.
     open_s: The first wait; each trial that fails doubles it, up to ``longest_open_s``.
     """
 
@@ -102,7 +102,7 @@ class Breaker:
             return
         self._in_a_row += 1
         self._latest.append(False)
-        half = len(self._latest) >= _LEAST and 2 * self._latest.count(False) >= len(self._latest)
+        half = len(self._latest) >= max(_LEAST, self._failures) and 2 * self._latest.count(False) >= len(self._latest)
         if self._in_a_row >= self._failures or half:
             self._change(Cause.TRIPPED, now_s)
 

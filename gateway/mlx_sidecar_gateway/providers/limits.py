@@ -1,4 +1,4 @@
-"""What a provider has said of its limits: when to come back, and what is left of its quotas. Pure but for HTTP dates."""
+"""The limits that a provider tells: when to come back, and what is left of its quotas."""
 
 from __future__ import annotations
 

@@ -104,20 +104,25 @@ class Provider:
 
     # Health.
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its breaker is open."""
+        return self.breaker.state is State.OPEN
+
     async def keep_probing(self) -> None:
         """Ask whether it is well, as long as its breaker is open."""
         while True:
             await self.opened.wait()
             self.opened = anyio.Event()
-            while self.breaker.state is State.OPEN:
+            while self.is_open:
                 # A provider that answers probes and fails requests is tried less and less often.
                 await anyio.sleep(max(self.settings.probe_s, self.breaker.open_s / 4))
-                if self.breaker.state is State.OPEN and await self.engine.is_well():
+                if self.is_open and await self.engine.is_well():
                     self.breaker.probed_well(self.clock_s())
 
     async def is_ready(self) -> bool:
         """Whether a request would be sent to it at once."""
-        if self.wait_s > 0 or self.breaker.state is State.OPEN:
+        if self.wait_s > 0 or self.is_open:
             return False
         return isinstance(self.engine, Upstream) or await self.engine.is_well()
 
