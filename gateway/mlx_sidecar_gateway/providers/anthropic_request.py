@@ -60,7 +60,7 @@ def _form(options: Mapping[str, Any], wish: Wish, provider: str) -> dict[str, An
     config: dict[str, Any] = {}
     form = options.get("response_format")
     if form is not None and form.get("type") != "text":
-        if (schema := schema_of(form)) is None:
+        if (schema := schema_of(form)) is None or "whitespace" in form:
             raise UnsupportedParameter("response_format", f"the provider {provider!r} takes a schema alone")
         config["format"] = {"type": "json_schema", "schema": schema}
     if wish.effort is not None and wish.effort != "none":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mlx_sidecar_client.protocol.errors import UnsupportedParameter
+
 from .capabilities import Wish, schema_of
 from .table import UpstreamProvider
 
@@ -12,11 +14,12 @@ PATH: Final = "/chat/completions"
 
 _OTHER_NAME: Final = ("max_tokens", "messages", "response_format", "tool_choice")
 _NO_PLACE: Final = {"tool": {"is_error", "name", "reasoning_content"}}
+_FORMS: Final = ("text", "json_object", "json_schema")
 _MEMBERS: Final = frozenset({"content", "name", "reasoning_content", "role", "tool_call_id", "tool_calls"})
 
 
-def body_of(settings: UpstreamProvider, model: str, wish: Wish) -> dict[str, Any]:
-    """The body of a streamed request."""
+def body_of(settings: UpstreamProvider, model: str, wish: Wish, provider: str) -> dict[str, Any]:
+    """The body of a streamed request. Raises ``UnsupportedParameter`` for a form that has no place."""
     options = wish.options
     body: dict[str, Any] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     body["messages"] = [_message(message, settings.honoured) for message in options["messages"]]
@@ -26,7 +29,7 @@ def body_of(settings: UpstreamProvider, model: str, wish: Wish) -> dict[str, Any
     if "tool_choice" in options:
         body["tool_choice"] = _choice(options["tool_choice"])
     if "response_format" in options:
-        body["response_format"] = _form(options["response_format"])
+        body["response_format"] = form_of(options["response_format"], provider)
     if wish.effort is not None:
         body["reasoning_effort"] = wish.effort
     if wish.template_args:
@@ -51,8 +54,11 @@ def _choice(choice: Any) -> Any:
     return choice
 
 
-def _form(form: Mapping[str, Any]) -> Mapping[str, Any]:
+def form_of(form: Mapping[str, Any], provider: str) -> Mapping[str, Any]:
     """The form of the answer; a schema is always kept to here, which OpenAI's interface does only if asked."""
+    if form["type"] not in _FORMS or "whitespace" in form:
+        because = f"the provider {provider!r} takes {', '.join(_FORMS)} alone, and no whitespace"
+        raise UnsupportedParameter("response_format", because)
     if (schema := schema_of(form)) is None:
         return {"type": form["type"]}
     nested = form.get("json_schema")

@@ -87,7 +87,7 @@ class Upstream:
 
     def _request(self, model: str, wish: Wish, via: str) -> httpx2.Request:
         if self.settings.kind == "openai":
-            path, body = openai_request.PATH, openai_request.body_of(self.settings, model, wish)
+            path, body = openai_request.PATH, openai_request.body_of(self.settings, model, wish, self.name)
         else:
             path = anthropic_request.PATH
             body = anthropic_request.body_of(self.settings, model, wish, self.name)
