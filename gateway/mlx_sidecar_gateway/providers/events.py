@@ -27,17 +27,21 @@ class EventDecoder:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._rest = b""
+        self._is_behind_return = False
         self._name = ""
         self._data: list[str] = []
         self._length = 0
 
     def feed(self, data: bytes) -> Iterator[ServerEvent]:
         """The events that end in ``data``."""
-        # A carriage return at the end may be half of a line's end.
+        # A line may end in CR, LF, or both, which may come in two pieces.
+        if self._is_behind_return and data:
+            data = data.removeprefix(b"\n")
+            self._is_behind_return = False
+        if data:
+            self._is_behind_return = data.endswith(b"\r")
         whole = self._rest + data
-        held = b"\r" if whole.endswith(b"\r") else b""
-        *lines, rest = whole.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest + held
+        *lines, self._rest = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines:
             yield from self._line(line)
         self._bound(len(self._rest))

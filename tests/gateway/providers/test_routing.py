@@ -13,7 +13,7 @@ from mlx_sidecar_gateway.providers.breaker import State
 from mlx_sidecar_gateway.providers.upstream import VIA
 from tests.gateway.in_memory import InMemory
 from tests.gateway.providers.gateways import KEY, providers_of, routed
-from tests.gateway.providers.upstreams import TEXT, Connection, Upstream, refusing, upstream, whole
+from tests.gateway.providers.upstreams import TEXT, Connection, Upstream, events_of, refusing, upstream, whole
 from tests.gateway.scripts import script
 from tests.gateway.support import HELLO, PATIENCE_S
 
@@ -147,7 +147,7 @@ async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up(
     async def last(connection: Connection) -> None:
         told = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m0s"}
         await connection.head(**told)
-        for event in await _whole_events(connection):
+        for event in events_of(connection):
             await connection.stream.send(event)
 
     async with upstream("openai", last) as first, routed(table(first, local=True)) as memory:
@@ -155,12 +155,6 @@ async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up(
         assert text_of(await ask(memory)) == "from here"
         assert len(first.answers) == 1
         assert memory.gateway.figures()["providers"]["u0"]["remaining"] == {"requests": 0}
-
-
-async def _whole_events(connection: Connection) -> list[bytes]:
-    from tests.gateway.providers.upstreams import events_of
-
-    return events_of(connection)
 
 
 # Parameters.
@@ -172,7 +166,7 @@ async def _whole_events(connection: Connection) -> list[bytes]:
     [
         ({"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
         ({"min_p": 0.1}, "min_p"),
-        ({"speculation": {"prompt_lookup": True}}, "speculation"),
+        ({"speculation": {"ngram": True}}, "speculation"),
         ({"chat_template_kwargs": {"style": "short"}}, "chat_template_kwargs"),
         ({"response_format": {"type": "regex", "pattern": "a+"}}, "response_format"),
     ],
