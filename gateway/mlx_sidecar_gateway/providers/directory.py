@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from .table import Provider as ProviderSettings
 from .upstream import VIA, Upstream
 
 _MOST_HOPS: Final = 8
+_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 _STARTING: Final = Fault(503, "starting", "a provider is starting", retryable=True, retry_after_s=1.0)
 
 
@@ -67,6 +69,8 @@ class Providers:
     def check_hops(self, headers: Mapping[str, str]) -> str:
         """The ids of the gateways that a request came through, and ours. Raises ``Refused`` if it comes round again."""
         before = [each.strip() for each in headers.get(VIA, "").split(",") if each.strip()]
+        if not all(_ID.fullmatch(each) for each in before):
+            raise Refused.parameter(VIA, "must be ids of gateways, with commas between them")
         if self.id in before or len(before) >= _MOST_HOPS:
             message = "the request comes round to a gateway that it has been to, or has come through too many"
             raise Refused(Fault(STATUS[LOOP], LOOP, message))
@@ -119,9 +123,11 @@ class Providers:
         if not record.generates or record.provider not in self.providers:
             return
         usage = record.usage
-        told = self._tokens.setdefault(record.provider, {}).setdefault(record.key, {"prompt": 0, "completion": 0})
-        told["prompt"] += 0 if usage is None else usage.prompt_tokens
-        told["completion"] += record.tokens if usage is None else usage.completion_tokens
+        prompt, completion = (0, record.tokens) if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+        if prompt or completion:
+            told = self._tokens.setdefault(record.provider, {}).setdefault(record.key, {"prompt": 0, "completion": 0})
+            told["prompt"] += prompt
+            told["completion"] += completion
 
     def figures(self) -> dict[str, Any]:
         """By provider its state, its counts, and the tokens of each key."""

@@ -79,7 +79,7 @@ class Limits:
             return seconds
         try:
             return None if value is None else parsedate_to_datetime(value).timestamp() - self._unix_s()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None  # as if it were not there: it is no time
 
     def _seconds(self, value: str | None) -> float | None:
@@ -93,7 +93,7 @@ class Limits:
             return float(sum(float(number) * _UNIT_S[unit] for number, unit in parts))
         try:
             return datetime.fromisoformat(value).timestamp() - self._unix_s()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
 

@@ -117,7 +117,7 @@ class Provider:
             while self.is_open:
                 # A provider that answers probes and fails requests is tried less and less often.
                 await anyio.sleep(max(self.settings.probe_s, self.breaker.open_s / 4))
-                if self.is_open and await self.engine.is_well():
+                if await self.engine.is_well():
                     self.breaker.probed_well(self.clock_s())
 
     async def is_ready(self) -> bool:

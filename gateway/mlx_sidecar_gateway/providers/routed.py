@@ -207,7 +207,10 @@ class RoutedSource:
         try:
             source = await self._open(candidate)
         except (RpcError, SidecarLost, Refused) as error:
-            _tell(provider, permit, error)
+            if verdict_of(error) in (Verdict.BUSY, Verdict.BROKEN):
+                _tell(provider, permit, error)
+            else:  # nothing was sent, which says nothing of it
+                provider.abandoned(permit)
             self._judge(candidate, error, troubles)
             return None
         except BaseException:

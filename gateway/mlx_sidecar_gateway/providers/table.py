@@ -89,7 +89,9 @@ class UpstreamProvider(Provider):
         return value.rstrip("/")
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> UpstreamProvider:
+    def _members_agree(self) -> UpstreamProvider:
+        if self.kind == "anthropic" and self.base_url.endswith("/v1"):
+            raise ValueError("base_url: must be without /v1, as Anthropic's clients have it")
         usual, more = (OPENAI, OPENAI_MORE) if self.kind == "openai" else (ANTHROPIC, frozenset[str]())
         for member, names, known in (("accepts", self.accepts, usual | more), ("refuses", self.refuses, usual | more)):
             for name in names:

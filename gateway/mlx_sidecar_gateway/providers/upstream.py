@@ -31,6 +31,7 @@ VIA: Final = "x-mlx-sidecar-via"
 _EVENT_LIMIT_BYTES: Final = 2**20
 _ERROR_LIMIT_BYTES: Final = 2**16
 _LAST_WORDS_S: Final = 1.0
+_DRAIN_S: Final = 0.05  # in which the end of a body comes that follows its last event at once
 _PROBE_S: Final = 5.0
 _OVERLOADED: Final = frozenset({"overloaded", "overloaded_error", "rate_limit_error", "rate_limit_exceeded"})
 
@@ -173,6 +174,11 @@ class UpstreamSource:
         self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
         if self._response is not None:
+            if self._result is not None:
+                # A body that is read to its end leaves its connection for the next request.
+                with anyio.move_on_after(_DRAIN_S), suppress(httpx2.HTTPError):
+                    while await anext(self._pieces, b""):
+                        pass
             with anyio.move_on_after(_LAST_WORDS_S, shield=True), suppress(httpx2.HTTPError):
                 await self._response.aclose()
 

@@ -86,13 +86,19 @@ def test_openai_s_package_has_reasoning_text_and_usage(client: openai.OpenAI, ki
 @each_kind
 def test_openai_s_package_calls_a_tool_and_sends_its_result(client: openai.OpenAI, kind: str) -> None:
     answer = client.chat.completions.create(model=f"{kind}-calls", messages=HELLO, tools=[WEATHER])
-    (called,) = answer.choices[0].message.tool_calls or ()
     assert answer.choices[0].finish_reason == "tool_calls"
+    called = (answer.choices[0].message.tool_calls or [])[0]
     assert called.type == "function"
     assert (called.function.name, called.function.arguments) == ("get_weather", '{"city": "Paris"}')
     turn: ChatCompletionMessageParam = {
         "role": "assistant",
-        "tool_calls": [{"id": called.id, "type": "function", "function": called.function.model_dump()}],  # type: ignore[typeddict-item]
+        "tool_calls": [
+            {
+                "id": called.id,
+                "type": "function",
+                "function": {"name": called.function.name, "arguments": called.function.arguments},
+            }
+        ],
     }
     result: ChatCompletionMessageParam = {"role": "tool", "tool_call_id": called.id, "content": "rain"}
     again = client.chat.completions.create(model=f"{kind}-says", messages=[*HELLO, turn, result], tools=[WEATHER])

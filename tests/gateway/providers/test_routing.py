@@ -9,11 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from mlx_sidecar_gateway.providers.breaker import State
 from mlx_sidecar_gateway.providers.upstream import VIA
 from tests.gateway.in_memory import InMemory
 from tests.gateway.providers.gateways import KEY, providers_of, routed
-from tests.gateway.providers.upstreams import TEXT, Connection, Upstream, events_of, refusing, upstream, whole
+from tests.gateway.providers.upstreams import TEXT, Connection, Kind, Upstream, events_of, refusing, upstream, whole
 from tests.gateway.scripts import script
 from tests.gateway.support import HELLO, PATIENCE_S
 
@@ -23,7 +22,7 @@ LOCAL = "{provider: local, model: '" + script("from here") + "'}"
 MANY = "breaker_failures: 1000"
 
 
-def table(*upstreams: Upstream, more: str = "", local: bool = False, retry: str = "rounds: 1", first: str = "") -> str:
+def table(*upstreams: Upstream, more: str = "", local: bool = False, retry: str = "rounds: 1") -> str:
     """A model ``m`` at these upstreams in their order, and perhaps at the own sidecar behind them."""
     names = [f"u{number}" for number in range(len(upstreams))]
     entries = [f"  {name}: {{{each.entry}{more}}}" for name, each in zip(names, upstreams, strict=True)]
@@ -39,6 +38,11 @@ async def ask(
     return visit.status, json.loads(visit.body), visit.headers
 
 
+def state_of(memory: InMemory) -> str:
+    """The state of the first upstream's breaker."""
+    return str(memory.gateway.figures()["providers"]["u0"]["state"])
+
+
 def text_of(answer: Any) -> str:
     status, body, _ = answer
     assert status == 200, body
@@ -49,26 +53,18 @@ async def test_a_breaker_opens_and_a_probe_and_a_trial_close_it() -> None:
     more = ", breaker_failures: 3, open_s: 600, probe_s: 0.01"
     async with upstream("openai", refusing(500)) as first, routed(table(first, more=more, local=True)) as memory:
         provider = providers_of(memory).providers["u0"]
-        probing = anyio.Event()
-
-        async def fails(connection: Connection) -> None:
-            if connection.asked.body is None:
-                probing.set()
-            await refusing(500)(connection)
-
-        first.behave = fails
         for _ in range(3):
             assert text_of(await ask(memory)) == "from here"
-        assert provider.breaker.state is State.OPEN
+        assert provider.is_open
         assert text_of(await ask(memory)) == "from here"
         assert len(first.answers) == 3, "none was sent to it while it is open"
         provider.breaker.open_s = 0.01  # its probes come a quarter of this apart
         first.behave = whole
         with anyio.fail_after(PATIENCE_S):
-            while provider.breaker.state is State.OPEN:
+            while state_of(memory) == "open":
                 await anyio.sleep(0.01)
         assert text_of(await ask(memory)) == TEXT
-        assert provider.breaker.state is State.CLOSED
+        assert state_of(memory) == "closed"
 
 
 async def test_two_hundred_failing_requests_are_no_storm() -> None:
@@ -140,13 +136,13 @@ async def test_a_provider_that_asks_for_it_is_left_alone_and_its_client_is_told_
             assert 40 <= int(headers["retry-after"]) <= 45
             assert headers["x-should-retry"] == "true"
         assert len(first.answers) == 1
-        assert providers_of(memory).providers["u0"].breaker.state is State.CLOSED
+        assert state_of(memory) == "closed"
 
 
 async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up() -> None:
     async def last(connection: Connection) -> None:
-        told = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m0s"}
-        await connection.head(**told)
+        told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0s"}
+        await connection.head(headers=told)
         for event in events_of(connection):
             await connection.stream.send(event)
 
@@ -172,7 +168,7 @@ async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up(
     ],
 )
 async def test_what_an_upstream_cannot_honour_is_refused_by_the_client_s_name_of_it(
-    kind: Any, more: dict[str, Any], field: str
+    kind: Kind, more: dict[str, Any], field: str
 ) -> None:
     async with upstream(kind, whole) as first, routed(table(first)) as memory:
         status, body, _ = await ask(memory, **more)
@@ -261,14 +257,17 @@ async def test_a_request_that_comes_round_is_refused() -> None:
         assert (status, body["error"]["code"], headers["x-should-retry"]) == (508, "loop_detected", "false")
         status, body, _ = await ask(memory, headers=[(VIA, ",".join("abcdefgh"))])
         assert body["error"]["code"] == "loop_detected"
+        status, body, _ = await ask(memory, headers=[(VIA, "a b")])
+        assert (status, body["error"]["param"]) == (400, VIA)
         assert len(first.asked) == 1
 
 
 async def test_an_upstream_sees_its_own_key_and_nothing_of_the_client_s_headers() -> None:
     more = ", key_env: UPSTREAM_KEY"
     headers = [("authorization", "Bearer mine"), ("x-api-key", "mine"), ("cookie", "mine"), ("user-agent", "mine")]
-    for kind in ("openai", "anthropic"):
-        async with upstream(kind, whole) as first, routed(table(first, more=more)) as memory:  # type: ignore[arg-type]
+    kinds: list[Kind] = ["openai", "anthropic"]
+    for kind in kinds:
+        async with upstream(kind, whole) as first, routed(table(first, more=more)) as memory:
             await ask(memory, headers=headers)
             sent = first.asked[0].headers
             assert "mine" not in " ".join(sent.values())
@@ -304,3 +303,17 @@ async def test_a_name_of_the_table_is_offered_and_an_alias_leads_to_it() -> None
         assert (await ask(memory, model="nobody"))[0] == 404
         visit = await memory.visit("/chat/completions", {"messages": HELLO}).run()
         assert visit.status == 200, "the first is the default"
+
+
+async def test_connections_are_used_again() -> None:
+    async with upstream("openai", whole) as first, routed(table(first)) as memory:
+
+        async def chunked(connection: Connection) -> None:
+            head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            events = b"".join(events_of(connection))
+            await connection.stream.send(head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events))
+
+        first.behave, first.keeps = chunked, True
+        for _ in range(3):
+            assert text_of(await ask(memory)) == TEXT
+        assert (len(first.answers), first.connections) == (3, 1)

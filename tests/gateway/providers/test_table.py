@@ -54,6 +54,7 @@ def test_a_file_has_providers_models_and_aliases() -> None:
         ("https://far.example/v1/", "far.example", "providers.far.base_url: must begin with http"),
         ("https://far.example/v1/", "https://me:key@far.example", "providers.far.base_url: must have no user"),
         ("accepts: [top_k]", "accepts: [topk]", "providers.far: accepts: 'topk' is not one of"),
+        ("kind: openai", "kind: anthropic", "providers.far: base_url: must be without /v1"),
         ("key_env: FAR_KEY", "key: sk-1", "providers.far.key: "),
         ("  second:", "  local:", "providers.local: this name"),
         ("options: [--engine, fake]", "options: [1]", "providers.second.options[0]: "),

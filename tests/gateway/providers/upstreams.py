@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,9 +33,11 @@ class Connection:
     asked: Asked
     stream: SocketStream
 
-    async def head(self, status: int = 200, type_: str = "text/event-stream", **headers: str) -> None:
+    async def head(
+        self, status: int = 200, type_: str = "text/event-stream", headers: Mapping[str, str] | None = None
+    ) -> None:
         lines = [f"HTTP/1.1 {status} Status", f"content-type: {type_}", "connection: close"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in (headers or {}).items()]
         await self.stream.send("\r\n".join([*lines, "", ""]).encode())
 
     async def gone(self) -> None:
@@ -47,11 +49,13 @@ class Connection:
 
 @dataclass
 class Upstream:
-    """A running one; ``behave`` answers each request, and may be changed."""
+    """A running one; ``behave`` answers each request, and may be changed. ``keeps``: connections are for several."""
 
     kind: Kind
     port: int
     behave: Behave
+    keeps: bool = False
+    connections: int = 0
     asked: list[Asked] = field(default_factory=list)
 
     @property
@@ -66,19 +70,25 @@ class Upstream:
         return [each for each in self.asked if each.body is not None]
 
     async def serve(self, stream: SocketStream) -> None:
+        self.connections += 1
         async with stream:
-            received = b""
             with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
-                while b"\r\n\r\n" not in received:
-                    received += await stream.receive()
-                head, _, body = received.partition(b"\r\n\r\n")
-                line, *lines = head.decode().split("\r\n")
-                headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
-                while len(body) < int(headers.get("content-length", 0)):
-                    body += await stream.receive()
-                asked = Asked(line.split()[1], headers, json.loads(body) if body else None)
-                self.asked.append(asked)
-                await self.behave(Connection(asked, stream))
+                await self._answer(stream)
+                while self.keeps:
+                    await self._answer(stream)
+
+    async def _answer(self, stream: SocketStream) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += await stream.receive()
+        head, _, body = received.partition(b"\r\n\r\n")
+        line, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
+        while len(body) < int(headers.get("content-length", 0)):
+            body += await stream.receive()
+        asked = Asked(line.split()[1], headers, json.loads(body) if body else None)
+        self.asked.append(asked)
+        await self.behave(Connection(asked, stream))
 
 
 @asynccontextmanager
@@ -169,7 +179,7 @@ def refusing(status: int, message: str = "no", code: str = "", **headers: str) -
     """An error status."""
 
     async def behave(connection: Connection) -> None:
-        await connection.head(status, "application/json", **headers)
+        await connection.head(status, "application/json", headers)
         await connection.stream.send(json.dumps({"error": {"message": message, "code": code}}).encode())
 
     return behave
@@ -195,7 +205,7 @@ def sending(pick: Callable[[list[bytes]], Iterable[bytes]], *, hangs: bool = Fal
     """Other events than those of a whole answer, and then the end of the connection, or silence."""
 
     async def behave(connection: Connection) -> None:
-        await connection.head(**({"transfer_encoding": "chunked"} if is_chunked else {}))
+        await connection.head(headers={"transfer-encoding": "chunked"} if is_chunked else {})
         for event in pick(events_of(connection)):
             await connection.stream.send(b"%x\r\n%b\r\n" % (len(event), event) if is_chunked else event)
         if hangs:

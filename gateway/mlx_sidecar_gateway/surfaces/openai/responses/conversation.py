@@ -81,6 +81,8 @@ class Conversation:
         self._setting = Setting(model, asked.instructions, asked.tools, asked.template_args)
         if backend.engine != "local":
             self._chat = [*_chat_of(previous), *chat.messages]
+            if previous is not None:
+                kept.used(previous)
             return {"messages": [*system, *self._chat], **_given(asked)}
         self._session = await self._begun(backend, previous, system)
         return {"session": self._session, "messages": chat.messages}
