@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from starlette.routing import Route as Path
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlx_sidecar_client import RpcError, SidecarLost, Stream
+from mlx_sidecar_client import RpcError, SidecarLost
 
 from .core.access import LOCAL_NAMES, Access, is_loopback
 from .core.answers import Answer, StreamedAnswer, WholeAnswer, refuse
@@ -27,6 +27,7 @@ from .core.gateway import Gateway
 from .core.headers import NAMES, options_of
 from .core.health import PROBES, probe
 from .core.records import ANSWERED, DISCONNECTED
+from .core.source import Source
 from .core.unserved import because_not_served
 from .core.usage import BYTES_A_TOKEN, Spending
 from .page.routes import paths_of_page
@@ -42,6 +43,9 @@ from .surfaces.surface import (
     Surface,
 )
 from .surfaces.table import SURFACES
+
+if TYPE_CHECKING:
+    from .providers.routed import Candidate
 
 log = logging.getLogger("mlx_sidecar_gateway")
 
@@ -69,7 +73,7 @@ def application(gateway: Gateway, access: Access, surfaces: Sequence[Surface] = 
 class Generate(Protocol):
     """Begins the generation that a request asks for."""
 
-    async def __call__(self, *, echo_text: bool) -> Stream[Any]: ...
+    async def __call__(self, *, echo_text: bool) -> Source: ...
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class Endpoint:
 
     def _default_model(self, caller: Caller) -> str | None:
         """The model of a request that names none."""
-        offers = self._gateway.settings.models
+        offers = self._gateway.settings.offers
         return next((offer.name for offer in offers if caller.may_name(offer.name)), None)
 
     async def _body(self, exchange: Exchange, route: Route) -> tuple[dict[str, Any], int]:
@@ -262,7 +266,9 @@ class Endpoint:
         generation = route.read(request.question)
         exchange.record.generates = True
         headers = self._admitted(exchange, caller, options_of(exchange.headers, caller))
-        model = await backend.resolve(request.question.model)
+        # Of a model in the table it is known later which provider answers; the rest is the own sidecar's.
+        candidates = self._candidates(request) if isinstance(generation, Generation) else []
+        model = "" if candidates else await backend.resolve(request.question.model)
         if isinstance(generation, Instead):
             with _telling_allowances(exchange, caller, request.surface):
                 caller.quota.admit(None)
@@ -283,7 +289,9 @@ class Endpoint:
         with _telling_allowances(exchange, caller, request.surface):
             spending = Spending(caller.quota, request.body_bytes)
 
-        async def generate(*, echo_text: bool) -> Stream[Any]:
+        async def generate(*, echo_text: bool) -> Source:
+            if candidates:
+                return spending.on(self._routed(request, candidates, generation, options, echo_text=echo_text))
             more = {} if generation.prepare is None else await generation.prepare(backend, model)
             return spending.on(self._gateway.sidecar.generate(model, **options, **more, echo_text=echo_text))
 
@@ -295,6 +303,27 @@ class Endpoint:
             spending.settle(answer.outcome)
             if generation.settle is not None:
                 await generation.settle(backend)
+
+    def _candidates(self, request: Request) -> list[Candidate]:
+        """The providers of the model, if it is in the table; the caller may name it."""
+        providers, name = self._gateway.providers, request.question.model
+        return [] if providers is None or not request.backend.may_name(name) else providers.candidates(name)
+
+    def _routed(
+        self,
+        request: Request,
+        candidates: Sequence[Candidate],
+        generation: Generation,
+        options: Mapping[str, Any],
+        *,
+        echo_text: bool,
+    ) -> Source:
+        """The generation at the first of these providers that takes it."""
+        gateway, record = self._gateway, request.exchange.record
+        assert gateway.providers is not None
+        return gateway.providers.source(
+            candidates, gateway, request.caller, request.question, generation, options, record, echo_text=echo_text
+        )
 
     def _answer(
         self,

@@ -24,6 +24,7 @@ from .connections import BoundedConfig, Bounds, make_room_for
 from .core.access import is_loopback
 from .core.gateway import Gateway
 from .observability.request_log import RequestLog
+from .providers.table import LOCAL, TableError
 from .settings import Settings
 from .surfaces.table import SURFACES
 
@@ -40,6 +41,7 @@ def serve(settings: Settings) -> int:
     host = host_of(settings.listen)
     if host is not None and not is_loopback(host) and not settings.keys:
         raise CannotStart(f"{settings.listen} can be reached by others, so keys are needed: --keys FILE")
+    _check_names(settings)
     _check_keys(settings)
     if not make_room_for(settings.connection_limit):
         raise CannotStart(
@@ -70,7 +72,10 @@ def _request_log(settings: Settings) -> Iterator[RequestLog | None]:
 async def _serve(
     settings: Settings, host: str | None, listener: socket.socket, name: str, request_log: RequestLog | None
 ) -> int:
-    gateway = Gateway(settings)
+    try:
+        gateway = Gateway(settings)
+    except TableError as error:
+        raise CannotStart(f"--providers: {error}") from error
     if request_log is not None:
         request_log.attach(gateway.records)
         gateway.told["request_log"] = request_log.figures
@@ -121,12 +126,20 @@ def http_server(gateway: Gateway, host: str | None) -> uvicorn.Server:
     return _Server(config)
 
 
+def _check_names(settings: Settings) -> None:
+    """Raise ``CannotStart`` for a model of the table that has the name of a model of the command line."""
+    taken = {offer.name for offer in settings.models}
+    for name in () if settings.providers is None else settings.providers.names:
+        if name in taken:
+            raise CannotStart(f"--providers: models.{name}: --model has this name, too")
+
+
 def _check_keys(settings: Settings) -> None:
     """Raise ``CannotStart`` for a key that is only for models which the gateway does not offer."""
-    offered = {offer.name for offer in settings.models}
+    offered = {offer.name for offer in settings.offers}
     for key in settings.keys.values():
         for name in sorted((key.models or frozenset()) - offered) if offered else ():
-            raise CannotStart(f"--keys: the key {key.name!r} is for a model {name!r}, which no --model names")
+            raise CannotStart(f"--keys: the key {key.name!r} is for a model {name!r}, which is not offered")
 
 
 async def keep_sidecar(gateway: Gateway, on_loaded: Callable[[], None]) -> None:
@@ -134,14 +147,17 @@ async def keep_sidecar(gateway: Gateway, on_loaded: Callable[[], None]) -> None:
     settings = gateway.settings
     async with Sidecar.spawn(command=settings.command or None, options=settings.options) as sidecar:
         gateway.sidecar = sidecar
-        for model in dict.fromkeys(offer.model for offer in settings.models):
+        routed = [] if settings.providers is None else settings.providers.models_at(LOCAL)
+        for model in dict.fromkeys([*(offer.model for offer in settings.models), *routed]):
             await sidecar.load(model, pin=True)
         for offer in settings.models:
             if offer.adapter is not None:
                 await sidecar.adapter_load(offer.model, offer.adapter, offer.adapter_path)
-        gateway.is_loaded = True
-        on_loaded()
-        await anyio.sleep_forever()
+        running = contextlib.nullcontext() if gateway.providers is None else gateway.providers.running(settings.command)
+        async with running:
+            gateway.is_loaded = True
+            on_loaded()
+            await anyio.sleep_forever()
 
 
 def _tell(line: str) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .core.keys import Key
 from .observability.objective_words import Objective
 from .observability.request_log import LogSettings
 from .surfaces.surface import Offer
+
+if TYPE_CHECKING:
+    from .providers.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class Settings:
     strict: Whether parameters that would change nothing are refused.
     request_log: Where requests are logged; None for nowhere.
     objectives: How soon requests are to be answered.
+    providers: Models that other engines have, and those engines.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -55,3 +60,9 @@ class Settings:
     strict: bool = False
     request_log: LogSettings | None = None
     objectives: tuple[Objective, ...] = ()
+    providers: Table | None = None
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """All models that clients may name, the default first; none if that is left to the sidecar."""
+        return (*self.models, *(() if self.providers is None else self.providers.offers))

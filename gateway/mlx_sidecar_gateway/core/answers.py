@@ -11,12 +11,11 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from mlx_sidecar_client import GenerateResult, RpcError, SidecarLost, Stream
+from mlx_sidecar_client import GenerateResult, RpcError, SidecarLost
 from mlx_sidecar_client.protocol.generate_result import Logprob
 
 from ..surfaces.events import Text, events_of
@@ -25,13 +24,14 @@ from ..surfaces.surface import Encoder, Surface
 from .exchange import ClientLeft, Exchange
 from .faults import INTERNAL, ending_of, fault_of
 from .records import DISCONNECTED
+from .source import Source
 
 log = logging.getLogger("mlx_sidecar_gateway")
 
 FIRST_PING_S = 0.1  # until then nothing is sent, so that a refusal can still have its own status
 _LAST_WORDS_S = 1.0  # for the end of an answer that was stopped to reach a client that may not read
 
-Generate = Callable[[], Awaitable[Stream[Any]]]
+Generate = Callable[[], Awaitable[Source]]
 """Makes the generation, which begins when it is first used; raises as ``Sidecar.generate``, or ``Refused``."""
 
 
@@ -101,7 +101,7 @@ class Answer(ABC):
             self.outcome = ending.kind
             self._record.fault(ending)
 
-    def _record_generation(self, stream: Stream[Any]) -> None:
+    def _record_generation(self, stream: Source) -> None:
         if stream.has_result:
             self._record.result(stream.result)
         else:
@@ -111,7 +111,7 @@ class Answer(ABC):
         """Start what goes on beside the answer."""
 
     @abstractmethod
-    async def _carry(self, stream: Stream[Any]) -> GenerateResult:
+    async def _carry(self, stream: Source) -> GenerateResult:
         """Take the generation from the sidecar to its result."""
 
     @abstractmethod
@@ -149,7 +149,7 @@ class StreamedAnswer(Answer):
     def _accompany(self, tasks: TaskGroup) -> None:
         tasks.start_soon(self._ping)
 
-    async def _carry(self, stream: Stream[Any]) -> GenerateResult:
+    async def _carry(self, stream: Source) -> GenerateResult:
         encode = self._encoder.delta
         while deltas := await stream.take_plain():
             self._record.part(stream.delivered_tokens)
@@ -214,7 +214,7 @@ class WholeAnswer(Answer):
         self._whole = whole
         self._with_logprobs = with_logprobs
 
-    async def _carry(self, stream: Stream[Any]) -> GenerateResult:
+    async def _carry(self, stream: Source) -> GenerateResult:
         if not self._with_logprobs:
             return await stream
         # The result has those of reasoning and calls as well, and only deltas tell which are which.

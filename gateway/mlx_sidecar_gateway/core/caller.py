@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from mlx_sidecar_client import Sidecar
 
@@ -49,6 +50,10 @@ class CallersBackend:
         self._shared = shared
         self._caller = caller
         self.computed = 0
+
+    @property
+    def engine(self) -> Literal["local", "sidecar", "upstream"]:
+        return "local"
 
     def count(self, tokens: int) -> None:
         self.computed += tokens

@@ -55,7 +55,7 @@ HEADER_TIMEOUT = Fault(408, "header_timeout", "the headers were not there in tim
 HEADER_TOO_LONG = Fault(431, "header_too_long", "the headers are too long")
 STARTING = Fault(503, "starting", "the gateway is starting", retryable=True, retry_after_s=1.0)
 INTERNAL = Fault(500, "internal_error", "internal error of the gateway")
-_DEADLINE = Fault(504, "deadline_passed", "the deadline passed before the answer was whole", retryable=True)
+DEADLINE = Fault(504, "deadline_passed", "the deadline passed before the answer was whole", retryable=True)
 
 _LEAST_RETRY_S, _MOST_RETRY_S = 1, 60
 _RETRIED_BY_CLIENTS = (408, 409, 429)  # statuses below 500 with which SDKs send a request again
@@ -91,7 +91,7 @@ def ending_of(result: GenerateResult) -> GenerateResult | Fault:
         return Fault(502, "tool_call_error", f"the model wrote a call of a tool that cannot be run: {because}")
     if result.finish_reason in WHOLE:
         return result
-    return _DEADLINE if result.finish_reason == "deadline" else SHUTTING_DOWN
+    return DEADLINE if result.finish_reason == "deadline" else SHUTTING_DOWN
 
 
 def headers_of(fault: Fault) -> dict[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -21,6 +22,9 @@ from .comebacks import Comebacks
 from .faults import SHUTTING_DOWN, STARTING
 from .records import Records
 
+if TYPE_CHECKING:
+    from ..providers.directory import Providers
+
 _CHECK_S = 1.0  # for the sidecar to answer a health check
 
 
@@ -28,7 +32,8 @@ class Gateway:
     """The state that all requests share.
 
     ``sidecar`` is set once it runs, ``is_loaded`` once the models of the settings are. ``clock_ns`` is that of quotas
-    and objectives. ``told`` has more figures by their names.
+    and objectives. ``told`` has more figures by their names. ``providers`` are those of the settings' table. Raises
+    ``TableError`` for a key that the environment has not.
     """
 
     def __init__(self, settings: Settings, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -47,6 +52,9 @@ class Gateway:
         self.objectives = Objectives(settings.objectives, lambda: clock_ns() / 1e9)
         self.records.listeners.append(self.objectives.hear)
         self.told: dict[str, Callable[[], object]] = {"objectives": self.objectives.told}
+        self.providers = self._made_providers()
+        if self.providers is not None:
+            self.told["providers"] = self.providers.figures
         self._sidecar: Sidecar | None = None
         self._changed = anyio.Event()
 
@@ -61,26 +69,41 @@ class Gateway:
     def sidecar(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
 
+    def _made_providers(self) -> Providers | None:
+        if self.settings.providers is None:
+            return None
+        # Not at the top: most gateways need no HTTP client.
+        from ..providers.directory import Providers
+
+        providers = Providers(self.settings.providers, lambda: self.sidecar, os.environ)
+        self.records.listeners.append(providers.count)
+        return providers
+
     # Models.
 
     async def offers(self) -> Sequence[Offer]:
         """The models that clients may name: those of the settings, or those on this machine that could be loaded."""
-        if self.settings.models:
-            return self.settings.models
+        if self.settings.offers:
+            return self.settings.offers
         there = (await self.sidecar.local_list()).models
         return [Offer(model.name, model.name) for model in there if model.problem is None]
 
     def may_name(self, name: str) -> bool:
         """Whether a client may name this model, if it is there."""
-        if self.settings.models:
-            return any(name == offer.name for offer in self.settings.models)
+        if self.settings.offers:
+            return any(name == offer.name for offer in self.settings.offers)
         # Without settings the sidecar knows what there is; but a client is not to look about in the file system.
         return not name.startswith(("/", ".", "~"))
 
     async def resolve(self, name: str) -> str:
-        """The sidecar's name of the model that a client names. Raises ``Refused``."""
+        """The own sidecar's name of the model that a client names. Raises ``Refused``."""
         if not self.may_name(name):
             raise Refused(Fault(404, "model_not_found", f"no model {name!r} here", param="model"))
+        if self.providers is not None and self.settings.providers and self.settings.providers.routes(name):
+            if (model := self.providers.local_model(name)) is None:
+                because = f"{name!r} is at other providers alone, which generate, but do nothing else"
+                raise Refused.parameter("model", because, "unsupported_parameter")
+            return model
         return next((offer.model for offer in self.settings.models if offer.name == name), name)
 
     def adapter(self, name: str) -> str | None:
@@ -132,8 +155,16 @@ class Gateway:
         return True
 
     async def is_ready(self) -> bool:
-        """Whether a request would be worked on at once."""
+        """Whether a request would be worked on at once, by the sidecar or by another provider."""
         if self._sidecar is None or self.is_draining or not self.is_loaded:
+            return False
+        if self.providers is None:
+            return await self._sidecar_is_ready()
+        is_asked = self.providers.uses_local or bool(self.settings.models)
+        return (is_asked and await self._sidecar_is_ready()) or await self.providers.is_ready()
+
+    async def _sidecar_is_ready(self) -> bool:
+        if self._sidecar is None:
             return False
         engine = self._sidecar.engine
         try:

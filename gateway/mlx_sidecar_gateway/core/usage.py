@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mlx_sidecar_client import Stream
+from typing import TypeVar
 
 from .faults import SHUTTING_DOWN
 from .quota import Quota
 from .records import DISCONNECTED
+from .source import Source
+
+AnySource = TypeVar("AnySource", bound=Source)
 
 BYTES_A_TOKEN = 4  # of a body: about that of English text, and of JSON
 _CUT_OFF = frozenset({DISCONNECTED, SHUTTING_DOWN.kind})  # outcomes of generations that may have computed their prompt
@@ -25,10 +26,10 @@ class Spending:
     def __init__(self, quota: Quota, body_bytes: int) -> None:
         self._quota = quota
         self._estimate = body_bytes // BYTES_A_TOKEN
-        self._stream: Stream[Any] | None = None
+        self._stream: Source | None = None
         quota.admit(self._estimate)
 
-    def on(self, stream: Stream[Any]) -> Stream[Any]:
+    def on(self, stream: AnySource) -> AnySource:
         """``stream``, which is the generation."""
         self._stream = stream
         return stream

@@ -37,6 +37,8 @@ class Kept:
     lead: System messages that the whole chat began with, behind the instructions.
     names: Of all tools that were called until its end, by the call's id.
     owner: The caller that it was made for; no other may name it.
+    chat: As a list in JSON, the messages of the chat until its answer, without the system message that it began with;
+        of a response that another engine than the own sidecar made, and that has no session (``session`` is empty).
     """
 
     id: str
@@ -48,11 +50,12 @@ class Kept:
     lead: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
+    chat: bytes = b""
 
     @property
     def nbytes(self) -> int:
         """About the memory that it takes."""
-        return len(self.body) + len(self.items)
+        return len(self.body) + len(self.items) + len(self.chat)
 
 
 class KeptResponses:
@@ -143,4 +146,5 @@ class KeptResponses:
     def _forget(self, id_: str) -> None:
         kept, _ = self._by_id.pop(id_)
         self._nbytes -= kept.nbytes
-        self._sessions.append(kept.session)
+        if kept.session:
+            self._sessions.append(kept.session)

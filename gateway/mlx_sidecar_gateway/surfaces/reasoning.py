@@ -16,4 +16,6 @@ async def can_reason(backend: Backend, model: str, **load: Any) -> bool:
 
 async def without_reasoning(backend: Backend, model: str) -> dict[str, Any]:
     """The options of a request that wants no reasoning: where the model reasons all the same, it ends at once."""
+    if backend.engine == "upstream":  # which is told so by ``template_args``
+        return {}
     return {"reasoning_budget": 0} if await can_reason(backend, model) else {}

@@ -149,6 +149,14 @@ class Backend(Shared, Protocol):
         """As ``resolve``, for what adapters do not go with. Raises ``Refused`` for a name that has one."""
         ...
 
+    @property
+    def engine(self) -> Literal["local", "sidecar", "upstream"]:
+        """Where the request is answered: by the own ``sidecar``, by a further one, or by a server of another.
+
+        Sessions are the own sidecar's alone, and an upstream has no ``sidecar``.
+        """
+        ...
+
     def count(self, tokens: int) -> None:
         """Tell that the request had so many tokens computed, for the quota of its client."""
         ...

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlx_sidecar_gateway.core.keys import Key
     from mlx_sidecar_gateway.observability.objective_words import Objective
     from mlx_sidecar_gateway.observability.request_log import LogSettings
+    from mlx_sidecar_gateway.providers.table import Table
     from mlx_sidecar_gateway.surfaces.surface import Offer
 
 _DESCRIPTION = """\
@@ -38,6 +39,7 @@ _PACKAGES = (
     "uvloop",
 )
 _OTEL_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_PACKAGES_OF_PROVIDERS = ("httpx2", "pydantic", "yaml")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -66,6 +68,12 @@ def add_arguments(parser: Parser) -> None:
         default=[],
         metavar="NAME:ADAPTER=DIR",
         help="let clients name the model NAME with this low-rank adapter, as NAME:ADAPTER (repeatable)",
+    )
+    parser.add_argument(
+        "--providers",
+        metavar="FILE",
+        help="also offer models of further sidecars and of other servers, each with its fallbacks: a YAML table"
+        " (docs/providers.md)",
     )
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
@@ -223,6 +231,7 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         request_log=_request_log(args),
         objectives=_objectives(args.objectives),
+        providers=None if args.providers is None else _table(args.providers),
     )
     try:
         return serve(settings)
@@ -290,6 +299,18 @@ def _objectives(texts: list[str]) -> tuple[Objective, ...]:
         return read_objectives(texts)
     except ValueError as error:
         raise Refused(f"--objective {error}", USAGE) from error
+
+
+def _table(file: str) -> Table:
+    missing = [name for name in _PACKAGES_OF_PROVIDERS if find_spec(name) is None]
+    if missing:
+        raise Refused(f"--providers needs what is not installed here ({', '.join(missing)})")
+    from mlx_sidecar_gateway.providers.table_file import read_table
+
+    try:
+        return read_table(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"--providers {file}: {error}") from error
 
 
 def _keys(file: str) -> dict[str, Key]:

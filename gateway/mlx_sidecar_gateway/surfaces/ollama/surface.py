@@ -53,6 +53,11 @@ async def _prepare(
     name: str, kept_s: float | None, thinking: bool | None, backend: Backend, model: str
 ) -> dict[str, Any]:
     """Keep the model for so long, and find out whether it thinks."""
+    if backend.engine == "upstream":  # which is told of ``think`` by ``template_args``
+        if kept_s is not None:
+            because = "the models of this provider are not loaded and unloaded here"
+            raise Refused.parameter("keep_alive", because, "unsupported_parameter")
+        return {}
     reasons = await can_reason(backend, model, **_ttl(kept_s))
     if thinking and not reasons:
         raise Refused.parameter("think", f"{name!r} does not reason", "unsupported_parameter")

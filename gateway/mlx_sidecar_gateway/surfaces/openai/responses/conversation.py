@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from mlx_sidecar_client import GenerateResult, RpcError, SidecarLost
-from mlx_sidecar_client.protocol.errors import Overloaded, UnknownSession
+from mlx_sidecar_client.protocol.errors import Overloaded, UnknownSession, UnsupportedParameter
 
 from ...faults import Fault, Refused
 from ...kept import Kept, KeptResponses, Setting
@@ -57,10 +57,17 @@ class Conversation:
     _session: str | None = None
     _lead: tuple[str, ...] = ()
     _names: Mapping[str, str] = field(default_factory=dict)
+    _chat: list[dict[str, Any]] | None = None  # where no session has it
 
     async def prepare(self, backend: Backend, model: str) -> dict[str, Any]:
-        """The options that make the prompt. Raises ``Refused``, and as ``Sidecar.request``."""
+        """The options that make the prompt. Raises ``Refused``, and as ``Sidecar.request``.
+
+        It may be asked again, for the next engine, where one did not begin to answer.
+        """
         asked, kept = self.asked, backend.kept
+        if self._session is not None:
+            kept.leave(self._session)
+        self._session, self._chat = None, None
         previous = _previous(asked, kept)
         pieces = [found for piece in asked.pieces for found in _resolved(piece, kept, asked.caller)]
         first = 0 if previous else leading(pieces)
@@ -72,27 +79,33 @@ class Conversation:
             return {"messages": [*system, *chat.messages], **_given(asked)}
         self._kept, self._names = kept, chat.names
         self._setting = Setting(model, asked.instructions, asked.tools, asked.template_args)
+        if backend.engine != "local":
+            self._chat = [*_chat_of(previous), *chat.messages]
+            if previous is not None:
+                kept.used(previous)
+            return {"messages": [*system, *self._chat], **_given(asked)}
         self._session = await self._begun(backend, previous, system)
         return {"session": self._session, "messages": chat.messages}
 
     def keep(self, result: GenerateResult, body: bytes) -> None:
         """Keep the response, if it is to be kept and its turn was added."""
-        if not self.asked.store or result.turn is None:
+        if not self.asked.store or (result.turn is None and self._chat is None):
             return
         assert self._kept is not None
         assert self._setting is not None
-        assert self._session is not None
+        assert self._session is not None or self._chat is not None
         called = {call.id: call.name for call in result.tool_calls or ()}
         kept = Kept(
             id=self.asked.response_id,
             body=body,
             items=orjson.dumps(self.asked.items),
-            session=self._session,
-            turn=result.turn,
+            session=self._session or "",
+            turn=result.turn or "",
             setting=self._setting,
             lead=self._lead,
             names={**self._names, **called},
             owner=self.asked.caller,
+            chat=b"" if self._chat is None else orjson.dumps([*self._chat, _answer(result)]),
         )
         self._session = None
         self._kept.add(kept)
@@ -109,7 +122,7 @@ class Conversation:
         if (sessions_bytes := (await backend.sidecar.server()).limits.sessions_bytes) is not None:
             backend.kept.fit(sessions_bytes)
         try:
-            if previous is not None and previous.setting == self._setting:
+            if previous is not None and previous.session and previous.setting == self._setting:
                 backend.kept.used(previous)
                 return await _session(backend, "session/fork", {"session": previous.session, "at": previous.turn})
             history = [] if previous is None else await _history(backend, previous)
@@ -129,6 +142,30 @@ async def close_sessions(backend: Backend) -> None:
                 # A session that cannot be closed is gone, or goes when its time is over.
                 with suppress(RpcError, SidecarLost):
                     await backend.sidecar.request("session/close", {"session": session})
+
+
+def _chat_of(previous: Kept | None) -> list[dict[str, Any]]:
+    """The chat until a response and its answer, for an engine without sessions. Raises ``UnsupportedParameter``."""
+    if previous is None:
+        return []
+    if not previous.chat:
+        because = "the response was made by the gateway's own sidecar, which has its chat"
+        raise UnsupportedParameter("previous_response_id", because)
+    chat: list[dict[str, Any]] = orjson.loads(previous.chat)
+    return chat
+
+
+def _answer(result: GenerateResult) -> dict[str, Any]:
+    """The answer as a message of the chat."""
+    message: dict[str, Any] = {"role": "assistant", "content": result.text or None}
+    if result.reasoning:
+        message["reasoning_content"] = result.reasoning
+    if calls := result.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    return message
 
 
 def _given(asked: Asked) -> dict[str, Any]:
@@ -181,6 +218,9 @@ async def _session(backend: Backend, method: str, params: Mapping[str, Any]) -> 
 
 async def _history(backend: Backend, previous: Kept) -> list[dict[str, Any]]:
     """The messages of the chat until ``previous`` and its answer, without the system message that it began with."""
+    if previous.chat:
+        backend.kept.used(previous)
+        return _chat_of(previous)
     first, *turns = (await backend.sidecar.request("session/get", {"session": previous.session}))["turns"]
     messages = first["messages"]
     begins_with_system = bool(previous.setting.instructions or previous.lead)

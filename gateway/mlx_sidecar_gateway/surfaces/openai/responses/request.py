@@ -20,6 +20,7 @@ from .parameters import FORM, INCLUDED, NEVER_THERE
 from .tools import Tools, tools_of
 
 NAMES: Final = {
+    "context_overflow": "truncation",
     "logprobs": "top_logprobs",
     "max_tokens": "max_output_tokens",
     "messages": "input",

@@ -1,0 +1,1 @@
+"""Providers: the engines behind one address, which are sidecars and the servers of others, each with its fallbacks."""
