@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { completerFor, deferred, ENDLESS, engineFor, never, placeIn, saying, settingsWith } from "./support.js";
+import { completerFor, deferred, ENDLESS, engineFor, never, placeIn, saying, settingsWith, sharedEngine } from "./support.js";
 
-test("the pause comes before the engine is asked, unless the completion was asked for", async (t) => {
+const engine = sharedEngine();
+
+test("the pause comes before the engine is asked, unless the completion was asked for", async () => {
   const waited: number[] = [];
-  const { completer } = completerFor(engineFor(t).engine, async (ms) => waited.push(ms));
+  const { completer } = completerFor(engine, async (ms) => waited.push(ms));
   const settings = settingsWith({ model: saying("1 + 1"), "completion.debounceMs": 70 });
   assert.equal(await completer.complete(placeIn("a = |"), settings, false, never), "1 + 1");
   assert.equal(await completer.complete(placeIn("b = |"), settings, true, never), "1 + 1");
@@ -21,8 +23,7 @@ test("nothing is asked while a person types faster than the pause", async (t) =>
   assert.deepEqual([states, running], [[], []]);
 });
 
-test("a new request cancels the one before, in the engine too", async (t) => {
-  const { engine } = engineFor(t);
+test("a new request cancels the one before, in the engine too", async () => {
   const { completer, running } = completerFor(engine);
   const began = deferred();
   const settings = (model: string) => settingsWith({ model, "completion.debounceMs": 0, "completion.maxTokens": 100_000, "completion.stop": [] });
@@ -36,8 +37,8 @@ test("a new request cancels the one before, in the engine too", async (t) => {
   while ((await sidecar.models()).some(({ streams }) => streams > 0)) await sidecar.ping();
 });
 
-test("the signal of the editor cancels", async (t) => {
-  const { completer } = completerFor(engineFor(t).engine);
+test("the signal of the editor cancels", async () => {
+  const { completer } = completerFor(engine);
   const settings = settingsWith({ model: ENDLESS, "completion.debounceMs": 0, "completion.maxTokens": 100_000 });
   const editor = new AbortController();
   const asked = completer.complete(placeIn("a = |"), settings, true, editor.signal);
@@ -45,8 +46,8 @@ test("the signal of the editor cancels", async (t) => {
   assert.equal(await asked, undefined);
 });
 
-test("while the suggestion is typed its rest is there at once, and no longer when something else was", async (t) => {
-  const { completer, results } = completerFor(engineFor(t).engine);
+test("while the suggestion is typed its rest is there at once, and no longer when something else was", async () => {
+  const { completer, results } = completerFor(engine);
   const settings = settingsWith({ model: saying("return total"), "completion.debounceMs": 0 });
   const ask = (text: string, document?: string) => completer.complete(placeIn(text, document), settings, false, never);
   assert.equal(await ask("x = 1\n|"), "return total");
@@ -59,10 +60,10 @@ test("while the suggestion is typed its rest is there at once, and no longer whe
   assert.equal(results.length, 4);
 });
 
-test("generation ends as soon as the line or block is whole", async (t) => {
-  const { completer, results } = completerFor(engineFor(t).engine);
+test("generation ends as soon as the line or block is whole", async () => {
+  const { completer, results } = completerFor(engine);
   const settings = settingsWith({
-    model: saying("\n        return 1\nprint(2)" + "#".repeat(3000), "&delay_ms=1"),
+    model: saying("\n        return 1\nprint(2)" + "x".repeat(3000), "&delay_ms=1"),
     "completion.debounceMs": 0,
     "completion.maxTokens": 3000,
   });
@@ -70,23 +71,23 @@ test("generation ends as soon as the line or block is whole", async (t) => {
   assert.ok(results[0] && results[0].finish_reason === "cancelled" && results[0].usage.completion_tokens < 2000);
 });
 
-test("what the editor's own list would insert is in front of the suggestion", async (t) => {
-  const { completer } = completerFor(engineFor(t).engine);
+test("what the editor's own list would insert is in front of the suggestion", async () => {
+  const { completer } = completerFor(engine);
   const settings = settingsWith({ model: "fake?echo=1", "completion.debounceMs": 0 });
   const place = { ...placeIn("a.app|"), selected: "end" };
   assert.equal(await completer.complete(place, settings, false, never), "a.append");
 });
 
-test("an error of the engine is thrown, and the next request is served", async (t) => {
-  const { completer } = completerFor(engineFor(t).engine);
+test("an error of the engine is thrown, and the next request is served", async () => {
+  const { completer } = completerFor(engine);
   const settings = (model: string) => settingsWith({ model, "completion.debounceMs": 0 });
   const failing = completer.complete(placeIn("a|"), settings("fake?fail_load=model_not_found"), false, never);
   await assert.rejects(failing, { kind: "model_not_found" });
   assert.equal(await completer.complete(placeIn("a|"), settings(saying("b")), false, never), "b");
 });
 
-test("at the beginning of a document a model without fill-in-the-middle is not asked", async (t) => {
-  const { completer, results } = completerFor(engineFor(t).engine);
+test("at the beginning of a document a model without fill-in-the-middle is not asked", async () => {
+  const { completer, results } = completerFor(engine);
   assert.equal(await completer.complete(placeIn("  |"), settingsWith({ model: saying("x") }), true, never), undefined);
   assert.equal(results.length, 0);
 });

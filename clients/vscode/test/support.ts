@@ -1,5 +1,5 @@
 // Helpers of the tests. MLX_SIDECAR_TEST_COMMAND has the words in front of `serve`, as a JSON array.
-import type { TestContext } from "node:test";
+import { after, type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import type { GenerateResult } from "mlx-sidecar";
 import { Completer } from "../src/core/completer.js";
@@ -24,6 +24,13 @@ export function engineFor(t: TestContext, args: readonly string[] = FAKE, execut
   const engine = new Engine({ executable, args }, { onState: (state) => states.push(state), onLog: () => {} });
   t.after(() => engine.close());
   return { engine, states };
+}
+
+/** One engine for all tests of a file, as a start takes longer than most of them. */
+export function sharedEngine(args: readonly string[] = FAKE): Engine {
+  const engine = new Engine({ executable: COMMAND, args }, { onState: () => {}, onLog: () => {} });
+  after(() => engine.close());
+  return engine;
 }
 
 export const loader = () => new Loader({ onLoading: () => {} });

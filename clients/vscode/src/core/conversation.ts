@@ -41,6 +41,7 @@ export class Conversation {
   readonly #listeners: ConversationListeners;
   #answering: AbortController | undefined;
   #lastId = 0;
+  #running = 0;
 
   constructor(engine: Engine, loader: Loader, settings: () => Settings, listeners: ConversationListeners) {
     this.#engine = engine;
@@ -72,9 +73,10 @@ export class Conversation {
     this.#answering?.abort();
   }
 
-  /** Begins anew. */
+  /** Begins anew; an answer that is coming is left. */
   clear(): void {
     this.stop();
+    this.#answering = undefined;
     this.turns.length = 0;
     this.#listeners.onChange();
   }
@@ -91,7 +93,7 @@ export class Conversation {
     const messages = this.#messages(settings);
     const turn = this.#add("assistant", "", "waiting");
     turn.model = chatModel(settings);
-    this.#listeners.onRunning(1);
+    this.#count(+1);
     this.#listeners.onChange();
     try {
       await this.#generate(turn, turn.model, messages, settings, answering.signal);
@@ -99,10 +101,15 @@ export class Conversation {
       turn.state = answering.signal.aborted ? "stopped" : "failed";
       if (turn.state === "failed") turn.advice = adviceFor(error);
     } finally {
-      this.#answering = undefined;
-      this.#listeners.onRunning(0);
+      if (this.#answering === answering) this.#answering = undefined;
+      this.#count(-1);
       this.#listeners.onChange();
     }
+  }
+
+  #count(change: number): void {
+    this.#running += change;
+    this.#listeners.onRunning(this.#running);
   }
 
   async #generate(turn: Turn, model: string, messages: Message[], settings: Settings, signal: AbortSignal): Promise<void> {
