@@ -97,8 +97,6 @@ test("a stopped and a cut answer say so, with the speed", () => {
 
 test("a new chat has no turns", () => {
   show([QUESTION, answer({ text: "Be" })]);
-  click("New Chat");
-  assert.deepEqual(sent.at(-1), { type: "new" });
   show([]);
   assert.deepEqual(all(".turn"), []);
 });

@@ -20,7 +20,7 @@ export function chatPage({ cspSource, script, style, nonce }: PageParts): string
 <title>mlx-sidecar chat</title>
 </head>
 <body>
-<header><span id="model"></span><button type="button" id="new">New Chat</button></header>
+<header id="model"></header>
 <main id="turns" aria-live="polite"><p id="empty">Ask something, or select code and choose “Explain Selection”.</p></main>
 <form>
 <textarea id="input" rows="2" placeholder="Ask… (Enter sends, Shift+Enter breaks the line)" aria-label="Question"></textarea>

@@ -16,11 +16,11 @@ export type ToView =
 
 /** From the view of the chat to the extension. */
 export type FromView =
-  | { readonly type: "ready" | "stop" | "retry" | "new" }
+  | { readonly type: "ready" | "stop" | "retry" }
   | { readonly type: "send" | "copy" | "insert"; readonly text: string }
   | { readonly type: "remedy"; readonly remedy: Remedy };
 
-const PLAIN: readonly string[] = ["ready", "stop", "retry", "new"];
+const PLAIN: readonly string[] = ["ready", "stop", "retry"];
 const WITH_TEXT: readonly string[] = ["send", "copy", "insert"];
 
 /**

@@ -100,8 +100,6 @@ export class ChatView implements vscode.WebviewViewProvider {
         return this.#conversation?.stop();
       case "retry":
         return this.#conversation?.retry();
-      case "new":
-        return this.#conversation?.clear();
       case "copy":
         return vscode.env.clipboard.writeText(message.text);
       case "insert":

@@ -79,7 +79,6 @@ input.addEventListener("keydown", (event) => {
 input.addEventListener("input", () => write(input.value));
 send.addEventListener("click", submit);
 stop.addEventListener("click", () => post({ type: "stop" }));
-need("new").addEventListener("click", () => post({ type: "new" }));
 
 const draft = (host.getState() as { draft?: unknown } | undefined)?.draft;
 if (typeof draft === "string") write(draft);
