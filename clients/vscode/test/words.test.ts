@@ -62,6 +62,7 @@ test("the status bar has the model, the state and the speed", () => {
   assert.match(viewOf({ ...STATUS, running: 1 }).icon, /spin/);
   assert.equal(viewOf({ ...STATUS, engine: "stopped", last }).text, "Qwen · stopped");
   assert.equal(viewOf({ ...STATUS, model: "/models/one/" }).text, "one");
+  assert.equal(viewOf({ ...STATUS, model: "x".repeat(50) }).text, `${"x".repeat(31)}…`);
 });
 
 test("a load tells how far it is", () => {

@@ -68,9 +68,12 @@ function speedWords({ engine, loading, last }: Status): string | undefined {
   return `${last.tokensPerSecond.toFixed(0)} tok/s`;
 }
 
-/** The last part of a path or hub id, as the status bar has little room. */
+const NAME_CHARACTERS = 32;
+
+/** The last part of a path or hub id, cut where it is long, as the status bar has little room. */
 function shortName(model: string): string {
-  return model.replace(/[/\\]+$/, "").split(/[/\\]/).at(-1) || model;
+  const name = model.replace(/[/\\]+$/, "").split(/[/\\]/).at(-1) || model;
+  return name.length > NAME_CHARACTERS ? `${name.slice(0, NAME_CHARACTERS - 1)}…` : name;
 }
 
 /** How far a load is, for people: `downloading 1.2 GB of 3.0 GB, 40 %`. */
