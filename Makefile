@@ -85,6 +85,7 @@ native:
 clean:
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
 	rm -rf dist clients/typescript/node_modules clients/typescript/dist
+	rm -rf clients/vscode/node_modules clients/vscode/dist clients/vscode/out
 
 # Set-up in stamped steps, so that the second run only looks at dates.
 setup: $(VENV)/.compiled

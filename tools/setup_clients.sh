@@ -49,11 +49,16 @@ if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 
     PATH="$PWD/.venv/node:$PATH"
 fi
 
-for folder in tests/node clients/typescript; do
+for folder in tests/node clients/typescript clients/vscode; do
     stamp=$folder/node_modules/.installed
     [ -f "$stamp" ] && [ "$stamp" -nt $folder/package-lock.json ] && [ "$stamp" -nt $folder/package.json ] && continue
     npm --prefix $folder ci --no-audit --no-fund --loglevel=error && touch "$stamp" || exit 1
 done
 
 built=clients/typescript/dist/index.js
-[ -f $built ] && [ -z "$(find clients/typescript/src -newer $built)" ] || npm --prefix clients/typescript run build
+[ -f $built ] && [ -z "$(find clients/typescript/src -newer $built)" ] || npm --prefix clients/typescript run build || exit 1
+
+# The extension holds the client, so it is built behind it.
+extension=clients/vscode/dist/extension.cjs
+set -- clients/vscode/src clients/vscode/test clients/vscode/package-lock.json clients/vscode/esbuild.mjs $built
+[ -f $extension ] && [ -z "$(find "$@" -newer $extension)" ] || npm --prefix clients/vscode run build
