@@ -48,7 +48,7 @@ if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 
     PATH="$PWD/.venv/node:$PATH"
 fi
 
-for folder in tests/node clients/typescript; do
+for folder in tests/node tests/clients/oldest_node clients/typescript clients/ai-sdk; do
     stamp=$folder/node_modules/.installed
     [ -f "$stamp" ] && [ "$stamp" -nt $folder/package-lock.json ] && [ "$stamp" -nt $folder/package.json ] && continue
     npm --prefix $folder ci --no-audit --no-fund --loglevel=error && touch "$stamp" || exit 1
