@@ -54,5 +54,7 @@ for folder in tests/node tests/clients/oldest_node clients/typescript clients/ai
     npm --prefix $folder ci --no-audit --no-fund --loglevel=error && touch "$stamp" || exit 1
 done
 
-built=clients/typescript/dist/index.js
-[ -f $built ] && [ -z "$(find clients/typescript/src -newer $built)" ] || npm --prefix clients/typescript run build
+for folder in clients/typescript clients/ai-sdk; do # the second compiles against the first
+    built=$folder/dist/index.js
+    [ -f $built ] && [ -z "$(find $folder/src -newer $built)" ] || npm --prefix $folder run build || exit 1
+done
