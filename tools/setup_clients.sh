@@ -49,16 +49,18 @@ if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 
     PATH="$PWD/.venv/node:$PATH"
 fi
 
-for folder in tests/node clients/typescript clients/vscode; do
+for folder in tests/node tests/clients/oldest_node clients/typescript clients/ai-sdk clients/vscode; do
     stamp=$folder/node_modules/.installed
     [ -f "$stamp" ] && [ "$stamp" -nt $folder/package-lock.json ] && [ "$stamp" -nt $folder/package.json ] && continue
     npm --prefix $folder ci --no-audit --no-fund --loglevel=error && touch "$stamp" || exit 1
 done
 
-built=clients/typescript/dist/index.js
-[ -f $built ] && [ -z "$(find clients/typescript/src -newer $built)" ] || npm --prefix clients/typescript run build || exit 1
+for folder in clients/typescript clients/ai-sdk; do # the second compiles against the first
+    built=$folder/dist/index.js
+    [ -f $built ] && [ -z "$(find $folder/src -newer $built)" ] || npm --prefix $folder run build || exit 1
+done
 
 # The extension holds the client, so it is built behind it.
 extension=clients/vscode/dist/extension.cjs
-set -- clients/vscode/src clients/vscode/test clients/vscode/package-lock.json clients/vscode/esbuild.mjs $built
+set -- clients/vscode/src clients/vscode/test clients/vscode/package-lock.json clients/vscode/esbuild.mjs clients/typescript/dist/index.js
 [ -f $extension ] && [ -z "$(find "$@" -newer $extension)" ] || npm --prefix clients/vscode run build

@@ -1,11 +1,19 @@
 #!/bin/sh
 # The adapter for clients/conformance: carries out operations, one a line, with the shell client.
-sidecar_home=$(dirname "$0")
-. "$sidecar_home/mlx-sidecar.sh"
+self=$0 # or the file that it is a link to
+while [ -L "$self" ]; do
+    link=$(readlink "$self")
+    case $link in
+    /*) self=$link ;;
+    *) self=$(dirname "$self")/$link ;;
+    esac
+done
+here=$(dirname "$self")
+. "$here/mlx-sidecar.sh"
 
 # begin OPERATION: send its request.
 begin() {
-    eval "$(printf '%s\n' "$1" | jq -r -f "$sidecar_home/operation.jq")"
+    eval "$(printf '%s\n' "$1" | jq -r -f "$here/operation.jq")"
     case $op in
     call) sidecar_ask "$method" "$params" ;;
     load) sidecar_ask load "$params" '. + {progress: $id}' ;;
@@ -33,7 +41,7 @@ finish() {
         fi
     done
     jq -cs --arg op "$op" --argjson cancel "$cancel" --slurpfile meanwhile "$frames.meanwhile" \
-        -f "$sidecar_home/answer.jq" "$frames"
+        -f "$here/answer.jq" "$frames"
 }
 
 # carry_out OPERATION: print its answer. In a subshell, since one operation may hold others.
@@ -50,7 +58,7 @@ carry_out() (
             done
             for id in $begun; do
                 read -r one <"$sidecar_dir/$id.operation"
-                eval "$(printf '%s\n' "$one" | jq -r -f "$sidecar_home/operation.jq")"
+                eval "$(printf '%s\n' "$one" | jq -r -f "$here/operation.jq")"
                 finish "$id"
             done
         } | jq -cs '{together: .}'

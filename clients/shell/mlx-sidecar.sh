@@ -1,15 +1,29 @@
 # A client of mlx-sidecar for POSIX shells. Needs jq. Source it:
 #
-#   sidecar_home=path/to/clients/shell
-#   . "$sidecar_home/mlx-sidecar.sh"
+#   . path/to/mlx-sidecar.sh
 #   sidecar_open || exit
 #   sidecar_generate '{"model": "pocket", "prompt": "Hello"}' | jq -rj --unbuffered '.text // empty'
 #   sidecar_call models '{}' | jq .
 #
-# The state of the functions is in files, so they work in pipelines and in $(…), too.
+# The state of the functions is in files, so they work in pipelines and in $(…), too. This file is all there is of the
+# client, because a file that is sourced cannot tell where it lies.
 
 sidecar_window=64
 sidecar_tab=$(printf '\t')
+
+# For jq:
+sidecar_frames='
+# A frame of the sidecar as a line for the shell: its kind, the number of the request it belongs to, the rest as JSON.
+# Streams and progress tokens are named like their requests. A frame that belongs to no request is a notice.
+def line($kind; $key; $body): "\($kind)\t\($key)\t\($body | tojson)";
+
+if .method == "stream/delta" and (.params.stream | type) == "number" then line("delta"; .params.stream; .params)
+elif .method == "progress" and (.params.token | type) == "number" then line("progress"; .params.token; .params)
+elif has("method") or (.id | type) != "number" then line("notice"; .method; .)
+elif .error then line("error"; .id; .error)
+else line("result"; .id; .result)
+end
+'
 
 # sidecar_open [WORD…]: start a sidecar. WORD… is its command, if it is neither in MLX_SIDECAR nor called mlx-sidecar.
 # It is closed when the shell exits: the traps of EXIT, HUP, INT, TERM and PIPE are taken for that.
@@ -27,7 +41,7 @@ sidecar_open() {
     trap 'exit 143' TERM
     trap '' PIPE # to write to a sidecar that is gone is an error, and not our end
     "$@" serve --framing lines <"$sidecar_dir/in" |
-        jq -r --unbuffered -f "$sidecar_home/frames.jq" >"$sidecar_dir/out" &
+        jq -r --unbuffered "$sidecar_frames" >"$sidecar_dir/out" &
     sidecar_job=$!
     exec 8>"$sidecar_dir/in" 9<"$sidecar_dir/out"
     rm "$sidecar_dir/in" "$sidecar_dir/out"

@@ -1,8 +1,15 @@
 #!/bin/sh
 # A chat in the terminal: one sidecar, the conversation so far with each question, the answer as it comes.
 # Usage: chat.sh [MODEL]        ends with the end of input
-sidecar_home=$(dirname "$0")/../../clients/shell
-. "$sidecar_home/mlx-sidecar.sh"
+self=$0 # or the file that it is a link to
+while [ -L "$self" ]; do
+    link=$(readlink "$self")
+    case $link in
+    /*) self=$link ;;
+    *) self=$(dirname "$self")/$link ;;
+    esac
+done
+. "$(dirname "$self")/../../clients/shell/mlx-sidecar.sh"
 sidecar_open || exit
 
 model=${1:-pocket}

@@ -19,7 +19,7 @@ from tests.support.sidecar import ROOT
 EXAMPLES = ROOT / "examples" / "shell"
 TAP = ROOT / "clients" / "conformance" / "tap.py"
 SIDECAR = f"{sys.executable} -m mlx_sidecar"
-OPEN = f'sidecar_home={ROOT}/clients/shell; . "$sidecar_home/mlx-sidecar.sh"; sidecar_open || exit\n'
+OPEN = f". '{ROOT}/clients/shell/mlx-sidecar.sh'; sidecar_open || exit\n"
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +45,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "TMPDIR": str(temporary), "PYTHONPATH": sources}
 
 
-def run(script: str, environment: dict[str, str], said: str = "") -> subprocess.CompletedProcess[str]:
+def run(script: str, environment: dict[str, str], said: str = "", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = ["sh", "-c", script]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, input=said, capture_output=True, encoding="utf-8", timeout=PATIENCE_S
+        command, env=environment, cwd=cwd, input=said, capture_output=True, encoding="utf-8", timeout=PATIENCE_S
     )
 
 
@@ -124,6 +124,26 @@ def test_a_call_prints_its_result_or_its_error(fake: dict[str, str]) -> None:
     assert json.loads(result)["tokens"] == [104, 105]
     assert json.loads(error)["data"]["kind"] == "method_not_found"
     assert status == "1"
+
+
+def test_the_client_is_one_file_that_may_lie_anywhere(fake: dict[str, str], tmp_path: Path) -> None:
+    place = tmp_path / "a place with spaces"
+    place.mkdir()
+    shutil.copy(ROOT / "clients" / "shell" / "mlx-sidecar.sh", place)
+    (place / "link to it").symlink_to("mlx-sidecar.sh")
+    (place / "mlx-sidecar").symlink_to(tmp_path / "bin" / "mlx-sidecar")
+    script = '. "./link to it"; sidecar_open || exit; cd /; sidecar_call ping "{}"'
+    done = run(script, {**fake, "MLX_SIDECAR": str(place / "mlx-sidecar")}, cwd=place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")
+
+
+def test_a_script_beside_it_is_found_through_links_from_any_folder(fake: dict[str, str], tmp_path: Path) -> None:
+    checkout = tmp_path / "a checkout"
+    checkout.symlink_to(ROOT)
+    (tmp_path / "first link").symlink_to(checkout / "examples" / "shell" / "chat.sh")
+    (tmp_path / "the chat").symlink_to("first link")
+    done = run(f"exec sh '{tmp_path}/the chat' 'fake?text=found'", fake, said="Where?\n", cwd=Path("/"))
+    assert (done.returncode, done.stdout) == (0, "found\n")
 
 
 def test_the_functions_work_in_pipelines_and_command_substitutions_under_set_e_and_u(fake: dict[str, str]) -> None:

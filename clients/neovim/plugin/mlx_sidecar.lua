@@ -4,10 +4,17 @@ if vim.g.loaded_mlx_sidecar or vim.fn.has("nvim-0.7") == 0 then
 end
 vim.g.loaded_mlx_sidecar = true
 
+local function guarded(what, action)
+  return function(...)
+    return require("mlx_sidecar.guard").call(what, action, ...)
+  end
+end
+
 local function command(name, action, options)
-  vim.api.nvim_create_user_command(name, function(arguments)
+  local function run(arguments)
     require("mlx_sidecar.commands")[action](arguments)
-  end, options)
+  end
+  vim.api.nvim_create_user_command(name, guarded(":" .. name, run), options)
 end
 
 command("Sidecar", "chat", { nargs = "*", range = true, desc = "chat with the model; a range is quoted" })
@@ -20,6 +27,7 @@ command("SidecarToggle", "toggle", { desc = "completion while typing: on or off"
 local function highlights()
   vim.api.nvim_set_hl(0, "MlxSidecarGhost", { default = true, link = "Comment" })
   vim.api.nvim_set_hl(0, "MlxSidecarNote", { default = true, link = "WarningMsg" })
+  vim.api.nvim_set_hl(0, "MlxSidecarHint", { default = true, link = "Comment" })
   vim.api.nvim_set_hl(0, "MlxSidecarRole", { default = true, link = "Title" })
 end
 
@@ -32,11 +40,11 @@ end
 
 -- There is nothing to move or to dismiss before the first change.
 local function completion(action)
-  return function()
+  return guarded("completion", function()
     if action == "changed" or package.loaded["mlx_sidecar.completion"] then
       require("mlx_sidecar.completion")[action]()
     end
-  end
+  end)
 end
 
 on("ColorScheme", highlights)

@@ -102,6 +102,18 @@ async def run_tools(
 
     Cancelling cancels the generation, or the call that runs (a thread runs on, and its result is dropped). Raises like
     ``Sidecar.generate``.
+
+    Args:
+        sidecar: The one that generates.
+        model: ``pocket``, a directory, or a hub id.
+        messages: The chat until now.
+        tools: Functions with typed parameters, or ``Tool``s of them.
+        max_rounds: How many generations there are at most.
+        tool_choice: Of the first generation, or a list for the first ones.
+        response_format: The form of an answer that calls nothing.
+        on_event: Called with each event of the streams and with each ``ToolOutcome``.
+        on_call: Asked before a call runs; False declines it.
+        options: The keys of ``RoundOptions``, for each generation.
     """
     rounds = _Rounds(messages, tools, max_rounds, tool_choice, response_format)
     tell = on_event or _ignore
@@ -137,6 +149,18 @@ def run_tools_sync(
     """Do as ``run_tools`` does, without an event loop: functions run in the caller's thread, and none is ``async``.
 
     An exception of ``on_event`` or ``on_call``, or Ctrl-C, cancels the generation.
+
+    Args:
+        sidecar: The one that generates.
+        model: ``pocket``, a directory, or a hub id.
+        messages: The chat until now.
+        tools: Functions with typed parameters, or ``Tool``s of them.
+        max_rounds: How many generations there are at most.
+        tool_choice: Of the first generation, or a list for the first ones.
+        response_format: The form of an answer that calls nothing.
+        on_event: Called with each event of the streams and with each ``ToolOutcome``.
+        on_call: Asked before a call runs; False declines it.
+        options: The keys of ``RoundOptions``, for each generation.
     """
     rounds = _Rounds(messages, tools, max_rounds, tool_choice, response_format)
     rounds.refuse_coroutines()

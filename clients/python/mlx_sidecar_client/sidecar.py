@@ -99,6 +99,9 @@ class Sidecar:
     def spawn(cls, **options: Unpack[SpawnOptions]) -> Self:
         """A sidecar that starts when its block is entered and is gone when the block is left.
 
+        Args:
+            options: How it is started: the keys of ``SpawnOptions``.
+
         Raises:
             ExecutableNotFound: Here, if no executable is found.
             SidecarLost, OSError: On entering the block, if the sidecar does not start.
@@ -166,6 +169,12 @@ class Sidecar:
 
         ``response_format`` is a pydantic model or another type whose values JSON can hold, or a mapping as
         docs/protocol.md has it. The answer has this form then, and ``parsed`` of the stream its value.
+
+        Args:
+            model: ``pocket``, a directory, or a hub id.
+            response_format: A type whose values JSON can hold, e.g. a pydantic model, or a mapping as docs/protocol.md
+                has it.
+            options: Exactly one of ``prompt``, ``messages`` and ``tokens``, and the other keys of ``GenerateOptions``.
         """
         return Stream(self._connection, on_the_wire({"model": model, **options}), self._window, Form(response_format))
 
@@ -174,7 +183,13 @@ class Sidecar:
     async def load(
         self, model: str, *, on_progress: OnProgress | None = None, **options: Unpack[LoadOptions]
     ) -> LoadResult:
-        """Make a model resident. If the sidecar is replaced, the next one loads it again."""
+        """Make a model resident. If the sidecar is replaced, the next one loads it again.
+
+        Args:
+            model: ``pocket``, a directory, or a hub id.
+            on_progress: Called with how far it is. Must not block.
+            options: The keys of ``LoadOptions``.
+        """
         params: dict[str, Any] = {"model": model, **options}
         token = next(self._progress_tokens)
         if on_progress is not None:
@@ -188,26 +203,46 @@ class Sidecar:
         return result
 
     async def unload(self, model: str, *, force: bool = False) -> UnloadResult:
-        """Drop a model; with ``force`` its running streams end with an error."""
+        """Drop a model; with ``force`` its running streams end with an error.
+
+        Args:
+            model: The name it was loaded by.
+            force: End its running streams instead of being refused with ``ModelInUse``.
+        """
         supervisor = self._alive()
         supervisor.loads.pop(model, None)
         supervisor.adapters = {key: load for key, load in supervisor.adapters.items() if key[0] != model}
         return await self._ask(UnloadResult, "unload", {"model": model, "force": force})
 
     async def adapter_load(self, model: str, adapter: str, path: str | os.PathLike[str]) -> AdapterLoadResult:
-        """Let requests to a model name an adapter. If the sidecar is replaced, the next one loads it again."""
+        """Let requests to a model name an adapter. If the sidecar is replaced, the next one loads it again.
+
+        Args:
+            model: The model that it was trained on.
+            adapter: The name that requests use.
+            path: The folder with its files.
+        """
         params = {"model": model, "adapter": adapter, "path": _absolute(path)}
         result = await self._ask(AdapterLoadResult, "adapter/load", params)
         self._alive().adapters[model, adapter] = params
         return result
 
     async def adapter_unload(self, model: str, adapter: str) -> AdapterUnloadResult:
-        """Take no new request with an adapter, and return when the last one has ended."""
+        """Take no new request with an adapter, and return when the last one has ended.
+
+        Args:
+            model: The model that it was loaded for.
+            adapter: Its name.
+        """
         self._alive().adapters.pop((model, adapter), None)
         return await self._ask(AdapterUnloadResult, "adapter/unload", {"model": model, "adapter": adapter})
 
     async def adapters(self, model: str | None = None) -> AdaptersResult:
-        """The adapters of one model, or of all."""
+        """The adapters of one model, or of all.
+
+        Args:
+            model: One model; None for all.
+        """
         return await self._ask(AdaptersResult, "adapters", {"model": model})
 
     async def models(self) -> ModelsResult:
@@ -215,15 +250,29 @@ class Sidecar:
         return await self._ask(ModelsResult, "models", {})
 
     async def local_list(self, model: str | None = None, *, folders: Sequence[str] = ()) -> LocalListResult:
-        """The models on this machine, loaded or not: all there are, or one."""
+        """The models on this machine, loaded or not: all there are, or one.
+
+        Args:
+            model: One model; None for all.
+            folders: Places to look in, besides the hub's cache and mlx-sidecar's own folder.
+        """
         return await self._ask(LocalListResult, "local/list", {"model": model, "folders": list(folders)})
 
     async def local_delete(self, model: str) -> LocalDeleteResult:
-        """Delete a model of the hub's cache or of mlx-sidecar's own folder."""
+        """Delete a model of the hub's cache or of mlx-sidecar's own folder.
+
+        Args:
+            model: Its name in ``local_list``.
+        """
         return await self._ask(LocalDeleteResult, "local/delete", {"model": model})
 
     async def check_draft(self, model: str, draft: str) -> CheckDraftResult:
-        """Whether ``draft`` has the vocabulary of ``model``, so that it can make proposals for it."""
+        """Whether ``draft`` has the vocabulary of ``model``, so that it can make proposals for it.
+
+        Args:
+            model: The model that answers.
+            draft: The model that would make proposals.
+        """
         return await self._ask(CheckDraftResult, "check_draft", {"model": model, "draft": draft})
 
     # Text.
@@ -237,7 +286,15 @@ class Sidecar:
         pieces: bool = False,
         escape_special: bool = False,
     ) -> TokenizeResult:
-        """Text to token ids."""
+        """Text to token ids.
+
+        Args:
+            model: The model whose tokenizer is used.
+            text: The text, without a chat template.
+            add_special: Whether the tokens that the tokenizer puts around texts are among them.
+            pieces: Whether the result has the text of each token.
+            escape_special: Whether names of control tokens in ``text`` are plain text.
+        """
         params = {
             "model": model,
             "text": text,
@@ -248,13 +305,24 @@ class Sidecar:
         return await self._ask(TokenizeResult, "tokenize", params)
 
     async def detokenize(self, model: str, tokens: Sequence[int]) -> DetokenizeResult:
-        """Token ids to text."""
+        """Token ids to text.
+
+        Args:
+            model: The model whose tokenizer is used.
+            tokens: Token ids.
+        """
         return await self._ask(DetokenizeResult, "detokenize", {"model": model, "tokens": tokens})
 
     async def render(
         self, model: str, messages: Sequence[Mapping[str, Any]], **options: Unpack[RenderOptions]
     ) -> RenderResult:
-        """The text and token ids of a chat under the model's template."""
+        """The text and token ids of a chat under the model's template.
+
+        Args:
+            model: The model whose template is used.
+            messages: The chat.
+            options: The keys of ``RenderOptions``.
+        """
         return await self._ask(RenderResult, "render", {"model": model, "messages": messages, **options})
 
     # Vectors.
@@ -262,7 +330,13 @@ class Sidecar:
     async def embed(
         self, model: str, texts: Sequence[str | Sequence[int]], **options: Unpack[EmbedOptions]
     ) -> EmbedResult:
-        """A vector for each of ``texts``, at most 2048, which are strings or token ids."""
+        """A vector for each of ``texts``, at most 2048, which are strings or token ids.
+
+        Args:
+            model: An embedding model.
+            texts: Strings, or lists of token ids.
+            options: The keys of ``EmbedOptions``.
+        """
         return await self._ask(EmbedResult, "embed", {"model": model, "input": texts, **options})
 
     async def embed_all(
@@ -276,13 +350,26 @@ class Sidecar:
         """A vector of float32 for each of any number of ``texts``, in order; ``batch`` of them make a request.
 
         The next request is on its way while the sidecar works on one.
+
+        Args:
+            model: An embedding model.
+            texts: Strings, or lists of token ids.
+            batch: How many of them make a request.
+            options: The keys of ``EmbedAllOptions``.
         """
         return await embedded_all(self.embed, model, texts, batch, options)
 
     async def rerank(
         self, model: str, query: str, documents: Sequence[str], **options: Unpack[RerankOptions]
     ) -> RerankResult:
-        """The documents by how well they answer the query, best first."""
+        """The documents by how well they answer the query, best first.
+
+        Args:
+            model: A reranking model.
+            query: The question.
+            documents: The texts to put in order.
+            options: The keys of ``RerankOptions``.
+        """
         return await self._ask(
             RerankResult, "rerank", {"model": model, "query": query, "documents": documents, **options}
         )
@@ -294,21 +381,42 @@ class Sidecar:
         return await self._ask(CacheStatsResult, "cache/stats", {})
 
     async def cache_clear(self, model: str | None = None, *, disk: bool = True) -> CacheClearResult:
-        """Forget cached prompts of one model, or of all."""
+        """Forget cached prompts of one model, or of all.
+
+        Args:
+            model: One model; None for all.
+            disk: Whether files of the cache go, too.
+        """
         return await self._ask(CacheClearResult, "cache/clear", {"model": model, "disk": disk})
 
     async def cache_warm(self, model: str, **options: Unpack[WarmOptions]) -> CacheWarmResult:
-        """Compute a prefix, and pin it in the cache."""
+        """Compute a prefix, and pin it in the cache.
+
+        Args:
+            model: The model that will be asked.
+            options: The prefix and the other keys of ``WarmOptions``.
+        """
         return await self._ask(CacheWarmResult, "cache/warm", {"model": model, **options})
 
     async def cache_export(
         self, path: str | os.PathLike[str], model: str, **options: Unpack[PrefixOptions]
     ) -> CacheFileResult:
-        """Write the cached part of a conversation to a file."""
+        """Write the cached part of a conversation to a file.
+
+        Args:
+            path: The file to write.
+            model: The model whose cache it is.
+            options: The prefix: the keys of ``PrefixOptions``.
+        """
         return await self._ask(CacheFileResult, "cache/export", {"path": _absolute(path), "model": model, **options})
 
     async def cache_import(self, path: str | os.PathLike[str], model: str) -> CacheFileResult:
-        """Read a file of ``cache_export`` into the cache."""
+        """Read a file of ``cache_export`` into the cache.
+
+        Args:
+            path: A file of ``cache_export``.
+            model: The model that it was computed by.
+        """
         return await self._ask(CacheFileResult, "cache/import", {"path": _absolute(path), "model": model})
 
     # The rest.
@@ -326,7 +434,12 @@ class Sidecar:
         return await self._ask(DiscoverResult, "rpc.discover", {})
 
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Call any method and return its plain result, for methods that this client lacks."""
+        """Call any method and return its plain result, for methods that this client lacks.
+
+        Args:
+            method: Its name, e.g. ``cache/stats``.
+            params: As docs/protocol.md has them.
+        """
         try:
             return await self._send(method, params)
         except SidecarLost:

@@ -186,9 +186,16 @@ class Stream(Generic[T]):
             raise lost.anew("".join(self._texts), self._tokens) from None
 
     def _settle(self, result: Mapping[str, Any]) -> None:
-        self._result = GenerateResult.model_validate(result, extra="ignore")
+        self._result = GenerateResult.model_validate({**self._delivered(result), **result}, extra="ignore")
         if self._result.finish_reason == "error":
             raise from_wire(result.get("error") or {})
+
+    def _delivered(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The text of a stream, which ``echo_text: false`` leaves out of its ``result``."""
+        if "text" in result or self._params.get("echo_text") is not False:
+            return {}
+        reasoning = {"reasoning": self.reasoning} if self.reasoning else {}
+        return {"text": "".join(self._texts), "tokens": self._tokens, **reasoning}
 
     # Without the remaining deltas.
 

@@ -104,7 +104,11 @@ class SyncSidecar:
 
     @classmethod
     def spawn(cls, **options: Unpack[SpawnOptions]) -> Self:
-        """See ``Sidecar.spawn``. Callbacks are called in the background thread."""
+        """See ``Sidecar.spawn``. Callbacks are called in the background thread.
+
+        Args:
+            options: How it is started: the keys of ``SpawnOptions``.
+        """
         return cls(Sidecar.spawn(**options))
 
     def __enter__(self) -> Self:
@@ -140,6 +144,11 @@ class SyncSidecar:
         """Continue a prompt, a chat or tokens: ``for delta in …``, or ``….wait()`` for the whole result.
 
         ``response_format`` as ``Sidecar.generate`` takes it.
+
+        Args:
+            model: ``pocket``, a directory, or a hub id.
+            response_format: As ``Sidecar.generate`` takes it.
+            options: Exactly one of ``prompt``, ``messages`` and ``tokens``, and the other keys of ``GenerateOptions``.
         """
         return SyncStream(self._portal(), self._sidecar.generate(model, response_format=response_format, **options))
 

@@ -25,6 +25,11 @@ export class Channel<T> {
     return this.#taken;
   }
 
+  /** Whether an item was handed out whose consumer has not asked for the next one. */
+  get isWithReader(): boolean {
+    return this.#taken > 0 && this.#waiters.length === 0;
+  }
+
   push(item: T): void {
     const waiter = this.#waiters.shift();
     if (waiter === undefined) {

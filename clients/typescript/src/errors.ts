@@ -49,7 +49,12 @@ export class SidecarLost extends SidecarError {
     this.tokens = tokens;
   }
 
-  /** The same for one request, with a stack and with text and tokens of its own. */
+  /**
+   * The same for one request, with a stack of its own.
+   *
+   * @param text What its stream had until then.
+   * @param tokens The same as tokens.
+   */
   anew(text = "", tokens: readonly number[] = []): SidecarLost {
     return new SidecarLost(this.message, this.exit, text, tokens);
   }

@@ -80,6 +80,8 @@ export type Parsed<F> = F extends { readonly type: "json_schema"; readonly schem
 /**
  * What `answer` holds, which was asked for with `form` as its `response_format`.
  *
+ * @param answer The result of a generation.
+ * @param form The `response_format` that it was asked for with.
  * @throws IncompleteForm The answer was cut off before it had its form.
  */
 export function parsed<const F extends Form | null | undefined>(

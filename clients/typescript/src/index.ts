@@ -20,7 +20,7 @@ export { ERROR_CLASSES } from "./kinds.js";
 export type { CallOptions, LoadOptions, SpawnOptions } from "./options.js";
 export { type RunOptions, type RunParams, runTools, type ToolOutcome, type ToolRun } from "./run-tools.js";
 export { Session, type SessionOptions, type TurnOptions } from "./session.js";
-export { Cache, type GenerateOptions, Sidecar } from "./sidecar.js";
+export { type AnswerOptions, Cache, type GenerateOptions, type Prompt, Sidecar } from "./sidecar.js";
 export { type Answer, Stream } from "./stream.js";
 export {
   type AnyTool, Call, type Calls, calls, type PlainTool, Tool, tool, type ToolContext, type ToolDefinition,

@@ -1,19 +1,19 @@
 import type { StreamEvent } from "./events.js";
 import type { Form } from "./forms.js";
-import type { NamedTool, ToolCall } from "./generated.js";
+import type { GenerateParams, NamedTool, ToolCall } from "./generated.js";
 import type { CallOptions } from "./options.js";
 import { orAborted } from "./or-aborted.js";
-import type { GenerateOptions, Sidecar } from "./sidecar.js";
+import type { AnswerOptions, Sidecar } from "./sidecar.js";
 import type { Answer } from "./stream.js";
 import type { Tool } from "./tools.js";
 
-type Message = NonNullable<GenerateOptions["messages"]>[number];
+type Message = NonNullable<GenerateParams["messages"]>[number];
 type ToolChoice = NamedTool | "auto" | "none" | "required";
 
 /** Parameters of each generation of a run. */
 export type RunParams = Omit<
-  GenerateOptions,
-  "prompt" | "tokens" | "messages" | "tools" | "tool_choice" | "response_format" | "output" | "echo_text"
+  AnswerOptions,
+  "tools" | "tool_choice" | "response_format" | "output" | "echo_text"
 > & {
   messages: readonly Message[];
   tools: readonly Tool[];
@@ -64,6 +64,10 @@ export interface ToolRun {
  * until there is an answer. Calls of one generation run one after the other. A function that fails does not end the
  * run, because the model is told of it. Aborting cancels the generation, or leaves the call that runs; the run then
  * fails with the signal's reason. It fails as {@link Sidecar.generate} does.
+ *
+ * @param sidecar The one that generates.
+ * @param params `model`, `messages`, `tools`, and other parameters of each generation.
+ * @param options How many rounds there may be, callbacks, and a `signal` that ends the run.
  */
 export async function runTools(sidecar: Sidecar, params: RunParams, options: RunOptions = {}): Promise<ToolRun> {
   const { maxRounds = 8, signal, onEvent, onCall } = options;

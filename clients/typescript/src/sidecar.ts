@@ -24,10 +24,21 @@ const IDEMPOTENT = new Set<string>([
 type Requests = protocol.Requests;
 type Params<Method extends keyof Requests> = Requests[Method]["params"];
 
+/** The prompt of a generation: exactly one of the three. */
+export type Prompt = One<"prompt"> | One<"messages"> | One<"tokens">;
+
+type Sources = Required<Pick<protocol.GenerateParams, "prompt" | "messages" | "tokens">>;
+type One<Name extends keyof Sources> = { [Each in Name]: NonNullable<Sources[Each]> } & {
+  [Each in Exclude<keyof Sources, Name>]?: null | undefined;
+};
+
 /** Parameters of a generation. Streams get their names from this client. */
-export type GenerateOptions<F extends Asked = Asked, T extends Tools = Tools> = Omit<
+export type GenerateOptions<F extends Asked = Asked, T extends Tools = Tools> = AnswerOptions<F, T> & Prompt;
+
+/** The same without its prompt. */
+export type AnswerOptions<F extends Asked = Asked, T extends Tools = Tools> = Omit<
   protocol.GenerateParams,
-  "stream" | "response_format" | "tools"
+  "stream" | "response_format" | "tools" | keyof Sources
 > & {
   /** The form that the answer must have. A schema that is written in place gives `parsed` its type. */
   response_format?: F;
@@ -60,6 +71,7 @@ export class Sidecar implements AsyncDisposable {
   /**
    * Starts one, and settles when it has answered.
    *
+   * @param options The executable, its options and environment, callbacks for what it tells.
    * @throws ExecutableNotFound There is none to run.
    * @throws SidecarLost It did not come up.
    */
@@ -104,7 +116,12 @@ export class Sidecar implements AsyncDisposable {
     return this.#notices.engine;
   }
 
-  /** Continues a prompt, a chat or tokens. It begins at once; see {@link Stream}. */
+  /**
+   * Continues a prompt, a chat or tokens. It begins at once; see {@link Stream}.
+   *
+   * @param params `model`, one of `prompt`, `messages` and `tokens`, and what else `generate` of the protocol takes.
+   * @param options `signal` cancels it.
+   */
   generate<const F extends Asked = undefined, const T extends Tools = undefined>(
     params: GenerateOptions<F, T>,
     { signal }: CallOptions = {},
@@ -114,7 +131,12 @@ export class Sidecar implements AsyncDisposable {
     return new Stream<F, T>(this.#supervisor, windowed, params.tools as T, signal);
   }
 
-  /** The same in one piece, without deltas. */
+  /**
+   * The same in one piece, without deltas.
+   *
+   * @param params As of `generate`.
+   * @param options `signal` cancels the request.
+   */
   async complete(params: GenerateOptions, options?: CallOptions): Promise<Answer> {
     const asked = { ...params, ...plain(params) } as protocol.GenerateParams;
     const result = await this.request("generate", asked, options);
@@ -124,7 +146,12 @@ export class Sidecar implements AsyncDisposable {
     throw error;
   }
 
-  /** Makes a model resident. A process that takes the place of this one loads it again. */
+  /**
+   * Makes a model resident. A process that takes the place of this one loads it again.
+   *
+   * @param params `model`; `path`, `revision`, `pin`, `ttl_s`, `dtype`.
+   * @param options `onProgress` hears how far it is. `signal` cancels the request.
+   */
   async load(params: Params<"load">, { signal, onProgress }: LoadOptions = {}): Promise<protocol.LoadResult> {
     if (onProgress === undefined) return this.request("load", params, { signal });
     const [progress, end] = this.#notices.expect(onProgress);
@@ -135,62 +162,121 @@ export class Sidecar implements AsyncDisposable {
     }
   }
 
-  /** Drops a model; with `force` its running streams end as `error`. */
+  /**
+   * Drops a model; with `force` its running streams end as `error`.
+   *
+   * @param params `model`; `force` ends its streams.
+   * @param options `signal` cancels the request.
+   */
   unload(params: Params<"unload">, options?: CallOptions): Promise<protocol.UnloadResult> {
     return this.request("unload", params, options);
   }
 
-  /** Lets requests to a model name an adapter. A process that takes the place of this one loads it again. */
+  /**
+   * Lets requests to a model name an adapter. A process that takes the place of this one loads it again.
+   *
+   * @param params `model`, the `adapter`'s name, and the `path` of its folder.
+   * @param options `signal` cancels the request.
+   */
   loadAdapter(params: Params<"adapter/load">, options?: CallOptions): Promise<protocol.AdapterLoadResult> {
     return this.request("adapter/load", params, options);
   }
 
-  /** Takes no new request with an adapter, and settles when the last one has ended. */
+  /**
+   * Takes no new request with an adapter, and settles when the last one has ended.
+   *
+   * @param params `model` and `adapter`.
+   * @param options `signal` cancels the request.
+   */
   unloadAdapter(params: Params<"adapter/unload">, options?: CallOptions): Promise<protocol.AdapterUnloadResult> {
     return this.request("adapter/unload", params, options);
   }
 
-  /** The adapters of one model, or of all. */
+  /**
+   * The adapters of one model, or of all.
+   *
+   * @param params `model`, or nothing for all.
+   * @param options `signal` cancels the request.
+   */
   async adapters(params: Params<"adapters"> = {}, options?: CallOptions): Promise<protocol.AdapterCard[]> {
     return (await this.request("adapters", params, options)).adapters;
   }
 
-  /** The models that are resident or on their way. */
+  /**
+   * The models that are resident or on their way.
+   *
+   * @param options `signal` cancels the request.
+   */
   async models(options?: CallOptions): Promise<protocol.ModelCard[]> {
     return (await this.request("models", {}, options)).models;
   }
 
-  /** The models on this machine, loaded or not. */
+  /**
+   * The models on this machine, loaded or not.
+   *
+   * @param params `model` for one of them; `folders` to look in besides.
+   * @param options `signal` cancels the request.
+   */
   async localModels(params: Params<"local/list"> = {}, options?: CallOptions): Promise<protocol.LocalModel[]> {
     return (await this.request("local/list", params, options)).models;
   }
 
-  /** Deletes a model of the hub's cache or of mlx-sidecar's own folder. */
+  /**
+   * Deletes a model of the hub's cache or of mlx-sidecar's own folder.
+   *
+   * @param params `model`.
+   * @param options `signal` cancels the request.
+   */
   deleteLocal(params: Params<"local/delete">, options?: CallOptions): Promise<protocol.LocalDeleteResult> {
     return this.request("local/delete", params, options);
   }
 
-  /** Whether `draft` has the vocabulary of `model`, so that it can make proposals for it. */
+  /**
+   * Whether `draft` has the vocabulary of `model`, so that it can make proposals for it.
+   *
+   * @param params `model` and `draft`.
+   * @param options `signal` cancels the request.
+   */
   checkDraft(params: Params<"check_draft">, options?: CallOptions): Promise<protocol.CheckDraftResult> {
     return this.request("check_draft", params, options);
   }
 
-  /** Text to token ids. */
+  /**
+   * Text to token ids.
+   *
+   * @param params `model` and `text`; `add_special`, `pieces`, `escape_special`.
+   * @param options `signal` cancels the request.
+   */
   tokenize(params: Params<"tokenize">, options?: CallOptions): Promise<protocol.TokenizeResult> {
     return this.request("tokenize", params, options);
   }
 
-  /** Token ids to text. */
+  /**
+   * Token ids to text.
+   *
+   * @param params `model` and `tokens`.
+   * @param options `signal` cancels the request.
+   */
   async detokenize(params: Params<"detokenize">, options?: CallOptions): Promise<string> {
     return (await this.request("detokenize", params, options)).text;
   }
 
-  /** A chat under the model's template, as text and tokens. */
+  /**
+   * A chat under the model's template, as text and tokens.
+   *
+   * @param params `model` and `messages`; `tools`, `template_args`, `add_generation_prompt`.
+   * @param options `signal` cancels the request.
+   */
   render(params: Params<"render">, options?: CallOptions): Promise<protocol.RenderResult> {
     return this.request("render", params, options);
   }
 
-  /** A vector for each text, at most 2048, as lists of numbers or as base64. */
+  /**
+   * A vector for each text, at most 2048, as lists of numbers or as base64.
+   *
+   * @param params `model` and `input`, the texts; `pooling`, `dimensions`, `normalize`, `truncate`, `instruction`, `encoding`.
+   * @param options `signal` cancels the request.
+   */
   embed(params: Params<"embed">, options?: CallOptions): Promise<protocol.EmbedResult> {
     return this.request("embed", params, options);
   }
@@ -198,27 +284,49 @@ export class Sidecar implements AsyncDisposable {
   /**
    * A vector for each of any number of texts, in order; `batch` of them (256) make a request. The next request is on
    * its way while the sidecar works on one.
+   *
+   * @param params As of `embed`, and `batch`.
+   * @param options `signal` cancels all requests.
    */
   embedAll(params: EmbedAllParams, options?: CallOptions): Promise<Float32Array[]> {
     return embeddedAll((part) => this.embed(part, options), params);
   }
 
-  /** The documents by how well they answer the query, best first. */
+  /**
+   * The documents by how well they answer the query, best first.
+   *
+   * @param params `model`, `query` and `documents`; `top_n`, `instruction`, `truncate`.
+   * @param options `signal` cancels the request.
+   */
   rerank(params: Params<"rerank">, options?: CallOptions): Promise<protocol.RerankResult> {
     return this.request("rerank", params, options);
   }
 
-  /** Counters, latencies, health, memory. */
+  /**
+   * Counters, latencies, health, memory.
+   *
+   * @param options `signal` cancels the request.
+   */
   stats(options?: CallOptions): Promise<protocol.StatsResult> {
     return this.request("stats", {}, options);
   }
 
-  /** Settles when it has answered. */
+  /**
+   * Settles when it has answered.
+   *
+   * @param options `signal` cancels the request.
+   */
   async ping(options?: CallOptions): Promise<void> {
     await this.request("ping", {}, options);
   }
 
-  /** Any request of the protocol. Deltas of a stream that it begins go to `onNotification`. */
+  /**
+   * Any request of the protocol. Deltas of a stream that it begins go to `onNotification`.
+   *
+   * @param method Its name.
+   * @param params As the protocol has them.
+   * @param options `signal` cancels the request.
+   */
   async request<Method extends keyof Requests>(
     method: Method,
     params: Params<Method>,
@@ -286,27 +394,51 @@ export class Cache {
     this.#sidecar = sidecar;
   }
 
-  /** Its contents and counters. */
+  /**
+   * Its contents and counters.
+   *
+   * @param options `signal` cancels the request.
+   */
   stats(options?: CallOptions): Promise<protocol.CacheStatsResult> {
     return this.#sidecar.request("cache/stats", {}, options);
   }
 
-  /** Forgets the cache of a model or of all. */
+  /**
+   * Forgets the cache of a model or of all.
+   *
+   * @param params `model`, or nothing for all; `disk: false` keeps the files.
+   * @param options `signal` cancels the request.
+   */
   clear(params: Params<"cache/clear"> = {}, options?: CallOptions): Promise<protocol.CacheClearResult> {
     return this.#sidecar.request("cache/clear", params, options);
   }
 
-  /** Computes a prefix and keeps it. */
+  /**
+   * Computes a prefix and keeps it.
+   *
+   * @param params `model` and the prompt; `priority`, `deadline_s`.
+   * @param options `signal` cancels the request.
+   */
   warm(params: Params<"cache/warm">, options?: CallOptions): Promise<protocol.CacheWarmResult> {
     return this.#sidecar.request("cache/warm", params, options);
   }
 
-  /** Writes the cache of a conversation to a file. */
+  /**
+   * Writes the cache of a conversation to a file.
+   *
+   * @param params `model`, the prompt, and the absolute `path` of the file.
+   * @param options `signal` cancels the request.
+   */
   export(params: Params<"cache/export">, options?: CallOptions): Promise<protocol.CacheFileResult> {
     return this.#sidecar.request("cache/export", params, options);
   }
 
-  /** Reads a file of `export`. */
+  /**
+   * Reads a file of `export`.
+   *
+   * @param params `model` and the absolute `path` of the file.
+   * @param options `signal` cancels the request.
+   */
   import(params: Params<"cache/import">, options?: CallOptions): Promise<protocol.CacheFileResult> {
     return this.#sidecar.request("cache/import", params, options);
   }

@@ -32,6 +32,9 @@ export class Stream<
   readonly #receiver: Receiver;
   readonly #result: Promise<Answer>;
   #settle!: { resolve(answer: Answer): void; reject(error: unknown): void };
+  readonly #partial: Promise<Answer | undefined>;
+  #told!: (answer: Answer | undefined) => void;
+  #isTold = false; // the sidecar has said how it ended, or never will
 
   #connection: Connection | undefined; // that it runs on
   #id = 0;
@@ -45,6 +48,7 @@ export class Stream<
   #isLeft = false; // no more deltas are wanted
   #isSentAgain = false;
   #hasEnded = false;
+  #mayBeStuck = false; // the reader has asked for `result`, and for no delta since
 
   /** @internal */
   constructor(supervisor: Supervisor, params: GenerateParams, tools: T, signal: AbortSignal | undefined) {
@@ -54,6 +58,7 @@ export class Stream<
     this.#signal = signal;
     this.#result = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.#result.catch(() => {}); // a result that is not awaited may fail unseen
+    this.#partial = new Promise((resolve) => (this.#told = resolve));
     this.#receiver = {
       delta: (delta) => this.#take(delta),
       result: (result) => this.#finish(result as GenerateResult),
@@ -89,7 +94,22 @@ export class Stream<
   get result(): Promise<Answer> {
     this.#isAwaited = true;
     if (!this.#isRead) this.#acknowledge(this.#lastSeq);
+    else if (this.#channel.isWithReader) this.#mayBeStuck = true;
+    this.#warnIfStuck();
     return this.#result;
+  }
+
+  /**
+   * What there was when it ended, with its usage, however it ended: the result, also of a stream that broke off or was
+   * aborted, where it waits for the sidecar to say so. Undefined if the generation never began, was refused, or was lost
+   * with its process. Never fails.
+   */
+  get partial(): Promise<Answer | undefined> {
+    if (this.#hasEnded && !this.#isTold) {
+      this.#supervisor.enter(); // Node must not end before the answer to the abort
+      void this.#partial.then(() => this.#supervisor.leave());
+    }
+    return this.#partial;
   }
 
   /** What the answer holds, by its `response_format`. Fails as `result` does, and with `IncompleteForm`. */
@@ -113,12 +133,16 @@ export class Stream<
     this.#isLeft = true;
     this.#channel.stop();
     if (this.#hasEnded) return;
-    if (this.#connection === undefined) this.#fail(errorOf("cancelled", "cancelled before it began", {}));
+    if (this.#connection === undefined) {
+      this.#tell(undefined);
+      this.#fail(errorOf("cancelled", "cancelled before it began", {}));
+    }
     else this.#connection.cancel(this.#id);
   }
 
   next(): Promise<IteratorResult<StreamDelta, undefined>> {
     this.#isRead = true;
+    this.#mayBeStuck = false;
     if (this.#signal?.aborted) this.#abort();
     this.#acknowledge(this.#channel.taken - 1); // the reader asks for more, so it has taken these
     return this.#channel.next();
@@ -146,6 +170,7 @@ export class Stream<
       this.#id = connection.send("generate", this.#params, this.#receiver);
       this.#connection = connection;
     } catch (error) {
+      this.#tell(undefined);
       this.#fail(error);
     }
   }
@@ -158,6 +183,18 @@ export class Stream<
     if (this.#isLeft) return;
     this.#channel.push(delta);
     if (this.#isAwaited && !this.#isRead) this.#acknowledge(delta.seq);
+    this.#warnIfStuck();
+  }
+
+  /** A reader that waits for the result takes no delta, and with a full window the engine makes none. */
+  #warnIfStuck(): void {
+    const { window } = this.#params;
+    if (!this.#mayBeStuck || this.#hasEnded || !window || this.#lastSeq - this.#acknowledged < window) return;
+    this.#mayBeStuck = false;
+    this.#supervisor.warn(
+      "a loop over a stream asked for its result and takes no more deltas: if it awaits the result, it waits for ever, " +
+        "because the engine waits for the loop. Await the result behind the loop, or break first",
+    );
   }
 
   /** After every half of the window, so that the other half is on its way meanwhile. */
@@ -171,6 +208,7 @@ export class Stream<
   #finish(result: GenerateResult): void {
     const answer = { ...result, text: result.text ?? this.#text, tokens: result.tokens ?? this.#tokens };
     if (this.reasoning) answer.reasoning ??= this.reasoning;
+    this.#tell(answer);
     if (result.finish_reason === "error") {
       const error = errorFrom(result.error ?? { code: 0, message: "the generation broke off" });
       error.result = answer;
@@ -183,8 +221,12 @@ export class Stream<
 
   /** The process has ended, or the request was refused. A stream without a delta taken can begin anew. */
   #lose(error: Error): void {
-    if (!(error instanceof SidecarLost)) return this.#fail(error);
+    if (!(error instanceof SidecarLost)) {
+      this.#tell(undefined);
+      return this.#fail(error);
+    }
     if (this.#isLeft || this.#isSentAgain || this.#channel.taken > 0) {
+      this.#tell(undefined);
       return this.#fail(error.anew(this.#text, this.#tokens));
     }
     this.#isSentAgain = true;
@@ -193,6 +235,11 @@ export class Stream<
     this.#channels.clear();
     this.#channel.clear();
     void this.#begin();
+  }
+
+  #tell(answer: Answer | undefined): void {
+    this.#isTold = true;
+    this.#told(answer);
   }
 
   #fail(reason: unknown): void {
@@ -206,7 +253,8 @@ export class Stream<
     this.#isLeft = true;
     const reason: unknown = this.#signal?.reason;
     this.#channel.stop({ reason });
-    if (!this.#hasEnded) this.#connection?.cancel(this.#id);
+    if (this.#connection === undefined) this.#tell(undefined);
+    else if (!this.#hasEnded) this.#connection.cancel(this.#id);
     this.#fail(reason);
   };
 

@@ -15,7 +15,8 @@ export class Supervisor {
   readonly adapters = new Map<string, AdapterLoadParams>();
   readonly #launch: Launch;
   readonly #respawn: boolean;
-  readonly #onWarning: (message: string) => void;
+  /** Tells the host of something that it should know. */
+  readonly warn: (message: string) => void;
   readonly #closing = new AbortController();
   readonly #deaths: number[] = [];
   #present: Connection | undefined; // the one there is, also while it comes up
@@ -29,7 +30,7 @@ export class Supervisor {
   constructor(launch: Launch, respawn: boolean, onWarning: (message: string) => void) {
     this.#launch = launch;
     this.#respawn = respawn;
-    this.#onWarning = onWarning;
+    this.warn = onWarning;
     this.#next = this.#comeUp();
     this.#next.catch(() => {}); // requests that wait for it get the error
   }
@@ -108,7 +109,7 @@ export class Supervisor {
     } catch (error) {
       if (error instanceof SidecarLost) throw error;
       // A request for it will say so.
-      this.#onWarning(`${name} could not be loaded again: ${(error as RpcError).message}`);
+      this.warn(`${name} could not be loaded again: ${(error as RpcError).message}`);
     }
   }
 
@@ -122,7 +123,7 @@ export class Supervisor {
 
   async #replace(lost: SidecarLost): Promise<Connection> {
     while (!this.#closing.signal.aborted) {
-      this.#onWarning(lost.message);
+      this.warn(lost.message);
       if (!this.#respawn || this.#isHopeless()) throw lost;
       await this.#rest();
       try {

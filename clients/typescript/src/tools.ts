@@ -38,7 +38,12 @@ export class Tool<Name extends string = string, Parameters extends Schema = Sche
     this.#run = run as (args: unknown, context: ToolContext) => unknown;
   }
 
-  /** Calls the function with the JSON text of a call's arguments. Fails with `InvalidArguments` if they are not valid. */
+  /**
+   * Calls the function with the JSON text of a call's arguments. Fails with `InvalidArguments` if they are not valid.
+   *
+   * @param args JSON text, as a call of an answer has it.
+   * @param context What the function is given beside its arguments.
+   */
   async call(args: string, context: ToolContext): Promise<unknown> {
     return this.#run(checked(this.name, args, this.parameters), context);
   }
@@ -63,7 +68,11 @@ export function plain({ tools }: { readonly tools?: readonly AnyTool[] | null | 
   return tools ? { tools: tools.map((each) => (each instanceof Tool ? each.toJSON() : each)) } : {};
 }
 
-/** A function that a model may call. The types of its arguments come from the schema. */
+/**
+ * A function that a model may call. The types of its arguments come from the schema.
+ *
+ * @param definition Its name, its description for the model, the schema of its arguments, and the function itself.
+ */
 export function tool<const Name extends string, const Parameters extends Schema>(
   definition: ToolDefinition<Name, Parameters>,
 ): Tool<Name, Parameters> {
@@ -107,7 +116,12 @@ type CallOf<T> =
 /** The calls of a generation that was given these tools. */
 export type Calls<T> = T extends readonly (infer Each)[] ? CallOf<Each>[] : Call<string, Record<string, unknown>>[];
 
-/** The whole calls of `answer`, which was asked for with `tools`. */
+/**
+ * The whole calls of `answer`, which was asked for with `tools`.
+ *
+ * @param answer The result of a generation.
+ * @param tools The `tools` that it was asked for with.
+ */
 export function calls<const T extends readonly AnyTool[] | null | undefined>(
   answer: Pick<GenerateResult, "tool_calls">,
   tools: T,

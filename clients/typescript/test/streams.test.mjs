@@ -103,6 +103,56 @@ test("aborting a signal cancels, and its reason is what iteration and result fai
   await sidecar.unload({ model: ENDLESS }); // refused as in use if they ran on
 });
 
+test("what an aborted stream has cost is told afterwards", async () => {
+  const controller = new AbortController();
+  const stream = sidecar.generate({ model: ENDLESS, prompt }, { signal: controller.signal });
+  await stream.next();
+  controller.abort();
+  const { finish_reason, text, tokens, usage } = await stream.partial;
+  assert.equal(finish_reason, "cancelled");
+  assert.equal(text, stream.text);
+  assert.equal(tokens.length, usage.completion_tokens);
+  assert.ok(usage.completion_tokens > 0);
+  assert.equal(usage.prompt_tokens, prompt.length);
+  await assert.rejects(stream.result, { name: "AbortError" });
+});
+
+test("a stream tells what there was however it ends, and nothing if it never began", async () => {
+  const ended = sidecar.generate({ model: "fake?text=all", prompt });
+  assert.equal((await ended.partial).text, "all");
+  assert.equal(await ended.partial, await ended.result);
+  const broken = sidecar.generate({ model: "fake?fail_after=5", prompt });
+  assert.equal((await broken.partial).usage.completion_tokens, 5);
+  for (const params of [{ model: "fake?fail_load=model_not_found" }, { model: "fake", top_p: 7 }]) {
+    assert.equal(await sidecar.generate({ prompt, ...params }).partial, undefined);
+  }
+  const signal = AbortSignal.abort();
+  assert.equal(await sidecar.generate({ model: ENDLESS, prompt }, { signal }).partial, undefined);
+});
+
+test("a loop that awaits the result of its own stream is warned", async (t) => {
+  let warn;
+  const warned = new Promise((resolve) => (warn = resolve));
+  const sidecar = await fake(t, { onLog: ({ message, logger }) => logger === "client" && warn(message) });
+  const stream = sidecar.generate({ model: "fake?tokens=500&delay_ms=1", prompt, window: 8 });
+  const stuck = (async () => {
+    for await (const _ of stream) await stream.result;
+  })();
+  assert.match(await warned, /Await the result behind the loop/);
+  stream.cancel();
+  await stuck;
+});
+
+test("nobody is warned whose loop and result go on", async (t) => {
+  const warnings = [];
+  const sidecar = await fake(t, { onLog: ({ message, logger }) => logger === "client" && warnings.push(message) });
+  const stream = sidecar.generate({ model: "fake?tokens=300&delay_ms=1", prompt, window: 4 });
+  const { result } = stream; // asked for beside the loop
+  for await (const { seq } of stream) if (seq === 5) void stream.result; // or within it, and not awaited
+  assert.equal((await result).usage.completion_tokens, 300);
+  assert.deepEqual(warnings, []);
+});
+
 test("a signal that is aborted already sends nothing", async (t) => {
   const sidecar = await fake(t);
   const signal = AbortSignal.abort(new Error("never"));

@@ -126,3 +126,11 @@ def test_no_key_is_mapped_unless_it_was_asked_for(editor: Editor) -> None:
     before = editor.lua(keys)
     editor.setup()
     assert editor.lua(keys) == before
+
+
+def test_a_key_may_ask_where_completion_while_typing_is_off(editor: Editor) -> None:
+    editor.setup(model=says("world"), keys={**KEYS, "complete": "<C-l>"}, complete={"enabled": False})
+    editor.keys("ihello <C-l>")
+    editor.wait_for_whole_ghost()
+    editor.keys("<Tab>")
+    editor.wait_for_buffer("hello world")

@@ -177,3 +177,12 @@ def test_wiping_the_chat_out_cancels_its_answer_and_the_next_chat_is_empty(edito
     editor.keys(":Sidecar<CR>")
     editor.wait_for_buffer("=== user ===", "", "")
     assert not [line for line in editor.messages() if "rror" in line]
+
+
+def test_a_new_chat_says_how_to_send_until_that_was_done(editor: Editor) -> None:
+    chatting(editor, "because\nof it")
+    row = editor.wait_for_text("<CR> sends, in Insert mode <C-s>; <C-c> stops")
+    assert editor.screen.lines()[row].startswith("=== user ===")
+    ask(editor, "why?")
+    answered(editor, *EXCHANGE)
+    assert "<CR>" not in "".join(editor.screen.lines())

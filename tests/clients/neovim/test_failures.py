@@ -120,6 +120,28 @@ def test_a_wrong_option_is_refused_by_its_name(editor: Editor, options: dict[str
     assert names in why
 
 
+BREAKAGES = {
+    "a command": "require('mlx_sidecar.commands').toggle = function() error('out of ideas') end "
+    "vim.cmd('SidecarToggle')",
+    "an answer": "require('mlx_sidecar.shared').sidecar():call('ping', nil, function() error('out of ideas') end)",
+    "a function": "require('mlx_sidecar.completion').complete = function() error('out of ideas') end "
+    "require('mlx_sidecar').complete()",
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_a_failure_of_the_plugin_is_one_line_with_advice_and_no_traceback(editor: Editor, breakage: str) -> None:
+    editor.setup()
+    editor.lua("vim.o.columns = 140")
+    editor.lua(BREAKAGES[breakage])
+    editor.wait(editor.messages)
+    [line] = editor.messages()
+    assert line.startswith("sidecar: ")
+    assert line.endswith("failed: out of ideas (:SidecarStatus says where; please report it)")
+    editor.keys(":SidecarStatus<CR>")
+    editor.wait_for_text("stack traceback")
+
+
 def family_of(pid: int) -> list[psutil.Process]:
     """The process and all that came of it."""
     process = psutil.Process(pid)

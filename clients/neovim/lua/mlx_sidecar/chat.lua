@@ -39,6 +39,17 @@ local function no_remark()
   vim.api.nvim_buf_del_extmark(buffer, NAMESPACE, 1)
 end
 
+-- Beside the header of the first question, until that is sent. It is no text either.
+local function hint()
+  local words = "<CR> sends, in Insert mode <C-s>; <C-c> stops the answer"
+  local row = count() - 3 -- two empty lines follow the header
+  vim.api.nvim_buf_set_extmark(buffer, NAMESPACE, row, 0, { id = 2, virt_text = { { words, "MlxSidecarHint" } } })
+end
+
+local function no_hint()
+  vim.api.nvim_buf_del_extmark(buffer, NAMESPACE, 2)
+end
+
 -- Writes at the end. While an answer comes only this modifies the buffer, so the undo step of the last change is the
 -- answer's.
 local function append(pieces)
@@ -148,6 +159,7 @@ local function ask(messages)
   answer = running
   append({ "", "", conversation.header("assistant"), "", "" })
   no_remark()
+  no_hint()
   -- Deltas are dropped if the buffer was wiped out.
   local function if_wanted(handle)
     return function(...)
@@ -221,6 +233,7 @@ local function create()
     vim.bo[buffer][option] = value
   end
   vim.api.nvim_buf_set_lines(buffer, 0, -1, true, begin())
+  hint()
   vim.api.nvim_buf_call(buffer, function()
     vim.cmd("setlocal syntax=markdown")
     vim.cmd([[syntax match MlxSidecarRole /^=== \l\+ ===\s*$/]])
@@ -235,9 +248,12 @@ local function create()
   local function map(mode, key, command, why)
     vim.keymap.set(mode, key, command, { buffer = buffer, desc = why })
   end
-  map("n", "<CR>", "<Cmd>lua require('mlx_sidecar.chat').send()<CR>", "send the chat")
-  map("i", "<C-s>", "<Esc><Cmd>lua require('mlx_sidecar.chat').send()<CR>", "send the chat")
-  map("n", "<C-c>", "<Cmd>lua require('mlx_sidecar.chat').stop()<CR>", "stop the answer")
+  local function guarded(action)
+    return ("<Cmd>lua require('mlx_sidecar.guard').call('the chat', require('mlx_sidecar.chat').%s)<CR>"):format(action)
+  end
+  map("n", "<CR>", guarded("send"), "send the chat")
+  map("i", "<C-s>", "<Esc>" .. guarded("send"), "send the chat")
+  map("n", "<C-c>", guarded("stop"), "stop the answer")
 end
 
 --- Shows the chat in a window, and makes it if there is none.

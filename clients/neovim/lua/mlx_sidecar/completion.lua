@@ -3,10 +3,10 @@
 --- There is at most one ghost: a place, the text that came for it, and how much of that is in the buffer already. It
 --- is valid as long as the buffer (by changedtick) and the cursor are as they were when it was asked for, or have
 --- changed exactly as the ghost says. Any other change cancels its request, and asks anew after a pause.
-local fim = require("mlx_sidecar.fim")
 local ghosts = require("mlx_sidecar.ghost")
-local prompts = require("mlx_sidecar.prompt")
+local guard = require("mlx_sidecar.guard")
 local shared = require("mlx_sidecar.shared")
+local suggestion = require("mlx_sidecar.suggestion")
 local text = require("mlx_sidecar.text")
 
 local M = {}
@@ -80,23 +80,11 @@ local function failed(candidate, error, asked)
 end
 
 local function generate(candidate, family)
-  local options = shared.options.complete
-  local before, after = prompts.around(candidate.buffer, candidate.row, candidate.column, options)
-  if not family and before == "" then
-    return -- there is nothing to continue
+  local params = suggestion.params(candidate, family)
+  if not params then
+    return
   end
-  local stop = vim.deepcopy(options.stop)
-  if candidate.after ~= "" then
-    table.insert(stop, "\n") -- in the middle of a line nothing but the rest of that line makes sense
-  end
-  candidate.call = shared.sidecar():generate({
-    model = candidate.model,
-    prompt = fim.prompt(family, before, after),
-    max_tokens = options.max_tokens,
-    temperature = options.temperature,
-    stop = stop,
-    priority = "high",
-  }, {
+  candidate.call = shared.sidecar():generate(params, {
     delta = function(delta)
       candidate.text = candidate.text .. delta.text
       if is_fresh(candidate) then
@@ -119,7 +107,7 @@ local function request(asked)
   local whole = line(row)
   local candidate = {
     buffer = vim.api.nvim_get_current_buf(),
-    model = shared.options.complete.model or shared.options.model,
+    model = suggestion.model(),
     tick = tick(),
     row = row,
     column = column,
@@ -179,11 +167,11 @@ function M.changed()
   M.dismiss()
   if M.is_enabled() and vim.fn.pumvisible() == 0 then
     timer:start(shared.options.complete.debounce_ms, 0, function()
-      vim.schedule(function()
+      vim.schedule(guard.wrap("completion", function()
         if not ghost and inserting() and M.is_enabled() and tick() == seen_tick then
           request(false)
         end
-      end)
+      end))
     end)
   end
 end

@@ -61,6 +61,7 @@ M.OPTIONS = {
     accept_word = { false, key },
     accept_line = { false, key },
     dismiss = { false, key },
+    complete = { false, key },
   },
   chat = {
     model = { nil, is("string") },

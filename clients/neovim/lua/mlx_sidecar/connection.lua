@@ -1,6 +1,7 @@
 --- One sidecar process and the messages to and from it. Knows JSON-RPC, and nothing of methods.
 local lines = require("mlx_sidecar.lines")
 local errors = require("mlx_sidecar.errors")
+local guard = require("mlx_sidecar.guard")
 
 local uv = vim.uv or vim.loop -- one thing under two names
 local KILL_AFTER_MS = 2000 -- a shutdown cancels running requests, so it takes far less
@@ -10,16 +11,6 @@ local Connection = {}
 Connection.__index = Connection
 
 local M = {}
-
--- A handler that fails is reported by the editor, and does not cost the messages behind it.
-local function guarded(handle, ...)
-  local fine, why = xpcall(handle, debug.traceback, ...)
-  if not fine then
-    vim.schedule(function()
-      error(why, 0)
-    end)
-  end
-end
 
 -- Everything below `vim.schedule` runs in the editor's loop; libuv's callbacks only cut and decode.
 local function read_messages(self, pipe)
@@ -39,7 +30,8 @@ local function read_messages(self, pipe)
     if #messages > 0 then
       vim.schedule(function()
         for _, message in ipairs(messages) do
-          guarded(self._take, self, message)
+          -- A handler that fails does not cost the messages behind it.
+          guard.call("an answer", self._take, self, message)
         end
       end)
     end

@@ -1,4 +1,5 @@
 --- mlx-sidecar in Neovim: ghost text completion and a chat, from a language model on this machine.
+local guard = require("mlx_sidecar.guard")
 local shared = require("mlx_sidecar.shared")
 
 local M = {}
@@ -16,17 +17,17 @@ end
 
 --- Puts the ghost into the text: all of it, or its first "word" or "line". Returns whether there was one.
 function M.accept(part)
-  return completion().accept(part)
+  return guard.call("completion", completion().accept, part) or false
 end
 
 --- Drops the ghost and cancels its request.
 function M.dismiss()
-  completion().dismiss()
+  guard.call("completion", completion().dismiss)
 end
 
 --- Asks for a completion at the cursor now.
 function M.complete()
-  completion().complete()
+  guard.call("completion", completion().complete)
 end
 
 --- Whether there is a ghost to accept.

@@ -3,7 +3,7 @@ local completion = require("mlx_sidecar.completion")
 
 local M = {}
 
-local ACTIONS = { "accept", "accept_word", "accept_line", "dismiss" }
+local ACTIONS = { "accept", "accept_word", "accept_line", "dismiss", "complete" }
 
 local function plug(action)
   return ("<Plug>(mlx-sidecar-%s)"):format(action:gsub("_", "-"))
@@ -46,7 +46,8 @@ local function unmap()
   mapped = {}
 end
 
---- Maps the configured keys. With no ghost on the screen such a key has its earlier effect.
+--- Maps the configured keys. With no ghost on the screen such a key has its earlier effect, but for `complete`, which
+--- asks for one.
 function M.map(keys)
   unmap()
   for _, action in ipairs(ACTIONS) do
@@ -55,7 +56,7 @@ function M.map(keys)
       before[key] = before[key] or fallback(key)
       mapped[key] = true
       vim.keymap.set("i", key, function()
-        return completion.is_visible() and plug(action) or before[key]
+        return (action == "complete" or completion.is_visible()) and plug(action) or before[key]
       end, { expr = true, remap = true, desc = "mlx-sidecar: " .. action })
     end
   end

@@ -69,6 +69,10 @@ function M.lines(models)
     local tried = error.tried and "; " .. error.tried or ""
     table.insert(lines, ("last error: %s (%s)%s"):format(tostring(error), error.kind, tried))
   end
+  local trace = require("mlx_sidecar.guard").trace
+  if trace then
+    table.insert(lines, "last failure of the plugin: " .. trace)
+  end
   return lines
 end
 
