@@ -28,6 +28,7 @@ POCKET = ROOT / "runtime" / "mlx_sidecar" / "pocket"
 HOME = "HOME"  # stands for the folder of this run, also in what is written
 SHOWN = {HOME: "/home/ada", str(POCKET): "/usr/lib/mlx-sidecar/pocket"}
 REAL = ["--engine", "mlx"]
+LONG_TEXT = "x" * 1200
 HEAT = [{"role": "system", "content": "You answer briefly. " * 20}, {"role": "user", "content": "What is a delta?"}]
 
 SESSIONS = [
@@ -86,7 +87,10 @@ SESSIONS = [
     Session(
         "long-line",
         "a message beyond a limit that was set low",
-        [("raw", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"long": "x" * 1200}})), answer(None)],
+        [
+            ("raw", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"long": LONG_TEXT}})),
+            answer(None),
+        ],
         ["--frame-limit-bytes", "1024"],
     ),
     Session(
@@ -106,9 +110,7 @@ SESSIONS = [
         "initialized as a request, and before initialize",
         [("say", {"jsonrpc": "2.0", "id": 1, "method": "initialized"}), answer(1)],
     ),
-    Session(
-        "not-loaded", "no loading on the side", call(1, "tokenize", model="fake", text="abc"), ["--no-autoload"]
-    ),
+    Session("not-loaded", "no loading on the side", call(1, "tokenize", model="fake", text="abc"), ["--no-autoload"]),
     Session(
         "in-use",
         "a model that a stream runs on, and an id that is taken",
@@ -143,7 +145,7 @@ SESSIONS = [
         ],
     ),
     Session("poison", "a request that ends every engine", [*refused(2, "text=abc&poison_after=1")]),
-]  # fmt: skip
+]
 
 
 class Recorder(Host):

@@ -21,6 +21,11 @@ from mlx_sidecar_protocol.schema import bundle
 
 _FOR = "*For authors of hosts and clients. Made from the code of the protocol; the explanations are in [its page]({}).*"
 
+_ABOUT = (
+    "Each request, notification, type and error of protocol version 1. Examples are recorded from a sidecar; process ids, "
+    "versions and times in them are replaced, and `…` stands where they are shortened."
+)
+
 
 def page_of(method: str) -> str:
     """Return the file of a method's page: ``methods/session-open.md``."""
@@ -43,14 +48,11 @@ def _index() -> str:
         f"| [`{spec.name}`](notifications.md#{_slug(spec.name)}) | {_sender(spec)} | {cell(spec.summary)} |"
         for spec in (*host_notifications(), *own_notifications())
     ]
-    return "\n".join([
-        "# Reference", "", _FOR.format("../protocol.md"), "",
-        "Each request, notification, type and error of protocol version 1. Examples are recorded from a sidecar; process ids,"
-        " versions and times in them are replaced, and `…` stands where they are shortened.", "",
-        "## Requests", "", "| method | |", "|---|---|", *rows, "",
-        "## Notifications", "", "| method | told by | |", "|---|---|---|", *told, "",
-        f"[All {len(DETAILS)} kinds of errors](errors.md); [all types](types.md).", "",
-    ])  # fmt: skip
+    head = ["# Reference", "", _FOR.format("../protocol.md"), "", _ABOUT, ""]
+    methods = ["## Requests", "", "| method | |", "|---|---|", *rows, ""]
+    notifications = ["## Notifications", "", "| method | told by | |", "|---|---|---|", *told, ""]
+    rest = [f"[All {len(DETAILS)} kinds of errors](errors.md); [all types](types.md).", ""]
+    return "\n".join([*head, *methods, *notifications, *rest])
 
 
 def _sender(spec: MethodSpec) -> str:

@@ -2,8 +2,8 @@
 
     python tools/try_device.py [MODEL] [--expect metal|cuda|cpu] [--quick]
 
-Runs ``doctor``, times the model, kills the engine in mid-answer and, unless ``--quick``, runs the short form of two parts
-of the fault benchmark. Ends with status 1 if something failed or another device than the expected one was used.
+Runs ``doctor``, times the model, kills the engine in mid-answer and, unless ``--quick``, runs the short form of two
+parts of the fault benchmark. Ends with status 1 if something failed or another device than the expected one was used.
 """
 
 from __future__ import annotations
