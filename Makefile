@@ -4,6 +4,8 @@
 # make bench    benchmarks; writes docs/measurements.md
 # make bench-serving  under load, against peers, a quarter of an hour; writes docs/benchmarks.md and docs/plots
 # make faults   kills, hangs, full disks, hostile models and worse under load, 20 minutes; writes docs/faults.md
+# make docs     the documentation as a site, in build/site
+# make try-device  a report of this machine's device, to paste: docs/trying-on-a-mac.md
 # make native   build the native part again
 # make schemas  write schemas/ from the protocol package, and the types of the TypeScript client from them
 # make clean    remove what was made
@@ -12,11 +14,14 @@
 # make test-install   every way of docs/install.md in environments of its own; needs the network, some minutes
 #
 # Variables: PYTHON (which interpreter the virtual environment is made with), PYTHONS (those that wheels-all builds for),
-# PYTEST (arguments for pytest), WORKERS (how many tests run at once: 3, for two cores, since many tests wait).
+# PYTEST (arguments for pytest), MODEL, EXPECT and QUICK (of try-device), WORKERS (how many tests run at once: 3, for two cores, since many tests wait).
 
 PYTHON ?=
 PYTHONS ?= python3.11 python3.12 python3.13
 PYTEST ?=
+MODEL ?=
+EXPECT ?=
+QUICK ?=
 WORKERS ?= 3
 
 VENV := .venv
@@ -29,7 +34,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCKED := --no-deps --no-compile
 NATIVE_SOURCES := $(shell find native -name __pycache__ -prune -o -type f -print)
 
-.PHONY: demo test bench bench-serving faults native schemas wheels wheels-all check lint mypy pyright contract clean
+.PHONY: demo test bench bench-serving faults docs try-device native schemas wheels wheels-all check lint mypy pyright contract clean
 .PHONY: setup setup-dev setup-clients setup-real test-install
 
 demo: setup
@@ -64,6 +69,12 @@ bench-serving: setup-dev
 
 faults: setup-dev
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults --write
+
+docs: setup-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+try-device: setup
+	$(BIN)/python tools/try_device.py $(MODEL) $(if $(EXPECT),--expect $(EXPECT)) $(if $(QUICK),--quick)
 
 schemas: setup
 	$(BIN)/python -m mlx_sidecar_protocol.schema

@@ -33,6 +33,8 @@ TITLES = {
 HEAD = """\
 # Measurements
 
+*For those who ask how fast it is, and those who change it.*
+
 Written by `make bench`; each part alone: `python -m benchmarks.NAME`. Figures with × are medians of ratios against a
 peer that was measured in turns in the same run; the machine is shared, so seconds by themselves mean little.
 Two checkouts are compared by `python -m benchmarks.against`, which is not part of this page.

@@ -14,6 +14,8 @@ _SHOWN = 20  # broken promises
 HEAD = """\
 # Faults
 
+*For those who ask what was broken on purpose, and how it went.*
+
 Written by `make faults`; each part alone: `python -m benchmarks.faults PART --write`. The moments of the faults and all
 requests come from a seed. Every frame that a host reads is checked: one answer to each request, deltas without gaps
 that add up to it, a `stream/interrupted` before a stream goes on elsewhere. A text differs if it is not that of the

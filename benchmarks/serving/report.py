@@ -15,6 +15,8 @@ PLOTS = ROOT / "docs" / "plots"
 HEAD = """\
 # Benchmarks under load
 
+*For those who ask how fast it is under load, and beside others.*
+
 Written by `make bench-serving`; each section alone: `python -m benchmarks.serving NAME --write`. Every contender is a
 process of its own on the same machine with the same random weights, prompts and matrix products (one thread each), and
 they take turns. A figure with × is the median over rounds of ours to the peer's in that round, and behind it the least
