@@ -20,7 +20,8 @@ from .core.faults import HEADER_TIMEOUT, HEADER_TOO_LONG
 from .surfaces.faults import Fault
 
 HEAD_LIMIT_BYTES = 64 * 2**10
-SEND_BUFFER_BYTES = 128 * 2**10
+SEND_BUFFER_BYTES = 64 * 2**10
+_WAITING_BYTES = 8 * 2**10
 TOLD = 64  # connections beyond the limit that are still told why they get nothing; more are closed at once
 _OTHER_FILES = 64  # that a process has open beside its connections
 
@@ -89,6 +90,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         # Else the kernel takes megabytes for a client that does not read, all of which the engine would compute.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        # What the kernel does not take waits here, event by event, each with hundreds of bytes of uvloop's own.
+        transport.set_write_buffer_limits(high=_WAITING_BYTES)
         self._count(1)
         if self._is_surplus and self._bounds.surplus > TOLD:
             transport.abort()
