@@ -27,7 +27,7 @@ log = logging.getLogger("mlx_sidecar_gateway")
 
 MOST_PENDING = 2048  # spans that may wait for the collector; those of further requests are dropped
 _UNTRACED = frozenset({"/metrics", "/stats"})  # routes that are asked for every few seconds
-_LAST_SPANS_S = 3.0  # for what is pending when the gateway ends
+_LAST_SPANS_S = 5.0  # for what is pending when the gateway ends
 _PROTOCOL = "http/protobuf"
 _PROTOCOL_NAMES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
