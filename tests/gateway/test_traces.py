@@ -256,6 +256,12 @@ def test_an_environment_that_cannot_be_done_is_refused(
         Traces(Counter(), Models(()))
 
 
+def test_the_protocol_of_traces_goes_before_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+    Traces(Counter(), Models(())).close()
+
+
 def test_the_command_does_not_start_in_such_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     done = subprocess.run([*COMMAND, "--engine", "fake", "--otel"], capture_output=True, text=True, timeout=PATIENCE_S)

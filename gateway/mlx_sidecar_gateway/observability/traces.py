@@ -27,8 +27,9 @@ log = logging.getLogger("mlx_sidecar_gateway")
 
 MOST_PENDING = 2048  # spans that may wait for the collector; those of further requests are dropped
 _UNTRACED = frozenset({"/metrics", "/stats"})  # routes that are asked for every few seconds
-_LAST_SPANS_S = 3.0  # for what is pending when the gateway ends
+_LAST_SPANS_S = 5.0  # for what is pending when the gateway ends
 _PROTOCOL = "http/protobuf"
+# The first that is set holds; an empty one is not.
 _PROTOCOL_NAMES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
 
@@ -147,9 +148,9 @@ class _Counting(SpanExporter):
 
 def _check_protocol(environment: Mapping[str, str]) -> None:
     """Raise ``CannotTrace`` for another protocol than OTLP over HTTP in protobuf."""
-    for name in _PROTOCOL_NAMES:
-        if (asked := environment.get(name, _PROTOCOL)) != _PROTOCOL:
-            raise CannotTrace(f"{name}={asked}: {_PROTOCOL} alone is sent")
+    asked = next(((name, environment[name]) for name in _PROTOCOL_NAMES if environment.get(name)), None)
+    if asked is not None and asked[1] != _PROTOCOL:
+        raise CannotTrace(f"{asked[0]}={asked[1]}: {_PROTOCOL} alone is sent")
 
 
 def _resource() -> Resource:
