@@ -1,9 +1,9 @@
 // The live page in Chromium, measured or photographed; run in tests/node. Prints JSON.
-// page.mjs measure CHROMIUM URL SECONDS ROUNDS   or   page.mjs pictures CHROMIUM URL FOLDER
+// page.mjs CHROMIUM URL paints ROUNDS, or load SECONDS, or hour, or pictures FOLDER
 import { join } from "node:path";
 import { drawn, held, launch, open, snapshot } from "../../tests/gateway/page/browser.mjs";
 
-const [what, path, url, ...rest] = process.argv.slice(2);
+const [path, url, what, value] = process.argv.slice(2);
 const SIZE = { width: 1280, height: 820 };
 const HOUR = 3600; // snapshots
 const browser = await launch(path);
@@ -69,10 +69,11 @@ async function picture(colorScheme, folder) {
   await page.screenshot({ path: join(folder, `page-${colorScheme}.png`) });
 }
 
-if (what === "pictures") {
-  await Promise.all(["light", "dark"].map((scheme) => picture(scheme, rest[0])));
-} else {
-  const [seconds, rounds] = rest.map(Number);
-  console.log(JSON.stringify({ firstPaints: await firstPaints(rounds), underLoad: await underLoad(seconds), hour: await hour() }));
-}
+const measures = {
+  paints: () => firstPaints(Number(value)),
+  load: () => underLoad(Number(value)),
+  hour,
+  pictures: () => Promise.all(["light", "dark"].map((scheme) => picture(scheme, value))),
+};
+console.log(JSON.stringify((await measures[what]()) ?? null));
 await browser.close();

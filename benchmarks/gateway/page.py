@@ -14,7 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -34,8 +34,9 @@ _CLIENTS = ("OpenAI/Python 3.57", "Anthropic/JS 1.14", "ollama-python/0.6", "cur
 def page(seconds: float, rounds: int) -> list[Row]:
     """The page in headless Chromium on this machine, over the fake engine."""
     with _gateway(*_FAKE) as url:
-        told = asyncio.run(_beside_load(url, "busy", _BUSY, "measure", str(seconds), str(rounds)))
-    return [*_paint_rows(told["firstPaints"]), *_load_rows(told["underLoad"], seconds), *_hour_rows(told["hour"])]
+        paints, hour = (asyncio.run(_told(url, *what)) for what in (("paints", str(rounds)), ("hour",)))
+        load = asyncio.run(_beside_load(url, "busy", _BUSY, "load", str(seconds)))
+    return [*_paint_rows(paints), *_load_rows(load, seconds), *_hour_rows(hour)]
 
 
 def pictures() -> None:
@@ -86,27 +87,33 @@ def _gateway(*options: str) -> Iterator[str]:
             process.terminate()
 
 
-async def _beside_load(url: str, model: str, rate: float, *arguments: str) -> Any:
+async def _beside_load(url: str, model: str, rate: float, *what: str) -> Any:
     """The JSON that page.mjs prints, while requests come at this rate."""
-    command = _command(url, arguments)
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT / "tests" / "node", stdout=asyncio.subprocess.PIPE
-    )
     load = asyncio.create_task(_load(url, model, rate))
     try:
-        printed, _ = await process.communicate()
+        return await _told(url, *what)
     finally:
         load.cancel()
-    if process.returncode:
-        raise SystemExit(f"page.mjs ended with status {process.returncode}")
-    return json.loads(printed or b"null")
 
 
-def _command(url: str, arguments: Sequence[str]) -> list[str]:
+async def _told(url: str, *what: str) -> Any:
+    """The JSON that page.mjs prints."""
     node, chromium = shutil.which("node"), shutil.which("chromium")
     if node is None or chromium is None:
         raise SystemExit("node and chromium are needed: make setup-clients installs them")
-    return [node, str(Path(__file__).with_suffix(".mjs")), arguments[0], chromium, url, *arguments[1:]]
+    process = await asyncio.create_subprocess_exec(
+        node,
+        str(Path(__file__).with_suffix(".mjs")),
+        chromium,
+        url,
+        *what,
+        cwd=ROOT / "tests" / "node",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit(f"page.mjs ended with status {process.returncode}")
+    return json.loads(printed)
 
 
 async def _load(url: str, model: str, rate: float) -> None:

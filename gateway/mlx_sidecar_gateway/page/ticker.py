@@ -34,7 +34,7 @@ class Ticker:
         self._shared = b""
 
     async def after(self, number: int) -> int:
-        """Return the number of a sample that is newer than this one. For a new viewer, with 0, it is at most 1 s old."""
+        """Return the number of a sample that is newer than this one. With 0 it may be up to 1 s old."""
         # Of all viewers the first in the lock asks. It may be cancelled there, and then the next one asks.
         async with self._turn:
             now_s = self._clock_s()
