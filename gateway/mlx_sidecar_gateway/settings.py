@@ -33,6 +33,7 @@ class Settings:
     strict: Whether parameters that would change nothing are refused.
     request_log: Where requests are logged; None for nowhere.
     objectives: How soon requests are to be answered.
+    repeat_guard: That of requests which name none; None for none.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -53,3 +54,4 @@ class Settings:
     strict: bool = False
     request_log: LogSettings | None = None
     objectives: tuple[Objective, ...] = ()
+    repeat_guard: int | None = None

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .argument_types import not_negative, not_negative_seconds, origin, positive, seconds
+from .argument_types import loop_tokens, not_negative, not_negative_seconds, origin, positive, seconds
 from .failures import USAGE, Refused
 from .model_arguments import add_sidecar_options, sidecar_options
 from .parser import Parser
@@ -46,6 +46,12 @@ def add_arguments(parser: Parser) -> None:
         metavar="[NAME=]MODEL",
         help="load this model, and let clients name only such (repeatable); the first is the default. Without it"
         " clients may name any model on this machine",
+    )
+    parser.add_argument(
+        "--repeat-guard",
+        type=loop_tokens,
+        metavar="N",
+        help="end an answer of which so many tokens are a loop (3 to 4096), unless its request says another number",
     )
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
@@ -194,6 +200,7 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         request_log=_request_log(args),
         objectives=_objectives(args.objectives),
+        repeat_guard=args.repeat_guard,
     )
     try:
         return serve(settings)
