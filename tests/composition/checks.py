@@ -65,7 +65,7 @@ def has_the_form(outcome: Outcome) -> None:
     """It is valid where it is said to be complete, and said to be complete where nothing cut it."""
     form, answer = outcome.asked["response_format"], outcome.answer
     told = answer["response_format"]
-    cut = "stop_match" in answer or answer["finish_reason"] not in ("stop", "tool_calls")
+    cut = "stop_match" in answer or answer["finish_reason"] not in ("stop", "tool_calls") or stopped_thinking(outcome)
     assert told["complete"] == (not cut)
     assert told["forced_tokens"] <= len(answer["tokens"])
     if told["complete"] and not calls(outcome):
@@ -109,7 +109,7 @@ def gives_away(outcome: Outcome) -> None:
     answer = outcome.answer
     # A stop string may cut off the form of an answer that has text because it need not be a call.
     cut = "lazy call" in outcome.case and not answer["response_format"]["complete"]
-    if answer["finish_reason"] not in (*CUT_OFF, "tool_calls") and not cut:
+    if answer["finish_reason"] not in (*CUT_OFF, "tool_calls") and not cut and not stopped_thinking(outcome):
         assert answer["response_format"]["forced_tokens"] > 60
 
 
@@ -131,8 +131,17 @@ def ends_its_reasoning(outcome: Outcome) -> None:
     told = outcome.answer["usage"].get("reasoning_tokens", 0)
     if outcome.answer["finish_reason"] in CUT_OFF:
         assert told < BUDGET + len(SPELLED[1])
+    elif stopped_thinking(outcome):
+        assert told < BUDGET
     else:
         assert told == BUDGET or ("recurrent" in outcome.case and told < BUDGET)
+
+
+def stopped_thinking(outcome: Outcome) -> bool:
+    """Whether a stop token, which no form needs, came while the answer was still free."""
+    answer = outcome.answer
+    thinks = "reasoning budget" in outcome.case and "stop token" in outcome.case
+    return thinks and answer["finish_reason"] == "stop" and not answer["text"]
 
 
 def counts_proposals(outcome: Outcome) -> None:

@@ -80,7 +80,7 @@ def test_a_form_that_a_loop_cuts_off_is_not_complete(sidecar: Pair) -> None:
 
 
 def test_reasoning_and_calls_are_guarded_and_what_is_cut_off_is_told(sidecar: Pair) -> None:
-    chat = {"prompt": None, "messages": [{"role": "user", "content": "x"}]}
+    chat: dict[str, Any] = {"prompt": None, "messages": [{"role": "user", "content": "x"}]}
     result = sidecar.call("generate", params(f"<think>{TEXT}", **chat))
     assert (result["finish_reason"], result["text"]) == ("repeated", "")
     assert result["reasoning"] == TEXT[:END]
