@@ -221,6 +221,11 @@ class Endpoint:
         exchange.record.outcome = ANSWERED
         await exchange.answer(200, body, route.media_type)
 
+    def _usual_options(self) -> dict[str, Any]:
+        """Options of generations whose requests say nothing of them."""
+        guard = self._gateway.settings.repeat_guard
+        return {} if guard is None else {"repeat_guard": guard}
+
     def _admitted(self, exchange: Exchange, caller: Caller, options: dict[str, Any]) -> dict[str, Any]:
         """``options`` with the priority that the objectives leave them. Raises ``Refused`` for one that must wait."""
         record = exchange.record
@@ -279,7 +284,7 @@ class Endpoint:
             because = "it would change nothing, and the gateway runs with --strict"
             raise Refused.parameter(generation.ignored[0], because, "unsupported_parameter")
         self._name_ignored(exchange, generation.ignored)
-        options = {**generation.options, **headers}
+        options = {**self._usual_options(), **generation.options, **headers}
         exchange.record.is_streamed = generation.stream
         options |= await _drafted(backend, options)
         if (adapter := backend.adapter(request.question.model)) is not None:

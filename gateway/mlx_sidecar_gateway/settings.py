@@ -38,6 +38,7 @@ class Settings:
     strict: Whether parameters that would change nothing are refused.
     request_log: Where requests are logged; None for nowhere.
     objectives: How soon requests are to be answered.
+    repeat_guard: That of requests which name none; None for none.
     providers: Models that other engines have, and those engines.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     strict: bool = False
     request_log: LogSettings | None = None
     objectives: tuple[Objective, ...] = ()
+    repeat_guard: int | None = None
     providers: Table | None = None
 
     @property

@@ -26,7 +26,7 @@ Output = Literal["parsed", "raw"]
 Priority = Literal["critical", "high", "normal", "low"]
 RenderedBy = Literal["turns", "template"]
 ContextOverflow = Literal["refuse", "drop_oldest"]
-FinishReason = Literal["stop", "tool_calls", "length", "cancelled", "deadline", "error"]
+FinishReason = Literal["stop", "tool_calls", "length", "cancelled", "deadline", "error", "repeated"]
 
 TokenIds = Annotated[list[TokenId], FirstFault()]
 TokenKey = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,9})$")]
@@ -213,6 +213,11 @@ class GenerateParams(Prompted):
     )
     reasoning_budget: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="tokens of reasoning after which its end is forced"
+    )
+    repeat_guard: Annotated[int, Field(ge=3, le=4096)] | None = Field(
+        default=None,
+        description="end the answer when so many of its last tokens are a loop: the same third of them or less, again "
+        "and again",
     )
     session: SessionId | None = Field(default=None, description="the chat that messages continue")
     at: TurnId | None = Field(default=None, description="the turn of the session to continue; by default the latest")

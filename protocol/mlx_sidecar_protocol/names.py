@@ -84,6 +84,7 @@ GENERATE_PARAMETERS = (
     "output",
     "tool_format",
     "reasoning_budget",
+    "repeat_guard",
     "session",
     "at",
     "render",

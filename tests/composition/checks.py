@@ -11,13 +11,14 @@ from jsonschema import Draft202012Validator
 
 from tests.support.streamed import assert_logprobs, assert_whole, without_ids
 
-from .features import BANNED, BEGIN, BUDGET, FORM, SEED, TOOL
+from .features import BANNED, BEGIN, BUDGET, FORM, GUARD, SEED, TOOL
 from .models import SPELLED
 from .rounds import Outcome
 from .stops import said
 
 Check = Callable[[Outcome], None]
-ENDINGS = {"stop", "tool_calls", "length", "deadline", "error"}
+ENDINGS = {"stop", "tool_calls", "length", "deadline", "error", "repeated"}
+CUT_OFF = ("deadline", "error", "repeated")  # in the middle of anything
 
 
 def check(outcome: Outcome) -> None:
@@ -64,7 +65,7 @@ def has_the_form(outcome: Outcome) -> None:
     """It is valid where it is said to be complete, and said to be complete where nothing cut it."""
     form, answer = outcome.asked["response_format"], outcome.answer
     told = answer["response_format"]
-    cut = "stop_match" in answer or answer["finish_reason"] not in ("stop", "tool_calls")
+    cut = "stop_match" in answer or answer["finish_reason"] not in ("stop", "tool_calls") or stopped_thinking(outcome)
     assert told["complete"] == (not cut)
     assert told["forced_tokens"] <= len(answer["tokens"])
     if told["complete"] and not calls(outcome):
@@ -99,8 +100,8 @@ def may_call_the_tool(outcome: Outcome) -> None:
         assert not errors, call["arguments"]
     else:
         other = "stop_match" in answer or "stop token" in outcome.case or "response_format" in outcome.asked
-        assert other or answer["finish_reason"] in ("deadline", "error")
-        assert "tool_calls" not in answer
+        assert other or answer["finish_reason"] in CUT_OFF
+        assert "tool_calls" not in answer or answer["finish_reason"] == "repeated"
 
 
 def gives_away(outcome: Outcome) -> None:
@@ -108,7 +109,7 @@ def gives_away(outcome: Outcome) -> None:
     answer = outcome.answer
     # A stop string may cut off the form of an answer that has text because it need not be a call.
     cut = "lazy call" in outcome.case and not answer["response_format"]["complete"]
-    if answer["finish_reason"] not in ("deadline", "error", "tool_calls") and not cut:
+    if answer["finish_reason"] not in (*CUT_OFF, "tool_calls") and not cut and not stopped_thinking(outcome):
         assert answer["response_format"]["forced_tokens"] > 60
 
 
@@ -128,10 +129,19 @@ def ends_its_reasoning(outcome: Outcome) -> None:
     """It has as many tokens as it may. The tokens of an end marker that was cut off count as well."""
     is_parsed(outcome)
     told = outcome.answer["usage"].get("reasoning_tokens", 0)
-    if outcome.answer["finish_reason"] in ("deadline", "error"):
+    if outcome.answer["finish_reason"] in CUT_OFF:
         assert told < BUDGET + len(SPELLED[1])
+    elif stopped_thinking(outcome):
+        assert told < BUDGET
     else:
         assert told == BUDGET or ("recurrent" in outcome.case and told < BUDGET)
+
+
+def stopped_thinking(outcome: Outcome) -> bool:
+    """Whether a stop token, which no form needs, came while the answer was still free."""
+    answer = outcome.answer
+    thinks = "reasoning budget" in outcome.case and "stop token" in outcome.case
+    return thinks and answer["finish_reason"] == "stop" and not answer["text"]
 
 
 def counts_proposals(outcome: Outcome) -> None:
@@ -176,6 +186,19 @@ def ends_at_the_token(outcome: Outcome) -> None:
         assert outcome.answer["tokens"] == tokens[: tokens.index(stop)]
 
 
+def ends_at_its_loop(outcome: Outcome) -> None:
+    """It has no loop, or ends with its first one."""
+    tokens, reason = outcome.answer["tokens"], outcome.answer["finish_reason"]
+    looped = [end for end in range(GUARD, len(tokens) + 1) if is_loop(tokens[end - GUARD : end])]
+    if reason == "repeated" or (looped and reason not in ("deadline", "error")):
+        assert looped == [len(tokens)]
+        assert reason == "repeated" or "stop_match" in outcome.answer
+
+
+def is_loop(tokens: list[int]) -> bool:
+    return any(tokens[period:] == tokens[:-period] for period in range(1, len(tokens) // 3 + 1))
+
+
 def was_cached(outcome: Outcome) -> None:
     if outcome.answer["finish_reason"] not in ("deadline", "error"):
         assert outcome.answer["usage"]["cached_tokens"] >= 64
@@ -206,6 +229,7 @@ CHECKS: dict[str, Check] = {
     "logprobs": has_log_probabilities,
     "stop string": ends_at_the_string,
     "stop token": ends_at_the_token,
+    "repeat guard": ends_at_its_loop,
     "deadline": ends_in_time,
     "prefix hit": was_cached,
     "unload": ends_with_its_model,

@@ -58,6 +58,7 @@ FORCED_FORM = _object(
 )
 BANNED, FAVOURED, UNNEEDED = 229, 66, 49  # a byte beyond ASCII, "c" and "R"; no form needs the first or the last
 SEED = 12345
+GUARD = 12  # tokens of a loop, into which models of random weights fall soon
 BUDGET = 20  # tokens of reasoning; only the model that has a token for its end may end it before
 # A random model writes no call by itself, so that it must.
 TOOL: Frame = {"name": "note", "parameters": FORM["schema"]}
@@ -134,6 +135,7 @@ FEATURES = [
     Feature("logprobs", "`logprobs: 2`", Effect.KEEPS, {"logprobs": 2}),
     Feature("stop string", "`stop`", Effect.CHANGES),
     Feature("stop token", "`stop_tokens`", Effect.CHANGES),
+    Feature("repeat guard", f"`repeat_guard: {GUARD}`", Effect.CHANGES, {"repeat_guard": GUARD}),
     Feature("window", "`window: 2`, acknowledged when it is full", Effect.KEEPS, {"window": 2}),
     Feature("deadline", "`deadline_s`", Effect.CUTS, {"deadline_s": NEAR_S}),
     Feature("preemption", "32 critical requests come", Effect.KEEPS, {"priority": "low"}),

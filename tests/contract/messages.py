@@ -66,6 +66,7 @@ sampling = st.fixed_dictionaries(
         "stop": st.lists(st.sampled_from([" ", "the", "é", "or a"]), max_size=2),
         "stop_tokens": st.lists(st.integers(0, 256), max_size=2),
         "ignore_eos": st.just(False),
+        "repeat_guard": st.integers(3, 12),
         "skip_special": st.booleans(),
         "escape_special": st.just(False),
         "logprobs": st.integers(0, 20),

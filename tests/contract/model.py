@@ -166,6 +166,8 @@ class Contract:
             return "nobody cancelled it"
         if reason == "deadline" and params.get("deadline_s") is None:
             return "it has no deadline"
+        if reason == "repeated" and params.get("repeat_guard") is None:
+            return "it has no guard"
         if reason == "error":
             return self.facts.explains(result["error"]["data"]["kind"], asked)
         if result["usage"]["completion_tokens"] > (params.get("max_tokens") or float("inf")):

@@ -234,6 +234,7 @@ def test_a_delta_after_the_answer_is_found(talk: Talk) -> None:
         (generated("abcd", 1, tokens=[97]), "4 completion tokens"),
         (generated("abcd", 1, "cancelled"), "nobody cancelled it"),
         (generated("abcd", 1, "deadline"), "it has no deadline"),
+        (generated("abcd", 1, "repeated"), "it has no guard"),
         (generated("abcd", 1, stream="t"), "another stream"),
         (generated("abcd", 1, logprobs=[]), None),
     ],

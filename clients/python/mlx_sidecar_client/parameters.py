@@ -79,6 +79,7 @@ class AnswerOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     tool_format: str | None
     reasoning_budget: int | None
+    repeat_guard: int | None
     context_overflow: Literal["refuse", "drop_oldest"] | None
     adapter: str | None
 

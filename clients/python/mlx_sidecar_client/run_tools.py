@@ -20,7 +20,7 @@ from .sidecar import Sidecar
 from .sync import SyncSidecar
 
 Message = Mapping[str, Any]
-Ended = Literal["answered", "max_rounds", "tool_call_error", "length", "cancelled", "deadline"]
+Ended = Literal["answered", "max_rounds", "tool_call_error", "length", "repeated", "cancelled", "deadline"]
 
 
 class CallDeclined(Exception):

@@ -581,6 +581,10 @@ export interface GenerateParams {
    */
   reasoning_budget?: number | null;
   /**
+   * end the answer when so many of its last tokens are a loop: the same third of them or less, again and again
+   */
+  repeat_guard?: number | null;
+  /**
    * the chat that messages continue
    */
   session?: string | null;
@@ -1745,7 +1749,7 @@ export interface GenerateResult {
    * one for each of tokens, if asked for; absent if echo_text is false
    */
   logprobs?: Logprob[];
-  finish_reason: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error";
+  finish_reason: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error" | "repeated";
   /**
    * the stop string that ended the text
    */
@@ -2009,7 +2013,7 @@ export interface StreamSubscribeResult {
    * number of the last delta; absent if there was none
    */
   last_seq?: number;
-  finish_reason?: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error";
+  finish_reason?: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error" | "repeated";
 }
 /**
  * The contents of the prefix cache. Counters are totals since the engine started; new names may be added.
@@ -2146,7 +2150,7 @@ export interface SessionTurn {
   answer?: {
     [k: string]: unknown;
   };
-  finish_reason?: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error";
+  finish_reason?: "stop" | "tool_calls" | "length" | "cancelled" | "deadline" | "error" | "repeated";
   /**
    * 0 in the first turn of a session
    */

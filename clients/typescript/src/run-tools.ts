@@ -50,7 +50,7 @@ export interface ToolRun {
    * `tool_call_error`: it wrote something like a call that is none; `result` says why. Otherwise the `finish_reason`
    * that cut it off; its calls were not run.
    */
-  readonly ended: "answered" | "max_rounds" | "tool_call_error" | "length" | "cancelled" | "deadline";
+  readonly ended: "answered" | "max_rounds" | "tool_call_error" | "length" | "repeated" | "cancelled" | "deadline";
   /** Of the last generation. */
   readonly result: Answer;
   /** The conversation, in which each call has its result; without an answer that is not whole. */

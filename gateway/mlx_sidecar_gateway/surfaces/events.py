@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WHOLE = frozenset({"stop", "tool_calls", "length"})  # finish reasons of an answer that came to its own end
+CUT_SHORT = frozenset({"length", "repeated"})  # finish reasons of an answer that a bound of its request ended
+WHOLE = frozenset({"stop", "tool_calls"}) | CUT_SHORT  # those of one that came to its own end
 
 
 @dataclass(slots=True)

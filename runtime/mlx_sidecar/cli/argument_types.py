@@ -24,6 +24,12 @@ def positive(text: str) -> int:
     return number
 
 
+def loop_tokens(text: str) -> int:
+    if not 3 <= (number := integer(text)) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text} is not 3 to 4096")
+    return number
+
+
 def not_negative(text: str) -> int:
     if (number := integer(text)) < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")

@@ -8,6 +8,7 @@ from ..host import SidecarError, SidecarGone
 
 FAILED, USAGE, MODEL, REFUSED, ENGINE, CANCELLED = 1, 2, 3, 4, 5, 130
 
+_WHOLE_TEXTS = ("stop", "length", "repeated")  # finish reasons of an answer that is all that was asked for
 # By code of the contract, then by kind where kinds of one code differ.
 _BY_CODE = {-32001: MODEL, -32003: MODEL, -32004: REFUSED, -32602: REFUSED, -32800: CANCELLED}
 
@@ -36,9 +37,10 @@ def ending(result: dict[str, Any]) -> int:
     """The exit status that the result of a ``generate`` stands for. Of an error inside it the message is told."""
     if "error" in result:
         return tell(SidecarError(result["error"]))
-    if not result.get("response_format", {}).get("complete", True) and result["finish_reason"] in ("stop", "length"):
+    if not result.get("response_format", {}).get("complete", True) and result["finish_reason"] in _WHOLE_TEXTS:
         return tell(Refused(f"the answer does not have its whole form: it ended with {result['finish_reason']!r}"))
-    return {"stop": 0, "tool_calls": 0, "length": 0, "cancelled": CANCELLED}.get(result["finish_reason"], FAILED)
+    done = dict.fromkeys(("tool_calls", *_WHOLE_TEXTS), 0)
+    return {**done, "cancelled": CANCELLED}.get(result["finish_reason"], FAILED)
 
 
 def tell(error: Exception) -> int:

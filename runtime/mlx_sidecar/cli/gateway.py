@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .argument_types import not_negative, not_negative_seconds, origin, positive, seconds
+from .argument_types import loop_tokens, not_negative, not_negative_seconds, origin, positive, seconds
 from .failures import USAGE, Refused
 from .model_arguments import add_sidecar_options, sidecar_options
 from .parser import Parser
@@ -74,6 +74,12 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="also offer models of further sidecars and of other servers, each with its fallbacks: a YAML table"
         " (docs/providers.md)",
+    )
+    parser.add_argument(
+        "--repeat-guard",
+        type=loop_tokens,
+        metavar="N",
+        help="end an answer of which so many tokens are a loop (3 to 4096), unless its request says another number",
     )
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
@@ -232,6 +238,7 @@ def run(args: argparse.Namespace) -> int:
         request_log=_request_log(args),
         objectives=_objectives(args.objectives),
         providers=None if args.providers is None else _table(args.providers),
+        repeat_guard=args.repeat_guard,
     )
     try:
         return serve(settings)

@@ -21,6 +21,7 @@ _NUMBERS = (
     ("--presence-penalty", finite, "subtract this from the logit of a token that is there already"),
     ("--frequency-penalty", finite, "subtract this for each time that a token is there already"),
     ("--reasoning-budget", integer, "of a chat: end the reasoning after this many tokens"),
+    ("--repeat-guard", integer, "end an answer of which so many tokens are a loop, repeated three times or more"),
     ("--seed", integer, "the same seed gives the same tokens"),
     ("--deadline-s", seconds, "end after this many seconds with the text so far"),
 )

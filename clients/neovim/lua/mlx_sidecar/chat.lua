@@ -86,6 +86,7 @@ local REASONS = {
   cancelled = "stopped",
   length = "cut off: chat.max_tokens was reached, or the context is full",
   deadline = "cut off: the time was over",
+  repeated = "cut off: it went round in a loop",
 }
 
 -- Takes the header of an answer away again, so that the question is the last message and can be sent once more.

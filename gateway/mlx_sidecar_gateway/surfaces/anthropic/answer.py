@@ -11,7 +11,7 @@ import orjson
 from mlx_sidecar_client import GenerateResult
 
 from .. import sse
-from ..events import Delta, Reasoning, Text, ToolStart
+from ..events import CUT_SHORT, Delta, Reasoning, Text, ToolStart
 from ..faults import Fault
 from ..repeated import Repeated
 from .faults import error_of
@@ -40,8 +40,8 @@ class Asked:
         """The reason for the end."""
         if result.stop_match is not None:
             return {"stop_reason": "stop_sequence", "stop_sequence": result.stop_match}
-        if result.finish_reason == "length":
-            full = result.usage.completion_tokens < self.max_tokens
+        if result.finish_reason in CUT_SHORT:
+            full = result.finish_reason == "length" and result.usage.completion_tokens < self.max_tokens
             return {"stop_reason": "model_context_window_exceeded" if full else "max_tokens", "stop_sequence": None}
         reason = "tool_use" if result.finish_reason == "tool_calls" else "end_turn"
         return {"stop_reason": reason, "stop_sequence": None}

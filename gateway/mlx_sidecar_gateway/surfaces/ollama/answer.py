@@ -12,7 +12,7 @@ import orjson
 
 from mlx_sidecar_client import GenerateResult
 
-from ..events import Delta, Reasoning, Text
+from ..events import CUT_SHORT, Delta, Reasoning, Text
 from ..faults import Fault
 from ..repeated import Repeated
 from .faults import body_of
@@ -116,7 +116,7 @@ def _calls(result: GenerateResult) -> list[dict[str, Any]]:
 
 
 def _reason(result: GenerateResult) -> str:
-    return "length" if result.finish_reason == "length" else "stop"
+    return "length" if result.finish_reason in CUT_SHORT else "stop"
 
 
 def _counts(result: GenerateResult) -> dict[str, int]:

@@ -14,7 +14,7 @@ from .. import sse
 from ..events import Delta, Reasoning, Text, ToolStart
 from ..faults import Fault
 from ..repeated import Repeated
-from .common import number, usage_of
+from .common import finish_reason, number, usage_of
 from .errors import event_of
 
 _DONE = b"data: [DONE]\n\n"
@@ -46,7 +46,7 @@ def whole(reply: Reply, result: GenerateResult) -> bytes:
     logprobs = None
     if reply.with_logprobs:
         logprobs = {"content": _logprobs(entry.model_dump() for entry in result.logprobs or ()), "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": result.finish_reason}
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason(result)}
     return orjson.dumps(
         {
             "id": reply.id,
@@ -95,7 +95,7 @@ class ChatEncoder:
         return sse.PING
 
     def end(self, result: GenerateResult) -> bytes:
-        end = self._opening() + self._chunk({}, result.finish_reason)
+        end = self._opening() + self._chunk({}, finish_reason(result))
         if self._with_usage:
             end += sse.data({**self._shared, "choices": [], "usage": usage_of(result)})
         return end + _DONE

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_sidecar_client import GenerateResult
 
+from ..events import CUT_SHORT
 from ..faults import Refused
 from ..parameters import Harmless
 
@@ -17,6 +18,7 @@ SAME_NAME = (
     "logit_bias",
     "min_p",
     "presence_penalty",
+    "repeat_guard",
     "repetition_penalty",
     "seed",
     "skip_special",
@@ -46,6 +48,11 @@ def sampling(body: Mapping[str, Any]) -> dict[str, Any]:
     if (stop := body.get("stop")) is not None:
         options["stop"] = [stop] if isinstance(stop, str) else stop
     return options
+
+
+def finish_reason(result: GenerateResult) -> str:
+    """The reason in OpenAI's words, which have none for a loop."""
+    return "length" if result.finish_reason in CUT_SHORT else result.finish_reason
 
 
 def wants_stream(body: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from ..faults import Fault, Refused
 from ..parameters import Harmless, Parameters
 from ..repeated import Repeated
 from ..surface import Generation, Question
-from .common import HARMLESS, HONOURED, includes_usage, number, sampling, usage_of, wants_stream
+from .common import HARMLESS, HONOURED, finish_reason, includes_usage, number, sampling, usage_of, wants_stream
 from .errors import event_of
 
 _MAX_TOKENS = 16  # of a request that says nothing, as OpenAI's
@@ -99,7 +99,7 @@ def _prompt(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(reply: _Reply, result: GenerateResult) -> bytes:
     logprobs = [entry.model_dump() for entry in result.logprobs or ()]
-    choice = reply.choice(result.text or "", result.finish_reason, logprobs)
+    choice = reply.choice(result.text or "", finish_reason(result), logprobs)
     return orjson.dumps(reply.body(choice, usage_of(result)))
 
 
@@ -122,7 +122,7 @@ class _Encoder:
         return sse.PING
 
     def end(self, result: GenerateResult) -> bytes:
-        end = self._chunk(self._reply.choice("", result.finish_reason))
+        end = self._chunk(self._reply.choice("", finish_reason(result)))
         if self._with_usage:
             end += sse.data(self._reply.body(None, usage_of(result)))
         return end + b"data: [DONE]\n\n"

@@ -59,7 +59,14 @@ def tokens_in(answer: Any) -> int | None:
 def _parts(message: Any) -> str:
     match message:
         case {"content": [*parts]}:
-            texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
-            return "".join(texts)
+            return "".join(map(_part, parts))
+        case _:
+            return ""
+
+
+def _part(part: Any) -> str:
+    match part:
+        case {"text": str(text)}:
+            return text
         case _:
             return ""

@@ -16,6 +16,7 @@ from mlx_sidecar_protocol.generate_result import ResultWarning
 from ...link.control_messages import ModelCard
 from ...link.messages import Constraint, Generate, Sampling, Speculation, Submit
 from ..output.late_text import LateText
+from ..output.repeat_guard import RepeatGuard
 from ..output.special_stops import SpecialStops
 from ..output.stops import StopMatcher
 from ..output.until_stop import Detokenizer
@@ -215,6 +216,7 @@ def _stream(task: EngineTask, params: GenerateParams, prepared: Prepared) -> Tex
         logprobs=None if alternatives is None else Logprobs(alternatives, prepared.text.token_texts),
         special_stops=prepared.special_stops,
         parser=None if prepared.parsing is None else prepared.parsing.parser(),
+        repeat_guard=None if params.repeat_guard is None else RepeatGuard(params.repeat_guard),
     )
 
 

@@ -121,8 +121,11 @@ class Answer:
         return EffortSum() if self.stream is None else self.stream.effort
 
     def _form(self) -> FormResult:
-        """A stop string cuts the text, so that the form is not whole even where the engine's tokens have it."""
-        cut = self.stream is None or self.stream.stop_match is not None
+        """A stop string cuts the text, so that the form is not whole even where the engine's tokens have it.
+
+        A loop takes nothing away, but the engine may have gone on behind it, or not.
+        """
+        cut = self.stream is None or self.stream.is_cut
         effort = self._effort
         return FormResult(
             complete=self.ending.complete and not cut, forced_tokens=effort.forced, masked_steps=effort.masked

@@ -80,7 +80,7 @@ class Feed:
 
     def _take_in(self, message: Tokens) -> None:
         stream, task, deltas = self._stream, self._stream.task, self._stream.deltas
-        if task.ended.done() or stream.stop_match is not None:
+        if task.ended.done() or stream.is_cut:
             return  # decoded before the engine heard that we are done
         try:
             said = stream.push(message.tokens, message.logprobs, message.effort)
@@ -94,7 +94,7 @@ class Feed:
             return
         if said and deltas is not None and deltas.window_open:
             self._outbox.announce(deltas, deltas.next_at)
-        if stream.finish_reason == "stop":
+        if stream.finish_reason in ("stop", "repeated"):
             self._tell(Cancel(message.seq, "stop"))
         elif deltas is not None and not deltas.window_open and not task.paused:
             self._tell(Pause(message.seq))

@@ -10,12 +10,13 @@ import orjson
 
 from mlx_sidecar_client import GenerateResult
 
+from ...events import CUT_SHORT
 from ...faults import Fault
 from ..common import number
 from ..errors import error_of
 from .items import sealed
 
-_STATUS: Final = {"length": "incomplete"}
+_STATUS: Final = dict.fromkeys(CUT_SHORT, "incomplete")
 
 
 @dataclass(frozen=True)

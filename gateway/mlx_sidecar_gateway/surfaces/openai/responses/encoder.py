@@ -11,14 +11,14 @@ import orjson
 from mlx_sidecar_client import GenerateResult
 
 from ... import sse
-from ...events import Delta, Reasoning, Text, ToolStart
+from ...events import CUT_SHORT, Delta, Reasoning, Text, ToolStart
 from ...faults import Fault
 from ..errors import error_of
 from .answer import Reply, function_call, logprobs_of, message, output_text
 
 Keep = Callable[[GenerateResult, bytes], None]
 
-_TERMINALS: Final = {"length": "response.incomplete"}
+_TERMINALS: Final = dict.fromkeys(CUT_SHORT, "response.incomplete")
 
 
 @dataclass
@@ -64,7 +64,7 @@ class ResponseEncoder:
         return self._start() + sse.PING
 
     def end(self, result: GenerateResult) -> bytes:
-        is_cut = result.finish_reason == "length"
+        is_cut = result.finish_reason in CUT_SHORT
         data = self._start() + self._close(is_cut=is_cut)
         if not self._output:
             data += self._run("message") + self._close(is_cut=is_cut)
