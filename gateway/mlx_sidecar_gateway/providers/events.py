@@ -40,8 +40,9 @@ class EventDecoder:
             self._is_behind_return = False
         if data:
             self._is_behind_return = data.endswith(b"\r")
-        whole = self._rest + data
-        *lines, self._rest = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        lines[0] = self._rest + lines[0]
+        self._rest = lines.pop()
         for line in lines:
             yield from self._line(line)
         self._bound(len(self._rest))

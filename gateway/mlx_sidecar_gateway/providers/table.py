@@ -37,7 +37,7 @@ class Provider(Part):
     """
 
     breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 5
-    open_s: Positive = 1.0
+    open_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     probe_s: Positive = 1.0
 
 

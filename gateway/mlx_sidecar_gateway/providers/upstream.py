@@ -153,6 +153,8 @@ class UpstreamSource:
             return await self._take()
         except Malformed as malformed:
             raise self._failed(f"broke off: {malformed}") from None
+        except httpx2.PoolTimeout:
+            raise self._failed("has as many requests as it may have", UNAVAILABLE, is_busy=True) from None
         except httpx2.TimeoutException:
             raise self._failed("could not be reached in time", TIMED_OUT) from None
         except httpx2.HTTPError as error:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from mlx_sidecar_gateway.providers.upstream import VIA
-from tests.gateway.in_memory import InMemory
+from tests.gateway.in_memory import InMemory, MemorySidecar
 from tests.gateway.providers.gateways import KEY, providers_of, routed
 from tests.gateway.providers.upstreams import TEXT, Connection, Kind, Upstream, events_of, refusing, upstream, whole
 from tests.gateway.scripts import script
@@ -49,16 +49,19 @@ def text_of(answer: Any) -> str:
     return str(body["choices"][0]["message"]["content"])
 
 
-async def test_a_breaker_opens_and_a_probe_and_a_trial_close_it() -> None:
-    more = ", breaker_failures: 3, open_s: 600, probe_s: 0.01"
-    async with upstream("openai", refusing(500)) as first, routed(table(first, more=more, local=True)) as memory:
+async def test_a_breaker_opens_and_a_probe_and_a_trial_close_it(sidecar: MemorySidecar) -> None:
+    more = ", breaker_failures: 3, open_s: 0.04, probe_s: 0.01"
+    async with (
+        upstream("openai", refusing(500)) as first,
+        routed(sidecar, table(first, more=more, local=True)) as memory,
+    ):
         provider = providers_of(memory).providers["u0"]
+        provider.clock_s = lambda: 0.0  # no time passes, so that a probe alone ends the wait
         for _ in range(3):
             assert text_of(await ask(memory)) == "from here"
         assert provider.is_open
         assert text_of(await ask(memory)) == "from here"
         assert len(first.answers) == 3, "none was sent to it while it is open"
-        provider.breaker.open_s = 0.01  # its probes come a quarter of this apart
         first.behave = whole
         with anyio.fail_after(PATIENCE_S):
             while state_of(memory) == "open":
@@ -67,13 +70,13 @@ async def test_a_breaker_opens_and_a_probe_and_a_trial_close_it() -> None:
         assert state_of(memory) == "closed"
 
 
-async def test_two_hundred_failing_requests_are_no_storm() -> None:
+async def test_two_hundred_failing_requests_are_no_storm(sidecar: MemorySidecar) -> None:
     retry = "ratio: 0.1, reserve: 10, rounds: 3, base_s: 0.001, longest_s: 0.002"
     behave = refusing(500)
     async with (
         upstream("openai", behave) as first,
         upstream("anthropic", behave) as second,
-        routed(table(first, second, more=f", {MANY}", retry=retry)) as memory,
+        routed(sidecar, table(first, second, more=f", {MANY}, connect_timeout_s: 60", retry=retry)) as memory,
     ):
         statuses = list[int]()
 
@@ -92,7 +95,7 @@ async def test_two_hundred_failing_requests_are_no_storm() -> None:
         assert figures["u0"]["failures"] + figures["u1"]["failures"] == sent
 
 
-async def test_a_provider_is_asked_again_after_a_wait_where_there_is_no_other() -> None:
+async def test_a_provider_is_asked_again_after_a_wait_where_there_is_no_other(sidecar: MemorySidecar) -> None:
     async with upstream("openai", refusing(500)) as first:
 
         async def once(connection: Connection) -> None:
@@ -100,15 +103,15 @@ async def test_a_provider_is_asked_again_after_a_wait_where_there_is_no_other() 
             await refusing(500)(connection)
 
         first.behave = once
-        async with routed(table(first, retry="rounds: 2, base_s: 0.01")) as memory:
+        async with routed(sidecar, table(first, retry="rounds: 2, base_s: 0.01")) as memory:
             assert text_of(await ask(memory)) == TEXT
             assert len(first.answers) == 2
 
 
-async def test_a_fault_of_the_client_is_told_and_sent_nowhere_else() -> None:
+async def test_a_fault_of_the_client_is_told_and_sent_nowhere_else(sidecar: MemorySidecar) -> None:
     behave = refusing(422, f"messages are odd, {KEY}")
     more = ", key_env: UPSTREAM_KEY"
-    async with upstream("openai", behave) as first, routed(table(first, more=more, local=True)) as memory:
+    async with upstream("openai", behave) as first, routed(sidecar, table(first, more=more, local=True)) as memory:
         status, body, headers = await ask(memory)
         assert status == 422
         assert body["error"]["code"] == "provider_refused"
@@ -118,17 +121,19 @@ async def test_a_fault_of_the_client_is_told_and_sent_nowhere_else() -> None:
         assert memory.gateway.figures()["providers"]["u0"]["failures"] == 0
 
 
-async def test_a_context_that_is_too_long_for_one_may_fit_the_next() -> None:
+async def test_a_context_that_is_too_long_for_one_may_fit_the_next(sidecar: MemorySidecar) -> None:
     behave = refusing(400, "too long", "context_length_exceeded")
-    async with upstream("openai", behave) as first, routed(table(first, local=True)) as memory:
+    async with upstream("openai", behave) as first, routed(sidecar, table(first, local=True)) as memory:
         assert text_of(await ask(memory)) == "from here"
-    async with upstream("openai", behave) as first, routed(table(first)) as memory:
+    async with upstream("openai", behave) as first, routed(sidecar, table(first)) as memory:
         status, body, _ = await ask(memory)
         assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
 
 
-async def test_a_provider_that_asks_for_it_is_left_alone_and_its_client_is_told_when_to_come_back() -> None:
-    async with upstream("openai", refusing(429, retry_after="45")) as first, routed(table(first)) as memory:
+async def test_a_provider_that_asks_for_it_is_left_alone_and_its_client_is_told_when_to_come_back(
+    sidecar: MemorySidecar,
+) -> None:
+    async with upstream("openai", refusing(429, retry_after="45")) as first, routed(sidecar, table(first)) as memory:
         for _ in range(3):
             status, body, headers = await ask(memory)
             assert status == 503
@@ -139,14 +144,14 @@ async def test_a_provider_that_asks_for_it_is_left_alone_and_its_client_is_told_
         assert state_of(memory) == "closed"
 
 
-async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up() -> None:
+async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up(sidecar: MemorySidecar) -> None:
     async def last(connection: Connection) -> None:
         told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m0s"}
         await connection.head(headers=told)
         for event in events_of(connection):
             await connection.stream.send(event)
 
-    async with upstream("openai", last) as first, routed(table(first, local=True)) as memory:
+    async with upstream("openai", last) as first, routed(sidecar, table(first, local=True)) as memory:
         assert text_of(await ask(memory)) == TEXT
         assert text_of(await ask(memory)) == "from here"
         assert len(first.answers) == 1
@@ -168,9 +173,9 @@ async def test_nothing_is_sent_to_a_provider_whose_quota_is_known_to_be_used_up(
     ],
 )
 async def test_what_an_upstream_cannot_honour_is_refused_by_the_client_s_name_of_it(
-    kind: Kind, more: dict[str, Any], field: str
+    kind: Kind, more: dict[str, Any], field: str, sidecar: MemorySidecar
 ) -> None:
-    async with upstream(kind, whole) as first, routed(table(first)) as memory:
+    async with upstream(kind, whole) as first, routed(sidecar, table(first)) as memory:
         status, body, _ = await ask(memory, **more)
         assert status == 400
         assert body["error"]["code"] == "unsupported_parameter"
@@ -178,8 +183,8 @@ async def test_what_an_upstream_cannot_honour_is_refused_by_the_client_s_name_of
         assert first.asked == []
 
 
-async def test_what_an_upstream_cannot_honour_leads_to_a_provider_that_can() -> None:
-    async with upstream("openai", whole) as first, routed(table(first, local=True)) as memory:
+async def test_what_an_upstream_cannot_honour_leads_to_a_provider_that_can(sidecar: MemorySidecar) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first, local=True)) as memory:
         assert text_of(await ask(memory, top_k=3)) == "from here"
         assert text_of(await ask(memory, top_k=0)) == TEXT
         assert text_of(await ask(memory, headers=[("x-mlx-sidecar-explain-cache", "1")])) == "from here"
@@ -187,8 +192,8 @@ async def test_what_an_upstream_cannot_honour_leads_to_a_provider_that_can() -> 
         assert memory.gateway.figures()["providers"]["local"]["retries"] == 0
 
 
-async def test_what_a_client_did_not_name_is_left_to_the_upstream() -> None:
-    async with upstream("openai", whole) as first, routed(table(first)) as memory:
+async def test_what_a_client_did_not_name_is_left_to_the_upstream(sidecar: MemorySidecar) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first)) as memory:
         visit = await memory.visit("/api/chat", {"model": "m", "messages": HELLO, "stream": False}).run()
         assert visit.status == 200
         assert not {"temperature", "top_k", "top_p"} & first.asked[0].body.keys()
@@ -200,13 +205,13 @@ async def test_what_a_client_did_not_name_is_left_to_the_upstream() -> None:
         assert json.loads(visit.body)["param"] == "keep_alive"
 
 
-async def test_only_generations_go_to_other_providers() -> None:
-    async with upstream("openai", whole) as first, routed(table(first)) as memory:
+async def test_only_generations_go_to_other_providers(sidecar: MemorySidecar) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first)) as memory:
         for path, body in (("/embeddings", {"input": "a"}), ("/tokenize", {"content": "a"}), ("/api/chat", {})):
             visit = await memory.visit(path, {"model": "m", **body}).run()
             assert visit.status == 400
             assert b"unsupported_parameter" in visit.body
-    async with upstream("openai", whole) as first, routed(table(first, local=True)) as memory:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first, local=True)) as memory:
         visit = await memory.visit("/tokenize", {"model": "other", "content": "a"}).run()
         assert visit.status == 200
         assert first.asked == []
@@ -220,8 +225,8 @@ async def respond(memory: InMemory, text: str, **more: Any) -> Any:
     return visit.status, json.loads(visit.body)
 
 
-async def test_a_response_of_an_upstream_is_kept_and_continued_there_and_here() -> None:
-    async with upstream("anthropic", whole) as first, routed(table(first, local=True)) as memory:
+async def test_a_response_of_an_upstream_is_kept_and_continued_there_and_here(sidecar: MemorySidecar) -> None:
+    async with upstream("anthropic", whole) as first, routed(sidecar, table(first, local=True)) as memory:
         _, kept = await respond(memory, "one", instructions="be brief")
         status, second = await respond(memory, "two", previous_response_id=kept["id"])
         assert status == 200
@@ -237,8 +242,10 @@ async def test_a_response_of_an_upstream_is_kept_and_continued_there_and_here() 
         assert len(first.answers) == 2
 
 
-async def test_a_response_of_the_own_sidecar_is_not_continued_where_no_route_leads_to_it() -> None:
-    async with upstream("openai", whole) as first, routed(table(first), models=()) as memory:
+async def test_a_response_of_the_own_sidecar_is_not_continued_where_no_route_leads_to_it(
+    sidecar: MemorySidecar,
+) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first), models=()) as memory:
         status, body = await respond(memory, "one", previous_response_id="resp_" + "0" * 32)
         assert (status, body["error"]["code"]) == (400, "previous_response_not_found")
         status, body = await respond(memory, "one", truncation="auto")
@@ -248,8 +255,8 @@ async def test_a_response_of_the_own_sidecar_is_not_continued_where_no_route_lea
 # Hops, time and health.
 
 
-async def test_a_request_that_comes_round_is_refused() -> None:
-    async with upstream("openai", whole) as first, routed(table(first)) as memory:
+async def test_a_request_that_comes_round_is_refused(sidecar: MemorySidecar) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first)) as memory:
         await ask(memory, headers=[(VIA, "a, b")])
         via = first.asked[0].headers[VIA]
         assert via == f"a, b, {providers_of(memory).id}"
@@ -262,42 +269,48 @@ async def test_a_request_that_comes_round_is_refused() -> None:
         assert len(first.asked) == 1
 
 
-async def test_an_upstream_sees_its_own_key_and_nothing_of_the_client_s_headers() -> None:
+async def test_an_upstream_sees_its_own_key_and_nothing_of_the_client_s_headers(sidecar: MemorySidecar) -> None:
     more = ", key_env: UPSTREAM_KEY"
     headers = [("authorization", "Bearer mine"), ("x-api-key", "mine"), ("cookie", "mine"), ("user-agent", "mine")]
     kinds: list[Kind] = ["openai", "anthropic"]
     for kind in kinds:
-        async with upstream(kind, whole) as first, routed(table(first, more=more)) as memory:
+        async with upstream(kind, whole) as first, routed(sidecar, table(first, more=more)) as memory:
             await ask(memory, headers=headers)
             sent = first.asked[0].headers
             assert "mine" not in " ".join(sent.values())
             assert (sent.get("authorization"), sent.get("x-api-key")) in ((f"Bearer {KEY}", None), (None, KEY))
 
 
-async def test_a_deadline_ends_a_request_upstream() -> None:
+async def test_a_deadline_ends_a_request_upstream(sidecar: MemorySidecar) -> None:
     async def hang(connection: Connection) -> None:
         await connection.gone()
 
-    async with upstream("openai", hang) as first, routed(table(first)) as memory:
+    async with upstream("openai", hang) as first, routed(sidecar, table(first)) as memory:
         status, body, _ = await ask(memory, headers=[("x-mlx-sidecar-deadline-s", "0.2")])
         assert (status, body["error"]["code"]) == (504, "deadline_passed")
         assert memory.gateway.figures()["providers"]["u0"]["failures"] == 0
 
 
-async def test_it_is_ready_while_any_route_is() -> None:
-    async with upstream("openai", refusing(500)) as first, routed(table(first, more=", breaker_failures: 1")) as memory:
+async def test_it_is_ready_while_any_route_is(sidecar: MemorySidecar) -> None:
+    async with (
+        upstream("openai", refusing(500)) as first,
+        routed(sidecar, table(first, more=", breaker_failures: 1")) as memory,
+    ):
         assert await memory.gateway.is_ready()
         await ask(memory)
         assert not await memory.gateway.is_ready()
         assert await memory.gateway.is_alive()
     more = ", breaker_failures: 1"
-    async with upstream("openai", refusing(500)) as first, routed(table(first, more=more, local=True)) as memory:
+    async with (
+        upstream("openai", refusing(500)) as first,
+        routed(sidecar, table(first, more=more, local=True)) as memory,
+    ):
         await ask(memory)
         assert await memory.gateway.is_ready()
 
 
-async def test_a_name_of_the_table_is_offered_and_an_alias_leads_to_it() -> None:
-    async with upstream("openai", whole) as first, routed(table(first)) as memory:
+async def test_a_name_of_the_table_is_offered_and_an_alias_leads_to_it(sidecar: MemorySidecar) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first)) as memory:
         assert [offer.name for offer in await memory.gateway.offers()] == ["m", "other"]
         assert text_of(await ask(memory, model="other")) == TEXT
         assert (await ask(memory, model="nobody"))[0] == 404
@@ -305,8 +318,8 @@ async def test_a_name_of_the_table_is_offered_and_an_alias_leads_to_it() -> None
         assert visit.status == 200, "the first is the default"
 
 
-async def test_connections_are_used_again() -> None:
-    async with upstream("openai", whole) as first, routed(table(first)) as memory:
+async def test_connections_are_used_again(sidecar: MemorySidecar) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first)) as memory:
 
         async def chunked(connection: Connection) -> None:
             head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -248,7 +248,7 @@ MIDWAY: dict[str, Behave] = {
     "its end": sending(lambda events: events[:6]),
     "the end before its last event": sending(lambda events: events[:-1]),
     "a cut connection": sending(lambda events: events[:6], is_chunked=True),
-    "silence": sending(lambda events: events[:6], hangs=True),
+    "lasting silence": sending(lambda events: events[:6], hangs=True),
     "garbage": sending(lambda events: [*events[:6], b"\xff\xfe\x00\n\n"]),
     "no JSON": sending(lambda events: [*events[:6], b"data: {\n\n"]),
     "an error": sending(lambda events: [*events[:6], ERROR]),
