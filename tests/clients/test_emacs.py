@@ -49,8 +49,9 @@ def test_it_compiles_without_a_warning_and_its_documentation_is_in_order(tmp_pat
     compiled = ["--eval", "(setq byte-compile-error-on-warn t)", "-f", "batch-byte-compile", PACKAGE.name]
     emacs(tmp_path, *compiled)
     assert (tmp_path / "mlx-sidecar.elc").is_file()
+    name = json.dumps(PACKAGE.name)
     # Its guess at verbs takes "goes" in any sentence for one that should begin it.
-    check = f'(let ((checkdoc-verb-check-experimental-flag nil)) (checkdoc-file "{PACKAGE.name}"))'
+    check = f"(progn (require 'checkdoc) (setq checkdoc-verb-check-experimental-flag nil) (checkdoc-file {name}))"
     assert emacs(tmp_path, "--eval", check) == ""
 
 
