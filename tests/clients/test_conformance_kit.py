@@ -173,3 +173,12 @@ def test_a_session_is_the_same_text_whether_the_engine_was_there_at_the_hello_or
 def test_each_session_is_recorded() -> None:
     done = kit(str(KIT / "record.py"), "--list")
     assert done.stdout.split() == [file.stem for file in GOLDEN]
+
+
+def test_the_listing_for_authors_has_every_method_notification_and_error() -> None:
+    done = kit(str(KIT / "listing.py"), "--check")
+    assert done.returncode == 0, "python clients/conformance/listing.py writes it anew\n" + done.stderr
+    page = (KIT.parent / "README.md").read_text(encoding="utf-8")
+    registry = json.loads((ROOT / "schemas" / "methods.json").read_text(encoding="utf-8"))
+    for name in [*(one["name"] for one in registry["methods"]), *(one["kind"] for one in registry["errors"])]:
+        assert f"\n| `{name}`" in page, name

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import llm
+from llm.models import EmbeddingModel
 
 from .running import sidecar
 
 
-class SidecarEmbeddingModel(llm.EmbeddingModel):
+class SidecarEmbeddingModel(EmbeddingModel):
     """A model that the sidecar of this process runs."""
 
     supports_text = True

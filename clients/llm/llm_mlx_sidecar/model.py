@@ -17,7 +17,7 @@ from .messages import parameters_of
 from .running import sidecar
 
 
-class Options(llm.Options):
+class PromptOptions(llm.Model.Options):
     """Options of a prompt, as the protocol's ``generate`` has them. The sidecar checks their values."""
 
     max_tokens: int | None = Field(default=None, description="tokens of the answer, at most")
@@ -97,7 +97,8 @@ def _events_of(result: GenerateResult) -> Iterator[Event]:
 class SidecarModel(_Shared, llm.Model):
     """A model that the sidecar of this process runs."""
 
-    Options = Options
+    class Options(PromptOptions):
+        """Options of a prompt."""
 
     def execute(
         self, prompt: llm.Prompt, stream: bool, response: llm.Response, conversation: llm.Conversation | None
@@ -123,7 +124,8 @@ class SidecarModel(_Shared, llm.Model):
 class AsyncSidecarModel(_Shared, llm.AsyncModel):
     """The same for programs with an event loop. Waiting is done in threads, on the sidecar that all share."""
 
-    Options = Options
+    class Options(PromptOptions):
+        """Options of a prompt."""
 
     async def execute(
         self,

@@ -44,7 +44,7 @@ class Form(Generic[T]):
         Raises:
             IncompleteForm: The answer does not have its whole form.
             ValidationError: The type asks more of a value than its schema says.
-            RuntimeError: No form was asked for, or ``echo_text: false`` left the text out.
+            RuntimeError: No form was asked for.
         """
         if self.wire is None or result.response_format is None or result.text is None:
             raise RuntimeError("there is nothing to parse: no response_format was asked for, or no text came")

@@ -190,3 +190,13 @@ async def test_a_sidecar_is_of_no_use_outside_its_block() -> None:
         await sidecar.ping()
     with pytest.raises(SidecarClosed):
         await sidecar.generate("fake", prompt="Hello")
+
+
+async def test_without_echo_text_the_result_of_a_stream_has_its_text_all_the_same(sidecar: Sidecar) -> None:
+    model = "fake?text=<think>Hm.</think>Hello there"
+    stream = sidecar.generate(model, messages=[{"role": "user", "content": "x"}], echo_text=False)
+    deltas: list[StreamDelta] = []
+    await collect(stream, deltas)
+    assert stream.result.text == "Hello there" == "".join(delta.text for delta in deltas)
+    assert stream.result.tokens == [token for delta in deltas for token in delta.tokens]
+    assert stream.result.reasoning == "Hm."
