@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from docs_golden import RECORDED, ROOT, shortened
 from safetensors.numpy import save_file
 
+from docs_golden import RECORDED, ROOT, shortened
 from mlx_sidecar_conformance.normal import steady
 from mlx_sidecar_conformance.recording import Host
 from mlx_sidecar_conformance.sessions import LONG, Session, answer, call, delta, generate, refused

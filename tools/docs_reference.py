@@ -13,7 +13,6 @@ from typing import Any
 from docs_golden import Examples, Exchange, examples, shown
 from docs_types import Schema, cell, default_of, reachable, type_of
 from docs_words import meaning, occasion
-
 from mlx_sidecar_protocol.error_data import DETAILS
 from mlx_sidecar_protocol.errors import RpcError
 from mlx_sidecar_protocol.registry import METHODS, MethodSpec, host_notifications, own_notifications, requests
@@ -22,8 +21,8 @@ from mlx_sidecar_protocol.schema import bundle
 _FOR = "*For authors of hosts and clients. Made from the code of the protocol; the explanations are in [its page]({}).*"
 
 _ABOUT = (
-    "Each request, notification, type and error of protocol version 1. Examples are recorded from a sidecar; process ids, "
-    "versions and times in them are replaced, and `…` stands where they are shortened."
+    "Each request, notification, type and error of protocol version 1. Examples are recorded from a sidecar; process"
+    " ids, versions and times in them are replaced, and `…` stands where they are shortened."
 )
 
 
@@ -81,7 +80,7 @@ def _fields(schema: Schema, types: str, method: str = "", needed: str = "needed"
     if not properties:
         yield from ("None.", "")
         return
-    yield from ("| name | type | default | |", "|---|---|---|---|")
+    yield from (f"| name | type | {'default' if needed == 'needed' else 'there'} | |", "|---|---|---|---|")
     for name, one in properties.items():
         default = needed if name in schema.get("required", ()) else default_of(one)
         yield f"| `{name}` | {cell(type_of(one, types))} | {cell(default)} | {cell(meaning(one, name, method))} |"

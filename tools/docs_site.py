@@ -10,11 +10,11 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from docs_reference import page_of, pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from docs_reference import page_of, pages
 from mlx_sidecar_protocol.registry import requests
 
 REFERENCE = "docs/reference"

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
+
 from docs_golden import RECORDED, examples
 from docs_memory import SHAPES, Shape, read, table
 from docs_reference import page_of, pages
-
 from mlx_sidecar import pocket
 from mlx_sidecar_protocol.error_data import DETAILS
 from mlx_sidecar_protocol.registry import METHODS, MethodSpec, requests

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from mkdocs.config import load_config
 
 from .blocks import ROOT
 
@@ -29,10 +29,6 @@ MENU = [
     "Comparison",
     "For those who carry it on",
 ]
-
-
-class Configuration(yaml.SafeLoader):
-    """Reads mkdocs.yml."""
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +52,6 @@ def menu(entries: list[object]) -> Iterator[str]:
                 yield str(below)
 
 
-def configuration() -> dict[str, list[object]]:
-    read: dict[str, list[object]] = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Configuration)
-    return read
-
-
 def test_it_is_built_and_has_the_reference(site: Path) -> None:
     assert (site / "index.html").is_file()
     generate = (site / "docs" / "reference" / "methods" / "generate.html").read_text(encoding="utf-8")
@@ -79,7 +70,7 @@ def test_a_link_to_a_page_leads_to_its_html_and_one_to_a_folder_is_text(site: Pa
 
 
 def test_the_menu_is_by_reader_and_has_every_page() -> None:
-    nav = configuration()["nav"]
+    nav: list[object] = load_config(str(ROOT / "mkdocs.yml")).nav or []
     assert [name for entry in nav if isinstance(entry, dict) for name in entry] == MENU
     assert not {str(page.relative_to(ROOT)) for page in PAGES} - set(menu(nav))
 

@@ -157,7 +157,7 @@ function messageOf({ role, text, reasoning }: Turn): Message {
   return reasoning === "" ? { role, content } : { role, content, reasoning_content: reasoning };
 }
 
-function optionsOf(settings: Settings): Partial<Parameters<Sidecar["generate"]>[0]> {
+function optionsOf(settings: Settings) {
   const budget = settings["chat.reasoningBudget"];
   return {
     max_tokens: settings["chat.maxTokens"],
