@@ -1,4 +1,4 @@
-import type { GenerateResult, Message, Sidecar } from "mlx-sidecar";
+import type { GenerateResult, Message } from "mlx-sidecar";
 import { type Advice, adviceFor } from "./advice.js";
 import type { Engine } from "./engine.js";
 import { type Loader } from "./loader.js";
