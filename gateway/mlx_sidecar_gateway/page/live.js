@@ -94,8 +94,8 @@ function showCache(cache, missed) {
   put(at("cached"), cache ? share(cache.cached_tokens, cache.prompt_tokens) : "–");
   put(at("cache-ram"), cache ? tier(cache.ram) : "–");
   put(at("cache-disk"), cache ? tier(cache.disk) : "–");
-  put(at("tokens-ram"), cache ? count(cache.ram.tokens) : "–");
-  put(at("tokens-disk"), cache ? count(cache.disk.tokens) : "–");
+  put(at("tokens-ram"), cache ? `${count(cache.ram.tokens)} tokens` : "–");
+  put(at("tokens-disk"), cache ? `${count(cache.disk.tokens)} tokens` : "–");
   const told = Object.entries(missed).sort((a, b) => b[1] - a[1]);
   const words = told.map(([reason, times]) => `${REASONS[reason] ?? reason} (${times})`).join(", ");
   put(at("missed"), words ? `Missed because: ${words}` : "");
