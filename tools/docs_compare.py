@@ -35,7 +35,7 @@ FORM = {
     "additionalProperties": False,
 }
 TOOL = {"type": "function", "function": {"name": "forecast", "parameters": FORM}}
-ANSWER_AT_ONCE = {"chat_template_kwargs": {"enable_thinking": False}}
+ANSWER_AT_ONCE: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
 
 Answer = dict[str, Any]
 

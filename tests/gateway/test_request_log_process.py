@@ -80,7 +80,7 @@ async def test_a_logged_request_is_answered_again_with_its_text(
             assert logged_id == id_
             assert now_id not in asked
         with pytest.raises(SystemExit) as ended:
-            main(["log", str(file), "--replay", id_, "--gateway", gateway.url])
+            main(["log", str(file), "--replay", next(iter(asked)), "--gateway", gateway.url])
         assert ended.value.code == REFUSED
         assert "a key is needed" in capsys.readouterr().err
         _, stats = gateway.get("/stats", Authorization=f"Bearer {KEY}")

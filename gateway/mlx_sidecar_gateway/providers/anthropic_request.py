@@ -65,7 +65,7 @@ def _form(options: Mapping[str, Any], wish: Wish, provider: str) -> dict[str, An
         config["format"] = {"type": "json_schema", "schema": schema}
     if wish.effort is not None and wish.effort != "none":
         if wish.effort not in _EFFORTS:
-            raise UnsupportedParameter("template_args", f"the provider {provider!r} knows no effort {wish.effort!r}")
+            raise UnsupportedParameter("reasoning_effort", f"the provider {provider!r} knows no effort {wish.effort!r}")
         config["effort"] = wish.effort
     return {"output_config": config} if config else {}
 

@@ -133,8 +133,10 @@ def _reasoning(wish: Wish, given: Mapping[str, Any], honoured: frozenset[str], p
     if thinks is False and effort is None and "enable_thinking" not in honoured:
         effort = "none"
     can_say = thinks is None or effort is not None or "enable_thinking" in honoured
-    if args or not can_say or (effort is not None and "reasoning_effort" not in honoured):
+    if args or not can_say:
         raise _unsupported("template_args", provider)
+    if effort is not None and "reasoning_effort" not in honoured:
+        raise _unsupported("reasoning_effort" if "reasoning_effort" in given else "template_args", provider)
     return Wish(wish.options, effort, thinks, {}, wish.priority)
 
 

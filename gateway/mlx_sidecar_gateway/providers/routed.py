@@ -257,11 +257,10 @@ class RoutedSource:
     def _in_time(self) -> Iterator[None]:
         """Raises ``Refused`` at the deadline."""
         left_s = None if self._deadline_s is None else max(0.0, self._deadline_s - anyio.current_time())
-        try:
-            with anyio.fail_after(left_s):
-                yield
-        except TimeoutError:
-            raise Refused(DEADLINE) from None
+        with anyio.move_on_after(left_s) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise Refused(DEADLINE)
 
 
 async def _deltas(source: Source) -> list[dict[str, Any]]:

@@ -205,6 +205,27 @@ async def test_what_a_client_did_not_name_is_left_to_the_upstream(sidecar: Memor
         assert json.loads(visit.body)["param"] == "keep_alive"
 
 
+async def test_a_wish_for_reasoning_is_refused_by_the_name_of_its_surface(sidecar: MemorySidecar) -> None:
+    more = ", refuses: [reasoning_effort]"
+    async with upstream("openai", whole) as first, routed(sidecar, table(first, more=more)) as memory:
+        chat = {"model": "m", "messages": HELLO, "max_tokens": 2000}
+        asked: list[tuple[str, dict[str, Any], str]] = [
+            ("/chat/completions", {**chat, "reasoning_effort": "low"}, "reasoning_effort"),
+            ("/chat/completions", {**chat, "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
+            ("/responses", {"model": "m", "input": "a", "reasoning": {"effort": "low"}}, "reasoning.effort"),
+            ("/messages", {**chat, "thinking": {"type": "disabled"}}, "thinking"),
+            ("/messages", {**chat, "thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.budget_tokens"),
+            ("/api/chat", {"model": "m", "messages": HELLO, "think": True}, "think"),
+            ("/api/chat", {"model": "m", "messages": HELLO, "think": "low"}, "think"),
+        ]
+        for path, body, field in asked:
+            visit = await memory.visit(path, body).run()
+            told = json.loads(visit.body)
+            assert visit.status == 400
+            assert (told if path.startswith("/api") else told["error"])["param"] == field
+        assert first.asked == []
+
+
 async def test_only_generations_go_to_other_providers(sidecar: MemorySidecar) -> None:
     async with upstream("openai", whole) as first, routed(sidecar, table(first)) as memory:
         for path, body in (("/embeddings", {"input": "a"}), ("/tokenize", {"content": "a"}), ("/api/chat", {})):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 
 Kind = Literal["openai", "anthropic"]
 Behave = Callable[["Connection"], Awaitable[None]]
@@ -95,7 +95,7 @@ class Upstream:
 async def upstream(kind: Kind, behave: Behave) -> AsyncIterator[Upstream]:
     """An upstream in this event loop."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    port = listener.extra(SocketAttribute.local_port)
     made = Upstream(kind, port, behave)
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, made.serve)

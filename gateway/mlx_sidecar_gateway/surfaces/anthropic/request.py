@@ -16,6 +16,7 @@ NAMES: Final = {
     "stop": "stop_sequences",
     "reasoning_budget": "thinking.budget_tokens",
     "response_format": "output_config.format",
+    "template_args": "thinking",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
 }
 """The client's name of each option of the sidecar that has another one."""

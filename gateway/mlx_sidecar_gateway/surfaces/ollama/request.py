@@ -16,6 +16,8 @@ NAMES: Final = {
     "response_format": "format",
     "logprobs": "top_logprobs",
     "reasoning_budget": "think",
+    "reasoning_effort": "think",
+    "template_args": "think",
 }
 """The client's name of each option of the sidecar that has another one."""
 

@@ -24,6 +24,7 @@ NAMES: Final = {
     "logprobs": "top_logprobs",
     "max_tokens": "max_output_tokens",
     "messages": "input",
+    "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
     "template_args": "chat_template_kwargs",
 }
