@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYPROJECTS = [ROOT / "pyproject.toml", ROOT / "clients" / "python" / "pyproject.toml"]
 PACKAGE_JSONS = [
-    ROOT / name / "package.json" for name in ("clients/typescript", "examples/node", "examples/vscode", "tests/node")
+    ROOT / name / "package.json"
+    for name in ("clients/typescript", "clients/vscode", "examples/node", "examples/vscode", "tests/node")
 ]
 # Ways to install that are not there: nothing of ours is in a registry.
 NOT_THERE = re.compile(r"(?:pip|pipx|tool|npm) install [`'\"]?mlx-sidecar|mlx-sidecar-protocol")

@@ -34,6 +34,23 @@ test("a text is whole as soon as nothing that comes can be suggested", () => {
   assert.deepEqual(["b", "b\n"].map((text) => isWhole(text, "line", block)), [false, true]);
 });
 
+test("what comes behind a whole text changes nothing, and a suggestion is the beginning of the text", () => {
+  const pieces = ["\n", "    ", "  ", "a", "b()", ")", "}", "\t", "\n\n"];
+  let state = 7;
+  const draw = (count: number) => (state = (state * 48271) % 2147483647) % count; // the same texts in each run
+  for (let round = 0; round < 3000; round++) {
+    const text = Array.from({ length: 1 + draw(14) }, () => pieces[draw(pieces.length)]).join("");
+    const around = at(["    x|\n}\n", "f(|)\n", "  |b()\n", "|"][draw(4)] ?? "");
+    const shape = shapeAt(around, draw(2) === 0);
+    const suggestion = suggestionIn(text, shape, around);
+    assert.ok(text.startsWith(suggestion), JSON.stringify(text));
+    for (let size = 0; size < text.length; size++) {
+      if (!isWhole(text.slice(0, size), shape, around)) continue;
+      assert.equal(suggestionIn(text.slice(0, size), shape, around), suggestion, JSON.stringify(text));
+    }
+  }
+});
+
 test("what stands behind the gap already is not suggested again", () => {
   assert.equal(suggested('print("|")', 'hello")'), "hello");
   assert.equal(suggested("f(|)", "x)"), "x");

@@ -32,6 +32,7 @@ function missingModel(model: string): Remedy[] {
 
 const REMEDIES: Partial<Record<string, (error: SidecarError) => readonly Remedy[]>> = {
   executable_not_found: () => [INSTALL, EXECUTABLE],
+  sidecar_closed: () => [RESTART],
   sidecar_lost: () => [RESTART, LOG],
   engine_lost: () => [RESTART, LOG],
   engine_stalled: () => [RESTART, LOG],
