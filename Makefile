@@ -95,8 +95,8 @@ native:
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
-	rm -rf dist clients/typescript/node_modules clients/typescript/dist
-	rm -rf clients/vscode/node_modules clients/vscode/dist clients/vscode/out
+	rm -rf dist clients/typescript/node_modules clients/typescript/dist clients/ai-sdk/node_modules clients/ai-sdk/dist
+	rm -rf clients/vscode/node_modules clients/vscode/dist clients/vscode/out tests/clients/oldest_node/node_modules
 
 # Set-up in stamped steps, so that the second run only looks at dates.
 setup: $(VENV)/.compiled

@@ -94,6 +94,10 @@ def _events_of(result: GenerateResult) -> Iterator[Event]:
         yield ToolCallDelta(index, call.id, call.name, call.arguments)
 
 
+def _next(events: Iterator[Event]) -> Event | None:
+    return next(events, None)
+
+
 class SidecarModel(_Shared, llm.Model):
     """A model that the sidecar of this process runs."""
 
@@ -140,7 +144,7 @@ class AsyncSidecarModel(_Shared, llm.AsyncModel):
         try:
             if stream:
                 events = generation.events()
-                while (event := await asyncio.to_thread(next, events, None)) is not None:
+                while (event := await asyncio.to_thread(_next, events)) is not None:
                     for told in shown.of(event):
                         yield told
                 result = generation.result

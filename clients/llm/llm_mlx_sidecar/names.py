@@ -32,7 +32,7 @@ def read() -> Names:
     """The names in the file, or those there are without one.
 
     Raises:
-        click.ClickException: The file holds something else.
+        llm.ModelError: The file holds something else.
     """
     try:
         found = json.loads(path().read_text(encoding="utf-8"))

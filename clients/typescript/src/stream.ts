@@ -35,6 +35,7 @@ export class Stream<
   readonly #partial: Promise<Answer | undefined>;
   #told!: (answer: Answer | undefined) => void;
   #isTold = false; // the sidecar has said how it ended, or never will
+  #isHeld = false; // until it has, Node is kept from ending
 
   #connection: Connection | undefined; // that it runs on
   #id = 0;
@@ -105,8 +106,9 @@ export class Stream<
    * with its process. Never fails.
    */
   get partial(): Promise<Answer | undefined> {
-    if (this.#hasEnded && !this.#isTold) {
-      this.#supervisor.enter(); // Node must not end before the answer to the abort
+    if (!this.#isTold && !this.#isHeld) {
+      this.#isHeld = true;
+      this.#supervisor.enter(); // Node must not end before the answer to an abort
       void this.#partial.then(() => this.#supervisor.leave());
     }
     return this.#partial;
