@@ -96,4 +96,6 @@ def run(block: Block, folder: Path, gateway: str = GATEWAY) -> str:
 def _environment(home: Path) -> dict[str, str]:
     """An environment with the commands of this one, and a home of its own without a network's models."""
     found = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": found, "HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    folders = {name: str(home / name) for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HF_HOME")}
+    own = {"PATH": found, "HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **folders, **own}
