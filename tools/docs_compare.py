@@ -48,7 +48,7 @@ class Server:
     model: str
     victim: Callable[[], int]
 
-    def ask(self, path: str = "/v1/chat/completions", **more: Any) -> httpx.Response:
+    def ask(self, path: str = "/v1/chat/completions", /, **more: Any) -> httpx.Response:
         """Send a request with the model's name; a chat of one question unless told."""
         body = {"model": self.model, **more}
         if path == "/v1/chat/completions":

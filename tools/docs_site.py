@@ -7,6 +7,7 @@ brings the pages and files that it links to; a link to a folder, which is no pag
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -99,7 +100,7 @@ def _target(folder: PurePosixPath, link: str) -> str | None:
     return "/".join(parts)
 
 
-def _outside_code(change: Any, markdown: str) -> str:
+def _outside_code(change: Callable[[re.Match[str]], str], markdown: str) -> str:
     """Return the text with ``change`` done to each link that does not stand in a fenced block."""
     parts: list[str] = []
     end = 0

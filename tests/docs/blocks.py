@@ -6,14 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from tests.support.byte_host import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = {"sh", "bash", "python", "js", "ts"}
+PROGRAMS = ("mlx-sidecar ", "python ", "make ", "pip ", "pipx ", "npm ", "curl ", "echo ", "printf ", "sh ")
+PATIENCE_S = 240.0  # SDKs are large, and a busy machine takes its time to import one
 GATEWAY = "http://127.0.0.1:8080"
 
 _BLOCK = re.compile(
@@ -55,14 +55,23 @@ def blocks(document: Path) -> list[Block]:
         line = text.count("\n", 0, match.start()) + 1
         block = Block(str(document.relative_to(ROOT)), line, language, said, body)
         if language in COMMANDS:
-            found.append(_joined(found, block) if "goes on" in block.words else block)
+            if "goes on" in block.words:
+                before = next(one for one in reversed(found) if one.language == language)
+                found.remove(before)  # it is run as the beginning of this one
+                block = replace(block, text=before.text + "\n" + body)
+            found.append(block)
     return found
 
 
-def _joined(earlier: list[Block], block: Block) -> Block:
-    """Return ``block`` behind the last one in its language."""
-    before = next(one for one in reversed(earlier) if one.language == block.language)
-    return Block(block.document, block.line, block.language, block.said, before.text + "\n" + block.text)
+def unnamed_commands(document: Path) -> list[str]:
+    """Return the places of blocks without a language in which a line begins as a command does."""
+    text = document.read_text(encoding="utf-8")
+    unnamed = [match for match in _BLOCK.finditer(text) if not match["language"]]
+    return [
+        f"{document.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}"
+        for match in unnamed
+        if any(line.startswith(PROGRAMS) for line in match["text"].splitlines())
+    ]
 
 
 def run(block: Block, folder: Path, gateway: str = GATEWAY) -> str:
@@ -87,4 +96,6 @@ def run(block: Block, folder: Path, gateway: str = GATEWAY) -> str:
 def _environment(home: Path) -> dict[str, str]:
     """An environment with the commands of this one, and a home of its own without a network's models."""
     found = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": found, "HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    folders = {name: str(home / name) for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HF_HOME")}
+    own = {"PATH": found, "HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **folders, **own}

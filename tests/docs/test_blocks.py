@@ -11,7 +11,7 @@ import pytest
 
 from tests.gateway.gateway_process import gateway_process
 
-from .blocks import DOCUMENTS, ROOT, Block, blocks, run
+from .blocks import DOCUMENTS, ROOT, Block, blocks, run, unnamed_commands
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 RUN_HERE = [block for block in BLOCKS if block.is_run_here]
@@ -53,3 +53,7 @@ def test_a_test_that_is_said_to_run_a_command_reads_its_document() -> None:
         if block.said.startswith("run by "):
             test = ROOT / block.said.removeprefix("run by ")
             assert Path(block.document).name in test.read_text(encoding="utf-8"), place(block)
+
+
+def test_a_block_of_commands_names_its_language() -> None:
+    assert not [place for document in DOCUMENTS for place in unnamed_commands(document)]

@@ -17,7 +17,7 @@ def test_it_tells_the_device_its_speed_and_that_an_answer_outlives_the_engine(
     assert "1 engine(s) started again, the same text." in report
 
 
-def test_another_device_than_the_expected_one_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_device_than_the_expected_one_is_a_failure() -> None:
     class Metal:
         def call(self, method: str) -> dict[str, dict[str, str]]:
             assert method == "stats"
