@@ -16,7 +16,7 @@ from .routed import Candidate
 from .upstream import Upstream
 
 # Surfaces fill these in where a client says nothing.
-_ASSUMED: Final = ("max_tokens", "temperature", "top_k", "top_p")
+_ASSUMED: Final = ("max_tokens", "repeat_guard", "temperature", "top_k", "top_p")
 
 
 class RoutedBackend(CallersBackend):

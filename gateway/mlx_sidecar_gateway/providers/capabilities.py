@@ -23,6 +23,7 @@ OPENAI_MORE: Final = frozenset(
         "priority",
         "reasoning_budget",
         "reasoning_content",
+        "repeat_guard",
         "repetition_penalty",
         "skip_special",
         "stop_tokens",

@@ -205,6 +205,15 @@ async def test_what_a_client_did_not_name_is_left_to_the_upstream(sidecar: Memor
         assert json.loads(visit.body)["param"] == "keep_alive"
 
 
+async def test_the_guard_of_the_gateway_is_its_own_sidecar_s_and_one_that_a_client_names_is_asked_for(
+    sidecar: MemorySidecar,
+) -> None:
+    async with upstream("openai", whole) as first, routed(sidecar, table(first), repeat_guard=12) as memory:
+        assert text_of(await ask(memory)) == TEXT
+        status, body, _ = await ask(memory, repeat_guard=12)
+        assert (status, body["error"]["param"]) == (400, "repeat_guard")
+
+
 async def test_a_wish_for_reasoning_is_refused_by_the_name_of_its_surface(sidecar: MemorySidecar) -> None:
     more = ", refuses: [reasoning_effort]"
     async with upstream("openai", whole) as first, routed(sidecar, table(first, more=more)) as memory:
