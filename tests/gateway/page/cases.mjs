@@ -177,7 +177,7 @@ const cases = {
       await page.evaluate((told) => show(told), { ...snapshot(119) });
       await page.evaluate(() => new Turn("assistant").text("x".repeat(400)));
       widths[viewport.width] = await page.evaluate(() =>
-        [document.documentElement, ...document.querySelectorAll("section, table")].filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.outerHTML.slice(0, 80)),
+        [document.documentElement, ...document.querySelectorAll("section, table, dl")].filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.outerHTML.slice(0, 80)),
       );
       await page.context().close();
     }
