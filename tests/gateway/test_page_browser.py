@@ -14,7 +14,7 @@ from tests.support.programs import missing, program
 
 MODULES = Path(__file__).parents[1] / "node"
 CASES = Path(__file__).parent / "page" / "cases.mjs"
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0  # far beyond what all cases take
 MARKUP = "<img src=x onerror=alert(1)><b>bold</b><script>alert(2)</script>"
 MODELS = {
     "quick": "fake?text=Done.",
@@ -122,9 +122,9 @@ def test_a_key_is_asked_for_and_a_wrong_one_told_and_no_holder_sees_the_requests
     assert (seen["kept"], seen["left"]) == (0, 0)
 
 
-def test_no_screen_scrolls_sideways(told: Told) -> None:
+def test_no_screen_and_no_part_of_one_scrolls_sideways(told: Told) -> None:
     seen = case(told, "narrows")
-    assert {width: seen[width] for width in ("360", "768", "1080")} == {"360": 360, "768": 768, "1080": 1080}
+    assert [seen[width] for width in ("360", "768", "1080", "1280")] == [[]] * 4
 
 
 def test_axe_finds_nothing_in_light_and_dark(told: Told) -> None:

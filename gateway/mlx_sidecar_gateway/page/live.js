@@ -9,8 +9,10 @@ const at = (id) => document.getElementById(id);
 const rates = [];
 const firsts = [];
 
+/** Give an element that has nothing but text this one. Its text node is kept, and written only if that changes it. */
 function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  if (!node.firstChild) node.append("");
+  if (node.firstChild.data !== text) node.firstChild.data = text;
 }
 
 // Words for numbers.

@@ -81,9 +81,9 @@ export function snapshot(number) {
     missed: "",
   });
   const ended = Array.from({ length: 50 }, (_, index) => request(index, index % 9 ? "stop" : "overloaded"));
-  const running = Array.from({ length: number % 40 }, (_, index) => request(100 + index, ""));
+  const running = Array.from({ length: number % 10 }, (_, index) => request(100 + index, ""));
   const tier = { state: "on", used_bytes: 1e6 * number, limit_bytes: 1e10, blocks: number, tokens: 64 * number };
-  const owners = { models: 3e9, adapters: 0, requests: 1e6 * (number % 40), "prefix cache": 1e6 * number };
+  const owners = { models: 3e9, adapters: 0, requests: 1e6 * (number % 10), "prefix cache": 1e6 * number };
   const shared = {
     unix_s: 1.8e9 + number,
     problem: "",

@@ -172,11 +172,13 @@ const cases = {
 
   async narrows() {
     const widths = {};
-    for (const viewport of [NARROW, { width: 768, height: 900 }, { width: 1080, height: 700 }]) {
+    for (const viewport of [NARROW, { width: 768, height: 900 }, { width: 1080, height: 700 }, { width: 1280, height: 800 }]) {
       const page = await drawn(await open(browser, url, { viewport }));
-      await page.evaluate((told) => show(told), { ...snapshot(39) });
+      await page.evaluate((told) => show(told), { ...snapshot(119) });
       await page.evaluate(() => new Turn("assistant").text("x".repeat(400)));
-      widths[viewport.width] = await page.evaluate(() => document.documentElement.scrollWidth);
+      widths[viewport.width] = await page.evaluate(() =>
+        [document.documentElement, ...document.querySelectorAll("section, table, dl")].filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.outerHTML.slice(0, 80)),
+      );
       await page.context().close();
     }
     return widths;
@@ -195,7 +197,7 @@ const cases = {
       await ask(page, "Think", "thinks");
       await ended(page);
       await page.click("#options summary");
-      await page.evaluate((told) => show(told), snapshot(39));
+      await page.evaluate((told) => show(told), snapshot(119));
       await check(`${colorScheme} ${width}`, page);
     }
     const page = await open(browser, keyed, { colorScheme: "dark" });
