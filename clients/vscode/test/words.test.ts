@@ -26,7 +26,7 @@ test("the editor is told of the settings that there are, with their defaults", (
 
 test("a workspace cannot name a program to run", () => {
   const { properties } = manifest.contributes.configuration;
-  assert.deepEqual(["executable", "arguments"].map((name) => properties[`mlxSidecar.${name}`]?.scope), ["machine", "machine"]);
+  assert.deepEqual(["executable", "arguments"].map((name) => properties[`mlxSidecar.${name}`]?.scope), ["application", "application"]);
 });
 
 test("a wrong setting is refused by its name", () => {
