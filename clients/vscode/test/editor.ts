@@ -56,7 +56,7 @@ export class Document {
   constructor(
     public text: string,
     scheme = "file",
-    path = "/work/a.py",
+    path = "/project/a.py",
   ) {
     this.uri = new Uri(scheme, path);
   }

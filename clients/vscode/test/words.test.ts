@@ -26,7 +26,7 @@ test("the editor is told of the settings that there are, with their defaults", (
 
 test("a workspace cannot name a program to run", () => {
   const { properties } = manifest.contributes.configuration;
-  assert.deepEqual(["executable", "arguments"].map((name) => properties[`mlxSidecar.${name}`]?.scope), ["machine", "machine"]);
+  assert.deepEqual(["executable", "arguments"].map((name) => properties[`mlxSidecar.${name}`]?.scope), ["application", "application"]);
 });
 
 test("a wrong setting is refused by its name", () => {
@@ -80,6 +80,7 @@ function rpcError(kind: keyof typeof ERROR_CLASSES, data: object, message = "no"
 test("errors say what can be done", () => {
   const actions = (error: unknown) => adviceFor(error).remedies.map(({ action }) => action);
   assert.deepEqual(actions(new ExecutableNotFound("it is not on the search path")), ["install", "chooseExecutable"]);
+  assert.match(adviceFor(new ExecutableNotFound("?")).message, /the setting mlxSidecar.executable/);
   assert.deepEqual(actions(rpcError("model_not_found", { model: "owner/name" })), ["download", "chooseModel"]);
   assert.deepEqual(actions(rpcError("model_not_found", { model: "/no/such/folder" })), ["chooseModel"]);
   assert.deepEqual(actions(rpcError("context_too_long", { have: 9, limit: 8 })), ["newChat", "settings"]);

@@ -1,4 +1,4 @@
-import { RpcError, SidecarError, type protocol } from "mlx-sidecar";
+import { ExecutableNotFound, RpcError, SidecarError, type protocol } from "mlx-sidecar";
 
 /** Something that a person can do about an error, with one click. */
 export interface Remedy {
@@ -66,6 +66,7 @@ function dataOf(error: SidecarError): { model?: string } {
 }
 
 function hint(error: unknown): string {
+  if (error instanceof ExecutableNotFound) return ". In this editor the setting mlxSidecar.executable says where it is.";
   if (!(error instanceof RpcError)) return "";
   const data = error.data as { retry_after_s?: number; name?: string } & Partial<protocol.ErrorDataOf["context_too_long"]>;
   if (error.kind === "overloaded") return ` Try again in ${Math.ceil(data.retry_after_s ?? 1)} s.`;
