@@ -23,7 +23,8 @@ from typing import Any
 from mlx_sidecar.host import Host, SidecarError, SidecarGone
 
 ROOT = Path(__file__).resolve().parents[1]
-FAULTS = ("kills", "signals")
+FAULTS = {"cpu": ("kills", "signals"), "metal": ("steps", "hosts"), "cuda": ("steps", "hosts")}
+"""Parts of the fault benchmark by backend: the first two ask for exact numerics, which only a Linux CPU has."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(model: str, expected: str | None, quick: bool) -> Iterator[Part]:
     """The sections of the report, each when it is known."""
     yield _of_command("doctor", ["-m", "mlx_sidecar", "doctor", *([] if model == "pocket" else [model])])
+    backend = ""
     # No prefix cache, because prompts are repeated and their prefill is measured.
     try:
         with Host("--cache-limit-bytes", "0") as host:
             card = host.call("load", {"model": model})
+            backend = host.call("stats")["engine"]["backend"]
             yield _device(host, expected)
             yield _speed(host, card, QUICK if quick else WHOLE)
             yield _killed(host, model)
     except (SidecarError, SidecarGone) as error:
         yield Part("Speed and a killed engine", f"The sidecar said: {error}", is_sound=False)
-    if not quick:
-        yield _of_command("Faults", ["-m", "benchmarks.faults", *FAULTS, "--quick"])
+    if not quick and backend:
+        yield _of_command("Faults", ["-m", "benchmarks.faults", *FAULTS[backend], "--quick"])
 
 
 def _of_command(title: str, arguments: list[str]) -> Part:
@@ -119,22 +122,25 @@ def _seconds(host: Host, requests: list[dict[str, Any]]) -> float:
 
 
 def _killed(host: Host, model: str) -> Part:
-    """Kill the engine when a stream has begun; its answer has to be that of an undisturbed one."""
+    """Kill the engine when a stream has begun; on a CPU its answer has to be that of an undisturbed one.
+
+    Elsewhere a tie in the last bits may fall the other way where a prompt is computed again: that is told, no failure.
+    """
     asked = {"model": model, "prompt": "Once upon a time", "max_tokens": 48, "ignore_eos": True}
     undisturbed = host.call("generate", asked)["text"]
-    engine = host.call("stats")["engine"]["pid"]
+    engine = host.call("stats")["engine"]
     struck: list[int] = []
 
     def strike(delta: dict[str, Any]) -> None:
         if not struck:
-            os.kill(engine, signal.SIGKILL)
+            os.kill(engine["pid"], signal.SIGKILL)
             struck.append(delta["seq"])
 
     text = host.generate({**asked, "window": 1, "min_interval_ms": 5}, _acknowledging(host, strike))["text"]
     engines = host.call("stats")["engine"]["restarts"]
-    same = text == undisturbed and engines >= 1
+    is_sound = engines >= 1 and (text == undisturbed or engine["backend"] != "cpu")
     told = "the same text" if text == undisturbed else f"another text: {text!r} instead of {undisturbed!r}"
-    return Part("An engine killed in mid-answer", f"{engines} engine(s) started again, {told}.", same)
+    return Part("An engine killed in mid-answer", f"{engines} engine(s) started again, {told}.", is_sound)
 
 
 def _acknowledging(host: Host, then: Any) -> Any:

@@ -14,7 +14,7 @@ from tests.gateway.gateway_process import gateway_process
 from .blocks import DOCUMENTS, ROOT, Block, blocks, run, unnamed_commands
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
-RUN_HERE = [block for block in BLOCKS if block.is_run_here]
+RUN_HERE = list({(block.language, block.text): block for block in BLOCKS if block.is_run_here}.values())
 SAID = ("not run: ", "run by ", "run: ")
 
 pytestmark = pytest.mark.skipif(
