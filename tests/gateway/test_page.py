@@ -199,7 +199,8 @@ async def test_a_snapshot_has_the_numbers_of_stats(memory: InMemory) -> None:
     async with watching(memory) as [viewer]:
         [seen, *_] = snapshots(viewer)
     stats = json.loads((await get(memory, "/stats").run()).body)
-    assert {name: seen["shared"][name] for name in stats} == stats
+    counts = ("running", "outcomes", "ignored")
+    assert {name: seen["shared"][name] for name in counts} == {name: stats[name] for name in counts}
     [request, *_] = seen["requests"]["ended"]
     assert (request["model"], request["outcome"], request["tokens"]) == (BODY["model"], "stop", 20)
     assert seen["shared"]["engine"]["state"] == "ready"

@@ -140,9 +140,12 @@ class Gateway:
             answer.stop(SHUTTING_DOWN)
 
     def figures(self) -> dict[str, Any]:
-        """Counts since the start: ends of answers by their outcome, ignored parameters by their name, and ``told``."""
-        counts = {"running": len(self.answers), "outcomes": dict(self.outcomes), "ignored": dict(self.ignored)}
-        return {**counts, **{name: figures() for name, figures in self.told.items()}}
+        """The counts, and what ``told`` has."""
+        return {**self.counts(), **{name: figures() for name, figures in self.told.items()}}
+
+    def counts(self) -> dict[str, Any]:
+        """Counts since the start: ends of answers by their outcome, and ignored parameters by their name."""
+        return {"running": len(self.answers), "outcomes": dict(self.outcomes), "ignored": dict(self.ignored)}
 
     # Health.
 

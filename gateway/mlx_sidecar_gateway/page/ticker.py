@@ -71,6 +71,6 @@ class Ticker:
             self._samples.popleft()
         self._number += 1
         told = shared(
-            self._samples, time.time(), **self._gateway.figures(), first_tokens_s=self._recent.first_tokens_s()
+            self._samples, time.time(), **self._gateway.counts(), first_tokens_s=self._recent.first_tokens_s()
         )
         self._shared = orjson.dumps(told)
