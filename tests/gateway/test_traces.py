@@ -288,7 +288,8 @@ def test_without_the_option_nothing_of_opentelemetry_is_imported() -> None:
         "from mlx_sidecar_gateway.settings import Settings; gateway = Gateway(Settings())\n"
         "server.http_server(gateway, None); listeners = list(gateway.records.listeners)\n"
         "with server._traced(gateway):\n"
-        "    print([name for name in sys.modules if name.startswith('opentelemetry')], gateway.records.listeners == listeners)"
+        "    imported = [name for name in sys.modules if name.startswith('opentelemetry')]\n"
+        "    print(imported, gateway.records.listeners == listeners)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[] True\n"
