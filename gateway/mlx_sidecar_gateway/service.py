@@ -71,7 +71,8 @@ class Service:
             body=body,
             caller=caller.key.name,
         )
-        exchange.record.model = question.model
+        if route.parameters is not None:
+            exchange.record.model = question.model
         request = Request(exchange, caller, backend, surface, question, length)
         if isinstance(route, GenerateRoute):
             if not isinstance(name, str):

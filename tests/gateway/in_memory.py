@@ -257,7 +257,7 @@ class Visit:
         spec_version: str = "2.3",
     ) -> None:
         self._app = app
-        self._data: bytes | None = json.dumps(body).encode()
+        self._data: bytes | None = b"" if body is None else json.dumps(body).encode()
         named = [(b"host", b"localhost"), *((name.encode(), value.encode()) for name, value in headers)]
         self._scope = {
             "type": "http",
@@ -277,10 +277,6 @@ class Visit:
         self.reads.set()
         self.leaves = anyio.Event()
         self.is_gone = False
-
-    def ask(self, method: str) -> None:
-        """Ask with another method than POST, without a body."""
-        self._scope["method"], self._data = method, b""
 
     async def run(self, patience_s: float | None = PATIENCE_S) -> Self:
         """Return when the application has."""

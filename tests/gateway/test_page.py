@@ -37,9 +37,8 @@ async def memory(anyio_backend: str) -> AsyncIterator[InMemory]:
 
 
 def get(memory: InMemory, path: str, *, method: str = "GET", **headers: str) -> Visit:
-    visit = memory.visit(path, None, headers=[(name.replace("_", "-"), value) for name, value in headers.items()])
-    visit.ask(method)
-    return visit
+    named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return memory.visit(path, None, method=method, headers=named)
 
 
 def snapshots(visit: Visit) -> list[dict[str, Any]]:

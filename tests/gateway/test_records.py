@@ -66,6 +66,13 @@ async def test_a_list_is_answered(memory: InMemory) -> None:
     assert (record.outcome, record.surface, record.generates) == (ANSWERED, "anthropic", False)
 
 
+async def test_what_takes_no_body_names_no_model(memory: InMemory) -> None:
+    records: list[Record] = []
+    memory.gateway.records.listeners[:] = [records.append]
+    await memory.visit("/stats", None, method="GET").run()
+    assert [(record.model, record.route, record.outcome) for record in records] == [("", "/stats", ANSWERED)]
+
+
 async def test_a_client_that_left_is_told_with_the_tokens_that_had_come(memory: InMemory) -> None:
     records: list[Record] = []
     memory.gateway.records.listeners[:] = [records.append]
