@@ -75,7 +75,9 @@ sidecar_generate() {
 sidecar_close() {
     [ -n "${sidecar_dir-}" ] || return 0
     sidecar_call shutdown '{"cancel":true}' >/dev/null && sidecar_tell exit '{}'
-    exec 8>&- 9<&- # its input ends: it goes even if it did not hear us
+    exec 8>&- # its input ends: it goes even if it did not hear us
+    cat <&9 >/dev/null # its last words, for which jq would find no reader
+    exec 9<&-
     wait "$sidecar_job" || :
     rm -rf "$sidecar_dir"
     sidecar_dir=

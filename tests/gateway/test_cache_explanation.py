@@ -41,7 +41,7 @@ async def _nothing(*_: Any) -> Any: ...
 
 
 def exchange() -> Exchange:
-    return Exchange({"type": "http", "method": "POST", "headers": []}, _nothing, _nothing)
+    return Exchange({"type": "http", "method": "POST", "path": "/", "headers": []}, _nothing, _nothing)
 
 
 def generation(route: GenerateRoute) -> Generation:

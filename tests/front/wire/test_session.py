@@ -373,13 +373,14 @@ def test_a_batch_is_answered_once_in_order_when_its_last_element_is_done() -> No
             ]
         )
         host.request(5, "t.count")
-        assert (await host.answers(1))[0]["result"] == {"n": 1}
+        # The batch works beside it, so that either may be told first.
+        assert {"jsonrpc": "2.0", "id": 5, "result": {"n": 1}} in await host.answers(2)
         gate.opened.set()
         await host.answers(3)
         host.close()
 
     received, _ = serve(play)
-    assert received[1] == {"method": "delta", "params": {"text": "xxx"}}
+    assert {"method": "delta", "params": {"text": "xxx"}} in received[:2]
     assert [answer["id"] for answer in received[2]] == [1, 2, None, 3, 4]
     assert received[2][1]["result"] == {"said": "xxx"}
     assert error_of(received[2][2]) == (None, -32600, "invalid_request")
