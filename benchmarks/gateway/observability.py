@@ -1,10 +1,10 @@
 """Tokens a second of 32 streams with all observability, over those without any.
 
-    python -m benchmarks.gateway.observability [--rounds N] [--requests N]
+    python -m benchmarks.gateway.observability [--rounds N] [--requests N] [--model MODEL]
 
 With: metrics, which are scraped every second, spans to a collector, and the options of this gateway that write files,
-such as --request-log. Without: the same gateway, whose records nobody hears. The engine is the fake one at full speed,
-so that the gateway is what limits; a real model's tokens cost the gateway the same and come more slowly.
+such as --request-log. Without: the same gateway, whose records nobody hears. Without --model the engine is the fake one
+at full speed, so that the gateway is what limits; a real model's tokens cost the gateway the same and come more slowly.
 """
 
 from __future__ import annotations
@@ -21,20 +21,36 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 from ..measure import Row, machine, table
 from ..serving.figures import ratio
 from ..serving.processes import HttpProcess
 
 STREAMS = 32
-TOKENS = 500  # of an answer
 SCRAPE_S = 1.0
 ASKED = "≥ 0.97"
 _PATH = "/v1/chat/completions"
-_BODY = {"model": f"fake?tokens={TOKENS}", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+_CHAT = {"messages": [{"role": "user", "content": "Hello"}], "stream": True}
 # Options that write to a file, where this gateway has them.
 _FILE_OPTIONS = ("--request-log",)
+
+
+class Asked(NamedTuple):
+    """A request, the tokens of its answer, how that ends, and the gateway's options for its model."""
+
+    body: Mapping[str, Any]
+    tokens: int
+    outcome: str
+    options: tuple[str, ...]
+
+
+def asked_of(model: str | None) -> Asked:
+    """Answers of 64 tokens of ``model``, or of 500 of the fake engine's."""
+    if model is None:
+        return Asked({**_CHAT, "model": "fake?tokens=500"}, 500, "stop", ("--engine", "fake"))
+    more = {"model": "real", "max_tokens": 64, "ignore_eos": True, "temperature": 0}
+    return Asked({**_CHAT, **more}, 64, "length", ("--model", f"real={model}"))
 
 
 class _Process(HttpProcess):
@@ -49,18 +65,18 @@ class _Process(HttpProcess):
         return await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env=self._environment)
 
 
-async def measure(rounds: int, requests: int) -> list[Row]:
+async def measure(asked: Asked, rounds: int, requests: int) -> list[Row]:
     """Both in turn, each first in every second round; ``requests`` of each stream make a round's time."""
     on: list[float] = []
     off: list[float] = []
-    async with _with_all() as (observed, told), _without() as plain:
-        await asyncio.gather(_per_s(observed.port, 2), _per_s(plain.port, 2))
+    async with _with_all(asked) as (observed, told), _without(asked) as plain:
+        await asyncio.gather(_per_s(observed.port, asked, 2), _per_s(plain.port, asked, 2))
         for number in range(rounds):
             sides = [(observed, on), (plain, off)]
             for server, figures in sides if number % 2 else reversed(sides):
-                figures.append(await _per_s(server.port, requests))
+                figures.append(await _per_s(server.port, asked, requests))
         metrics = await asyncio.to_thread(_metrics, observed.port)
-    _check(metrics, rounds * requests)
+    _check(metrics, asked.outcome, rounds * requests)
     return [
         Row(f"with {told}", f"{max(on):,.0f} tokens/s at most"),
         Row("without", f"{max(off):,.0f} tokens/s at most"),
@@ -69,14 +85,14 @@ async def measure(rounds: int, requests: int) -> list[Row]:
 
 
 @asynccontextmanager
-async def _with_all() -> AsyncIterator[tuple[HttpProcess, str]]:
+async def _with_all(asked: Asked) -> AsyncIterator[tuple[HttpProcess, str]]:
     collector = _Process()
     await collector.start(sys.executable, "-m", "benchmarks.gateway.collector", str(collector.port))
     server = _Process({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"})
     with tempfile.TemporaryDirectory() as folder:
         files = [[name, str(Path(folder) / name.strip("-"))] for name in _file_options()]
         options = [word for words in files for word in words]
-        await server.start(sys.executable, "-m", "mlx_sidecar", *_options(server.port), "--otel", *options)
+        await server.start(sys.executable, "-m", "mlx_sidecar", *_options(server.port, asked), "--otel", *options)
         scraping = asyncio.create_task(_scrape(server.port))
         try:
             yield server, ", ".join(["/metrics", "--otel", *(name for name, _ in files)])
@@ -87,17 +103,19 @@ async def _with_all() -> AsyncIterator[tuple[HttpProcess, str]]:
 
 
 @asynccontextmanager
-async def _without() -> AsyncIterator[HttpProcess]:
+async def _without(asked: Asked) -> AsyncIterator[HttpProcess]:
     server = _Process()
-    await server.start(sys.executable, "-m", "benchmarks.gateway.observability", "--plain", *_options(server.port))
+    await server.start(
+        sys.executable, "-m", "benchmarks.gateway.observability", "--plain", *_options(server.port, asked)
+    )
     try:
         yield server
     finally:
         await server.stop()
 
 
-def _options(port: int) -> list[str]:
-    return ["gateway", "--listen", f"127.0.0.1:{port}", "--engine", "fake"]
+def _options(port: int, asked: Asked) -> list[str]:
+    return ["gateway", "--listen", f"127.0.0.1:{port}", *asked.options]
 
 
 def _file_options() -> Iterator[str]:
@@ -107,15 +125,15 @@ def _file_options() -> Iterator[str]:
     return (name for name in _FILE_OPTIONS if name in text)
 
 
-async def _per_s(port: int, requests: int) -> float:
+async def _per_s(port: int, asked: Asked, requests: int) -> float:
     """Tokens a second of all streams, each of which asks so often, anew when it has ended."""
     began_s = time.monotonic()
-    await asyncio.gather(*(_stream(port, requests) for _ in range(STREAMS)))
-    return STREAMS * requests * TOKENS / (time.monotonic() - began_s)
+    await asyncio.gather(*(_stream(port, asked, requests) for _ in range(STREAMS)))
+    return STREAMS * requests * asked.tokens / (time.monotonic() - began_s)
 
 
-async def _stream(port: int, requests: int) -> None:
-    data = json.dumps(_BODY).encode()
+async def _stream(port: int, asked: Asked, requests: int) -> None:
+    data = json.dumps(asked.body).encode()
     head = f"POST {_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
     for _ in range(requests):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -138,16 +156,16 @@ def _metrics(port: int) -> str:
     return text
 
 
-def _check(metrics: str, requests: int) -> None:
+def _check(metrics: str, outcome: str, requests: int) -> None:
     """Raise ``RuntimeError`` unless all was counted and no span was lost: then less was done than is told."""
     counts = {name: float(value) for name, _, value in (line.rpartition(" ") for line in metrics.splitlines())
               if name.startswith("mlx_sidecar_")}  # fmt: skip
-    asked = 'mlx_sidecar_requests_total{key="",operation="chat",outcome="stop",surface="openai"}'
+    asked = f'mlx_sidecar_requests_total{{key="",operation="chat",outcome="{outcome}",surface="openai"}}'
     if counts[asked] < requests * STREAMS:
         raise RuntimeError(f"not all requests were counted: {counts[asked]:g}")
-    for outcome in ("failed", "dropped"):
-        if lost := counts[f'mlx_sidecar_spans_total{{outcome="{outcome}"}}']:
-            raise RuntimeError(f"{lost:g} spans were {outcome}")
+    for loss in ("failed", "dropped"):
+        if lost := counts[f'mlx_sidecar_spans_total{{outcome="{loss}"}}']:
+            raise RuntimeError(f"{lost:g} spans were {loss}")
 
 
 @contextmanager
@@ -183,9 +201,10 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=10, help="of each stream, in a round")
+    parser.add_argument("--model", help="a real one, in the place of the fake engine")
     args = parser.parse_args()
     print(machine())
-    print(table(asyncio.run(measure(args.rounds, args.requests))))
+    print(table(asyncio.run(measure(asked_of(args.model), args.rounds, args.requests))))
 
 
 if __name__ == "__main__":
