@@ -29,7 +29,7 @@ OF_MODELS = (
     "out_of_memory",
 )
 
-# What a client does with a notification of the sidecar.
+# The duty of a client with a notification of the sidecar.
 NOTIFICATIONS = {
     "stream/delta": "hand it to the reader of its `stream`; with a `window`, acknowledge it when it was taken",
     "stream/interrupted": "nothing, or tell the user: the stream goes on with its next number",
@@ -38,7 +38,7 @@ NOTIFICATIONS = {
     "engine/state": "keep the last one, and tell the host",
 }
 
-# What a client, or its user, does about an error.
+# The duty of a client, or of its user, for each error.
 ERRORS = {
     "parse_error": "a bug of the client: what it sent is no JSON",
     "nesting_too_deep": "refuse it before it is sent: `limits.nesting` of `initialize`",

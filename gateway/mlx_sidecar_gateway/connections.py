@@ -90,7 +90,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         # Else the kernel takes megabytes for a client that does not read, all of which the engine would compute.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        # What the kernel does not take waits here, event by event, each with hundreds of bytes of uvloop's own.
+        # Bytes that the kernel does not take wait here, event by event, each with hundreds of bytes of uvloop's own.
         transport.set_write_buffer_limits(high=_WAITING_BYTES)
         self._count(1)
         if self._is_surplus and self._bounds.surplus > TOLD:

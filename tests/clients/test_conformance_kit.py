@@ -30,7 +30,7 @@ ADAPTERS = {
     "python": ([sys.executable, "clients/python/conformance.py"], []),
 }
 
-# What is wrong with a client, the case that shows it, and what the kit says.
+# The fault of a client, the case that shows it, and what the kit says.
 FLAWS = [
     ("loses a delta", "streamed", "the text of the deltas"),
     ("delivers a delta twice", "streamed", "the text of the deltas"),

@@ -27,7 +27,7 @@ class IncompleteForm(ValueError):
 
 
 class Form(Generic[T]):
-    """What an answer is to be: a type, whose schema the answer has then, or a ``response_format`` as it is sent."""
+    """The form of an answer: a type, whose schema the answer has then, or a ``response_format`` as it is sent."""
 
     def __init__(self, asked: type[T] | Mapping[str, Any] | None) -> None:
         self._type: TypeAdapter[T] | None = None

@@ -101,7 +101,7 @@ export class Stream<
   }
 
   /**
-   * What there was when it ended, with its usage, however it ended: the result, also of a stream that broke off or was
+   * All that there was when it ended, with its usage, however it ended: the result, also of a stream that broke off or was
    * aborted, where it waits for the sidecar to say so. Undefined if the generation never began, was refused, or was lost
    * with its process. Never fails.
    */

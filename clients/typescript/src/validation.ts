@@ -3,7 +3,7 @@ import type { Schema } from "./forms.js";
 type Node = Readonly<Record<string, unknown>>;
 
 /**
- * What is wrong with `value` under `schema`, with the path to it; undefined if nothing is.
+ * The fault of `value` under `schema`, with the path to it; undefined if there is none.
  *
  * Only keywords that `FromSchema` follows are looked at, so that a value without a fault is of the type that it gives.
  */

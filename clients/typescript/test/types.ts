@@ -1,4 +1,4 @@
-// What the types allow, and what not: compiled by the tests, and never run.
+// Calls that the types allow, and calls that they do not: compiled by the tests, and never run.
 import type { GenerateOptions, Session, Sidecar } from "mlx-sidecar";
 
 declare const sidecar: Sidecar;

@@ -35,7 +35,7 @@ _TAKEN = frozenset({*_OWNERS.values(), "free_bytes", "ceiling_bytes", "device_s"
 
 @dataclass(frozen=True)
 class Figures:
-    """What the sidecar told of itself; ``cache`` is None if that did not come in time."""
+    """The figures that the sidecar told of itself; ``cache`` is None if that did not come in time."""
 
     stats: StatsResult
     cache: CacheStatsResult | None
