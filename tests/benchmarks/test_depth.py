@@ -23,6 +23,6 @@ def test_a_depth_at_which_decoding_alone_was_not_measured_has_no_row() -> None:
 
 
 def test_the_benchmark_runs_on_a_small_model() -> None:
-    command = [sys.executable, "-m", "benchmarks.depth", "--size", "1M", "--long", "600", "--patience", "600"]
+    command = [sys.executable, "-m", "benchmarks.depth", "--size", "1M", "--long", "3000", "--patience", "600"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "tokens deep: gaps of 8 streams, decode steps" in done.stdout
