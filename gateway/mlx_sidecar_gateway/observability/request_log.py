@@ -92,7 +92,7 @@ class RequestLog:
         self._file.close()
 
     def _next(self) -> tuple[Record, bytes | None] | None:
-        """What waits longest, or None at the end."""
+        """The line that waits longest, or None at the end."""
         with self._changed:
             while not self._waiting:
                 if self._is_closing:

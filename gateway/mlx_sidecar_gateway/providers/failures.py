@@ -40,7 +40,7 @@ _TOO_LONG: Final = frozenset({"context_length_exceeded", "context_too_long"})
 
 
 class Verdict(Enum):
-    """What a failure says."""
+    """The words of a failure."""
 
     CANNOT = "this provider cannot do what was asked, and another one may"
     BUSY = "it works, and cannot now"
@@ -86,7 +86,7 @@ _SIDECAR_BROKEN: Final = {
 
 
 def verdict_of(error: Exception) -> Verdict:
-    """What an error that came before the first word of an answer says."""
+    """The words of an error that came before the first word of an answer."""
     if isinstance(error, SidecarLost):
         return Verdict.BROKEN
     if isinstance(error, ProviderFailed):
@@ -112,7 +112,7 @@ def failure_of(
             provider, f"cannot now: {status} {message}", UNAVAILABLE, is_busy=True, retry_after_s=retry_after_s
         )
     if status in _OURS or status < 400:
-        # What it says of our key is for the log of the gateway, not for a client.
+        # Its words about our key are for the log of the gateway, not for a client.
         because = f"refuses the gateway, with status {status}"
         return ProviderFailed(provider, because, MISCONFIGURED, retryable=False)
     if status >= 500 or status == 408:

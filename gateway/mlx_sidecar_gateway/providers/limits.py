@@ -63,7 +63,7 @@ class Limits:
         self._until_s = max(self._until_s, now_s + min(max(wait_s, 0.0), self._longest_s))
 
     def _told(self, headers: Mapping[str, str], what: str) -> tuple[int, int | None, float | None] | None:
-        """What is left of a quota, its size, and the time until it is whole."""
+        """The rest of a quota, its size, and the time until it is whole."""
         for form in (f"x-ratelimit-{{}}-{what}", f"anthropic-ratelimit-{what}-{{}}"):
             remaining = _whole(headers.get(form.format("remaining")))
             if remaining is not None:

@@ -152,7 +152,7 @@ class Table:
 
     @property
     def offers(self) -> tuple[Offer, ...]:
-        """What is offered; the sidecar has no names of its own for these."""
+        """The models that are offered; the sidecar has no names of its own for these."""
         return tuple(Offer(name, name) for name in self.names)
 
     def routes(self, name: str) -> tuple[Route, ...]:

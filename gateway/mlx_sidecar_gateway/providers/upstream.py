@@ -65,7 +65,7 @@ class Upstream:
         await self._client.aclose()
 
     def wish(self, options: Mapping[str, Any], assumed: frozenset[str], *, ranks: bool) -> Wish:
-        """What is asked of it. Raises ``UnsupportedParameter`` and ``InvalidParams``."""
+        """The part of a request that goes to it. Raises ``UnsupportedParameter`` and ``InvalidParams``."""
         return wish_of(options, assumed, self.settings.honoured, self.name, ranks=ranks)
 
     def generate(self, model: str, wish: Wish, via: str) -> UpstreamSource:
@@ -100,7 +100,7 @@ class Upstream:
         )
 
     def _headers(self) -> dict[str, str]:
-        # What is not compressed cannot grow beyond the bound.
+        # A body that is not compressed cannot grow beyond the bound.
         headers = {"user-agent": "mlx-sidecar-gateway", "accept-encoding": "identity"}
         if self.settings.kind == "anthropic":
             headers["anthropic-version"] = anthropic_request.VERSION

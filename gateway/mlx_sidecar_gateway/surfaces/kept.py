@@ -19,7 +19,7 @@ _SESSION_BYTES: Final = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """What all turns of one of the sidecar's sessions have in common. ``model`` is the sidecar's name."""
+    """The facts that all turns of one of the sidecar's sessions share. ``model`` is the sidecar's name."""
 
     model: str
     instructions: str | None
