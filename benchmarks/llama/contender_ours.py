@@ -86,7 +86,9 @@ def main(model: str, dtype: Dtype | None, settle: dict[str, Any]) -> None:
             loaded = done.value
             break
     resident_bytes = psutil.Process().memory_info().rss - before_bytes
-    engine = Ours(loaded.batch.forward)
+    batch: Any = loaded.batch
+    # Before the native step, a batch had its forward for itself.
+    engine = Ours(batch.forward if hasattr(batch, "forward") else batch._forward)
     warm(engine)
     card = loaded.card
     told = {name: getattr(card, name) for name in ("forward", "dtype", "policy", "memory_bytes")}
