@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import stat
 import sys
@@ -23,6 +22,7 @@ from .app import access_of, application
 from .connections import BoundedConfig, Bounds, make_room_for
 from .core.access import is_loopback
 from .core.gateway import Gateway
+from .ending_signals import EndingSignals
 from .observability.request_log import RequestLog
 from .providers.table import LOCAL, TableError
 from .settings import Settings
@@ -48,9 +48,10 @@ def serve(settings: Settings) -> int:
             f"--connection-limit {settings.connection_limit}: this process may not have so many files open (ulimit -n)"
         )
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    signals = EndingSignals()
     # The log is written out when the loop has ended the last request.
-    with listening(settings.listen) as (listener, name), _request_log(settings) as request_log:
-        return uvloop.run(_serve(settings, host, listener, name, request_log))
+    with signals.caught(), listening(settings.listen) as (listener, name), _request_log(settings) as request_log:
+        return uvloop.run(_serve(settings, host, listener, name, request_log, signals))
 
 
 @contextlib.contextmanager
@@ -70,7 +71,12 @@ def _request_log(settings: Settings) -> Iterator[RequestLog | None]:
 
 
 async def _serve(
-    settings: Settings, host: str | None, listener: socket.socket, name: str, request_log: RequestLog | None
+    settings: Settings,
+    host: str | None,
+    listener: socket.socket,
+    name: str,
+    request_log: RequestLog | None,
+    signals: EndingSignals,
 ) -> int:
     try:
         gateway = Gateway(settings)
@@ -85,7 +91,7 @@ async def _serve(
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(keep_sidecar, gateway, partial(_tell, "ready"))
-                tasks.start_soon(_end_in_order, gateway, server)
+                tasks.start_soon(_end_in_order, gateway, server, signals)
                 await server.serve(sockets=[listener])
                 tasks.cancel_scope.cancel()
         except* (SidecarLost, OSError, RpcError, ExecutableNotFound) as errors:
@@ -165,21 +171,20 @@ def _tell(line: str) -> None:
     sys.stderr.flush()
 
 
-async def _end_in_order(gateway: Gateway, server: uvicorn.Server) -> None:
+async def _end_in_order(gateway: Gateway, server: uvicorn.Server, signals: EndingSignals) -> None:
     """On the first signal: unready, after a while deaf, then finish. A second one cuts each wait short."""
     settings = gateway.settings
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        await anext(signals)
-        gateway.is_draining = True
-        with anyio.move_on_after(settings.drain_delay_s):
-            await anext(signals)
-        server.should_exit = True
-        with anyio.move_on_after(settings.drain_timeout_s):
-            await anext(signals)
-        gateway.stop_answers()
-        await anyio.sleep(_LAST_WRITES_S)
-        server.force_exit = True
-        await anyio.sleep_forever()
+    await signals.next()
+    gateway.is_draining = True
+    with anyio.move_on_after(settings.drain_delay_s):
+        await signals.next()
+    server.should_exit = True
+    with anyio.move_on_after(settings.drain_timeout_s):
+        await signals.next()
+    gateway.stop_answers()
+    await anyio.sleep(_LAST_WRITES_S)
+    server.force_exit = True
+    await anyio.sleep_forever()
 
 
 class _Server(uvicorn.Server):

@@ -373,7 +373,7 @@ def test_a_batch_is_answered_once_in_order_when_its_last_element_is_done() -> No
             ]
         )
         host.request(5, "t.count")
-        # The batch works beside it, so that either may be told first.
+        # The batch has begun before it and works beside it: docs/protocol.md promises no order of what they tell.
         assert {"jsonrpc": "2.0", "id": 5, "result": {"n": 1}} in await host.answers(2)
         gate.opened.set()
         await host.answers(3)
