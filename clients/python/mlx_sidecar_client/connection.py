@@ -44,6 +44,7 @@ class Connection:
         self._ids = count(1)
         self._calls: dict[Any, Call] = {}
         self._streams: dict[Any, Call] = {}
+        self._refreshed: list[Call] = []  # those with deltas of the present read
         self._outbox: list[bytes] = []
         self._something_to_write = anyio.Event()
         self._stderr_ended = anyio.Event()
@@ -185,14 +186,23 @@ class Connection:
                     self._take_notification(message["method"], message.get("params"))
                 else:
                     self._take_answer(Response(message.get("id"), message.get("result"), message.get("error")))
+            self._tell_of_deltas()
 
     def _take_notification(self, method: str, params: Any) -> None:
         if method == "stream/delta":
             call = self._streams.get(params.get("stream")) if isinstance(params, dict) else None
             if call is not None:
-                call.add_delta(params)
+                if not call.deltas:  # else it has been told, or is in the list
+                    self._refreshed.append(call)
+                call.deltas.append(params)
         else:
             self._on_notification(method, params)
+
+    def _tell_of_deltas(self) -> None:
+        """Tell each stream once of all that one read brought it."""
+        refreshed, self._refreshed = self._refreshed, []
+        for call in refreshed:
+            call.tell_of_deltas()
 
     def _take_answer(self, answer: Response) -> None:
         call = self._calls.pop(answer.id, None) if isinstance(answer.id, int) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 import anyio
@@ -16,6 +17,20 @@ from .faults import headers_of
 from .records import Record
 
 SURPLUS = "mlx_sidecar_surplus"  # in the state of a connection that is one too many
+PARTS = "mlx_sidecar.parts"  # among the extensions of a scope: its ``Parts``, where the server has them
+
+
+class Parts(Protocol):
+    """Writes parts of a response that has begun without a wait, which ASGI's ``send`` cannot promise."""
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether the client has taken enough of what was written, so that another part may be."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write a part, if ``are_taken``."""
+        ...
 
 
 class ClientLeft(Exception):
@@ -44,6 +59,7 @@ class Exchange:
         if self.is_surplus:
             self.extra["connection"] = "close"
         self._comebacks = comebacks or Comebacks()
+        self._parts: Parts | None = scope.get("extensions", {}).get(PARTS)
 
     async def body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The whole body. Raises ``Refused`` if it is too long or too slow, ``ClientLeft`` if it never ends."""
@@ -117,6 +133,17 @@ class Exchange:
     async def write(self, data: bytes) -> None:
         """Write a part; returns when the client has taken enough of what was written before."""
         await self._put({"type": "http.response.body", "body": data, "more_body": True})
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a part can be written now, by ``write_now``."""
+        return self.is_begun and self._parts is not None and self._parts.are_taken
+
+    def write_now(self, data: bytes) -> None:
+        """Write a part, if it ``takes_parts``."""
+        assert self._parts is not None
+        self._parts.write(data)
+        self.record.sent_bytes += len(data)
 
     async def finish(self, data: bytes) -> None:
         """Write the last part."""
