@@ -19,7 +19,6 @@ from .forms import Form, T
 from .protocol.generate_result import GenerateResult
 from .protocol.notifications import StreamDelta
 
-
 PassOn = Callable[[list[dict[str, Any]]], bool]
 """Takes deltas as they are on the wire; False if it cannot now. It must not block, nor use the stream."""
 

@@ -152,17 +152,22 @@ class StreamedAnswer(Answer):
         tasks.start_soon(self._ping)
 
     async def _carry(self, stream: Source) -> GenerateResult:
+        exchange, record = self._exchange, self._record
+
         def pass_on(deltas: list[dict[str, Any]]) -> bool:
-            if self._turn.locked() or not self._exchange.takes_parts:
+            parts = exchange.parts
+            if parts is None or not parts.are_taken or self._turn.locked():
                 return False
-            self._record.part(stream.delivered_tokens)
+            now_s = monotonic()
+            record.part(stream.delivered_tokens, now_s)
             if data := self._encoded(deltas):
-                self._exchange.write_now(data)
-                self._last_write_s = monotonic()
+                parts.write(data)
+                record.sent_bytes += len(data)
+                self._last_write_s = now_s
             return True
 
         while deltas := await stream.take_plain(pass_on):
-            self._record.part(stream.delivered_tokens)
+            record.part(stream.delivered_tokens, monotonic())
             if data := self._encoded(deltas):
                 self._unwritten = data
                 await self._write(data)

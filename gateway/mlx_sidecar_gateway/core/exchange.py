@@ -45,7 +45,7 @@ class Exchange:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, comebacks: Comebacks | None = None) -> None:
-        self._receive, self._send = receive, send
+        self._scope, self._receive, self._send = scope, receive, send
         self.method: str = scope["method"]
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.path: Mapping[str, str] = scope.get("path_params", {})
@@ -59,7 +59,7 @@ class Exchange:
         if self.is_surplus:
             self.extra["connection"] = "close"
         self._comebacks = comebacks or Comebacks()
-        self._parts: Parts | None = scope.get("extensions", {}).get(PARTS)
+        self.parts: Parts | None = None  # once it is begun, where the server has them
 
     async def body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The whole body. Raises ``Refused`` if it is too long or too slow, ``ClientLeft`` if it never ends."""
@@ -129,21 +129,11 @@ class Exchange:
         # The last one is for nginx, which would hold events back.
         events = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         await self._start(200, {"content-type": media_type, **events})
+        self.parts = self._scope.get("extensions", {}).get(PARTS)
 
     async def write(self, data: bytes) -> None:
         """Write a part; returns when the client has taken enough of what was written before."""
         await self._put({"type": "http.response.body", "body": data, "more_body": True})
-
-    @property
-    def takes_parts(self) -> bool:
-        """Whether a part can be written now, by ``write_now``."""
-        return self.is_begun and self._parts is not None and self._parts.are_taken
-
-    def write_now(self, data: bytes) -> None:
-        """Write a part, if it ``takes_parts``."""
-        assert self._parts is not None
-        self._parts.write(data)
-        self.record.sent_bytes += len(data)
 
     async def finish(self, data: bytes) -> None:
         """Write the last part."""
