@@ -44,6 +44,7 @@ class Shape:
 SHAPES = {
     "chat/completions": Shape("/v1/chat/completions", {"messages": _HELLO, "stream": True}),
     "completions": Shape("/v1/completions", {"prompt": "Hello", "max_tokens": _MANY, "stream": True}),
+    "responses": Shape("/v1/responses", {"input": "Hello", "max_output_tokens": _MANY, "stream": True}),
     "messages": Shape("/v1/messages", {"messages": _HELLO, "max_tokens": _MANY, "stream": True}),
     "api/chat": Shape("/api/chat", {"messages": _HELLO}),
     "api/generate": Shape("/api/generate", {"prompt": "Hello"}),

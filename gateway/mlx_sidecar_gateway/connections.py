@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from .core.exchange import SURPLUS
+from .core.exchange import PARTS, SURPLUS
 from .core.faults import HEADER_TIMEOUT, HEADER_TOO_LONG
 from .surfaces.faults import Fault
 
@@ -59,6 +59,22 @@ class BoundedConfig(uvicorn.Config):
     def __init__(self, app: ASGIApp, bounds: Bounds, **options: Any) -> None:
         super().__init__(app, http=BoundedProtocol, **options)
         self.bounds = bounds
+
+
+class _Parts:
+    """The parts of a response in uvicorn's chunks, written as its ``send`` does once nothing makes that wait."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    @property
+    def are_taken(self) -> bool:
+        cycle = self._cycle
+        is_open = cycle.chunked_encoding and not (cycle.response_complete or cycle.disconnected)
+        return bool(is_open) and not cycle.flow.write_paused
+
+    def write(self, data: bytes) -> None:
+        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -124,6 +140,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        # The task of the request has been made, but has not begun.
+        self.scope["extensions"] = {PARTS: _Parts(self.cycle)}  # type: ignore[typeddict-item]  # ASGI lets servers add
 
     def _await_head(self) -> None:
         self._head_bytes = 0

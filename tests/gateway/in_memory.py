@@ -187,7 +187,7 @@ class _WatchedStream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    async def take_plain(self) -> list[dict[str, Any]]:
+    async def take_plain(self, _pass_on: object = None) -> list[dict[str, Any]]:
         # A gateway that asks for more has written what came before.
         if self._tokens >= self._arrival.after:
             self._arrival.there.set()

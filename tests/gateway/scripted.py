@@ -36,7 +36,7 @@ class ScriptedStream:
         assert isinstance(self._ending, GenerateResult)
         return self._ending
 
-    async def take_plain(self) -> list[dict[str, Any]]:
+    async def take_plain(self, _pass_on: object = None) -> list[dict[str, Any]]:
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, list):

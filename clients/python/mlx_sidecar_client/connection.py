@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
+from subprocess import PIPE
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ from pydantic_core import from_json
 
 from .call import Call
 from .errors import SidecarLost
+from .pipe import ReadPipe, is_asyncio
 from .protocol.envelope import Invalid, Response, parse
 from .protocol.errors import FrameTooLarge
 from .protocol.framing import FrameDecoder, FrameFault
@@ -38,12 +40,17 @@ _GRACE_S = 5.0  # for the sidecar to leave on its own; it promises 1 s
 class Connection:
     """A running sidecar process; ``run`` carries the conversation and returns when the process has ended."""
 
-    def __init__(self, process: Process, on_notification: OnNotification) -> None:
+    def __init__(self, process: Process, on_notification: OnNotification, pipe: ReadPipe | None = None) -> None:
+        """``pipe`` is the process's stdout, unless the process itself has it."""
         self._process = process
+        self._pipe = pipe
+        self._decoder = FrameDecoder("lines", _INCOMING)
+        self._waiting: list[dict[str, Any]] = []  # messages for the reading task
         self._on_notification = on_notification
         self._ids = count(1)
         self._calls: dict[Any, Call] = {}
         self._streams: dict[Any, Call] = {}
+        self._refreshed: list[Call] = []  # those with deltas of the present read
         self._outbox: list[bytes] = []
         self._something_to_write = anyio.Event()
         self._stderr_ended = anyio.Event()
@@ -63,8 +70,18 @@ class Connection:
     ) -> Connection:
         """Spawn a sidecar. Raises ``OSError`` if that fails."""
         # A session of its own, because Ctrl-C in a terminal is for the host.
-        process = await anyio.open_process(list(words), cwd=cwd, env=env, start_new_session=True)
-        return cls(process, on_notification)
+        pipe = ReadPipe() if is_asyncio() else None
+        stdout = PIPE if pipe is None else pipe.write_end
+        try:
+            process = await anyio.open_process(list(words), cwd=cwd, env=env, stdout=stdout, start_new_session=True)
+        except BaseException:
+            if pipe is not None:
+                pipe.close()
+            raise
+        finally:
+            if pipe is not None:
+                os.close(pipe.write_end)
+        return cls(process, on_notification, pipe)
 
     async def end(self) -> SidecarLost:
         """Wait for the end of the process; returns how it ended."""
@@ -174,25 +191,52 @@ class Connection:
     # Reading.
 
     async def _read_stdout(self) -> None:
-        decoder = FrameDecoder("lines", _INCOMING)
+        if self._pipe is not None:
+            await self._pipe.read(self._take_deltas_of, self._take_waiting)
+            return
         assert self._process.stdout is not None
         while chunk := await _receive(self._process.stdout):
-            for frame in decoder.feed(chunk):
-                message = _parsed(frame)
-                if message is None:
-                    log.error("the sidecar sent something that is no message: %.1000r", frame)
-                elif "method" in message:
-                    self._take_notification(message["method"], message.get("params"))
-                else:
-                    self._take_answer(Response(message.get("id"), message.get("result"), message.get("error")))
+            self._take_deltas_of(chunk)
+            self._take_waiting()
 
-    def _take_notification(self, method: str, params: Any) -> None:
-        if method == "stream/delta":
-            call = self._streams.get(params.get("stream")) if isinstance(params, dict) else None
-            if call is not None:
-                call.add_delta(params)
-        else:
-            self._on_notification(method, params)
+    def _take_deltas_of(self, chunk: bytes) -> bool:
+        """Take the deltas that ``chunk`` completes, up to the first other message; returns whether messages wait."""
+        # The others wait for the reading task, because they may call back into the host, which expects a task.
+        for frame in self._decoder.feed(chunk):
+            message = _parsed(frame)
+            if message is None:
+                log.error("the sidecar sent something that is no message: %.1000r", frame)
+            elif self._waiting or message.get("method") != "stream/delta":
+                self._waiting.append(message)
+            else:
+                self._take_delta(message.get("params"))
+        self._tell_of_deltas()
+        return bool(self._waiting)
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            method = message.get("method")
+            if method == "stream/delta":
+                self._take_delta(message.get("params"))
+            elif method is not None:
+                self._on_notification(method, message.get("params"))
+            else:
+                self._take_answer(Response(message.get("id"), message.get("result"), message.get("error")))
+        self._tell_of_deltas()
+
+    def _take_delta(self, params: Any) -> None:
+        call = self._streams.get(params.get("stream")) if isinstance(params, dict) else None
+        if call is not None:
+            if not call.deltas:  # else it has been told, or is in the list
+                self._refreshed.append(call)
+            call.deltas.append(params)
+
+    def _tell_of_deltas(self) -> None:
+        """Tell each stream once of all that one read brought it."""
+        refreshed, self._refreshed = self._refreshed, []
+        for call in refreshed:
+            call.tell_of_deltas()
 
     def _take_answer(self, answer: Response) -> None:
         call = self._calls.pop(answer.id, None) if isinstance(answer.id, int) else None
@@ -242,6 +286,8 @@ class Connection:
             self.kill()
             await self._process.wait()
             await self._process.aclose()
+            if self._pipe is not None:
+                self._pipe.close()
         assert self._process.returncode is not None
         self._end(self._process.returncode)
 

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self
 
@@ -17,6 +18,9 @@ from .events import Channels, Event
 from .forms import Form, T
 from .protocol.generate_result import GenerateResult
 from .protocol.notifications import StreamDelta
+
+PassOn = Callable[[list[dict[str, Any]]], bool]
+"""Takes deltas as they are on the wire; False if it cannot now. It must not block, nor use the stream."""
 
 
 class Wire(Protocol):
@@ -54,6 +58,7 @@ class Stream(Generic[T]):
         self._wire: Wire | None = None
         self._call: Call | None = None
         self._ready: deque[StreamDelta] = deque()
+        self._held: list[dict[str, Any]] = []  # delivered deltas that ``pass_on`` did not take
         self._texts: list[str] = []
         self._tokens: list[int] = []
         self.channels = Channels()
@@ -104,6 +109,7 @@ class Stream(Generic[T]):
             self.cancel()
             self._is_over = True
             self._ready.clear()
+            self._held.clear()
 
     # Deltas.
 
@@ -130,15 +136,22 @@ class Stream(Generic[T]):
             self.channels.add(delta)
         return deltas
 
-    async def take_plain(self) -> list[dict[str, Any]]:
+    async def take_plain(self, pass_on: PassOn | None = None) -> list[dict[str, Any]]:
         """``take``, with deltas as they are on the wire: for programs that pass them on and save the validation.
+
+        With ``pass_on`` deltas that come during the wait are given to it, in the turn of the event loop in which they
+        are read, which saves a switch of tasks for each. Those that it takes are delivered and acknowledged, and the
+        wait goes on; those that it does not are returned.
 
         ``channels`` hears nothing of them.
         """
         while not self._is_over:
             call = self._call or await self._begin()
             self._acknowledge()
-            await self._wait(call)
+            await self._wait(call, None if pass_on is None else partial(self._passed_on, call, pass_on))
+            if self._held:
+                held, self._held = self._held, []
+                return held
             if call.is_lost and not self._texts and not self._sent_again:
                 self._call, self._sent_again = None, True
             elif call.deltas:
@@ -154,12 +167,22 @@ class Stream(Generic[T]):
         self._call = self._wire.call("generate", {**window, **self._params}, stream=stream)
         return self._call
 
-    async def _wait(self, call: Call) -> None:
+    async def _wait(self, call: Call, pass_on: Callable[[], bool] | None = None) -> None:
         try:
-            await call.wait_for_news()
+            await call.wait_for_news(pass_on)
         except anyio.get_cancelled_exc_class():
             self.leave()
             raise
+
+    def _passed_on(self, call: Call, pass_on: PassOn) -> bool:
+        if self._is_over:
+            return False
+        deltas = self._deliver(call)
+        if pass_on(deltas):
+            self._acknowledge()
+            return True
+        self._held = deltas
+        return False
 
     def _deliver(self, call: Call) -> list[dict[str, Any]]:
         deltas = list(call.deltas)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -123,7 +124,8 @@ class StreamedAnswer(Answer):
     """An answer whose deltas are passed on as they come.
 
     Deltas, pings and the end take turns at writing. There is no queue: the next deltas are taken when the client has
-    taken the last ones, and the stream's window holds the engine back until then.
+    taken the last ones, and the stream's window holds the engine back until then. While nothing is in the way they are
+    written in the turn of the event loop in which they were read, because a switch of tasks costs more than the rest.
     """
 
     def __init__(
@@ -150,15 +152,31 @@ class StreamedAnswer(Answer):
         tasks.start_soon(self._ping)
 
     async def _carry(self, stream: Source) -> GenerateResult:
-        encode = self._encoder.delta
-        while deltas := await stream.take_plain():
-            self._record.part(stream.delivered_tokens)
-            data = b"".join([encode(event) for delta in deltas for event in events_of(delta)])
-            if data:
+        exchange, record = self._exchange, self._record
+
+        def pass_on(deltas: list[dict[str, Any]]) -> bool:
+            parts = exchange.parts
+            if parts is None or not parts.are_taken or self._turn.locked():
+                return False
+            now_s = monotonic()
+            record.part(stream.delivered_tokens, now_s)
+            if data := self._encoded(deltas):
+                parts.write(data)
+                record.sent_bytes += len(data)
+                self._last_write_s = now_s
+            return True
+
+        while deltas := await stream.take_plain(pass_on):
+            record.part(stream.delivered_tokens, monotonic())
+            if data := self._encoded(deltas):
                 self._unwritten = data
                 await self._write(data)
                 self._unwritten = b""
         return stream.result
+
+    def _encoded(self, deltas: Iterable[Mapping[str, Any]]) -> bytes:
+        encode = self._encoder.delta
+        return b"".join([encode(event) for delta in deltas for event in events_of(delta)])
 
     async def _ping(self) -> None:
         due_s, silent_s = min(FIRST_PING_S, self._ping_s), 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 import anyio
@@ -16,6 +17,20 @@ from .faults import headers_of
 from .records import Record
 
 SURPLUS = "mlx_sidecar_surplus"  # in the state of a connection that is one too many
+PARTS = "mlx_sidecar.parts"  # among the extensions of a scope: its ``Parts``, where the server has them
+
+
+class Parts(Protocol):
+    """Writes parts of a response that has begun without a wait, which ASGI's ``send`` cannot promise."""
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether the client has taken enough of what was written, so that another part may be."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write a part, if ``are_taken``."""
+        ...
 
 
 class ClientLeft(Exception):
@@ -30,7 +45,7 @@ class Exchange:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, comebacks: Comebacks | None = None) -> None:
-        self._receive, self._send = receive, send
+        self._scope, self._receive, self._send = scope, receive, send
         self.method: str = scope["method"]
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.path: Mapping[str, str] = scope.get("path_params", {})
@@ -44,6 +59,7 @@ class Exchange:
         if self.is_surplus:
             self.extra["connection"] = "close"
         self._comebacks = comebacks or Comebacks()
+        self.parts: Parts | None = None  # once it is begun, where the server has them
 
     async def body(self, limit_bytes: int, timeout_s: float) -> bytes:
         """The whole body. Raises ``Refused`` if it is too long or too slow, ``ClientLeft`` if it never ends."""
@@ -113,6 +129,7 @@ class Exchange:
         # The last one is for nginx, which would hold events back.
         events = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         await self._start(200, {"content-type": media_type, **events})
+        self.parts = self._scope.get("extensions", {}).get(PARTS)
 
     async def write(self, data: bytes) -> None:
         """Write a part; returns when the client has taken enough of what was written before."""

@@ -107,14 +107,14 @@ class Record:
         """The seconds since it came."""
         return time.monotonic() - self.came_s
 
-    def part(self, tokens: int) -> None:
-        """A part of the answer came from the engine, which has so many tokens with it."""
-        now_s, self.tokens = self.age_s, tokens
+    def part(self, tokens: int, now_s: float) -> None:
+        """A part of the answer came from the engine, which has so many tokens with it; the clock is the monotonic."""
+        age_s, self.tokens = now_s - self.came_s, tokens
         if self.first_token_s is None:
-            self.first_token_s = now_s
-        else:
-            self.longest_gap_s = max(self.longest_gap_s or 0.0, now_s - self._last_part_s)
-        self._last_part_s = now_s
+            self.first_token_s = age_s
+        elif self.longest_gap_s is None or age_s - self._last_part_s > self.longest_gap_s:
+            self.longest_gap_s = age_s - self._last_part_s
+        self._last_part_s = age_s
 
     @property
     def silence_s(self) -> float | None:

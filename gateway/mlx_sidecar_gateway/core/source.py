@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from mlx_sidecar_client import GenerateResult
+from mlx_sidecar_client.stream import PassOn
 
 
 class Source(Protocol):
@@ -30,8 +31,11 @@ class Source(Protocol):
         """How many tokens of the answer have been delivered until now; about as many, where nothing tells them."""
         ...
 
-    async def take_plain(self) -> list[dict[str, Any]]:
-        """Wait for at least one delta and return all that have come, in the protocol's shape; none at the end."""
+    async def take_plain(self, pass_on: PassOn | None = None) -> list[dict[str, Any]]:
+        """Wait for at least one delta and return all that have come, in the protocol's shape; none at the end.
+
+        Deltas may be given to ``pass_on`` during the wait; those that it takes are not returned.
+        """
         ...
 
     def __await__(self) -> Generator[Any, None, GenerateResult]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 
 from mlx_sidecar_client import GenerateResult, RpcError, SidecarLost
+from mlx_sidecar_client.stream import PassOn
 
 from ..core.faults import DEADLINE
 from ..core.records import Record
@@ -147,13 +148,13 @@ class RoutedSource:
     def delivered_tokens(self) -> int:
         return 0 if self._attempt is None else self._attempt.source.delivered_tokens
 
-    async def take_plain(self) -> list[dict[str, Any]]:
+    async def take_plain(self, pass_on: PassOn | None = None) -> list[dict[str, Any]]:
         with self._in_time():
             if self._attempt is None:
                 return await self._begin(_deltas)
             attempt = self._attempt
             try:
-                deltas = await attempt.source.take_plain()
+                deltas = await attempt.source.take_plain(pass_on)
             except (RpcError, SidecarLost, Refused) as error:
                 attempt.failed(error)
                 raise

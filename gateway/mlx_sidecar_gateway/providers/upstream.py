@@ -12,6 +12,7 @@ import httpx2
 import orjson
 
 from mlx_sidecar_client import GenerateResult
+from mlx_sidecar_client.stream import PassOn
 
 from ..core.headers import PRIORITY
 from ..surfaces.faults import Refused
@@ -146,7 +147,7 @@ class UpstreamSource:
     def delivered_tokens(self) -> int:
         return self._gathered.tokens
 
-    async def take_plain(self) -> list[Delta]:
+    async def take_plain(self, _pass_on: PassOn | None = None) -> list[Delta]:
         if self._result is not None:
             return []
         try:

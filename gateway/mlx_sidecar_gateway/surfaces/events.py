@@ -6,7 +6,7 @@ An answer is any number of ``Delta`` events, and then exactly one end: a ``Gener
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +52,22 @@ class ToolArguments:
 Delta = Text | Reasoning | ToolStart | ToolArguments
 
 
-def events_of(delta: Mapping[str, Any]) -> Iterator[Delta]:
+def events_of(delta: Mapping[str, Any]) -> Sequence[Delta]:
     """The events of a ``stream/delta``, in the order in which the model wrote them."""
-    calls = delta.get("tool_calls") or ()
-    if reasoning := delta.get("reasoning"):
-        yield Reasoning(reasoning)
-    elif delta["text"] or (delta.get("logprobs") and not calls):
-        yield Text(delta["text"], delta.get("logprobs"))
-    for call in calls:
+    calls, reasoning, text, logprobs = (
+        delta.get("tool_calls"),
+        delta.get("reasoning"),
+        delta["text"],
+        delta.get("logprobs"),
+    )
+    events: list[Delta] = []
+    if reasoning:
+        events.append(Reasoning(reasoning))
+    elif text or (logprobs and not calls):
+        events.append(Text(text, logprobs))
+    for call in calls or ():
         if call.get("id") is not None:
-            yield ToolStart(call["index"], call["id"], call["name"])
+            events.append(ToolStart(call["index"], call["id"], call["name"]))
         if arguments := call.get("arguments"):
-            yield ToolArguments(call["index"], arguments)
+            events.append(ToolArguments(call["index"], arguments))
+    return events

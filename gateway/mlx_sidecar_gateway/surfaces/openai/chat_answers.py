@@ -89,7 +89,7 @@ class ChatEncoder:
             )
         else:
             chunk = self._arguments[event.index].around(event.arguments)
-        return self._opening() + chunk
+        return chunk if self._has_begun else self._opening() + chunk
 
     def ping(self) -> bytes:
         return sse.PING
