@@ -32,16 +32,18 @@ export PYTHONDONTWRITEBYTECODE :=
 # The lock files name all there is to install. Compiling all of it would take longer than running once, which compiles
 # what is imported: see $(VENV)/.compiled.
 LOCKED := --no-deps --no-compile
+NODE := $(shell tools/find_node.sh 2>/dev/null && echo there)
 NATIVE_SOURCES := $(shell find native -name __pycache__ -prune -o -type f -print)
 
 .PHONY: demo test bench bench-serving faults docs try-device native schemas wheels wheels-all check lint mypy pyright contract clean
-.PHONY: setup setup-dev setup-clients setup-real test-install
+.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real test-install
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
-test: setup-dev
-	$(MAKE) --no-print-directory -j2 check setup-clients setup-real
+# In lanes, because much of the set-up waits for the network, and two cores have a compiler and type checkers to run.
+test:
+	$(MAKE) --no-print-directory -j3 setup-real check setup-neovim
 	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST)
 
 check: lint mypy pyright contract
@@ -86,7 +88,7 @@ wheels: setup-dev
 wheels-all: setup-dev
 	tools/wheels.sh dist/all $(PYTHONS)
 
-test-install: setup-dev setup-clients
+test-install: setup-dev setup-clients setup-neovim
 	MLX_SIDECAR_TEST_INSTALL=1 PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest tests/install $(PYTEST)
 
 native:
@@ -101,11 +103,16 @@ clean:
 # Set-up in stamped steps, so that the second run only looks at dates.
 setup: $(VENV)/.compiled
 setup-dev: setup $(VENV)/.dev
-setup-clients: setup-dev
+# These look at what is there themselves. Node may come with what is installed for development.
+setup-programs:
+	@tools/setup_programs.sh
+setup-clients: setup-programs $(VENV)/.made $(if $(NODE),,setup-dev)
 	@tools/setup_clients.sh
 	@tools/setup_promtool.sh
-# Behind the clients, whose Node it needs. Both look at what is there themselves.
-setup-real: setup-clients
+setup-neovim: setup-dev
+	@tools/setup_neovim.sh
+# Behind the clients, whose Node it needs.
+setup-real: setup setup-clients
 	@OPENBLAS_NUM_THREADS=1 tools/setup_real.sh
 
 $(VENV)/.made:
