@@ -58,6 +58,7 @@ def read(question: Question) -> Generation:
         encoder=partial(ResponseEncoder, reply, conversation.keep),
         whole=whole,
         names=NAMES,
+        way_of=conversation.way_of,
         prepare=conversation.prepare,
         settle=conversation.settle,
         ignored=(*tools.ignored, *(f"include.{value}" for value in sorted(included & NEVER_THERE))),
