@@ -39,7 +39,7 @@ def take(
 
     Where any token may come, a scripted end that is no stop token is a space.
 
-    Another is the one that ``ways`` out of the grammar lead to behind ``said``, the last bytes of prompt and answer; the
+    Another is the one that ``ways`` out of the grammar lead to behind ``said``, the last bytes until there; the
     script is ``closing`` if it has been said to its end. An answer that is whole ends instead.
     """
     if constraint.ended:

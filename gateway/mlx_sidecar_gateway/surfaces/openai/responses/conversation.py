@@ -31,7 +31,7 @@ _ITEM_ID: Final = re.compile(r"(?:msg|rs|fc)_([0-9a-f]{32})_[0-9]+")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request says of its conversation.
+    """The part of a request that concerns its conversation.
 
     previous: The id of the response that it continues.
     items: Its input as a list of items, for ``input_items``.

@@ -20,7 +20,7 @@ from .parameters import ITEMS, PARTS, REFUSED_ITEMS, REFUSED_PARTS
 Message = dict[str, Any]
 
 _SEALED: Final = "mlx-sidecar."
-"""What ``encrypted_content`` of this gateway begins with; behind it stands the reasoning, in base64."""
+"""The beginning of ``encrypted_content`` of this gateway; behind it stands the reasoning, in base64."""
 
 _MEMBERS: Final = {"id": "call_id"}  # of calls, where the sidecar has another name
 
