@@ -20,7 +20,7 @@ class Told:
 
 
 def told(body: bytes) -> Told:
-    """What ``body`` tells, which is one JSON object or a stream of events."""
+    """The ending and the counts in ``body``, which is one JSON object or a stream of events."""
     ending, usage = QUIET, dict[str, Any]()
     for value in _objects(body):
         within = value.get("response") or value.get("message") or value

@@ -15,12 +15,12 @@ from pathlib import Path
 from ..serving.request import ContenderFailed
 from ..serving.sidecar import SERVE
 from .host import Host, Stuck, within
+from .numerics import numerics, other_texts
 from .report import Outcome, Report
 from .traffic import Traffic, answers_to, differing, under_load
 
 _FULL = Path("/dev/full")  # where the system has one
 _STREAMS = 8
-_EXACT = ("--numerics", "exact")
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ async def _run(seed: int, folder: Path, longest: int) -> Report:
 
 
 async def _under(trouble: Trouble, traffic: Traffic) -> tuple[Outcome, list[str]]:
-    async with Host(*_EXACT, *trouble.options, command=trouble.command) as host:
+    async with Host(*numerics(), *trouble.options, command=trouble.command) as host:
         await host.call("load", {"model": "pocket"})
         answers = await under_load(host, traffic, _STREAMS, _one_kill(host))
-    async with Host(*_EXACT) as other:
+    async with Host(*numerics()) as other:
         differ = differing(answers, await answers_to(other, traffic, answers, _STREAMS))
-    faults = host.promises.broken + [f"request {n} has another text than undisturbed" for n in differ]
+    faults = host.promises.broken + other_texts(differ, traffic)
     asked, words = len(answers) + len(host.promises.unanswered), "answers go on, over the death of an engine too"
     kept = len(answers) - len(host.promises.at_fault)
     return Outcome(trouble.fault, 1, _STREAMS, kept, asked, len(differ), words), faults

@@ -16,13 +16,13 @@ from pathlib import Path
 from ..measure import Row
 from ..serving.models import make
 from .kills import Struck, struck_by, undisturbed
+from .numerics import numerics, other_texts
 from .report import Outcome, Report
 from .traffic import Traffic, differing
 
 _STALL_S = 1.0
 # The bound of engine/heartbeat.py before a measurement; a look each eighth of it, and a second for a busy host.
 _LONGEST_S = 6 * _STALL_S + _STALL_S / 8 + 1.0
-_OPTIONS = ("--numerics", "exact", "--stall-after-s", str(_STALL_S))
 _SIGNALS = [signal.SIGABRT, signal.SIGSEGV, signal.SIGSTOP, signal.SIGKILL]
 
 
@@ -32,6 +32,7 @@ def run(seed: int, quick: bool) -> Report:
 
 
 async def _run(seed: int, quick: bool, folder: Path) -> Report:
+    options = (*numerics(), "--stall-after-s", str(_STALL_S))
     model = "pocket" if quick else str(make("1M", folder))
     streams, rounds = (8, 1) if quick else (24, 9)
     rows: list[Row] = []
@@ -39,10 +40,10 @@ async def _run(seed: int, quick: bool, folder: Path) -> Report:
     outcomes = []
     for number in _SIGNALS:
         traffic = Traffic(seed + number, model, longest=60 if quick else 160, wild=True)
-        struck = await struck_by([number] * rounds, traffic, streams, seed, *_OPTIONS)
-        differ = differing(struck.answers, await undisturbed(traffic, struck.answers, streams, *_OPTIONS))
+        struck = await struck_by([number] * rounds, traffic, streams, seed, *options)
+        differ = differing(struck.answers, await undisturbed(traffic, struck.answers, streams, *options))
         broken += [f"{number.name}: {line}" for line in struck.broken]
-        broken += [f"{number.name}: request {n} has another text than undisturbed: {traffic[n]}" for n in differ]
+        broken += [f"{number.name}: {line}" for line in other_texts(differ, traffic)]
         broken += [f"{number.name}: {line}" for line in _late(struck)] if number == signal.SIGSTOP else []
         outcomes.append(_outcome(number, struck, streams, len(differ)))
         rows.append(_row(number, struck))

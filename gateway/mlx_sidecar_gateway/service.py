@@ -226,6 +226,7 @@ class Service:
                 encoder=generation.encoder(),
                 media_type=route.media_type,
                 ping_s=self._gateway.settings.ping_s,
+                way_of=generation.way_of,
             )
         return WholeAnswer(
             request.exchange,
@@ -234,6 +235,7 @@ class Service:
             surface=request.surface,
             whole=generation.whole,
             with_logprobs=with_logprobs,
+            way_of=generation.way_of,
         )
 
 

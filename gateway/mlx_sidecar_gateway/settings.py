@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What ``mlx-sidecar gateway`` was told.
+    """The options of ``mlx-sidecar gateway``.
 
     listen: ``HOST:PORT`` or ``unix:PATH``.
     models: Those that clients may name, of which the first is the default; without any, clients may name those that

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from benchmarks.faults import numerics as numerics_module
 from benchmarks.faults import report
 from benchmarks.faults.__main__ import tried
 from benchmarks.faults.blows import replaced
@@ -32,6 +34,22 @@ def test_a_seed_gives_the_same_requests_again() -> None:
     first, again, other = Traffic(3, "m"), Traffic(3, "m"), Traffic(4, "m")
     assert [first[n] for n in range(40)] == [again[n] for n in reversed(range(40))][::-1]
     assert [first[n] for n in range(40)] != [other[n] for n in range(40)]
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_texts_that_differ_are_a_fault_where_the_device_has_exact_numerics_alone(
+    is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numerics_module, "allows_exact", lambda: is_exact)
+    assert numerics_module.numerics() == ("--numerics", "exact" if is_exact else "fast")
+    assert len(numerics_module.other_texts([0, 2], Traffic(3, "m"))) == (2 if is_exact else 0)
+
+
+def test_the_engine_itself_is_asked_whether_it_takes_exact_numerics() -> None:
+    """The short form above has asked for them, and a sidecar that refuses them answers nothing."""
+    asked = subprocess.run(numerics_module.QUESTION, check=False).returncode
+    assert asked in (0, numerics_module.REFUSED)
+    assert numerics_module.allows_exact() is (asked == 0)
 
 
 def test_traffic_is_of_every_kind_and_every_answer_can_be_given_again() -> None:

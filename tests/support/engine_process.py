@@ -12,28 +12,25 @@ from dataclasses import asdict
 from itertools import count
 from typing import Any, TypeVar
 
-from mlx_sidecar.link.adapter_messages import AdapterLoaded, Adapters, AdapterUnloaded, LoadAdapter
-from mlx_sidecar.link.cache_messages import CacheCleared, CacheFigures, CacheMoved
+from mlx_sidecar.link.adapter_messages import AdapterLoaded, LoadAdapter
 from mlx_sidecar.link.codec import Decoder, encode
-from mlx_sidecar.link.control_messages import EngineStats, Load, Loaded, Models, Unloaded
+from mlx_sidecar.link.control_messages import Load, Loaded
 from mlx_sidecar.link.engine_config import EngineConfig
-from mlx_sidecar.link.messages import Finished, Generate, Ready, Refused, Sampling, Submit, ToEngine, ToFront, Tokens
+from mlx_sidecar.link.messages import (
+    Finished,
+    Generate,
+    Ready,
+    Refused,
+    Reply,
+    Sampling,
+    Submit,
+    ToEngine,
+    ToFront,
+    Tokens,
+)
 from tests.support.link import feed
 
 M = TypeVar("M", bound=ToFront)
-Reply = (
-    Loaded
-    | Unloaded
-    | AdapterLoaded
-    | AdapterUnloaded
-    | Adapters
-    | Models
-    | EngineStats
-    | CacheFigures
-    | CacheCleared
-    | CacheMoved
-    | Refused
-)
 _ASKED = ("emitted", "explain", "constraint", "speculation", "adapter")
 PATIENCE_S = 120.0  # a test that waits longer has failed; no test measures it
 
@@ -49,7 +46,7 @@ class EngineClient:
         self.process = process
         self.seen: list[ToFront] = []
         self._ends: dict[int, Finished] = {}
-        self._replies: dict[int, Reply] = {}
+        self._replies: dict[int, Reply | Refused] = {}
         self._decoder: Decoder[ToFront] = Decoder(ToFront)  # type: ignore[arg-type]  # a union is not a type[T]
         self._numbers = count(1)
 
@@ -93,7 +90,7 @@ class EngineClient:
         assert isinstance(message, Loaded), message
         return message
 
-    def reply(self, op: int) -> Reply:
+    def reply(self, op: int) -> Reply | Refused:
         """The message that ends control request ``op``."""
         while op not in self._replies:
             self._hear()
@@ -150,7 +147,7 @@ class EngineClient:
         for message in messages:
             if isinstance(message, Finished):
                 self._ends.setdefault(message.seq, message)
-            elif isinstance(message, Reply):
+            elif isinstance(message, Reply | Refused):
                 self._replies.setdefault(message.op, message)
         return bool(data)
 

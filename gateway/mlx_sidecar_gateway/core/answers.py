@@ -21,7 +21,7 @@ from mlx_sidecar_client.protocol.generate_result import Logprob
 
 from ..surfaces.events import Text, events_of
 from ..surfaces.faults import Fault, Refused
-from ..surfaces.surface import Encoder, Surface
+from ..surfaces.surface import Encoder, Surface, WayOf
 from .exchange import ClientLeft, Exchange
 from .faults import INTERNAL, ending_of, fault_of
 from .records import DISCONNECTED
@@ -42,10 +42,12 @@ class Answer(ABC):
     ``outcome`` is, at the end, a finish reason, the kind of a fault, or ``DISCONNECTED``.
     """
 
-    def __init__(self, exchange: Exchange, generate: Generate, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, exchange: Exchange, generate: Generate, names: Mapping[str, str], way_of: WayOf | None = None
+    ) -> None:
         self._exchange = exchange
         self._generate = generate
-        self._names = names
+        self._names, self._way_of = names, way_of
         self._carrying, self._closing = anyio.CancelScope(), anyio.CancelScope()
         self._stopped: Fault | None = None
         self._record = exchange.record
@@ -86,7 +88,7 @@ class Answer(ABC):
             except Refused as refused:
                 return refused.fault
             except (RpcError, SidecarLost) as error:
-                return fault_of(error, self._names)
+                return fault_of(error, self._names, self._way_of)
             except ClientLeft:
                 raise
             except Exception:
@@ -138,8 +140,9 @@ class StreamedAnswer(Answer):
         encoder: Encoder,
         media_type: str,
         ping_s: float,
+        way_of: WayOf | None = None,
     ) -> None:
-        super().__init__(exchange, generate, names)
+        super().__init__(exchange, generate, names, way_of)
         self._surface = surface
         self._encoder = encoder
         self._media_type = media_type
@@ -226,8 +229,9 @@ class WholeAnswer(Answer):
         surface: Surface,
         whole: Callable[[GenerateResult], bytes],
         with_logprobs: bool,
+        way_of: WayOf | None = None,
     ) -> None:
-        super().__init__(exchange, generate, names)
+        super().__init__(exchange, generate, names, way_of)
         self._surface = surface
         self._whole = whole
         self._with_logprobs = with_logprobs

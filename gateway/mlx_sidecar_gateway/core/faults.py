@@ -9,6 +9,7 @@ from mlx_sidecar_client import GenerateResult, RpcError, SidecarLost
 
 from ..surfaces.events import WHOLE
 from ..surfaces.faults import Fault
+from ..surfaces.surface import WayOf
 
 # The HTTP status of each kind of the sidecar's errors. docs/gateway.md has the table, a test compares them.
 STATUS: Mapping[str, int] = {
@@ -61,12 +62,21 @@ _LEAST_RETRY_S, _MOST_RETRY_S = 1, 60
 _RETRIED_BY_CLIENTS = (408, 409, 429)  # statuses below 500 with which SDKs send a request again
 
 
-def fault_of(error: RpcError | SidecarLost, names: Mapping[str, str] | None = None) -> Fault:
-    """The fault that an error of the sidecar is; ``names`` has the client's name of each field that has another one."""
+def fault_of(
+    error: RpcError | SidecarLost, names: Mapping[str, str] | None = None, way_of: WayOf | None = None
+) -> Fault:
+    """The fault that an error of the sidecar is.
+
+    names: The client's name of each field that has another one.
+    way_of: The client's way to a part of a field, where it is another one.
+    """
     if isinstance(error, SidecarLost):
         return Fault(503, "engine_lost", error.because, retryable=True, details={"because": error.because})
     path, message = _path_of(error), error.message
-    if path and names and (renamed := names.get(path[0])) is not None:
+    if path and way_of is not None and (way := way_of(path)) is not None:
+        message = way + message.removeprefix(".".join(path)) if message.startswith(".".join(path)) else message
+        path = way.split(".")
+    elif path and names and (renamed := names.get(path[0])) is not None:
         # Messages begin with the field as the sidecar calls it.
         message = renamed + message.removeprefix(path[0]) if message.startswith(path[0]) else message
         path = [renamed, *path[1:]]

@@ -69,6 +69,10 @@ class Encoder(Protocol):
         ...
 
 
+WayOf = Callable[[Sequence[str]], str | None]
+"""Gives the client's way to a part of a field, given the sidecar's; None where it is the same but for its name."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """A request to generate, read from a surface's shape.
@@ -79,6 +83,7 @@ class Generation:
     encoder: Makes the writer of a streamed answer.
     whole: The body of an answer that is not streamed. ``logprobs`` of its result are those of the text alone.
     names: The surface's name of each option that has another one, so that errors name the client's own field.
+    way_of: Given the sidecar's way to a part of the prompt, the client's; None where ``names`` is enough.
     prepare: Asked first, with the sidecar's name of the model: for more options, or to raise ``Refused``. Meanwhile the
         client gets pings.
     settle: Run when the answer has ended, however it did.
@@ -93,6 +98,7 @@ class Generation:
     prepare: Callable[[Backend, str], Awaitable[Mapping[str, Any]]] | None = None
     settle: Callable[[Backend], Awaitable[None]] | None = None
     ignored: tuple[str, ...] = ()
+    way_of: WayOf | None = None
 
 
 @dataclass(frozen=True)

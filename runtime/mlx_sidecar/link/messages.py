@@ -332,10 +332,8 @@ class Evicted(msgspec.Struct, frozen=True, tag=True):
     model: str
 
 
-ToFront = (
-    Ready
-    | Progress
-    | Loaded
+Reply = (
+    Loaded
     | Unloaded
     | AdapterLoaded
     | AdapterUnloaded
@@ -345,9 +343,7 @@ ToFront = (
     | CacheFigures
     | CacheCleared
     | CacheMoved
-    | Refused
-    | Tokens
-    | Finished
-    | Dropped
-    | Evicted
 )
+"""Answers to control requests, which are answered ``Refused`` instead where they failed."""
+
+ToFront = Ready | Progress | Reply | Refused | Tokens | Finished | Dropped | Evicted

@@ -1,4 +1,4 @@
-"""What Ollama's clients ask about models: ``tags``, ``show`` and ``ps``."""
+"""Answers to the questions of Ollama's clients about models: ``tags``, ``show`` and ``ps``."""
 
 from __future__ import annotations
 

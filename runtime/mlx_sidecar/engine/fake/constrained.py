@@ -9,9 +9,7 @@ from ...link.messages import Effort, Vocabulary
 from ...link.token_table import packed
 from ..core.constraint import Constraint
 from .fake_script import END
-
-# Bytes that bring an answer in JSON to its end soonest: they close a string, and what holds it.
-_CLOSING = b'"}]'
+from .ways_out import WaysOut
 
 
 class Taken(NamedTuple):
@@ -27,13 +25,22 @@ class Taken(NamedTuple):
     stuck: bool = False
 
 
-def take(constraint: Constraint, scripted: int, stop_tokens: list[int], limit: int, *, closing: bool) -> Taken:
+def take(
+    constraint: Constraint,
+    scripted: int,
+    stop_tokens: list[int],
+    limit: int,
+    *,
+    closing: bool,
+    ways: WaysOut,
+    said: bytes,
+) -> Taken:
     """Take the forced tokens, ``limit`` at most; else ``scripted`` if it is allowed; else another, or end the answer.
 
     Where any token may come, a scripted end that is no stop token is a space.
 
-    Another is the lowest allowed one, unless the script is ``closing``, because it has been said to its end: then it is
-    one that brings the answer to its end. An answer that is whole ends instead.
+    Another is the one that ``ways`` out of the grammar lead to behind ``said``, the last bytes until there; the
+    script is ``closing`` if it has been said to its end. An answer that is whole ends instead.
     """
     if constraint.ended:
         return Taken([], over=True)
@@ -47,10 +54,10 @@ def take(constraint: Constraint, scripted: int, stop_tokens: list[int], limit: i
         return _consumed(constraint, [scripted], stop_tokens)
     if constraint.complete:
         return Taken([], over=True, stopped_by=END if END in stop_tokens else None)
-    allowed = [token for token in mask.nonzero()[0].tolist() if token != END]
-    if not allowed:
+    other = ways.other(constraint, mask, said, closing=closing)
+    if other is None:
         return Taken([], stuck=True)
-    return _consumed(constraint, [_other(allowed, closing=closing)], stop_tokens, Effort(masked=1))
+    return _consumed(constraint, [other], stop_tokens, Effort(masked=1))
 
 
 def _consumed(constraint: Constraint, tokens: list[int], stop_tokens: list[int], effort: Effort | None = None) -> Taken:
@@ -62,14 +69,6 @@ def _consumed(constraint: Constraint, tokens: list[int], stop_tokens: list[int],
             return Taken(taken, effort, stuck=True)
         taken.append(token)
     return Taken(taken, effort, constraint.ended)
-
-
-def _other(allowed: list[int], *, closing: bool) -> int:
-    if not closing:
-        return min(allowed)
-    closers = [token for token in _CLOSING if token in allowed]
-    # A space may be allowed behind a space, and so on.
-    return closers[0] if closers else min(allowed, key=lambda token: (token <= ord(" "), token))
 
 
 def vocabulary(model: str) -> Vocabulary:

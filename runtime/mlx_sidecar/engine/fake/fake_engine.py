@@ -32,8 +32,11 @@ from ..speculation.prompt_lookup import lookup
 from .constrained import take, vocabulary
 from .fake_script import END, VOCABULARY, Script
 from .fake_vectors import vector_of
+from .ways_out import WaysOut
 
 CRASH_STATUS = 70
+
+_LONGEST_MARKER = 128  # bytes
 
 _LOAD_FAILURES = {
     "model_not_found": errors.ModelNotFound,
@@ -158,7 +161,17 @@ class FakeBatch:
     def _constrained(self, run: _Run, constraint: Constraint, scripted: int) -> Event:
         sequence = run.sequence
         room = min(sequence.limit - len(sequence.generated), self._script.undisturbed(run.at))
-        taken = take(constraint, scripted, sequence.stop_tokens, room, closing=run.closing)
+        asked = sequence.asked.constraint
+        said = bytes(token for token in sequence.history()[-_LONGEST_MARKER:] if token < END)
+        taken = take(
+            constraint,
+            scripted,
+            sequence.stop_tokens,
+            room,
+            closing=run.closing,
+            ways=WaysOut("" if asked is None else asked.grammar),
+            said=said,
+        )
         if constraint.lifted:
             sequence.constraint = None
         for _ in taken.tokens[1:]:

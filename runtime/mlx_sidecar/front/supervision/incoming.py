@@ -11,10 +11,10 @@ from ...containment import LEAVING
 from ...link.codec import Unreadable
 from ...link.control_messages import Loaded, Progress
 from ...link.faults import error_from, fault_of
-from ...link.messages import Cancel, Dropped, Evicted, Fault, Finished, Ready, Refused, Timing, ToFront, Tokens
+from ...link.messages import Cancel, Dropped, Evicted, Fault, Finished, Ready, Refused, Reply, Timing, ToFront, Tokens
 from .engine_client import EngineClient
 from .engine_connection import EngineConnection
-from .pending_calls import PendingCalls, Reply
+from .pending_calls import PendingCalls
 
 # Hosts see this name in `log` notifications, so it stays while files move.
 log = logging.getLogger("mlx_sidecar.link.supervisor")

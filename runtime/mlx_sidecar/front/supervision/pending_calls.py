@@ -9,27 +9,10 @@ from typing import Any
 
 from mlx_sidecar_protocol.errors import EngineLost, RpcError
 
-from ...link.adapter_messages import AdapterLoaded, Adapters, AdapterUnloaded, LoadAdapter, QueryAdapters, UnloadAdapter
-from ...link.cache_messages import (
-    CacheCleared,
-    CacheFigures,
-    CacheMoved,
-    ClearCache,
-    ExportCache,
-    ImportCache,
-    QueryCache,
-)
-from ...link.control_messages import (
-    EngineStats,
-    Load,
-    Loaded,
-    Models,
-    Progress,
-    QueryModels,
-    QueryStats,
-    Unload,
-    Unloaded,
-)
+from ...link.adapter_messages import LoadAdapter, QueryAdapters, UnloadAdapter
+from ...link.cache_messages import ClearCache, ExportCache, ImportCache, QueryCache
+from ...link.control_messages import Load, Progress, QueryModels, QueryStats, Unload
+from ...link.messages import Reply
 
 Control = (
     Load
@@ -43,18 +26,6 @@ Control = (
     | ClearCache
     | ExportCache
     | ImportCache
-)
-Reply = (
-    Loaded
-    | Unloaded
-    | AdapterLoaded
-    | AdapterUnloaded
-    | Adapters
-    | Models
-    | EngineStats
-    | CacheFigures
-    | CacheCleared
-    | CacheMoved
 )
 OnProgress = Callable[[Progress], None]
 

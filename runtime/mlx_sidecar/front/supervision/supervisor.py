@@ -27,13 +27,13 @@ from ...link.codec import Unreadable, encode
 from ...link.control_messages import EngineStats, Load, Loaded, Models, QueryModels, QueryStats, Unload, Unloaded
 from ...link.faults import error_from
 from ...link.heartbeat_page import Snapshot
-from ...link.messages import Cancel, Fault, Pause, Ready, Resume, Submit, ToFront, Vocabulary
+from ...link.messages import Cancel, Fault, Pause, Ready, Reply, Resume, Submit, ToFront, Vocabulary
 from .engine_client import EngineClient
 from .engine_connection import EngineConnection
 from .engine_process import EngineProcess, spawn
 from .engine_status import EngineStatus
 from .incoming import Incoming
-from .pending_calls import Control, OnProgress, PendingCalls, Reply
+from .pending_calls import Control, OnProgress, PendingCalls
 from .restart_policy import Life
 from .succession import Succession
 

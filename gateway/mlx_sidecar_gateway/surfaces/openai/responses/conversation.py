@@ -21,6 +21,7 @@ from mlx_sidecar_client.protocol.errors import Overloaded, UnknownSession, Unsup
 from ...faults import Fault, Refused
 from ...kept import Kept, KeptResponses, Setting
 from ...members import Members
+from ...places import Place, way_of
 from ...surface import Backend
 from .items import Chat, Piece, Referenced, Said, leading, piece_of, system_message
 
@@ -30,7 +31,7 @@ _ITEM_ID: Final = re.compile(r"(?:msg|rs|fc)_([0-9a-f]{32})_[0-9]+")
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request says of its conversation.
+    """The part of a request that concerns its conversation.
 
     previous: The id of the response that it continues.
     items: Its input as a list of items, for ``input_items``.
@@ -58,6 +59,8 @@ class Conversation:
     _lead: tuple[str, ...] = ()
     _names: Mapping[str, str] = field(default_factory=dict)
     _chat: list[dict[str, Any]] | None = None  # where no session has it
+    _places: Sequence[Place] = ()
+    _before: int = 0  # messages that the sidecar was given before those of the input
 
     async def prepare(self, backend: Backend, model: str) -> dict[str, Any]:
         """The options that make the prompt. Raises ``Refused``, and as ``Sidecar.request``.
@@ -75,6 +78,7 @@ class Conversation:
         chat = Chat(previous.names if previous else {})
         chat.extend(pieces[first:])
         system = system_message([*([asked.instructions] if asked.instructions else []), *self._lead])
+        self._places, self._before = chat.places, len(system)
         if previous is None and not asked.store:
             return {"messages": [*system, *chat.messages], **_given(asked)}
         self._kept, self._names = kept, chat.names
@@ -83,9 +87,16 @@ class Conversation:
             self._chat = [*_chat_of(previous), *chat.messages]
             if previous is not None:
                 kept.used(previous)
+            self._before += len(self._chat) - len(chat.messages)
             return {"messages": [*system, *self._chat], **_given(asked)}
+        self._places = ()  # a session is begun with other messages
         self._session = await self._begun(backend, previous, system)
+        self._places, self._before = chat.places, 0
         return {"session": self._session, "messages": chat.messages}
+
+    def way_of(self, path: Sequence[str]) -> str | None:
+        """The client's way to the sidecar's ``path``, if that leads into messages, of which ``prepare`` gave some."""
+        return way_of(path, self._places, "instructions" if self.asked.instructions else "input", before=self._before)
 
     def keep(self, result: GenerateResult, body: bytes) -> None:
         """Keep the response, if it is to be kept and its turn was added."""

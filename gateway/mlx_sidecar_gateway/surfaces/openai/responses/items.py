@@ -9,17 +9,20 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from binascii import Error as NoBase64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ...faults import Refused
 from ...members import Members
+from ...places import Place
 from .parameters import ITEMS, PARTS, REFUSED_ITEMS, REFUSED_PARTS
 
 Message = dict[str, Any]
 
 _SEALED: Final = "mlx-sidecar."
-"""What ``encrypted_content`` of this gateway begins with; behind it stands the reasoning, in base64."""
+"""The beginning of ``encrypted_content`` of this gateway; behind it stands the reasoning, in base64."""
+
+_MEMBERS: Final = {"id": "call_id"}  # of calls, where the sidecar has another name
 
 _ROLES: Final = {"developer": "system"}  # templates know no developer
 
@@ -30,6 +33,7 @@ class Said:
 
     role: str
     texts: list[str]
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Thought:
     """Reasoning of the assistant."""
 
     text: str
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Called:
     id: str
     name: str
     arguments: str
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ Piece = Said | Thought | Called | Returned | Referenced
 def pieces_of(body: Members) -> list[Piece]:
     """The pieces of ``input``. Raises ``Refused`` naming the item at fault."""
     if isinstance(body.value("input"), str):
-        return [Said("user", [body.text("input")])]
+        return [Said("user", [body.text("input")], "input")]
     return [piece_of(item) for item in body.objects("input")]
 
 
@@ -99,19 +105,19 @@ def _type_of(item: Members) -> str:
 def _message(item: Members) -> Piece:
     role = item.has("role", "user", "assistant", "system", "developer")
     allowed = ("output_text", "refusal", "input_text") if role == "assistant" else ("input_text", "output_text")
-    return Said(_ROLES.get(role, role), _texts(item, "content", *allowed))
+    return Said(_ROLES.get(role, role), _texts(item, "content", *allowed), item.way)
 
 
 def _reasoning(item: Members) -> Piece:
     if texts := [_text(part, "reasoning_text") for part in item.objects("content")]:
-        return Thought("".join(texts))
+        return Thought("".join(texts), item.way)
     if "encrypted_content" in item:
-        return Thought(_unsealed(item))
-    return Thought("\n\n".join(_text(part, "summary_text") for part in item.objects("summary")))
+        return Thought(_unsealed(item), item.way)
+    return Thought("\n\n".join(_text(part, "summary_text") for part in item.objects("summary")), item.way)
 
 
 def _call(item: Members) -> Piece:
-    return Called(item.text("call_id"), item.text("name"), item.text("arguments"))
+    return Called(item.text("call_id"), item.text("name"), item.text("arguments"), item.way)
 
 
 def _result(item: Members) -> Piece:
@@ -175,10 +181,12 @@ class Chat:
     """Messages in the making. What the assistant thinks, says and calls in a row is one message.
 
     names: Of the tools that were called, by the call's id.
+    places: Of the messages in the request.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = dict(names)
+        self.places: list[Place] = []
         self._messages: list[Message] = []
 
     @property
@@ -190,15 +198,17 @@ class Chat:
         """Add pieces, none of which refers to another item. Raises ``Refused``."""
         for piece in pieces:
             match piece:
-                case Said("assistant", texts):
-                    self._assistant()["content"] += texts
-                case Said(role, texts):
-                    self._messages.append({"role": role, "content": texts})
+                case Said("assistant", texts, way):
+                    self._assistant(way)["content"] += texts
+                    self.places[-1].content = self.places[-1].content or _content(way)
+                case Said(role, texts, way):
+                    self._add({"role": role, "content": texts}, Place(way, _MEMBERS, _content(way)))
                 case Thought(""):
                     pass
-                case Thought(text):
-                    turn = self._assistant()
+                case Thought(text, way):
+                    turn = self._assistant(way)
                     turn["reasoning_content"] = turn.get("reasoning_content", "") + text
+                    self.places[-1].reasoning = self.places[-1].reasoning or way
                 case Called():
                     self._called(piece)
                 case Returned():
@@ -206,14 +216,20 @@ class Chat:
                 case Referenced():
                     raise AssertionError("references are resolved before")
 
-    def _assistant(self) -> Message:
+    def _add(self, message: Message, place: Place) -> None:
+        self._messages.append(message)
+        self.places.append(place)
+
+    def _assistant(self, way: str) -> Message:
         if not self._messages or self._messages[-1]["role"] != "assistant":
-            self._messages.append({"role": "assistant", "content": []})
+            self._add({"role": "assistant", "content": []}, Place(way, _MEMBERS))
         return self._messages[-1]
 
     def _called(self, call: Called) -> None:
         function = {"name": call.name, "arguments": call.arguments}
-        self._assistant().setdefault("tool_calls", []).append({"id": call.id, "type": "function", "function": function})
+        turn = self._assistant(call.place)
+        turn.setdefault("tool_calls", []).append({"id": call.id, "type": "function", "function": function})
+        self.places[-1].calls.append(call.place)
         self.names[call.id] = call.name
 
     def _returned(self, result: Returned) -> None:
@@ -221,7 +237,13 @@ class Chat:
             because = f"no function_call before it has the call_id {result.id!r}"
             raise Refused.parameter(f"{result.place}.call_id", because)
         name = result.name or self.names[result.id]
-        self._messages.append({"role": "tool", "tool_call_id": result.id, "name": name, "content": result.texts})
+        message = {"role": "tool", "tool_call_id": result.id, "name": name, "content": result.texts}
+        self._add(message, Place(result.place, _MEMBERS, f"{result.place}.output"))
+
+
+def _content(way: str) -> str:
+    """The way to what a message says; a request may be one text instead."""
+    return way if way == "input" else f"{way}.content"
 
 
 def leading(pieces: Sequence[Piece]) -> int:

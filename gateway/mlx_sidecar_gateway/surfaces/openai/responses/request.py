@@ -58,6 +58,7 @@ def read(question: Question) -> Generation:
         encoder=partial(ResponseEncoder, reply, conversation.keep),
         whole=whole,
         names=NAMES,
+        way_of=conversation.way_of,
         prepare=conversation.prepare,
         settle=conversation.settle,
         ignored=(*tools.ignored, *(f"include.{value}" for value in sorted(included & NEVER_THERE))),
@@ -137,7 +138,7 @@ def _template_args(body: Members) -> dict[str, Any]:
 
 
 def asked_of(question: Question, tools: Tools, *, store: bool) -> Asked:
-    """What a request says of its conversation. Raises ``Refused``."""
+    """The part of a request that concerns its conversation. Raises ``Refused``."""
     body = Members(question.body, "")
     pieces = pieces_of(body)
     if not pieces:
