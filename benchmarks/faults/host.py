@@ -107,7 +107,7 @@ class Host:
         self._pinging.cancel()
         self.promises.broken += [f"{id_}: no answer" for id_ in self.promises.unanswered]
         try:
-            await asyncio.wait_for(self._connection.close(), 10)
+            await asyncio.wait_for(self._connection.close(), PATIENCE_S)
         except TimeoutError:
             self.promises.broken.append("the sidecar did not leave when its host did")
             for process in [*self.front.children(), self.front]:

@@ -44,7 +44,8 @@ async def _run(seed: int, quick: bool, folder: Path) -> Report:
         differ = differing(struck.answers, await undisturbed(traffic, struck.answers, streams, *options))
         broken += [f"{number.name}: {line}" for line in struck.broken]
         broken += [f"{number.name}: {line}" for line in other_texts(differ, traffic)]
-        broken += [f"{number.name}: {line}" for line in _late(struck)] if number == signal.SIGSTOP else []
+        if number == signal.SIGSTOP and not quick:  # on a machine that tests share, a late notice says nothing
+            broken += [f"{number.name}: {line}" for line in _late(struck)]
         outcomes.append(_outcome(number, struck, streams, len(differ)))
         rows.append(_row(number, struck))
     return Report(rows, broken, tuple(outcomes))

@@ -195,7 +195,7 @@ def test_the_server_refuses_what_is_no_question(place: Path) -> None:
 
 
 def test_the_logic_of_the_extension_runs_without_an_editor(place: Path) -> None:
-    run(node(), "--test", "--test-timeout", "60000", "test/writer.test.mjs", cwd=place / "vscode")
+    run(node(), "--test", "--test-timeout", "120000", "test/writer.test.mjs", cwd=place / "vscode")
 
 
 def test_the_extension_itself_is_a_script_that_node_can_read(place: Path) -> None:

@@ -79,11 +79,14 @@ def test_what_was_preempted_gives_the_same_tokens_in_the_end(engine: EngineClien
 
 def test_a_request_ends_at_its_deadline_with_what_it_has(engine: EngineClient) -> None:
     engine.load(STEADY)
-    seq = engine.submit(STEADY, [1], 100000, deadline_s=0.3)
-    end = engine.finished(seq)
-    assert (end.reason, end.started) == ("deadline", True)
+    for count, deadline_s in enumerate((0.3, 3.0, 30.0), 1):
+        end = engine.finished(seq := engine.submit(STEADY, [1], 100000, deadline_s=deadline_s))
+        assert end.reason == "deadline"
+        assert stats(engine).counters["deadlines"] == count
+        if engine.tokens(seq):
+            break  # on a busy machine the first may pass before there is a token
+    assert end.started
     assert engine.tokens(seq)
-    assert stats(engine).counters["deadlines"] == 1
 
 
 def test_a_request_that_is_late_in_the_queue_is_ended_and_not_started(engine: EngineClient) -> None:

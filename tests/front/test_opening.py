@@ -63,7 +63,7 @@ async def settled() -> None:
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 30))
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 def test_the_lifecycle_is_answered_and_all_else_waits_in_its_order() -> None:

@@ -115,11 +115,12 @@ def processes(transcript: list[Entry]) -> dict[int, str]:
 
 def left_behind(expected_gone: dict[int, str], patience_s: float) -> Iterator[str]:
     """Complaints about processes that have not ended within ``patience_s``, which are then killed."""
-    until = time.monotonic() + patience_s
+    until, pause_s = time.monotonic() + patience_s, 0.02
     while alive := {pid: what for pid, what in expected_gone.items() if is_alive(pid)}:
         if time.monotonic() > until:
             break
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.5)  # each look starts a process itself
     for pid, what in alive.items():
         yield f"{what} ({pid}) is left behind"
         with suppress(ProcessLookupError):

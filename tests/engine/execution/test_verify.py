@@ -293,7 +293,7 @@ def test_nothing_computes_with_the_constraint_of_a_sequence_that_was_closed(batc
     go.clear()
     grammar.began.clear()
     driver.step()
-    assert grammar.began.wait(10)
+    assert grammar.began.wait(60)
     closing = threading.Thread(target=driver.end, args=(held,))
     closing.start()
     assert grammar.computing

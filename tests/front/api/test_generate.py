@@ -159,7 +159,7 @@ def test_a_deadline_ends_a_request_whatever_it_waits_for(phase: str, stream: str
 def test_what_a_deaf_engine_says_after_the_deadline_is_nobodys() -> None:
     async def test() -> None:
         desk = Desk()
-        running = generation(Shelf(), desk, RequestContext(1), deadline_s=0.5, stream="s")
+        running = generation(Shelf(), desk, RequestContext(1), deadline_s=2.0, stream="s")
         await desk.heard.wait()
         desk.recovery.on_tokens(Tokens(1, list(b"in time")))
         answer = await running
