@@ -33,6 +33,7 @@ from mlx_sidecar_client import Sidecar, Stream
 from mlx_sidecar_client.connection import Connection
 from mlx_sidecar_client.sidecar import DEFAULT_WINDOW
 from mlx_sidecar_gateway.app import access_of, application
+from mlx_sidecar_gateway.core.exchange import PARTS
 from mlx_sidecar_gateway.core.gateway import Gateway
 from mlx_sidecar_gateway.settings import Settings
 from tests.gateway.support import PATIENCE_S
@@ -242,8 +243,8 @@ class MemorySidecar(Sidecar):
 class Visit:
     """One request to the application, by a client that the test plays.
 
-    ``spec_version`` is that of ASGI. The client takes what is written while ``reads`` is set, and is there until
-    ``leaves`` is. Once it ``is_gone``, writing fails.
+    ``spec_version`` is that of ASGI; ``has_parts``, whether the server writes parts at once. The client takes what is
+    written while ``reads`` is set, and is there until ``leaves`` is. Once it ``is_gone``, writing fails.
     """
 
     def __init__(
@@ -255,6 +256,7 @@ class Visit:
         method: str = "POST",
         headers: Iterable[tuple[str, str]] = (),
         spec_version: str = "2.3",
+        has_parts: bool = False,
     ) -> None:
         self._app = app
         self._data: bytes | None = b"" if body is None else json.dumps(body).encode()
@@ -267,6 +269,7 @@ class Visit:
             "path": path,
             "headers": named,
             "query_string": b"",
+            "extensions": {PARTS: self} if has_parts else {},
         }
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -306,6 +309,17 @@ class Visit:
         self.has_heard.set()
         if self.is_complete:
             self.leaves.set()
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether another part may be written at once."""
+        return self.reads.is_set() and not (self.is_gone or self.is_complete)
+
+    def write(self, data: bytes) -> None:
+        """Take a part that is written at once."""
+        assert self.are_taken
+        self.body += data
+        self.has_heard.set()
 
 
 @dataclass(frozen=True)

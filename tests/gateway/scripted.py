@@ -9,6 +9,7 @@ import anyio
 from starlette.types import ASGIApp
 
 from mlx_sidecar_client import GenerateResult, Sidecar, Stream
+from mlx_sidecar_client.stream import PassOn
 from mlx_sidecar_gateway.app import access_of, application
 from mlx_sidecar_gateway.core.gateway import Gateway
 from mlx_sidecar_gateway.settings import Settings
@@ -36,13 +37,17 @@ class ScriptedStream:
         assert isinstance(self._ending, GenerateResult)
         return self._ending
 
-    async def take_plain(self, _pass_on: object = None) -> list[dict[str, Any]]:
+    async def take_plain(self, pass_on: PassOn | None = None) -> list[dict[str, Any]]:
+        has_waited = False
         while self._steps:
             step = self._steps.pop(0)
             if isinstance(step, list):
                 self.delivered_tokens += len(step)
-                return step
-            await anyio.sleep(step)
+                if not (has_waited and pass_on is not None and pass_on(step)):
+                    return step
+            else:
+                has_waited = True
+                await anyio.sleep(step)
         if isinstance(self._ending, Exception):
             raise self._ending
         return []

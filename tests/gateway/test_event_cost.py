@@ -19,6 +19,7 @@ MODEL = "fake?tokens=100&delay_ms=1"
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HELLO, "stream": True},
     "/v1/completions": {"prompt": "Hello", "stream": True},
+    "/v1/responses": {"input": "Hello", "stream": True},
     "/v1/messages": {"messages": HELLO, "stream": True},
     "/api/chat": {"messages": HELLO},
     "/api/generate": {"prompt": "Hello"},
@@ -29,6 +30,10 @@ BODIES: dict[str, dict[str, Any]] = {
 async def gateway(anyio_backend: str) -> AsyncIterator[Running]:
     async with running() as started:
         yield started
+
+
+def _limit_of(path: str) -> str:
+    return "max_output_tokens" if path.endswith("responses") else "max_tokens"
 
 
 @contextmanager
@@ -53,7 +58,7 @@ def counted(package: str) -> Iterator[Counter[str]]:
 async def test_a_request_and_its_result_are_validated_and_no_delta_is(gateway: Running, path: str) -> None:
     async def calls(tokens: int) -> tuple[int, Counter[str]]:
         """The messages that were parsed, and all other calls."""
-        limit = {"options": {"num_predict": tokens}} if path.startswith("/api") else {"max_tokens": tokens}
+        limit = {"options": {"num_predict": tokens}} if path.startswith("/api") else {_limit_of(path): tokens}
         with counted("pydantic") as counts:
             response = await ask(gateway.port, path, {"model": MODEL, **BODIES[path], **limit})
         assert response.is_complete

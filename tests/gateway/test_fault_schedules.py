@@ -43,6 +43,7 @@ class Schedule:
     steps: list[Step]
     ending: GenerateResult | Exception
     pauses_s: list[float]  # before the client takes each part; none behind the last
+    has_parts: bool  # whether the server writes parts at once while the client does not pause
     happens: Happens
     at_s: float
 
@@ -64,6 +65,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         steps,
         draw(st.sampled_from(endings)),
         draw(st.lists(st.floats(0, LONGEST_PAUSE_S), max_size=6)),
+        draw(st.booleans()),
         draw(st.sampled_from(get_args(Happens))),
         draw(moments),
     )
@@ -76,9 +78,13 @@ def _lost() -> SidecarLost:
 class _Paced(Visit):
     """A client that takes its time before each part, as a server does that waits for its socket."""
 
-    def __init__(self, *request: Any, pauses_s: list[float]) -> None:
-        super().__init__(*request)
+    def __init__(self, *request: Any, pauses_s: list[float], has_parts: bool) -> None:
+        super().__init__(*request, has_parts=has_parts)
         self._pauses_s = list(pauses_s)
+
+    @property
+    def are_taken(self) -> bool:
+        return super().are_taken and not self._pauses_s
 
     async def send(self, message: Message) -> None:
         if self._pauses_s:
@@ -98,7 +104,7 @@ async def _happen(schedule: Schedule, gateway: Gateway, visit: _Paced) -> None:
 async def _play(schedule: Schedule, spoken: Spoken) -> tuple[Gateway, _Paced, ScriptedSidecar]:
     sidecar = ScriptedSidecar(schedule.steps, schedule.ending)
     gateway, app = gateway_over(sidecar)
-    visit = _Paced(app, spoken.path, spoken.body("any"), pauses_s=schedule.pauses_s)
+    visit = _Paced(app, spoken.path, spoken.body("any"), pauses_s=schedule.pauses_s, has_parts=schedule.has_parts)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_happen, schedule, gateway, visit)
         await visit.run()
