@@ -12,6 +12,15 @@ from prometheus_client import Metric as Family
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
+MOVING = {
+    "mlx_sidecar_requests_running",
+    "mlx_sidecar_uptime_seconds",
+    "mlx_sidecar_last_device_operation_seconds",
+    "mlx_sidecar_resident_bytes",
+    "mlx_sidecar_metric_exports_total",
+}
+"""Series that are other ones a moment later, or count the scrape that tells them."""
+
 _ENDINGS = {"s": "seconds", "By": "bytes"}
 
 

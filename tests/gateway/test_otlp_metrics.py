@@ -31,33 +31,33 @@ from prometheus_client import Gauge as PrometheusGauge
 from prometheus_client import Histogram as PrometheusHistogram
 from prometheus_client import Metric as Family
 
-from mlx_sidecar_gateway.observability import otlp_metrics
+from mlx_sidecar_gateway import server
+from mlx_sidecar_gateway.core.gateway import Gateway
+from mlx_sidecar_gateway.observability import engine_figures, otlp_metrics
 from mlx_sidecar_gateway.observability.names import TABLE
 from mlx_sidecar_gateway.observability.otel_environment import CannotExport, is_wanted
 from mlx_sidecar_gateway.observability.otlp_metrics import SentMetrics
 from mlx_sidecar_gateway.observability.otlp_points import Starts, metrics_of
+from mlx_sidecar_gateway.settings import Settings
 from mlx_sidecar_gateway.surfaces.surface import Offer
 from tests.gateway.gateway_process import PATIENCE_S, gateway_process
 from tests.gateway.in_memory import InMemory, gateway_over, in_memory
 from tests.gateway.otlp_receiver import Receiver, receiving
-from tests.gateway.otlp_series import name_of, scraped_series, series_of
+from tests.gateway.otlp_series import MOVING, name_of, scraped_series, series_of
 from tests.gateway.scrapes import scrape
 
 pytestmark = pytest.mark.anyio
 
 CHAT = "/v1/chat/completions"
-# They are other ones a moment later, or count the scrape that tells them.
-MOVING = {
-    "mlx_sidecar_requests_running",
-    "mlx_sidecar_uptime_seconds",
-    "mlx_sidecar_last_device_operation_seconds",
-    "mlx_sidecar_resident_bytes",
-    "mlx_sidecar_metric_exports_total",
-}
 
 
 def body(**more: Any) -> dict[str, Any]:
     return {"model": "small", "messages": [{"role": "user", "content": "Hi"}], **more}
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_figures, "ANSWER_S", PATIENCE_S)  # a busy machine is no sidecar that hangs
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +315,6 @@ async def test_while_a_collector_hangs_requests_are_answered_and_the_end_does_no
             "base2_exponential_bucket_histogram",
             ": explicit_bucket_histogram alone is sent",
         ),
-        ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "zip", "a value of OTEL_… in the environment: "),
     ],
 )
 async def test_an_environment_that_cannot_be_done_is_refused(
@@ -366,19 +365,27 @@ def test_the_command_sends_metrics_at_the_interval_and_the_last_before_it_ends(
     last = series_of(receiver.exports[-1])
     requests = {labels: count for (name, labels), count in last.items() if name == "mlx_sidecar_requests_total"}
     assert sum(requests.values()) == 1
-    assert last["mlx_sidecar_up", frozenset()] == 1
     assert last["mlx_sidecar_gateway_draining", frozenset()] == 1
     assert [span.name for span in receiver.requests] == ["GET /models"]
 
 
-@pytest.mark.parametrize(("switched_off", "spans", "exports"), [("METRICS", 1, 0), ("TRACES", 0, 1)])
-def test_the_command_sends_the_one_without_the_other(
-    receiver: Receiver, switched_off: str, spans: int, exports: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("switched_off", "sends_spans", "sends_metrics"), [("", 1, 1), ("METRICS", 1, 0), ("TRACES", 0, 1)]
+)
+async def test_the_gateway_sends_the_one_without_the_other(
+    sidecar: InMemory, switched_off: str, sends_spans: int, sends_metrics: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-    monkeypatch.setenv(f"OTEL_{switched_off}_EXPORTER", "none")
-    with gateway_process("--engine", "fake", "--otel") as gateway:
-        assert gateway.get("/v1/models")[0] == 200
-        gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.wait(PATIENCE_S) == 0
-    assert (len(receiver.spans), len(receiver.exports)) == (spans, exports)
+    if switched_off:
+        monkeypatch.setenv(f"OTEL_{switched_off}_EXPORTER", "none")
+    gateway = gateway_over(sidecar.sidecar, otel=True).gateway
+    listeners = len(gateway.records.listeners)
+    with server._traced(gateway) as metrics:
+        assert len(gateway.records.listeners) - listeners == sends_spans
+        assert (metrics is not None) == sends_metrics
+
+
+def test_an_exporter_that_is_not_there_hinders_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    with pytest.raises(server.CannotStart, match="--otel: OTEL_TRACES_EXPORTER=zipkin: neither otlp nor none"):
+        with server._traced(Gateway(Settings(otel=True))):
+            pass

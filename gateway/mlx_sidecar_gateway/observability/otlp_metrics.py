@@ -25,7 +25,7 @@ from prometheus_client import Metric as Family
 
 from ..core.gateway import Gateway
 from .metrics import Metrics
-from .otel_environment import CannotExport, check_forms_of_metrics, check_protocol, metrics_interval_s, resource
+from .otel_environment import check_forms_of_metrics, check_protocol, metrics_interval_s, resource
 from .otlp_points import Starts, metrics_of
 
 log = logging.getLogger("mlx_sidecar_gateway")
@@ -44,10 +44,7 @@ class SentMetrics:
         check_protocol("METRICS")
         check_forms_of_metrics()
         self._interval_s = metrics_interval_s()
-        try:
-            self._exporter = exporter or OTLPMetricExporter()
-        except ValueError as error:
-            raise CannotExport(f"a value of OTEL_… in the environment: {error}") from error
+        self._exporter = exporter or OTLPMetricExporter()
         self._metrics, self._counts = metrics, counts
         self._starts = Starts(metrics.began_ns)
         self._resource = resource()
