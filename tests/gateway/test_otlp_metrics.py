@@ -386,6 +386,6 @@ async def test_the_gateway_sends_the_one_without_the_other(
 
 def test_an_exporter_that_is_not_there_hinders_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
-    with pytest.raises(server.CannotStart, match="--otel: OTEL_TRACES_EXPORTER=zipkin: neither otlp nor none"):
-        with server._traced(Gateway(Settings(otel=True))):
-            pass
+    words = "--otel: OTEL_TRACES_EXPORTER=zipkin: neither otlp nor none"
+    with pytest.raises(server.CannotStart, match=words), server._traced(Gateway(Settings(otel=True))):
+        pass
