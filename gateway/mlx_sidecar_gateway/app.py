@@ -161,9 +161,9 @@ def _figures(gateway: Gateway, surface: Surface) -> dict[str, Candidates]:
 
 
 def _metrics(gateway: Gateway, surface: Surface) -> dict[str, Candidates]:
-    from .observability.metrics import MEDIA_TYPE, Metrics  # not at the top: it takes 60 ms
+    from .observability.metrics import MEDIA_TYPE  # not at the top: it takes 60 ms
 
-    metrics = Metrics(gateway)
+    metrics = gateway.metrics
 
     async def answer(_backend: Backend, _question: Question) -> bytes:
         return await metrics.exposition()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import uvicorn
@@ -27,6 +28,9 @@ from .observability.request_log import RequestLog
 from .providers.table import LOCAL, TableError
 from .settings import Settings
 from .surfaces.table import SURFACES
+
+if TYPE_CHECKING:
+    from .observability.otlp_metrics import SentMetrics
 
 _BACKLOG = 1024
 _LAST_WRITES_S = 2.0  # for answers that were ended to reach clients that may not read
@@ -86,13 +90,17 @@ async def _serve(
         request_log.attach(gateway.records)
         gateway.told["request_log"] = request_log.figures
     server = http_server(gateway, host)
-    with _traced(gateway):
+    with _traced(gateway) as sent_metrics:
         _tell(f"listening on {name}")
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(keep_sidecar, gateway, partial(_tell, "ready"))
                 tasks.start_soon(_end_in_order, gateway, server, signals)
+                if sent_metrics is not None:
+                    tasks.start_soon(sent_metrics.run)
                 await server.serve(sockets=[listener])
+                if sent_metrics is not None:
+                    await sent_metrics.end()  # while the sidecar is there
                 tasks.cancel_scope.cancel()
         except* (SidecarLost, OSError, RpcError, ExecutableNotFound) as errors:
             raise CannotStart(str(errors.exceptions[0])) from errors
@@ -100,19 +108,26 @@ async def _serve(
 
 
 @contextlib.contextmanager
-def _traced(gateway: Gateway) -> Iterator[None]:
-    """Send spans in this block, if the settings want it. Raises ``CannotStart``."""
+def _traced(gateway: Gateway) -> Iterator[SentMetrics | None]:
+    """Send spans in this block, and give the metrics that are to be sent, as the settings and the environment want it.
+
+    Raises ``CannotStart``.
+    """
     if not gateway.settings.otel:
-        yield
+        yield None
         return
-    from .observability.traces import CannotTrace, Traces  # packages of an extra of its own
+    # Packages of an extra of its own.
+    from .observability.otel_environment import CannotExport, is_wanted
+    from .observability.otlp_metrics import SentMetrics
+    from .observability.traces import Traces
 
     try:
-        traces = Traces.of(gateway)
-    except CannotTrace as error:
+        metrics = SentMetrics.of(gateway) if is_wanted("METRICS") else None
+        traces = Traces.of(gateway) if is_wanted("TRACES") else None
+    except CannotExport as error:
         raise CannotStart(f"--otel: {error}") from error
-    with traces.hearing(gateway.records):
-        yield
+    with contextlib.nullcontext() if traces is None else traces.hearing(gateway.records):
+        yield metrics
 
 
 def http_server(gateway: Gateway, host: str | None) -> uvicorn.Server:

@@ -34,7 +34,7 @@ class Settings:
     keys: What the holder of each key may do; without any, no key is asked for.
     hosts: Names that the ``Host`` header may have; without any, those of the address that is listened on.
     origins: Origins of web pages that may ask.
-    otel: Whether spans are sent to a collector of OpenTelemetry, as the environment says.
+    otel: Whether spans and metrics are sent to a collector of OpenTelemetry, as the environment says.
     strict: Whether parameters that would change nothing are refused.
     request_log: Where requests are logged; None for nowhere.
     objectives: How soon requests are to be answered.

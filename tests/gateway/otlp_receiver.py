@@ -1,21 +1,29 @@
-"""A collector of traces: OTLP over HTTP, decoded with OpenTelemetry's own messages."""
+"""A collector of traces and metrics: OTLP over HTTP, decoded with OpenTelemetry's own messages."""
 
 from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.gateway.support import PATIENCE_S
 
 
 @dataclass
@@ -41,14 +49,40 @@ class Receiver:
 
     url: str = ""
     spans: list[Received] = field(default_factory=list)
+    exports: list[list[Metric]] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def take(self, path: str, body: bytes) -> None:
-        assert path == "/v1/traces"
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            told = {pair.key: _plain(pair.value) for pair in resource.resource.attributes}
+    def take(self, path: str, body: bytes) -> bytes:
+        """Keep what was sent to ``path``; returns the answer."""
+        with self.changed:
+            self.changed.notify_all()
+            if path == "/v1/metrics":
+                self._take_metrics(ExportMetricsServiceRequest.FromString(body))
+                return ExportMetricsServiceResponse().SerializeToString()
+            assert path == "/v1/traces"
+            self._take_spans(ExportTraceServiceRequest.FromString(body))
+            return ExportTraceServiceResponse().SerializeToString()
+
+    def wait_for(self, is_there: Callable[[], bool]) -> None:
+        """Return when what has come is enough."""
+        with self.changed:
+            assert self.changed.wait_for(is_there, PATIENCE_S)
+
+    def _take_metrics(self, request: ExportMetricsServiceRequest) -> None:
+        self._take_services(each.resource for each in request.resource_metrics)
+        scopes = [scope for resource in request.resource_metrics for scope in resource.scope_metrics]
+        self.exports.append([metric for scope in scopes for metric in scope.metrics])
+
+    def _take_spans(self, request: ExportTraceServiceRequest) -> None:
+        self._take_services(each.resource for each in request.resource_spans)
+        scopes = [scope for resource in request.resource_spans for scope in resource.scope_spans]
+        self.spans += [_received(span) for scope in scopes for span in scope.spans]
+
+    def _take_services(self, resources: Iterable[Resource]) -> None:
+        for resource in resources:
+            told = {pair.key: _plain(pair.value) for pair in resource.attributes}
             self.services.add(str(told["service.name"]))
-            self.spans += [_received(span) for scope in resource.scope_spans for span in scope.spans]
 
     @property
     def requests(self) -> list[Received]:
@@ -69,11 +103,13 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.take(self.path, gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body)
+            plain = gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body
+            answer = receiver.take(self.path, plain)
             self.send_response(200)
             self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(ExportTraceServiceResponse().SerializeToString())
+            self.wfile.write(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
             pass

@@ -24,8 +24,9 @@ from mlx_sidecar.cli.failures import Refused
 from mlx_sidecar_client.protocol.generate_result import Timing
 from mlx_sidecar_gateway.core.records import Record
 from mlx_sidecar_gateway.observability.labels import Models
+from mlx_sidecar_gateway.observability.otel_environment import CannotExport
 from mlx_sidecar_gateway.observability.phases import phases_of
-from mlx_sidecar_gateway.observability.traces import MOST_PENDING, CannotTrace, Traces
+from mlx_sidecar_gateway.observability.traces import MOST_PENDING, Traces
 from mlx_sidecar_gateway.surfaces.surface import Offer
 from tests.gateway.gateway_process import COMMAND, PATIENCE_S, gateway_process
 from tests.gateway.in_memory import InMemory, gateway_over, in_memory
@@ -252,7 +253,7 @@ def test_an_environment_that_cannot_be_done_is_refused(
     name: str, setting: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, setting)
-    with pytest.raises(CannotTrace, match=re.escape(words)):
+    with pytest.raises(CannotExport, match=re.escape(words)):
         Traces(Counter(), Models(()))
 
 

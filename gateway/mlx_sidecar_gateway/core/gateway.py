@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,6 +24,7 @@ from .faults import SHUTTING_DOWN, STARTING
 from .records import Records
 
 if TYPE_CHECKING:
+    from ..observability.metrics import Metrics
     from ..providers.directory import Providers
 
 _CHECK_S = 1.0  # for the sidecar to answer a health check
@@ -49,6 +51,7 @@ class Gateway:
         self.kept = KeptResponses()
         self.records = Records()
         self.spans: Counter[str] = Counter(sent=0, failed=0, dropped=0)
+        self.exports: Counter[str] = Counter(sent=0, failed=0)
         self.objectives = Objectives(settings.objectives, lambda: clock_ns() / 1e9)
         self.records.listeners.append(self.objectives.hear)
         self.told: dict[str, Callable[[], object]] = {"objectives": self.objectives.told}
@@ -68,6 +71,13 @@ class Gateway:
     @sidecar.setter
     def sidecar(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Its metrics, which count from the first time that they are asked for."""
+        from ..observability.metrics import Metrics  # not at the top: it takes 60 ms
+
+        return Metrics(self)
 
     def _made_providers(self) -> Providers | None:
         if self.settings.providers is None:

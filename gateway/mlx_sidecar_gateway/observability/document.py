@@ -41,14 +41,14 @@ def _table(metrics: Iterable[Metric]) -> str:
 
 def _row(metric: Metric) -> str:
     name = metric.name if metric.kind == "histogram" else metric.series
-    convention, _, version = metric.follows.partition(", ")
+    version = metric.follows.partition(", ")[2]
     cells = (
         f"`{name}`",
         metric.kind,
         metric.unit,
         _code(metric.labels),
         metric.help,
-        f"`{convention}`, {version}" if convention else "",
+        f"`{metric.convention}`, {version}" if metric.convention else "",
         _code(metric.vllm.split(", ")),
     )
     return f"| {' | '.join(cells)} |\n"

@@ -35,3 +35,8 @@ class Metric:
     def series(self) -> str:
         """The name in expressions: of a counter its total, of a histogram its buckets."""
         return self.name + {"counter": "_total", "gauge": "", "histogram": "_bucket"}[self.kind]
+
+    @property
+    def convention(self) -> str:
+        """The name that the convention gives it; empty if it is our own."""
+        return self.follows.partition(", ")[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client import Metric as Family
@@ -76,28 +78,41 @@ class RequestMetrics:
 
 
 class Metrics:
-    """All metrics of a gateway, in a registry of its own."""
+    """All metrics of a gateway, in a registry of its own. They count since ``began_ns``, nanoseconds since 1970."""
 
     def __init__(self, gateway: Gateway) -> None:
         # A second series for each would be told, which PromQL has no use for.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+        self.began_ns = time.time_ns()
         self._gateway = gateway
         self._registry = CollectorRegistry()
         offered = {offer.name for offer in gateway.settings.models}
         gateway.records.listeners.append(RequestMetrics(self._registry, Models(offered)).count)
 
     async def exposition(self) -> bytes:
-        """The whole text; the sidecar's figures are left out while it does not answer."""
+        """The whole text."""
+        return generate_latest(_Collected(await self.families()))
+
+    async def families(self) -> list[Family]:
+        """Every metric as it is now; the sidecar's figures are left out while it does not answer."""
         try:
             figures = await ask(self._gateway.sidecar)
         except Refused:  # it is starting
             figures = None
-        now = CollectorRegistry()
-        now.register(_Now(self._gateway, figures))
-        return generate_latest(self._registry) + generate_latest(now)
+        return [*self._registry.collect(), *_Now(self._gateway, figures).collect()]
 
 
-class _Now(Collector):
+@dataclass(frozen=True)
+class _Collected(Collector):
+    """Metrics as they were collected."""
+
+    families: list[Family]
+
+    def collect(self) -> list[Family]:
+        return self.families
+
+
+class _Now:
     """The state of the gateway and of its sidecar, as this scrape found them."""
 
     def __init__(self, gateway: Gateway, figures: Figures | None) -> None:
@@ -115,10 +130,11 @@ class _Now(Collector):
             made = family(names.TABLE[f"mlx_sidecar_{name}"])
             made.add_metric((), value)
             yield made
-        spans = family(names.TABLE["mlx_sidecar_spans"])
-        for outcome, count in gateway.spans.items():
-            spans.add_metric((outcome,), count)
-        yield spans
+        for name, outcomes in {"spans": gateway.spans, "metric_exports": gateway.exports}.items():
+            made = family(names.TABLE[f"mlx_sidecar_{name}"])
+            for outcome, count in outcomes.items():
+                made.add_metric((outcome,), count)
+            yield made
         if self._figures is not None:
             yield from families(self._figures)
 

@@ -131,6 +131,7 @@ OF_GATEWAY = (
     _gateway("gateway_draining", "gauge", "1 from SIGTERM on"),
     _gateway("requests_running", "gauge", "Requests that have come and have not ended"),
     _gateway("spans", "counter", "Spans of --otel: sent, failed (no collector took them), dropped", ("outcome",)),
+    _gateway("metric_exports", "counter", "Times that --otel sent all metrics: sent, failed", ("outcome",)),
 )
 
 TABLE: Mapping[str, Metric] = {metric.name: metric for metric in (*OF_REQUESTS, *OF_GATEWAY, *OF_SIDECAR)}

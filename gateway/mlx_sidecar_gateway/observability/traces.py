@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
@@ -21,6 +19,7 @@ from opentelemetry.util.types import AttributeValue
 from ..core.gateway import Gateway
 from ..core.records import Record, Records
 from .labels import OTHER, Models, error_type_of, operation_of, provider_of
+from .otel_environment import CannotExport, check_protocol, resource
 from .phases import phases_of
 
 log = logging.getLogger("mlx_sidecar_gateway")
@@ -28,13 +27,6 @@ log = logging.getLogger("mlx_sidecar_gateway")
 MOST_PENDING = 2048  # spans that may wait for the collector; those of further requests are dropped
 _UNTRACED = frozenset({"/metrics", "/stats"})  # routes that are asked for every few seconds
 _LAST_SPANS_S = 5.0  # for what is pending when the gateway ends
-_PROTOCOL = "http/protobuf"
-# The first that is set holds; an empty one is not.
-_PROTOCOL_NAMES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-
-
-class CannotTrace(Exception):
-    """The environment asks for what is not done here, or makes no sense; the message names what it is."""
 
 
 class Traces:
@@ -42,20 +34,20 @@ class Traces:
 
     Telling one takes no time that depends on the collector: spans wait in a queue, and while ``MOST_PENDING`` do
     further ones are dropped. Without an ``exporter`` they go where the environment's ``OTEL_…`` say. Raises
-    ``CannotTrace``.
+    ``CannotExport``.
     """
 
     def __init__(self, counts: Counter[str], models: Models, exporter: SpanExporter | None = None) -> None:
         self._counts, self._models = counts, models
         self._told = 0
-        _check_protocol(os.environ)
+        check_protocol("TRACES")
         try:
             self._exporter = _Counting(exporter or OTLPSpanExporter(), counts)
             # A full queue would drop without a count. This one is never full: ``tell`` keeps to the same bound.
             processor = BatchSpanProcessor(self._exporter, max_queue_size=MOST_PENDING)
         except ValueError as error:
-            raise CannotTrace(f"a value of OTEL_… in the environment: {error}") from error
-        self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+            raise CannotExport(f"a value of OTEL_… in the environment: {error}") from error
+        self._provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("mlx_sidecar_gateway")
         self._propagator = TraceContextTextMapPropagator()
@@ -144,21 +136,6 @@ class _Counting(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
-
-
-def _check_protocol(environment: Mapping[str, str]) -> None:
-    """Raise ``CannotTrace`` for another protocol than OTLP over HTTP in protobuf."""
-    asked = next(((name, environment[name]) for name in _PROTOCOL_NAMES if environment.get(name)), None)
-    if asked is not None and asked[1] != _PROTOCOL:
-        raise CannotTrace(f"{asked[0]}={asked[1]}: {_PROTOCOL} alone is sent")
-
-
-def _resource() -> Resource:
-    """The environment's description of this process, with a name if it gives none."""
-    found = Resource.create()
-    if str(found.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        return found.merge(Resource({SERVICE_NAME: "mlx-sidecar-gateway"}))
-    return found
 
 
 def _attributes(record: Record) -> dict[str, AttributeValue]:

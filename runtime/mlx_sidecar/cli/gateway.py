@@ -88,8 +88,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--otel",
         action="store_true",
-        help="send spans of requests to a collector of OpenTelemetry, which OTEL_EXPORTER_OTLP_ENDPOINT names"
-        " (http://localhost:4318)",
+        help="send spans of requests, and the metrics, to a collector of OpenTelemetry, which"
+        " OTEL_EXPORTER_OTLP_ENDPOINT names (http://localhost:4318)",
     )
     _add_access_options(parser.add_argument_group("who may ask"))
     _add_limits(parser.add_argument_group("limits"))
