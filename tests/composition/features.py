@@ -163,6 +163,7 @@ NUMERICS = ("exact", "fast")
 _WRITTEN_OVER = (
     "the state of such layers is written over, so that tokens which were proposed in vain cannot be taken back"
 )
+_NO_JUDGE = "documents are scored by a classifier or a Qwen3, and the tests' models of this kind are neither"
 _HAS_A_FORM = "an answer that must be a call has no other form"
 # Refused by the name of ``speculation``, and by those of ``tool_choice`` and ``response_format``, for these reasons.
 PROPOSALS_REFUSED: dict[Pair, str] = {Pair({proposer, "recurrent"}): _WRITTEN_OVER for proposer in ("ngram", "draft")}
@@ -173,12 +174,7 @@ ADAPTERS_REFUSED: dict[Pair, str] = {
 # Refused by the name of ``model``.
 VECTORS_REFUSED: dict[Pair, str] = {
     Pair({"embed", "recurrent"}): "rows in caches of mlx-lm's own give no hidden states",
-    **{
-        Pair(
-            {"rerank", kind}
-        ): "only a Qwen3 or a classifier scores documents, which the tests' models of this kind are not"
-        for kind in ("sliding window", "recurrent")
-    },
+    **{Pair({"rerank", kind}): _NO_JUDGE for kind in ("sliding window", "recurrent")},
 }
 FORMS_REFUSED: dict[Pair, str] = {Pair({form, "tool call"}): _HAS_A_FORM for form in ("grammar", "forced tokens")}
 REFUSED = PROPOSALS_REFUSED | ADAPTERS_REFUSED | VECTORS_REFUSED | FORMS_REFUSED
