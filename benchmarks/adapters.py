@@ -3,8 +3,9 @@
     python -m benchmarks.adapters [--only batch,without,attach] [--flat] [--rounds N] [--peer COMMAND]
 
 batch    32 requests with eight adapters of rank 16, four with each, against 32 with one of them, and against none
-without  32 requests and one request that name none: beside eight loaded adapters against none loaded, or, with
-         ``--peer``, against the ``mlx-sidecar`` of another checkout
+without  32 requests and one request that name none: beside eight loaded adapters against none loaded, in the same
+         sidecar, because two processes differ by some percent for other reasons; with ``--peer``, against the
+         ``mlx-sidecar`` of another checkout. Which of the two is first alternates
 attach   ``adapter/load`` of a file of 10 MB: the engine's time
 
 The model is SmolLM2-135M at 4 bits; with ``--flat`` (``serve --native off``) in float32 by MLX. Adapters are random, of
@@ -55,9 +56,18 @@ async def spawned(stack: AsyncExitStack, setting: Setting, command: str = OWN) -
 
 async def with_adapters(stack: AsyncExitStack, setting: Setting) -> Sidecar:
     sidecar = await spawned(stack, setting)
+    await load_all(sidecar, setting)
+    return sidecar
+
+
+async def load_all(sidecar: Sidecar, setting: Setting) -> None:
     for number in range(ADAPTERS):
         await sidecar.adapter_load(str(MODEL), f"a{number}", adapter(setting, number, RANK))
-    return sidecar
+
+
+async def unload_all(sidecar: Sidecar) -> None:
+    for number in range(ADAPTERS):
+        await sidecar.adapter_unload(str(MODEL), f"a{number}")
 
 
 def adapter(setting: Setting, number: int, rank: int) -> Path:
@@ -96,18 +106,25 @@ async def batch(setting: Setting) -> list[Row]:
 
 async def without(setting: Setting) -> list[Row]:
     async with AsyncExitStack() as stack:
-        ours = await with_adapters(stack, setting)
-        peer = await spawned(stack, setting, setting.peer or OWN)
+        ours = await spawned(stack, setting)
+        peer = ours if setting.peer is None else await spawned(stack, setting, setting.peer)
+        what = "the same sidecar with none loaded" if setting.peer is None else "a sidecar of another checkout"
         rows = []
         for count in (1, ROWS):
-            pairs = []
-            for number in range(setting.rounds + 1):
-                pair = await speed(ours, [None] * count), await speed(peer, [None] * count)
-                pairs += [pair] if number else []
-            what = "of another checkout" if setting.peer else "with none loaded"
-            name = f"rows without adapter ({count}) beside eight loaded ones, against a sidecar {what}"
-            rows.append(Row(name, _told(*zip(*pairs, strict=True)), "≥ 0.99×"))
+            numbers = range(setting.rounds + 1)
+            runs = [await _without(setting, ours, peer, count, first=number % 2 == 0) for number in numbers]
+            name = f"rows without adapter ({count}) beside eight loaded ones, against {what}"
+            rows.append(Row(name, _told(*zip(*runs[1:], strict=True)), "≥ 0.99×"))
     return rows
+
+
+async def _without(setting: Setting, ours: Sidecar, peer: Sidecar, count: int, *, first: bool) -> tuple[float, float]:
+    """Return the speeds of ``ours`` beside eight adapters, and of ``peer``, which may be the ``first``, beside none."""
+    before = await speed(peer, [None] * count) if first else 0.0
+    await load_all(ours, setting)
+    beside = await speed(ours, [None] * count)
+    await unload_all(ours)
+    return beside, before or await speed(peer, [None] * count)
 
 
 async def attach(setting: Setting) -> list[Row]:

@@ -74,8 +74,8 @@ def test_vectors_have_length_one_if_the_list_of_modules_says_so_or_is_missing(tm
 
 
 def test_another_module_is_an_objection_by_its_name(tmp_path: Path) -> None:
-    dense = module("Dense", "2_Dense")
-    assert "Dense" in read_embedding("m", write(tmp_path, modules=[*MODULES, dense])).objection
+    other = module("LayerNorm", "2_LayerNorm")
+    assert "LayerNorm" in read_embedding("m", write(tmp_path, modules=[*MODULES, other])).objection
 
 
 def test_the_most_tokens_of_a_text_are_those_of_sentence_bert(tmp_path: Path) -> None:

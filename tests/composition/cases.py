@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tests.support.host import Frame
 
-from .features import ALTERNATIVES, BY_NAME, EVENTS, FAR_S, LONGEST, NUMERICS, REFUSED, Effect, Pair, pairs
+from .features import ALTERNATIVES, BESIDE, BY_NAME, EVENTS, FAR_S, LONGEST, NUMERICS, REFUSED, Effect, Pair, pairs
+from .models import EMBEDDING
 
 PROMPT = [(11 * at + 3) % 256 for at in range(24)] * 3
 STOPS = frozenset({"stop string", "stop token"})
@@ -18,7 +19,10 @@ _TEXTLESS = frozenset({"recurrent", "reasoning budget", "stop string"})
 
 @dataclass(frozen=True)
 class Case:
+    """A set of ``features``. ``embeds``: its model is the twin that embeds, be it asked to or not."""
+
     features: frozenset[str]
+    embeds: bool = False
 
     def __str__(self) -> str:
         return " + ".join(name for name in BY_NAME if name in self.features)
@@ -28,7 +32,13 @@ class Case:
 
     @property
     def model(self) -> str:
-        return next((name for name in ("sliding window", "recurrent") if name in self), "attention")
+        kind = next((name for name in ("sliding window", "recurrent") if name in self), "attention")
+        return EMBEDDING + kind if self.embeds or "embed" in self else kind
+
+    @property
+    def beside(self) -> list[str]:
+        """The methods that are asked beside the request."""
+        return [method for method in BESIDE if method in self]
 
     @property
     def events(self) -> frozenset[str]:
@@ -45,15 +55,16 @@ class Case:
     @property
     def undisturbed(self) -> Case:
         """The features without which the tokens would be others."""
-        return Case(frozenset(name for name in self.features if BY_NAME[name].effect is Effect.CHANGES))
+        changing = frozenset(name for name in self.features if BY_NAME[name].effect is Effect.CHANGES)
+        return Case(changing, self.embeds or "embed" in self)
 
     @property
     def unstopped(self) -> Case:
         """The undisturbed case, without what it stops at."""
-        return Case(self.undisturbed.features - STOPS)
+        return Case(self.undisturbed.features - STOPS, self.undisturbed.embeds)
 
     def with_(self, *names: str) -> Case:
-        return Case(self.features | set(names))
+        return Case(self.features | set(names), self.embeds)
 
     def has_all(self, pair: Pair) -> bool:
         return pair <= self.features
@@ -75,6 +86,11 @@ class Case:
         if self.streams:
             params["min_interval_ms"] = 20  # some tokens to a delta, because each frame is held against the schema
         return params
+
+    def params_beside(self, method: str) -> Frame:
+        """Return what is asked of ``method`` beside the request, without the model."""
+        shared = {name: value for name, value in self.params().items() if name in ("priority", "deadline_s")}
+        return {**BESIDE[method], **shared}
 
 
 def runs_on(case: Case, numerics: str) -> bool:

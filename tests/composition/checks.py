@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.support.host import Frame
 from tests.support.streamed import assert_logprobs, assert_whole, without_ids
 
 from .features import BANNED, BEGIN, BUDGET, FORM, GUARD, SEED, TOOL
@@ -17,6 +19,7 @@ from .rounds import Outcome
 from .stops import said
 
 Check = Callable[[Outcome], None]
+VECTORS_CUT = {"deadline": {"deadline_passed"}, "unload": {"cancelled", "model_not_loaded"}}  # kinds of errors
 ENDINGS = {"stop", "tool_calls", "length", "deadline", "error", "repeated"}
 CUT_OFF = ("deadline", "error", "repeated")  # in the middle of anything
 
@@ -29,6 +32,38 @@ def check(outcome: Outcome) -> None:
     for name, checked in CHECKS.items():
         if name in outcome.case:
             checked(outcome)
+    for method, (frame, alone) in outcome.beside.items():
+        has_the_vectors(outcome, method, frame, alone)
+
+
+def has_the_vectors(outcome: Outcome, method: str, frame: Frame, alone: Frame) -> None:
+    """What was asked beside is what is given alone, or was cut as the request was; asked again, it is whole."""
+    if "error" in frame:
+        kinds = set().union(*(kinds for feature, kinds in VECTORS_CUT.items() if feature in outcome.case))
+        assert frame["error"]["data"]["kind"] in kinds, frame
+    else:
+        same_vectors(outcome, method, frame["result"], alone)
+        if "prefix hit" in outcome.case:
+            assert frame["result"]["usage"]["cached_tokens"] >= 64
+    if method in outcome.beside_again:
+        again, _ = outcome.beside_again[method]
+        same_vectors(outcome, method, again["result"], alone)
+
+
+def same_vectors(outcome: Outcome, method: str, result: Frame, alone: Frame) -> None:
+    """The same numbers, bit for bit under exact numerics, to the last digits of float32 under fast."""
+    if method == "embed":
+        numbers, expected = (list(chain.from_iterable(each["embeddings"])) for each in (result, alone))
+    else:
+        numbers, expected = (_scores(each) for each in (result, alone))
+    if outcome.numerics == "exact":
+        assert numbers == expected
+    else:
+        assert numbers == pytest.approx(expected, abs=1e-6)
+
+
+def _scores(result: Frame) -> list[float]:
+    return [item["relevance_score"] for item in sorted(result["results"], key=lambda item: item["index"])]
 
 
 def has_the_tokens(outcome: Outcome) -> None:

@@ -31,5 +31,7 @@ def outcomes(models: dict[str, str]) -> Outcomes:
                 process.call("load", {"model": path})
             load_adapters(process, models)
             cases = [case for case in pair_cases() if runs_on(case, numerics)] + larger_cases(numerics)
-            found |= {(numerics, case): outcome for case, outcome in Rounds(process, models).run(cases).items()}
+            found |= {
+                (numerics, case): outcome for case, outcome in Rounds(process, models, numerics).run(cases).items()
+            }
     return found

@@ -69,6 +69,13 @@ LAZY_HEAD = f'{BEGIN}[{{"name": "note", "arguments": '
 LIKELY = 3  # enough that a call comes behind a few tokens of text
 DRAFT = "draft"  # the name of a model, which its path takes the place of
 ADAPTER = "tuned"  # the name of an adapter that each model has which can
+# What is asked beside a request, of the same model, by the name of the feature and the method. The instructions are
+# long enough to be found in the cache, which keeps blocks of 64 tokens.
+_INSTRUCTION = "Find the passage that answers the question, whatever else it says, and the one that does not."
+BESIDE: dict[str, Frame] = {
+    "embed": {"input": ["a text", "another one", "one that is longer than both"], "instruction": _INSTRUCTION},
+    "rerank": {"query": "which?", "documents": ["this one", "or that"], "instruction": _INSTRUCTION},
+}
 
 _CHAT: Frame = {
     "tokens": None,
@@ -144,6 +151,8 @@ FEATURES = [
     Feature("unload", "the model is unloaded by force", Effect.CUTS),
     Feature("sliding window", "a model with layers that see 32 tokens", Effect.CHANGES),
     Feature("recurrent", "a model with layers that keep no keys", Effect.CHANGES),
+    Feature("embed", "`embed`: vectors are asked of the model meanwhile", Effect.KEEPS),
+    Feature("rerank", "`rerank`: scores are asked of the model meanwhile", Effect.KEEPS),
     Feature("exact", "`serve --numerics exact`", Effect.KEEPS),
     Feature("fast", "`serve --numerics fast`", Effect.KEEPS),
 ]
@@ -154,6 +163,7 @@ NUMERICS = ("exact", "fast")
 _WRITTEN_OVER = (
     "the state of such layers is written over, so that tokens which were proposed in vain cannot be taken back"
 )
+_NO_JUDGE = "documents are scored by a classifier or a Qwen3, and the tests' models of this kind are neither"
 _HAS_A_FORM = "an answer that must be a call has no other form"
 # Refused by the name of ``speculation``, and by those of ``tool_choice`` and ``response_format``, for these reasons.
 PROPOSALS_REFUSED: dict[Pair, str] = {Pair({proposer, "recurrent"}): _WRITTEN_OVER for proposer in ("ngram", "draft")}
@@ -161,8 +171,13 @@ PROPOSALS_REFUSED: dict[Pair, str] = {Pair({proposer, "recurrent"}): _WRITTEN_OV
 ADAPTERS_REFUSED: dict[Pair, str] = {
     Pair({"adapter", "recurrent"}): "rows of such models are in caches of mlx-lm's own, and computed without adapters"
 }
+# Refused by the name of ``model``.
+VECTORS_REFUSED: dict[Pair, str] = {
+    Pair({"embed", "recurrent"}): "rows in caches of mlx-lm's own give no hidden states",
+    **{Pair({"rerank", kind}): _NO_JUDGE for kind in ("sliding window", "recurrent")},
+}
 FORMS_REFUSED: dict[Pair, str] = {Pair({form, "tool call"}): _HAS_A_FORM for form in ("grammar", "forced tokens")}
-REFUSED = PROPOSALS_REFUSED | ADAPTERS_REFUSED | FORMS_REFUSED
+REFUSED = PROPOSALS_REFUSED | ADAPTERS_REFUSED | VECTORS_REFUSED | FORMS_REFUSED
 # Nothing to refuse: there is no way to ask for both.
 ALTERNATIVES: dict[Pair, str] = {
     Pair({"tool call", "lazy call"}): "a call must be, or it need not be",

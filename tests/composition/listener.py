@@ -22,8 +22,11 @@ class Listener:
         self._answers: dict[int, Frame] = {}
         self._heard = 0
 
+    def answer(self, id_: int) -> Frame:
+        return self._answers[id_]
+
     def result(self, id_: int) -> Frame:
-        answer = self._answers[id_]
+        answer = self.answer(id_)
         assert "result" in answer, answer
         result: Frame = answer["result"]
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
@@ -12,7 +12,7 @@ from tests.support.host import Frame
 from tests.support.sidecar import Sidecar
 
 from .cases import Case
-from .features import DRAFT
+from .features import BESIDE, DRAFT
 from .listener import Listener
 from .models import load_adapters
 from .stops import stop_string, stop_token
@@ -24,13 +24,15 @@ _CROWD = 16  # a request that is alone may be over before anything happens to it
 
 @dataclass
 class Outcome:
-    """A case's ``answer`` with its ``deltas``, beside the answer that it gets alone (``undisturbed``).
+    """A case's ``answer`` with its ``deltas``, and the answer that it gets alone (``undisturbed``), under ``numerics``.
 
     ``unstopped`` is that without stop strings and tokens, ``likely`` the log-probabilities of the undisturbed one, and
-    ``again`` what was answered to the same request afterwards, where the model had been unloaded.
+    ``again`` what was answered to the same request afterwards, where the model had been unloaded. ``beside`` are, by
+    method, the vectors or scores that were asked for meanwhile (a whole frame), and those that are given alone.
     """
 
     case: Case
+    numerics: str
     asked: Frame
     answer: Frame
     deltas: list[Frame] | None
@@ -38,6 +40,8 @@ class Outcome:
     unstopped: Frame
     likely: list[Frame]
     again: Frame | None = None
+    beside: dict[str, tuple[Frame, Frame]] = field(default_factory=dict)
+    beside_again: dict[str, tuple[Frame, Frame]] = field(default_factory=dict)
 
 
 @dataclass
@@ -45,15 +49,18 @@ class _Asked:
     case: Case
     params: Frame
     id: int
+    beside: dict[str, int] = field(default_factory=dict)  # ids by method
 
 
 class Rounds:
     """All requests of one sidecar."""
 
-    def __init__(self, process: Sidecar, models: dict[str, str]) -> None:
+    def __init__(self, process: Sidecar, models: dict[str, str], numerics: str) -> None:
         self._process = process
+        self._numerics = numerics
         self._models = models
         self._alone: dict[Case, Frame] = {}
+        self._beside_alone: dict[tuple[str, str], Frame] = {}
         self._listener = Listener(process)
         self._numbers = count(1)
 
@@ -82,7 +89,18 @@ class Rounds:
             self._alone[case] = self._process.call("generate", params)
         return self._alone[case]
 
+    def _alone_beside(self, method: str, model: str) -> Frame:
+        """Return the vectors or scores of ``model`` where nothing else is asked."""
+        if (method, model) not in self._beside_alone:
+            self._process.call("cache/clear")
+            self._beside_alone[method, model] = self._process.call(
+                method, {**BESIDE[method], "model": self._models[model]}
+            )
+        return self._beside_alone[method, model]
+
     def _prepare(self, case: Case) -> None:
+        for method in case.beside:
+            self._alone_beside(method, case.model)
         self.alone(case.undisturbed)
         if "logprobs" in case:
             self.alone(case.undisturbed.with_("logprobs"))
@@ -104,10 +122,13 @@ class Rounds:
     def _together(self, cases: list[Case], happen: Callable[[], None] | None = None) -> list[Outcome]:
         """Ask for all ``cases`` at once; let something ``happen`` as soon as each has begun to be answered."""
         asked = [self._ask(case) for case in cases]
-        ids = {each.id for each in asked}
         if happen is not None:
             self._listener.hear_beginnings({each.params["stream"]: each.id for each in asked})
+        for each in asked:
+            self._ask_beside(each)
+        if happen is not None:
             happen()
+        ids = {id_ for each in asked for id_ in (each.id, *each.beside.values())}
         self._listener.hear_answers(ids)
         return [self._outcome(each) for each in asked]
 
@@ -129,6 +150,7 @@ class Rounds:
         if "unload" in events:
             for again in self._together(list(found)):
                 found[again.case].again = again.answer
+                found[again.case].beside_again = again.beside
         return found
 
     def _met(self, outcome: Outcome, events: frozenset[str]) -> bool:
@@ -167,9 +189,20 @@ class Rounds:
             self._listener.windows.add(params["stream"])
         return _Asked(case, params, self._process.request("generate", params))
 
+    def _ask_beside(self, asked: _Asked) -> None:
+        case = asked.case
+        for method in case.beside:
+            params = {**case.params_beside(method), "model": self._models[case.model]}
+            asked.beside[method] = self._process.request(method, params)
+
     def _outcome(self, asked: _Asked) -> Outcome:
         case = asked.case
         own = self._listener.deltas[asked.params["stream"]] if case.streams else None
         likely = self.alone(case.undisturbed.with_("logprobs"))["logprobs"] if "logprobs" in case else []
         undisturbed, unstopped = self.alone(case.undisturbed), self.alone(case.unstopped)
-        return Outcome(case, asked.params, self._listener.result(asked.id), own, undisturbed, unstopped, likely)
+        beside = {
+            method: (self._listener.answer(id_), self._alone_beside(method, case.model))
+            for method, id_ in asked.beside.items()
+        }
+        answer = self._listener.result(asked.id)
+        return Outcome(case, self._numerics, asked.params, answer, own, undisturbed, unstopped, likely, beside=beside)

@@ -13,12 +13,14 @@ from .conftest import Outcomes
 from .features import (
     ADAPTERS_REFUSED,
     ALTERNATIVES,
+    BESIDE,
     DRAFT,
     FEATURES,
     FORMS_REFUSED,
     NUMERICS,
     PROPOSALS_REFUSED,
     REFUSED,
+    VECTORS_REFUSED,
     Effect,
     pairs,
 )
@@ -74,6 +76,10 @@ def test_what_is_refused_is_refused_by_name(models: dict[str, str]) -> None:
         for pair in ADAPTERS_REFUSED:
             error = process.error("generate", {**Case(pair).params(), "model": models["recurrent"]})
             assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", "adapter")
+        for pair in VECTORS_REFUSED:
+            [method], [kind] = pair & BESIDE.keys(), pair - BESIDE.keys()
+            error = process.error(method, {**BESIDE[method], "model": models[kind]})
+            assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", "model")
         for pair in FORMS_REFUSED:
             error = process.error("generate", {**Case(pair).params(), "model": models["attention"]})
             assert [each["loc"] for each in error["data"]["errors"]] == [["tool_choice"], ["response_format"]]

@@ -20,6 +20,7 @@ from tests.support.encoder_models import (
     embedded,
     hidden_states,
     weights_of,
+    write_dense_modules,
     write_encoder,
     write_modules,
 )
@@ -48,11 +49,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_encoder(root / "two-labels", "bert", labels=2)
     write_encoder(root / "short", "bert")
     (root / "short" / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 8}))
-    write_encoder(root / "dense", "bert")
-    modules = json.loads((root / "dense" / "modules.json").read_text())
-    modules[2]["type"] = "sentence_transformers.models.Dense"
-    (root / "dense" / "modules.json").write_text(json.dumps(modules))
-    for name in ("decoder", "plain", "wordless"):
+    write_encoder(root / "centred", "bert")
+    modules = json.loads((root / "centred" / "modules.json").read_text())
+    modules[2]["type"] = "sentence_transformers.models.LayerNorm"
+    (root / "centred" / "modules.json").write_text(json.dumps(modules))
+    write_encoder(root / "misfit", "bert")
+    write_dense_modules(root / "misfit", WIDTH + 1)
+    for name in ("decoder", "decoder-dense", "plain", "wordless"):
         write_model(root / name, "qwen3")
         tokenizer, settings = byte_level(size=280)
         tokenizer.add_tokens([] if name == "wordless" else ["yes", "no"])
@@ -60,7 +63,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name / "tokenizer_config.json").write_text(json.dumps(settings))
         config = json.loads((root / name / "config.json").read_text())
         (root / name / "config.json").write_text(json.dumps({**config, "vocab_size": 300, "eos_token_id": 7}))
-    write_modules(root / "decoder", "pooling_mode_lasttoken", normalize=True)
+    for name in ("decoder", "decoder-dense"):
+        write_modules(root / name, "pooling_mode_lasttoken", normalize=True)
     return root
 
 
@@ -125,7 +129,7 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
 @pytest.mark.parametrize(
     ("method", "model", "params", "name"),
     [
-        ("embed", "dense", {"input": ["one"]}, "model"),
+        ("embed", "centred", {"input": ["one"]}, "model"),
         ("rerank", "bert", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "two-labels", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
@@ -139,6 +143,37 @@ def test_what_a_checkpoint_cannot_do_is_refused_by_name(
 ) -> None:
     error = process.error(method, {"model": str(models / model), **params})
     assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", name), error
+
+
+def test_vectors_pass_the_dense_modules_before_they_are_cut_and_given_their_length(
+    process: Sidecar, tmp_path: Path
+) -> None:
+    write_encoder(tmp_path, "bert")
+    dense = write_dense_modules(tmp_path, WIDTH)
+    model = str(tmp_path)
+    assert process.call("load", {"model": model})["embedding"]["dimensions"] == 20
+    whole, cut = (process.call("embed", {"model": model, "input": TEXTS, "dimensions": size}) for size in (20, 7))
+    for number, text in enumerate(TEXTS):
+        hidden = hidden_states(weights_of("bert"), CONFIGS["bert"], tokens_of(process, model, text))
+        for size, result in ((20, whole), (7, cut)):
+            assert result["embeddings"][number] == pytest.approx(embedded(hidden, "mean", size, dense), abs=1e-5)
+    for text, vector in zip(TEXTS, whole["embeddings"], strict=True):
+        assert process.call("embed", {"model": model, "input": [text]})["embeddings"] == [vector]
+
+
+def test_vectors_of_a_decoder_pass_its_dense_modules(process: Sidecar, models: Path) -> None:
+    directory = models / "decoder-dense"
+    dense = write_dense_modules(directory, 64)
+    plain = process.call("embed", {"model": str(models / "decoder"), "input": TEXTS, "normalize": False})["embeddings"]
+    vectors = process.call("embed", {"model": str(directory), "input": TEXTS})["embeddings"]
+    for pooled, vector in zip(plain, vectors, strict=True):
+        assert vector == pytest.approx(embedded(np.array([pooled], dtype=np.float64), "last", None, dense), abs=1e-5)
+
+
+def test_dense_modules_that_do_not_fit_the_model_are_refused_with_both_sizes(process: Sidecar, models: Path) -> None:
+    error = process.error("load", {"model": str(models / "misfit")})
+    assert error["data"]["kind"] == "model_load_failed"
+    assert f"{WIDTH + 1} numbers" in error["message"]
 
 
 def test_texts_are_cut_in_front_of_the_last_special_token(process: Sidecar, models: Path) -> None:

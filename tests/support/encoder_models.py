@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,41 @@ def write_modules(directory: Path, flag: str, *, normalize: bool) -> None:
     _write(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": WIDTH, flag: True})
 
 
+def write_dense(
+    folder: Path,
+    inputs: int,
+    outputs: int,
+    *,
+    seed: int = 0,
+    bias: bool = True,
+    activation: str = "torch.nn.modules.activation.Tanh",
+) -> tuple[Vector, Vector]:
+    """Write a Dense module of random weights; return its weight [outputs, inputs] and its bias, zeros without one."""
+    import mlx.core as mx
+
+    source = np.random.default_rng(seed)
+    weight = source.standard_normal((outputs, inputs)).astype(np.float32)
+    shift = (source.standard_normal(outputs) * bias).astype(np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"linear.weight": mx.array(weight)} | ({"linear.bias": mx.array(shift)} if bias else {})
+    mx.save_safetensors(str(folder / "model.safetensors"), arrays)
+    config = {"in_features": inputs, "out_features": outputs, "bias": bias, "activation_function": activation}
+    _write(folder / "config.json", config)
+    return weight.astype(np.float64), shift.astype(np.float64)
+
+
+def write_dense_modules(directory: Path, width: int) -> list[tuple[Vector, Vector, Any]]:
+    """Put two Dense modules between the pooling and the length; return weight, bias and activation of each."""
+    first = write_dense(directory / "2_Dense", width, 48)
+    second = write_dense(
+        directory / "3_Dense", 48, 20, seed=1, bias=False, activation="torch.nn.modules.linear.Identity"
+    )
+    modules = json.loads((directory / "modules.json").read_text())
+    dense = [{"path": path, "type": "sentence_transformers.models.Dense"} for path in ("2_Dense", "3_Dense")]
+    _write(directory / "modules.json", [*modules[:2], *dense, *modules[2:]])
+    return [(*first, np.tanh), (*second, np.asarray)]
+
+
 def _write(file: Path, value: object) -> None:
     file.write_text(json.dumps(value))
 
@@ -192,10 +228,17 @@ def _modern(wide: dict[str, Vector], config: dict[str, Any], tokens: list[int]) 
     return _norm(x, wide, "model.final_norm", eps)
 
 
-def embedded(hidden: Vector, pooling: str, dimensions: int | None = None) -> Vector:
-    """The vector of length 1 that a text with these hidden states has."""
-    pooled = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1], "max": hidden.max(0)}[pooling][:dimensions]
-    return pooled / np.linalg.norm(pooled)
+def embedded(
+    hidden: Vector,
+    pooling: str,
+    dimensions: int | None = None,
+    dense: Sequence[tuple[Vector, Vector, Any]] = (),
+) -> Vector:
+    """The vector of length 1 that a text with these hidden states has behind the modules ``dense``."""
+    vector = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1], "max": hidden.max(0)}[pooling]
+    for weight, bias, activation in dense:
+        vector = activation(weight @ vector + bias)
+    return vector[:dimensions] / np.linalg.norm(vector[:dimensions])
 
 
 def classified(weights: Weights, config: dict[str, Any], hidden: Vector) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
+from .dense import DenseFile, read_dense
 from .file_checks import FILE_LIMIT_BYTES, is_file, read_json, read_json_list
 from .file_numbers import CONTEXT_LENGTH_LIMIT, is_count, shown
 from .index import is_plain
@@ -17,6 +18,7 @@ Pooling = Literal["mean", "cls", "last", "max"]
 
 _MODULES = "modules.json"
 _MODULES_LIMIT = 16
+_KINDS = ("Transformer", "Pooling", "Dense", "Normalize")  # in the order in which they are computed
 # The flags of 1_Pooling/config.json.
 _FLAGS: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
@@ -32,6 +34,7 @@ class EmbeddingFiles:
     """What the files say. ``pooling``: None where they do not; ``max_tokens``: None where no limit is named.
 
     ``modules``: there is a list of modules, and so a vector has length 1 if and only if it names ``normalize``.
+    ``dense``: the modules that a pooled vector passes, in order, before it is given its length.
     ``objection``: why no vector can be made as they say; "" where it can.
     """
 
@@ -39,6 +42,7 @@ class EmbeddingFiles:
     pooling: Pooling | None = None
     normalize: bool = True
     max_tokens: int | None = None
+    dense: tuple[DenseFile, ...] = ()
     objection: str = ""
 
     @property
@@ -56,14 +60,20 @@ def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
     kinds = [kind for kind, _ in modules]
     folder = next((path for kind, path in modules if kind == "Pooling"), "1_Pooling")
     pooling, objection = _pooling(model, directory / folder / "config.json")
-    unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    unknown = [kind for kind in kinds if kind not in _KINDS]
+    dense: list[DenseFile] = []
     if unknown:
         objection = f"{_MODULES} names a {unknown[0]} behind the model, which is not computed here"
+    elif "Dense" in kinds and sorted(kinds, key=_KINDS.index) != kinds:
+        objection = f"{_MODULES} names a Dense elsewhere than between pooling and length, which is not computed here"
+    elif not objection:
+        dense, objection = _dense(model, directory, [path for kind, path in modules if kind == "Dense"])
     return EmbeddingFiles(
         modules=bool(modules),
         pooling=pooling,
         normalize=not modules or "Normalize" in kinds,
         max_tokens=_max_tokens(model, directory),
+        dense=tuple(dense),
         objection=objection,
     )
 
@@ -80,6 +90,20 @@ def _modules(model: str, directory: Path) -> list[tuple[str, str]]:
             raise ModelLoadFailed(model, f"{_MODULES}: {shown(each)} is no module")
         found.append((kind.rpartition(".")[2], str(path)))
     return found
+
+
+def _dense(model: str, directory: Path, folders: list[str]) -> tuple[list[DenseFile], str]:
+    """The modules in ``folders``, each of which takes what the one before gives; and why one cannot be computed."""
+    found: list[DenseFile] = []
+    for folder in folders:
+        read = read_dense(model, directory / folder)
+        if isinstance(read, str):
+            return [], read
+        if found and read.inputs != found[-1].outputs:
+            because = f"{folder} takes {read.inputs} numbers, and the module before it gives {found[-1].outputs}"
+            raise ModelLoadFailed(model, because)
+        found.append(read)
+    return found, ""
 
 
 def _pooling(model: str, file: Path) -> tuple[Pooling | None, str]:

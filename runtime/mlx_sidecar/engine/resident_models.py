@@ -68,6 +68,7 @@ class ResidentModels:
         self._evicted = evicted
         self.backoff = OomBackoff()
         self.lenders: list[Lender] = []
+        self.changes = 0  # how often a model came or went
         self._residents: dict[str, Resident] = {}
         self._loading: dict[str, Loading] = {}
         if prefix_cache is not None:
@@ -308,12 +309,14 @@ class ResidentModels:
 
     def _enter(self, model: str, resident: Resident) -> None:
         self._residents[model] = resident
+        self.changes += 1
         batch = resident.loaded.batch
         self._ledger.reserve(Owner(WEIGHTS, model), resident.loaded.card.memory_bytes)
         self._ledger.meter(Owner(CACHE, model), lambda: batch.reclaimable_bytes)
 
     def _free(self, model: str) -> int:
         resident = self._residents.pop(model)
+        self.changes += 1
         memory_bytes, prefixes = resident.loaded.card.memory_bytes, resident.loaded.prefixes
         del resident  # else its arrays could not be reclaimed
         self._ledger.release(Owner(WEIGHTS, model))

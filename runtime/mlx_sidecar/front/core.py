@@ -19,6 +19,7 @@ from .api.model_catalog import ModelCatalog
 from .api.rerank import RerankHandler
 from .api.sessions import SessionHandlers
 from .api.stats import Stats
+from .api.vector_tasks import VectorTasks
 from .sessions.store import SessionStore
 from .streams.journal import Journal
 from .streams.recovery import Recovery
@@ -48,8 +49,9 @@ class Core:
         self.adapter_uses = AdapterUses()
         self.adapters = AdapterHandlers(self.catalog, self.engine, self.adapter_uses)
         self.cache = CacheHandlers(self.catalog, self.recovery, self.engine)
-        self.embed = EmbedHandler(self.catalog, self.recovery)
-        self.rerank = RerankHandler(self.catalog, self.recovery)
+        vectors = VectorTasks(self.catalog, self.recovery)
+        self.embed = EmbedHandler(self.catalog, vectors)
+        self.rerank = RerankHandler(self.catalog, vectors)
         self.sessions = SessionStore(config.sessions_limit, config.sessions_limit_bytes)
         self.session_handlers = SessionHandlers(self.sessions, self.catalog)
         self.local_models = LocalModels(self.catalog, self.catalog.files)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_sidecar.engine.adapters.reading import Content, Wanted, read
-from mlx_sidecar.engine.core.adapter import Pairs
+from mlx_sidecar.engine.core.adapter import LowRank, Pairs
 from mlx_sidecar.engine.execution import mlxlm
 from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part
 from mlx_sidecar.engine.execution.native.proof import prove
@@ -127,6 +129,41 @@ def test_a_row_without_adapter_has_the_bits_that_it_has_beside_none(adapted: Ada
         forward.close(row)
     adapted.rows.detach("b")
     assert np.array_equal(alone, again)
+
+
+def test_a_step_without_adapters_has_the_graph_that_it_has_where_none_is_attached(random_models: Path) -> None:
+    forward = probe("qwen3", load(random_models, "qwen3")).forward
+    rows: Any = forward.adapted_rows
+    shapes = shapes_of(random_models / "qwen3")
+    pairs = {
+        path: LowRank(np.ones((2, into), np.float32), np.ones((out, 2), np.float32))
+        for path, (into, out) in shapes.items()
+    }
+    bare = graph(forward, 0)
+    rows.attach("a", pairs)
+    rows.attach("b", pairs)
+    forward.open(1, LENGTH)
+    rows.use(1, "a")
+    beside = graph(forward, 2)
+    adapted = graph(forward, 1)
+    assert beside == bare
+    assert "GatherMM" not in bare
+    assert adapted != bare
+
+
+def graph(forward: Forward, row: int) -> str:
+    """Return the graph of a step that takes in one token of ``row``, in which nothing of it was evaluated."""
+    if row != 1:
+        forward.open(row, LENGTH)
+    mx.eval(*run(forward, [Part(row, 8, NEXT_TOKEN)], TEXTS[0][:8]))
+    logits, _ = run(forward, [Part(row, 1, NEXT_TOKEN)], TEXTS[0][8:9])
+    written = StringIO()
+    mx.export_to_dot(written, logits)
+    mx.eval(logits)
+    forward.close(row)
+    # Primitives are named by where they are in memory.
+    numbers: dict[str, int] = {}
+    return re.sub(r"\d{6,}", lambda place: str(numbers.setdefault(place[0], len(numbers))), written.getvalue())
 
 
 def test_an_adapter_is_used_until_its_last_row_is_closed_or_all_are_lost(adapted: Adapted) -> None:

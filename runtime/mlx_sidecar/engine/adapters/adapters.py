@@ -107,6 +107,8 @@ class Adapters(Preparer):
         self._wanted: list[_Adapter] = []
         self._adapters: dict[tuple[str, str], _Adapter] = {}
         self._hosts: dict[str, Adaptable] = {}  # whose bytes the ledger knows
+        self._leaving: list[_Adapter] = []  # those that are unloaded once they are free
+        self._changes = models.changes
         self._candidate: _Adapter | None = None  # of the sequence that is about to be given a place
         self._there: list[Sequence] = []
         self._over: list[Ending] = []
@@ -147,6 +149,8 @@ class Adapters(Preparer):
         if adapter is None:
             raise UnknownAdapter(name, model)
         adapter.leaving.append(op)
+        if adapter not in self._leaving:
+            self._leaving.append(adapter)
         self._answer_loads(adapter, AdapterLoadFailed(name, "it was unloaded before it was ready"))
         self._leave_if_free(adapter)
 
@@ -202,9 +206,18 @@ class Adapters(Preparer):
             self._place(adapter, event.result)
 
     def ready(self, now: float) -> Iterable[Sequence]:
-        """Return the sequences whose adapters are there; forget adapters of models that are gone."""
-        if self._adapters:
+        """Return the sequences whose adapters are there; forget adapters of models that are gone.
+
+        A turn in which nothing waits costs the same with any number of adapters.
+        """
+        self._candidate = None
+        if self._changes != self._models.changes:
+            self._changes = self._models.changes
             self._tidy()
+        for adapter in list(self._leaving):
+            self._leave_if_free(adapter)
+        if self._wanted:
+            self._read_next()
         there, self._there = self._there, []
         return there
 
@@ -372,7 +385,7 @@ class Adapters(Preparer):
         adapter.resident = False
 
     def _tidy(self) -> None:
-        self._candidate = None
+        """Forget the adapters of models that are gone."""
         resident = {name: loaded.adaptable for name, loaded in self._models.loaded()}
         for model in [model for model, host in self._hosts.items() if resident.get(model) is not host]:
             del self._hosts[model]
@@ -380,9 +393,6 @@ class Adapters(Preparer):
         for adapter in list(self._adapters.values()):
             if resident.get(adapter.model) is not adapter.host:
                 self._model_gone(adapter)
-            elif adapter.leaving:
-                self._leave_if_free(adapter)
-        self._read_next()
 
     def _model_gone(self, adapter: _Adapter) -> None:
         self._answer_loads(adapter, ModelNotLoaded(adapter.model))
@@ -400,7 +410,9 @@ class Adapters(Preparer):
 
     def _forget(self, adapter: _Adapter) -> None:
         del self._adapters[adapter.model, adapter.name]
-        self._wanted = [other for other in self._wanted if other is not adapter]
+        for others in (self._wanted, self._leaving):
+            if adapter in others:
+                others.remove(adapter)
         own = adapter.host.prefixes.pop(adapter.name, None)
         if own is not None and self._prefix_cache is not None:
             self._prefix_cache.leave(own)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mlx.core as mx
+
+from mlx_sidecar_protocol.errors import ModelLoadFailed
 
 from ...checkpoint.embedding import EmbeddingFiles
 from ...checkpoint.model_directory import Directory
@@ -13,8 +17,8 @@ from .forward import Forward, Hidden, Part, StepInput, StepOutput
 _ENCODER = "it is an encoder, which generates nothing"
 
 
-def of_encoder(sizes: Sizes, files: EmbeddingFiles) -> tuple[EmbeddingCard | None, dict[Capability, str]]:
-    """The card of an encoder, and why it lacks what it lacks."""
+def of_encoder(model: str, sizes: Sizes, files: EmbeddingFiles) -> tuple[EmbeddingCard | None, dict[Capability, str]]:
+    """The card of an encoder, and why it lacks what it lacks. Raises ModelLoadFailed."""
     without = {0: "its checkpoint has no classifier", 1: ""}
     lacking: dict[Capability, str] = {
         "prefix_cache": "an encoder keeps no keys and values",
@@ -25,15 +29,15 @@ def of_encoder(sizes: Sizes, files: EmbeddingFiles) -> tuple[EmbeddingCard | Non
         "embed": files.objection,
         "rerank": without.get(sizes.labels, f"its classifier has {sizes.labels} labels, and a relevance is one"),
     }
-    return _card(files, sizes.width, sizes.context), lacking
+    return _card(model, files, sizes.width, sizes.context), lacking
 
 
 def of_decoder(
-    directory: Directory, files: EmbeddingFiles, forward: Forward
+    model: str, directory: Directory, files: EmbeddingFiles, forward: Forward
 ) -> tuple[EmbeddingCard | None, dict[Capability, str]]:
     """The card of a model that generates; there is none if no file says that it embeds, or if it cannot.
 
-    ``forward`` has no rows.
+    ``forward`` has no rows. Raises ModelLoadFailed.
     """
     objection = files.objection
     if directory.config.get("use_bidirectional_attention"):
@@ -46,14 +50,16 @@ def of_decoder(
     width = _width(forward)
     if files.modules and files.pooling is None:
         # Converters leave the folder out. Under causal attention the last token alone has seen all.
-        files = EmbeddingFiles(True, "last", files.normalize, files.max_tokens)
+        files = replace(files, pooling="last")
     instructs = files.modules and directory.config["model_type"] == "qwen3"
-    return _card(files, width, directory.context_length, instructs=instructs), lacking
+    return _card(model, files, width, directory.context_length, instructs=instructs), lacking
 
 
-def _card(files: EmbeddingFiles, width: int, context: int, *, instructs: bool = False) -> EmbeddingCard:
+def _card(model: str, files: EmbeddingFiles, width: int, context: int, *, instructs: bool = False) -> EmbeddingCard:
+    if files.dense and (inputs := files.dense[0].inputs) != width:
+        raise ModelLoadFailed(model, f"its Dense takes {inputs} numbers, and its hidden states have {width}")
     return EmbeddingCard(
-        dimensions=width,
+        dimensions=files.dense[-1].outputs if files.dense else width,
         max_tokens=min(context, files.max_tokens or context),
         pooling=files.pooling,
         normalize=files.normalize,

@@ -15,6 +15,7 @@ import mlx.core as mx
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from ... import __version__
+from ...checkpoint.dense import DenseFile
 from ...checkpoint.embedding import EmbeddingFiles, read_embedding
 from ...checkpoint.model_directory import Directory, inspect
 from ...link.control_messages import Dtype, Load, ModelCard
@@ -27,6 +28,7 @@ from ..grammar.library import unavailable
 from ..resident_models import LoadedModel, LoadStep
 from . import mlxlm
 from .backend_policy import PLAIN, Policy
+from .dense import Dense
 from .drafter import objection
 from .embedding_cards import of_decoder, of_encoder
 from .encoders.batch import EncoderBatch
@@ -113,18 +115,19 @@ class MlxBackend:
         adaptable = None
         if not (no_adapters := _no_adapters(load, forward)) and forward.adapted_rows is not None:
             adaptable = Adaptable(forward.adapted_rows)
-        embedding, able = of_decoder(directory, files, forward)
+        embedding, able = of_decoder(load.model, directory, files, forward)
+        dense = yield from _dense(() if embedding is None else files.dense, weights.memory_bytes)
         card = ModelCard(
             model=load.model,
             state="ready",
             path=load.path,
             architecture=weights.architecture,
-            parameters=weights.parameters,
+            parameters=weights.parameters + dense.parameters,
             dtype=weights.dtype,
             quantization=None if directory.quantization is None else directory.quantization.words,
             context_length=directory.context_length,
             vocabulary=vocabulary,
-            memory_bytes=weights.memory_bytes,
+            memory_bytes=weights.memory_bytes + dense.nbytes,
             policy=self._policy.words_for(dtype) if found is None else self._native_words,
             forward=forward.name,
             not_native=not_native,
@@ -139,7 +142,9 @@ class MlxBackend:
             embedding=embedding,
         )
         adapted = {} if adaptable is None else adaptable.prefixes
-        batch = MlxBatch(forward, vocabulary, self._limit_bytes, prefixes, drafts=self._batches, adapted=adapted)
+        batch = MlxBatch(
+            forward, vocabulary, self._limit_bytes, prefixes, drafts=self._batches, adapted=adapted, dense=dense
+        )
         self._batches[load.model] = batch
         return LoadedModel(card, batch, cost, prefixes, adaptable=adaptable)
 
@@ -148,24 +153,25 @@ class MlxBackend:
     ) -> Generator[LoadStep, None, LoadedModel]:
         loaded = yield from load_encoder_steps(load, directory, dtype, native=self._policy.native is not None)
         sizes = loaded.encoder.sizes
-        embedding, capabilities = of_encoder(sizes, files)
+        embedding, capabilities = of_encoder(load.model, sizes, files)
+        dense = yield from _dense(files.dense, loaded.memory_bytes)
         card = ModelCard(
             model=load.model,
             state="ready",
             path=load.path,
             architecture=str(directory.config["model_type"]),
-            parameters=loaded.parameters,
+            parameters=loaded.parameters + dense.parameters,
             dtype=loaded.dtype,
             context_length=sizes.context,
             vocabulary=sizes.vocabulary,
-            memory_bytes=loaded.memory_bytes,
+            memory_bytes=loaded.memory_bytes + dense.nbytes,
             policy=self._policy.words_for(dtype),
             forward="flat",
             capabilities=capabilities,
             embedding=embedding,
         )
         cost = SequenceCost.of([LayerCost(token_bytes=sizes.token_bytes)])
-        return LoadedModel(card, EncoderBatch(loaded.encoder, self._limit_bytes), cost)
+        return LoadedModel(card, EncoderBatch(loaded.encoder, self._limit_bytes, dense), cost)
 
     def _natively(
         self, load: Load, weights: Weights, *, embeds: bool
@@ -230,6 +236,14 @@ class MlxBackend:
             return load.dtype
         architecture = mlxlm.module_name(str(directory.config["model_type"]))
         return None if self._policy.native and architecture in FAMILIES else self._policy.default_dtype
+
+
+def _dense(files: tuple[DenseFile, ...], loaded_bytes: int) -> Generator[LoadStep, None, Dense]:
+    """Load the Dense modules in ``files``, beside a model of ``loaded_bytes``."""
+    nbytes = sum(4 * each.parameters for each in files)
+    if nbytes:
+        yield LoadStep("building", 0, nbytes, needs_bytes=loaded_bytes + nbytes)
+    return Dense(files)
 
 
 def _no_adapters(load: Load, forward: Forward) -> str:

@@ -17,6 +17,7 @@ from ..cache.prefixes import Prefixes
 from ..core.batch import Event, Role, StepFailed, Work
 from ..core.oom_backoff import out_of_memory
 from ..core.sequence import Sequence
+from .dense import Dense
 from .drafter import DraftModel
 from .flight import Broken, Draft, Flight, Late, inputs, leave_out_ended, let_go
 from .forward import Forward, LateOutput, Logits, Part, StepInput, StepOutput
@@ -50,11 +51,12 @@ class MlxBatch:
         processors: tuple[ProcessorFactory, ...] = FACTORIES,
         drafts: Mapping[str, DraftModel] = MappingProxyType({}),
         adapted: Mapping[str, Prefixes] = MappingProxyType({}),
+        dense: Dense | None = None,
     ) -> None:
         """Errors tell how much of the device's ``limit_bytes`` was left. ``processors`` change logits before sampling.
 
         Rows begin with their cached blocks in ``prefixes``, or those of their adapter in ``adapted``, and computed
-        blocks go there. ``drafts`` are the resident models that may make proposals.
+        blocks go there. ``drafts`` are the resident models that may make proposals. Embeddings pass ``dense``.
         """
         self.forward = forward
         self._prefixes = RowPrefixes(forward, prefixes, adapted)
@@ -64,7 +66,8 @@ class MlxBatch:
         self.proposer = Proposer(vocabulary, forward.untruncatable, drafts)
         self._begin_sampling()
         self.epoch = 0
-        self._vectors = VectorRows()
+        self._dense = dense or Dense()
+        self._vectors = VectorRows(self._dense)
         self._masking = ThreadPoolExecutor(1, "masks")  # its thread is there once a row needs it
         self._sequences: dict[int, Sequence] = {}
         self._flight: Flight | None = None
@@ -298,7 +301,7 @@ class MlxBatch:
         self._broken = self._flight = None
         self.epoch += 1
         self.forward.reset()
-        self._vectors = VectorRows()
+        self._vectors = VectorRows(self._dense)
         self._begin_sampling()
         mx.clear_cache()
 

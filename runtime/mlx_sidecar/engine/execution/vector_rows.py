@@ -16,6 +16,7 @@ from ...link.faults import fault_of
 from ...link.messages import Embed, Score
 from ..core.batch import Event, Work
 from ..core.sequence import Sequence
+from .dense import Dense
 from .forward import NEXT_TOKEN, NOTHING_WANTED, Hidden, LateOutput, Logits, StepOutput
 from .pooling import finished, pooled
 
@@ -42,7 +43,9 @@ class Vector(NamedTuple):
 class VectorRows:
     """The rows of one batch. What is pooled so far is kept for each, until its last tokens are taken in."""
 
-    def __init__(self) -> None:
+    def __init__(self, dense: Dense) -> None:
+        """Embeddings pass ``dense``."""
+        self._dense = dense
         self._so_far: dict[int, mx.array] = {}
 
     def close(self, row: int) -> None:
@@ -65,7 +68,7 @@ class VectorRows:
         vectors = _logits([given.sequence for given in work if given.samples and _scores(given)], output)
         for given, wish in zip(work, wishes, strict=True):
             if isinstance(wish, Hidden) and (made := self._pooled(given, next(hidden))) is not None:
-                vectors.append(Vector(given.sequence, made))
+                vectors.append(Vector(given.sequence, self._dense(made)))
         return vectors
 
     @property

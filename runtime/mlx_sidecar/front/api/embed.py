@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import time
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mlx_sidecar_protocol.embed import EmbedParams
@@ -14,7 +14,6 @@ from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams, Unsupport
 from ...link.control_messages import EmbeddingCard, ModelCard, Pooling
 from ...link.messages import Embed
 from ...link.token_table import unpacked
-from ..streams.recovery import Recovery
 from ..streams.task import Ending
 from .model_catalog import ModelCatalog
 from .model_text import ModelText
@@ -53,23 +52,13 @@ class _Prepared(NamedTuple):
 class EmbedHandler:
     """Serves ``embed`` for a front."""
 
-    def __init__(self, catalog: ModelCatalog, recovery: Recovery) -> None:
+    def __init__(self, catalog: ModelCatalog, tasks: VectorTasks) -> None:
         self._catalog = catalog
-        self._recovery = recovery
+        self._tasks = tasks
 
     async def __call__(self, sink: Sink, params: EmbedParams) -> bytes:
         """The result as JSON, because it may have a million numbers."""
-        deadline = time.monotonic() + (params.deadline_s or float("inf"))
-        prepared: _Prepared | None = None
-
-        async def prepare() -> list[Text]:
-            nonlocal prepared
-            prepared = await self._prepare(params)
-            return prepared.texts
-
-        tasks = VectorTasks(self._catalog, self._recovery, sink, params.model, params.priority, deadline)
-        endings = await tasks.run(prepare)
-        assert prepared is not None
+        prepared, endings = await self._tasks.run(sink, params, partial(self._prepare, params))
         return await off_loop(_answer, params, prepared, endings, size=len(endings) * prepared.asked.dimensions)
 
     async def _prepare(self, params: EmbedParams) -> _Prepared:

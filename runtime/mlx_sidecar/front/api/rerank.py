@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from array import array
+from functools import partial
 from typing import NamedTuple
 
 from mlx_sidecar_protocol.embed import RerankItem, RerankParams, RerankResult, VectorUsage
@@ -13,7 +13,6 @@ from mlx_sidecar_protocol.errors import ContextTooLong, UnsupportedParameter
 from ...link.control_messages import ModelCard
 from ...link.messages import Score
 from ...link.token_table import unpacked
-from ..streams.recovery import Recovery
 from ..streams.task import Ending
 from .embed import check_text, slices, usage_of
 from .model_catalog import ModelCatalog
@@ -41,22 +40,12 @@ class _Prepared(NamedTuple):
 class RerankHandler:
     """Serves ``rerank`` for a front."""
 
-    def __init__(self, catalog: ModelCatalog, recovery: Recovery) -> None:
+    def __init__(self, catalog: ModelCatalog, tasks: VectorTasks) -> None:
         self._catalog = catalog
-        self._recovery = recovery
+        self._tasks = tasks
 
     async def __call__(self, sink: Sink, params: RerankParams) -> RerankResult:
-        deadline = time.monotonic() + (params.deadline_s or float("inf"))
-        prepared: _Prepared | None = None
-
-        async def prepare() -> list[Text]:
-            nonlocal prepared
-            prepared = await self._prepare(params)
-            return prepared.texts
-
-        tasks = VectorTasks(self._catalog, self._recovery, sink, params.model, params.priority, deadline)
-        endings = await tasks.run(prepare)
-        assert prepared is not None
+        prepared, endings = await self._tasks.run(sink, params, partial(self._prepare, params))
         scores = [_score(ending) for ending in endings]
         best = sorted(range(len(scores)), key=lambda number: (-scores[number], number))[: params.top_n]
         return RerankResult(

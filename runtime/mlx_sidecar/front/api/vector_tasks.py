@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import anyio
 
+from mlx_sidecar_protocol.embed import EmbedParams, RerankParams
 from mlx_sidecar_protocol.errors import Cancelled, DeadlinePassed, InternalError, ModelNotLoaded, RpcError
 
 from ...link.messages import Embed, Priority, Score, Submit
@@ -29,47 +29,68 @@ class Text(NamedTuple):
     goal: Embed | Score
 
 
-@dataclass(frozen=True)
-class VectorTasks:
-    """The course of one request for ``model``. ``deadline`` is on the monotonic clock; infinity if it has none."""
+class Prepared(Protocol):
+    """A request as its model will honour it, with the texts that the engine is given."""
 
-    catalog: ModelCatalog
+    @property
+    def texts(self) -> list[Text]: ...
+
+
+P = TypeVar("P", bound=Prepared)
+
+
+class _Request(NamedTuple):
+    """A request for ``model``. Its ``deadline`` is on the monotonic clock; infinity if it has none."""
+
     recovery: Recovery
     sink: Sink
     model: str
     priority: Priority
     deadline: float
 
-    async def run(self, prepare: Callable[[], Awaitable[list[Text]]]) -> list[Ending]:
-        """The endings of the texts that ``prepare`` makes, in order: each has a vector.
+
+class VectorTasks:
+    """Carries the requests for vectors of a front."""
+
+    def __init__(self, catalog: ModelCatalog, recovery: Recovery) -> None:
+        self._catalog = catalog
+        self._recovery = recovery
+
+    async def run(
+        self, sink: Sink, params: EmbedParams | RerankParams, prepare: Callable[[], Awaitable[P]]
+    ) -> tuple[P, list[Ending]]:
+        """Return what ``prepare`` has made of ``params``, and the endings of its texts, in order: each has a vector.
 
         ``prepare`` has the model loaded; it is called again if the model was evicted before the engine came to it.
         Raises the error of the first text that got no vector, Cancelled and DeadlinePassed; and those of ``prepare``.
         """
+        deadline = time.monotonic() + (params.deadline_s or float("inf"))
+        request = _Request(self._recovery, sink, params.model, params.priority, deadline)
         try:
-            return await self._attempt(prepare)
+            return await _attempt(request, prepare)
         except ModelNotLoaded:
-            if self.catalog.is_leaving(self.model):
+            if self._catalog.is_leaving(params.model):
                 raise
-            self.catalog.evicted(self.model)  # since the look-up; tried once more only
-            return await self._attempt(prepare)
+            self._catalog.evicted(params.model)  # since the look-up; tried once more only
+            return await _attempt(request, prepare)
 
-    async def _attempt(self, prepare: Callable[[], Awaitable[list[Text]]]) -> list[Ending]:
-        texts: list[Text] | None = None
-        with anyio.CancelScope(deadline=self.deadline) as scope:
-            self.sink.on_cancel(scope.cancel)
-            texts = await prepare()
-        if self.sink.cancelled:
-            raise Cancelled
-        if texts is None or scope.cancelled_caught or time.monotonic() >= self.deadline:
-            raise DeadlinePassed
-        return await _Course(self, texts).run()
+
+async def _attempt(request: _Request, prepare: Callable[[], Awaitable[P]]) -> tuple[P, list[Ending]]:
+    prepared: P | None = None
+    with anyio.CancelScope(deadline=request.deadline) as scope:
+        request.sink.on_cancel(scope.cancel)
+        prepared = await prepare()
+    if request.sink.cancelled:
+        raise Cancelled
+    if prepared is None or scope.cancelled_caught or time.monotonic() >= request.deadline:
+        raise DeadlinePassed
+    return prepared, await _Course(request, prepared.texts).run()
 
 
 class _Course:
     """One attempt: at the first text that gets no vector, all others end."""
 
-    def __init__(self, request: VectorTasks, texts: list[Text]) -> None:
+    def __init__(self, request: _Request, texts: list[Text]) -> None:
         self._request = request
         self._texts = texts
         self._left = iter(enumerate(texts))

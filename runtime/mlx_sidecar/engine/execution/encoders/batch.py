@@ -22,6 +22,7 @@ from ....link.messages import Embed, Score
 from ...core.batch import Event, StepFailed, Work
 from ...core.oom_backoff import out_of_memory
 from ...core.sequence import Sequence
+from ..dense import Dense
 from ..pooling import finished, pooled
 from .attention import runs_of
 from .encoder import Encoder
@@ -48,9 +49,10 @@ class EncoderBatch:
     in_flight = False
     reclaimable_bytes = 0
 
-    def __init__(self, encoder: Encoder, limit_bytes: int) -> None:
-        """Errors tell how much of the device's ``limit_bytes`` was left."""
+    def __init__(self, encoder: Encoder, limit_bytes: int, dense: Dense | None = None) -> None:
+        """Errors tell how much of the device's ``limit_bytes`` was left. Embeddings pass ``dense``."""
         self._encoder = encoder
+        self._dense = dense or Dense()
         self._limit_bytes = limit_bytes
         self._texts: dict[int, _Text] = {}
 
@@ -117,7 +119,7 @@ class EncoderBatch:
         assert text.hidden is not None
         hidden, goal = self._encoder.end(text.hidden), text.sequence.asked.vector
         if isinstance(goal, Embed):
-            return pooled(hidden, goal.pooling)
+            return self._dense(pooled(hidden, goal.pooling))
         logits = self._encoder.classify(pooled(hidden, self._encoder.sizes.classified).astype(hidden.dtype))
         return logits.astype(mx.float32)
 

@@ -5,7 +5,6 @@ A step without them runs the model as it is.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +17,7 @@ import mlx.nn as nn
 from ...core.adapter import LowRank, Pairs, Projection
 from ..interfaces import Model, new_caches
 from ..projections import linear_layers, projections, size_of
+from ..row_adapters import RowAdapters
 from .plan import SHORT_TOKENS
 
 
@@ -40,16 +40,14 @@ class _Span(NamedTuple):
     numbers: mx.array | None
 
 
-class FlatAdapters:
+class FlatAdapters(RowAdapters):
     """``AdaptedRows`` of a flat forward."""
 
     def __init__(self, model: Model) -> None:
+        super().__init__()
         self._model = model
         self._names: list[str] = [""]  # by number; 0 is no adapter
         self._stacks: dict[str, _Stack] = {}  # by path
-        self.held_bytes = 0
-        self._rows: dict[int, str] = {}
-        self._uses: Counter[str] = Counter()
         self._spans: list[_Span] = []  # of the step that runs
         self._classes: dict[str, type[nn.Module]] = {}  # of modules, by path, while such a step runs
 
@@ -106,27 +104,10 @@ class FlatAdapters:
         self._names.pop(number)
         self._hold(stacks if len(self._names) > 1 else {})
 
-    def use(self, row: int, adapter: str) -> None:
-        self._rows[row] = adapter
-        self._uses[adapter] += 1
-
-    def is_used(self, adapter: str) -> bool:
-        return self._uses[adapter] > 0
-
-    def close(self, row: int) -> None:
-        """Note that ``row`` is closed, whether it used an adapter or not."""
-        if (adapter := self._rows.pop(row, None)) is not None:
-            self._uses[adapter] -= 1
-
-    def reset(self) -> None:
-        """Note that all rows are closed."""
-        self._rows.clear()
-        self._uses.clear()
-
     @contextmanager
     def applied(self, parts: list[tuple[int, int]]) -> Iterator[None]:
         """Let the model compute a step of ``parts``, rows and how many tokens each brings, with their adapters."""
-        if not self._uses or not any(row in self._rows for row, _ in parts):
+        if not any(row in self._rows for row, _ in parts):
             yield
             return
         numbers = {name: number for number, name in enumerate(self._names)}

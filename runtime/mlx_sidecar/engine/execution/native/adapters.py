@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.adapter import Pairs, Projection
+from ..row_adapters import RowAdapters
 
 if TYPE_CHECKING:
     from mlx_sidecar_native._native import cpu
@@ -17,21 +17,19 @@ if TYPE_CHECKING:
 _STEP = 8  # ranks are filled up with zeros to a multiple of it, which the kernels need
 
 
-class NativeAdapters:
+class NativeAdapters(RowAdapters):
     """``AdaptedRows`` of a decoder. A step that runs keeps its adapters."""
 
     def __init__(
         self, kernels: Any, decoder: cpu.Decoder, projections: Mapping[str, Projection], numbers: Mapping[str, int]
     ) -> None:
         """``numbers`` are those of the decoder's projections, by their paths in the model."""
+        super().__init__()
         self._kernels = kernels
         self._decoder = decoder
         self.projections = projections
         self._numbers = numbers
         self._adapters: dict[str, cpu.Adapter] = {}
-        self._rows: dict[int, str] = {}
-        self._uses: Counter[str] = Counter()
-        self.held_bytes = 0
 
     def attach(self, adapter: str, pairs: Pairs) -> None:
         made: cpu.Adapter = self._kernels.Adapter()
@@ -45,21 +43,7 @@ class NativeAdapters:
 
     def use(self, row: int, adapter: str) -> None:
         self._decoder.adapt(row, self._adapters[adapter])
-        self._rows[row] = adapter
-        self._uses[adapter] += 1
-
-    def is_used(self, adapter: str) -> bool:
-        return self._uses[adapter] > 0
-
-    def close(self, row: int) -> None:
-        """Note that ``row`` is closed, whether it used an adapter or not."""
-        if (adapter := self._rows.pop(row, None)) is not None:
-            self._uses[adapter] -= 1
-
-    def reset(self) -> None:
-        """Note that all rows are closed."""
-        self._rows.clear()
-        self._uses.clear()
+        super().use(row, adapter)
 
 
 def _filled(matrix: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
