@@ -134,7 +134,8 @@ def tokens_of(editor: Editor, text: str) -> list[int]:
         """
           local text, found = ..., nil
           local params = { model = 'pocket', text = text, add_special = false }
-          require('mlx_sidecar.shared').sidecar():call('tokenize', params, function(_, result) found = result.tokens end)
+          local sidecar = require('mlx_sidecar.shared').sidecar()
+          sidecar:call('tokenize', params, function(_, result) found = result.tokens end)
           vim.wait(60000, function() return found end, 1)
           return found
         """,
