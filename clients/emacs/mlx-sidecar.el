@@ -16,6 +16,7 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'eieio)
 (require 'jsonrpc)
 (require 'subr-x)
 
@@ -102,21 +103,30 @@ A model whose tokenizer cannot tell them apart needs nil."
   (when (eq connection mlx-sidecar--connection)
     (setq mlx-sidecar--connection nil)))
 
+(defun mlx-sidecar--no-events ()
+  "Arguments for a connection without a log of its messages.
+Printing each of them costs more than all else.  The newer
+jsonrpc.el, that of Emacs 30, warns of what the older one takes."
+  (if (memq '-events-buffer-config (mapcar #'eieio-slot-descriptor-name (eieio-class-slots 'jsonrpc-connection)))
+      '(:events-buffer-config (:size 0))
+    '(:events-buffer-scrollback-size 0)))
+
 (defun mlx-sidecar--start ()
   "Start a process, and wait for its first answer."
   (let* ((command (append (mlx-sidecar--words) '("serve" "--framing" "headers") mlx-sidecar-serve-arguments))
          (connection
-          (make-instance
+          (apply
+           #'make-instance
            'jsonrpc-process-connection
            :name "mlx-sidecar"
-           :events-buffer-scrollback-size 0 ; printing each message costs more than all else
            :notification-dispatcher #'mlx-sidecar--dispatch
            :on-shutdown #'mlx-sidecar--gone
            :process (lambda ()
                       (make-process :name "mlx-sidecar" :command command :connection-type 'pipe :noquery t
                                     ;; jsonrpc.el counts the buffer's bytes; another coding would lose count.
                                     :coding 'utf-8-emacs-unix
-                                    :stderr (get-buffer-create " *mlx-sidecar stderr*"))))))
+                                    :stderr (get-buffer-create " *mlx-sidecar stderr*")))
+           (mlx-sidecar--no-events))))
     (setq mlx-sidecar--connection connection)
     (condition-case problem
         (jsonrpc-request connection :initialize

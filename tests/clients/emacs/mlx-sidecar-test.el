@@ -223,6 +223,16 @@ With escape_special the texts of marks are characters too."
 
 ;;; The process.
 
+(ert-deftest a-start-warns-of-nothing-and-keeps-no-log-of-messages ()
+  (mlx-sidecar-shutdown)
+  (let (warned)
+    (cl-letf (((symbol-function 'display-warning) (lambda (&rest what) (push what warned))))
+      (test-with (test-says "so")
+        (test-ask "why?")))
+    (should-not warned)
+    (with-current-buffer (jsonrpc-events-buffer mlx-sidecar--connection)
+      (should-not (string-search "generate" (buffer-string))))))
+
 (ert-deftest after-the-process-was-killed-the-next-request-starts-another ()
   (test-with (test-says "so")
     (test-ask "why?")

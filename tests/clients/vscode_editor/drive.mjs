@@ -23,7 +23,6 @@ await page.keyboard.type("    return ");
 await ghost.first().waitFor();
 await page.waitForFunction(() => document.querySelector("[class*='ghost-text-decoration']")?.textContent.includes("both"));
 seen.ghost = await ghost.first().textContent();
-if (process.env.PICTURE) await page.screenshot({ path: process.env.PICTURE });
 await page.keyboard.press("Tab");
 await page.locator(".view-line", { hasText: /return.total_of_both/ }).waitFor();
 await ghost.first().waitFor({ state: "detached" });
