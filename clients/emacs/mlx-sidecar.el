@@ -16,6 +16,7 @@
 ;;; Code:
 
 (require 'cl-lib)
+(require 'eieio)
 (require 'jsonrpc)
 (require 'subr-x)
 
@@ -60,6 +61,11 @@ mlx-sidecar on the search path."
   "How many characters before and after point a completion sends, at most."
   :type '(cons natnum natnum))
 
+(defcustom mlx-sidecar-escape-special t
+  "Whether texts never become control tokens of the model.
+A model whose tokenizer cannot tell them apart needs nil."
+  :type 'boolean)
+
 (defface mlx-sidecar-ghost '((t :inherit shadow))
   "A completion that was not taken yet.")
 
@@ -74,7 +80,7 @@ mlx-sidecar on the search path."
 (defvar mlx-sidecar--connection nil "The connection with the process there is.")
 (defvar mlx-sidecar--streams (make-hash-table :test #'equal) "Functions for deltas, by names of streams.")
 (defvar mlx-sidecar--names 0 "How many streams have got a name.")
-(defvar mlx-sidecar--families nil "Families of models for filling in, by the model; t is none.")
+(defvar mlx-sidecar--fillings nil "Tokens for filling in, by the model; nil is none.")
 
 (defun mlx-sidecar--words ()
   "The command in front of \"serve\".  Signals a `user-error' if it is not there."
@@ -97,21 +103,30 @@ mlx-sidecar on the search path."
   (when (eq connection mlx-sidecar--connection)
     (setq mlx-sidecar--connection nil)))
 
+(defun mlx-sidecar--no-events ()
+  "Arguments for a connection without a log of its messages.
+Printing each of them costs more than all else.  The newer
+jsonrpc.el, that of Emacs 30, warns of what the older one takes."
+  (if (memq '-events-buffer-config (mapcar #'eieio-slot-descriptor-name (eieio-class-slots 'jsonrpc-connection)))
+      '(:events-buffer-config (:size 0))
+    '(:events-buffer-scrollback-size 0)))
+
 (defun mlx-sidecar--start ()
   "Start a process, and wait for its first answer."
   (let* ((command (append (mlx-sidecar--words) '("serve" "--framing" "headers") mlx-sidecar-serve-arguments))
          (connection
-          (make-instance
+          (apply
+           #'make-instance
            'jsonrpc-process-connection
            :name "mlx-sidecar"
-           :events-buffer-scrollback-size 0 ; printing each message costs more than all else
            :notification-dispatcher #'mlx-sidecar--dispatch
            :on-shutdown #'mlx-sidecar--gone
            :process (lambda ()
                       (make-process :name "mlx-sidecar" :command command :connection-type 'pipe :noquery t
                                     ;; jsonrpc.el counts the buffer's bytes; another coding would lose count.
                                     :coding 'utf-8-emacs-unix
-                                    :stderr (get-buffer-create " *mlx-sidecar stderr*"))))))
+                                    :stderr (get-buffer-create " *mlx-sidecar stderr*")))
+           (mlx-sidecar--no-events))))
     (setq mlx-sidecar--connection connection)
     (condition-case problem
         (jsonrpc-request connection :initialize
@@ -144,6 +159,10 @@ mlx-sidecar on the search path."
                          :success-fn done :error-fn failed
                          ;; Their timer would forget the request, not only the wait for it.
                          :timeout nil))
+
+(defun mlx-sidecar--escape ()
+  "The parameter that says whether texts may become control tokens."
+  (list :escape_special (if mlx-sidecar-escape-special t :json-false)))
 
 (defun mlx-sidecar--generate (params take done failed)
   "Generate with PARAMS, and return the name of the stream.
@@ -185,6 +204,8 @@ they were taken, so that the engine is never far ahead."
                    ("model_not_loaded" "`mlx-sidecar-load' loads it")
                    ("context_too_long" (format "%s tokens, and the model takes %s"
                                                (plist-get data :have) (plist-get data :limit)))
+                   ((and "unsupported_parameter" (guard (equal (plist-get data :name) "escape_special")))
+                    "`mlx-sidecar-escape-special' is nil for such a model")
                    ("overloaded" (format "try again in %s s" (or (plist-get data :retry_after_s) "a few"))))))
     (concat (string-trim (or (plist-get problem :message) "no reason given"))
             (and advice (format " (%s)" advice)))))
@@ -298,7 +319,8 @@ with a line such as \"=== user ===\", and the last one is yours."
       (setq mlx-sidecar--section "user"
             mlx-sidecar--answer
             (mlx-sidecar--generate
-             (append (list :model mlx-sidecar-model :messages messages) mlx-sidecar-chat-parameters)
+             (append (list :model mlx-sidecar-model :messages messages) (mlx-sidecar--escape)
+                     mlx-sidecar-chat-parameters)
              (in-chat #'mlx-sidecar--take)
              (in-chat (lambda (result)
                         (mlx-sidecar--finish
@@ -356,68 +378,103 @@ QUOTED, which is the region if it is active, goes into the question."
   "Keys while a completion is shown.
 Any other key drops it, and has its usual effect.")
 
-(defun mlx-sidecar--family (model found &optional families)
-  "Call FOUND with the marks of MODEL for filling in, or nil.
-FAMILIES are those to try.  A model knows marks that are one token each."
-  (let ((known (assoc model mlx-sidecar--families))
-        (families (or families mlx-sidecar--marks)))
-    (if known
-        (funcall found (and (listp (cdr known)) (cdr known)))
-      (let ((waiting (length (car families)))
-            (whole t))
-        (dolist (mark (car families))
-          (mlx-sidecar--request
-           :tokenize (list :model model :text mark :add_special :json-false)
-           (lambda (result)
-             (setq whole (and whole (= (plist-get result :count) 1)))
-             (when (zerop (cl-decf waiting))
-               (cond (whole (push (cons model (car families)) mlx-sidecar--families))
-                     ((null (cdr families)) (push (cons model t) mlx-sidecar--families)))
-               (mlx-sidecar--family model found (cdr families))))
-           (lambda (problem)
-             (when (> waiting 0)
-               (setq waiting -1) ; the other answers are not waited for
-               (mlx-sidecar-dismiss)
-               (mlx-sidecar--complain problem)))))))))
+(defun mlx-sidecar--tokenize (model texts parameters found)
+  "Call FOUND with the tokens of each of TEXTS, for MODEL.
+PARAMETERS are more of those that the protocol's tokenize takes."
+  (let ((tokens (make-vector (length texts) nil))
+        (waiting (length texts)))
+    (dotimes (place (length texts))
+      (mlx-sidecar--request
+       :tokenize (append (list :model model :text (nth place texts)) parameters)
+       (lambda (result)
+         (aset tokens place (append (plist-get result :tokens) nil))
+         (when (zerop (cl-decf waiting))
+           (funcall found (append tokens nil))))
+       (lambda (problem)
+         (when (> waiting 0)
+           (setq waiting -1) ; the other answers are not waited for
+           (mlx-sidecar-dismiss)
+           (mlx-sidecar--complain problem)))))))
 
-(defun mlx-sidecar--prompt (marks position)
-  "The prompt for a completion at POSITION, for a model with MARKS."
-  (let ((before (buffer-substring-no-properties
-                 (max (point-min) (- position (car mlx-sidecar-context-characters))) position))
-        (after (buffer-substring-no-properties
-                position (min (point-max) (+ position (cdr mlx-sidecar-context-characters))))))
-    (if marks
-        (concat (nth 0 marks) before (nth 1 marks) after (nth 2 marks))
-      before)))
+(defun mlx-sidecar--filling (model found &optional families)
+  "Call FOUND with the tokens with which MODEL fills in, or nil.
+They are those in front of a prompt, as a list, and then the
+marks.  FAMILIES of marks are those to try.  A model knows marks
+that are one token each."
+  (if-let ((known (assoc model mlx-sidecar--fillings)))
+      (funcall found (cdr known))
+    (let ((families (or families mlx-sidecar--marks)))
+      (mlx-sidecar--tokenize
+       model (car families) '(:add_special :json-false)
+       (lambda (tokens)
+         (cond ((seq-every-p (lambda (of-mark) (= (length of-mark) 1)) tokens)
+                (mlx-sidecar--tokenize
+                 model (list (caar families)) nil
+                 (lambda (whole)
+                   (let ((marks (mapcar #'car tokens)))
+                     (push (cons model (cons (seq-take-while (lambda (token) (/= token (car marks))) (car whole)) marks))
+                           mlx-sidecar--fillings)
+                     (mlx-sidecar--filling model found)))))
+               ((cdr families)
+                (mlx-sidecar--filling model found (cdr families)))
+               (t
+                (push (list model) mlx-sidecar--fillings)
+                (mlx-sidecar--filling model found))))))))
+
+(defun mlx-sidecar--around (position)
+  "The texts before and after POSITION that a completion sends."
+  (list (buffer-substring-no-properties (max (point-min) (- position (car mlx-sidecar-context-characters))) position)
+        (buffer-substring-no-properties position (min (point-max) (+ position (cdr mlx-sidecar-context-characters))))))
+
+(defun mlx-sidecar--prompt (model filling texts found)
+  "Call FOUND with parameters for a completion between TEXTS, by MODEL.
+FILLING has the tokens with which it fills in, if it does.  These
+stand beside the tokens of the texts, so that a text which looks
+like a mark is no mark."
+  (pcase-exhaustive filling
+    ('nil
+     (funcall found (append (list :prompt (car texts)) (mlx-sidecar--escape))))
+    (`(,lead ,prefix ,suffix ,middle)
+     (mlx-sidecar--tokenize
+      model texts (append '(:add_special :json-false) (mlx-sidecar--escape))
+      (pcase-lambda (`(,before ,after))
+        (funcall found (list :tokens (vconcat lead (list prefix) before (list suffix) after (list middle)))))))))
 
 (defun mlx-sidecar--show (ghost text)
   "Show TEXT as that of GHOST."
   (overlay-put ghost 'mlx-sidecar-text text)
   (overlay-put ghost 'after-string (propertize text 'face 'mlx-sidecar-ghost 'cursor t)))
 
-(defun mlx-sidecar--ask (ghost marks)
-  "Generate for GHOST, from a model with MARKS."
-  (let* ((buffer (overlay-buffer ghost))
-         (prompt (with-current-buffer buffer (mlx-sidecar--prompt marks (overlay-start ghost))))
-         (model (or mlx-sidecar-completion-model mlx-sidecar-model)))
-    (if (string-empty-p prompt)
+(defun mlx-sidecar--ask (ghost model filling)
+  "Generate for GHOST, from MODEL, with the tokens of FILLING if it has some."
+  (let ((texts (with-current-buffer (overlay-buffer ghost) (mlx-sidecar--around (overlay-start ghost)))))
+    (if (and (null filling) (string-empty-p (car texts)))
         (mlx-sidecar-dismiss)
-      (overlay-put
-       ghost 'mlx-sidecar-stream
-       (mlx-sidecar--generate
-        (append (list :model model :prompt prompt :priority "high") mlx-sidecar-completion-parameters)
-        (lambda (delta)
-          (when (eq ghost mlx-sidecar--ghost)
-            (mlx-sidecar--show ghost (concat (overlay-get ghost 'mlx-sidecar-text) (plist-get delta :text)))))
-        (lambda (_result)
-          (when (eq ghost mlx-sidecar--ghost)
-            (let ((text (string-trim-right (or (overlay-get ghost 'mlx-sidecar-text) ""))))
-              (overlay-put ghost 'mlx-sidecar-is-whole t)
-              (if (string-empty-p text) (mlx-sidecar-dismiss) (mlx-sidecar--show ghost text)))))
-        (lambda (problem _result)
-          (when (eq ghost mlx-sidecar--ghost)
-            (mlx-sidecar-dismiss)
-            (mlx-sidecar--complain problem))))))))
+      (mlx-sidecar--prompt
+       model filling texts
+       (lambda (prompt)
+         (when (eq ghost mlx-sidecar--ghost)
+           (mlx-sidecar--fill ghost (append (list :model model :priority "high") prompt
+                                            mlx-sidecar-completion-parameters))))))))
+
+(defun mlx-sidecar--fill (ghost params)
+  "Generate the text of GHOST with PARAMS."
+  (overlay-put
+   ghost 'mlx-sidecar-stream
+   (mlx-sidecar--generate
+    params
+    (lambda (delta)
+      (when (eq ghost mlx-sidecar--ghost)
+        (mlx-sidecar--show ghost (concat (overlay-get ghost 'mlx-sidecar-text) (plist-get delta :text)))))
+    (lambda (_result)
+      (when (eq ghost mlx-sidecar--ghost)
+        (let ((text (string-trim-right (or (overlay-get ghost 'mlx-sidecar-text) ""))))
+          (overlay-put ghost 'mlx-sidecar-is-whole t)
+          (if (string-empty-p text) (mlx-sidecar-dismiss) (mlx-sidecar--show ghost text)))))
+    (lambda (problem _result)
+      (when (eq ghost mlx-sidecar--ghost)
+        (mlx-sidecar-dismiss)
+        (mlx-sidecar--complain problem))))))
 
 (defun mlx-sidecar--is-at-ghost ()
   "Whether point is where the completion is shown, and its text as it was."
@@ -437,10 +494,11 @@ FAMILIES are those to try.  A model knows marks that are one token each."
     (overlay-put ghost 'mlx-sidecar-tick (buffer-chars-modified-tick))
     (setq mlx-sidecar--ghost ghost)
     (set-transient-map mlx-sidecar-ghost-map #'mlx-sidecar--is-at-ghost #'mlx-sidecar-dismiss)
-    (mlx-sidecar--family (or mlx-sidecar-completion-model mlx-sidecar-model)
-                         (lambda (marks)
-                           (when (eq ghost mlx-sidecar--ghost)
-                             (mlx-sidecar--ask ghost marks))))))
+    (let ((model (or mlx-sidecar-completion-model mlx-sidecar-model)))
+      (mlx-sidecar--filling model
+                            (lambda (filling)
+                              (when (eq ghost mlx-sidecar--ghost)
+                                (mlx-sidecar--ask ghost model filling)))))))
 
 (defun mlx-sidecar-accept ()
   "Put the completion that is shown into the text."

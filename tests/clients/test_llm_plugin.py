@@ -20,6 +20,7 @@ from llm.parts import ReasoningPart
 import llm_mlx_sidecar
 from llm_mlx_sidecar import names, running
 from llm_mlx_sidecar.commands import commands
+from llm_mlx_sidecar.messages import parameters_of
 from mlx_sidecar_client import RpcError
 from tests.support.listening_pair import ListeningPair
 from tests.support.sidecar import ROOT
@@ -89,6 +90,14 @@ def test_options_are_the_protocols_and_wrong_ones_are_refused_by_name() -> None:
     assert answer.response_json == {"finish_reason": "length", "seed": 7}
     with pytest.raises(RpcError, match="top_p"):
         model("short").prompt("Hello", top_p=7.0).text()
+
+
+@pytest.mark.usefixtures("home")
+def test_texts_never_become_control_tokens_unless_an_option_says_so() -> None:
+    answer = model("short").prompt("Hello")
+    assert parameters_of(answer.prompt)["escape_special"] is True
+    assert answer.text() == "one two three"
+    assert parameters_of(model("short").prompt("Hello", escape_special=False).prompt)["escape_special"] is False
 
 
 @pytest.mark.usefixtures("home")

@@ -45,11 +45,7 @@ def built() -> None:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an editor would install."""
-    vsix = tmp_path_factory.mktemp("vscode") / "mlx-sidecar.vsix"
-    options = ["--no-dependencies", "--allow-missing-repository", "--no-rewrite-relative-links"]
-    vsce = EXTENSION / "node_modules" / "@vscode" / "vsce" / "vsce"
-    run(node(), vsce, "package", *options, "--out", vsix, cwd=EXTENSION)
-    return vsix
+    return package_into(tmp_path_factory.mktemp("vscode"))
 
 
 @pytest.mark.parametrize("name", [name for name in TESTS if name != OF_THE_PACKAGE])
@@ -76,6 +72,15 @@ def test_the_package_holds_what_it_needs_and_nothing_else(package: Path) -> None
 def test_there_are_tests() -> None:
     assert OF_THE_PACKAGE in TESTS
     assert len(TESTS) > 5
+
+
+def package_into(folder: Path) -> Path:
+    """The extension's package, newly made in ``folder`` of what was built."""
+    vsix = folder / "mlx-sidecar.vsix"
+    options = ["--no-dependencies", "--allow-missing-repository", "--no-rewrite-relative-links"]
+    vsce = EXTENSION / "node_modules" / "@vscode" / "vsce" / "vsce"
+    run(node(), vsce, "package", *options, "--out", vsix, cwd=EXTENSION)
+    return vsix
 
 
 def run_tests(name: str, **more: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.electron_app import lay_out, use
 from tests.clients.node_client import need_built, node
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,14 @@ def test_the_client_for_node_spawns_it(shipped: Path, tmp_path: Path) -> None:
     (tmp_path / "host.mjs").write_text(HOST.replace("CLIENT", client))
     done = run(node(), tmp_path / "host.mjs", shipped / "bin" / "mlx-sidecar")
     assert "language-model engine" in done.stdout, done.stderr
+
+
+@NEEDED
+def test_the_app_for_electron_finds_it_among_its_resources(shipped: Path, tmp_path: Path) -> None:
+    place = lay_out(tmp_path)
+    place.symlink_to(shipped)
+    [told] = use(place.parent, [("What is mlx-sidecar?", "wait")])
+    assert "language-model engine" in told["answer"]
 
 
 @NEEDED

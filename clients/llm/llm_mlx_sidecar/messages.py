@@ -63,7 +63,8 @@ def parameters_of(prompt: llm.Prompt) -> dict[str, Any]:
     options = prompt.options.model_dump(exclude_none=True)
     if isinstance(stop := options.get("stop"), str):
         options["stop"] = [stop]
-    found = {"messages": messages_of(prompt.messages), **options}
+    # Files and the output of programs are texts of strangers.
+    found = {"messages": messages_of(prompt.messages), "escape_special": True, **options}
     if prompt.schema:
         found["response_format"] = {"type": "json_schema", "schema": prompt.schema}
     if prompt.tools:

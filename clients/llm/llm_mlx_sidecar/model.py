@@ -32,6 +32,7 @@ class PromptOptions(llm.Model.Options):
     stop: str | list[str] | None = Field(default=None, description="where the answer ends, without it")
     reasoning_budget: int | None = Field(default=None, description="tokens of reasoning, at most")
     deadline_s: float | None = Field(default=None, description="seconds after which the answer is cut off")
+    escape_special: bool | None = Field(default=None, description="false: texts may become control tokens")
     adapter: str | None = Field(default=None, description="an adapter that is loaded")
 
 

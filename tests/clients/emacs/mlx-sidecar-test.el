@@ -161,27 +161,77 @@
         (mlx-sidecar-dismiss)
         (test-wait (zerop (hash-table-count mlx-sidecar--streams)))))))
 
-(ert-deftest a-model-with-marks-gets-the-text-behind-point-too ()
+(defmacro test-with-tokenizer (asked &rest body)
+  "Evaluate BODY with a tokenizer that knows the second family of marks.
+Its tokens are characters, 1001 to 1003 for the marks, and 1 in
+front of a prompt.  ASKED is pushed the parameters of each request.
+With escape_special the texts of marks are characters too."
+  (declare (indent 1))
+  `(let ((mlx-sidecar--fillings nil))
+     (cl-letf (((symbol-function 'mlx-sidecar--request)
+                (lambda (_method params done _failed)
+                  (push params ,asked)
+                  (let* ((text (plist-get params :text))
+                         (mark (seq-position (nth 1 mlx-sidecar--marks) text))
+                         (tokens (if (and mark (not (eq (plist-get params :escape_special) t)))
+                                     (list (+ 1001 mark))
+                                   (append text nil))))
+                    (funcall done (list :tokens (vconcat (unless (plist-member params :add_special) '(1)) tokens)))))))
+       ,@body)))
+
+(ert-deftest a-completion-sends-so-much-of-the-text-around-point ()
   (with-temp-buffer
     (insert "before after")
-    (should (equal (mlx-sidecar--prompt '("<P>" "<S>" "<M>") 8) "<P>before <S>after<M>"))
-    (should (equal (mlx-sidecar--prompt nil 8) "before "))
+    (should (equal (mlx-sidecar--around 8) '("before " "after")))
     (let ((mlx-sidecar-context-characters '(3 . 2)))
-      (should (equal (mlx-sidecar--prompt '("<P>" "<S>" "<M>") 8) "<P>re <S>af<M>")))))
+      (should (equal (mlx-sidecar--around 8) '("re " "af"))))))
+
+(ert-deftest a-model-with-marks-gets-the-text-behind-point-too ()
+  (let (asked found)
+    (test-with-tokenizer asked
+      (mlx-sidecar--filling "m" (lambda (filling) (mlx-sidecar--prompt "m" filling '("a" "b") (lambda (it) (setq found it))))))
+    (should (equal found '(:tokens [1 1001 ?a 1002 ?b 1003])))))
+
+(ert-deftest a-mark-in-the-text-is-text ()
+  (dolist (mlx-sidecar-escape-special '(t nil))
+    (let (asked found)
+      (test-with-tokenizer asked
+        (mlx-sidecar--prompt "m" '((1) 1001 1002 1003) '("<fim_middle>" "") (lambda (it) (setq found it))))
+      (should (equal found (list :tokens (vconcat (if mlx-sidecar-escape-special
+                                                      (append '(1 1001) (append "<fim_middle>" nil) '(1002 1003))
+                                                    '(1 1001 1003 1002 1003)))))))
+    (let (found)
+      (mlx-sidecar--prompt "m" nil '("a" "b") (lambda (it) (setq found it)))
+      (should (equal found (list :prompt "a" :escape_special (if mlx-sidecar-escape-special t :json-false)))))))
 
 (ert-deftest marks-are-found-by-asking-the-tokenizer-once ()
-  (let ((asked 0) (mlx-sidecar--families nil) found)
-    (cl-letf (((symbol-function 'mlx-sidecar--request)
-               (lambda (_method params done _failed)
-                 (cl-incf asked)
-                 (let ((is-one (member (plist-get params :text) (nth 1 mlx-sidecar--marks))))
-                   (funcall done (list :count (if is-one 1 5)))))))
+  (let (asked found)
+    (test-with-tokenizer asked
       (dotimes (_ 2)
-        (mlx-sidecar--family "m" (lambda (marks) (setq found marks)))))
-    (should (equal found (nth 1 mlx-sidecar--marks)))
-    (should (= asked 6))))
+        (mlx-sidecar--filling "m" (lambda (filling) (setq found filling)))))
+    (should (equal found '((1) 1001 1002 1003)))
+    (should (= (length asked) 7))))
+
+(ert-deftest a-model-without-marks-is-asked-once-too ()
+  (let (asked (found 'nothing))
+    (test-with-tokenizer asked
+      (let ((mlx-sidecar--marks (list (car mlx-sidecar--marks))))
+        (dotimes (_ 2)
+          (mlx-sidecar--filling "m" (lambda (filling) (setq found filling))))))
+    (should-not found)
+    (should (= (length asked) 3))))
 
 ;;; The process.
+
+(ert-deftest a-start-warns-of-nothing-and-keeps-no-log-of-messages ()
+  (mlx-sidecar-shutdown)
+  (let (warned)
+    (cl-letf (((symbol-function 'display-warning) (lambda (&rest what) (push what warned))))
+      (test-with (test-says "so")
+        (test-ask "why?")))
+    (should-not warned)
+    (with-current-buffer (jsonrpc-events-buffer mlx-sidecar--connection)
+      (should-not (string-search "generate" (buffer-string))))))
 
 (ert-deftest after-the-process-was-killed-the-next-request-starts-another ()
   (test-with (test-says "so")

@@ -115,6 +115,53 @@ def test_marks_that_a_model_has_as_single_tokens_make_it_fill_in_the_middle(pock
     assert marks == ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 
 
+TOKENS_OF_A_COMPLETION = """
+  local row, column = ...
+  local found, marks
+  require('mlx_sidecar.shared').family('pocket', function(family)
+    marks = family.tokens
+    local place = { buffer = 0, row = row, column = column, after = '' }
+    require('mlx_sidecar.suggestion').params(place, family, function(params) found = params.tokens end)
+  end)
+  vim.wait(60000, function() return found end, 1)
+  return { found, vim.tbl_map(function(mark) return mark[1] end, marks) }
+"""
+
+
+def tokens_of(editor: Editor, text: str) -> list[int]:
+    """The tokens of a text whose marks are tokens."""
+    tokens: list[int] = editor.lua(
+        """
+          local text, found = ..., nil
+          local params = { model = 'pocket', text = text, add_special = false }
+          local sidecar = require('mlx_sidecar.shared').sidecar()
+          sidecar:call('tokenize', params, function(_, result) found = result.tokens end)
+          vim.wait(60000, function() return found end, 1)
+          return found
+        """,
+        text,
+    )
+    return tokens
+
+
+@pytest.mark.parametrize("before", ["def add(a, b):\n    return ", "", "one\ntwo"])
+def test_a_gap_is_asked_for_by_the_marks_and_the_texts_around_it(pocket: Editor, before: str) -> None:
+    lines = before.split("\n")
+    fill(pocket, [*lines[:-1], lines[-1] + "()", "last"])
+    sent, _ = pocket.lua(TOKENS_OF_A_COMPLETION, len(lines) - 1, len(lines[-1]))
+    assert sent == tokens_of(pocket, f"<|fim_prefix|>{before}<|fim_suffix|>()\nlast<|fim_middle|>")
+
+
+def test_a_mark_that_stands_in_the_document_is_text(pocket: Editor) -> None:
+    fill(pocket, ["<|fim_middle|><|fim_prefix|>", "<|fim_suffix|> and <|endoftext|>"])
+    sent, marks = pocket.lua(TOKENS_OF_A_COMPLETION, 1, 0)
+    assert [sent.count(mark) for mark in marks] == [1, 1, 1]
+    assert tokens_of(pocket, "<|endoftext|>")[0] not in sent
+    pocket.setup(serve=[], escape_special=False)
+    sent, marks = pocket.lua(TOKENS_OF_A_COMPLETION, 1, 0)
+    assert [sent.count(mark) for mark in marks] == [2, 2, 2]
+
+
 def test_a_model_without_such_marks_is_asked_with_what_is_before_the_cursor(editor: Editor) -> None:
     editor.setup(model="fake?echo=1")
     fill(editor, ["one", "", "two"])

@@ -174,6 +174,7 @@ local function ask(messages)
     messages = messages,
     max_tokens = options.max_tokens,
     temperature = options.temperature,
+    escape_special = shared.options.escape_special,
   }, {
     delta = if_wanted(function(delta)
       no_remark()

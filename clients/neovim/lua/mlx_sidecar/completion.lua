@@ -79,11 +79,7 @@ local function failed(candidate, error, asked)
   complain(error)
 end
 
-local function generate(candidate, family)
-  local params = suggestion.params(candidate, family)
-  if not params then
-    return
-  end
+local function generate(candidate, params)
   candidate.call = shared.sidecar():generate(params, {
     delta = function(delta)
       candidate.text = candidate.text .. delta.text
@@ -122,7 +118,13 @@ local function request(asked)
     if error then
       failed(candidate, error, asked)
     elseif is_fresh(candidate) then
-      generate(candidate, family)
+      suggestion.params(candidate, family, function(params, refused)
+        if refused then
+          failed(candidate, refused, asked)
+        elseif params and is_fresh(candidate) then
+          generate(candidate, params)
+        end
+      end)
     end
   end)
 end

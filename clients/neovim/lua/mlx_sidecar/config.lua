@@ -45,6 +45,7 @@ M.OPTIONS = {
   serve = { {}, list_of_strings },
   model = { "pocket", is("string") },
   window = { 64, whole(1) },
+  escape_special = { true, is("boolean") },
   complete = {
     enabled = { true, is("boolean") },
     model = { nil, is("string") },

@@ -23,7 +23,7 @@ function M.from_wire(wire)
   return M.new(tostring(data.kind or "unknown"), tostring(wire.message or ""), members)
 end
 
--- Advice for people, by kind.
+-- Advice for people, by kind; nil where there is none.
 local ADVICE = {
   model_not_found = function(data)
     return (":SidecarLoad %s gets it"):format(data.model or "NAME")
@@ -37,6 +37,9 @@ local ADVICE = {
   overloaded = function(data)
     return ("try again in %s s"):format(data.retry_after_s or "a few")
   end,
+  unsupported_parameter = function(data)
+    return data.name == "escape_special" and "setup({ escape_special = false }) does without it" or nil
+  end,
   engine_lost = function()
     return ":SidecarStatus shows the engine"
   end,
@@ -46,8 +49,8 @@ ADVICE.engine_stalled = ADVICE.engine_lost
 --- One line for people: the message and the advice.
 function M.describe(error)
   local line = error.message:gsub("%s*\n%s*", " ")
-  local advice = ADVICE[error.kind]
-  return advice and ("%s (%s)"):format(line, advice(error.data)) or line
+  local advice = ADVICE[error.kind] and ADVICE[error.kind](error.data)
+  return advice and ("%s (%s)"):format(line, advice) or line
 end
 
 return M

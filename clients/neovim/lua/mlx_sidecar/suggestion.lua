@@ -11,25 +11,31 @@ function M.model()
 end
 
 --- The parameters of `generate` for a place: `buffer`, `row` and `column` (in bytes, from 0), and `after`, the rest of
---- its line. Nil where there is nothing to continue.
-function M.params(place, family)
-  local options = shared.options.complete
+--- its line. `ready(params)` gets them, later where the texts must become tokens first, or `ready(nil, error)`. Both are
+--- nil where there is nothing to continue.
+function M.params(place, family, ready)
+  local options, escape_special = shared.options.complete, shared.options.escape_special
   local before, after = prompts.around(place.buffer, place.row, place.column, options)
-  if not family and before == "" then
-    return nil
-  end
   local stop = vim.deepcopy(options.stop)
   if place.after ~= "" then
     table.insert(stop, "\n") -- in the middle of a line nothing but the rest of that line makes sense
   end
-  return {
+  local params = {
     model = M.model(),
-    prompt = fim.prompt(family, before, after),
     max_tokens = options.max_tokens,
     temperature = options.temperature,
     stop = stop,
     priority = "high",
   }
+  if not family then
+    params.prompt, params.escape_special = before, escape_special
+    return ready(before ~= "" and params or nil)
+  end
+  local how = { model = params.model, escape_special = escape_special }
+  fim.prompt(shared.sidecar(), family, before, after, how, function(tokens, error)
+    params.tokens = tokens
+    ready(tokens and params, error)
+  end)
 end
 
 --- Asks for a whole completion at the cursor: `done(text)` is called once, with "" where there is none. Errors are told
@@ -55,19 +61,25 @@ function M.at_cursor(done)
     if error then
       return failed(error)
     end
-    local params = not is_left and M.params(place, family)
-    if not params then
-      return finish("")
+    if is_left then
+      return
     end
-    call = shared.sidecar():generate(params, {
-      done = function(broken, result)
-        if broken then
-          return failed(broken)
-        end
-        shared.note(model, result)
-        finish((result.text:gsub("%s+$", "")))
-      end,
-    })
+    M.params(place, family, function(params, refused)
+      if refused then
+        return failed(refused)
+      elseif is_left or not params then
+        return finish("")
+      end
+      call = shared.sidecar():generate(params, {
+        done = function(broken, result)
+          if broken then
+            return failed(broken)
+          end
+          shared.note(model, result)
+          finish((result.text:gsub("%s+$", "")))
+        end,
+      })
+    end)
   end)
   return function()
     is_left = true
