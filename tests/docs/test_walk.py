@@ -1,4 +1,4 @@
-"""docs/start.md can be walked without a guess: its blocks are there, and the part without a network leads to answers."""
+"""docs/start.md can be walked without a guess: its blocks are there, and its part without a network runs."""
 
 from __future__ import annotations
 
