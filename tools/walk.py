@@ -3,7 +3,7 @@
     python tools/walk.py [--installed] [--gguf FILE]
 
 Each command and each file is taken from the page as it stands, and run in an empty folder with an empty home. Two
-things are given to it: URL is replaced by this repository's folder; and the file of ``--gguf`` lies there as model.gguf.
+things are given to it: this repository's folder in the place of URL, and the file of ``--gguf`` as model.gguf.
 A block of commands is a step. Another block is a file, named by the words before it ("This is `ask.py`"). Each step
 begins in the folder and with the variables that the one before it in its language has left.
 
