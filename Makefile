@@ -6,6 +6,7 @@
 # make faults   kills, hangs, full disks, hostile models and worse under load, 20 minutes; writes docs/faults.md
 # make docs     the documentation as a site, in build/site
 # make try-device  a report of this machine's device, to paste: docs/trying-on-a-mac.md
+# make walk     docs/start.md as a stranger walks it, from nothing to three programs, timed; needs the network
 # make native   build the native part again
 # make schemas  write schemas/ from the protocol package, and the types of the TypeScript client from them
 # make clean    remove what was made
@@ -36,7 +37,7 @@ NODE := $(shell tools/find_node.sh 2>/dev/null && echo there)
 NATIVE_SOURCES := $(shell find native -name __pycache__ -prune -o -type f -print)
 
 .PHONY: demo test bench bench-serving faults docs try-device native schemas wheels wheels-all check lint mypy pyright contract clean
-.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real test-install
+.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real test-install walk
 
 demo: setup
 	$(BIN)/python tools/demo.py
@@ -77,6 +78,9 @@ docs: setup-dev
 
 try-device: setup
 	$(BIN)/python tools/try_device.py $(MODEL) $(if $(EXPECT),--expect $(EXPECT)) $(if $(QUICK),--quick)
+
+walk: setup
+	$(BIN)/python tools/walk.py
 
 schemas: setup
 	$(BIN)/python -m mlx_sidecar_protocol.schema

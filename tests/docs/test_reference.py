@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-import docs_compare
 from docs_golden import RECORDED, examples
 from docs_memory import SHAPES, Shape, read, table
 from docs_reference import page_of, pages
@@ -104,8 +103,3 @@ def test_a_model_has_the_parameters_that_it_is_sold_with(shape: Shape) -> None:
 def test_the_size_of_a_model_here_is_that_of_its_file() -> None:
     weights = pocket.PATH / "model.safetensors"
     assert read(pocket.PATH).weight_bytes(16) == pytest.approx(weights.stat().st_size, rel=0.02)
-
-
-def test_the_comparison_has_a_row_for_each_question_of_its_tool() -> None:
-    text = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    assert not [question for question in docs_compare.QUESTIONS if f"| {question} | " not in text]
