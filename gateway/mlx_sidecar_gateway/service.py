@@ -14,6 +14,7 @@ import orjson
 from .core.answers import Answer, StreamedAnswer, WholeAnswer
 from .core.cache_explanation import explained
 from .core.caller import Caller, CallersBackend
+from .core.defaults import unsaid
 from .core.exchange import Exchange
 from .core.gateway import Gateway
 from .core.headers import NAMES, options_of
@@ -70,6 +71,7 @@ class Service:
             query=exchange.query,
             body=body,
             caller=caller.key.name,
+            defaults=self._gateway.settings.defaults,
         )
         if route.parameters is not None:
             exchange.record.model = question.model
@@ -161,7 +163,12 @@ class Service:
             because = "it would change nothing, and the gateway runs with --strict"
             raise Refused.parameter(generation.ignored[0], because, "unsupported_parameter")
         self._name_ignored(exchange, generation.ignored)
-        options = {**self._usual_options(), **generation.options, **headers}
+        options = {
+            **self._usual_options(),
+            **generation.options,
+            **unsaid(request.question, generation),
+            **headers,
+        }
         exchange.record.is_streamed = generation.stream
         options |= await _drafted(backend, options)
         if (adapter := backend.adapter(request.question.model)) is not None:

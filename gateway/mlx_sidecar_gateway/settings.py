@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.keys import Key
 from .observability.objective_words import Objective
@@ -39,6 +39,7 @@ class Settings:
     request_log: Where requests are logged; None for nowhere.
     objectives: How soon requests are to be answered.
     repeat_guard: That of requests which name none; None for none.
+    defaults: More options of the sidecar for requests which say nothing of them.
     providers: Models that other engines have, and those engines.
     """
 
@@ -62,6 +63,7 @@ class Settings:
     request_log: LogSettings | None = None
     objectives: tuple[Objective, ...] = ()
     repeat_guard: int | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     providers: Table | None = None
 
     @property

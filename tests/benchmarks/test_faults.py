@@ -46,7 +46,6 @@ def test_texts_that_differ_are_a_fault_where_the_device_has_exact_numerics_alone
 
 
 def test_the_engine_itself_is_asked_whether_it_takes_exact_numerics() -> None:
-    """The short form above has asked for them, and a sidecar that refuses them answers nothing."""
     asked = subprocess.run(numerics_module.QUESTION, check=False).returncode
     assert asked in (0, numerics_module.REFUSED)
     assert numerics_module.allows_exact() is (asked == 0)

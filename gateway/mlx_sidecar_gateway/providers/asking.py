@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 from mlx_sidecar_client import Sidecar
 
 from ..core.caller import Caller, CallersBackend
+from ..core.defaults import says
 from ..core.headers import PRIORITY
 from ..surfaces.faults import Refused
 from ..surfaces.surface import Generation, Question, Shared
@@ -16,7 +17,19 @@ from .routed import Candidate
 from .upstream import Upstream
 
 # Surfaces fill these in where a client says nothing.
-_ASSUMED: Final = ("max_tokens", "repeat_guard", "temperature", "top_k", "top_p")
+_ASSUMED: Final = (
+    "frequency_penalty",
+    "max_tokens",
+    "min_p",
+    "presence_penalty",
+    "repeat_guard",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "temperature",
+    "top_k",
+    "top_p",
+)
 
 
 class RoutedBackend(CallersBackend):
@@ -71,7 +84,7 @@ class Ask:
     ) -> Self:
         """The request of ``question``, which its surface has read as ``generation``."""
         paths = {name: generation.names.get(name, name).split(".") for name in _ASSUMED}
-        assumed = frozenset(name for name, path in paths.items() if not _says(question.body, path))
+        assumed = frozenset(name for name, path in paths.items() if not says(question.body, path))
         ranks = PRIORITY in question.headers
         return cls(shared, caller, generation, options, assumed, ranks, via, echo_text)
 
@@ -82,11 +95,3 @@ class Ask:
             return dict(self.options)
         backend = RoutedBackend(self.shared, self.caller, candidate)
         return {**self.options, **await prepare(backend, candidate.model)}
-
-
-def _says(body: Mapping[str, Any], path: list[str]) -> bool:
-    """Whether a request has a member at ``path``."""
-    value: Any = body
-    for step in path:
-        value = value.get(step) if isinstance(value, Mapping) else None
-    return value is not None

@@ -32,6 +32,7 @@ class Question:
     body: The parsed body, which is an object; empty where the route takes none.
     caller: The name of the client's key; empty where no key is asked for.
     options: Those of the sidecar that its headers and its key ask for, where the route computes.
+    defaults: Options of the sidecar for answers whose requests say nothing of them; the core adds them.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Question:
     body: Mapping[str, Any] = field(default_factory=dict)
     caller: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Encoder(Protocol):

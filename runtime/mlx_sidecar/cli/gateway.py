@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .argument_types import loop_tokens, not_negative, not_negative_seconds, origin, positive, seconds
 from .failures import USAGE, Refused
+from .gateway_defaults import defaults_of
 from .model_arguments import add_sidecar_options, sidecar_options
 from .parser import Parser
 from .standard_streams import text_of
@@ -80,6 +81,15 @@ def add_arguments(parser: Parser) -> None:
         type=loop_tokens,
         metavar="N",
         help="end an answer of which so many tokens are a loop (3 to 4096), unless its request says another number",
+    )
+    parser.add_argument(
+        "--default",
+        dest="defaults",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of answers whose requests do not name it, such as temperature=0, max_tokens=500 or"
+        " stop=TEXT (repeatable; docs/gateway.md)",
     )
     parser.add_argument("--strict", action="store_true", help="refuse parameters that would change nothing")
     parser.add_argument(
@@ -239,6 +249,7 @@ def run(args: argparse.Namespace) -> int:
         objectives=_objectives(args.objectives),
         providers=None if args.providers is None else _table(args.providers),
         repeat_guard=args.repeat_guard,
+        defaults=defaults_of(args.defaults),
     )
     try:
         return serve(settings)

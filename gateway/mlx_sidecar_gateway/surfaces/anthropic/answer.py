@@ -23,12 +23,17 @@ _NO_USAGE: Final = {"input_tokens": 0, "output_tokens": 0}
 
 @dataclass(frozen=True)
 class Asked:
-    """The parts of a request that its answer depends on. ``omits``: reasoning is told of, but not its text."""
+    """The parts of a request that its answer depends on.
+
+    omits: Reasoning is told of, but not its text.
+    stops: The request has stop sequences; others are the gateway's own, and the end of a turn to the client.
+    """
 
     id: str
     model: str
     max_tokens: int
     omits: bool = False
+    stops: bool = True
 
     def message(self, content: list[Any], stop: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
         """A message as Anthropic has it."""
@@ -38,7 +43,7 @@ class Asked:
 
     def stop(self, result: GenerateResult) -> dict[str, Any]:
         """The reason for the end."""
-        if result.stop_match is not None:
+        if result.stop_match is not None and self.stops:
             return {"stop_reason": "stop_sequence", "stop_sequence": result.stop_match}
         if result.finish_reason in CUT_SHORT:
             full = result.finish_reason == "length" and result.usage.completion_tokens < self.max_tokens

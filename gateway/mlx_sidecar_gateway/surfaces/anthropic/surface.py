@@ -23,7 +23,7 @@ from .request import NAMES, omits_reasoning, options_of, prompt_of, switches_off
 def read(question: Question) -> Generation:
     """The generation that a message is."""
     options = options_of(question)
-    asked = Asked(question.id, question.model, options["max_tokens"], omits_reasoning(question.body))
+    asked = Asked(question.id, question.model, options["max_tokens"], omits_reasoning(question.body), "stop" in options)
     stream = Members(question.body, "").boolean("stream", False)
     prepare = without_reasoning if switches_off(question.body) else None
     return Generation(options, stream, partial(MessageEncoder, asked), asked.whole, NAMES, prepare)

@@ -64,9 +64,10 @@ class Reader:
         """From now on call ``on_chunk`` in ``loop`` for each chunk, those read so far first, and ``on_end`` once."""
         self._on_chunk, self._on_end = on_chunk, on_end
         with self._changed:
-            self._loop = loop
             while self._early:
                 loop.call_soon_threadsafe(self._handle, self._early.popleft())
+            # Not before: once there is a loop, the thread hands it the next chunk without a look at the early ones.
+            self._loop = loop
         os.write(self._bell[1], b"x")
 
     def hold(self, held: bool) -> None:

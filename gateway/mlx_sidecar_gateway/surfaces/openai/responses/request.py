@@ -187,12 +187,12 @@ def _repeated(question: Question, body: Members, tools: Tools) -> dict[str, Any]
         "parallel_tool_calls": body.boolean("parallel_tool_calls", True),
         "text": {"format": text.get("format") or {"type": "text"}},
         "reasoning": {"effort": reasoning.get("effort"), "summary": _summary(body)},
-        "temperature": body.value("temperature") if "temperature" in body else _TEMPERATURE,
-        "top_p": body.value("top_p") if "top_p" in body else 1.0,
-        "presence_penalty": body.value("presence_penalty") or 0.0,
-        "frequency_penalty": body.value("frequency_penalty") or 0.0,
+        "temperature": _said(question, "temperature", _TEMPERATURE),
+        "top_p": _said(question, "top_p", 1.0),
+        "presence_penalty": _said(question, "presence_penalty", 0.0),
+        "frequency_penalty": _said(question, "frequency_penalty", 0.0),
         "top_logprobs": body.value("top_logprobs") or 0,
-        "max_output_tokens": body.value("max_output_tokens"),
+        "max_output_tokens": body.value("max_output_tokens") or question.defaults.get("max_tokens"),
         "max_tool_calls": body.value("max_tool_calls"),
         "truncation": body.value("truncation") or "disabled",
         "store": body.boolean("store", True),
@@ -203,3 +203,8 @@ def _repeated(question: Question, body: Members, tools: Tools) -> dict[str, Any]
         "safety_identifier": body.value("safety_identifier"),
         "user": body.value("user"),
     }
+
+
+def _said(question: Question, name: str, otherwise: float) -> Any:
+    """The value that the request names, or else the one that the answer has."""
+    return question.body.get(name, question.defaults.get(name, otherwise))
