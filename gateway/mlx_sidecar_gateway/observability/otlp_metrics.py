@@ -75,11 +75,8 @@ class SentMetrics:
             outcome = "failed"
             try:
                 data = self._data(await self._metrics.families())
-                if (
-                    await asyncio.wrap_future(_in_thread(partial(self._exporter.export, data)))
-                    is MetricExportResult.SUCCESS
-                ):
-                    outcome = "sent"
+                result = await asyncio.wrap_future(_in_thread(partial(self._exporter.export, data)))
+                outcome = "sent" if result is MetricExportResult.SUCCESS else "failed"
             except Exception:
                 log.exception("metrics could not be sent")
             finally:
