@@ -4,8 +4,8 @@
 
 batch    32 requests with eight adapters of rank 16, four with each, against 32 with one of them, and against none
 without  32 requests and one request that name none: beside eight loaded adapters against none loaded, in the same
-         sidecar, because two processes differ by some percent for other reasons; with ``--peer``, against the
-         ``mlx-sidecar`` of another checkout. Which of the two is first alternates
+         sidecar, so that nothing else differs; with ``--peer``, against the ``mlx-sidecar`` of another checkout. Which
+         of the two is first alternates
 attach   ``adapter/load`` of a file of 10 MB: the engine's time
 
 The model is SmolLM2-135M at 4 bits; with ``--flat`` (``serve --native off``) in float32 by MLX. Adapters are random, of
