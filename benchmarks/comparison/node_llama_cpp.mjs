@@ -1,11 +1,12 @@
 // Answers the questions of questions.py for node-llama-cpp: a line {"key", "cell"} for each. Its argument is JSON.
 const { package: library, gguf, task, form, preamble, long } = JSON.parse(process.argv[2]);
-const { getLlama, LlamaChatSession, TokenBias } = await import(library);
+const { ChatMLChatWrapper, getLlama, LlamaChatSession, TokenBias } = await import(library);
 
 const QUESTION = "What is mlx-sidecar?";
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: 1 });
 const model = await llama.loadModel({ modelPath: gguf });
 const context = await model.createContext({ sequences: 8, contextSize: 4096, threads: 1 });
+const chatWrapper = new ChatMLChatWrapper(); // the model's format; to find it out takes long, for each session anew
 const endless = new TokenBias(model.tokenizer);
 for (const token of [0, 2]) endless.set(token, "never");
 
@@ -14,7 +15,7 @@ const tell = (key, cell) => console.log(JSON.stringify({ key, cell }));
 // One answer in a sequence of its own.
 async function ask(question, options = {}, systemPrompt = "") {
   const contextSequence = context.getSequence();
-  const session = new LlamaChatSession({ contextSequence, systemPrompt });
+  const session = new LlamaChatSession({ contextSequence, chatWrapper, systemPrompt });
   try {
     return await session.prompt(question, { maxTokens: 24, ...options });
   } finally {
@@ -73,7 +74,7 @@ const kept = context.getSequence();
 let computed;
 let length;
 for (const question of ["What is a delta?", "What is a window?"]) {
-  const session = new LlamaChatSession({ contextSequence: kept, systemPrompt: preamble });
+  const session = new LlamaChatSession({ contextSequence: kept, chatWrapper, systemPrompt: preamble });
   const before = kept.tokenMeter.getState();
   await session.prompt(question, { maxTokens: 4 });
   computed = kept.tokenMeter.diff(before).usedInputTokens;
