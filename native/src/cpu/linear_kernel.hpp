@@ -72,7 +72,7 @@ inline Arithmetic arithmetic_of(const Matrix &m, Arithmetic asked, Index tokens)
 
 inline Index arranged_floats(const Matrix &m, Arithmetic arithmetic, Index tokens) {
     const bool fast = arithmetic_of(m, arithmetic, tokens) == Arithmetic::fast;
-    return tokens * (fast ? m.columns + 8 * (m.columns / fast_step(m)) : m.columns);
+    return tokens * (fast ? m.columns + (groups_of(m) + 7) / 8 * 8 : m.columns);
 }
 
 inline void arrange(const Matrix &m, Arithmetic arithmetic, const Activations &x, float *arranged) {
