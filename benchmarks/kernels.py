@@ -3,6 +3,7 @@
 Weights lie outside the caches. Times are of the processor, not of the clock on the wall, since other programs may run;
 contenders take turns. A figure is OpenBLAS's time over ours, and, in brackets, the better one of the shares of two
 limits: bytes of weights against what a plain reading loop gets, multiplications against OpenBLAS's largest products.
+Arithmetics for few tokens are measured with as many as they are for.
 
     python -m benchmarks.kernels [FILE.json]
 """
@@ -27,22 +28,15 @@ from mlx_sidecar_native._native import cpu
 
 from .measure import machine
 
-# Rows and columns of weights, and numbers of tokens.
+# Rows and columns of weights, and numbers of tokens. Groups of 128 are those of the last only.
 SHAPES = [
     ((49152, 576), [1, 4, 8, 32]),
     ((1536, 576), [1, 4, 8, 32, 128, 512]),
-    ((576, 1536), [1, 8, 512]),
+    ((576, 1536), [1, 2, 4, 8, 32, 512]),
 ]
-# Name, format, bytes of a weight with its share of scales and biases, arithmetic.
-CONTENDERS = [
-    ("f32", "float32", 4.0, "exact"),
-    ("bf16", "bfloat16", 2.0, "exact"),
-    ("q8", "q8", 1.0625, "exact"),
-    ("q4", "q4", 0.5625, "exact"),
-    ("q4 fast", "q4", 0.5625, "fast"),
-    ("q4 int8", "q4", 0.5625, "int8"),
-]
-GROUP = 64
+GROUPS = (32, 64, 128)
+# The arithmetics of quantised weights, and the most tokens each is for.
+ARITHMETICS = {"exact": 512, "fast": 2, "int8": 4}
 # Copies of weights are taken in turn until they are this many bytes, far more than a cache has.
 COPIES_BYTES = 64 << 20
 ROUND_MULTIPLICATIONS, ROUNDS = 20_000_000, 7
@@ -58,6 +52,39 @@ class Limits:
 
     bytes_per_s: float
     multiplications_per_s: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to store weights and to multiply them; ``group`` is 0 where weights have no scales."""
+
+    kind: str
+    group: int = 0
+    arithmetic: str = "exact"
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}, {self.group}, {self.arithmetic}" if self.group else self.kind
+
+    @property
+    def bits(self) -> int:
+        return {"q4": 4, "q8": 8, "bfloat16": 16, "float32": 32}[self.kind]
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of one weight, with its share of a scale and a bias of two bytes each."""
+        return self.bits / 8 + (4 / self.group if self.group else 0)
+
+    def takes(self, columns: int, tokens: int) -> bool:
+        """Whether a row of so many columns has whole groups, and the arithmetic is for so many tokens."""
+        return tokens <= ARITHMETICS[self.arithmetic] and (not self.group or columns % self.group == 0)
+
+
+CONTENDERS = [
+    Contender("float32"),
+    Contender("bfloat16"),
+    *(Contender(kind, group, how) for kind in ("q8", "q4") for group in GROUPS for how in ARITHMETICS),
+]
 
 
 @dataclass(frozen=True)
@@ -104,29 +131,30 @@ def copies(raw: NDArray[Any]) -> list[NDArray[Any]]:
     return [raw.copy() for _ in range(max(1, min(64, COPIES_BYTES // raw.nbytes)))]
 
 
-def ours(rows: int, columns: int, contender: tuple[str, str, float, str], x: NDArray[np.float32]) -> Product:
+def ours(rows: int, columns: int, contender: Contender, x: NDArray[np.float32]) -> Product:
     """Return a product with the copy of the weights that its argument counts."""
-    _, kind, _, arithmetic = contender
+    kind, group = contender.kind, contender.group
     rng = np.random.default_rng(1)
     out = np.empty((len(x), rows), np.float32)
-    scale, bias = (rng.standard_normal((rows, columns // GROUP), dtype=np.float32).astype(np.float16) for _ in range(2))
-    if kind in ("q4", "q8"):
-        raw: NDArray[Any] = rng.integers(0, 256, (rows, columns // (2 if kind == "q4" else 1)), dtype=np.uint8)
+    if group:
+        shape = (rows, columns // group)
+        scale, bias = (rng.standard_normal(shape, dtype=np.float32).astype(np.float16) for _ in range(2))
+        raw: NDArray[Any] = rng.integers(0, 256, (rows, columns * contender.bits // 8), dtype=np.uint8)
     else:
         numbers = rng.standard_normal((rows, columns), dtype=np.float32)
         raw = numbers if kind == "float32" else (numbers.view(np.uint32) >> 16).astype(np.uint16)
     parts = copies(raw)
 
     def matrix(part: NDArray[Any]) -> cpu.Matrix:
-        if kind in ("q4", "q8"):
-            return cpu.Matrix(kind, rows, columns, part, scale, bias, group=GROUP, scale_format="float16")
+        if group:
+            return cpu.Matrix(kind, rows, columns, part, scale, bias, group=group, scale_format="float16")
         return cpu.Matrix(kind, rows, columns, part)
 
     matrices = [matrix(part) for part in parts]
 
     def multiply(turn: int) -> None:
         # `parts` is named so that the memory of the weights stays.
-        cpu.multiply(matrices[turn % len(parts)], x, out, arithmetic, 0, rows)
+        cpu.multiply(matrices[turn % len(parts)], x, out, contender.arithmetic, 0, rows)
 
     return multiply
 
@@ -172,6 +200,8 @@ def measure(kernels: str, openblas: OpenBlas, most: Limits) -> list[Figure]:
             work = rows * columns * tokens
             turns = max(1, ROUND_MULTIPLICATIONS // work)
             for contender in CONTENDERS:
+                if not contender.takes(columns, tokens):
+                    continue
                 mine = ours(rows, columns, contender, x)
                 pairs = [(timed(mine, n * turns, turns), timed(peer, n * turns, turns)) for n in range(ROUNDS)]
                 ours_s = statistics.median(pair[0] for pair in pairs)
@@ -181,10 +211,10 @@ def measure(kernels: str, openblas: OpenBlas, most: Limits) -> list[Figure]:
                         rows=rows,
                         columns=columns,
                         tokens=tokens,
-                        contender=contender[0],
+                        contender=contender.name,
                         ratio=statistics.median(peer_s / own_s for own_s, peer_s in pairs),
                         ours_s=ours_s,
-                        memory_share=rows * columns * contender[2] / ours_s / most.bytes_per_s,
+                        memory_share=rows * columns * contender.weight_bytes / ours_s / most.bytes_per_s,
                         arithmetic_share=work / ours_s / most.multiplications_per_s,
                     )
                 )
@@ -192,15 +222,17 @@ def measure(kernels: str, openblas: OpenBlas, most: Limits) -> list[Figure]:
 
 
 def table(figures: list[Figure]) -> str:
-    """Render the figures, a line for each shape and number of tokens."""
-    names = [contender[0] for contender in CONTENDERS]
-    lines = ["| kernels | weights, tokens | " + " | ".join(names) + " |", "| --- " * (len(names) + 2) + "|"]
-    cells: dict[tuple[str, str], list[str]] = {}
+    """Render the figures of one set of kernels, a line for each contender."""
+    cells: dict[str, dict[str, str]] = {}
     for figure in figures:
         share = max(figure.memory_share, figure.arithmetic_share)
-        line = cells.setdefault((figure.kernels, f"{figure.rows}×{figure.columns}, {figure.tokens}"), [])
-        line.append(f"{figure.ratio:.2f} ({share:.0%})")
-    return "\n".join(lines + ["| " + " | ".join([*key, *line]) + " |" for key, line in cells.items()])
+        line = cells.setdefault(figure.contender, {})
+        line[f"{figure.rows}×{figure.columns}, {figure.tokens}"] = f"{figure.ratio:.2f} ({share:.0%})"
+    columns = list(dict.fromkeys(column for line in cells.values() for column in line))
+    lines = ["| weights, group, arithmetic | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    for name, line in cells.items():
+        lines.append("| " + " | ".join([name, *(line.get(column, "–") for column in columns)]) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -212,7 +244,9 @@ def main() -> None:
     print(
         f"reads {most.bytes_per_s / 1e9:.1f} GB/s, multiplies {most.multiplications_per_s / 1e9:.1f} G/s, one thread\n"
     )
-    print(table(figures))
+    for name in sets:
+        print(f"Kernels {name}, rows × columns of weights, tokens:\n")
+        print(table([figure for figure in figures if figure.kernels == name]), "\n")
     if sys.argv[1:]:
         report = {"machine": machine(), "limits": asdict(most), "figures": [asdict(figure) for figure in figures]}
         Path(sys.argv[1]).write_text(json.dumps(report, indent=1) + "\n")

@@ -1,5 +1,7 @@
-// Products with scales applied to sums: of the columns of a step, number * scale + bias times x is added up as
-// scale * (sum of number * x) + bias * (sum of x). Fewer instructions than for exact weights, other last bits.
+// Products with scales applied to sums: number * scale + bias times x is added up as scale * (sum of number * x) for the
+// columns of a step, and at last bias * (sum of x) for 8 groups at once. Numbers are multiplied where they lie in their
+// words, too large by a power of two that their activations are too small by. Fewer instructions than for exact weights,
+// other last bits.
 #pragma once
 
 #include "linear_arrange.hpp"
@@ -11,67 +13,89 @@ namespace {
 // Up to this many tokens, whatever the instruction set: with more, expanding the weights costs little.
 constexpr Index kFastTokens = 2;
 
-// Numbers of Q4 without a shift: vector v is 16^v too large, and its activations are as much smaller. The last one has
-// the sign bit, so that it is shifted.
+// A step of 64: column 8 i + v is lane i of vector v, which is 16^(v % 4) too large.
 template <bool Halves>
 struct Q4Numbers {
     static constexpr int kVectors = 8;
     Packed words;
-    Wide scale, bias;
 
     void load(const StoredRows &rows, int p, Index step) {
         fetch_next<32>(rows, p, step);
-        read(rows, p, step);
-    }
-    void read(const StoredRows &rows, int p, Index step) {
         words = rows_packed(rows.wide(p) + step * 32, rows.stride);
-        const float *scales = rows.wide_scales(p), *biases = rows.wide_biases(p);
-        if (Halves) {
-            scale = rows_halves(scales + 2 * step, rows.scale_stride);
-            bias = rows_halves(biases + 2 * step, rows.scale_stride);
-        } else {
-            scale = rows_all(scales + (step >> rows.steps_log2), rows.scale_stride);
-            bias = rows_all(biases + (step >> rows.steps_log2), rows.scale_stride);
+    }
+    // To be called with 0 to 7 in turn.
+    Wide number(int v) {
+        if (v == 4) words = words >> 16;
+        return to_floats(words & 15U << v % 4 * 4);
+    }
+    static Wide scale(const StoredRows &rows, int p, Index step) {
+        const float *scales = rows.wide_scales(p);
+        return Halves ? rows_halves(scales + 2 * step, rows.scale_stride)
+                      : rows_all(scales + (step >> rows.steps_log2), rows.scale_stride);
+    }
+};
+
+// A step of 32 or 64: column 4 i + v of 32 is lane i of vector v, which is 256^v too large; the last is shifted, for it
+// would have the sign bit.
+template <int Words32>
+struct Q8Numbers {
+    static constexpr int kVectors = 4 * Words32;
+    Packed words[Words32];
+
+    void load(const StoredRows &rows, int p, Index step) {
+        fetch_next<32 * Words32>(rows, p, step);
+        const char *at = rows.wide(p) + step * 32 * Words32;
+        for (int i = 0; i < Words32; ++i) words[i] = rows_packed(at + 32 * i, rows.stride);
+    }
+    Wide number(int v) const { return to_floats(v % 4 == 3 ? words[v / 4] >> 24 : words[v / 4] & 255U << v % 4 * 8); }
+    static Wide scale(const StoredRows &rows, int p, Index step) {
+        return rows_all(rows.wide_scales(p) + (step >> rows.steps_log2), rows.scale_stride);
+    }
+};
+
+// The columns of one word in each lane; vectors go `stride` floats apart.
+inline void arrange_words(Format format, const float *x, float *to, Index stride) {
+    if (format == Format::q4) {
+        transpose(x, to, stride);
+    } else {
+        for (Index v = 0; v < 4; ++v) {
+            for (Index i = 0; i < 8; ++i) to[v * stride + i] = x[4 * i + v];
         }
     }
-    Wide number(int v) const { return to_floats(v == 7 ? words >> 28 : words & 15U << 4 * v); }
-};
+    const Index vectors = format == Format::q4 ? 8 : 4;
+    const float step = format == Format::q4 ? 0x1p-4F : 0x1p-8F;
+    float factor = 1.0F;
+    for (Index v = 0; v < vectors; ++v, to += stride) {
+        if (v == 4 || (v == 3 && vectors == 4)) factor = 1.0F;
+        (Eight::load(to) * Eight::all(factor)).store(to);
+        factor *= step;
+    }
+}
 
-template <int Words32>
-struct Q8Numbers : Q8<Words32> {
-    Wide number(int v) const { return to_floats(bytes_of(this->words[v / 4], v % 4)); }
-};
-
-// Columns that share a sum.
-inline Index fast_step(const Matrix &m) { return m.format == Format::q8 && m.group == 32 ? 32 : 64; }
-
-// [step][vector, and then the sum of the step's vectors][token][8]
+// [vector of a row][token][8], and then the sums of groups, 0 behind the last: [8 groups][token][8].
 inline void arrange_fast(const Matrix &m, const Activations &x, float *arranged) {
-    const Index step = fast_step(m), vectors = step / 8, stride = 8 * x.tokens;
+    const Index word_columns = m.format == Format::q4 ? 64 : 32, stride = 8 * x.tokens, groups = groups_of(m);
+    float *const sums = arranged + x.tokens * x.columns;
     for (Index t = 0; t < x.tokens; ++t) {
-        float *to = arranged + 8 * t;
-        for (Index c = 0; c < x.columns; c += step, to += (vectors + 1) * stride) {
-            arrange_row(m.format, x.data + t * x.stride + c, step, to, stride);
-            Eight sum = Eight::load(to);
-            for (Index v = 1; v < vectors; ++v) sum = sum + Eight::load(to + v * stride);
-            sum.store(to + vectors * stride);
-            if (m.format != Format::q4) continue;
-            float factor = 1.0F;
-            for (Index v = 1; v < 7; ++v) {
-                factor *= 0.0625F;
-                (Eight::load(to + v * stride) * Eight::all(factor)).store(to + v * stride);
-            }
+        const float *const from = x.data + t * x.stride;
+        for (Index c = 0; c < x.columns; c += word_columns) {
+            arrange_words(m.format, from + c, arranged + x.tokens * c + 8 * t, stride);
+        }
+        for (Index g = 0; g < (groups + 7) / 8 * 8; ++g) {
+            Eight sum = Eight::zero();
+            for (Index c = 0; g < groups && c < m.group; c += 8) sum = sum + Eight::load(from + g * m.group + c);
+            sums[g / 8 * stride + 8 * t + g % 8] = sum.sum();
         }
     }
 }
 
 template <typename Numbers, int P, int N>
-inline void multiply_numbers(const StoredRows &rows, Index steps, const float *x, Target out) {
+inline void multiply_numbers(const StoredRows &rows, Index steps, Index groups, const float *x, Target out) {
     Wide sums[P][N];
     for (int p = 0; p < P; ++p) {
         for (int n = 0; n < N; ++n) sums[p][n] = Wide::zero();
     }
-    for (Index step = 0; step < steps; ++step, x += 8 * N * (Numbers::kVectors + 1)) {
+    for (Index step = 0; step < steps; ++step, x += 8 * N * Numbers::kVectors) {
         Numbers numbers[P];
         Wide parts[P][N];
 #pragma GCC unroll 8
@@ -84,17 +108,23 @@ inline void multiply_numbers(const StoredRows &rows, Index steps, const float *x
 #pragma GCC unroll 8
                 for (int n = 0; n < N; ++n) {
                     const Wide column = repeat(x + 8 * (N * v + n));
-                    parts[p][n] = v == 0 ? number * column : fma(number, column, parts[p][n]);
+                    parts[p][n] = fma(number, column, v == 0 ? Wide::zero() : parts[p][n]);
                 }
             }
         }
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
+            const Wide scale = Numbers::scale(rows, p, step);
 #pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) {
-                sums[p][n] = fma(parts[p][n], numbers[p].scale, sums[p][n]);
-                sums[p][n] = fma(numbers[p].bias, repeat(x + 8 * (N * Numbers::kVectors + n)), sums[p][n]);
-            }
+            for (int n = 0; n < N; ++n) sums[p][n] = fma(parts[p][n], scale, sums[p][n]);
+        }
+    }
+    for (Index group = 0; group < groups; group += 8, x += 8 * N) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+            const Wide bias = rows_some(rows.wide_biases(p) + group, rows.scale_stride, groups - group);
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) sums[p][n] = fma(bias, repeat(x + 8 * n), sums[p][n]);
         }
     }
     store_sums<P, N>(sums, out);
@@ -103,10 +133,11 @@ inline void multiply_numbers(const StoredRows &rows, Index steps, const float *x
 template <typename Numbers>
 inline void multiply_fast_as(const Product &p, Index first, Index last) {
     constexpr Index kColumns = 8 * Numbers::kVectors;
+    const Index groups = groups_of(p.matrix);
     with_count<kFastTokens>(p.tokens, [&](auto tokens) {
         constexpr int P = kWideRows == 2 || tokens.value == 1 ? 4 : 2;
         for_stored_rows<P>(p, first, last, kColumns, [&](auto wides, const StoredRows &rows, Target out) {
-            multiply_numbers<Numbers, wides.value, tokens.value>(rows, p.matrix.columns / kColumns, p.x, out);
+            multiply_numbers<Numbers, wides.value, tokens.value>(rows, p.matrix.columns / kColumns, groups, p.x, out);
         });
     });
 }

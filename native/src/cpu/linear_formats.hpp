@@ -126,7 +126,6 @@ struct Q4Halves {
         bias = rows_halves(rows.wide_biases(p) + 2 * step, rows.scale_stride);
     }
     Wide vector(int v) const {
-        if (v == 7) return fma(to_floats(words >> 28), scale, bias);
         const Packed bytes = v < 2 ? words : words >> v / 2 * 8;
         if (v % 2 == 0) return fma(to_floats(bytes & 15), scale, bias);
         return fma(to_floats(bytes & 240), scale16, bias);

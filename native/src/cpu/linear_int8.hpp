@@ -29,12 +29,13 @@ struct Q4Dots {
 
     static Index place(Index vector, Index byte) { return 2 * byte + vector; }
     void load(const StoredRows &rows, int p, Index step) {
-        Q4Numbers<Halves> numbers;
-        fetch_far(rows.wide(p) + step * 32, rows.stride);
-        numbers.read(rows, p, step);
-        words = numbers.words;
-        scale = numbers.scale;
-        bias = numbers.bias;
+        const char *at = rows.wide(p) + step * 32;
+        fetch_far(at, rows.stride);
+        words = rows_packed(at, rows.stride);
+        const float *scales = rows.wide_scales(p), *biases = rows.wide_biases(p);
+        const Index group = Halves ? 2 * step : step >> rows.steps_log2;
+        scale = Halves ? rows_halves(scales + group, rows.scale_stride) : rows_all(scales + group, rows.scale_stride);
+        bias = Halves ? rows_halves(biases + group, rows.scale_stride) : rows_all(biases + group, rows.scale_stride);
     }
     Packed dot(const Rounded<kVectors> &x) const {
         return dot_nibbles(words & 0x0f0f0f0fU, repeat_packed(x.numbers[0]), (words >> 4) & 0x0f0f0f0fU,

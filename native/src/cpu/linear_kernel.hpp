@@ -21,6 +21,9 @@ inline Index expanded_rows(const Matrix &m, Index tokens) {
     return fitting < kTileRows ? kTileRows : fitting < most ? fitting : most;
 }
 
+// Rows whose scales are converted at once, whole chunks of expanded rows: of few rows it takes as long as expanding them.
+inline Index scaled_rows(Index chunk) { return chunk < 24 ? 24 / chunk * chunk : chunk; }
+
 template <typename Weights, int N>
 inline void multiply_few(const Product &p, Index first, Index last) {
     // As many rows as fill the registers; of weights that memory delivers too slowly for it to matter, four at once.
@@ -36,11 +39,15 @@ template <typename Weights>
 inline void multiply_many(const Product &p, Index first, Index last) {
     const Index columns = p.matrix.columns, chunk = expanded_rows(p.matrix, p.tokens);
     const TokenBlocks blocks = TokenBlocks::of(p.tokens);
-    float *const expanded = p.scratch + Scales::floats(p.matrix, chunk);
-    Scales scales(p.matrix, p.scratch, chunk);
-    for (Index row = first; row < last; row += chunk) {
+    const Index scaled = scaled_rows(chunk);
+    float *const expanded = p.scratch + Scales::floats(p.matrix, scaled);
+    Scales scales(p.matrix, p.scratch, scaled);
+    for (Index row = first, scaled_end = first; row < last; row += chunk) {
+        if (row == scaled_end) {
+            scaled_end = row + scaled < last ? row + scaled : last;
+            scales.load(p.matrix, row, scaled_end - row);
+        }
         const Index end = row + chunk < last ? row + chunk : last;
-        scales.load(p.matrix, row, end - row);
         for_tiles<kTileWides>(row, end, [&](auto wides, Index at, Index rows) {
             const StoredRows tile = scales.at(p.matrix, at, rows, 8 * Weights::kVectors);
             expand<Weights, wides.value>(tile, columns / (8 * Weights::kVectors), expanded + (at - row) * columns);
@@ -72,7 +79,7 @@ inline Arithmetic arithmetic_of(const Matrix &m, Arithmetic asked, Index tokens)
 
 inline Index arranged_floats(const Matrix &m, Arithmetic arithmetic, Index tokens) {
     const bool fast = arithmetic_of(m, arithmetic, tokens) == Arithmetic::fast;
-    return tokens * (fast ? m.columns + 8 * (m.columns / fast_step(m)) : m.columns);
+    return tokens * (fast ? m.columns + (groups_of(m) + 7) / 8 * 8 : m.columns);
 }
 
 inline void arrange(const Matrix &m, Arithmetic arithmetic, const Activations &x, float *arranged) {
@@ -87,7 +94,7 @@ inline Index scratch_floats(const Matrix &m, Arithmetic, Index tokens) {
     if (tokens <= kStoredTokens) return Scales::floats(m, kRowStep);
     // `int8` reads rows as they are stored for more tokens than `exact` does.
     const Index rows = expanded_rows(m, tokens);
-    return Scales::floats(m, rows > kRowStep ? rows : kRowStep) + rows * m.columns;
+    return Scales::floats(m, scaled_rows(rows)) + rows * m.columns;
 }
 
 inline void multiply_exact(const Product &p, Index first, Index last) {

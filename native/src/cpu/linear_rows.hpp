@@ -33,6 +33,12 @@ struct Scales {
         if (groups == 0) return;
         to_float32(m.scale_format, m.scales, row * groups, rows * groups, scales);
         to_float32(m.scale_format, m.biases, row * groups, rows * groups, biases);
+        // Between these rows and the next ones the hardware's own prefetching forgets where it was.
+        const Index bytes = rows * groups * (m.scale_format == Format::f32 ? 4 : 2), first = row * bytes / rows;
+        for (Index at = first + bytes; at < first + 2 * bytes; at += 64) {
+            __builtin_prefetch(static_cast<const char *>(m.scales) + at, 0, kSecondCache);
+            __builtin_prefetch(static_cast<const char *>(m.biases) + at, 0, kSecondCache);
+        }
     }
     // The rows from `row` on.
     StoredRows at(const Matrix &m, Index row, Index rows, Index step_columns) const {

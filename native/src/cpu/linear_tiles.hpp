@@ -77,13 +77,13 @@ inline void multiply_stored(const StoredRows &rows, Index steps, const float *x,
 // Rows of weights as float32: out is [vector of a row][P][lanes of a Wide].
 template <typename Weights, int P>
 inline void expand(const StoredRows &rows, Index steps, float *out) {
-    for (int p = 0; p < P; ++p) {
-        float *to = out + p * Wide::kLanes;
-        Weights weights;
-        for (Index step = 0; step < steps; ++step) {
+    for (Index step = 0; step < steps; ++step, out += Weights::kVectors * P * Wide::kLanes) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+            Weights weights;
             weights.load(rows, p, step);
 #pragma GCC unroll 8
-            for (int v = 0; v < Weights::kVectors; ++v, to += P * Wide::kLanes) weights.vector(v).store(to);
+            for (int v = 0; v < Weights::kVectors; ++v) weights.vector(v).store(out + (v * P + p) * Wide::kLanes);
         }
     }
 }

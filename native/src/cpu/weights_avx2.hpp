@@ -45,8 +45,11 @@ inline Packed rows_packed(const char *at, std::ptrdiff_t) {
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t) { return {_mm256_broadcast_ss(at)}; }
 inline Wide rows_halves(const float *at, std::ptrdiff_t) {
-    return {_mm256_set_m128(_mm_broadcast_ss(at + 1), _mm_broadcast_ss(at))};
+    const __m256d both = _mm256_broadcast_sd(reinterpret_cast<const double *>(at));
+    return {_mm256_permutevar_ps(_mm256_castpd_ps(both), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1))};
 }
+// The first `count` of 8 floats of each row, 0 for the rest.
+inline Wide rows_some(const float *at, std::ptrdiff_t, std::ptrdiff_t count) { return Eight::load_some(at, count); }
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {

@@ -62,6 +62,10 @@ inline Wide rows_halves(const float *at, std::ptrdiff_t stride) {
     const __m128 both = _mm_loadh_pi(first, reinterpret_cast<const __m64 *>(at + stride));
     return {_mm512_permutexvar_ps(quarters, _mm512_castps128_ps512(both))};
 }
+// The first `count` of 8 floats of each row, 0 for the rest.
+inline Wide rows_some(const float *at, std::ptrdiff_t stride, std::ptrdiff_t count) {
+    return join(Eight::load_some(at, count).value, Eight::load_some(at + stride, count).value);
+}
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias. There are 16 weights
 // for each, and looking them up takes fewer instructions than computing them each time.

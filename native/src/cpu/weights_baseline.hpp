@@ -58,6 +58,8 @@ inline Wide rows_all(const float *at, std::ptrdiff_t) { return Wide::all(*at); }
 inline Wide rows_halves(const float *at, std::ptrdiff_t) {
     return Wide::each([=](int i) { return at[i / 4]; });
 }
+// The first `count` of 8 floats of each row, 0 for the rest.
+inline Wide rows_some(const float *at, std::ptrdiff_t, std::ptrdiff_t count) { return Wide::load_some(at, count); }
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {

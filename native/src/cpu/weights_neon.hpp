@@ -52,6 +52,8 @@ inline Packed rows_packed(const char *at, std::ptrdiff_t) { return repeat_packed
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
 inline Wide rows_all(const float *at, std::ptrdiff_t) { return Wide::all(*at); }
 inline Wide rows_halves(const float *at, std::ptrdiff_t) { return {vdupq_n_f32(at[0]), vdupq_n_f32(at[1])}; }
+// The first `count` of 8 floats of each row, 0 for the rest.
+inline Wide rows_some(const float *at, std::ptrdiff_t, std::ptrdiff_t count) { return Wide::load_some(at, count); }
 
 // Weights of four bits: number 8 i + v of a row is lane i of vector v. A row has one scale and bias.
 struct Nibbles {
