@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from typing import Any, cast
@@ -39,9 +40,13 @@ def test_messages_in_any_pieces_are_taken_once_and_in_their_order(kinds: list[in
     data = b"".join(json.dumps(message).encode() + b"\n" for message in _messages(kinds))
     seen: list[int] = []
 
+    def hear(_: str, params: dict[str, Any]) -> None:
+        assert asyncio.current_task() is not None, "callbacks of a host run in a task"
+        seen.append(params["n"])
+
     async def read() -> None:
         pipe = ReadPipe()
-        connection = Connection(cast("Process", _NoProcess()), lambda _, params: seen.append(params["n"]), pipe)
+        connection = Connection(cast("Process", _NoProcess()), hear, pipe)
         connection._send = lambda _: None  # type: ignore[method-assign]  # there is nobody at the other end
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
