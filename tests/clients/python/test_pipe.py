@@ -31,6 +31,13 @@ class _NoProcess:
     stdout = None
 
 
+class _Alone(Connection):
+    """A connection that sends nothing, because nobody is at the other end."""
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        pass
+
+
 def _messages(kinds: list[int]) -> list[dict[str, Any]]:
     """A delta of one of two streams for each 0 and 1, another notification for each 2."""
     return [
@@ -52,8 +59,7 @@ def test_messages_in_any_pieces_are_taken_once_and_in_their_order(kinds: list[in
 
     async def read() -> None:
         pipe = ReadPipe()
-        connection = Connection(cast("Process", _NoProcess()), hear, pipe)
-        connection._send = lambda _: None  # type: ignore[method-assign]  # there is nobody at the other end
+        connection = _Alone(cast("Process", _NoProcess()), hear, pipe)
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
                 call = connection.call("generate", {}, stream=True)
