@@ -141,7 +141,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
         # The task of the request has been made, but has not begun.
-        self.scope["extensions"] = {PARTS: _Parts(self.cycle)}  # type: ignore[typeddict-item]  # ASGI lets servers add
+        self.scope["extensions"] = {PARTS: _Parts(self.cycle)}  # type: ignore[dict-item]  # a server may add any
 
     def _await_head(self) -> None:
         self._head_bytes = 0

@@ -43,6 +43,7 @@ class Call:
                     return
             except Exception as error:  # noqa: BLE001 - raised where the caller waits, because the reader must go on
                 self._problem = error
+            self._pass_on = None  # further deltas wait for the caller, which has yet to run
         self._wake()
 
     def settle(self, outcome: Response | SidecarLost) -> None:

@@ -216,11 +216,11 @@ class Connection:
     def _take_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for message in waiting:
-            method = message.get("method")
+            method, params = message.get("method"), message.get("params", {})
             if method == "stream/delta":
-                self._take_delta(message.get("params"))
+                self._take_delta(params)
             elif method is not None:
-                self._on_notification(method, message.get("params"))
+                self._on_notification(method, params)
             else:
                 self._take_answer(Response(message.get("id"), message.get("result"), message.get("error")))
         self._tell_of_deltas()

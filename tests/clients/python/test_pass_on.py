@@ -55,7 +55,12 @@ async def test_deltas_that_are_taken_wake_no_task(sidecar: Sidecar) -> None:
     stream = sidecar.generate("fake?tokens=40&delay_ms=20", prompt="Hello")
     await stream.take_plain()
     passed: list[Delta] = []
-    assert await stream.take_plain(lambda deltas: passed.extend(deltas) is None) == []
+
+    def take(deltas: list[Delta]) -> bool:
+        passed.extend(deltas)
+        return True
+
+    assert await stream.take_plain(take) == []
     assert passed
     assert stream.has_result
 

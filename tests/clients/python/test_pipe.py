@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 from typing import Any, cast
 
 import anyio
@@ -12,8 +16,11 @@ from anyio.abc import Process
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlx_sidecar_client import SidecarLost
+from mlx_sidecar_client.call import Call
 from mlx_sidecar_client.connection import Connection
 from mlx_sidecar_client.pipe import ReadPipe
+from mlx_sidecar_client.stream import Stream
 
 from .support import PATIENCE_S
 
@@ -22,6 +29,13 @@ class _NoProcess:
     """A process whose stdout is a pipe of the test."""
 
     stdout = None
+
+
+class _Alone(Connection):
+    """A connection that sends nothing, because nobody is at the other end."""
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        pass
 
 
 def _messages(kinds: list[int]) -> list[dict[str, Any]]:
@@ -39,10 +53,13 @@ def test_messages_in_any_pieces_are_taken_once_and_in_their_order(kinds: list[in
     data = b"".join(json.dumps(message).encode() + b"\n" for message in _messages(kinds))
     seen: list[int] = []
 
+    def hear(_: str, params: dict[str, Any]) -> None:
+        assert asyncio.current_task() is not None, "callbacks of a host run in a task"
+        seen.append(params["n"])
+
     async def read() -> None:
         pipe = ReadPipe()
-        connection = Connection(cast("Process", _NoProcess()), lambda _, params: seen.append(params["n"]), pipe)
-        connection._send = lambda _: None  # type: ignore[method-assign]  # there is nobody at the other end
+        connection = _Alone(cast("Process", _NoProcess()), hear, pipe)
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
                 call = connection.call("generate", {}, stream=True)
@@ -71,6 +88,67 @@ def _take(deltas: Any, seen: list[int]) -> bool:
     seen.extend(delta["seq"] for delta in deltas)
     deltas.clear()
     return True
+
+
+class _Wire:
+    """A connection with one call, of which the test plays the sidecar."""
+
+    def __init__(self) -> None:
+        self.one = Call(1, "s1")
+
+    def call(self, _method: str, _params: Mapping[str, Any], *, stream: bool = False) -> Call:
+        assert stream
+        return self.one
+
+    def notify(self, _method: str, _params: Mapping[str, Any]) -> None:
+        pass
+
+    def cancel(self, _call: Call) -> None:
+        pass
+
+
+@given(reads=st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.booleans()), max_size=20))
+def test_each_delta_comes_once_whenever_it_is_read_and_whether_it_is_taken_or_not(
+    reads: list[tuple[int, bool, bool]],
+) -> None:
+    """A read has some deltas; they are taken or not; then the reader of the stream runs, or the next read is first."""
+    seen: list[int] = []
+    takes = True
+
+    def pass_on(deltas: list[dict[str, Any]]) -> bool:
+        if takes:
+            seen.extend(delta["seq"] for delta in deltas)
+        return takes
+
+    async def carry(stream: Stream[Any]) -> None:
+        with suppress(SidecarLost):
+            while True:
+                seen.extend([delta["seq"] for delta in await stream.take_plain(pass_on)])
+
+    async def play() -> None:
+        nonlocal takes
+        wire, numbers = _Wire(), count()
+
+        async def connect() -> _Wire:
+            return wire
+
+        def read(deltas: int) -> None:
+            wire.one.deltas.extend({"text": "x", "tokens": [0], "seq": next(numbers)} for _ in range(deltas))
+            wire.one.tell_of_deltas()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(carry, Stream(connect, {}))
+            await anyio.wait_all_tasks_blocked()
+            for deltas, is_taken, runs in reads:
+                takes = is_taken
+                read(deltas)
+                if runs:
+                    await anyio.wait_all_tasks_blocked()
+            read(1)
+            wire.one.settle(SidecarLost("it ended", exit_status=1))
+
+    anyio.run(play)
+    assert seen == list(range(sum(deltas for deltas, _, _ in reads) + 1))
 
 
 def test_an_exception_of_the_reader_is_raised_where_the_pipe_is_read() -> None:
