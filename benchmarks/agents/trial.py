@@ -18,6 +18,8 @@ from .recorder import Exchange, Recorder, recorder
 
 _PATIENCE_S = 600
 _MODEL = "local"
+# A model of this size writes on until its context is full, which agents take for an error. So its turn is a line.
+_ONE_LINE = ("--default", "stop=\n", "--default", "temperature=0")
 _SECRET, _ANSWER = "cobalt-heron-41", "The note says what it says."
 
 
@@ -67,8 +69,8 @@ def _missing(record: Recorder) -> str:
 
 
 def two_turns(agent: Agent, programs: Path, model: Path) -> Trial:
-    """Two questions in one conversation, to a real model."""
-    with tempfile.TemporaryDirectory() as folder, _gateway(str(model)) as record:
+    """Two questions in one conversation, to a real model whose answers end with their first line."""
+    with tempfile.TemporaryDirectory() as folder, _gateway(str(model), *_ONE_LINE) as record:
         failure = _turns(agent, programs, Path(folder).resolve(), record, 1000, "Say hello.", "Say goodbye.")
         return Trial(agent, f"two turns, {model.name}", record.exchanges, failure)
 

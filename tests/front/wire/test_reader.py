@@ -36,9 +36,13 @@ class Attaching:
             self.has_all.set()
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
-        raise AssertionError("not used by a reader")
+        raise AssertionError("not while a loop is attached")
 
-    add_reader = remove_reader = call_soon
+    def add_reader(self, fd: int, callback: Callable[..., object], *args: object) -> None:
+        raise AssertionError("not while a loop is attached")
+
+    def remove_reader(self, fd: int) -> None:
+        raise AssertionError("not while a loop is attached")
 
 
 class Watched(Reader):

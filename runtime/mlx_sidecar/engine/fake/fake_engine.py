@@ -32,7 +32,7 @@ from ..speculation.prompt_lookup import lookup
 from .constrained import take, vocabulary
 from .fake_script import END, VOCABULARY, Script
 from .fake_vectors import vector_of
-from .ways_out import WaysOut
+from .ways_out import ways_out
 
 CRASH_STATUS = 70
 
@@ -169,7 +169,7 @@ class FakeBatch:
             sequence.stop_tokens,
             room,
             closing=run.closing,
-            ways=WaysOut("" if asked is None else asked.grammar),
+            ways=ways_out("" if asked is None else asked.grammar),
             said=said,
         )
         if constraint.lifted:

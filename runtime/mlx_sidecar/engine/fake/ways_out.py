@@ -31,7 +31,6 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-@lru_cache(maxsize=64)
 class WaysOut:
     """Texts of one grammar, which is JSON text as the link carries it; they are guesses that a constraint confirms."""
 
@@ -97,6 +96,12 @@ class WaysOut:
 
     def _not_into_text(self, constraint: Constraint, allowed: list[int]) -> list[int]:
         return [token for token in allowed if not self.leads_into_text(constraint, token)] or allowed
+
+
+@lru_cache(maxsize=64)
+def ways_out(grammar: str) -> WaysOut:
+    """Return those of ``grammar``, which many answers may have in common."""
+    return WaysOut(grammar)
 
 
 def _encoded(texts: set[str]) -> list[bytes]:
