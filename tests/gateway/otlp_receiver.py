@@ -59,10 +59,10 @@ class Receiver:
             self.changed.notify_all()
             if path == "/v1/metrics":
                 self._take_metrics(ExportMetricsServiceRequest.FromString(body))
-                return ExportMetricsServiceResponse().SerializeToString()
+                return bytes(ExportMetricsServiceResponse().SerializeToString())
             assert path == "/v1/traces"
             self._take_spans(ExportTraceServiceRequest.FromString(body))
-            return ExportTraceServiceResponse().SerializeToString()
+            return bytes(ExportTraceServiceResponse().SerializeToString())
 
     def wait_for(self, is_there: Callable[[], bool]) -> None:
         """Return when what has come is enough."""

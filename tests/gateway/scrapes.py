@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 from prometheus_client import Metric
@@ -21,7 +22,7 @@ class Scraped:
 
     text: str
 
-    @property
+    @cached_property
     def families(self) -> dict[str, Metric]:
         return {family.name: family for family in text_string_to_metric_families(self.text)}
 

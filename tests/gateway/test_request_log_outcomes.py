@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ import anyio
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 
 from mlx_sidecar_gateway.observability.labels import SUCCESSES
 from mlx_sidecar_gateway.observability.request_log import LogSettings, RequestLog
@@ -138,12 +139,12 @@ def check_spans(spans: Iterable[ReadableSpan], lines: dict[str, Line], crowd: Cr
         assert attributes.get("http.response.status_code", 0) == line["status"]
         assert attributes.get("error.type", "") == error_type_of(line)
         assert seconds_of(span) == pytest.approx(line["duration_s"], abs=2 * ROUNDED_S)
-    traces = {f"{span.get_span_context().trace_id:032x}": span for span in requests}
+    traces = {f"{context_of(span).trace_id:032x}": span for span in requests}
     assert len(traces) == REQUESTS
     assert crowd.traces.keys() <= traces.keys()
     for trace, visit in crowd.traces.items():
         assert visit.headers.get("x-request-id", id_of(traces[trace])) == id_of(traces[trace])
-    parents = {span.get_span_context().span_id for span in requests}
+    parents = {context_of(span).span_id for span in requests}
     for span in spans:
         assert span.kind is SpanKind.SERVER or (span.parent is not None and span.parent.span_id in parents)
 
@@ -164,7 +165,7 @@ def check_histograms(told: Scraped, lines: list[Line]) -> None:
     name = "gen_ai_client_token_usage"
     for kind, member in {"input": "prompt_tokens", "output": "completion_tokens"}.items():
         with_usage = [line for line in lines if "prompt_tokens" in line]
-        check_histogram(told, name, with_usage, lambda line, member=member: line[member], gen_ai_token_type=kind)
+        check_histogram(told, name, with_usage, itemgetter(member), gen_ai_token_type=kind)
 
 
 def check_histogram(
@@ -188,8 +189,16 @@ def check_histogram(
 
 
 def id_of(span: ReadableSpan) -> str:
-    [request_id] = (span.attributes or {})["http.response.header.x-request-id"]  # type: ignore[misc]  # a sequence
-    return str(request_id)
+    ids = (span.attributes or {})["http.response.header.x-request-id"]
+    assert isinstance(ids, tuple)
+    assert len(ids) == 1
+    return str(ids[0])
+
+
+def context_of(span: ReadableSpan) -> SpanContext:
+    context = span.get_span_context()
+    assert context is not None
+    return context
 
 
 def error_type_of(line: Line) -> str:
