@@ -78,8 +78,9 @@ class Walk:
         """
         began = time.monotonic()
         output = self._write(step) if step.name else self._run(step)
-        first = step.text.strip().splitlines()[0]
-        title = f"writes `{step.name}`" if step.name else f"`{first[:56]}{'…' if first != step.text.strip() else ''}`"
+        shown = step.text.strip().splitlines()[0][:56]
+        more = "" if shown == step.text.strip() else "…"
+        title = f"writes `{step.name}`" if step.name else f"`{shown}{more}`"
         row = title.replace("|", "\\|"), f"{step.heading}, line {step.line}", time.monotonic() - began
         self.rows.append(row)
         print(f"{row[2]:7.1f} s  {row[1]}: {row[0]}", file=sys.stderr, flush=True)
