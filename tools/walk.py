@@ -1,14 +1,15 @@
 """Walks docs/start.md as a stranger would: from nothing to a program of one's own in three languages, timed.
 
-    python tools/walk.py [--installed] [--gguf FILE]
+    python tools/walk.py [--installed] [--offline] [--gguf FILE]
 
 Each command and each file is taken from the page as it stands, and run in an empty folder with an empty home. Two
 things are given to it: this repository's folder in the place of URL, and the file of ``--gguf`` as model.gguf.
 A block of commands is a step. Another block is a file, named by the words before it ("This is `ask.py`"). Each step
 begins in the folder and with the variables that the one before it in its language has left.
 
-``--installed`` leaves out the steps that install, and has this environment's commands on the search path: that part
-needs no network. The table names each step, its place in the page, and its seconds.
+``--installed`` leaves out the steps that install the engine, which take a compiler, and has that of this environment
+on the search path. ``--offline`` leaves out those that install the clients too, and the clone: the rest needs no
+network. The table names each step, its place in the page, and its seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,8 @@ _PARTS = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _NAMED = re.compile(r"This is `([\w.-]+)`")
+# The words by which commands that install an engine or a client are known.
+_INSTALLS = {"engine": ("sidecar/bin",), "client": ("pip install", "npm ", "git clone")}
 # A registry is reached as this machine reaches it; nothing else of the environment is a stranger's.
 _KEPT = re.compile(r"PATH|LANG|TMPDIR|(PIP|NPM_CONFIG|npm_config)_\w+|\w*(PROXY|proxy)|\w*_(CERT|CERTS|CERT_FILE)")
 
@@ -52,7 +55,7 @@ class Step:
     line: int
     text: str
     name: str | None
-    installs: bool
+    installs: str | None
 
 
 @dataclass
@@ -75,8 +78,9 @@ class Walk:
         """
         began = time.monotonic()
         output = self._write(step) if step.name else self._run(step)
-        first = step.text.strip().splitlines()[0]
-        title = f"writes `{step.name}`" if step.name else f"`{first[:56]}{'…' if first != step.text.strip() else ''}`"
+        shown = step.text.strip().splitlines()[0][:56]
+        more = "" if shown == step.text.strip() else "…"
+        title = f"writes `{step.name}`" if step.name else f"`{shown}{more}`"
         row = title.replace("|", "\\|"), f"{step.heading}, line {step.line}", time.monotonic() - began
         self.rows.append(row)
         print(f"{row[2]:7.1f} s  {row[1]}: {row[0]}", file=sys.stderr, flush=True)
@@ -119,13 +123,19 @@ def steps(page: Path = PAGE) -> Iterator[Step]:
             heading = part["heading"]
         elif not (part["said"] or "").startswith("not run"):
             named = _NAMED.search(part["before"] or "")
-            installs = any(word in part["text"] for word in ("pip install", "npm ", "export PATH", "git clone"))
+            installs = next(
+                (what for what, words in _INSTALLS.items() if any(word in part["text"] for word in words)), None
+            )
             line = text.count("\n", 0, part.start("text"))
-            yield Step(heading, line, part["text"], named[1] if named else None, installs and named is None)
+            yield Step(heading, line, part["text"], named[1] if named else None, None if named else installs)
 
 
-def walk(folder: Path, *, installed: bool, gguf: Path | None) -> tuple[list[tuple[str, str, float]], dict[str, float]]:
-    """Walk the page in ``folder``, which is empty; returns a row for each step and the seconds of each language.
+def walk(
+    folder: Path, without: Collection[str], gguf: Path | None
+) -> tuple[list[tuple[str, str, float]], dict[str, float]]:
+    """Walk the page in ``folder``, which is empty, ``without`` the steps that install an "engine" or a "client".
+
+    Returns a row for each step, and the seconds of each language.
 
     Raises:
         RuntimeError: A step failed, or a program's answer is none.
@@ -133,13 +143,14 @@ def walk(folder: Path, *, installed: bool, gguf: Path | None) -> tuple[list[tupl
     home = folder / "home"
     home.mkdir()
     environment = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | {"HOME": str(home)}
-    if installed:
+    if "engine" in without:
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    if "client" in without:
         _lend(folder)
     walked = Walk(folder, environment)
     by_heading: dict[str, list[Step]] = {}
     for step in steps():
-        if not (installed and step.installs):
+        if step.installs not in without:
             by_heading.setdefault(step.heading, []).append(step)
     for heading in ALWAYS:
         for step in by_heading.get(heading, ()):
@@ -148,7 +159,7 @@ def walk(folder: Path, *, installed: bool, gguf: Path | None) -> tuple[list[tupl
     totals: dict[str, float] = {}
     for language, heading in LANGUAGES.items():
         before = len(walked.rows)
-        walked.place = folder / "ask-node" if installed and language == "Node" else folder
+        walked.place = folder / "ask-node" if "client" in without and language == "Node" else folder
         answers = [walked.take(step) for step in by_heading[heading]]
         if ANSWER not in answers[-1]:
             raise RuntimeError(f"{language}: no answer in {answers[-1]!r}")
@@ -175,18 +186,21 @@ def _lend(folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Walks docs/start.md from nothing to three programs, timed.")
-    parser.add_argument("--installed", action="store_true", help="leave out the steps that install; needs no network")
+    parser.add_argument("--installed", action="store_true", help="leave out the engine, which is here")
+    parser.add_argument("--offline", action="store_true", help="leave out what is installed; needs no network")
     parser.add_argument("--gguf", type=Path, default=GGUF if GGUF.is_file() else None, help="the file for a real model")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="walk-") as folder:
-        rows, totals = walk(Path(folder), installed=options.installed, gguf=options.gguf and options.gguf.resolve())
+        without = {"engine", "client"} if options.offline else {"engine"} if options.installed else set()
+        rows, totals = walk(Path(folder), without, options.gguf and options.gguf.resolve())
     print(f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| step | in start.md | seconds |\n|---|---|---|")
     for title, place, seconds in rows:
         print(f"| {title} | {place} | {seconds:.1f} |")
     if options.gguf is None:
         print(f"| not walked: no GGUF file was named | {REAL_MODEL} | |")
-    print("\n| from nothing to an answer in | seconds |\n|---|---|")
+    begin = "installed clients" if "client" in without else "an installed engine" if without else "nothing"
+    print(f"\n| from {begin} to an answer in | seconds |\n|---|---|")
     for language, seconds in totals.items():
         print(f"| {language} | {seconds:.0f} |")
 

@@ -102,21 +102,25 @@ def together(server: Server) -> str:
     """Ask something short while a long answer streams; tell which ends first."""
     begun, ended = threading.Event(), threading.Event()
 
-    def long() -> None:
+    def long() -> bool:
         try:
             for event in server.stream(max_tokens=LONG_TOKENS, **ENDLESS):
                 if carries_text(event):
                     begun.set()
+        except httpx.HTTPError:
+            return False
         finally:
             ended.set()
             begun.set()
+        return True
 
     with ThreadPoolExecutor(1) as pool:
         streaming = pool.submit(long)
         begun.wait()
         server.text(max_tokens=4)
         first = not ended.is_set()
-        streaming.result()
+        if not streaming.result():
+            return "the long one is broken off"
     return "side by side" if first else "one after the other"
 
 
