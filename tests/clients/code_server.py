@@ -16,7 +16,8 @@ VERSION = "4.100.3"  # VS Code 1.100.3; the last that runs on Node 20
 CACHE = ROOT / "build" / f"code-server-{VERSION}"
 SERVER = CACHE / "node_modules" / "code-server"
 _LISTENS = re.compile(r"HTTP server listening on (http://\S+?)/?$")
-# No package's script is run: they would compile a terminal and fetch a search program, which nothing here needs.
+# No package's script is run: they would compile a terminal and fetch a search program, which nothing here needs. The
+# one exception hashes passwords, and is asked for by the server's first line.
 _QUIET = ("--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--prefer-offline")
 
 
@@ -31,6 +32,10 @@ def fetch() -> None:
     _run(npm, "install", *_QUIET, "--prefix", CACHE, f"code-server@{VERSION}", cwd=CACHE)
     for folder in (vscode, vscode / "extensions"):
         _run(npm, "install", *_QUIET, cwd=folder)
+    prefix = Path(node()).resolve().parents[1]  # whose headers are there in most cases; npm's compiler would fetch them
+    headers = {"npm_config_nodedir": str(prefix)} if (prefix / "include" / "node" / "node.h").exists() else {}
+    build = {**os.environ, "npm_config_build_from_source": "true", **headers}
+    _run(npm, "rebuild", "argon2", cwd=CACHE, env=build)
     asar = vscode / "node_modules.asar"  # where the editor looks for them, because its own build packs them there
     if not asar.is_symlink():
         asar.symlink_to("node_modules")
