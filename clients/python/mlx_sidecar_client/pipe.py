@@ -21,7 +21,7 @@ def is_asyncio() -> bool:
 
 
 class ReadPipe:
-    """The reading end of a new pipe; ``write_end`` is for the process at the other, and is closed here afterwards."""
+    """The reading end of a new pipe; ``write_end`` is for the process at the other, and the caller closes it."""
 
     def __init__(self) -> None:
         read_end, self.write_end = os.pipe()
@@ -46,13 +46,14 @@ class ReadPipe:
         def read_once() -> None:
             try:
                 chunk = os.read(file, _CHUNK_BYTES)
-                self._has_ended = not chunk
-                if chunk and not take(chunk):
-                    return
             except BlockingIOError:
                 return
             except OSError:
-                self._has_ended = True
+                chunk = b""
+            self._has_ended = not chunk
+            try:
+                if chunk and not take(chunk):
+                    return
             except Exception as error:  # noqa: BLE001 - raised in the task
                 self._problem, self._has_ended = error, True
             if self._has_ended:
