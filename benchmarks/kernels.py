@@ -230,8 +230,8 @@ def table(figures: list[Figure]) -> str:
         line[f"{figure.rows}×{figure.columns}, {figure.tokens}"] = f"{figure.ratio:.2f} ({share:.0%})"
     columns = list(dict.fromkeys(column for line in cells.values() for column in line))
     lines = ["| weights, group, arithmetic | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
-    for name, line in cells.items():
-        lines.append("| " + " | ".join([name, *(line.get(column, "–") for column in columns)]) + " |")
+    for name in [contender.name for contender in CONTENDERS]:
+        lines.append("| " + " | ".join([name, *(cells[name].get(column, "–") for column in columns)]) + " |")
     return "\n".join(lines)
 
 
