@@ -96,14 +96,14 @@ class _Wire:
     def __init__(self) -> None:
         self.one = Call(1, "s1")
 
-    def call(self, _method: str, _params: Mapping[str, Any], *, stream: bool = False) -> Call:
-        assert stream
+    def call(self, method: str, params: Mapping[str, Any], *, stream: bool = False) -> Call:
+        assert (method, stream) == ("generate", True), params
         return self.one
 
-    def notify(self, _method: str, _params: Mapping[str, Any]) -> None:
+    def notify(self, method: str, params: Mapping[str, Any]) -> None:
         pass
 
-    def cancel(self, _call: Call) -> None:
+    def cancel(self, call: Call) -> None:
         pass
 
 
