@@ -230,8 +230,9 @@ def table(figures: list[Figure]) -> str:
         line[f"{figure.rows}×{figure.columns}, {figure.tokens}"] = f"{figure.ratio:.2f} ({share:.0%})"
     columns = list(dict.fromkeys(column for line in cells.values() for column in line))
     lines = ["| weights, group, arithmetic | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
-    for name in [contender.name for contender in CONTENDERS]:
-        lines.append("| " + " | ".join([name, *(cells[name].get(column, "–") for column in columns)]) + " |")
+    for contender in CONTENDERS:
+        line = cells[contender.name]
+        lines += ["| " + " | ".join([contender.name, *(line.get(column, "–") for column in columns)]) + " |"]
     return "\n".join(lines)
 
 
