@@ -137,24 +137,24 @@ def ours(rows: int, columns: int, contender: Contender, x: NDArray[np.float32]) 
     rng = np.random.default_rng(1)
     out = np.empty((len(x), rows), np.float32)
     if group:
-        shape = (rows, columns // group)
-        scale, bias = (rng.standard_normal(shape, dtype=np.float32).astype(np.float16) for _ in range(2))
         raw: NDArray[Any] = rng.integers(0, 256, (rows, columns * contender.bits // 8), dtype=np.uint8)
     else:
         numbers = rng.standard_normal((rows, columns), dtype=np.float32)
         raw = numbers if kind == "float32" else (numbers.view(np.uint32) >> 16).astype(np.uint16)
-    parts = copies(raw)
+    memory: list[NDArray[Any]] = copies(raw)
 
     def matrix(part: NDArray[Any]) -> cpu.Matrix:
-        if group:
-            return cpu.Matrix(kind, rows, columns, part, scale, bias, group=group, scale_format="float16")
-        return cpu.Matrix(kind, rows, columns, part)
+        if not group:
+            return cpu.Matrix(kind, rows, columns, part)
+        scale, bias = rng.standard_normal((2, rows, columns // group), dtype=np.float32).astype(np.float16)
+        memory.extend((scale, bias))
+        return cpu.Matrix(kind, rows, columns, part, scale, bias, group=group, scale_format="float16")
 
-    matrices = [matrix(part) for part in parts]
+    matrices = [matrix(part) for part in memory.copy()]
 
     def multiply(turn: int) -> None:
-        # `parts` is named so that the memory of the weights stays.
-        cpu.multiply(matrices[turn % len(parts)], x, out, contender.arithmetic, 0, rows)
+        assert memory  # named so that it stays: matrices refer to it by its address
+        cpu.multiply(matrices[turn % len(matrices)], x, out, contender.arithmetic, 0, rows)
 
     return multiply
 
@@ -230,8 +230,9 @@ def table(figures: list[Figure]) -> str:
         line[f"{figure.rows}×{figure.columns}, {figure.tokens}"] = f"{figure.ratio:.2f} ({share:.0%})"
     columns = list(dict.fromkeys(column for line in cells.values() for column in line))
     lines = ["| weights, group, arithmetic | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
-    for name in [contender.name for contender in CONTENDERS]:
-        lines.append("| " + " | ".join([name, *(cells[name].get(column, "–") for column in columns)]) + " |")
+    for contender in CONTENDERS:
+        line = cells[contender.name]
+        lines += ["| " + " | ".join([contender.name, *(line.get(column, "–") for column in columns)]) + " |"]
     return "\n".join(lines)
 
 
