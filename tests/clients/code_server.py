@@ -52,8 +52,15 @@ def editor(home: Path, extension: Path, settings: str) -> Iterator[str]:
     file = data / "User" / "settings.json"
     file.parent.mkdir(parents=True)
     file.write_text(settings)
-    options = ["--user-data-dir", data, "--extensions-dir", extensions, "--config", home / "config.yaml"]
-    command = [node(), SERVER / "out" / "node" / "entry.js", *options]
+    options: list[str | Path] = [
+        "--user-data-dir",
+        data,
+        "--extensions-dir",
+        extensions,
+        "--config",
+        home / "config.yaml",
+    ]
+    command: list[str | Path] = [node(), SERVER / "out" / "node" / "entry.js", *options]
     environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_DATA_HOME": str(home)}
     environment["EXTENSIONS_GALLERY"] = "{}"  # it asks no shop of extensions
     _run(*command, "--install-extension", extension, cwd=home, env=environment)
