@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 _EVENT_END = b"}\n"  # of an event or a line of JSON; a line feed inside of one is escaped
-_BEGUN = 10  # events of a stream that has begun: a start and pings can come long before the first text
+BEGUN = 10  # events of a stream that has begun: a start and pings can come long before the first text
 _TOLD_BYTES = 200  # in the message about a stream that ended
 _PATIENCE_S = 60.0
 
@@ -53,9 +53,9 @@ class _Stream(asyncio.Protocol):
         events = (self._last[-1:] + data).count(_EVENT_END)
         self._last = data[-_TOLD_BYTES:]
         self._tally.bytes += len(data)
-        had_begun = self._events >= _BEGUN
+        had_begun = self._events >= BEGUN
         self._events += events
-        if self._events >= _BEGUN and not had_begun:
+        if self._events >= BEGUN and not had_begun:
             self._tally.begin()
         self._tally.events += events
 

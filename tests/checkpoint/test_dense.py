@@ -41,6 +41,7 @@ def modules(directory: Path, *kinds: str) -> Path:
 def test_a_module_has_the_sizes_and_the_activation_of_its_config(tmp_path: Path, bias: bool) -> None:
     write_dense(tmp_path, 8, 5, bias=bias, activation="torch.nn.modules.linear.Identity")
     read = read_dense("m", tmp_path)
+    assert isinstance(read, DenseFile)
     assert read == DenseFile(tmp_path / "model.safetensors", 8, 5, bias, "identity")
     assert read.parameters == 40 + 5 * bias
 

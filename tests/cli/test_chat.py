@@ -157,7 +157,7 @@ def test_ctrl_c_while_the_first_model_loads_ends_the_command_as_shells_expect(tm
 
 def test_an_answer_survives_other_widths_with_its_words_whole(tmp_path: Path) -> None:
     words = [f"word{number}" for number in range(60)]
-    with chat(tmp_path, says(" ".join(words), delay_ms=4), columns=70) as running:
+    with chat(tmp_path, says(" ".join(words), delay_ms=25), columns=70) as running:
         running.type(f"go{ENTER}")
         running.wait_for("word20")
         running.resize(44, 24)

@@ -12,6 +12,7 @@ import pytest
 
 from mlx_sidecar import pocket
 from tests.support.byte_host import PATIENCE_S
+from tests.support.forwards import native_only
 from tests.support.frames import check_outgoing
 from tests.support.sidecar import ROOT, Sidecar, sidecar
 from tests.support.streamed import assert_whole
@@ -83,6 +84,7 @@ def test_requests_at_once_really_decode_together(exact: Sidecar) -> None:
     assert after["steps"] - before["steps"] < 3 * 40
 
 
+@native_only
 def test_exact_arithmetic_says_so(exact: Sidecar) -> None:
     stats = exact.call("stats")
     (card,) = exact.call("models")["models"]

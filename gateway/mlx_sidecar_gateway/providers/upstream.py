@@ -147,7 +147,7 @@ class UpstreamSource:
     def delivered_tokens(self) -> int:
         return self._gathered.tokens
 
-    async def take_plain(self, _pass_on: PassOn | None = None) -> list[Delta]:
+    async def take_plain(self, pass_on: PassOn | None = None) -> list[Delta]:
         if self._result is not None:
             return []
         try:
