@@ -10,10 +10,10 @@ Arithmetics for few tokens are measured with as many as they are for.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from ctypes import CDLL, c_float, c_int, c_void_p
@@ -237,6 +237,9 @@ def table(figures: list[Figure]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE.json", help="the figures are written there, too")
+    file = parser.parse_args().file
     openblas = OpenBlas()
     most = limits(openblas)
     sets = [name for name in cpu.kernel_sets() if name not in ("baseline", "avx512")]
@@ -248,9 +251,9 @@ def main() -> None:
     for name in sets:
         print(f"Kernels {name}, rows × columns of weights, tokens:\n")
         print(table([figure for figure in figures if figure.kernels == name]), "\n")
-    if sys.argv[1:]:
+    if file is not None:
         report = {"machine": machine(), "limits": asdict(most), "figures": [asdict(figure) for figure in figures]}
-        Path(sys.argv[1]).write_text(json.dumps(report, indent=1) + "\n")
+        file.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
