@@ -60,7 +60,7 @@ class Step:
 
 @dataclass
 class Walk:
-    """What has been walked; ``folder`` is the stranger's, ``environment`` what the last step has left."""
+    """The way so far; ``folder`` is the stranger's, ``environment`` what the last step has left."""
 
     folder: Path
     environment: dict[str, str]

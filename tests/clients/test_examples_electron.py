@@ -32,7 +32,7 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def methods(resources: Path) -> list[str]:
-    """What the sidecar was asked for, in order."""
+    """The methods that the sidecar was asked for, in order."""
     return [json.loads(line)["method"] for line in (resources / "asked").read_text().splitlines()]
 
 

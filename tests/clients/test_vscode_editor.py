@@ -56,7 +56,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, command: Path) -> dict[str, Any]:
-    """What a person saw who let a line be completed, asked a question, and stopped an answer."""
+    """The sights of an editor in which a line was completed, a question asked, and an answer stopped."""
     need_built()
     code_server.fetch()
     home = tmp_path_factory.mktemp("editor")

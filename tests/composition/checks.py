@@ -37,7 +37,7 @@ def check(outcome: Outcome) -> None:
 
 
 def has_the_vectors(outcome: Outcome, method: str, frame: Frame, alone: Frame) -> None:
-    """What was asked beside is what is given alone, or was cut as the request was; asked again, it is whole."""
+    """The other answer is the one that is given alone, or was cut as the request was; asked again, it is whole."""
     if "error" in frame:
         kinds = [kind for feature, kinds in VECTORS_CUT.items() if feature in outcome.case for kind in kinds]
         assert frame["error"]["data"]["kind"] in kinds, frame

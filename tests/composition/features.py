@@ -69,7 +69,7 @@ LAZY_HEAD = f'{BEGIN}[{{"name": "note", "arguments": '
 LIKELY = 3  # enough that a call comes behind a few tokens of text
 DRAFT = "draft"  # the name of a model, which its path takes the place of
 ADAPTER = "tuned"  # the name of an adapter that each model has which can
-# What is asked beside a request, of the same model, by the name of the feature and the method. The instructions are
+# Other requests beside a request, of the same model, by the name of the feature and the method. The instructions are
 # long enough to be found in the cache, which keeps blocks of 64 tokens.
 _INSTRUCTION = "Find the passage that answers the question, whatever else it says, and the one that does not."
 BESIDE: dict[str, Frame] = {

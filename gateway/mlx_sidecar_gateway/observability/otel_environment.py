@@ -13,7 +13,7 @@ Signal = Literal["TRACES", "METRICS"]
 _PROTOCOL = "http/protobuf"
 _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _INTERVAL_MS = 60_000.0  # the SDK's default
-# What is sent: totals since the start, in buckets whose bounds are listed.
+# Sent are totals since the start, in buckets whose bounds are listed.
 _ONLY = {
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "cumulative",
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "explicit_bucket_histogram",
