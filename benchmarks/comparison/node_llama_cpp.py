@@ -1,6 +1,6 @@
 """node-llama-cpp, which is a library: the questions are asked by a program of it, node_llama_cpp.mjs.
 
-What is asked of a server alone has a dash.
+A question to servers alone has a dash.
 """
 
 from __future__ import annotations

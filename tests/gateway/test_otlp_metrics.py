@@ -86,7 +86,7 @@ def named(metrics: list[Metric], name: str) -> Metric:
     return metric
 
 
-# What is sent.
+# The metrics that are sent.
 
 
 async def test_an_export_tells_every_series_of_a_scrape_with_its_value(memory: InMemory, receiver: Receiver) -> None:

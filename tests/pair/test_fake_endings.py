@@ -50,7 +50,7 @@ def test_a_chat_has_the_form_and_reasons_only_if_its_script_does(
     assert result.get("reasoning") == ("abc" if "abc" in script else None)
 
 
-@pytest.mark.parametrize("script", SCRIPTS[:2])
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("name", [tool_format.name for tool_format in table.TOOL_FORMATS])
 def test_a_required_call_is_whole_in_each_format(sidecar: Pair, name: str, script: str) -> None:
     result = chat(sidecar, script, tools=[LOOK], tool_choice="required", tool_format=name)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..surfaces.surface import Generation, Question
+
+NAMES: Final = (
+    "frequency_penalty",
+    "max_tokens",
+    "min_p",
+    "presence_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+"""The parameters that may have such a default."""
 
 
 def unsaid(question: Question, generation: Generation) -> dict[str, Any]:

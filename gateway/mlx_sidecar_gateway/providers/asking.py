@@ -9,27 +9,15 @@ from typing import Any, Final, Literal, Self
 from mlx_sidecar_client import Sidecar
 
 from ..core.caller import Caller, CallersBackend
-from ..core.defaults import says
+from ..core.defaults import NAMES, says
 from ..core.headers import PRIORITY
 from ..surfaces.faults import Refused
 from ..surfaces.surface import Generation, Question, Shared
 from .routed import Candidate
 from .upstream import Upstream
 
-# Surfaces fill these in where a client says nothing.
-_ASSUMED: Final = (
-    "frequency_penalty",
-    "max_tokens",
-    "min_p",
-    "presence_penalty",
-    "repeat_guard",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "temperature",
-    "top_k",
-    "top_p",
-)
+# Surfaces and the gateway's owner fill these in where a client says nothing.
+_ASSUMED: Final = (*NAMES, "repeat_guard")
 
 
 class RoutedBackend(CallersBackend):

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from .failures import Refused
 from .sampling import json_value
 from .standard_streams import text_of
 
-NAMES: Final = (
-    "frequency_penalty",
-    "max_tokens",
-    "min_p",
-    "presence_penalty",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "temperature",
-    "top_k",
-    "top_p",
-)
-
 
 def defaults_of(words: Sequence[str]) -> dict[str, Any]:
     """The parameters of ``NAME=VALUE``; ``stop`` may be there several times. Raises ``Refused`` for a wrong one."""
+    from mlx_sidecar_gateway.core.defaults import NAMES
     from mlx_sidecar_protocol.errors import InvalidParams
     from mlx_sidecar_protocol.generate import GenerateParams
 
