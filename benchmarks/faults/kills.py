@@ -3,8 +3,7 @@
 Every third kill comes while the engine starts or loads again. Requests are greedy and seeded, streamed and not, with
 stop strings, log probabilities and windows. Under exact numerics the texts are those of an undisturbed run; under fast
 ones, the only ones that GPUs have, the last bit may differ, and the run counts the texts that do. A ping every 20 ms
-shows whether the front works, from the answer to ``initialize`` on: those behind the first ``load`` wait with it until
-the front has imported what it serves.
+shows whether the front works, from the answer to ``initialize`` on, while it imports what it serves as well.
 """
 
 from __future__ import annotations

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlx_sidecar.config import Config
 from mlx_sidecar.front.opening import Opening
 from mlx_sidecar.front.wire import intake
 from mlx_sidecar.front.wire.context import RequestContext
 from mlx_sidecar.front.wire.dispatcher import Method
+from mlx_sidecar_protocol.framing import FrameDecoder, encode_frame
 from mlx_sidecar_protocol.operations import NoParams
 from tests.support.memory_wire import MemoryWire
-from tests.support.sidecar import ROOT
+from tests.support.sidecar import ROOT, sidecar
 
 INITIALIZE = {"protocol_version": 1, "client": {"name": "test"}}
 
@@ -25,7 +31,8 @@ class Host:
     """A host of an opening, and what it has heard."""
 
     def __init__(self) -> None:
-        self.wire = MemoryWire(lambda data: self.heard.extend(map(json.loads, data.splitlines())))
+        decoder = FrameDecoder()
+        self.wire = MemoryWire(lambda data: self.heard.extend(json.loads(frame) for frame in decoder.feed(data)))
         self.heard: list[Any] = []
         self.silences = 0
         self.opening = Opening(Config(engine="fake"), "an instance", self.wire.reader, self.wire.open_writer)
@@ -66,21 +73,98 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 60))
 
 
-def test_the_lifecycle_is_answered_and_all_else_waits_in_its_order() -> None:
+def test_the_lifecycle_and_pings_are_answered_and_all_else_waits_in_its_order() -> None:
     async def test() -> None:
         host = Host()
         host.send(request(1, "initialize", INITIALIZE), request(2, "ping"), request(3, "quick"), request(4, "ping"))
         await settled()
-        assert host.ids == [1, 2]
+        assert host.ids == [1, 2, 4]
         assert host.heard[0]["result"]["instance"] == "an instance"
-        host.send(request(5, "nonsense"))
+        host.send(request(5, "nonsense"), request(6, "initialize", INITIALIZE), [request(7, "ping"), request(8, "ping")])
         await settled()
-        assert host.ids == [1, 2]
+        assert [answer["id"] for answer in host.heard.pop()] == [7, 8]
+        assert host.ids == [1, 2, 4]
         host.serve()
         await settled()
-        assert host.ids == [1, 2, 3, 4, 5]
+        assert host.ids == [1, 2, 4, 3, 5, 6]
         host.wire.end_input()
         assert await host.running == 0
+
+    run(test())
+
+
+def test_a_cancel_or_a_shutdown_does_not_overtake_the_request_before_it() -> None:
+    async def test() -> None:
+        host = Host()
+        cancel = {"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": 1}}
+        host.send(request(1, "slow"), cancel, request(2, "slow"), request(3, "shutdown"), request(4, "quick"))
+        await settled()
+        assert not host.heard
+        host.serve()
+        await settled()
+        said = {frame["id"]: frame["error"]["data"]["kind"] if "error" in frame else "served" for frame in host.heard}
+        assert said == {1: "cancelled", 2: "served", 3: "served", 4: "shutting_down"}
+        host.opening.session.end(0)
+        await host.running
+
+    run(test())
+
+
+def test_an_error_that_ends_the_session_comes_behind_the_answers_to_what_was_said_before_it() -> None:
+    async def test() -> None:
+        host = Host()
+        host.wire.write(encode_frame(json.dumps(request(1, "quick")).encode(), "headers"))
+        host.wire.write(b"Content-Length: nonsense\r\n\r\n")
+        await settled()
+        assert not host.running.done()
+        host.serve()
+        assert await host.running == 1
+        assert [frame.get("id") for frame in host.heard] == [1, None]
+
+    run(test())
+
+
+def test_so_much_waits_and_no_more_is_read_until_it_is_handled() -> None:
+    async def test() -> None:
+        host = Host()
+        half = "x" * (intake.KEPT_LIMIT_BYTES // 2)
+        for id_ in (1, 2):
+            host.send(request(id_, "quick", {"text": half}))
+            host.send(request(10 + id_, "ping"))
+        await settled()
+        assert host.ids == [11]
+        host.serve()
+        await settled()
+        assert host.ids == [11, 1, 2, 12]
+        host.opening.session.end(0)
+        await host.running
+
+    run(test())
+
+
+METHODS = st.sampled_from(["ping", "quick", "slow", "nonsense", "initialize", "shutdown"])
+SIZES = st.sampled_from([0, 0, 0, intake.KEPT_LIMIT_BYTES // 3, intake.LARGE_BYTES + 1])
+
+
+@given(st.lists(st.tuples(METHODS, SIZES, st.integers(0, 3)), max_size=12), st.integers(0, 12))
+def test_whenever_the_methods_come_requests_begin_in_their_order_and_each_has_one_answer(
+    messages: list[tuple[str, int, int]], served_before: int
+) -> None:
+    async def test() -> None:
+        host = Host()
+        for number, (method, size_bytes, turns) in enumerate(messages):
+            if number == served_before:
+                host.serve()
+            host.send(request(number, method, {"padding": "x" * size_bytes} if size_bytes else None))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        if served_before >= len(messages):
+            host.serve()
+        host.wire.end_input()
+        assert await host.running == 0
+        assert sorted(host.ids) == list(range(len(messages)))
+        answered_at_once = [n for n, (method, *_) in enumerate(messages) if method not in ("ping", "slow", "shutdown")]
+        assert [n for n in host.ids if n in answered_at_once] == answered_at_once
 
     run(test())
 
@@ -139,6 +223,27 @@ def test_a_host_that_exits_before_all_is_there_is_let_go_and_what_waited_is_drop
         assert 2 not in host.ids
 
     run(test())
+
+
+HELD = """
+from mlx_sidecar.cli import main
+from mlx_sidecar.front import running
+
+import_front = running.import_front
+running.import_front = lambda: (open({gate!r}).close(), import_front())[1]
+main()
+"""
+
+
+def test_a_ping_behind_a_load_is_answered_while_what_serves_the_load_is_still_imported(tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)  # opened for reading it waits for a writer
+    with sidecar("--engine", "fake", program=("-c", HELD.format(gate=gate))) as host:
+        host.initialize()
+        load, ping = host.request("load", {"model": "m"}), host.request("ping")
+        assert host.result(ping) == {}
+        open(gate, "w").close()
+        assert host.result(load)["model"] == "m"
 
 
 def test_initialize_waits_for_no_model_of_other_methods_and_nothing_of_what_they_do() -> None:

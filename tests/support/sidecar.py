@@ -18,14 +18,20 @@ from .host import Host
 ROOT = Path(__file__).parents[2]
 
 
+MLX_SIDECAR = ("-m", "mlx_sidecar")
+
+
 def serve(
-    *options: str, stderr: int | IO[bytes] | None = None, pipe_bytes: int | None = None
+    *options: str,
+    stderr: int | IO[bytes] | None = None,
+    pipe_bytes: int | None = None,
+    program: tuple[str, ...] = MLX_SIDECAR,
 ) -> subprocess.Popen[bytes]:
-    """Start ``mlx-sidecar serve`` with pipes that have no buffer on our side.
+    """Start ``mlx-sidecar serve``, or what Python runs as ``program``, with pipes that have no buffer on our side.
 
     Where the system allows it ``pipe_bytes`` of its output wait in the pipe, so that a host that does not read is felt.
     """
-    command = [sys.executable, "-m", "mlx_sidecar", "serve", *options]
+    command = [sys.executable, *program, "serve", *options]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=ROOT, bufsize=0
     )
@@ -39,9 +45,14 @@ class Sidecar(Host):
     """One process. Frames are collected by a thread; tests wait for the ones they expect."""
 
     def __init__(
-        self, *options: str, framing: str = "lines", stderr: int | None = None, pipe_bytes: int | None = None
+        self,
+        *options: str,
+        framing: str = "lines",
+        stderr: int | None = None,
+        pipe_bytes: int | None = None,
+        program: tuple[str, ...] = MLX_SIDECAR,
     ) -> None:
-        self.process = serve(*options, stderr=stderr, pipe_bytes=pipe_bytes)
+        self.process = serve(*options, stderr=stderr, pipe_bytes=pipe_bytes, program=program)
         assert self.process.stdin
         assert self.process.stdout
         super().__init__(self.process.stdin, self.process.stdout, framing)
@@ -62,9 +73,11 @@ class Sidecar(Host):
 
 
 @contextmanager
-def sidecar(*options: str, framing: str = "lines", pipe_bytes: int | None = None) -> Iterator[Sidecar]:
+def sidecar(
+    *options: str, framing: str = "lines", pipe_bytes: int | None = None, program: tuple[str, ...] = MLX_SIDECAR
+) -> Iterator[Sidecar]:
     """A sidecar that is gone, with all its frames valid, when the block ends."""
-    running = Sidecar(*options, framing=framing, pipe_bytes=pipe_bytes)
+    running = Sidecar(*options, framing=framing, pipe_bytes=pipe_bytes, program=program)
     try:
         yield running
     finally:

@@ -1,4 +1,4 @@
-"""This module runs the front of one host: it opens the connection, and imports the rest behind the first answer."""
+"""This module runs the front of one host: it opens the connection, and imports the rest while that is served."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ async def _serve(config: Config, parent: int, reader: Reader, wire_out: int, eng
     for _ in range(_TURNS):
         await anyio.sleep(0)
     status = 1
-    async with import_front()(config, engine, instance=instance) as front, anyio.create_task_group() as tasks:
+    # On a thread, because a host that pings meanwhile is to find us alive.
+    front_class = await asyncio.to_thread(import_front)
+    async with front_class(config, engine, instance=instance) as front, anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_with_the_host, parent, session)
         status = await front.take_up(opening).run(running)
         tasks.cancel_scope.cancel()

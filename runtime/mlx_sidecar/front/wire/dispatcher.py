@@ -49,7 +49,8 @@ class Method(Generic[P]):
     task of its own and can be cancelled. Both are called in the order of the requests; so a plain function that
     returns a coroutine does in its turn the work that must not be overtaken. A ``passive`` method neither begins a
     connection nor is refused while it ends. ``heavy`` methods take much memory and may have long answers, so few of
-    their requests run at once.
+    their requests run at once. An ``unordered`` method neither changes anything nor depends on what came before, so its
+    calls may overtake messages that wait.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Method(Generic[P]):
     quick: bool = False
     passive: bool = False
     heavy: bool = False
+    unordered: bool = False
 
 
 class Dispatcher:

@@ -39,7 +39,7 @@ class LifecycleMethods:
         self.methods: list[Method[Any]] = [
             Method("initialize", InitializeParams, self._initialize, quick=True),
             Method("initialized", NoParams, self._initialized, quick=True),
-            Method("ping", NoParams, _ping, quick=True, passive=True),
+            Method("ping", NoParams, _ping, quick=True, passive=True, unordered=True),
             Method("shutdown", ShutdownParams, self._shutdown),
             Method("exit", NoParams, self._exit, quick=True),
             Method("$/cancelRequest", CancelRequestParams, self._cancel, quick=True, passive=True),

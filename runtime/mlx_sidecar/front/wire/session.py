@@ -51,8 +51,8 @@ class Session:
     host can say nothing more and running requests are to end on their own. Everything but the threads of reader and
     writer runs in the event loop's thread.
 
-    Without ``methods`` the session serves the lifecycle alone until ``serve`` names them; messages that need another
-    method wait for that.
+    Without ``methods`` the session serves the lifecycle alone until ``serve`` names them. Messages that need another
+    method wait for that, and so do those behind them but calls of ``unordered`` methods.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Session:
         self._life = LifecycleMethods(initialize, self._in_flight, self.end)
         self._dispatcher = Dispatcher(self._life.methods)
         self._complete = False  # all methods are there
+        self._some_wait = False  # messages, for the methods that are still to be named
         self._intake = Intake(limits, self._handle, self._bounds.wait_for_room, reader.hold)
         self._host_is_silent: Callable[[], None] = on_end_of_input
         self._decoder = FrameDecoder(framing, limits)
@@ -168,8 +169,9 @@ class Session:
             self._writer.frame = lambda body: encode_frame(body, framing)
 
     def _handle(self, parsed: Parsed, size_bytes: int) -> bool:
-        """Handle a message, or return False if the method that it needs is still to be named."""
-        if not (self._complete or self._is_of_the_lifecycle(parsed)):
+        """Handle a message, or return False if it must wait until all methods are named."""
+        if not self._complete and self._must_wait(parsed):
+            self._some_wait = True
             return False
         try:
             if isinstance(parsed, FrameFault):
@@ -188,10 +190,14 @@ class Session:
             self.end(1)
         return True
 
-    def _is_of_the_lifecycle(self, parsed: Parsed) -> bool:
+    def _must_wait(self, parsed: Parsed) -> bool:
         messages = parsed.messages if isinstance(parsed, Batch) else (parsed,)
-        calls = (message.method for message in messages if isinstance(message, (Request, Notification)))
-        return all(method in self._dispatcher.methods for method in calls)
+        calls = [message.method for message in messages if isinstance(message, (Request, Notification))]
+        methods = [self._dispatcher.methods.get(name) for name in calls]
+        if self._some_wait:
+            # An error has its place behind them: a fatal one ends the session.
+            return len(calls) < len(messages) or not all(method and method.unordered for method in methods)
+        return None in methods
 
     def _handle_batch(self, batch: Batch, size_bytes: int) -> None:
         reply = BatchReply(self._mailbox)
