@@ -80,7 +80,9 @@ def test_the_lifecycle_and_pings_are_answered_and_all_else_waits_in_its_order() 
         await settled()
         assert host.ids == [1, 2, 4]
         assert host.heard[0]["result"]["instance"] == "an instance"
-        host.send(request(5, "nonsense"), request(6, "initialize", INITIALIZE), [request(7, "ping"), request(8, "ping")])
+        host.send(
+            request(5, "nonsense"), request(6, "initialize", INITIALIZE), [request(7, "ping"), request(8, "ping")]
+        )
         await settled()
         assert [answer["id"] for answer in host.heard.pop()] == [7, 8]
         assert host.ids == [1, 2, 4]
@@ -242,7 +244,7 @@ def test_a_ping_behind_a_load_is_answered_while_what_serves_the_load_is_still_im
         host.initialize()
         load, ping = host.request("load", {"model": "m"}), host.request("ping")
         assert host.result(ping) == {}
-        open(gate, "w").close()
+        Path(gate).open("wb").close()
         assert host.result(load)["model"] == "m"
 
 
