@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from mlx_sidecar.front.opening import Opening
 from mlx_sidecar.front.wire import intake
 from mlx_sidecar.front.wire.context import RequestContext
 from mlx_sidecar.front.wire.dispatcher import Method
+from mlx_sidecar_protocol.envelope import Request
 from mlx_sidecar_protocol.framing import FrameDecoder, encode_frame
+from mlx_sidecar_protocol.limits import DEFAULT_LIMITS
 from mlx_sidecar_protocol.operations import NoParams
 from tests.support.memory_wire import MemoryWire
 from tests.support.sidecar import ROOT, sidecar
@@ -31,8 +33,8 @@ class Host:
     """A host of an opening, and what it has heard."""
 
     def __init__(self) -> None:
-        decoder = FrameDecoder()
-        self.wire = MemoryWire(lambda data: self.heard.extend(json.loads(frame) for frame in decoder.feed(data)))
+        self.decoder = FrameDecoder()
+        self.wire = MemoryWire(self.hear)
         self.heard: list[Any] = []
         self.silences = 0
         self.opening = Opening(Config(engine="fake"), "an instance", self.wire.reader, self.wire.open_writer)
@@ -41,6 +43,11 @@ class Host:
     @property
     def ids(self) -> list[Any]:
         return [frame["id"] for frame in self.heard]
+
+    def hear(self, data: bytes) -> None:
+        for frame in self.decoder.feed(data):
+            assert isinstance(frame, bytes)
+            self.heard.append(json.loads(frame))
 
     def send(self, *messages: Any) -> None:
         self.wire.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
@@ -198,6 +205,39 @@ def test_a_message_so_large_that_a_thread_parses_it_waits_too() -> None:
         assert host.ids == [1, 2]
         host.opening.session.end(0)
         await host.running
+
+    run(test())
+
+
+def test_a_message_that_waited_comes_before_a_large_one_that_has_been_parsed_and_waits_for_room() -> None:
+    async def test() -> None:
+        handled: list[Any] = []
+        all_is_there = False
+        waiting: asyncio.Future[Callable[[], None]] = asyncio.get_running_loop().create_future()
+
+        def handle(parsed: intake.Parsed, _: int) -> bool:
+            if all_is_there:
+                assert isinstance(parsed, Request)
+                handled.append(parsed.id)
+            return all_is_there
+
+        def wait_for_room(go_on: Callable[[], None]) -> bool:
+            if not large_is_parsed or waiting.done():
+                return False
+            waiting.set_result(go_on)
+            return True
+
+        taken = intake.Intake(DEFAULT_LIMITS, handle, wait_for_room, lambda _: None)
+        large_is_parsed = False
+        small, large = request(1, "quick"), request(2, "quick", {"text": "x" * intake.LARGE_BYTES})
+        taken.take([json.dumps(message).encode() for message in (small, large)])
+        large_is_parsed = True  # when the intake asks for room again
+        go_on = await waiting
+        all_is_there = True
+        taken.go_on()
+        assert not handled
+        go_on()
+        assert handled == [1, 2]
 
     run(test())
 
