@@ -41,7 +41,7 @@ BEHIND = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directories of encoders, cross-encoders (``-reranker``) and decoders."""
+    """Directories of encoders, cross-encoders (``-reranker``) and decoders, some of which embed by their files."""
     root = tmp_path_factory.mktemp("encoders")
     for kind in KINDS:
         write_encoder(root / kind, kind, pooling="cls" if kind == "xlm-roberta" else "mean")
@@ -56,15 +56,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "centred" / "modules.json").write_text(json.dumps(modules))
     write_encoder(root / "misfit", "bert")
     write_dense_modules(root / "misfit", WIDTH + 1)
-    for name in ("decoder", "decoder-dense", "plain", "wordless"):
-        write_model(root / name, "qwen3")
+    for name in (*DECODERS, "decoder-dense", "plain", "wordless", "recurrent"):
+        kind = "lfm2" if name == "recurrent" else "qwen3"
+        write_model(root / name, kind, bits=4 if name == "decoder-4bit" else None)
         tokenizer, settings = byte_level(size=280)
         tokenizer.add_tokens([] if name == "wordless" else ["yes", "no"])
         tokenizer.save(str(root / name / "tokenizer.json"))
         (root / name / "tokenizer_config.json").write_text(json.dumps(settings))
         config = json.loads((root / name / "config.json").read_text())
         (root / name / "config.json").write_text(json.dumps({**config, "vocab_size": 300, "eos_token_id": 7}))
-    for name in ("decoder", "decoder-dense"):
+    for name in (*DECODERS, "decoder-dense"):
         write_modules(root / name, "pooling_mode_lasttoken", normalize=True)
     return root
 
@@ -136,8 +137,8 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
         ("generate", "bert", {"prompt": "one"}, "model"),
         ("cache/warm", "bert", {"prompt": "one"}, "model"),
-        # Native code gives no hidden states.
-        pytest.param("embed", "plain", {"input": ["one"], "pooling": "last"}, "model", marks=native_only),
+        # mlx-lm's own caches.
+        ("embed", "recurrent", {"input": ["one"], "pooling": "last"}, "model"),
     ],
 )
 def test_what_a_checkpoint_cannot_do_is_refused_by_name(
