@@ -1,10 +1,11 @@
-"""Embeddings through a sidecar: a batch against one by one and against padding, beside a peer, and beside streams.
+"""Embeddings through a sidecar: a batch against one by one and against padding, beside a peer, and beside streams;
+those of a decoder by native code against the flat forward, which computes in float32.
 
 The model is all-MiniLM-L6-v2 (tools/real_embedder.py). Rounds are interleaved, and ratios are the medians of those of
 each round. "Padded" is a request whose texts are all as long as its longest, which is what a padded batch computes.
 The peer is fastembed or sentence-transformers, whichever is installed; it gets one thread, as the sidecar has.
 
-    python -m benchmarks.embeddings [--rounds 5] [--streams MODEL]
+    python -m benchmarks.embeddings [--rounds 5] [--streams MODEL] [--decoder MODEL] [--only decoder]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from operator import mul
 from pathlib import Path
 
 import anyio
@@ -29,6 +31,8 @@ from .measure import Row, machine, table
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / ".venv" / "models" / "minilm"
 STREAMING = ROOT / ".venv" / "models" / "smollm2"
+DECODER = ROOT / ".venv" / "models" / "smollm2-4bit"
+COMMAND = [sys.executable, "-m", "mlx_sidecar"]
 SHORT, MIXED = 32, 24
 # Each is a token of its own.
 WORDS = ("the", "river", "stone", "and", "light", "of", "small", "paper", "opens", "when", "wind", "turns", "to", "two")
@@ -43,6 +47,10 @@ def texts_of(counts: Sequence[int]) -> list[str]:
     """Texts of so many words."""
     source = random.Random(1)
     return [" ".join(source.choices(WORDS, k=count)) for count in counts]
+
+
+def mixed_lengths() -> list[int]:
+    return [4 + (176 * number) // (MIXED - 1) for number in range(MIXED)]
 
 
 async def compared(ours: Work, other: Work, rounds: int) -> tuple[float, float, float]:
@@ -66,7 +74,7 @@ async def seconds(work: Work) -> float:
 async def rows(sidecar: Sidecar, rounds: int) -> list[Row]:
     model = str(MODEL)
     short = texts_of([6] * SHORT)
-    lengths = [4 + (176 * number) // (MIXED - 1) for number in range(MIXED)]
+    lengths = mixed_lengths()
     mixed = [(await sidecar.tokenize(model, text)).tokens for text in texts_of(lengths)]
     longest = max(map(len, mixed))
     padded = [tokens + [1012] * (longest - len(tokens)) for tokens in mixed]
@@ -170,12 +178,37 @@ async def beside_streams(sidecar: Sidecar, generating: str) -> list[Row]:
     ]
 
 
-async def run(rounds: int, generating: str) -> None:
-    async with Sidecar.spawn(command=[sys.executable, "-m", "mlx_sidecar"]) as sidecar:
-        await sidecar.load(str(MODEL))
-        found = await rows(sidecar, rounds)
-        await sidecar.load(generating)
-        found += await beside_streams(sidecar, generating)
+async def decoder_rows(model: str, rounds: int) -> list[Row]:
+    """The texts of a decoder by native code, and by the flat forward of another sidecar."""
+    found: list[Row] = []
+    async with (
+        Sidecar.spawn(command=COMMAND) as natively,
+        Sidecar.spawn(command=COMMAND, options=["--native", "off"]) as flat,
+    ):
+        for what, texts in (("short", texts_of([6] * SHORT)), ("mixed", texts_of(mixed_lengths()))):
+            ours, other = (partial(sidecar.embed_all, model, texts, pooling="mean") for sidecar in (natively, flat))
+            cosines = [sum(map(mul, *pair)) for pair in zip(await ours(), await other(), strict=True)]
+            measured = await compared(ours, other, rounds)
+            found += [
+                Row(
+                    f"{len(texts)} {what} texts by {Path(model).name}, against the flat forward (s)", _figure(*measured)
+                ),
+                Row(
+                    "the same: least cosine of a vector with the flat forward's, below 1 by", f"{1 - min(cosines):.1e}"
+                ),
+            ]
+    return found
+
+
+async def run(rounds: int, generating: str, decoder: str, *, others: bool) -> None:
+    found: list[Row] = []
+    if others:
+        async with Sidecar.spawn(command=COMMAND) as sidecar:
+            await sidecar.load(str(MODEL))
+            found = await rows(sidecar, rounds)
+            await sidecar.load(generating)
+            found += await beside_streams(sidecar, generating)
+    found += await decoder_rows(decoder, rounds)
     print(machine(), end="\n\n")
     print(table(found))
 
@@ -184,11 +217,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure embeddings.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", default=str(STREAMING), metavar="MODEL", help="the model that streams beside")
+    parser.add_argument("--decoder", default=str(DECODER), metavar="MODEL", help="the decoder that embeds")
+    parser.add_argument("--only", choices=["decoder"], help="leave out all else")
     given = parser.parse_args()
-    if not (MODEL / "config.json").is_file():
+    others = given.only is None
+    if others and not (MODEL / "config.json").is_file():
         sys.exit("there is no all-MiniLM-L6-v2: tools/real_embedder.py fetches it")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    anyio.run(run, given.rounds, given.streams)
+    anyio.run(partial(run, given.rounds, given.streams, given.decoder, others=others))
 
 
 if __name__ == "__main__":

@@ -420,13 +420,18 @@ class cpu:  # noqa: N801 - a module
             """Set the length of a new row to that of what it was given. ValueError if something is missing."""
         def release(self) -> None:
             """Give back the memory that steps compute in, once none is being computed."""
-        def submit(self, parts: Sequence[tuple[int, int, int]], tokens: NDArray[np.int32]) -> None:
-            """Start a step over `parts`, each a row, its tokens, and for how many of the last logits are wanted.
+        def submit(self, parts: Sequence[tuple[int, int, int, bool]], tokens: NDArray[np.int32]) -> None:
+            """Start a step over `parts`: a row, its tokens, for how many of the last something is wanted, and what.
+
+            That is logits, or where the part says so hidden states behind the last norm.
 
             Waits for the step before. Raises MemoryError where there is no room for the tokens.
             """
-        def wait(self) -> NDArray[np.float32]:
-            """Wait for the step, and return its logits: [wanted, vocabulary]. Raises MemoryError."""
+        def wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+            """Wait for the step, and return its logits, [wanted, vocabulary], and hidden states, [wanted, width].
+
+            The second are None where no part wants any. Raises MemoryError.
+            """
 
     @staticmethod
     def multiply(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from tests.support.host import Frame
 
 from .features import ALTERNATIVES, BESIDE, BY_NAME, EVENTS, FAR_S, LONGEST, NUMERICS, REFUSED, Effect, Pair, pairs
-from .models import EMBEDDING
 
 PROMPT = [(11 * at + 3) % 256 for at in range(24)] * 3
 STOPS = frozenset({"stop string", "stop token"})
@@ -19,10 +18,9 @@ _TEXTLESS = frozenset({"recurrent", "reasoning budget", "stop string"})
 
 @dataclass(frozen=True)
 class Case:
-    """A set of ``features``. ``embeds``: its model is the twin that embeds, be it asked to or not."""
+    """A set of ``features``."""
 
     features: frozenset[str]
-    embeds: bool = False
 
     def __str__(self) -> str:
         return " + ".join(name for name in BY_NAME if name in self.features)
@@ -32,8 +30,7 @@ class Case:
 
     @property
     def model(self) -> str:
-        kind = next((name for name in ("sliding window", "recurrent") if name in self), "attention")
-        return EMBEDDING + kind if self.embeds or "embed" in self else kind
+        return next((name for name in ("sliding window", "recurrent") if name in self), "attention")
 
     @property
     def beside(self) -> list[str]:
@@ -55,16 +52,15 @@ class Case:
     @property
     def undisturbed(self) -> Case:
         """The features without which the tokens would be others."""
-        changing = frozenset(name for name in self.features if BY_NAME[name].effect is Effect.CHANGES)
-        return Case(changing, self.embeds or "embed" in self)
+        return Case(frozenset(name for name in self.features if BY_NAME[name].effect is Effect.CHANGES))
 
     @property
     def unstopped(self) -> Case:
         """The undisturbed case, without what it stops at."""
-        return Case(self.undisturbed.features - STOPS, self.undisturbed.embeds)
+        return Case(self.undisturbed.features - STOPS)
 
     def with_(self, *names: str) -> Case:
-        return Case(self.features | set(names), self.embeds)
+        return Case(self.features | set(names))
 
     def has_all(self, pair: Pair) -> bool:
         return pair <= self.features

@@ -73,7 +73,11 @@ ADAPTER = "tuned"  # the name of an adapter that each model has which can
 # long enough to be found in the cache, which keeps blocks of 64 tokens.
 _INSTRUCTION = "Find the passage that answers the question, whatever else it says, and the one that does not."
 BESIDE: dict[str, Frame] = {
-    "embed": {"input": ["a text", "another one", "one that is longer than both"], "instruction": _INSTRUCTION},
+    "embed": {
+        "input": ["a text", "another one", "one that is longer than both"],
+        "instruction": _INSTRUCTION,
+        "pooling": "last",
+    },
     "rerank": {"query": "which?", "documents": ["this one", "or that"], "instruction": _INSTRUCTION},
 }
 

@@ -7,12 +7,10 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tests.support import adapters, encoder_models, random_models, text_models
+from tests.support import adapters, random_models, text_models
 from tests.support.sidecar import Sidecar
 
 from .features import ADAPTER, BEGIN, BEGIN_TOKEN, DRAFT
-
-EMBEDDING = "embedding "  # in front of the name of a twin whose files say that it embeds, so that MLX computes it
 
 # With a seed that gives greedy answers something new in their middle, to stop at. The draft is a twin of the first.
 KINDS = {
@@ -20,10 +18,8 @@ KINDS = {
     "sliding window": ("sliding", 0),
     "recurrent": ("lfm2", 0),
     DRAFT: ("qwen3", 5),
-    EMBEDDING + "attention": ("qwen3", 5),
-    EMBEDDING + "sliding window": ("sliding", 0),
 }
-ADAPTED = ("attention", "sliding window", EMBEDDING + "attention", EMBEDDING + "sliding window")
+ADAPTED = ("attention", "sliding window")
 _VOCABULARY = 300
 # Two tokens of the recurrent model mark its reasoning. The others, one of which drafts for two, spell their markers.
 SPELLED, SPECIAL = ("<think>", "</think>"), ("[THINK]", "[/THINK]")
@@ -41,8 +37,6 @@ def write_models(root: Path) -> dict[str, str]:
     for name, (kind, seed) in KINDS.items():
         random_models.write_model(root / name, kind, seed=seed)
         text_models.write_model(root / name, *(_bytes(SPECIAL, SPECIAL) if name == "recurrent" else _bytes(SPELLED)))
-        if name.startswith(EMBEDDING):
-            encoder_models.write_modules(root / name, "pooling_mode_lasttoken", normalize=True)
     for name in ADAPTED:
         adapters.write_adapter(root / f"{name} adapter", adapters.shapes_of(root / name), size=0.1)
     return {name: str(root / name) for name in KINDS}

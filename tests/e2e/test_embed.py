@@ -1,4 +1,4 @@
-"""Encoders with a tokenizer of their own under a real sidecar: the vectors of the reference, and refusals by name."""
+"""Encoders and decoders under a real sidecar: the vectors of the reference, beside streams too; refusals by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -36,12 +36,13 @@ BEFORE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct"
     ' provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
 )
+DECODERS = ("decoder", "decoder-4bit")
 BEHIND = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directories of encoders, cross-encoders (``-reranker``) and decoders."""
+    """Directories of encoders, cross-encoders (``-reranker``) and decoders, some of which embed by their files."""
     root = tmp_path_factory.mktemp("encoders")
     for kind in KINDS:
         write_encoder(root / kind, kind, pooling="cls" if kind == "xlm-roberta" else "mean")
@@ -56,15 +57,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "centred" / "modules.json").write_text(json.dumps(modules))
     write_encoder(root / "misfit", "bert")
     write_dense_modules(root / "misfit", WIDTH + 1)
-    for name in ("decoder", "decoder-dense", "plain", "wordless"):
-        write_model(root / name, "qwen3")
+    for name in (*DECODERS, "decoder-dense", "plain", "wordless", "recurrent"):
+        kind = "lfm2" if name == "recurrent" else "qwen3"
+        write_model(root / name, kind, bits=4 if name == "decoder-4bit" else None)
         tokenizer, settings = byte_level(size=280)
         tokenizer.add_tokens([] if name == "wordless" else ["yes", "no"])
         tokenizer.save(str(root / name / "tokenizer.json"))
         (root / name / "tokenizer_config.json").write_text(json.dumps(settings))
         config = json.loads((root / name / "config.json").read_text())
         (root / name / "config.json").write_text(json.dumps({**config, "vocab_size": 300, "eos_token_id": 7}))
-    for name in ("decoder", "decoder-dense"):
+    for name in (*DECODERS, "decoder-dense"):
         write_modules(root / name, "pooling_mode_lasttoken", normalize=True)
     return root
 
@@ -74,6 +76,33 @@ def process() -> Iterator[Sidecar]:
     with sidecar("--numerics", "exact") as running:
         running.initialize()
         yield running
+
+
+@pytest.fixture(scope="module")
+def flat_process() -> Iterator[Sidecar]:
+    """A sidecar whose decoders are computed by the flat forward, as on a GPU."""
+    with sidecar("--numerics", "exact", "--native", "off") as running:
+        running.initialize()
+        yield running
+
+
+class Decoder(NamedTuple):
+    """A model, and a sidecar that computes it by ``forward``."""
+
+    process: Sidecar
+    model: str
+    forward: str
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*(pytest.param(("native", name), marks=native_only) for name in DECODERS), ("flat", "decoder")],
+    ids=", ".join,
+)
+def decoder(request: pytest.FixtureRequest, models: Path) -> Decoder:
+    forward, name = request.param
+    process = request.getfixturevalue("process" if forward == "native" else "flat_process")
+    return Decoder(process, str(models / name), forward)
 
 
 def tokens_of(process: Sidecar, model: str, text: str) -> list[int]:
@@ -118,13 +147,14 @@ def test_scores_of_a_cross_encoder_are_those_of_the_reference(process: Sidecar, 
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize("name", ["nameless", "plain"])
 def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_one(
-    process: Sidecar, models: Path
+    process: Sidecar, models: Path, name: str
 ) -> None:
-    params = {"model": str(models / "nameless"), "input": ["one"]}
+    params = {"model": str(models / name), "input": ["one"]}
     error = process.error("embed", params)
     assert error["data"]["errors"][0]["loc"] == ["pooling"]
-    assert process.call("embed", {**params, "pooling": "cls"})["pooling"] == "cls"
+    assert process.call("embed", {**params, "pooling": "mean"})["pooling"] == "mean"
 
 
 @pytest.mark.parametrize(
@@ -136,8 +166,8 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
         ("generate", "bert", {"prompt": "one"}, "model"),
         ("cache/warm", "bert", {"prompt": "one"}, "model"),
-        # Native code gives no hidden states.
-        pytest.param("embed", "plain", {"input": ["one"], "pooling": "last"}, "model", marks=native_only),
+        # mlx-lm's own caches.
+        ("embed", "recurrent", {"input": ["one"], "pooling": "last"}, "model"),
     ],
 )
 def test_what_a_checkpoint_cannot_do_is_refused_by_name(
@@ -200,10 +230,10 @@ def test_a_document_is_cut_and_a_query_is_not(process: Sidecar, models: Path) ->
     assert error["data"]["field"] == "query"
 
 
-def test_a_decoder_embeds_by_its_last_token_behind_an_end_token(process: Sidecar, models: Path) -> None:
-    model = str(models / "decoder")
+def test_a_decoder_embeds_by_its_last_token_behind_an_end_token(decoder: Decoder) -> None:
+    process, model, forward = decoder
     card = process.call("load", {"model": model})
-    assert (card["forward"], card["embedding"]["pooling"], card["embedding"]["dimensions"]) == ("flat", "last", 64)
+    assert (card["forward"], card["embedding"]["pooling"], card["embedding"]["dimensions"]) == (forward, "last", 64)
     texts = ["one frame", "x", "two frames for each message " * 9]
     together = process.call("embed", {"model": model, "input": texts})
     assert together["pooling"] == "last"
@@ -218,8 +248,8 @@ def test_a_decoder_embeds_by_its_last_token_behind_an_end_token(process: Sidecar
     )
 
 
-def test_a_decoder_embeds_and_generates_in_the_same_steps_and_neither_changes(process: Sidecar, models: Path) -> None:
-    model = str(models / "decoder")
+def test_a_decoder_embeds_and_generates_in_the_same_steps_and_neither_changes(decoder: Decoder) -> None:
+    process, model, _ = decoder
     texts = [[(7 * number + at) % 290 for at in range(60 + number)] for number in range(8)]
     chat = {"model": model, "tokens": list(range(20)), "max_tokens": 40, "ignore_eos": True}
     for pooling in ("last", "mean", "max"):
@@ -232,8 +262,19 @@ def test_a_decoder_embeds_and_generates_in_the_same_steps_and_neither_changes(pr
         assert all(process.result(id_)["tokens"] == said for id_ in talking)
 
 
-def test_an_instruction_is_computed_once_and_changes_no_bit(process: Sidecar, models: Path) -> None:
-    model = str(models / "decoder")
+@native_only
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_vectors_of_native_code_are_those_of_the_flat_forward_with_the_same_weights(
+    process: Sidecar, flat_process: Sidecar, models: Path, name: str, pooling: str
+) -> None:
+    params = {"model": str(models / name), "input": [*TEXTS, "two frames for each message " * 9], "pooling": pooling}
+    own, other = (np.array(each.call("embed", params)["embeddings"]) for each in (process, flat_process))
+    assert (np.vecdot(own, other) > 1 - 1e-6).all()
+
+
+def test_an_instruction_is_computed_once_and_changes_no_bit(decoder: Decoder) -> None:
+    process, model, _ = decoder
     params = {"model": model, "input": ["one", "two frames"], "instruction": "Find the frame that answers. " * 12}
     process.call("load", {"model": model})
     process.call("cache/clear", {"model": model})
@@ -277,13 +318,14 @@ def test_a_tokenizer_without_single_tokens_for_yes_and_no_is_refused(process: Si
     assert "yes and no" in error["message"]
 
 
-def test_vectors_outlive_an_engine_that_is_killed(models: Path) -> None:
+@pytest.mark.parametrize("name", ["modernbert", "decoder-4bit"])
+def test_vectors_outlive_an_engine_that_is_killed(models: Path, name: str) -> None:
     texts = [[3 + number % 290] * (1 + number % 90) for number in range(150)]
-    params = {"model": str(models / "modernbert"), "input": texts}
+    params = {"model": str(models / name), "input": texts}
     with sidecar("--numerics", "exact") as process:
         process.initialize()
         undisturbed = process.call("embed", params)
         running = process.request("embed", params)
         process.end_engine(signal.SIGKILL)
         assert process.result(running)["embeddings"] == undisturbed["embeddings"]
-        assert len(undisturbed["embeddings"][0]) == WIDTH
+        assert len(undisturbed["embeddings"]) == len(texts)

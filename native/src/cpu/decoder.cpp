@@ -112,14 +112,14 @@ void Decoder::submit(const std::vector<Part> &parts, std::vector<std::int32_t> t
     Job job{{}, std::move(tokens)};
     for (const Part &part : parts) {
         const Row &row = cache.extend(part.row, part.tokens);
-        JobPart given{row.floor, part.tokens, part.wanted, {}, row.adapter};
+        JobPart given{row.floor, part.tokens, part.wanted, part.hidden, {}, row.adapter};
         for (const Chain &chain : row.chains) given.blocks.push_back(chain.blocks);
         job.parts.push_back(std::move(given));
     }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         job_ = std::move(job);
-        logits_.clear();
+        results_ = {};
         error_ = nullptr;
     }
     // Started here, since a process that forks before its first step then has no thread to lose.
@@ -134,11 +134,11 @@ void Decoder::submit(const std::vector<Part> &parts, std::vector<std::int32_t> t
     changed_.notify_all();
 }
 
-std::vector<float> Decoder::wait() {
+Results Decoder::wait() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return !job_; });
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
-    return std::move(logits_);
+    return std::move(results_);
 }
 
 void Decoder::work() {
@@ -153,16 +153,16 @@ void Decoder::work() {
 }
 
 void Decoder::compute(const Job &job) {
-    std::vector<float> logits;
+    Results results;
     std::exception_ptr error;
     try {
-        logits = pass_.run(job, stopped_);
+        results = pass_.run(job, stopped_);
     } catch (...) {
         error = std::current_exception();
     }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        logits_ = std::move(logits);
+        results_ = std::move(results);
         error_ = error;
         job_.reset();
     }

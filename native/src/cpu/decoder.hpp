@@ -14,9 +14,10 @@
 
 namespace mlx_sidecar::cpu {
 
-// `tokens` consecutive tokens of a row, with logits wanted after each of the last `wanted`.
+// `tokens` consecutive tokens of a row, with logits wanted after each of the last `wanted`, or their hidden states.
 struct Part {
     Index row, tokens, wanted;
+    bool hidden;
 };
 
 // For one caller at a time.
@@ -41,8 +42,8 @@ public:
     // Starts a step. Throws std::invalid_argument for rows that are not there and tokens beyond the vocabulary, and
     // std::bad_alloc where there is no memory for its blocks; rows may then be longer than what was computed.
     void submit(const std::vector<Part> &parts, std::vector<std::int32_t> tokens);
-    // The logits of that step, [wanted, vocabulary]. Throws what it threw.
-    std::vector<float> wait();
+    // The results of that step. Throws what it threw.
+    Results wait();
 
 private:
     void work();
@@ -54,7 +55,7 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::optional<Job> job_;  // given and not yet done
-    std::vector<float> logits_;
+    Results results_;
     std::exception_ptr error_;
     std::atomic<bool> stopped_ = false;
     std::thread thread_;

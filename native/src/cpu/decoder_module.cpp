@@ -5,6 +5,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "cpu_module.hpp"
 #include "decoder.hpp"
@@ -87,14 +88,20 @@ py::array owned(std::vector<float> &&values, std::vector<Index> shape) {
     return py::array_t<float>(std::move(shape), data, owner);
 }
 
-py::array wait(Decoder &decoder) {
-    std::vector<float> logits;
+py::array rows_of(std::vector<float> &&values, Index columns) {
+    const auto count = static_cast<Index>(values.size());
+    return owned(std::move(values), {count / columns, columns});
+}
+
+py::tuple wait(Decoder &decoder) {
+    Results results;
     {
         const py::gil_scoped_release release;
-        logits = decoder.wait();
+        results = decoder.wait();
     }
-    const Index vocabulary = decoder.spec().head.matrix.rows, count = static_cast<Index>(logits.size());
-    return owned(std::move(logits), {count / vocabulary, vocabulary});
+    py::object hidden = py::none();
+    if (!results.hidden.empty()) hidden = rows_of(std::move(results.hidden), decoder.spec().embedding.columns);
+    return py::make_tuple(rows_of(std::move(results.logits), decoder.spec().head.matrix.rows), hidden);
 }
 
 py::array read(const Blocks &blocks, Index first, Index last, Index start, Index stop) {
@@ -125,9 +132,9 @@ void add_pair(Adapter &adapter, int number, const Floats &a, const Floats &b) {
     adapter.add(number, a.shape(0), a.shape(1), b.shape(0), a.data(), b.data());
 }
 
-void submit(Decoder &decoder, const std::vector<std::array<Index, 3>> &parts, const Tokens &tokens) {
+void submit(Decoder &decoder, const std::vector<std::tuple<Index, Index, Index, bool>> &parts, const Tokens &tokens) {
     std::vector<Part> given;
-    for (const auto &[row, count, wanted] : parts) given.push_back({row, count, wanted});
+    for (const auto &[row, count, wanted, hidden] : parts) given.push_back({row, count, wanted, hidden});
     std::vector<std::int32_t> flat(tokens.data(), tokens.data() + tokens.size());
     const py::gil_scoped_release release;
     decoder.submit(given, std::move(flat));

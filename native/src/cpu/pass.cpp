@@ -46,10 +46,8 @@ Pass::Pass(const Spec &spec, const Cache &cache, int threads, Arithmetic arithme
       crew_(threads),
       scratch_(static_cast<std::size_t>(threads)) {}
 
-std::vector<float> Pass::run(const Job &job, const std::atomic<bool> &stopped) {
+Results Pass::run(const Job &job, const std::atomic<bool> &stopped) {
     tokens_ = static_cast<Index>(job.tokens.size());
-    Index wanted = 0;
-    for (const JobPart &part : job.parts) wanted += part.wanted;
     find_adapted(job, false);
     embed(job);
     rotations(job);
@@ -60,15 +58,18 @@ std::vector<float> Pass::run(const Job &job, const std::atomic<bool> &stopped) {
         if (tokens_ == 0) return {};
         feed_forward(spec_.layers[i]);
     }
-    std::vector<float> logits(static_cast<std::size_t>(wanted * spec_.head.matrix.rows));
+    Results results{{}, take_hidden(job)};
+    if (tokens_ == 0) return results;
     const Index vocabulary = spec_.head.matrix.rows;
+    std::vector<float> &logits = results.logits;
+    logits.resize(static_cast<std::size_t>(tokens_ * vocabulary));
     multiply({{spec_.head, logits.data()}}, normed(spec_.norm), width_, vocabulary);
     const auto count = static_cast<Index>(logits.size());
     if (spec_.logit_scale != 1.0F) {
         for (float &logit : logits) logit *= spec_.logit_scale;
     }
     if (spec_.logit_cap != 0.0F) kernels_.rows.cap(logits.data(), spec_.logit_cap, count);
-    return logits;
+    return results;
 }
 
 void Pass::release() {
@@ -266,6 +267,29 @@ void Pass::keep_wanted(const Job &job, Index width, float *rows) {
         std::memmove(to, rows + (token - part.wanted) * width, count * sizeof(float));
         to += count;
     }
+}
+
+// Takes the rows whose hidden states are wanted out of those of wanted tokens, and returns what the last norm gives of them.
+std::vector<float> Pass::take_hidden(const Job &job) {
+    std::vector<float> hidden;
+    float *from = x_.of(0), *to = from;
+    for (const JobPart &part : job.parts) {
+        const Index floats = part.wanted * width_;
+        if (part.hidden) {
+            hidden.insert(hidden.end(), from, from + floats);
+            tokens_ -= part.wanted;
+        } else {
+            std::memmove(to, from, static_cast<std::size_t>(floats) * sizeof(float));
+            to += floats;
+        }
+        from += floats;
+    }
+    adapted_.clear();  // the output projection has no adapter, and its tokens lie elsewhere
+    if (spec_.norm.weight.empty()) return hidden;
+    for (float *row = hidden.data(), *end = row + hidden.size(); row != end; row += width_) {
+        kernels_.rows.rms_norm(row, spec_.norm.weight.data(), spec_.norm.epsilon, width_, row);
+    }
+    return hidden;
 }
 
 // The tokens of each adapter, in their order; after `keep_wanted` only those are left.

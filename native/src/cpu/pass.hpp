@@ -13,9 +13,10 @@
 namespace mlx_sidecar::cpu {
 
 // Consecutive tokens of a row, and the blocks that they are written to and attend to. `wanted`: logits after the last so
-// many of them are asked for.
+// many of them are asked for, or where `hidden` their hidden states.
 struct JobPart {
     Index position, tokens, wanted;
+    bool hidden;
     std::vector<std::vector<BlockRef>> blocks;  // by kind and number
     std::shared_ptr<const Adapter> adapter;     // null: none
 };
@@ -23,6 +24,11 @@ struct JobPart {
 struct Job {
     std::vector<JobPart> parts;
     std::vector<std::int32_t> tokens;  // of all parts, part by part
+};
+
+// Of the tokens wanted, part by part: logits [tokens, vocabulary], or hidden states behind the last norm [tokens, width].
+struct Results {
+    std::vector<float> logits, hidden;
 };
 
 // Floats aligned to 64 bytes, which grow and are never cleared.
@@ -52,8 +58,8 @@ public:
 
     // Gives the memory of buffers back.
     void release();
-    // The logits wanted, [wanted, vocabulary], part by part. Ends early, with nothing of use, once `stopped`.
-    std::vector<float> run(const Job &job, const std::atomic<bool> &stopped);
+    // Ends early, with nothing of use, once `stopped`.
+    Results run(const Job &job, const std::atomic<bool> &stopped);
 
 private:
     struct Piece {
@@ -79,6 +85,7 @@ private:
     void prepare_scratch(Index floats);
     void split_keys(std::vector<Attention> &attentions);
     void keep_wanted(const Job &job, Index width, float *rows);
+    std::vector<float> take_hidden(const Job &job);
     void find_adapted(const Job &job, bool only_wanted);
     void add(const Norm &norm, float residual);
     const float *normed(const Norm &norm);

@@ -45,11 +45,6 @@ class EmbeddingFiles:
     dense: tuple[DenseFile, ...] = ()
     objection: str = ""
 
-    @property
-    def embeds(self) -> bool:
-        """Whether the checkpoint was made to embed texts."""
-        return self.modules or self.pooling is not None
-
 
 def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
     """Read the files of ``directory`` that tell of embeddings; each may be missing.

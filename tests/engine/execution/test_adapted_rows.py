@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mlx_sidecar.engine.adapters.reading import Content, Wanted, read
 from mlx_sidecar.engine.core.adapter import LowRank, Pairs
 from mlx_sidecar.engine.execution import mlxlm
-from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Part
+from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, NOTHING_WANTED, Forward, Hidden, Part, StepInput
 from mlx_sidecar.engine.execution.native.proof import prove
 from mlx_sidecar.engine.execution.probe import probe
 from mlx_sidecar.engine.execution.trial import drained
@@ -129,6 +129,24 @@ def test_a_row_without_adapter_has_the_bits_that_it_has_beside_none(adapted: Ada
         forward.close(row)
     adapted.rows.detach("b")
     assert np.array_equal(alone, again)
+
+
+def test_hidden_states_are_those_of_their_row_with_its_adapter(adapted: Adapted, random_models: Path) -> None:
+    forward, own = adapted.forward, adapted.own
+    adapted.rows.attach("b", adapted.pairs["b"])
+    for row, used in enumerate((None, "b", "b")):
+        forward.open(row, LENGTH)
+        if used is not None:
+            adapted.rows.use(row, used)
+    parts = [Part(0, LENGTH, Hidden(LENGTH)), Part(1, LENGTH, NEXT_TOKEN), Part(2, LENGTH, Hidden(2))]
+    output = forward.run(StepInput(parts, mx.array(TEXTS[0] * 3)))
+    projected = load(random_models, "sliding").model.embed_tokens.as_linear(output.states())
+    assert all(close(*pair) for pair in zip(projected[:LENGTH], own[None][0], strict=True))
+    assert all(close(*pair) for pair in zip(projected[LENGTH:], own["b"][0][-2:], strict=True))
+    assert close(output.wait()[0], own["b"][0][-1])
+    for row in range(3):
+        forward.close(row)
+    adapted.rows.detach("b")
 
 
 def test_a_step_without_adapters_has_the_graph_that_it_has_where_none_is_attached(random_models: Path) -> None:

@@ -12,7 +12,7 @@ from ...checkpoint.embedding import EmbeddingFiles
 from ...checkpoint.model_directory import Directory
 from ...link.control_messages import Capability, EmbeddingCard
 from .encoders.encoder import Sizes
-from .forward import Forward, Hidden, Part, StepInput, StepOutput
+from .forward import Forward, Hidden, Part, StepInput
 
 _ENCODER = "it is an encoder, which generates nothing"
 
@@ -42,7 +42,7 @@ def of_decoder(
     objection = files.objection
     if directory.config.get("use_bidirectional_attention"):
         objection = "its attention is bidirectional, and is computed as causal"
-    if not objection and forward.name != "flat":
+    if not objection and forward.name not in ("native", "flat"):
         objection = f"its forward ({forward.name}) gives no hidden states"
     lacking: dict[Capability, str] = {"generate": "", "embed": objection, "rerank": _reranks(directory)}
     if objection:
@@ -72,10 +72,8 @@ def _width(forward: Forward) -> int:
     forward.open(0, 1)
     try:
         output = forward.run(StepInput([Part(0, 1, Hidden(1))], mx.array([0])))
-        assert isinstance(output, StepOutput)
-        assert output.hidden is not None
-        mx.eval(output.hidden, output.state)
-        return output.hidden.shape[-1]
+        output.wait()
+        return output.states().shape[-1]
     finally:
         forward.close(0)
 

@@ -27,7 +27,7 @@ class Logits(NamedTuple):
 class Hidden(NamedTuple):
     """The wish of a part for the hidden states behind the last layer and its norm, of each of its ``last`` tokens.
 
-    Only a flat forward of mlx gives them.
+    Forwards that keep rows in mlx-lm's own caches have none.
     """
 
     last: int
@@ -72,15 +72,33 @@ class StepOutput(NamedTuple):
         mx.eval(self.logits, self.state)
         return self.logits
 
+    def states(self) -> mx.array:
+        """Return ``hidden``, which parts want; unevaluated."""
+        assert self.hidden is not None
+        return self.hidden
+
 
 class LateOutput(NamedTuple):
-    """The result of a pass that is computed apart: ``logits`` waits for it, and returns what ``StepOutput`` has."""
+    """The result of a pass that is computed apart.
 
-    logits: Callable[[], NDArray[np.float32]]
+    ``results`` waits for it, and returns logits and hidden states as ``StepOutput`` has them. It may be called again.
+    """
+
+    results: Callable[[], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
+
+    def logits(self) -> NDArray[np.float32]:
+        """Return the logits once they are computed."""
+        return self.results()[0]
 
     def wait(self) -> mx.array:
         """Return the logits once they are computed."""
         return mx.array(self.logits())
+
+    def states(self) -> mx.array:
+        """Return the hidden states, which parts want, once they are computed."""
+        hidden = self.results()[1]
+        assert hidden is not None
+        return mx.array(hidden)
 
 
 class NotTruncatable(Exception):

@@ -103,7 +103,7 @@ class MlxBackend:
         if directory.config["model_type"] in ENCODERS:
             return (yield from self._encoder(load, directory, files, dtype))
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
-        found, not_native = yield from self._natively(load, weights, embeds=files.embeds)
+        found, not_native = yield from self._natively(load, weights)
         if found is None and dtype is None and (dtype := self._policy.default_dtype) is not None:
             yield LoadStep("converting", 0, weights.memory_bytes, needs_bytes=directory.loaded_bytes(dtype))
             weights = yield from convert_steps(weights, dtype)
@@ -173,15 +173,11 @@ class MlxBackend:
         cost = SequenceCost.of([LayerCost(token_bytes=sizes.token_bytes)])
         return LoadedModel(card, EncoderBatch(loaded.encoder, self._limit_bytes, dense), cost)
 
-    def _natively(
-        self, load: Load, weights: Weights, *, embeds: bool
-    ) -> Generator[LoadStep, None, tuple[Proven | None, str]]:
+    def _natively(self, load: Load, weights: Weights) -> Generator[LoadStep, None, tuple[Proven | None, str]]:
         """Return the native forward with what else a probe finds; or why there is none, where there might be."""
         native = self._policy.native
         if native is None:
             return None, ""
-        if embeds:
-            return None, "it embeds texts, and native code gives no hidden states"
         proving = prove(load.model, weights.model, native.arithmetic, native.threads)
         try:
             return (yield from _in_load(proving, weights.memory_bytes)), ""

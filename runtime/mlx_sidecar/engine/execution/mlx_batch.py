@@ -26,7 +26,7 @@ from .proposals import NO_PROPOSAL, Proposal, Proposer
 from .row_prefixes import RowPrefixes
 from .sampler import FACTORIES, ProcessorFactory, Sampler
 from .step_reader import StepReader
-from .vector_rows import Vector, VectorRows, heard_twice
+from .vector_rows import Vector, VectorRows
 
 log = logging.getLogger(__name__)
 
@@ -229,13 +229,11 @@ class MlxBatch:
         embedding = [given for given in work if _gives_vector(given)]
         vectors: tuple[Vector, ...] = ()
         if embedding:
-            output = heard_twice(output)
             vectors = tuple(self._vectors.take(embedding, output))
         pooled = [*(vector.numbers for vector in vectors), *self._vectors.state]
         tokens = 0 if any(given.role is Role.PREFILL for given in work) else sum(given.tokens for given in work)
         if isinstance(output, LateOutput) or proposed or any(sequence.constraint for sequence in samplers):
-            if isinstance(output, StepOutput):
-                mx.async_eval(output.logits, *output.state, *pooled)
+            mx.async_eval(*([output.logits, *output.state] if isinstance(output, StepOutput) else []), *pooled)
             late = Late(output, self._drafts(samplers, proposed))
             flight = Flight([*samplers], None, [], late, tokens, started_s, vectors)
         else:

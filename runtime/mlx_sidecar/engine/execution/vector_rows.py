@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -62,9 +61,9 @@ class VectorRows:
         return Hidden(1) if isinstance(goal, Embed) else NEXT_TOKEN
 
     def take(self, work: list[Work], output: StepOutput | LateOutput) -> list[Vector]:
-        """Return the vectors that a step has completed. Those of a late output are waited for."""
+        """Return the vectors that a step has completed. A late output that something is wanted of is waited for."""
         wishes = [self.wish(given) for given in work]
-        hidden = iter(_split(output.hidden if isinstance(output, StepOutput) else None, wishes))
+        hidden = iter(_split(output, wishes))
         vectors = _logits([given.sequence for given in work if given.samples and _scores(given)], output)
         for given, wish in zip(work, wishes, strict=True):
             if isinstance(wish, Hidden) and (made := self._pooled(given, next(hidden))) is not None:
@@ -103,21 +102,16 @@ def _scores(given: Work) -> bool:
     return isinstance(given.sequence.asked.vector, Score)
 
 
-def _split(hidden: mx.array | None, wishes: list[Logits | Hidden]) -> list[mx.array]:
-    if hidden is None:
-        return []
+def _split(output: StepOutput | LateOutput, wishes: list[Logits | Hidden]) -> list[mx.array]:
+    """The hidden states of each row that wants any."""
     ends = list(accumulate(wish.last for wish in wishes if isinstance(wish, Hidden)))
-    return [hidden[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    hidden = output.states() if ends else None
+    return [] if hidden is None else [hidden[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _logits(sequences: list[Sequence], output: StepOutput | LateOutput) -> list[Vector]:
     """The logits of ``sequences``, which are the last ones of a step."""
     if not sequences:
         return []
-    logits = mx.array(output.logits()) if isinstance(output, LateOutput) else output.logits
+    logits = output.wait() if isinstance(output, LateOutput) else output.logits
     return [Vector(sequence, row) for sequence, row in zip(sequences, logits[-len(sequences) :], strict=True)]
-
-
-def heard_twice(output: StepOutput | LateOutput) -> StepOutput | LateOutput:
-    """``output``, whose logits may be read once more where they are computed apart."""
-    return LateOutput(cache(output.logits)) if isinstance(output, LateOutput) else output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlx_sidecar.engine.execution import mlxlm
-from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, Logits, Part, StepInput
+from mlx_sidecar.engine.execution.forward import NEXT_TOKEN, Hidden, Logits, Part, StepInput
 from mlx_sidecar.engine.execution.native import forward as forward_module
 from mlx_sidecar.engine.execution.native.forward import NativeForward
 from mlx_sidecar.engine.execution.native.proof import in_float32, prove
@@ -69,6 +70,27 @@ def test_weights_are_read_as_they_are_stored(name: str, dtype: mx.Dtype, bits: i
         forward = drained(prove(name, model, arithmetic, 1)).forward
         given, wanted = logits_of(forward, PROMPT, CUTS), own_logits(model, PROMPT)
         assert max(distance(one, other) for one, other in zip(given, wanted, strict=True)) < 1e-4
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("dtype", "bits"), [(mx.float32, None), (mx.bfloat16, 4)], ids=["float32", "4 bits"])
+def test_hidden_states_are_those_of_mlx_lm_beside_logits(name: str, dtype: mx.Dtype, bits: int | None) -> None:
+    model = make(name, dtype=dtype, bits=bits)
+    forward = drained(prove(name, model, "exact", 1)).forward
+    with in_float32(model):
+        wanted = np.array(model.model(mx.array([PROMPT]), cache=mlxlm.make_prompt_cache(model))[0])
+    logits = logits_of(forward, PROMPT, CUTS)
+    given = [np.zeros((0, wanted.shape[1]))]
+    for row in (1, 2, 3):
+        forward.open(row, len(PROMPT))
+    for count, end in zip(CUTS, accumulate(CUTS), strict=True):
+        tokens = PROMPT[end - count : end]
+        parts = [Part(1, count, NEXT_TOKEN), Part(2, count, Hidden(count)), Part(3, count, NEXT_TOKEN)]
+        output = forward.run(StepInput(parts, mx.array(tokens * 3)))
+        given.append(np.array(output.states()))
+        assert all(mx.array_equal(beside, logits[end - 1]) for beside in output.wait())
+    apart = np.abs(np.concatenate(given) - wanted).max(axis=1)
+    assert (apart < 1e-4 * np.abs(wanted).max(axis=1)).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ....link.control_messages import ForwardName
 from ...cache.prefix_match import CacheSpec, SpanShape
 from ...cache.prefixes import NOTHING, PrefixMatch
 from ...cache.segment import Segment, runs
-from ..forward import LateOutput, NotTruncatable, StepInput
+from ..forward import Hidden, LateOutput, NotTruncatable, StepInput
 from ..interfaces import Cache, Model
 from ..projections import projections
 from .adapters import NativeAdapters
@@ -110,8 +111,9 @@ class NativeForward:
     def run(self, step: StepInput) -> LateOutput:
         parts, tokens = step
         numbers = np.array(tokens, dtype=np.int32)
-        self._decoder.submit([(part.row, part.tokens, part.want.last) for part in parts], numbers)
-        return LateOutput(self._decoder.wait)
+        wanted = [(part.row, part.tokens, part.want.last, isinstance(part.want, Hidden)) for part in parts]
+        self._decoder.submit(wanted, numbers)
+        return LateOutput(cache(self._decoder.wait))
 
     def truncate(self, row: int, length: int) -> None:
         if not self._decoder.truncate(row, length):
