@@ -57,6 +57,7 @@ class StepPlanner:
     def __init__(self) -> None:
         self._paces: defaultdict[str, StepCostModel] = defaultdict(StepCostModel)
         self._chunks: defaultdict[str, PrefillChunks] = defaultdict(PrefillChunks)
+        self._flying: dict[str, StepLoad] = {}  # by model, of the step in flight
 
     def plan(self, running: Running, model: str, now: float, sharing: int) -> list[Work]:
         """Plan a token for all that decode, in order of admission, and then some prefill.
@@ -76,6 +77,14 @@ class StepPlanner:
         if work:
             self._paces[model].learn(_load(work, done=True), seconds)
         self._chunks[model].account((part for part in work if part.role is Role.PREFILL), self.token_cost(model))
+
+    def launched(self, model: str, work: list[Work]) -> None:
+        """Note that ``work``, without prefill, is in flight; its sequences know its tokens."""
+        self._flying[model] = _load(work, done=True)
+
+    def read(self, model: str, seconds: float) -> None:
+        """Learn that the step in flight took ``seconds``."""
+        self._paces[model].learn(self._flying[model], seconds)
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Return the seconds that ``work`` should take, by earlier steps of ``model``; None if none was like it."""
