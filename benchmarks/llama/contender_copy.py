@@ -18,6 +18,11 @@ class Copy:
         self._token_bytes = token_bytes
         self._source = self._target = np.zeros(0, np.uint8)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the last copy."""
+        return self._target.size
+
     def measure(self, work: Work, number: int) -> Times:
         """Count the copy as the prefill. ``number`` makes no difference."""
         size_bytes = work.rows * work.prompt * self._token_bytes
