@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..core.batch import Role, Work
 from .depth_cost import DepthCost
 from .priority_queue import QueueEntry
-from .step_cost_model import LEAST_CHUNK, Budget, StepCostModel, StepLoad
+from .step_cost_model import CHUNK, LEAST_CHUNK, Budget, StepCostModel, StepLoad
 
 # The least share of all time for prefill that the prompt that has waited longest gets.
 OLDEST_SHARE = 0.25
@@ -68,7 +68,9 @@ class StepPlanner:
         work = [Work(entry.sequence, 1, Role.DECODE) for entry in decoding if not entry.sequence.awaits_token]
         if prompts:
             depth = sum(part.sequence.known for part in work)
-            budget = self._paces[model].budget(len(work), depth, self._fastest_step_s(running), sharing)
+            hurried = min(entry.sequence.pending for entry in prompts) <= CHUNK
+            fastest_s = self._fastest_step_s(running)
+            budget = self._paces[model].budget(len(work), depth, fastest_s, sharing, hurried=hurried)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 
