@@ -25,8 +25,8 @@ TOKEN_UNIT = 1_000
 DECODE_UNIT = 10_000
 
 # Decoding beside prefills is measured by leaving prefill out once in so many steps; twice where steps overlap, because
-# the second is begun before the first is read. That is a loss of 3 % at most. A prompt of a chunk or less would feel it:
-# while one waits, the measurement is put off for as many steps again.
+# the second is begun before the first is read. That is a loss of 3 % at most. A prompt of a chunk or less would feel
+# it, so that the measurement is put off for as many steps again while one waits.
 REMEASURE_STEPS = 64
 # A decode step that took so many times as long as expected is measured again before it is believed: a wrong measurement
 # would stand for REMEASURE_STEPS.
