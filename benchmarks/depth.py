@@ -132,6 +132,7 @@ def _backend(hear: Callable[[list[Work]], None], clock: Callable[[], float]) -> 
         def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
             loaded = yield from super().load(load)
             loaded.batch.__class__ = Heard
+            assert isinstance(loaded.batch, Heard)
             loaded.batch.clock = clock
             return loaded
 

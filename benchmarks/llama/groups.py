@@ -130,7 +130,7 @@ def threads(peers: Peers) -> Group:
         *(Asked("decode after 32", "decode", TWO, (each.name,)) for each in two),
         *(Asked("prefill of 512", "prefill", TWO, (each.name,)) for each in two),
     ]
-    contenders = [peers.llama("Q4_0"), *two, peers.ours(), peers.ours(threads=2)]
+    contenders = [peers.llama("Q4_0"), peers.llama("Q4_1"), *two, peers.ours(), peers.ours(threads=2)]
     return Group("One and two threads, in process.", contenders, works, asked)
 
 
