@@ -72,7 +72,7 @@ class Loop:
         self._said: SimpleQueue[Heard] = SimpleQueue()
         self._said.put(Load(next(self._ids), MODEL, str(path)))
         self._loaded = False
-        backend = _backend(self._step)
+        backend = _backend(self._step, clock)
         self._engine = assemble(self, cast("Inbox", self), backend, Limits(), GIVEN_BYTES, clock=clock)
         while not self._loaded:
             self._engine.turn()
@@ -117,8 +117,8 @@ class Loop:
         return [self._said.get() for _ in range(self._said.qsize())]
 
 
-def _backend(hear: Callable[[list[Work]], None]) -> Backend:
-    """Return mlx's backend, whose batches tell ``hear`` of each step before they do it."""
+def _backend(hear: Callable[[list[Work]], None], clock: Callable[[], float]) -> Backend:
+    """Return mlx's backend, whose batches tell ``hear`` of each step before they do it, and go by ``clock``."""
     policy = settle("fast")  # before anything imports mlx
     from mlx_sidecar.engine.execution.mlx_backend import MlxBackend
     from mlx_sidecar.engine.execution.mlx_batch import MlxBatch
@@ -132,6 +132,8 @@ def _backend(hear: Callable[[list[Work]], None]) -> Backend:
         def load(self, load: Load) -> Generator[LoadStep, None, LoadedModel]:
             loaded = yield from super().load(load)
             loaded.batch.__class__ = Heard
+            assert isinstance(loaded.batch, Heard)
+            loaded.batch.clock = clock
             return loaded
 
     return Hearing(policy, GIVEN_BYTES)

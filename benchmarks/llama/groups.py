@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .contender import Contender
-from .peers import Peers, random_16m
+from .peers import COPY, Peers, random_16m
 from .samples import Phase
 from .work import Work
 
@@ -130,7 +130,7 @@ def threads(peers: Peers) -> Group:
         *(Asked("decode after 32", "decode", TWO, (each.name,)) for each in two),
         *(Asked("prefill of 512", "prefill", TWO, (each.name,)) for each in two),
     ]
-    contenders = [peers.llama("Q4_0"), *two, peers.ours(), peers.ours(threads=2)]
+    contenders = [peers.llama("Q4_0"), peers.llama("Q4_1"), *two, peers.ours(), peers.ours(threads=2)]
     return Group("One and two threads, in process.", contenders, works, asked)
 
 
@@ -173,6 +173,18 @@ def rpc_4096(peers: Peers) -> Group:
     return Group("Over pipes, against llama.cpp in process.", contenders, {work: Work(4096, 16)}, asked, rounds=2)
 
 
+def warm(peers: Peers) -> Group:
+    """A hit is a reference to what is cached, so that it should take less than a copy."""
+    work = "4,096 cached"
+    ours = peers.over_pipes(warm=True)
+    asked = [Asked(work, "prefill", each.name, (COPY,), 0.67 if each.name == PIPES else None) for each in ours]
+    about = (
+        "The first token of a prompt that is in the prefix cache, over pipes, against a copy in memory of its keys and "
+        "values in float32: at most 1.5 times as long is asked."
+    )
+    return Group(about, [peers.copy(), *ours], {work: Work(4096)}, asked, rounds=9)
+
+
 def cold(peers: Peers) -> Group:
     """The random model of 16M parameters; ours before needs three minutes for the long prompt."""
     directory, gguf = random_16m()
@@ -211,6 +223,7 @@ GROUPS: dict[str, Callable[[Peers], Group]] = {
     "mlx-lm-stored": mlx_lm_stored,
     "rpc": rpc,
     "rpc-4096": rpc_4096,
+    "warm": warm,
     "cold": cold,
     "by-depth": by_depth,
     "by-batch": by_batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .ggufs import smollm2
 from .library import FOLDER
 
 MODELS = ROOT / ".venv" / "models"
+COPY = "a copy of its keys and values"
 FOUR_BIT, BFLOAT16 = MODELS / "smollm2-4bit", MODELS / "smollm2"
 
 
@@ -52,13 +54,24 @@ class Peers:
             return []
         return [Contender("ours before", "benchmarks.llama.contender_ours", _ours(FOUR_BIT, "fast", 1), self.before)]
 
-    def over_pipes(self, model: Path = FOUR_BIT) -> list[Contender]:
-        """Ours through the Python client, and that of the other checkout if there is one."""
+    def over_pipes(self, model: Path = FOUR_BIT, *, warm: bool = False) -> list[Contender]:
+        """Ours through the Python client, and that of the other checkout if there is one.
+
+        ``warm``: the prompts are in the prefix cache.
+        """
         pythons = {"ours over pipes": sys.executable}
         if self.before is not None:
             pythons["ours before over pipes"] = self.before
-        options = {"model": str(model), "serve_options": []}
+        options = {"model": str(model), "serve_options": [], **({"warm": True} if warm else {})}
         return [Contender(name, "benchmarks.llama.contender_rpc", options, each) for name, each in pythons.items()]
+
+    @staticmethod
+    def copy() -> Contender:
+        """Return a copy in memory of a prompt's keys and values in float32."""
+        config = json.loads((FOUR_BIT / "config.json").read_text())
+        width = config["hidden_size"] // config["num_attention_heads"]
+        token_bytes = 2 * 4 * config["num_hidden_layers"] * config["num_key_value_heads"] * width
+        return Contender(COPY, "benchmarks.llama.contender_copy", {"token_bytes": token_bytes})
 
     def mlx_lm(self, name: str, dtype: str | None, *, shim: bool) -> Contender:
         """mlx-lm on the 4-bit directory; ``dtype``: what its weights are unpacked to, None: as they are stored."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from benchmarks.llama import chats, plots, report
 from benchmarks.llama.contender import Contender, started
+from benchmarks.llama.contender_copy import Copy
+from benchmarks.llama.contender_rpc import OverPipes
 from benchmarks.llama.groups import Asked, Group
 from benchmarks.llama.measuring import Sitting, measure
 from benchmarks.llama.samples import Chat, Key, Samples
@@ -17,6 +21,9 @@ from benchmarks.llama.work import InProcess, Times, Work, prompt
 from benchmarks.serving.http_servers import MlxLmServer
 from benchmarks.serving.request import ContenderFailed
 from benchmarks.serving.sidecar import Sidecar
+
+if TYPE_CHECKING:
+    from mlx_sidecar_client import SyncSidecar
 
 PRETENDER = "tests.benchmarks.llama_pretender"
 MACHINE = "a machine"
@@ -133,6 +140,33 @@ def test_rows_begin_anew_in_each_round_unless_they_are_kept() -> None:
 def test_prompts_of_different_rounds_share_no_beginning() -> None:
     assert prompt(3, 1)[0] != prompt(3, 2)[0]
     assert len(prompt(5000, 1)) == 5000
+
+
+class Piped:
+    """A sidecar whose answers come at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def generate(self, model: str, *, tokens: list[int], max_tokens: int, **settings: object) -> Iterator[Any]:
+        self.asked.append(tokens)
+        return iter([SimpleNamespace(tokens=[1] * max_tokens)])
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_prompts_over_pipes_are_new_in_each_round_or_cached_before_the_first(warm: bool) -> None:
+    sidecar = Piped()
+    measured = OverPipes(cast("SyncSidecar", sidecar), "m", warm=warm)
+    for number in (1, 2):
+        assert measured.measure(Work(64), number).decode_s is None
+    assert sidecar.asked == [prompt(64, number) for number in ((0, 0, 0) if warm else (1, 2))]
+
+
+def test_a_copy_is_of_all_that_the_prompts_have() -> None:
+    copied = Copy(8)
+    times = copied.measure(Work(16, rows=2), 1)
+    assert copied.size_bytes == 16 * 2 * 8
+    assert times.decode_s is None
 
 
 def test_attention_takes_over_in_long_prompts() -> None:

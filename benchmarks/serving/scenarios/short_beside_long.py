@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 
 from ...measure import Row
 from ..bench import Bench, Outcome, Plot
@@ -23,11 +24,28 @@ _ENDLESS = 16_000  # more than a stream gets to say
 _PAUSE_S = 0.05  # between two short requests
 
 
+@dataclass(frozen=True)
+class Step:
+    """A decode step: the median gap of the eight streams by themselves, in seconds, before and after the rest.
+
+    Meanwhile the streams get deeper, and their own steps longer with that: in between it is a line over time.
+    """
+
+    before_s: float
+    after_s: float
+    began_s: float
+    ended_s: float
+
+    def at(self, time_s: float) -> float:
+        part = (time_s - self.began_s) / (self.ended_s - self.began_s)
+        return self.before_s + min(1.0, max(0.0, part)) * (self.after_s - self.before_s)
+
+
 @dataclass
 class Seen:
-    """One contender over all rounds. The unit is a decode step: the median gap of the eight streams by themselves."""
+    """One contender over all rounds. The unit is a decode step, as ``Step`` has it."""
 
-    step_s: list[float] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     own_s: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)  # waits of short requests beyond their own prefill
     gaps: list[float] = field(default_factory=list)
@@ -40,7 +58,7 @@ async def run(bench: Bench) -> Outcome:
     """Send short prompts of 32 tokens, one after the other, while a long one is prefilled.
 
     Their waiting beyond their own prefill on an idle engine, and the gaps of the streams, are told in decode steps,
-    measured just before.
+    measured just before and just after, because the streams get deeper meanwhile.
     """
     async with AsyncExitStack() as stack:
         ours, peer = bench.ours(), bench.batch_generator()
@@ -64,14 +82,15 @@ async def _round(bench: Bench, contender: Contender, seen: Seen) -> None:
     long = contender.start(bench.prompts.request(bench.form.long, 1))
     shorts = await _shorts(bench, contender, long)
     ended_s = time.monotonic()
-    for flight in (long, *streams):
-        contender.cancel(flight)
-    await asyncio.gather(*(flight.result() for flight in (long, *streams)))
-    began_s = max(stream.deltas[0][0] for stream in streams)
-    _take(seen, streams, (began_s, long.sent_s), (long.sent_s, min(ended_s, long.ended_s)))
-    step_s = seen.step_s[-1]
+    contender.cancel(long)
+    await long.result()
+    await asyncio.sleep(bench.form.patience_s / 10)
+    for stream in streams:
+        contender.cancel(stream)
+    await asyncio.gather(*(stream.result() for stream in streams))
+    step = _take(seen, streams, (long.sent_s, min(ended_s, long.ended_s)), max(ended_s, long.ended_s))
     seen.own_s.append(own_s)
-    seen.delays += [(short.first_token_s - own_s) / step_s for short in shorts]
+    seen.delays += [(short.first_token_s - own_s) / step.at(short.sent_s) for short in shorts]
     seen.long_s.append(long.first_token_s)
 
 
@@ -90,13 +109,18 @@ async def _shorts(bench: Bench, contender: Contender, long: Flight) -> list[Flig
     return [short for short in shorts if short.sent_s < long.sent_s + long.first_token_s] if shorts else shorts
 
 
-def _take(seen: Seen, streams: Sequence[Flight], alone: tuple[float, float], during: tuple[float, float]) -> None:
-    before = [gap for _, gap in _gaps(streams, *alone)]
-    step_s = statistics.median(before)
-    seen.step_s.append(step_s)
-    seen.gaps_alone += [gap / step_s for gap in before]
-    seen.trace = [(at_s - during[0], gap / step_s) for at_s, gap in _gaps(streams, *during)]
+def _take(seen: Seen, streams: Sequence[Flight], during: tuple[float, float], after_s: float) -> Step:
+    """Take the gaps of ``streams``, and return their step. After ``after_s`` they are by themselves again."""
+    before = [gap for _, gap in _gaps(streams, max(stream.deltas[0][0] for stream in streams), during[0])]
+    # The first gap of each began beside the prefill.
+    after = [gap for at_s, gap in _gaps(streams, after_s, inf) if at_s - gap > after_s]
+    before_s = statistics.median(before)
+    step = Step(before_s, statistics.median(after) if after else before_s, *during)
+    seen.steps.append(step)
+    seen.gaps_alone += [gap / before_s for gap in before]
+    seen.trace = [(at_s - during[0], gap / step.at(at_s)) for at_s, gap in _gaps(streams, *during)]
     seen.gaps += [gap for _, gap in seen.trace]
+    return step
 
 
 def _gaps(streams: Sequence[Flight], from_s: float, to_s: float) -> list[tuple[float, float]]:
@@ -112,17 +136,20 @@ def _gaps(streams: Sequence[Flight], from_s: float, to_s: float) -> list[tuple[f
 
 def _rows(name: str, seen: Seen, bench: Bench, asked: tuple[str, str] = ("", "")) -> list[Row]:
     company = f"beside a prefill of {bench.form.long:,} and {STREAMS} streams"
-    own, step = milliseconds(statistics.median(seen.own_s)), milliseconds(statistics.median(seen.step_s))
+    own = milliseconds(statistics.median(seen.own_s))
+    step = milliseconds(statistics.median(each.before_s for each in seen.steps))
+    later = milliseconds(statistics.median(each.after_s for each in seen.steps))
     if not seen.delays:
         return [Row(f"{name}, {company}", "the long prompt was done before a short request came")]
-    delays = f"median {percentile(seen.delays, 50):.1f}, worst {max(seen.delays):.1f} of {len(seen.delays)}"
+    delays = f"median {percentile(seen.delays, 50):.1f}, p95 {percentile(seen.delays, 95):.1f}, "
+    delays += f"worst {max(seen.delays):.1f} of {len(seen.delays)}"
     gaps = f"p99 {percentile(seen.gaps, 99):.1f}, worst {max(seen.gaps):.1f} of {len(seen.gaps):,}"
     alone = f"p99 {percentile(seen.gaps_alone, 99):.1f}"
     took = milliseconds(statistics.median(seen.long_s))
     return [
         Row(
             f"{name}: first token of a short request {company}, decode steps beyond its own prefill",
-            f"{delays} (a step {step}, own prefill {own})",
+            f"{delays} (a step {step}, later {later}; own prefill {own})",
             asked[0],
         ),
         Row(f"{name}: gaps of the streams meanwhile, decode steps", f"{gaps} (before: {alone})", asked[1]),

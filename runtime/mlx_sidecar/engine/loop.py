@@ -10,6 +10,7 @@ from .admission import Admission
 from .completion import Completion
 from .core.batch import Role, StepFailed, Work
 from .core.instrumentation import Instrumentation
+from .core.loaded_model import Resident
 from .heartbeat import RESTED_S, Heartbeat, StallDeadline
 from .inbox import Background, Inbox
 from .outbox import Outbox
@@ -110,26 +111,22 @@ class Engine:
         kind, model = lane
         began = self._clock()
         work: list[Work] = []
-        whole = True
         if kind == "load":
             loading = self._models.loading
             assert loading is not None
             self._heartbeat.begin_load(loading.ops, self._deadline.unmeasured_s(loading.estimated_bytes))
             told = self._models.advance(loading, began)
         else:
-            work, told, whole = self._step(model, began, sharing)
+            work, told = self._step(model, began, sharing)
         ended = self._clock()
         self._heartbeat.end(ended)
         self._tidy_at_s = ended + TIDY_AFTER_S
         self._scheduler.charge(lane, ended - began)
-        self._instrumentation.operated(lane, began, ended, work, whole=whole)
+        self._instrumentation.operated(lane, began, ended, work)
         return told
 
-    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[ToFront], bool]:
-        """Step ``model``: return its work, the messages, and whether the time it took is that of a whole step.
-
-        The messages may be about the step before.
-        """
+    def _step(self, model: str, began: float, sharing: int) -> tuple[list[Work], list[ToFront]]:
+        """Step ``model``: return its work and the messages, which may be about the step before."""
         resident = self._models.resident(model)
         batch = resident.loaded.batch
         work = self._scheduler.plan(model, began, sharing)
@@ -146,14 +143,29 @@ class Engine:
         try:
             events = batch.step(work, began)
         except StepFailed as failure:
-            return work, self._completion.failed(model, failure, self._clock()), False
+            return work, self._completion.failed(model, failure, self._clock())
         now = self._clock()
         self._scheduler.grown(model, work)
-        # The time of a call that only starts a step, or only reads one, is not that of ``work``.
-        whole = batch.in_flight == overlapped
-        if whole:
-            self._scheduler.account(model, work, now - began)
-        return work, [message for event in events for message in self._completion.tell(event, now)], whole
+        self._account(resident, work, began, now, overlapped=overlapped)
+        return work, [message for event in events for message in self._completion.tell(event, now)]
+
+    def _account(self, resident: Resident, work: list[Work], began: float, ended: float, *, overlapped: bool) -> None:
+        """Account for the steps that a call has ended, ``work`` unless it is in flight now.
+
+        Steps that overlap are timed from the end of one to the end of the next, because a call that begins one and
+        reads another may take much more or less than either: the thread waits for the device in both.
+        """
+        model, batch = resident.load.model, resident.loaded.batch
+        if overlapped:
+            took_s, began = batch.read_s - resident.device_since_s, batch.read_s
+            self._scheduler.read(model, took_s)
+            self._instrumentation.stepped(took_s, prefills=False)
+        if batch.in_flight:
+            resident.device_since_s = began
+            self._scheduler.launched(model, work)
+        elif work:
+            self._scheduler.account(model, work, ended - began)
+            self._instrumentation.stepped(ended - began, prefills=any(given.role is Role.PREFILL for given in work))
 
     def _end_late(self, now: float) -> None:
         self._send([self._completion.retire(sequence, "deadline", now) for sequence in self._scheduler.expired(now)])

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlx_sidecar.engine.core.batch import Role
+from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.core.sequence import Sequence
 from mlx_sidecar.engine.scheduling.step_planner import OLDEST_SHARE
 from tests.support.synthetic_device import Costs, Simulation
@@ -85,6 +85,24 @@ def test_short_prompts_wait_five_steps_beyond_their_own_prefill_beside_a_long_on
         waits.append((simulation.first_s[short.id] - short.asked.arrived_s + began_s / 2 - own_s) / decode_s)
     assert percentile(waits, 95) <= 5.0
     assert percentile(gaps(simulation), 99) <= 3.0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_short_prompts_that_come_now_and_then_do_not_wait_for_a_measurement(device: str) -> None:
+    simulation = decoding(device)
+    long = simulation.submit(LONG)
+    waited: list[list[Work]] = []
+    for _ in range(100):
+        for _ in range(5):
+            simulation.step()
+        if long.known >= LONG - 1:
+            break
+        begun = len(simulation.steps)
+        until_first_token(simulation, simulation.submit(SHORT, 1))
+        waited += [work for work, _, _ in simulation.steps[begun:-1]]
+    assert waited or "gpu" in device, "else a short prompt takes one step"
+    assert all(any(part.role is Role.PREFILL for part in work) for work in waited)
+    assert any(all(part.role is Role.DECODE for part in work) for work, _, _ in simulation.steps)
 
 
 @pytest.mark.parametrize("device", DEVICES)

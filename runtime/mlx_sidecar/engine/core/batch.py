@@ -117,6 +117,11 @@ class Batch(Protocol):
         ...
 
     @property
+    def read_s(self) -> float:
+        """When the step that was in flight before the last call was over, in seconds of the engine's clock."""
+        ...
+
+    @property
     def reclaimable_bytes(self) -> int:
         """Bytes kept of sequences that have left, for the next ones; ``release`` gives them back."""
         ...

@@ -63,19 +63,20 @@ class Instrumentation:
         """Note that ``lanes`` want the device; ``operated`` ends the wait of each."""
         self._due_since = {lane: self._due_since.get(lane, now) for lane in lanes}
 
-    def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work], *, whole: bool) -> None:
-        """Note that ``lane`` had the device, for ``work`` if it is a batch.
+    def stepped(self, seconds: float, *, prefills: bool) -> None:
+        """Note that the device took ``seconds`` for a step."""
+        self.metrics.observe("prefill_step_s" if prefills else "decode_step_s", seconds)
 
-        Unless ``whole``, the time is not that of a step, because a step was only begun or only read.
-        """
+    def operated(self, lane: tuple[str, str], began: float, ended: float, work: list[Work]) -> None:
+        """Note that ``lane`` had the loop, for ``work`` if it is a batch."""
         kind, model = lane
         prefilled = sum(given.tokens for given in work if given.role is Role.PREFILL)
         self.metrics.observe("permit_wait_s", began - self._due_since.pop(lane, began))
         self.device_s += ended - began
         self.last_operation_s = ended
         name = "load" if kind == "load" else "prefill" if prefilled else "decode"
-        if whole:
-            self.metrics.observe(f"{name}_step_s", ended - began)
+        if kind == "load":
+            self.metrics.observe("load_step_s", ended - began)
         if work:
             self.batch_rows = len(work)
             self.metrics.count("steps")

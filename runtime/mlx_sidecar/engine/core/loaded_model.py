@@ -84,7 +84,10 @@ class Backend(Protocol):
 
 @dataclass
 class Resident:
-    """A model that is ready. ``last_used_s``, and ``stepped_s`` of its last step, are of the engine's clock."""
+    """A model that is ready. Times are of the engine's clock.
+
+    Its last step was begun at ``stepped_s``. The device is at the step in flight since ``device_since_s``.
+    """
 
     load: Load
     loaded: LoadedModel
@@ -92,6 +95,7 @@ class Resident:
     ttl_s: float | None
     last_used_s: float
     stepped_s: float = -inf
+    device_since_s: float = -inf
 
     @property
     def expires_s(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -71,6 +71,8 @@ class MlxBatch:
         self._masking = ThreadPoolExecutor(1, "masks")  # its thread is there once a row needs it
         self._sequences: dict[int, Sequence] = {}
         self._flight: Flight | None = None
+        self.clock: Callable[[], float] = time.monotonic  # the engine's
+        self.read_s = 0.0
         self._broken: Broken | None = None
         self._steps = 0
 
@@ -173,7 +175,7 @@ class MlxBatch:
         before, self._flight = self._flight, None
         if before is None or not (before.late or any(self.proposer.reads_first(given.sequence) for given in work)):
             return self._go_on(work, before)
-        told = self._read(before)
+        told = self._read_before(before)
         if self._is_broken:
             work.clear()
             return told
@@ -182,12 +184,13 @@ class MlxBatch:
             return told + self._go_on(work, None)
         except Exception as error:  # noqa: BLE001 - the next step fails with it, because these tokens must be told
             self._broken = Broken(error, [given.sequence for given in work])
+            work.clear()
             return told
 
     def _go_on(self, work: list[Work], before: Flight | None) -> list[Event]:
         """Start ``work`` and return the events of ``before``, or those of ``work`` where steps do not overlap."""
         if not work:
-            return self._read(before)
+            return self._read_before(before)
         # A step that prefills takes long: a request that arrives now waits for that one only, not for one more.
         decodes = all(given.role is not Role.PREFILL for given in work)
         assert decodes or before is None
@@ -199,7 +202,7 @@ class MlxBatch:
             return self._step_apart(work, proposed, overlaps=overlaps)
         self._flight = self._launch(work, before, proposed)
         self._prefixes.capture_blocks(work)
-        return self._read(before) + ([] if overlaps else self._read_flight())
+        return self._read_before(before) + ([] if overlaps else self._read_flight())
 
     def _step_apart(self, work: list[Work], proposed: dict[int, Proposal], *, overlaps: bool) -> list[Event]:
         """Start ``work``, and read it unless steps overlap. Only what is computed for certain is captured."""
@@ -262,6 +265,11 @@ class MlxBatch:
             drafts.append(Draft(sequence.total, first, proposal, mask))
             first += 1 + len(proposal.tokens)
         return drafts
+
+    def _read_before(self, before: Flight | None) -> list[Event]:
+        told = self._read(before)
+        self.read_s = self.clock()
+        return told
 
     def _read_flight(self) -> list[Event]:
         flight, self._flight = self._flight, None

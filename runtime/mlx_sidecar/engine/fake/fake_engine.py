@@ -79,6 +79,7 @@ class FakeBatch:
     """Sequences of one fake model, each on its own clock. Prefill is a time in the script, whatever the prompt."""
 
     in_flight = False
+    read_s = 0.0  # of no step: none is ever in flight
     reclaimable_bytes = 0
 
     def __init__(self, script: Script, process: Process | None = None) -> None:

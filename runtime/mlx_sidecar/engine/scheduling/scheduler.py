@@ -246,11 +246,16 @@ class Scheduler:
         return self._planner.plan(self._holders.running, model, now, sharing)
 
     def account(self, model: str, work: list[Work], seconds: float) -> None:
-        """Learn from a step of ``model`` that did ``work`` in ``seconds``.
-
-        Leave out a step of unknown time: its measurement is planned again.
-        """
+        """Learn from a step of ``model`` that did ``work`` in ``seconds``."""
         self._planner.account(model, work, seconds)
+
+    def launched(self, model: str, work: list[Work]) -> None:
+        """Note that a step of ``model`` that does ``work``, which only decodes, is in flight."""
+        self._planner.launched(model, work)
+
+    def read(self, model: str, seconds: float) -> None:
+        """Learn that the device took ``seconds`` for the step of ``model`` that was in flight."""
+        self._planner.read(model, seconds)
 
     def grown(self, model: str, work: list[Work]) -> None:
         """Reserve more room for sequences that need it after a step of ``model`` that did ``work``.

@@ -25,7 +25,8 @@ TOKEN_UNIT = 1_000
 DECODE_UNIT = 10_000
 
 # Decoding beside prefills is measured by leaving prefill out once in so many steps; twice where steps overlap, because
-# the first of two is not told apart from the next. That is a loss of 3 % at most.
+# the second is begun before the first is read. That is a loss of 3 % at most. A prompt of a chunk or less would feel
+# it, so that the measurement is put off for as many steps again while one waits.
 REMEASURE_STEPS = 64
 # A decode step that took so many times as long as expected is measured again before it is believed: a wrong measurement
 # would stand for REMEASURE_STEPS.
@@ -136,13 +137,15 @@ class StepCostModel:
         own_s = self.decode_s(rows, depth)
         return None if own_s is None else own_s + joining * self.token_s.base
 
-    def budget(self, rows: int, depth: float, fastest_s: float | None, sharing: int) -> Budget | None:
+    def budget(
+        self, rows: int, depth: float, fastest_s: float | None, sharing: int, *, hurried: bool = False
+    ) -> Budget | None:
         """Return what a step may prefill in which ``rows`` decode at ``depth``; None if it is to measure decoding.
 
         ``fastest_s`` is the shortest ``full_s`` of all models on the device, because their streams wait for this step;
-        None if none decodes. ``sharing`` lanes may each make them wait.
+        None if none decodes. ``sharing`` lanes may each make them wait. ``hurried``: a short prompt waits.
         """
-        if rows and self._unsure(rows, depth):
+        if rows and self._unsure(rows, depth, hurried=hurried):
             return None
         if not self.token_s.seen:
             return Budget(self.token_s, inf, LEAST_ALONE)
@@ -169,9 +172,9 @@ class StepCostModel:
         """
         return self.decode_s(max(1, load.rows), load.depth) or 0.0
 
-    def _unsure(self, rows: int, depth: float) -> bool:
+    def _unsure(self, rows: int, depth: float, *, hurried: bool) -> bool:
         known = self._decode.get(_size(rows))
-        return known is None or not known.seconds.known(depth) or known.prefills >= REMEASURE_STEPS
+        return known is None or not known.seconds.known(depth) or known.prefills >= REMEASURE_STEPS * (1 + hurried)
 
 
 def _size(rows: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..core.batch import Role, Work
 from .depth_cost import DepthCost
 from .priority_queue import QueueEntry
-from .step_cost_model import LEAST_CHUNK, Budget, StepCostModel, StepLoad
+from .step_cost_model import CHUNK, LEAST_CHUNK, Budget, StepCostModel, StepLoad
 
 # The least share of all time for prefill that the prompt that has waited longest gets.
 OLDEST_SHARE = 0.25
@@ -57,6 +57,7 @@ class StepPlanner:
     def __init__(self) -> None:
         self._paces: defaultdict[str, StepCostModel] = defaultdict(StepCostModel)
         self._chunks: defaultdict[str, PrefillChunks] = defaultdict(PrefillChunks)
+        self._flying: dict[str, StepLoad] = {}  # by model, of the step in flight
 
     def plan(self, running: Running, model: str, now: float, sharing: int) -> list[Work]:
         """Plan a token for all that decode, in order of admission, and then some prefill.
@@ -67,7 +68,9 @@ class StepPlanner:
         work = [Work(entry.sequence, 1, Role.DECODE) for entry in decoding if not entry.sequence.awaits_token]
         if prompts:
             depth = sum(part.sequence.known for part in work)
-            budget = self._paces[model].budget(len(work), depth, self._fastest_step_s(running), sharing)
+            hurried = min(entry.sequence.pending for entry in prompts) <= CHUNK
+            fastest_s = self._fastest_step_s(running)
+            budget = self._paces[model].budget(len(work), depth, fastest_s, sharing, hurried=hurried)
             work += self._chunks[model].split(prompts, budget, now) if budget else []
         return work
 
@@ -76,6 +79,14 @@ class StepPlanner:
         if work:
             self._paces[model].learn(_load(work, done=True), seconds)
         self._chunks[model].account((part for part in work if part.role is Role.PREFILL), self.token_cost(model))
+
+    def launched(self, model: str, work: list[Work]) -> None:
+        """Note that ``work``, without prefill, is in flight; its sequences know its tokens."""
+        self._flying[model] = _load(work, done=True)
+
+    def read(self, model: str, seconds: float) -> None:
+        """Learn that the step in flight took ``seconds``."""
+        self._paces[model].learn(self._flying[model], seconds)
 
     def expected_s(self, model: str, work: list[Work]) -> float | None:
         """Return the seconds that ``work`` should take, by earlier steps of ``model``; None if none was like it."""

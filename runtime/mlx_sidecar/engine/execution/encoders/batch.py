@@ -47,6 +47,7 @@ class EncoderBatch:
     """The texts of one encoder. A step is read at once: none is in flight."""
 
     in_flight = False
+    read_s = 0.0  # of no step: none is ever in flight
     reclaimable_bytes = 0
 
     def __init__(self, encoder: Encoder, limit_bytes: int, dense: Dense | None = None) -> None:
