@@ -32,7 +32,7 @@ from .dense import Dense
 from .drafter import objection
 from .embedding_cards import of_decoder, of_encoder
 from .encoders.batch import EncoderBatch
-from .encoders.loading import ENCODERS, load_encoder_steps
+from .encoders.loading import encoder_of, load_encoder_steps
 from .forward import Forward
 from .loader import Weights, convert_steps, load_steps
 from .mlx_batch import MlxBatch
@@ -100,7 +100,7 @@ class MlxBackend:
         directory = before[1] if before is not None and before[0] == load else self._inspected(load)
         dtype = self._dtype(load, directory)
         files = read_embedding(load.model, directory.path)
-        if directory.config["model_type"] in ENCODERS:
+        if encoder_of(directory.config) is not None:
             return (yield from self._encoder(load, directory, files, dtype))
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         found, not_native = yield from self._natively(load, weights, embeds=files.embeds)
@@ -162,6 +162,7 @@ class MlxBackend:
             architecture=str(directory.config["model_type"]),
             parameters=loaded.parameters + dense.parameters,
             dtype=loaded.dtype,
+            quantization=None if directory.quantization is None else directory.quantization.words,
             context_length=sizes.context,
             vocabulary=sizes.vocabulary,
             memory_bytes=loaded.memory_bytes + dense.nbytes,
@@ -235,7 +236,8 @@ class MlxBackend:
         if load.dtype is not None:
             return load.dtype
         architecture = mlxlm.module_name(str(directory.config["model_type"]))
-        return None if self._policy.native and architecture in FAMILIES else self._policy.default_dtype
+        likely = self._policy.native and architecture in FAMILIES and encoder_of(directory.config) is None
+        return None if likely else self._policy.default_dtype
 
 
 def _dense(files: tuple[DenseFile, ...], loaded_bytes: int) -> Generator[LoadStep, None, Dense]:

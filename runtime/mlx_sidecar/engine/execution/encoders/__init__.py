@@ -1,1 +1,1 @@
-"""Encoders (BERT, XLM-R, ModernBERT): one flat pass over the texts of a step, without padding and without a cache."""
+"""Encoders (BERT, XLM-R, ModernBERT, EmbeddingGemma): one flat pass over the texts of a step, without padding and without a cache."""
