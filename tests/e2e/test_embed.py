@@ -26,6 +26,7 @@ from tests.support.encoder_models import (
 )
 from tests.support.forwards import native_only
 from tests.support.host import Frame
+from tests.support.quantised_models import quantise
 from tests.support.random_models import write_model
 from tests.support.sidecar import Sidecar, sidecar
 from tests.support.text_models import byte_level
@@ -135,6 +136,7 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
         ("rerank", "two-labels", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
         ("generate", "bert", {"prompt": "one"}, "model"),
+        ("generate", "gemma3_text", {"prompt": "one"}, "model"),
         ("cache/warm", "bert", {"prompt": "one"}, "model"),
         # Native code gives no hidden states.
         pytest.param("embed", "plain", {"input": ["one"], "pooling": "last"}, "model", marks=native_only),
@@ -147,16 +149,17 @@ def test_what_a_checkpoint_cannot_do_is_refused_by_name(
     assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", name), error
 
 
+@pytest.mark.parametrize("kind", ["bert", "gemma3_text"])
 def test_vectors_pass_the_dense_modules_before_they_are_cut_and_given_their_length(
-    process: Sidecar, tmp_path: Path
+    process: Sidecar, tmp_path: Path, kind: str
 ) -> None:
-    write_encoder(tmp_path, "bert")
+    write_encoder(tmp_path, kind)
     dense = write_dense_modules(tmp_path, WIDTH)
     model = str(tmp_path)
     assert process.call("load", {"model": model})["embedding"]["dimensions"] == 20
     whole, cut = (process.call("embed", {"model": model, "input": TEXTS, "dimensions": size}) for size in (20, 7))
     for number, text in enumerate(TEXTS):
-        hidden = hidden_states(weights_of("bert"), CONFIGS["bert"], tokens_of(process, model, text))
+        hidden = hidden_states(weights_of(kind), CONFIGS[kind], tokens_of(process, model, text))
         for size, result in ((20, whole), (7, cut)):
             assert result["embeddings"][number] == pytest.approx(embedded(hidden, "mean", size, dense), abs=1e-5)
     for text, vector in zip(TEXTS, whole["embeddings"], strict=True):
@@ -170,6 +173,16 @@ def test_vectors_of_a_decoder_pass_its_dense_modules(process: Sidecar, models: P
     vectors = process.call("embed", {"model": str(directory), "input": TEXTS})["embeddings"]
     for pooled, vector in zip(plain, vectors, strict=True):
         assert vector == pytest.approx(embedded(np.array([pooled], dtype=np.float64), "last", None, dense), abs=1e-5)
+
+
+def test_a_quantised_encoder_is_computed_in_float32_from_its_weights_unpacked(process: Sidecar, tmp_path: Path) -> None:
+    weights = quantise(write_encoder(tmp_path, "gemma3_text"), {"group_size": 32, "bits": 4, "mode": "affine"})
+    card = process.call("load", {"model": str(tmp_path)})
+    assert (card["dtype"], card["quantization"]) == ("float32", "4 bits, affine, groups of 32")
+    vectors = process.call("embed", {"model": str(tmp_path), "input": TEXTS})["embeddings"]
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        hidden = hidden_states(weights, CONFIGS["gemma3_text"], tokens_of(process, str(tmp_path), text))
+        assert vector == pytest.approx(embedded(hidden, "mean"), abs=2e-6)
 
 
 def test_dense_modules_that_do_not_fit_the_model_are_refused_with_both_sizes(process: Sidecar, models: Path) -> None:
