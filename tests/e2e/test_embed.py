@@ -26,7 +26,6 @@ from tests.support.encoder_models import (
 )
 from tests.support.forwards import native_only
 from tests.support.host import Frame
-from tests.support.quantised_models import quantise
 from tests.support.random_models import write_model
 from tests.support.sidecar import Sidecar, sidecar
 from tests.support.text_models import byte_level
@@ -173,16 +172,6 @@ def test_vectors_of_a_decoder_pass_its_dense_modules(process: Sidecar, models: P
     vectors = process.call("embed", {"model": str(directory), "input": TEXTS})["embeddings"]
     for pooled, vector in zip(plain, vectors, strict=True):
         assert vector == pytest.approx(embedded(np.array([pooled], dtype=np.float64), "last", None, dense), abs=1e-5)
-
-
-def test_a_quantised_encoder_is_computed_in_float32_from_its_weights_unpacked(process: Sidecar, tmp_path: Path) -> None:
-    weights = quantise(write_encoder(tmp_path, "gemma3_text"), {"group_size": 32, "bits": 4, "mode": "affine"})
-    card = process.call("load", {"model": str(tmp_path)})
-    assert (card["dtype"], card["quantization"]) == ("float32", "4 bits, affine, groups of 32")
-    vectors = process.call("embed", {"model": str(tmp_path), "input": TEXTS})["embeddings"]
-    for text, vector in zip(TEXTS, vectors, strict=True):
-        hidden = hidden_states(weights, CONFIGS["gemma3_text"], tokens_of(process, str(tmp_path), text))
-        assert vector == pytest.approx(embedded(hidden, "mean"), abs=2e-6)
 
 
 def test_dense_modules_that_do_not_fit_the_model_are_refused_with_both_sizes(process: Sidecar, models: Path) -> None:

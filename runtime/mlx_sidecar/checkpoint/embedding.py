@@ -51,10 +51,11 @@ class EmbeddingFiles:
         return self.modules or self.pooling is not None
 
 
-def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
+def read_embedding(model: str, directory: Path, inner: tuple[DenseFile, ...] = ()) -> EmbeddingFiles:
     """Read the files of ``directory`` that tell of embeddings; each may be missing.
 
-    Raises ModelLoadFailed for files that are damaged or too large.
+    ``inner``: the Dense modules that stand among the weights, for those whose folders are missing. Raises
+    ModelLoadFailed for files that are damaged or too large.
     """
     modules = _modules(model, directory)
     kinds = [kind for kind, _ in modules]
@@ -67,7 +68,13 @@ def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
     elif "Dense" in kinds and sorted(kinds, key=_KINDS.index) != kinds:
         objection = f"{_MODULES} names a Dense elsewhere than between pooling and length, which is not computed here"
     elif not objection:
-        dense, objection = _dense(model, directory, [path for kind, path in modules if kind == "Dense"])
+        folders = [path for kind, path in modules if kind == "Dense"]
+        missing = not any((directory / path).is_dir() for path in folders)
+        if inner and missing and (not modules or len(folders) == len(inner)):
+            # Their converter leaves the folders out, that of the pooling too, and pools by the mean.
+            dense, pooling = list(inner), pooling or "mean"
+        else:
+            dense, objection = _dense(model, directory, folders)
     return EmbeddingFiles(
         modules=bool(modules),
         pooling=pooling,

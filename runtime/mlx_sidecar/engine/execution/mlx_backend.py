@@ -15,7 +15,7 @@ import mlx.core as mx
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from ... import __version__
-from ...checkpoint.dense import DenseFile
+from ...checkpoint.dense import DenseFile, inner_dense
 from ...checkpoint.embedding import EmbeddingFiles, read_embedding
 from ...checkpoint.model_directory import Directory, inspect
 from ...link.control_messages import Dtype, Load, ModelCard
@@ -99,7 +99,7 @@ class MlxBackend:
         before, self._estimated = self._estimated, None
         directory = before[1] if before is not None and before[0] == load else self._inspected(load)
         dtype = self._dtype(load, directory)
-        files = read_embedding(load.model, directory.path)
+        files = read_embedding(load.model, directory.path, inner_dense(directory))
         if encoder_of(directory.config) is not None:
             return (yield from self._encoder(load, directory, files, dtype))
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
@@ -116,7 +116,7 @@ class MlxBackend:
         if not (no_adapters := _no_adapters(load, forward)) and forward.adapted_rows is not None:
             adaptable = Adaptable(forward.adapted_rows)
         embedding, able = of_decoder(load.model, directory, files, forward)
-        dense = yield from _dense(() if embedding is None else files.dense, weights.memory_bytes)
+        dense = yield from _dense(load.model, () if embedding is None else files.dense, weights.memory_bytes)
         card = ModelCard(
             model=load.model,
             state="ready",
@@ -154,7 +154,7 @@ class MlxBackend:
         loaded = yield from load_encoder_steps(load, directory, dtype, native=self._policy.native is not None)
         sizes = loaded.encoder.sizes
         embedding, capabilities = of_encoder(load.model, sizes, files)
-        dense = yield from _dense(files.dense, loaded.memory_bytes)
+        dense = yield from _dense(load.model, files.dense, loaded.memory_bytes)
         card = ModelCard(
             model=load.model,
             state="ready",
@@ -240,12 +240,12 @@ class MlxBackend:
         return None if likely else self._policy.default_dtype
 
 
-def _dense(files: tuple[DenseFile, ...], loaded_bytes: int) -> Generator[LoadStep, None, Dense]:
+def _dense(model: str, files: tuple[DenseFile, ...], loaded_bytes: int) -> Generator[LoadStep, None, Dense]:
     """Load the Dense modules in ``files``, beside a model of ``loaded_bytes``."""
     nbytes = sum(4 * each.parameters for each in files)
     if nbytes:
         yield LoadStep("building", 0, nbytes, needs_bytes=loaded_bytes + nbytes)
-    return Dense(files)
+    return Dense(files, model)
 
 
 def _no_adapters(load: Load, forward: Forward) -> str:

@@ -16,7 +16,7 @@ from mlx_sidecar.checkpoint.model_directory import inspect
 from mlx_sidecar.engine.core.batch import Role, Work
 from mlx_sidecar.engine.execution.encoders.batch import EncoderBatch
 from mlx_sidecar.engine.execution.encoders.loading import LoadedEncoder, load_encoder_steps
-from mlx_sidecar.engine.execution.encoders.packed import packed_in
+from mlx_sidecar.engine.execution.packed import packed_in
 from mlx_sidecar.engine.execution.trial import drained
 from mlx_sidecar.link.control_messages import Dtype, Load
 from mlx_sidecar.link.messages import Embed, Score

@@ -12,8 +12,8 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
 
 from ....checkpoint.file_numbers import is_count, shown
 from ....link.control_messages import Dtype
+from ..packed import Packed, packed_in, stacked
 from .activations import PLAIN, Activation, activation
-from .packed import Packed, packed_in, stacked
 
 _LIMIT = 1 << 31
 

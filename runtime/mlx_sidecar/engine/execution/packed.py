@@ -1,4 +1,4 @@
-"""Weights of an encoder that are packed as mlx packs them: computed with as they are, or unpacked."""
+"""Matrices that are packed as mlx packs them, of encoders and Dense modules: computed with as they are, or unpacked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from mlx_sidecar_protocol.errors import ModelLoadFailed
 
-from ..unpacking import in_float32
+from .unpacking import in_float32
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 
@@ -84,7 +84,7 @@ def packed_in(model: str, arrays: Mapping[str, mx.array], name: str, out: int, i
         return None
     weight, biases = arrays.get(f"{name}.weight"), arrays.get(f"{name}.biases")
     if f"{name}.global_scale" in arrays:
-        raise ModelLoadFailed(model, f"{name} has a global scale, which is not read for encoders")
+        raise ModelLoadFailed(model, f"{name} has a global scale, which is not read here")
     if weight is None or weight.ndim != 2 or scales.ndim != 2 or not scales.shape[1]:
         raise ModelLoadFailed(model, f"{name} has scales {list(scales.shape)} and no words to which they belong")
     group_size, bits = into // scales.shape[1], weight.shape[1] * 32 // into
