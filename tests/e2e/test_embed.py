@@ -56,15 +56,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "centred" / "modules.json").write_text(json.dumps(modules))
     write_encoder(root / "misfit", "bert")
     write_dense_modules(root / "misfit", WIDTH + 1)
-    for name in ("decoder", "decoder-dense", "plain", "wordless"):
+    for name in ("decoder", "decoder-dense", "not-causal", "plain", "wordless"):
         write_model(root / name, "qwen3")
         tokenizer, settings = byte_level(size=280)
         tokenizer.add_tokens([] if name == "wordless" else ["yes", "no"])
         tokenizer.save(str(root / name / "tokenizer.json"))
         (root / name / "tokenizer_config.json").write_text(json.dumps(settings))
         config = json.loads((root / name / "config.json").read_text())
-        (root / name / "config.json").write_text(json.dumps({**config, "vocab_size": 300, "eos_token_id": 7}))
-    for name in ("decoder", "decoder-dense"):
+        config |= {"vocab_size": 300, "eos_token_id": 7} | ({"is_causal": False} if name == "not-causal" else {})
+        (root / name / "config.json").write_text(json.dumps(config))
+    for name in ("decoder", "decoder-dense", "not-causal"):
         write_modules(root / name, "pooling_mode_lasttoken", normalize=True)
     return root
 
@@ -131,6 +132,7 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
     ("method", "model", "params", "name"),
     [
         ("embed", "centred", {"input": ["one"]}, "model"),
+        ("embed", "not-causal", {"input": ["one"]}, "model"),
         ("rerank", "bert", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "two-labels", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),

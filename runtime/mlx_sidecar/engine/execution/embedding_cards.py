@@ -40,7 +40,7 @@ def of_decoder(
     ``forward`` has no rows. Raises ModelLoadFailed.
     """
     objection = files.objection
-    if directory.config.get("use_bidirectional_attention"):
+    if directory.config.get("use_bidirectional_attention") or directory.config.get("is_causal") is False:
         objection = "its attention is bidirectional, and is computed as causal"
     if not objection and forward.name != "flat":
         objection = f"its forward ({forward.name}) gives no hidden states"
