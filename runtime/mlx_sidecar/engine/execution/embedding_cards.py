@@ -64,6 +64,7 @@ def _card(model: str, files: EmbeddingFiles, width: int, context: int, *, instru
         pooling=files.pooling,
         normalize=files.normalize,
         instructs=instructs,
+        prompts=dict(files.prompts),
     )
 
 
