@@ -1,4 +1,4 @@
-"""Encoders as converters to mlx write them, under a real sidecar: packed, and an EmbeddingGemma with its Dense inside."""
+"""Encoders as converters to mlx write them, under a sidecar: packed, and with their Dense among the weights."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ def quantise(directory: Path, way: Way, others: dict[str, Way] | None = None) ->
             stands_for[name] = np.array(array)
             continue
         plans |= {} if own is way else {base: own}
-        words, scales, *biases = mx.quantize(array, **own)
-        packed |= {name: words, f"{base}.scales": scales}
-        packed |= {f"{base}.biases": biases[0]} if biases else {}
-        stands_for[name] = np.array(mx.dequantize(words, scales, *biases, **own, dtype=mx.float32))
+        words, scales, *rest = mx.quantize(array, **own)
+        biases = rest[0] if rest else None  # of an affine way
+        packed |= {name: words, f"{base}.scales": scales} | ({} if biases is None else {f"{base}.biases": biases})
+        stands_for[name] = np.array(mx.dequantize(words, scales, biases, **own, dtype=mx.float32))
     mx.eval(packed)
     mx.save_safetensors(str(file), packed, metadata={"format": "mlx"})
     config = json.loads((directory / "config.json").read_text())

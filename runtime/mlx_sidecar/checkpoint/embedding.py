@@ -37,7 +37,8 @@ class EmbeddingFiles:
     """What the files say. ``pooling``: None where they do not; ``max_tokens``: None where no limit is named.
 
     ``modules``: there is a list of modules, and so a vector has length 1 if and only if it names ``normalize``.
-    ``prompts``: by name, texts that stand before others. ``dense``: the modules that a pooled vector passes, in order, before it is given its length.
+    ``dense``: the modules that a pooled vector passes, in order, before it is given its length.
+    ``prompts``: by name, texts that stand before others.
     ``objection``: why no vector can be made as they say; "" where it can.
     """
 
@@ -146,7 +147,9 @@ def _prompts(model: str, directory: Path) -> dict[str, str]:
     found = read_json(file, FILE_LIMIT_BYTES, model).get("prompts")
     found = {} if found is None else found
     if not isinstance(found, dict) or len(found) > _PROMPTS_LIMIT:
-        raise ModelLoadFailed(model, f"{_PROMPTS}: prompts is {shown(found)}, not an object of {_PROMPTS_LIMIT} at most")
+        raise ModelLoadFailed(
+            model, f"{_PROMPTS}: prompts is {shown(found)}, not an object of {_PROMPTS_LIMIT} at most"
+        )
     for name, prompt in found.items():
         if not (name and _is_text(name, _NAME_LIMIT) and _is_text(prompt, _PROMPT_LIMIT)):
             raise ModelLoadFailed(model, f"{_PROMPTS}: the prompt {shown(name)} is {shown(prompt)}")

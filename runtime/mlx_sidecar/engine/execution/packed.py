@@ -57,9 +57,7 @@ class Packed:
         return self._unpacked(self.weight, in_float32(self.scales), biases, mx.float32)
 
     def _unpacked(self, weight: mx.array, scales: mx.array, biases: mx.array | None, dtype: mx.Dtype) -> mx.array:
-        return mx.dequantize(
-            weight, scales, biases, self.group_size, self.bits, mode=self.mode, dtype=dtype
-        )
+        return mx.dequantize(weight, scales, biases, self.group_size, self.bits, mode=self.mode, dtype=dtype)
 
 
 def stacked(parts: Sequence[Packed]) -> Packed | None:
@@ -69,9 +67,7 @@ def stacked(parts: Sequence[Packed]) -> Packed | None:
         return None
     weight, scales = (mx.concatenate([getattr(each, name) for each in parts]) for name in ("weight", "scales"))
     biases = [each.biases for each in parts if each.biases is not None]
-    return Packed(
-        weight, scales, mx.concatenate(biases) if biases else None, first.group_size, first.bits, first.mode
-    )
+    return Packed(weight, scales, mx.concatenate(biases) if biases else None, first.group_size, first.bits, first.mode)
 
 
 def packed_in(model: str, arrays: Mapping[str, mx.array], name: str, out: int, into: int) -> Packed | None:

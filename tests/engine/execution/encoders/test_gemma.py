@@ -1,4 +1,4 @@
-"""An EmbeddingGemma is read from the configs of old and new releases of transformers, and variants are refused by name."""
+"""EmbeddingGemma by the configs of older and newer releases of transformers; variants are refused by name."""
 
 from __future__ import annotations
 

@@ -78,9 +78,7 @@ def _queries(heads: int, length: int) -> int:
 def _attend_run(given: tuple[mx.array, mx.array, mx.array], run: Run, how: Attention) -> mx.array:
     heads, size = given[0].shape[1:]
     own = slice(run.start, run.start + run.count * run.length)
-    queries, keys, values = (
-        each[own].reshape(run.count, run.length, -1, size).transpose(0, 2, 1, 3) for each in given
-    )
+    queries, keys, values = (each[own].reshape(run.count, run.length, -1, size).transpose(0, 2, 1, 3) for each in given)
     if how.rope:
         queries, keys = (
             mx.fast.rope(each, size, traditional=False, base=how.rope, scale=1.0, offset=0) for each in (queries, keys)

@@ -85,10 +85,10 @@ class Gemma:
         assert self._score is not None
         return self._score(pooled[None])[0]
 
-    def _in_heads(self, qkv: mx.array) -> list[mx.array]:
+    def _in_heads(self, qkv: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Queries, keys and values [tokens, heads, size]."""
-        apart = qkv.reshape(len(qkv), -1, self._size)
-        return mx.split(apart, [self._heads, self._heads + self._shared], axis=1)
+        apart, values = qkv.reshape(len(qkv), -1, self._size), self._heads + self._shared
+        return apart[:, : self._heads], apart[:, self._heads : values], apart[:, values:]
 
     def _layer(self, tensors: Tensors, prefix: str, kind: str) -> _Layer:
         width, inner, size = self._width, self._inner, self._size

@@ -17,7 +17,11 @@ def kinds_of(settings: Settings, otherwise: list[str]) -> list[str]:
     named: Any = settings.get("layer_types")
     if named is None:
         return otherwise
-    if not isinstance(named, list) or len(named) != len(otherwise) or any(each not in (FULL, SLIDING) for each in named):
+    if (
+        not isinstance(named, list)
+        or len(named) != len(otherwise)
+        or any(each not in (FULL, SLIDING) for each in named)
+    ):
         raise settings.broken("layer_types")
     return named
 

@@ -73,7 +73,9 @@ def load_encoder_steps(
     return LoadedEncoder(
         encoder,
         tensors.parameters,
-        next(str(each.dtype) for each in tensors.taken if mx.issubdtype(each.dtype, mx.floating)).removeprefix("mlx.core."),
+        next(str(each.dtype) for each in tensors.taken if mx.issubdtype(each.dtype, mx.floating)).removeprefix(
+            "mlx.core."
+        ),
         sum(array.nbytes for array in tensors.taken),
         classifies,
     )

@@ -174,7 +174,9 @@ class Tensors:
         weight = self._hold(_one(parts))
         if not bias:
             return Linear(weight)
-        return Linear(weight, self._cast(mx.concatenate([self._checked(f"{n}.bias", (out,)) for n, out in outs.items()])))
+        return Linear(
+            weight, self._cast(mx.concatenate([self._checked(f"{n}.bias", (out,)) for n, out in outs.items()]))
+        )
 
     def norm(self, name: str, width: int, eps: float, *, bias: bool = True) -> Norm:
         """Older checkpoints of BERT call weight and bias gamma and beta."""
@@ -183,7 +185,10 @@ class Tensors:
         return Norm(scale, self._vector(f"{name}.{shift}", width) if bias else None, eps)
 
     def root_norm(self, name: str, width: int, eps: float) -> RootNorm:
-        """A norm of Gemma's, which stores how far its weights are from 1: in half precision the sum would be rounded."""
+        """A norm of Gemma's, whose weights are stored less 1.
+
+        The sum is float32, because half precision would round it.
+        """
         weight = 1.0 + self._checked(f"{name}.weight", (width,)).astype(mx.float32)
         return RootNorm(self._keep(weight), eps)
 
