@@ -13,6 +13,7 @@ Pooling = Literal["mean", "cls", "last", "max"]
 TEXTS_LIMIT = 2048
 
 Instruction = Annotated[str, StringConstraints(min_length=1, max_length=65_536)]
+PromptName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 _TokenList = Annotated[list[TokenId], Field(min_length=1), FirstFault()]
 _Text = Annotated[str | _TokenList, OneError("text_or_tokens", "must be a string or a list of token ids, at least one")]
@@ -35,6 +36,10 @@ class EmbedParams(Received):
         default=False, description="cut texts at the model's limit instead of refusing the request"
     )
     instruction: Instruction | None = Field(default=None, description="put before each text; only goes with strings")
+    prompt: PromptName | None = Field(
+        default=None,
+        description="name of a prompt in the model's files, which is put before each text; instead of instruction",
+    )
     encoding: Annotated[Literal["float", "base64"], NullIs("float")] = Field(
         default="float", description="base64: of float32, little-endian"
     )
@@ -45,8 +50,11 @@ class EmbedParams(Received):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        if self.instruction is not None and not all(isinstance(each, str) for each in self.input):
-            raise refuse_fields(type(self), "fields_disagree", {"instruction": "only goes with strings"})
+        given = [name for name in ("instruction", "prompt") if getattr(self, name) is not None]
+        if given and not all(isinstance(each, str) for each in self.input):
+            raise refuse_fields(type(self), "fields_disagree", dict.fromkeys(given, "only goes with strings"))
+        if len(given) == 2:
+            raise refuse_fields(type(self), "fields_disagree", {"prompt": "it stands where instruction stands"})
         return self
 
 
@@ -116,3 +124,4 @@ class EmbeddingCard(Sent):
     max_tokens: Count
     pooling: Pooling | None = Field(default=None, description="absent if no file says: a request has to say it, then")
     normalize: bool
+    prompts: list[str] | None = Field(default=None, description="names of the prompts in its files; absent without any")

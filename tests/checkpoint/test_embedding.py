@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlx_sidecar.checkpoint.embedding import EmbeddingFiles, read_embedding
 from mlx_sidecar_protocol.errors import ModelLoadFailed
@@ -81,6 +83,17 @@ def test_the_most_tokens_of_a_text_are_those_of_sentence_bert(tmp_path: Path) ->
     assert read_embedding("m", write(tmp_path, sentence_bert_config={"max_seq_length": None})).max_tokens is None
 
 
+@pytest.mark.parametrize("told", [{}, {"prompts": None}, {"prompts": {}}, {"default_prompt_name": None}])
+def test_files_that_tell_no_prompts_have_none(tmp_path: Path, told: dict[str, Any]) -> None:
+    assert read_embedding("m", write(tmp_path, config_sentence_transformers=told)).prompts == {}
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=256), st.text(max_size=4096), max_size=20))
+def test_prompts_are_read_as_they_stand(tmp_path_factory: pytest.TempPathFactory, prompts: dict[str, str]) -> None:
+    directory = write(tmp_path_factory.mktemp("prompts"), config_sentence_transformers={"prompts": prompts})
+    assert read_embedding("m", directory).prompts == prompts
+
+
 @pytest.mark.parametrize(
     "files",
     [
@@ -91,12 +104,18 @@ def test_the_most_tokens_of_a_text_are_those_of_sentence_bert(tmp_path: Path) ->
         {"modules": [{"path": ""}]},
         {"pooling": "[]"},
         {"sentence_bert_config": "x"},
+        {"config_sentence_transformers": "["},
+        {"config_sentence_transformers": {"prompts": ["query: "]}},
+        {"config_sentence_transformers": {"prompts": {"query": 3}}},
+        {"config_sentence_transformers": {"prompts": {"": "x"}}},
+        {"config_sentence_transformers": {"prompts": {"query": "\ud800"}}},
+        {"config_sentence_transformers": {"prompts": {"query": "x" * 4097}}},
+        {"config_sentence_transformers": {"prompts": {str(number): "x" for number in range(1025)}}},
     ],
     ids=str,
 )
 def test_a_damaged_file_is_refused_by_its_name(tmp_path: Path, files: dict[str, Any]) -> None:
     with pytest.raises(ModelLoadFailed) as refused:
         read_embedding("m", write(tmp_path, **files))
-    assert {"modules": "modules.json", "pooling": "config.json"}.get(
-        next(iter(files)), "sentence_bert_config.json"
-    ) in refused.value.message
+    name = next(iter(files))
+    assert {"pooling": "config.json"}.get(name, f"{name}.json") in refused.value.message

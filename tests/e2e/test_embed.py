@@ -57,7 +57,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "centred" / "modules.json").write_text(json.dumps(modules))
     write_encoder(root / "misfit", "bert")
     write_dense_modules(root / "misfit", WIDTH + 1)
-    for name in (*DECODERS, "decoder-dense", "plain", "wordless", "recurrent"):
+    for name in (*DECODERS, "decoder-dense", "not-causal", "plain", "wordless", "recurrent"):
         kind = "lfm2" if name == "recurrent" else "qwen3"
         write_model(root / name, kind, bits=4 if name == "decoder-4bit" else None)
         tokenizer, settings = byte_level(size=280)
@@ -65,8 +65,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer.save(str(root / name / "tokenizer.json"))
         (root / name / "tokenizer_config.json").write_text(json.dumps(settings))
         config = json.loads((root / name / "config.json").read_text())
-        (root / name / "config.json").write_text(json.dumps({**config, "vocab_size": 300, "eos_token_id": 7}))
-    for name in (*DECODERS, "decoder-dense"):
+        config |= {"vocab_size": 300, "eos_token_id": 7} | ({"is_causal": False} if name == "not-causal" else {})
+        (root / name / "config.json").write_text(json.dumps(config))
+    for name in (*DECODERS, "decoder-dense", "not-causal"):
         write_modules(root / name, "pooling_mode_lasttoken", normalize=True)
     return root
 
@@ -161,10 +162,12 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
     ("method", "model", "params", "name"),
     [
         ("embed", "centred", {"input": ["one"]}, "model"),
+        ("embed", "not-causal", {"input": ["one"]}, "model"),
         ("rerank", "bert", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "two-labels", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
         ("generate", "bert", {"prompt": "one"}, "model"),
+        ("generate", "gemma3_text", {"prompt": "one"}, "model"),
         ("cache/warm", "bert", {"prompt": "one"}, "model"),
         # mlx-lm's own caches.
         ("embed", "recurrent", {"input": ["one"], "pooling": "last"}, "model"),
@@ -177,16 +180,17 @@ def test_what_a_checkpoint_cannot_do_is_refused_by_name(
     assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", name), error
 
 
+@pytest.mark.parametrize("kind", ["bert", "gemma3_text"])
 def test_vectors_pass_the_dense_modules_before_they_are_cut_and_given_their_length(
-    process: Sidecar, tmp_path: Path
+    process: Sidecar, tmp_path: Path, kind: str
 ) -> None:
-    write_encoder(tmp_path, "bert")
+    write_encoder(tmp_path, kind)
     dense = write_dense_modules(tmp_path, WIDTH)
     model = str(tmp_path)
     assert process.call("load", {"model": model})["embedding"]["dimensions"] == 20
     whole, cut = (process.call("embed", {"model": model, "input": TEXTS, "dimensions": size}) for size in (20, 7))
     for number, text in enumerate(TEXTS):
-        hidden = hidden_states(weights_of("bert"), CONFIGS["bert"], tokens_of(process, model, text))
+        hidden = hidden_states(weights_of(kind), CONFIGS[kind], tokens_of(process, model, text))
         for size, result in ((20, whole), (7, cut)):
             assert result["embeddings"][number] == pytest.approx(embedded(hidden, "mean", size, dense), abs=1e-5)
     for text, vector in zip(TEXTS, whole["embeddings"], strict=True):

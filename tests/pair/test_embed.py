@@ -110,6 +110,10 @@ REFUSED: list[tuple[Frame, str, list[Any]]] = [
     ({"input": ["x"], "encoding": "hex"}, "invalid_params", ["encoding"]),
     ({"input": ["x"], "deadline_s": 0}, "invalid_params", ["deadline_s"]),
     ({"input": [[1]], "instruction": "a"}, "invalid_params", ["instruction"]),
+    ({"input": [[1]], "prompt": "query"}, "invalid_params", ["prompt"]),
+    ({"input": ["x"], "prompt": "query"}, "invalid_params", ["prompt"]),
+    ({"input": ["x"], "prompt": "query", "instruction": "a"}, "invalid_params", ["prompt"]),
+    ({"input": ["x"], "prompt": ""}, "invalid_params", ["prompt"]),
     ({"input": ["x"], "user": "me"}, "invalid_params", ["user"]),
 ]
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import processors
 
+from tests.support import gemma_models
 from tests.support.text_models import word_piece
 
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, POSITIONS = 32, 64, 4, 3, 300, 96
-KINDS = ("bert", "xlm-roberta", "modernbert")
+KINDS = ("bert", "xlm-roberta", "modernbert", "gemma3_text")
 POOLING = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
 
 Weights = dict[str, NDArray[np.float32]]
@@ -52,6 +53,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "local_rope_theta": 10000.0,
         "classifier_pooling": "mean",
     },
+    "gemma3_text": gemma_models.CONFIG,
 }
 
 
@@ -68,6 +70,8 @@ def weights_of(kind: str, seed: int = 0, labels: int = 0) -> Weights:
     def norm(name: str, bias: bool = True) -> Weights:
         return {f"{name}.weight": 1 + drawn(WIDTH)} | ({f"{name}.bias": drawn(WIDTH)} if bias else {})
 
+    if kind == "gemma3_text":
+        return gemma_models.gemma_weights(drawn, labels)
     if kind == "modernbert":
         found = {"model.embeddings.tok_embeddings.weight": drawn(VOCABULARY, WIDTH)}
         found |= norm("model.embeddings.norm", False) | norm("model.final_norm", False)
@@ -187,6 +191,8 @@ def _write(file: Path, value: object) -> None:
 def hidden_states(weights: Weights, config: dict[str, Any], tokens: list[int], second: int = 0) -> Vector:
     """The hidden states [tokens, width] behind the last layer; tokens from ``second`` on are of type 1."""
     wide = {name.removeprefix("bert.").removeprefix("roberta."): a.astype(np.float64) for name, a in weights.items()}
+    if config["model_type"] == "gemma3_text":
+        return gemma_models.gemma_hidden(wide, config, tokens)
     if config["model_type"] == "modernbert":
         return _modern(wide, config, tokens)
     first = config.get("pad_token_id", 0) + 1 if config["model_type"] != "bert" else 0
@@ -247,6 +253,8 @@ def classified(weights: Weights, config: dict[str, Any], hidden: Vector) -> floa
     if config["model_type"] == "modernbert":
         inner = _norm(_gelu(_linear(hidden.mean(0), wide, "head.dense")), wide, "head.norm", config["norm_eps"])
         logit = _linear(inner, wide, "classifier")
+    elif config["model_type"] == "gemma3_text":
+        logit = _linear(hidden[-1], wide, "score")
     elif config["model_type"] == "bert":
         logit = _linear(np.tanh(_linear(hidden[0], wide, "bert.pooler.dense")), wide, "classifier")
     else:

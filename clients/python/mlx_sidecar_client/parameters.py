@@ -143,6 +143,7 @@ class EmbedAllOptions(TypedDict, total=False):
     normalize: bool | None
     truncate: bool | None
     instruction: str | None
+    prompt: str | None
     priority: Priority | None
     deadline_s: float | None
 

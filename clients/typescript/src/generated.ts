@@ -852,6 +852,10 @@ export interface EmbedParams {
    */
   instruction?: string | null;
   /**
+   * name of a prompt in the model's files, which is put before each text; instead of instruction
+   */
+  prompt?: string | null;
+  /**
    * base64: of float32, little-endian
    */
   encoding?: ("float" | "base64") | null;
@@ -1571,6 +1575,10 @@ export interface EmbeddingCard {
    */
   pooling?: "mean" | "cls" | "last" | "max";
   normalize: boolean;
+  /**
+   * names of the prompts in its files; absent without any
+   */
+  prompts?: string[];
 }
 export interface UnloadResult {
   freed_bytes: number;

@@ -274,7 +274,7 @@ export class Sidecar implements AsyncDisposable {
   /**
    * A vector for each text, at most 2048, as lists of numbers or as base64.
    *
-   * @param params `model` and `input`, the texts; `pooling`, `dimensions`, `normalize`, `truncate`, `instruction`, `encoding`.
+   * @param params `model` and `input`, the texts; `pooling`, `dimensions`, `normalize`, `truncate`, `instruction`, `prompt`, `encoding`.
    * @param options `signal` cancels the request.
    */
   embed(params: Params<"embed">, options?: CallOptions): Promise<protocol.EmbedResult> {

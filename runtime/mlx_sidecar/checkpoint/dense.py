@@ -12,11 +12,13 @@ from mlx_sidecar_protocol.errors import ModelLoadFailed
 from .file_checks import FILE_LIMIT_BYTES, is_file, read_json
 from .file_numbers import is_count, shown
 from .headers import Tensor, read_header
+from .model_directory import Directory
 
 _WEIGHTS = "model.safetensors"
 _WEIGHT, _BIAS = "linear.weight", "linear.bias"
 _FLOATS = ("F32", "F16", "BF16")
 _LIMIT = 1 << 31
+_INNER_LIMIT = 16
 _VECTOR = "sentence_embedding"  # what a module takes and gives, unless its config says otherwise
 # By the last part of the class that the config names; those before it are the package's.
 _ACTIVATIONS: Final = {
@@ -33,7 +35,7 @@ _ACTIVATIONS: Final = {
 class DenseFile:
     """A Dense module whose config and header passed the checks: ``inputs`` numbers become ``outputs``.
 
-    ``file`` holds ``linear.weight`` [outputs, inputs], and ``linear.bias`` [outputs] if it ``has_bias``.
+    ``file`` holds its ``weight`` [outputs, inputs], and its ``bias`` [outputs] if it ``has_bias``, under ``name``.
     """
 
     file: Path
@@ -41,10 +43,31 @@ class DenseFile:
     outputs: int
     has_bias: bool
     activation: str
+    name: str = "linear"
 
     @property
     def parameters(self) -> int:
         return self.outputs * (self.inputs + self.has_bias)
+
+
+def inner_dense(directory: Directory) -> tuple[DenseFile, ...]:
+    """Return the Dense modules that stand among the weights of an EmbeddingGemma, as mlx-embeddings puts them.
+
+    They have neither bias nor activation. The first takes a hidden state, each other what the one before gives; whether
+    its weight has that shape is seen when it is loaded, because it may be packed.
+    """
+    inputs = directory.config.get("hidden_size")
+    if directory.config.get("use_bidirectional_attention") is not True or not is_count(inputs, _LIMIT):
+        return ()
+    stored = {tensor.name: (file.path, tensor.shape) for file in directory.weights for tensor in file.tensors}
+    found: list[DenseFile] = []
+    for number in range(_INNER_LIMIT):
+        file, shape = stored.get(f"dense.{number}.weight", (None, ()))
+        if file is None or not shape:
+            break
+        found.append(DenseFile(file, inputs, shape[0], False, "identity", f"dense.{number}"))
+        inputs = shape[0]
+    return tuple(found)
 
 
 def read_dense(model: str, folder: Path) -> DenseFile | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,9 @@ Pooling = Literal["mean", "cls", "last", "max"]
 
 _MODULES = "modules.json"
 _MODULES_LIMIT = 16
+_PROMPTS = "config_sentence_transformers.json"
+# Their names go into answers. Models with a prompt for each task of a benchmark have two hundred.
+_PROMPTS_LIMIT, _NAME_LIMIT, _PROMPT_LIMIT = 1024, 256, 4096
 _KINDS = ("Transformer", "Pooling", "Dense", "Normalize")  # in the order in which they are computed
 # The flags of 1_Pooling/config.json.
 _FLAGS: dict[str, Pooling] = {
@@ -35,6 +38,7 @@ class EmbeddingFiles:
 
     ``modules``: there is a list of modules, and so a vector has length 1 if and only if it names ``normalize``.
     ``dense``: the modules that a pooled vector passes, in order, before it is given its length.
+    ``prompts``: by name, texts that stand before others.
     ``objection``: why no vector can be made as they say; "" where it can.
     """
 
@@ -44,12 +48,14 @@ class EmbeddingFiles:
     max_tokens: int | None = None
     dense: tuple[DenseFile, ...] = ()
     objection: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
+def read_embedding(model: str, directory: Path, inner: tuple[DenseFile, ...] = ()) -> EmbeddingFiles:
     """Read the files of ``directory`` that tell of embeddings; each may be missing.
 
-    Raises ModelLoadFailed for files that are damaged or too large.
+    ``inner``: the Dense modules that stand among the weights, for those whose folders are missing. Raises
+    ModelLoadFailed for files that are damaged or too large.
     """
     modules = _modules(model, directory)
     kinds = [kind for kind, _ in modules]
@@ -62,7 +68,13 @@ def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
     elif "Dense" in kinds and sorted(kinds, key=_KINDS.index) != kinds:
         objection = f"{_MODULES} names a Dense elsewhere than between pooling and length, which is not computed here"
     elif not objection:
-        dense, objection = _dense(model, directory, [path for kind, path in modules if kind == "Dense"])
+        folders = [path for kind, path in modules if kind == "Dense"]
+        missing = not any((directory / path).is_dir() for path in folders)
+        if inner and missing and (not modules or len(folders) == len(inner)):
+            # Their converter leaves the folders out, that of the pooling too, and pools by the mean.
+            dense, pooling = list(inner), pooling or "mean"
+        else:
+            dense, objection = _dense(model, directory, folders)
     return EmbeddingFiles(
         modules=bool(modules),
         pooling=pooling,
@@ -70,6 +82,7 @@ def read_embedding(model: str, directory: Path) -> EmbeddingFiles:
         max_tokens=_max_tokens(model, directory),
         dense=tuple(dense),
         objection=objection,
+        prompts=_prompts(model, directory),
     )
 
 
@@ -120,6 +133,27 @@ def _named(config: Mapping[str, Any]) -> list[Any]:
         return [_NAMES.get(mode, mode)]
     flags = [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on is True]
     return [_FLAGS.get(flag, flag) for flag in flags]
+
+
+def _prompts(model: str, directory: Path) -> dict[str, str]:
+    file = directory / _PROMPTS
+    if not is_file(file, FILE_LIMIT_BYTES, model):
+        return {}
+    found = read_json(file, FILE_LIMIT_BYTES, model).get("prompts")
+    found = {} if found is None else found
+    if not isinstance(found, dict) or len(found) > _PROMPTS_LIMIT:
+        raise ModelLoadFailed(
+            model, f"{_PROMPTS}: prompts is {shown(found)}, not an object of {_PROMPTS_LIMIT} at most"
+        )
+    for name, prompt in found.items():
+        if not (name and _is_text(name, _NAME_LIMIT) and _is_text(prompt, _PROMPT_LIMIT)):
+            raise ModelLoadFailed(model, f"{_PROMPTS}: the prompt {shown(name)} is {shown(prompt)}")
+    return found
+
+
+def _is_text(value: object, limit: int) -> bool:
+    """Whether it has ``limit`` characters at most, and no halves of pairs, which cannot be sent."""
+    return isinstance(value, str) and len(value) <= limit and not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _max_tokens(model: str, directory: Path) -> int | None:

@@ -19,6 +19,7 @@ class EmbeddingCard(msgspec.Struct, frozen=True):
     """How a model embeds texts: the numbers of a vector, and the tokens of a text at most.
 
     ``pooling``: None where its files do not say. ``instructs``: texts stand behind "Instruct: …", as of Qwen3.
+    ``prompts``: by name, texts that stand before others.
     """
 
     dimensions: int
@@ -26,6 +27,7 @@ class EmbeddingCard(msgspec.Struct, frozen=True):
     pooling: Pooling | None = None
     normalize: bool = True
     instructs: bool = False
+    prompts: dict[str, str] = {}
 
 
 class ModelCard(msgspec.Struct, frozen=True):

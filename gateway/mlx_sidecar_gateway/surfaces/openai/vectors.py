@@ -12,7 +12,7 @@ from ..parameters import Harmless, Parameters
 from ..surface import Backend, Question
 
 # These are options of the sidecar under the same name, which checks their values.
-_EMBED = ("dimensions", "instruction", "normalize", "pooling", "truncate")
+_EMBED = ("dimensions", "instruction", "normalize", "pooling", "prompt", "truncate")
 _RERANK = ("instruction", "top_n", "truncate")
 
 EMBEDDINGS = Parameters(

@@ -8,7 +8,10 @@ from typing import Final, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_sidecar_protocol.errors import ModelLoadFailed
+
 from ...checkpoint.dense import DenseFile
+from .packed import packed_in
 
 _ACTIVATIONS: Final[Mapping[str, Callable[[mx.array], mx.array]]] = {
     "identity": lambda x: x,
@@ -31,9 +34,9 @@ class _Layer(NamedTuple):
 class Dense:
     """The modules of a checkpoint, in order; often none."""
 
-    def __init__(self, files: Sequence[DenseFile] = ()) -> None:
-        """Read the modules in ``files``, whose headers were checked."""
-        self._layers = [_read(file) for file in files]
+    def __init__(self, files: Sequence[DenseFile] = (), model: str = "") -> None:
+        """Read the modules in ``files``. Raises ModelLoadFailed naming ``model`` for a weight of another shape."""
+        self._layers = [_read(file, model) for file in files]
         arrays = [array for layer in self._layers for array in layer[:2] if array is not None]
         mx.eval(arrays)
         self.nbytes = sum(array.nbytes for array in arrays)
@@ -47,8 +50,13 @@ class Dense:
         return vector
 
 
-def _read(file: DenseFile) -> _Layer:
+def _read(file: DenseFile, model: str) -> _Layer:
     arrays = mx.load(str(file.file))
     assert isinstance(arrays, dict)
-    bias = arrays["linear.bias"].astype(mx.float32) if file.has_bias else None
-    return _Layer(arrays["linear.weight"].astype(mx.float32), bias, _ACTIVATIONS[file.activation])
+    packed = packed_in(model, arrays, file.name, file.outputs, file.inputs)
+    weight = arrays[f"{file.name}.weight"] if packed is None else packed.unpacked()
+    if weight.shape != (file.outputs, file.inputs) or not mx.issubdtype(weight.dtype, mx.floating):
+        because = f"{file.name} is {weight.dtype} {list(weight.shape)}, not {[file.outputs, file.inputs]}"
+        raise ModelLoadFailed(model, because)
+    bias = arrays[f"{file.name}.bias"].astype(mx.float32) if file.has_bias else None
+    return _Layer(weight.astype(mx.float32), bias, _ACTIVATIONS[file.activation])

@@ -40,7 +40,7 @@ def of_decoder(
     ``forward`` has no rows. Raises ModelLoadFailed.
     """
     objection = files.objection
-    if directory.config.get("use_bidirectional_attention"):
+    if directory.config.get("use_bidirectional_attention") or directory.config.get("is_causal") is False:
         objection = "its attention is bidirectional, and is computed as causal"
     if not objection and forward.name not in ("native", "flat"):
         objection = f"its forward ({forward.name}) gives no hidden states"
@@ -64,6 +64,7 @@ def _card(model: str, files: EmbeddingFiles, width: int, context: int, *, instru
         pooling=files.pooling,
         normalize=files.normalize,
         instructs=instructs,
+        prompts=dict(files.prompts),
     )
 
 

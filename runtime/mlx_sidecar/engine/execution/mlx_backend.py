@@ -15,7 +15,7 @@ import mlx.core as mx
 from mlx_sidecar_protocol.errors import EngineLost, ModelLoadFailed
 
 from ... import __version__
-from ...checkpoint.dense import DenseFile
+from ...checkpoint.dense import DenseFile, inner_dense
 from ...checkpoint.embedding import EmbeddingFiles, read_embedding
 from ...checkpoint.model_directory import Directory, inspect
 from ...link.control_messages import Dtype, Load, ModelCard
@@ -32,7 +32,7 @@ from .dense import Dense
 from .drafter import objection
 from .embedding_cards import of_decoder, of_encoder
 from .encoders.batch import EncoderBatch
-from .encoders.loading import ENCODERS, load_encoder_steps
+from .encoders.loading import encoder_of, load_encoder_steps
 from .forward import Forward
 from .loader import Weights, convert_steps, load_steps
 from .mlx_batch import MlxBatch
@@ -99,8 +99,8 @@ class MlxBackend:
         before, self._estimated = self._estimated, None
         directory = before[1] if before is not None and before[0] == load else self._inspected(load)
         dtype = self._dtype(load, directory)
-        files = read_embedding(load.model, directory.path)
-        if directory.config["model_type"] in ENCODERS:
+        files = read_embedding(load.model, directory.path, inner_dense(directory))
+        if encoder_of(directory.config) is not None:
             return (yield from self._encoder(load, directory, files, dtype))
         weights = yield from load_steps(load, directory, dtype, trust_remote_code=self._trust)
         found, not_native = yield from self._natively(load, weights)
@@ -116,7 +116,7 @@ class MlxBackend:
         if not (no_adapters := _no_adapters(load, forward)) and forward.adapted_rows is not None:
             adaptable = Adaptable(forward.adapted_rows)
         embedding, able = of_decoder(load.model, directory, files, forward)
-        dense = yield from _dense(() if embedding is None else files.dense, weights.memory_bytes)
+        dense = yield from _dense(load.model, () if embedding is None else files.dense, weights.memory_bytes)
         card = ModelCard(
             model=load.model,
             state="ready",
@@ -154,7 +154,7 @@ class MlxBackend:
         loaded = yield from load_encoder_steps(load, directory, dtype, native=self._policy.native is not None)
         sizes = loaded.encoder.sizes
         embedding, capabilities = of_encoder(load.model, sizes, files)
-        dense = yield from _dense(files.dense, loaded.memory_bytes)
+        dense = yield from _dense(load.model, files.dense, loaded.memory_bytes)
         card = ModelCard(
             model=load.model,
             state="ready",
@@ -162,6 +162,7 @@ class MlxBackend:
             architecture=str(directory.config["model_type"]),
             parameters=loaded.parameters + dense.parameters,
             dtype=loaded.dtype,
+            quantization=None if directory.quantization is None else directory.quantization.words,
             context_length=sizes.context,
             vocabulary=sizes.vocabulary,
             memory_bytes=loaded.memory_bytes + dense.nbytes,
@@ -231,15 +232,16 @@ class MlxBackend:
         if load.dtype is not None:
             return load.dtype
         architecture = mlxlm.module_name(str(directory.config["model_type"]))
-        return None if self._policy.native and architecture in FAMILIES else self._policy.default_dtype
+        likely = self._policy.native and architecture in FAMILIES and encoder_of(directory.config) is None
+        return None if likely else self._policy.default_dtype
 
 
-def _dense(files: tuple[DenseFile, ...], loaded_bytes: int) -> Generator[LoadStep, None, Dense]:
+def _dense(model: str, files: tuple[DenseFile, ...], loaded_bytes: int) -> Generator[LoadStep, None, Dense]:
     """Load the Dense modules in ``files``, beside a model of ``loaded_bytes``."""
     nbytes = sum(4 * each.parameters for each in files)
     if nbytes:
         yield LoadStep("building", 0, nbytes, needs_bytes=loaded_bytes + nbytes)
-    return Dense(files)
+    return Dense(files, model)
 
 
 def _no_adapters(load: Load, forward: Forward) -> str:

@@ -37,8 +37,8 @@ def dequantized(packed: Packed) -> mx.array:
     """Return the weights of a packed layer, in float32; lazily."""
     if packed.get("scales") is None:  # a QQLinear that was loaded unpacked
         return packed.weight
-    biases = None if packed.get("biases") is None else _in_float32(packed.biases)
-    scales, whole = _in_float32(packed.scales), packed.get("global_scale")
+    biases = None if packed.get("biases") is None else in_float32(packed.biases)
+    scales, whole = in_float32(packed.scales), packed.get("global_scale")
     how: dict[str, Any] = {"group_size": packed.group_size, "bits": packed.bits, "mode": packed.mode}
     how["dtype"] = mx.float32
     if whole is None or not whole.ndim:
@@ -48,6 +48,6 @@ def dequantized(packed: Packed) -> mx.array:
     return mx.stack([mx.dequantize(w, s, global_scale=g, **how) for w, s, g in experts])
 
 
-def _in_float32(array: mx.array) -> mx.array:
+def in_float32(array: mx.array) -> mx.array:
     """Scales of mxfp4, mxfp8 and nvfp4 are bytes that hold exponents, and stay."""
     return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array

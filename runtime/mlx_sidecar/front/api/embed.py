@@ -24,6 +24,7 @@ from .vector_tasks import Text, VectorTasks
 # An answer must fit into a frame, which has 64 MiB.
 _ANSWER_BYTES = 48 << 20
 _NUMBER_BYTES = {"float": 22, "base64": 6}
+_NAMES_SHOWN = 20
 # Texts and characters that a text process is given at once: others ask it too.
 _TEXTS_AT_ONCE = 64
 _CHARACTERS_AT_ONCE = 65_536
@@ -103,6 +104,12 @@ def _asked(params: EmbedParams, card: ModelCard) -> _Asked:
 
 
 def _prefix(params: EmbedParams, own: EmbeddingCard) -> str:
+    if params.prompt is not None:
+        if (prompt := own.prompts.get(params.prompt)) is None:
+            known = ", ".join(list(own.prompts)[:_NAMES_SHOWN]) or "none"
+            because = f"the model's files have no prompt of that name; they have {known}"
+            raise InvalidParams.field("prompt", because, "unknown_prompt")
+        return prompt
     if params.instruction is None:
         return ""
     return f"Instruct: {params.instruction}\nQuery:" if own.instructs else params.instruction

@@ -131,7 +131,11 @@ class Operations:
         if card.embedding is not None and not card.lacks("embed"):
             own = card.embedding
             known["embedding"] = EmbeddingCard(
-                dimensions=own.dimensions, max_tokens=own.max_tokens, pooling=own.pooling, normalize=own.normalize
+                dimensions=own.dimensions,
+                max_tokens=own.max_tokens,
+                pooling=own.pooling,
+                normalize=own.normalize,
+                prompts=list(own.prompts) or None,
             )
         if (formats := self._catalog.formats(card.model)) is not None:
             known |= {"tool_format": formats.tools and formats.tools.name, "reasoning": reasons(formats)}

@@ -1,1 +1,1 @@
-"""Encoders (BERT, XLM-R, ModernBERT): one flat pass over the texts of a step, without padding and without a cache."""
+"""Encoders (BERT and its kin, EmbeddingGemma): one flat pass over the texts of a step, without padding or a cache."""

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from mlx_sidecar_protocol.errors import ModelLoadFailed, ModelUnsupported
+from mlx_sidecar_protocol.errors import ModelUnsupported
 
-from .attention import Attention, Run, attend
+from .attention import Attention, Run, attend, in_heads
 from .encoder import Sizes
-from .tensors import Linear, Norm, Settings, Tensors
+from .tensors import Linear, Norm, Settings, Tensors, heads_of
 
-_WORDS = "embeddings.word_embeddings.weight"
+_WORDS = "embeddings.word_embeddings"
 
 
 class _Layer(NamedTuple):
@@ -30,25 +30,23 @@ class Bert:
     def __init__(self, settings: Settings, tensors: Tensors, *, roberta: bool, classifies: bool) -> None:
         """Raises ModelLoadFailed for weights that do not fit, ModelUnsupported for variants that are not computed."""
         self._roberta = roberta
-        prefix = tensors.prefix("", "bert.", "roberta.", name=_WORDS)
-        vocabulary, width = _matrix(tensors, prefix + _WORDS)
-        positions, _ = _matrix(tensors, f"{prefix}embeddings.position_embeddings.weight")
-        self._types, _ = _matrix(tensors, f"{prefix}embeddings.token_type_embeddings.weight")
+        prefix = tensors.prefix("", "bert.", "roberta.", name=f"{_WORDS}.weight")
+        vocabulary, width = tensors.rows(prefix + _WORDS), settings.count("hidden_size")
+        positions = tensors.rows(f"{prefix}embeddings.position_embeddings")
+        self._types = tensors.rows(f"{prefix}embeddings.token_type_embeddings")
         _check_variant(settings)
-        heads, inner = settings.count("num_attention_heads"), settings.count("intermediate_size")
-        if width % heads:
-            raise settings.broken("num_attention_heads")
+        inner = settings.count("intermediate_size")
         eps = settings.number("layer_norm_eps", 1e-12)
-        self._attention = Attention(heads)
+        self._heads = heads_of(settings, width)
         self._activation = settings.activation("hidden_act")
         # RoBERTa counts positions from behind the padding token's number.
         self._first = settings.count("pad_token_id", 1) + 1 if roberta else 0
         if self._first >= positions:
             raise settings.broken("pad_token_id")
         named = f"{prefix}embeddings."
-        self._words = tensors.take(prefix + _WORDS, vocabulary, width)
-        self._positions = tensors.take(f"{named}position_embeddings.weight", positions, width)
-        self._kinds = tensors.take(f"{named}token_type_embeddings.weight", self._types, width)
+        self._words = tensors.table(prefix + _WORDS, vocabulary, width)
+        self._positions = tensors.table(f"{named}position_embeddings", positions, width)
+        self._kinds = tensors.table(f"{named}token_type_embeddings", self._types, width)
         self._embedded = tensors.norm(f"{named}LayerNorm", width, eps)
         count = settings.count("num_hidden_layers")
         self._layers = [_layer(tensors, f"{prefix}encoder.layer.{i}.", width, inner, eps) for i in range(count)]
@@ -58,19 +56,19 @@ class Bert:
             dense, last = (
                 ("classifier.dense", "classifier.out_proj") if roberta else (f"{prefix}pooler.dense", "classifier")
             )
-            labels, _ = _matrix(tensors, f"{last}.weight")
+            labels = tensors.rows(last)
             self._head = tensors.linear(dense, width, width), tensors.linear(last, labels, width)
         token_bytes = (8 * width + 3 * inner) * self._words.dtype.size
         self.sizes = Sizes(count, width, vocabulary, positions - self._first, token_bytes, labels)
 
     def begin(self, tokens: mx.array, positions: mx.array, types: mx.array) -> mx.array:
         kinds = mx.minimum(types, self._types - 1)  # RoBERTa has one type only
-        summed = self._words[tokens] + self._positions[positions + self._first] + self._kinds[kinds]
+        summed = self._words(tokens) + self._positions(positions + self._first) + self._kinds(kinds)
         return self._embedded(summed)
 
     def layer(self, number: int, x: mx.array, runs: list[Run]) -> mx.array:
         own = self._layers[number]
-        x = own.attended(x + own.out(attend(own.qkv(x), runs, self._attention)))
+        x = own.attended(x + own.out(attend(*in_heads(own.qkv(x), self._heads), runs, Attention())))
         return own.fed(x + own.down(self._activation(own.up(x))))
 
     def end(self, x: mx.array) -> mx.array:
@@ -92,17 +90,10 @@ def _check_variant(settings: Settings) -> None:
 def _layer(tensors: Tensors, prefix: str, width: int, inner: int, eps: float) -> _Layer:
     attention = f"{prefix}attention."
     return _Layer(
-        qkv=tensors.stacked([f"{attention}self.{name}" for name in ("query", "key", "value")], width, width),
+        qkv=tensors.stacked({f"{attention}self.{name}": width for name in ("query", "key", "value")}, width),
         out=tensors.linear(f"{attention}output.dense", width, width),
         attended=tensors.norm(f"{attention}output.LayerNorm", width, eps),
         up=tensors.linear(f"{prefix}intermediate.dense", inner, width),
         down=tensors.linear(f"{prefix}output.dense", width, inner),
         fed=tensors.norm(f"{prefix}output.LayerNorm", width, eps),
     )
-
-
-def _matrix(tensors: Tensors, name: str) -> tuple[int, int]:
-    shape = tensors.shape(name)
-    if len(shape) != 2 or not all(shape):
-        raise ModelLoadFailed(tensors.model, f"{name} is {list(shape)}, not a matrix")
-    return shape[0], shape[1]

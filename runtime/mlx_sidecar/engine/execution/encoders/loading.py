@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import mlx.core as mx
 
 from mlx_sidecar_protocol.errors import ModelUnsupported, UnsupportedParameter
 
@@ -14,18 +16,26 @@ from ...core.loaded_model import LoadStep
 from ..loader import evaluate, lazy_weights, read_steps
 from .bert import Bert
 from .encoder import Encoder
+from .gemma import Gemma
 from .modern_bert import ModernBert
 from .tensors import Settings, Tensors
 
 _CLASSIFIES = "ForSequenceClassification"
 
 _Make = Callable[..., Encoder]
-ENCODERS: Final[dict[str, _Make]] = {
+_ENCODERS: Final[dict[str, _Make]] = {
     "bert": partial(Bert, roberta=False),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), partial(Bert, roberta=True)),
     "modernbert": ModernBert,
 }
-"""By the ``model_type`` of config.json."""
+
+
+def encoder_of(config: Mapping[str, Any]) -> _Make | None:
+    """Return what makes the encoder that ``config`` describes, of its settings and tensors; None if it is a decoder."""
+    kind = config["model_type"]
+    if kind == "gemma3_text":
+        return Gemma if config.get("use_bidirectional_attention") is True else None
+    return _ENCODERS.get(kind)
 
 
 class LoadedEncoder(NamedTuple):
@@ -43,24 +53,29 @@ def load_encoder_steps(
 ) -> Generator[LoadStep, None, LoadedEncoder]:
     """Load ``directory``, to compute in ``dtype``; None: as stored. ``native`` code may compute, too.
 
-    Raises ``ModelUnsupported`` for quantised weights and variants that are not computed, ``ModelLoadFailed`` for
-    weights that do not fit its config, ``UnsupportedParameter`` for an adapter.
+    Raises ``ModelUnsupported`` for weights that are packed otherwise than by mlx and variants that are not computed,
+    ``ModelLoadFailed`` for weights that do not fit its config, ``UnsupportedParameter`` for an adapter.
     """
     if load.adapter is not None:
         raise UnsupportedParameter("adapter", "adapters are for models that generate")
-    if directory.quantization is not None:
-        raise ModelUnsupported(load.model, "quantised weights of an encoder are not read")
+    packing, make = directory.quantization, encoder_of(directory.config)
+    if packing is not None and packing.method is not None:
+        raise ModelUnsupported(load.model, f"weights of an encoder that {packing.method} has packed are not read")
+    assert make is not None
     yield from read_steps(directory, None)
     settings = Settings(load.model, directory.config, native=native)
-    tensors = Tensors(load.model, lazy_weights(load.model, directory), dtype)
+    arrays = lazy_weights(load.model, directory)
+    tensors = Tensors(load.model, arrays, dtype, quantised=packing is not None)
     classifies = _architecture(directory).endswith(_CLASSIFIES)
-    encoder = ENCODERS[str(directory.config["model_type"])](settings, tensors, classifies=classifies)
+    encoder = make(settings, tensors, classifies=classifies)
     for done, total in evaluate(tensors.taken):
         yield LoadStep("building", done, total)
     return LoadedEncoder(
         encoder,
-        sum(array.size for array in tensors.taken),
-        str(tensors.taken[0].dtype).removeprefix("mlx.core."),
+        tensors.parameters,
+        next(str(each.dtype) for each in tensors.taken if mx.issubdtype(each.dtype, mx.floating)).removeprefix(
+            "mlx.core."
+        ),
         sum(array.nbytes for array in tensors.taken),
         classifies,
     )
