@@ -135,6 +135,7 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
         ("rerank", "two-labels", {"query": "q", "documents": ["d"]}, "model"),
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
         ("generate", "bert", {"prompt": "one"}, "model"),
+        ("adapter/load", "bert", {"adapter": "a", "path": "/nowhere"}, "adapter"),
         ("cache/warm", "bert", {"prompt": "one"}, "model"),
         # Native code gives no hidden states.
         pytest.param("embed", "plain", {"input": ["one"], "pooling": "last"}, "model", marks=native_only),
@@ -145,6 +146,7 @@ def test_what_a_checkpoint_cannot_do_is_refused_by_name(
 ) -> None:
     error = process.error(method, {"model": str(models / model), **params})
     assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", name), error
+    assert error["data"]["because"]
 
 
 def test_vectors_pass_the_dense_modules_before_they_are_cut_and_given_their_length(
@@ -189,6 +191,18 @@ def test_texts_are_cut_in_front_of_the_last_special_token(process: Sidecar, mode
     assert result["truncated"] == [1]
     cut = [*whole[:7], whole[-1]]
     assert result["embeddings"][1:] == process.call("embed", {"model": model, "input": [cut]})["embeddings"]
+
+
+def test_an_instruction_that_leaves_nothing_of_a_text_is_refused(process: Sidecar, models: Path) -> None:
+    params: dict[str, Any] = {"model": str(models / "short"), "input": ["one", "two"], "truncate": True}
+    for words in range(1, 9):
+        tokens = len(tokens_of(process, params["model"], "one " * words))
+        asked = {**params, "instruction": "one " * words}
+        if tokens < 8:
+            one, two = process.call("embed", asked)["embeddings"]
+            assert one != two, words
+        else:
+            assert process.error("embed", asked)["data"]["field"] == "instruction"
 
 
 def test_a_document_is_cut_and_a_query_is_not(process: Sidecar, models: Path) -> None:

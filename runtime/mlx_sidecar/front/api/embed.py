@@ -64,10 +64,11 @@ class EmbedHandler:
     async def _prepare(self, params: EmbedParams) -> _Prepared:
         card, text, _ = await self._catalog.ready(params.model)
         asked = _asked(params, card)
+        instruction = await _instruction_tokens(text, asked)
         pieces, cut = await _pieces(params, text, asked)
         for number, tokens in enumerate(pieces):
             check_text(tokens, "input", number, asked.max_tokens, card.vocabulary)
-        goal = Embed(asked.pooling, asked.dimensions, asked.normalize, await _shared(text, asked))
+        goal = Embed(asked.pooling, asked.dimensions, asked.normalize, _shared(instruction, asked))
         return _Prepared(asked, [Text(tokens, goal) for tokens in pieces], cut)
 
 
@@ -155,11 +156,23 @@ def _fault(field: str, number: int, message: str, type_: str) -> InvalidParams:
     return InvalidParams([{"loc": [field, number], "msg": message, "type": type_}])
 
 
-async def _shared(text: ModelText, asked: _Asked) -> int:
-    """How many tokens of each text are those of the instruction, at most; 0 where they cannot be cached."""
-    if not (asked.prefix and asked.caches and asked.causal and asked.pooling == "last"):
+async def _instruction_tokens(text: ModelText, asked: _Asked) -> int:
+    """How many tokens the instruction has, special ones included; 0 without one.
+
+    Raises ContextTooLong naming ``instruction`` where it leaves no token for a text: cut, all would be equal.
+    """
+    if not asked.prefix:
         return 0
-    return len(unpacked((await text.encode_texts([asked.prefix])).tokens[0]))
+    tokens = len(unpacked((await text.encode_texts([asked.prefix])).tokens[0]))
+    limit = asked.max_tokens - 1 - ends(asked.pooling, causal=asked.causal)
+    if tokens > limit:
+        raise ContextTooLong(have=tokens, limit=limit, field="instruction")
+    return tokens
+
+
+def _shared(instruction: int, asked: _Asked) -> int:
+    """How many tokens of each text are those of the instruction, at most; 0 where they cannot be cached."""
+    return instruction if asked.caches and asked.causal and asked.pooling == "last" else 0
 
 
 def _answer(params: EmbedParams, prepared: _Prepared, endings: list[Ending]) -> bytes:

@@ -88,7 +88,8 @@ async def _judged(params: RerankParams, card: ModelCard, text: ModelText) -> _Pr
     if any(len(label) != 1 for label in labels):
         raise UnsupportedParameter("model", "its tokenizer has no single tokens for yes and no")
     before, behind = [await text.encode(part, False) for part in (_BEFORE, _BEHIND)]
-    asked = f"<Instruct>: {params.instruction or _INSTRUCTION}\n<Query>: {params.query}\n<Document>: "
+    instructed = f"<Instruct>: {params.instruction or _INSTRUCTION}\n<Query>: "
+    asked = f"{instructed}{params.query}\n<Document>: "
     room = _limit(card) - len(before) - len(behind)
     goal_labels = [label[0] for label in labels]
     texts: list[Text] = []
@@ -96,7 +97,8 @@ async def _judged(params: RerankParams, card: ModelCard, text: ModelText) -> _Pr
     # The query is the same before each document: as many tokens as all have in common are computed once.
     shared = len(before) + max(0, len(await text.encode(asked, False, True)) - 1)
     if params.truncate and shared - len(before) >= room:
-        raise ContextTooLong(have=shared + len(behind), limit=_limit(card), field="query")
+        field = "query" if len(await text.encode(instructed, False, True)) < room else "instruction"
+        raise ContextTooLong(have=shared + len(behind), limit=_limit(card), field=field)
     for number, document in enumerate(params.documents):
         content = await text.encode(asked + document, False, True)
         if params.truncate and len(content) > room:
