@@ -1,4 +1,4 @@
-"""What an adapter's directory must be like, and how it is refused otherwise."""
+"""The demands on an adapter's directory, and how one is refused that does not meet them."""
 
 from __future__ import annotations
 

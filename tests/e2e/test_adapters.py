@@ -27,7 +27,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(directory: Path) -> dict[str, Any]:
-    """What mlx-lm says of the adapter that its trainer has made in ``directory / "trained"``."""
+    """The answers of mlx-lm with the adapter that its trainer has made in ``directory / "trained"``."""
     command = [sys.executable, "-m", "tests.support.adapter_training", str(directory / "trained")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

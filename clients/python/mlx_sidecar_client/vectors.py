@@ -62,9 +62,7 @@ async def embedded_all(
     return [vector for number in range(len(found)) for vector in found[number]]
 
 
-async def _embedded(
-    embed: _Embed, model: str, part: list[Text], options: EmbedAllOptions, first: int
-) -> EmbedResult:
+async def _embedded(embed: _Embed, model: str, part: list[Text], options: EmbedAllOptions, first: int) -> EmbedResult:
     """The answer to the request for the texts from number ``first`` on."""
     try:
         return await embed(model, part, encoding="base64", **options)

@@ -73,7 +73,7 @@ class EmbedHandler:
 
 
 def _asked(params: EmbedParams, card: ModelCard) -> _Asked:
-    """What ``params`` leave open is what the card says. Raises the errors of what the model cannot honour."""
+    """``params``, with the card's values where they leave one open. Raises the errors of what the model cannot honour."""
     own = card.embedding
     if because := card.lacks("embed"):
         raise UnsupportedParameter("model", because)
