@@ -210,8 +210,22 @@ def test_a_document_is_cut_and_a_query_is_not(process: Sidecar, models: Path) ->
     assert process.error("rerank", params)["data"]["field"] == "documents.1"
     result = process.call("rerank", {**params, "truncate": True})
     assert result["truncated"] == [1]
-    error = process.error("rerank", {**params, "query": "one " * 2 * POSITIONS, "truncate": True})
-    assert error["data"]["field"] == "query"
+    for truncate in (True, False):
+        error = process.error("rerank", {**params, "query": "one " * 2 * POSITIONS, "truncate": truncate})
+        assert error["data"]["field"] == "query"
+
+
+@pytest.mark.parametrize("name", ["bert-reranker", "plain"])
+def test_a_query_that_no_document_fits_behind_is_refused_before_it_is_read_with_each(
+    process: Sidecar, models: Path, name: str
+) -> None:
+    params = {"model": str(models / name), "query": "one " * 5000, "documents": ["one"] * 2000}
+    assert process.error("rerank", params)["data"]["field"] == "query"
+
+
+def test_an_instruction_is_named_where_it_leaves_no_room(process: Sidecar, models: Path) -> None:
+    params = {"model": str(models / "plain"), "query": "one", "documents": ["one"], "instruction": "one " * 5000}
+    assert process.error("rerank", params)["data"]["field"] == "instruction"
 
 
 def test_a_decoder_embeds_by_its_last_token_behind_an_end_token(process: Sidecar, models: Path) -> None:

@@ -73,7 +73,7 @@ class EmbedHandler:
 
 
 def _asked(params: EmbedParams, card: ModelCard) -> _Asked:
-    """``params``, with the card's values where they leave one open. Raises the errors of what the model cannot honour."""
+    """``params``, with the card's values where they leave one open. Raises for what the model cannot honour."""
     own = card.embedding
     if because := card.lacks("embed"):
         raise UnsupportedParameter("model", because)
@@ -130,15 +130,15 @@ def ends(pooling: Pooling, *, causal: bool) -> bool:
     return causal and pooling == "last"
 
 
-def slices(texts: Sequence[str]) -> list[slice]:
-    """Cut ``texts`` into runs, each of which a text process is given at once."""
+def slices(texts: Sequence[str], beside: int = 0) -> list[slice]:
+    """Cut ``texts`` into runs, each of which a text process is given at once; ``beside`` each it reads characters."""
     found: list[slice] = []
     begin = characters = 0
     for at, text in enumerate(texts):
-        if at > begin and (at - begin >= _TEXTS_AT_ONCE or characters + len(text) > _CHARACTERS_AT_ONCE):
+        if at > begin and (at - begin >= _TEXTS_AT_ONCE or characters + len(text) + beside > _CHARACTERS_AT_ONCE):
             found.append(slice(begin, at))
             begin, characters = at, 0
-        characters += len(text)
+        characters += len(text) + beside
     return [*found, slice(begin, len(texts))] if texts else []
 
 
