@@ -1,4 +1,4 @@
-"""What rounding activations to 8 bits costs in quality: the real model's 4-bit directory over a text, token by token.
+"""Measures the loss of quality by activations rounded to 8 bits: the real model at 4 bits over a text, token by token.
 
 ``python -m benchmarks.activations [TOKENS]`` prints, against float activations: the mean Kullback-Leibler divergence of
 the next token's distribution, how many likeliest tokens are others, and the perplexity of the text.

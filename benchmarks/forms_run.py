@@ -6,7 +6,7 @@ Answers of SmolLM2-135M at 4 bits are held to the schemas of BFCL's functions (`
 
 runs    N answers (2,000) at temperatures 0 and 0.8, 1, 8 and 32 at once, among which requests are preempted and
         cancelled and the engine is killed. Those that are ``complete`` are checked by jsonschema
-same    a sample of them alone, in a batch and over a kill, under ``--numerics exact``
+same    a sample of them alone, in a batch and over a kill, under the strictest numerics that the device has
 passes  passes of the model for each token, with fixed and with flexible separators, without other proposals
 rows    tokens a second of 32 at once, all of them or every second one with a form, against as many free ones of the
         same lengths, in interleaved rounds
@@ -25,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .faults.numerics import numerics
 from .forms import SETS, as_json_schema, bfcl
 from .forms_checks import Tally, compiles, print_tally
 from .forms_host import FormsHost
@@ -121,10 +122,11 @@ async def one_batch(running: FormsHost, batch: list[Call], temperature: float, d
 async def same(asked: list[Call]) -> None:
     """Compare a sample's tokens alone, in a batch, and over a kill."""
     params = [call.params(temperature=TEMPERATURES[at % 2], seed=at) for at, call in enumerate(asked[-SAMPLE:])]
-    async with host("--numerics", "exact") as running:
+    async with host(*numerics()) as running:
         alone = [(await running.together([own], ""))[0] for own in params]
         batch = await running.together(params, "")
         killed = await running.together(params, "kill")
+    print(*numerics())
     for name, answers in (("in a batch", batch), ("over a kill", killed)):
         equal = sum(one["tokens"] == other["tokens"] for one, other in zip(alone, answers, strict=True))
         print(f"same tokens {name} as alone: {equal} of {len(params)}")

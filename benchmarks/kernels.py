@@ -48,7 +48,7 @@ Product = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What this processor reads, in bytes a second, and multiplies and adds, a second, with one thread."""
+    """The bytes that this processor reads a second, and its multiply-adds a second, with one thread."""
 
     bytes_per_s: float
     multiplications_per_s: float

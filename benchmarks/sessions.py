@@ -27,6 +27,7 @@ from mlx_sidecar.front.sessions import session_file
 from mlx_sidecar.front.sessions.session_file import TurnRecord
 from mlx_sidecar_client import Sidecar
 
+from .faults.numerics import numerics
 from .measure import Row, machine, table
 
 ROOT = Path(__file__).parents[1]
@@ -185,7 +186,7 @@ async def _chat(
 async def turns() -> list[Row]:
     chats = []
     for by_session in (True, False):
-        async with sidecar("--numerics", "exact") as real:
+        async with sidecar(*numerics()) as real:
             chats.append(await _chat(real, by_session=by_session))
     session, plain = chats
     new = session.new_tokens
@@ -201,7 +202,7 @@ async def turns() -> list[Row]:
 
 
 async def death() -> list[Row]:
-    async with sidecar("--numerics", "exact") as real:
+    async with sidecar(*numerics()) as real:
 
         async def kill() -> None:
             pid = (await real.stats()).engine.pid
@@ -213,7 +214,8 @@ async def death() -> list[Row]:
         restarts = (await real.stats()).health.restarts
     pairs = zip(undisturbed.answers, disturbed.answers, strict=True)
     same = sum(one["tokens"] == other["tokens"] for one, other in pairs)
-    return [Row(f"same tokens with {restarts} engines killed between turns", f"{same} of {TURNS}", "all")]
+    what = f"same tokens with {restarts} engines killed between turns, {' '.join(numerics())}"
+    return [Row(what, f"{same} of {TURNS}", "all")]
 
 
 PARTS = {"fork": fork, "memory": memory, "turns": turns, "death": death}

@@ -48,7 +48,7 @@ _CONTROL = 3  # GGUF's type of a token that stands for no text
 
 
 class Gguf(NamedTuple):
-    """What a GGUF file holds: tensors under mlx-lm's names, what it says of the model, and of its tokenizer."""
+    """The content of a GGUF file: tensors under mlx-lm's names, what it says of the model, and of its tokenizer."""
 
     tensors: Json
     facts: Mapping[str, Any]

@@ -84,7 +84,7 @@ class Running:
 
 
 class Rows(Protocol):
-    """What the loop needs of a ``Context``."""
+    """The part of a ``Context`` that the loop needs."""
 
     def put(self, row: int, position: int, tokens: Sequence[int]) -> None: ...
 

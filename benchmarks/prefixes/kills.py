@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlx_sidecar.link.cache_messages import CacheFigures, QueryCache
 
+from ..faults.numerics import numerics
 from ..measure import Row
 
 ROUNDS = 20
@@ -35,7 +36,7 @@ def run(rounds: int = ROUNDS) -> list[Row]:
     outcome = killed(rounds, seed=11)
     return [
         Row(
-            f"kill -9 while the disk tier writes, {rounds} times",
+            f"kill -9 while the disk tier writes, {rounds} times, {' '.join(numerics())}",
             f"{outcome.wrong} of {outcome.answers} answers of the engines after it with a wrong token, 0 crashes; "
             f"{outcome.disk_tokens} tokens came from disk, {outcome.damaged} files found damaged",
             "0",
@@ -52,7 +53,7 @@ def killed(rounds: int, seed: int) -> Outcome:
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as folder:
         path = str(write_model(Path(folder, KIND), KIND))
-        with ready_engine(numerics="exact", cache_limit_bytes=0) as engine:
+        with ready_engine(numerics=numerics()[1], cache_limit_bytes=0) as engine:
             engine.load(KIND, path)
             expected = [engine.generate(KIND, prompt, ANSWER_TOKENS) for prompt in prompts]
         for number in range(rounds):
@@ -66,7 +67,7 @@ def _write_and_die(path: str, cache: str, prompts: list[list[int]], after: int) 
     """Kill an engine once it has answered so many of the prompts, with the others on their way."""
     from tests.support.engine_process import engine_process
 
-    with engine_process(numerics="exact", cache_dir=cache) as engine:
+    with engine_process(numerics=numerics()[1], cache_dir=cache) as engine:
         engine.load(KIND, path)
         sequences = [engine.submit(KIND, prompt, ANSWER_TOKENS) for prompt in prompts]
         engine.finished(sequences[after])
@@ -76,7 +77,7 @@ def _write_and_die(path: str, cache: str, prompts: list[list[int]], after: int) 
 def _check(path: str, cache: str, prompts: list[list[int]], expected: list[list[int]], outcome: Outcome) -> None:
     from tests.support.engine_process import ready_engine
 
-    with ready_engine(numerics="exact", cache_dir=cache) as engine:
+    with ready_engine(numerics=numerics()[1], cache_dir=cache) as engine:
         engine.load(KIND, path)
         for prompt, answer in zip(prompts, expected, strict=True):
             sequence = engine.submit(KIND, prompt, ANSWER_TOKENS)

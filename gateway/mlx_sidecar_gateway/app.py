@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import orjson
 from starlette.routing import Route as Path
@@ -24,6 +23,7 @@ from .core.unserved import because_not_served
 from .page.routes import paths_of_page
 from .service import Service
 from .surfaces.faults import Fault, Refused
+from .surfaces.places import Placed
 from .surfaces.surface import (
     AnswerRoute,
     Backend,
@@ -33,9 +33,6 @@ from .surfaces.surface import (
     Surface,
 )
 from .surfaces.table import SURFACES
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("mlx_sidecar_gateway")
 
@@ -113,9 +110,10 @@ class Endpoint:
             await self._service.serve(exchange, caller, surface, route)
         except Refused as refused:
             await refuse(exchange, surface, refused.fault)
+        except Placed as error:
+            await refuse(exchange, surface, fault_of(error.error, _names(route), error.way_of))
         except (RpcError, SidecarLost) as error:
-            names = route.names if isinstance(route, AnswerRoute) else None
-            await refuse(exchange, surface, fault_of(error, names))
+            await refuse(exchange, surface, fault_of(error, _names(route)))
         except ClientLeft:
             self._gateway.outcomes[DISCONNECTED] += 1
             record.outcome = DISCONNECTED
@@ -151,6 +149,10 @@ class Endpoint:
         if self._methods:
             return Fault(405, "method_not_allowed", f"{path} takes {', '.join(self._methods)}, not {method}")
         return Fault(404, "not_served", because_not_served(path, self._served))
+
+
+def _names(route: Route | None) -> Mapping[str, str] | None:
+    return route.names if isinstance(route, AnswerRoute) else None
 
 
 def _figures(gateway: Gateway, surface: Surface) -> dict[str, Candidates]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
+
+from mlx_sidecar_client.protocol.strings import surrogate_place
 
 from .core.answers import Answer, StreamedAnswer, WholeAnswer
 from .core.cache_explanation import explained
@@ -127,10 +130,7 @@ class Service:
         if isinstance(route, AnswerRoute) and route.parameters is None:
             return {}, len(raw)
         assert route.parameters is not None
-        try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise Refused(Fault(400, "parse_error", f"the body is not JSON: {error}")) from error
+        body = _parsed(raw)
         if not isinstance(body, dict):
             raise Refused(Fault(400, "invalid_request", "the body is no JSON object"))
         if self._gateway.records.keeps_bodies:
@@ -244,6 +244,18 @@ class Service:
             with_logprobs=with_logprobs,
             way_of=generation.way_of,
         )
+
+
+def _parsed(raw: bytes) -> Any:
+    """The value of a body. Raises ``Refused``, by its way for a string that was cut in the middle of a character."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        if "surrogate" in str(error):
+            with suppress(ValueError, RecursionError):  # of the strict parser it is known why
+                if place := surrogate_place(json.loads(raw)):
+                    raise Refused.parameter(".".join(map(str, place)), "a string has an unpaired surrogate") from error
+        raise Refused(Fault(400, "parse_error", f"the body is not JSON: {error}")) from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .errors import (
 )
 from .extent import find_excess, may_exceed
 from .limits import DEFAULT_LIMITS, Limits
-from .strings import has_surrogates, map_strings, replace_surrogates
+from .strings import has_surrogates, map_strings, replace_surrogates, surrogate_place
 
 _MAX_ERROR_TEXT = 1000  # characters of any string in an error, because errors may quote a host's long texts
 
@@ -288,6 +288,7 @@ def _refuse(message: Message) -> Message:
             return Invalid(None, InvalidRequest(why))
         if has_surrogates(message.method):
             return Invalid(message.id, InvalidRequest(why))
-        if has_surrogates(message.params):
-            return Invalid(message.id, InvalidParams.field("params", why, "string_unicode"))
+        if (place := surrogate_place(message.params)) is not None:
+            named = place if place and isinstance(message.params, Mapping) else ("params", *place)
+            return Invalid(message.id, InvalidParams([{"loc": [*named], "msg": why, "type": "string_unicode"}]))
     return message

@@ -179,7 +179,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=r
 
 def _no_way_up(name: str) -> str:
     if ".." in name.replace("\\", "/").split("/"):
-        raise PydanticCustomError("way_up", "may not lead upwards through ..")
+        raise PydanticCustomError("way_up", "may not lead upwards through ..; a path is absolute, or leads downwards")
     return name
 
 

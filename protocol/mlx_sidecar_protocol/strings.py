@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -18,6 +18,23 @@ def has_surrogates(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(has_surrogates(part) for part in value)
     return False
+
+
+def surrogate_place(value: Any) -> tuple[str | int, ...] | None:
+    """The members and indices that lead to the first string in ``value`` with an unpaired surrogate; None without one.
+
+    A key with a surrogate is at its object. ``value`` is of bounded depth.
+    """
+    if isinstance(value, str):
+        return () if has_surrogates(value) else None
+    if isinstance(value, Mapping):
+        if any(has_surrogates(key) for key in value):
+            return ()
+        parts: Iterable[tuple[str | int, Any]] = value.items()
+    else:
+        parts = enumerate(value) if isinstance(value, list | tuple) else ()
+    places = ((name, surrogate_place(part)) for name, part in parts)
+    return next(((name, *place) for name, place in places if place is not None), None)
 
 
 def replace_surrogates(text: str) -> str:

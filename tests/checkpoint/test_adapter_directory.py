@@ -1,4 +1,4 @@
-"""What an adapter's directory must be like, and how it is refused otherwise."""
+"""The demands on an adapter's directory, and how one is refused that does not meet them."""
 
 from __future__ import annotations
 
@@ -50,6 +50,12 @@ def test_rank_stabilised_scales_are_divided_by_the_root_of_the_rank(tmp_path: Pa
         (True, {"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
         (True, {"alpha_pattern": {"q_proj": 2}}, "alpha_pattern"),
         (True, {"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
+        (True, {"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+        (True, {"arrow_config": {"top_k": 2}}, "arrow_config"),
+        (True, {"target_parameters": ["experts.gate_up_proj"]}, "target_parameters"),
+        (True, {"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
+        (True, {"use_qalora": True}, "use_qalora"),
+        (True, {"use_rslora": "no"}, "use_rslora"),
     ],
 )
 def test_what_is_more_than_pairs_of_matrices_is_refused_with_the_reason(

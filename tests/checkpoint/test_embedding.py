@@ -1,4 +1,4 @@
-"""What the files of a checkpoint say of embeddings; what cannot be computed, and what is damaged, by its name."""
+"""The facts of embeddings in a checkpoint's files; damage, and modules that cannot be computed, by their name."""
 
 from __future__ import annotations
 

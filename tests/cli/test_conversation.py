@@ -1,4 +1,4 @@
-"""What a conversation keeps, leaves out and writes down."""
+"""The messages that a conversation keeps, leaves out and writes down."""
 
 from __future__ import annotations
 

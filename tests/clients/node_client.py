@@ -1,4 +1,4 @@
-"""What the tests of the TypeScript client and of its examples share: Node, the built package, the sidecar."""
+"""Helpers that the tests of the TypeScript client and of its examples share: Node, the built package, the sidecar."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(*command: str | Path, cwd: Path, **more: str) -> str:
-    """What it printed, after a check that it succeeded."""
+    """Its output, after a check that it succeeded."""
     done = subprocess.run(
         command,
         cwd=cwd,

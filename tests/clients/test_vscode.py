@@ -44,7 +44,7 @@ def built() -> None:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an editor would install."""
+    """The package that an editor would install."""
     return package_into(tmp_path_factory.mktemp("vscode"))
 
 

@@ -1,4 +1,4 @@
-"""What must be true of an answer for each feature that its request has, whatever the others are."""
+"""Checks of an answer for each feature that its request has, whatever the others are."""
 
 from __future__ import annotations
 

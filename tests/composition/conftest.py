@@ -22,7 +22,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def outcomes(models: dict[str, str]) -> Outcomes:
-    """What became of each case on each engine."""
+    """The outcome of each case on each engine."""
     found: Outcomes = {}
     for numerics in NUMERICS:
         with sidecar("--numerics", numerics) as process:

@@ -1,4 +1,4 @@
-"""What a request can ask for or meet, and which pairs of these cannot be had: the one list behind tests and docs."""
+"""The features of requests, and which pairs of these cannot be had: the one list behind tests and docs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEAR_S = 0.05
 
 
 class Effect(Enum):
-    """What a feature does to the tokens of an answer, as the table shows it."""
+    """The effect of a feature on the tokens of an answer, as the table shows it."""
 
     CHANGES = "+"
     KEEPS = "="

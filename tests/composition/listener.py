@@ -9,7 +9,7 @@ from tests.support.sidecar import Sidecar
 
 
 class Listener:
-    """What was heard so far: ``deltas`` by stream, the streams that were ``interrupted``, and answers.
+    """The messages that were heard so far: ``deltas`` by stream, the streams that were ``interrupted``, and answers.
 
     Every second delta of the streams ``windows`` is acknowledged, so that a window of two is full before.
     """

@@ -1,4 +1,4 @@
-"""What a request is to stop at, so that it does so somewhere near the middle of its answer."""
+"""Finds stops for a request, at which it ends somewhere near the middle of its answer."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ Message = tuple[Any, bytes]
 
 @pytest.fixture(scope="session")
 def command() -> list[str]:
-    """What is tested. Must serve the fixture methods."""
+    """The implementation under test. It must serve the fixture methods."""
     return [sys.executable, "-m", "mlx_sidecar", "serve", "--fixtures", "--engine", "fake"]
 
 

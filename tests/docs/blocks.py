@@ -37,7 +37,7 @@ class Block:
 
     @property
     def words(self) -> set[str]:
-        """What it needs to be run."""
+        """The conditions of its run."""
         said = self.said.removeprefix("run: ")
         return set() if said == self.said else {word.strip() for word in said.split(",")}
 

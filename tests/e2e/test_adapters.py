@@ -27,7 +27,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(directory: Path) -> dict[str, Any]:
-    """What mlx-lm says of the adapter that its trainer has made in ``directory / "trained"``."""
+    """The answers of mlx-lm with the adapter that its trainer has made in ``directory / "trained"``."""
     command = [sys.executable, "-m", "tests.support.adapter_training", str(directory / "trained")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -96,6 +96,34 @@ def test_adapters_are_loaded_and_unloaded_while_others_answer(process: Sidecar, 
         unload(process, "random 0")
         assert {tuple(process.result(id_)["tokens"]) for id_ in users} == {tuple(process.result(users[0])["tokens"])}
     assert [process.result(id_)["tokens"] for id_ in running] == [expected] * 4
+
+
+def test_an_unload_refuses_what_is_read_behind_it_and_waits_for_what_was_read_before(
+    process: Sidecar, directory: Path
+) -> None:
+    load(process, directory, "random 0")
+    asked = {"model": "pocket", "prompt": "Once", "max_tokens": 60, "ignore_eos": True, "adapter": "random 0"}
+    before = process.request("generate", {**asked, "stream": "before"})
+    process.wait_for(partial(is_of, "before"))
+    leaving = process.request("adapter/unload", {"model": "pocket", "adapter": "random 0"})
+    behind = process.request("generate", asked)
+    assert process.answer(behind)["error"]["data"]["kind"] == "unknown_adapter"
+    assert len(process.result(before)["tokens"]) == 60
+    assert process.result(leaving)["freed_bytes"] > 0
+
+
+def test_a_cancelled_unload_lets_requests_name_the_adapter_again(process: Sidecar, directory: Path) -> None:
+    load(process, directory, "random 0")
+    asked = {"model": "pocket", "prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "adapter": "random 0"}
+    long = process.request("generate", {**asked, "stream": "long"})
+    process.wait_for(partial(is_of, "long"))
+    leaving = process.request("adapter/unload", {"model": "pocket", "adapter": "random 0"})
+    process.notify("$/cancelRequest", {"id": leaving})
+    assert process.answer(leaving)["error"]["data"]["kind"] == "cancelled"
+    assert process.call("generate", {**asked, "max_tokens": 2})["finish_reason"] == "length"
+    process.notify("$/cancelRequest", {"id": long})
+    process.result(long)
+    unload(process, "random 0")
 
 
 def test_streams_with_adapters_outlive_the_engine(process: Sidecar, directory: Path) -> None:

@@ -168,6 +168,7 @@ def test_a_model_whose_files_name_no_pooling_is_refused_until_the_request_names_
         ("rerank", "bert-reranker", {"query": "q", "documents": ["d"], "instruction": "i"}, "instruction"),
         ("generate", "bert", {"prompt": "one"}, "model"),
         ("generate", "gemma3_text", {"prompt": "one"}, "model"),
+        ("adapter/load", "bert", {"adapter": "a", "path": "/nowhere"}, "adapter"),
         ("cache/warm", "bert", {"prompt": "one"}, "model"),
         # mlx-lm's own caches.
         ("embed", "recurrent", {"input": ["one"], "pooling": "last"}, "model"),
@@ -178,6 +179,7 @@ def test_what_a_checkpoint_cannot_do_is_refused_by_name(
 ) -> None:
     error = process.error(method, {"model": str(models / model), **params})
     assert (error["data"]["kind"], error["data"]["name"]) == ("unsupported_parameter", name), error
+    assert error["data"]["because"]
 
 
 @pytest.mark.parametrize("kind", ["bert", "gemma3_text"])
@@ -225,13 +227,39 @@ def test_texts_are_cut_in_front_of_the_last_special_token(process: Sidecar, mode
     assert result["embeddings"][1:] == process.call("embed", {"model": model, "input": [cut]})["embeddings"]
 
 
+def test_an_instruction_that_leaves_nothing_of_a_text_is_refused(process: Sidecar, models: Path) -> None:
+    params: dict[str, Any] = {"model": str(models / "short"), "input": ["one", "two"], "truncate": True}
+    for words in range(1, 9):
+        tokens = len(tokens_of(process, params["model"], "one " * words))
+        asked = {**params, "instruction": "one " * words}
+        if tokens < 8:
+            one, two = process.call("embed", asked)["embeddings"]
+            assert one != two, words
+        else:
+            assert process.error("embed", asked)["data"]["field"] == "instruction"
+
+
 def test_a_document_is_cut_and_a_query_is_not(process: Sidecar, models: Path) -> None:
     params = {"model": str(models / "bert-reranker"), "query": "one", "documents": ["one", "one " * 2 * POSITIONS]}
     assert process.error("rerank", params)["data"]["field"] == "documents.1"
     result = process.call("rerank", {**params, "truncate": True})
     assert result["truncated"] == [1]
-    error = process.error("rerank", {**params, "query": "one " * 2 * POSITIONS, "truncate": True})
-    assert error["data"]["field"] == "query"
+    for truncate in (True, False):
+        error = process.error("rerank", {**params, "query": "one " * 2 * POSITIONS, "truncate": truncate})
+        assert error["data"]["field"] == "query"
+
+
+@pytest.mark.parametrize("name", ["bert-reranker", "plain"])
+def test_a_query_that_no_document_fits_behind_is_refused_before_it_is_read_with_each(
+    process: Sidecar, models: Path, name: str
+) -> None:
+    params = {"model": str(models / name), "query": "one " * 5000, "documents": ["one"] * 2000}
+    assert process.error("rerank", params)["data"]["field"] == "query"
+
+
+def test_an_instruction_is_named_where_it_leaves_no_room(process: Sidecar, models: Path) -> None:
+    params = {"model": str(models / "plain"), "query": "one", "documents": ["one"], "instruction": "one " * 5000}
+    assert process.error("rerank", params)["data"]["field"] == "instruction"
 
 
 def test_a_decoder_embeds_by_its_last_token_behind_an_end_token(decoder: Decoder) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.encoder_models import write_encoder
+from tests.support.encoder_models import POSITIONS, write_encoder
 from tests.support.sidecar import Sidecar, sidecar
 
 PROMPTS = {"query": "the engine answers ", "document": "", "a stream": "one stream "}
@@ -48,3 +48,11 @@ def test_an_unknown_prompt_is_refused_and_the_known_ones_are_told(process: Sidec
     error = process.error("embed", {"model": str(model), "input": ["x"], "prompt": "passage"})
     assert error["data"]["errors"][0]["loc"] == ["prompt"]
     assert "query, document, a stream" in error["message"]
+
+
+def test_a_prompt_that_leaves_nothing_of_a_text_is_refused_by_its_name(process: Sidecar, tmp_path: Path) -> None:
+    directory = write_encoder(tmp_path, "bert")
+    told = {"prompts": {"long": "one " * 2 * POSITIONS}}
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(told))
+    params = {"model": str(directory), "input": ["one"], "prompt": "long", "truncate": True}
+    assert process.error("embed", params)["data"]["field"] == "prompt"

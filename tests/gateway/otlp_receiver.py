@@ -45,7 +45,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What has come, and where it is to be sent."""
+    """The messages that have come, and the address for more."""
 
     url: str = ""
     spans: list[Received] = field(default_factory=list)

@@ -92,7 +92,7 @@ class Response:
 
     @property
     def events(self) -> list[str]:
-        """What stands behind ``data:`` in each event."""
+        """The text behind ``data:`` in each event."""
         lines = self.body.decode().split("\n\n")
         return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
 

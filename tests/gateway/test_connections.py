@@ -48,7 +48,7 @@ async def connected(gateway: Running, data: bytes = b"") -> AsyncIterator[ByteSt
 
 
 async def rest(stream: ByteStream) -> bytes:
-    """What comes until the gateway closes the connection."""
+    """The bytes that come until the gateway closes the connection."""
     received = b""
     with anyio.fail_after(PATIENCE_S), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
         while True:
@@ -57,7 +57,7 @@ async def rest(stream: ByteStream) -> bytes:
 
 
 async def trickle(gateway: Running, stream: ByteStream, data: bytes) -> bytes:
-    """What comes while ``data`` is sent again and again, until the gateway closes the connection."""
+    """The bytes that come while ``data`` is sent again and again, until the gateway closes the connection."""
     received = b""
 
     async def send() -> None:

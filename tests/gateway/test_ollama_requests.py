@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from mlx_sidecar_gateway.surfaces.faults import Refused
-from mlx_sidecar_gateway.surfaces.ollama.request import chat_options, generate_options, is_streamed, kept_for_s
+from mlx_sidecar_gateway.surfaces.ollama.request import (
+    chat_options,
+    generate_options,
+    generate_way_of,
+    is_streamed,
+    kept_for_s,
+)
 from mlx_sidecar_gateway.surfaces.surface import Question
 
 USER = {"role": "user", "content": "Hello"}
@@ -43,6 +49,15 @@ def test_options_have_the_sidecars_names() -> None:
 @pytest.mark.parametrize("options", [{"num_predict": -1}, {"num_predict": -2}, {"seed": -1}])
 def test_options_that_mean_none_are_left_out(options: dict[str, int]) -> None:
     assert chat(options=options) == chat()
+
+
+def test_errors_in_the_messages_of_a_prompt_name_the_prompt_and_the_system_text() -> None:
+    both = asked(prompt="Hello", system="Be brief.")
+    assert [generate_way_of(both, ["messages", number, "content"]) for number in "01"] == ["system", "prompt"]
+    assert generate_way_of(asked(prompt="Hello"), ["messages", "0"]) == "prompt"
+    assert generate_way_of(asked(prompt="Hello", system=""), ["messages", "0"]) == "prompt"
+    assert generate_way_of(both, ["messages"]) is None
+    assert generate_way_of(both, ["max_tokens"]) is None
 
 
 def test_a_form_is_json_or_a_schema() -> None:

@@ -1,4 +1,4 @@
-"""What ``--otel`` sends, through a collector that is not our own."""
+"""The spans and metrics that ``--otel`` sends, through a collector that is not our own."""
 
 from __future__ import annotations
 

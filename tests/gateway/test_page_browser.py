@@ -46,7 +46,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 
 
 def case(told: Told, name: str) -> Told:
-    """What was seen in one case, in which nothing went wrong on the page, nor against its policy."""
+    """The observations of one case, in which nothing went wrong on the page, nor against its policy."""
     seen: Told = told[name]
     assert "error" not in seen, seen["error"]
     assert seen["faults"] == []

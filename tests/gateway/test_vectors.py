@@ -60,19 +60,51 @@ def test_openais_client_gets_the_same_vectors_as_base64_and_as_numbers(client: o
 @pytest.mark.parametrize(
     ("more", "param"),
     [
-        ({"input": [""]}, "input"),
+        ({"input": [""]}, "input.0"),
+        ({"input": ""}, "input"),
         ({"input": 3}, "input"),
         ({"dimensions": 99}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"pooling": "middle"}, "pooling"),
         ({"colour": "red"}, "colour"),
+        ({"input": ["x", "x" * 17]}, "input.1"),
+        ({"input": "x" * 17}, "input"),
+        ({"input": [1] * 17}, "input"),
+        ({"input": [7, 999]}, "input"),
+        ({"input": [[7], [999]]}, "input.1"),
+        ({"input": ["x", "cut \ud83d"]}, "input.1"),
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_errors_name_the_field(gateway: GatewayProcess, more: dict[str, Any], param: str) -> None:
-    status, body = fault(gateway, "/v1/embeddings", {"model": MODEL, "input": ["x"], **more})
+    model = "fake?context=16&dimensions=8"
+    status, body = fault(gateway, "/v1/embeddings", {"model": model, "input": ["x"], **more})
     assert status == 400
-    assert body["error"]["param"].startswith(param)
+    assert body["error"]["param"] == param
+    assert body["error"]["message"].startswith((f"{param}: ", f"{param} has "))
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param"),
+    [
+        ("embed", {"input": "x" * 17, "truncate": False}, "input"),
+        ("embed", {"input": ["x", "x" * 17], "truncate": False}, "input.1"),
+        ("embed", {"input": ["x", ""]}, "input.1"),
+        ("embed", {"input": ""}, "input"),
+        ("embeddings", {"prompt": ""}, "prompt"),
+        ("embeddings", {"prompt": "cut \ud83d"}, "prompt"),
+    ],
+    ids=ascii,
+)
+def test_errors_of_ollama_name_the_field(gateway: GatewayProcess, path: str, more: dict[str, Any], param: str) -> None:
+    status, body = fault(gateway, f"/api/{path}", {"model": "fake?context=16&dimensions=8", **more})
+    assert (status, body["param"]) == (400, param), body
+    assert body["error"].startswith((f"{param}: ", f"{param} has "))
+
+
+def test_a_document_that_is_too_long_is_named(gateway: GatewayProcess) -> None:
+    body = {"model": "fake?context=16", "query": "x", "documents": ["a fish", "x" * 20]}
+    assert fault(gateway, "/v1/rerank", body)[1]["error"]["param"] == "documents.1"
 
 
 def test_a_header_bounds_the_time(gateway: GatewayProcess) -> None:

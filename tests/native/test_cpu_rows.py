@@ -1,4 +1,4 @@
-"""What a decoder does to each token by itself, against float64, over tails, ends of arrays and what is not finite."""
+"""A decoder's operations on single tokens, against float64, over tails, ends of arrays and what is not finite."""
 
 from __future__ import annotations
 

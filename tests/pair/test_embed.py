@@ -201,6 +201,8 @@ def test_documents_come_best_first_and_equal_ones_in_their_order(process: Pair) 
         ({"instruction": "find"}, ["instruction"]),
         ({"documents": ["x", "y" * 9000]}, ["documents.1"]),
         ({"query": "q" * 9000, "truncate": True}, ["query"]),
+        ({"query": "q" * 9000}, ["query"]),
+        ({"query": "q" * 40_000, "documents": ["x"] * 2000}, ["query"]),
     ],
     ids=lambda value: str(value)[:40],
 )

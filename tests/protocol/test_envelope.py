@@ -26,6 +26,7 @@ from mlx_sidecar_protocol.envelope import (
     parse,
 )
 from mlx_sidecar_protocol.limits import Limits
+from mlx_sidecar_protocol.strings import has_surrogates, surrogate_place
 
 
 def request(**members: Any) -> bytes:
@@ -181,6 +182,40 @@ def test_unpaired_surrogates_are_refused_under_the_id_of_the_request() -> None:
     assert invalid_kind(rb'{"jsonrpc":"2.0","id":"\ud800","method":7}') == (None, "invalid_request")
     assert isinstance(parse(raw(r'"params":["\ud800"]')), Ignored)
     assert isinstance(parse(raw(r'"id":1,"params":["\ud83d\ude00"]')), Request)
+
+
+@pytest.mark.parametrize(
+    ("params", "loc"),
+    [
+        (r'{"model":"m","input":["ok","cut \ud83d"]}', ["input", 1]),
+        (r'{"messages":[{"role":"user","content":[{"text":"\udc00"}]}]}', ["messages", 0, "content", 0, "text"]),
+        (r'{"options":{"\ud800":1}}', ["options"]),
+        (r'{"\ud800":1}', ["params"]),
+        (r'["ok","\ud800"]', ["params", 1]),
+    ],
+)
+def test_the_error_of_an_unpaired_surrogate_leads_to_its_string(params: str, loc: list[str | int]) -> None:
+    message = parse(raw(f'"id":1,"params":{params}'))
+    assert isinstance(message, Invalid)
+    assert message.error.details["errors"][0]["loc"] == loc
+
+
+TEXTS = st.text(st.sampled_from("aé\ud800"), max_size=3)
+JSON_VALUES = st.recursive(
+    st.integers() | TEXTS,
+    lambda parts: st.lists(parts, max_size=4) | st.dictionaries(TEXTS, parts, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON_VALUES)
+def test_a_place_is_found_exactly_where_a_value_has_a_surrogate(value: Any) -> None:
+    place = surrogate_place(value)
+    assert (place is not None) is has_surrogates(value)
+    for name in place or ():
+        value = value[name]
+    if place is not None:
+        assert has_surrogates(value)
 
 
 def test_one_unpaired_surrogate_spoils_only_its_element() -> None:

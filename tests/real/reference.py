@@ -1,4 +1,4 @@
-"""What mlx-lm's own generator gives for the prompts: greedy tokens, their log-probabilities, the likeliest others.
+"""The answers of mlx-lm's own generator to the prompts: greedy tokens, their log-probabilities, the likeliest others.
 
     PYTHONPATH=tools python -m tests.real.reference
 

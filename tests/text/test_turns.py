@@ -1,4 +1,4 @@
-"""What a template writes behind an answer is found without rendering the answer, for real templates of all kinds."""
+"""The end that a template gives an answer is found without rendering the answer, for real templates of all kinds."""
 
 from __future__ import annotations
 

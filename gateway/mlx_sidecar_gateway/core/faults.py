@@ -124,6 +124,8 @@ def _path_of(error: RpcError) -> list[str]:
     """The way to the parameter at fault; empty if no parameter is."""
     if error.kind == "invalid_params" and (errors := error.details.get("errors")):
         return [str(part) for part in errors[0].get("loc", ())]
+    if error.kind == "context_too_long":  # of a request with several texts
+        return str(field).split(".") if (field := error.details.get("field")) else []
     if error.kind == "unsupported_parameter":
         return str(error.details.get("name", "")).split(".")
     return ["model"] if error.kind in ("model_not_found", "model_unsupported", "model_not_loaded") else []

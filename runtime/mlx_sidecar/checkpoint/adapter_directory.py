@@ -37,6 +37,12 @@ _PEFT_PLAIN: dict[str, tuple[tuple[object, ...], str]] = {
     "layer_replication": ((None, []), "it repeats layers"),
     "trainable_token_indices": ((None, []), "it has embeddings of its own"),
     "megatron_config": ((None,), "it is for Megatron's layers"),
+    "alora_invocation_tokens": ((None,), "it adapts only what follows certain tokens (alora_invocation_tokens)"),
+    "arrow_config": ((None,), "it chooses among other adapters (arrow_config)"),
+    "target_parameters": ((None, []), "it adapts parameters that are no modules (target_parameters)"),
+    "use_bdlora": ((False, None), "its matrices are block-diagonal (use_bdlora)"),
+    "use_qalora": ((False, None), "its inputs are pooled (use_qalora)"),
+    "use_rslora": ((True, False, None), "its use_rslora is neither true nor false"),
 }
 
 

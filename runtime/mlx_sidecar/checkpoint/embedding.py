@@ -34,7 +34,7 @@ _NAMES: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last",
 
 @dataclass(frozen=True)
 class EmbeddingFiles:
-    """What the files say. ``pooling``: None where they do not; ``max_tokens``: None where no limit is named.
+    """The content of the files. ``pooling``: None where they name none; ``max_tokens``: None where no limit is named.
 
     ``modules``: there is a list of modules, and so a vector has length 1 if and only if it names ``normalize``.
     ``dense``: the modules that a pooled vector passes, in order, before it is given its length.

@@ -58,7 +58,7 @@ def _template_argument(text: str) -> tuple[str, Any]:
 
 
 def json_value(text: str) -> Any:
-    """What ``text`` is as JSON, whose numbers are finite; ``text`` itself where it is none."""
+    """The value of ``text`` as JSON, whose numbers are finite; ``text`` itself where it is none."""
     try:
         return json.loads(text, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError, argparse.ArgumentTypeError):

@@ -1,4 +1,4 @@
-"""What commands write on a terminal: notes, errors, progress and plain answers. The only user of rich but ``chat``."""
+"""Writes for commands on a terminal: notes, errors, progress and plain answers. The only user of rich but ``chat``."""
 
 from __future__ import annotations
 

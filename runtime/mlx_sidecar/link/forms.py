@@ -35,7 +35,7 @@ class Thought(msgspec.Struct, frozen=True, tag=True):
 
 
 class Harmony(msgspec.Struct, frozen=True, tag=True):
-    """What messages begin with, of which an answer is made: reasoning, text before a call, and the last.
+    """The beginnings of the messages that make an answer: of reasoning, of text before a call, and of the last.
 
     Each but the last has ``end`` behind it, and ``next`` before the next one. No message has a text of ``marks`` in it.
     """
@@ -49,7 +49,7 @@ class Harmony(msgspec.Struct, frozen=True, tag=True):
 
 
 Before = Thought | Harmony
-"""What precedes a form, or may."""
+"""The text that precedes a form, or may."""
 
 NOTHING_BEFORE = Thought()
 

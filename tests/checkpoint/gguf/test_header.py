@@ -1,4 +1,4 @@
-"""What is read of a GGUF file's header, and that no header makes the reader allocate or raise anything untyped."""
+"""The content of a GGUF file's header, and that no header makes the reader allocate or raise anything untyped."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ class Editor:
     # Looking.
 
     def wait(self, condition: Callable[[], Any], what: str = "") -> Any:
-        """What `condition` gives once that is true. It is looked at again when Neovim has drawn or told something."""
+        """The value of `condition` once that is true. It is looked at again when Neovim has drawn or told something."""
         while True:
             changes = self._changes
             if seen := condition():
@@ -165,7 +165,7 @@ class Editor:
         self.wait_for_lua("require('mlx_sidecar').is_visible() and require('mlx_sidecar').status().last ~= nil")
 
     def wait_for_lua(self, expression: str, *arguments: Any) -> Any:
-        """What the expression gives once that is true; see `wait`."""
+        """The value of the expression once that is true; see `wait`."""
         return self.wait(lambda: self.lua(f"return {expression}", *arguments), expression)
 
     def text(self, buffer: int = 0) -> list[str]:
@@ -178,7 +178,7 @@ class Editor:
         return number
 
     def messages(self) -> list[str]:
-        """What Neovim has told its user."""
+        """The messages that Neovim has shown its user."""
         output: str = self.call("nvim_exec", "messages", True)
         return [line for line in output.split("\n") if line]
 

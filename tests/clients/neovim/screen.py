@@ -1,4 +1,4 @@
-"""What Neovim draws: its grid, kept up to date from `redraw` events."""
+"""The screen that Neovim draws: its grid, kept up to date from `redraw` events."""
 
 from __future__ import annotations
 

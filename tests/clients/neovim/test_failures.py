@@ -1,4 +1,4 @@
-"""What a user sees when something is missing or breaks, and what is left when the editor goes."""
+"""The messages when something is missing or breaks, and the processes that are left when the editor goes."""
 
 from __future__ import annotations
 

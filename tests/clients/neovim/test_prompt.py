@@ -1,4 +1,4 @@
-"""What of a buffer is sent, and that the prefix cache serves it."""
+"""The part of a buffer that is sent, and that the prefix cache serves it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def while_it_dies(sidecar: Sidecar, ask: Callable[[], Awaitable[Any]]) -> Any:
-    """What comes of a request that a stopped sidecar has been sent when it is killed."""
+    """The outcome of a request that a stopped sidecar has been sent when it is killed."""
     outcome: list[Any] = []
 
     async def asking() -> None:

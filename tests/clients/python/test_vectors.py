@@ -7,7 +7,7 @@ import pytest
 from mlx_sidecar_client import Sidecar
 from mlx_sidecar_client.parameters import EmbedOptions, RerankOptions
 from mlx_sidecar_client.protocol.embed import EmbedParams, RerankParams
-from mlx_sidecar_client.protocol.errors import InvalidParams
+from mlx_sidecar_client.protocol.errors import ContextTooLong, InvalidParams
 from mlx_sidecar_client.sync import SyncSidecar
 
 from .support import FAKE
@@ -28,8 +28,14 @@ async def test_any_number_of_texts_get_vectors_in_their_order() -> None:
         vectors = await sidecar.embed_all(MODEL, iter(texts), batch=5)
         assert [vector.tolist() for vector in vectors] == result.embeddings
         assert await sidecar.embed_all(MODEL, []) == []
-        with pytest.raises(InvalidParams):
-            await sidecar.embed_all(MODEL, ["x"] * 10 + [""], batch=2)
+        with pytest.raises(InvalidParams, match=r"\Ainput\.11: ") as refused:
+            await sidecar.embed_all(MODEL, ["x"] * 11 + [""], batch=2)
+        assert refused.value.details["errors"][0]["loc"] == ["input", 11]
+        with pytest.raises(ContextTooLong, match=r"\Ainput\.7 has ") as too_long:
+            await sidecar.embed_all(f"{MODEL}&context=8", ["x"] * 7 + ["x" * 9], batch=3)
+        assert too_long.value.details["field"] == "input.7"
+        with pytest.raises(TypeError, match="texts"):
+            await sidecar.embed_all(MODEL, "one string")
         with pytest.raises(ValueError, match="batch"):
             await sidecar.embed_all(MODEL, texts, batch=0)
 

@@ -1,4 +1,4 @@
-"""What is looked for in an answer: by the model's formats, the request's tools, and the end of the prompt."""
+"""The parts that are sought in an answer: by the model's formats, the request's tools, and the end of the prompt."""
 
 from __future__ import annotations
 

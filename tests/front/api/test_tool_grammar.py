@@ -1,4 +1,4 @@
-"""What a request asks of calls, by its parameters and by what is known of the model's format."""
+"""The demands of a request on calls, by its parameters and by what is known of the model's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What providers say of their limits, with a clock of our own."""
+"""The limits that providers tell, with a clock of our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of upstreams, and how their answers are read, without HTTP."""
+"""The requests to upstreams, and how their answers are read, without HTTP."""
 
 from __future__ import annotations
 

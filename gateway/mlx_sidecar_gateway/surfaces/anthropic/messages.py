@@ -2,55 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from ..faults import Refused
 from ..members import Members
+from ..places import Place
 from .parameters import BLOCKS, MESSAGE, REFUSED_BLOCKS
 
 Message = dict[str, Any]
+
+_MEMBERS: Final = {"arguments": "input"}  # of calls, where the sidecar has another name
 
 ATTRIBUTION = "x-anthropic-billing-header:"
 """The beginning of a block that coding agents put before their system prompt. It names their version, and so changes
 the prompt's first tokens with every release."""
 
 
-def chat_of(body: Members, *, keep_attribution: bool) -> list[Message]:
-    """The messages of ``body``, its system prompt first. Raises ``Refused`` naming the block at fault."""
+def chat_of(body: Members, *, keep_attribution: bool) -> Chat:
+    """The chat of ``body``, its system prompt first. Raises ``Refused`` naming the block at fault."""
     messages = body.objects("messages")
     if not messages:
         raise Refused.parameter(body.place("messages"), "is needed, with at least one message")
-    chat = _Chat()
+    chat = Chat()
     if "system" in body:
-        texts = [text for text in _texts(body, "system") if keep_attribution or not text.startswith(ATTRIBUTION)]
+        texts = [text for text in _texts(body, "system") if keep_attribution or not text.said.startswith(ATTRIBUTION)]
         if texts:
-            chat.add("system", texts)
+            chat.add("system", Place("system", _MEMBERS, "system"), texts)
     last_user = max((number for number, each in enumerate(messages) if each.value("role") == "user"), default=-1)
     for number, message in enumerate(messages):
         role = message.has("role", *_READERS)
         message.within(MESSAGE[role])
         if not _is_cleared(message, behind_it_is_a_user=number < last_user):
             _READERS[role](chat, message)
-    if chat.messages[-1]["role"] == "assistant":
+    if chat.is_begun_answer:
         raise Refused.parameter(messages[-1].place("role"), "an answer cannot be begun for the model here")
-    return [_plain(message) for message in chat.messages]
+    return chat
 
 
-class _Chat:
-    """Messages in the making; contents are lists of texts. Turns of one role that follow each other are one."""
+class _Text(NamedTuple):
+    """A text of the request, and the way to it."""
+
+    said: str
+    place: str
+
+
+class Chat:
+    """Messages in the making. Turns of one role that follow each other are one.
+
+    places: Of the messages in the request; of several turns the first one's.
+    """
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        self.places: list[Place] = []
         self.names: dict[str, str] = {}  # of the tools that were called, by the call's id
+        self._messages: list[Message] = []  # contents are lists of texts
 
-    def add(self, role: str, texts: list[str]) -> Message:
-        """Add texts to the turn of ``role``, which begins here unless it is the last one."""
-        if not self.messages or self.messages[-1]["role"] != role:
-            self.messages.append({"role": role, "content": []})
-        self.messages[-1]["content"] += texts
-        return self.messages[-1]
+    @property
+    def messages(self) -> list[Message]:
+        """All messages, with a content that is one string where it can be."""
+        return [_plain(message) for message in self._messages]
+
+    @property
+    def is_begun_answer(self) -> bool:
+        """Whether the assistant's turn is the last one."""
+        return bool(self._messages) and self._messages[-1]["role"] == "assistant"
+
+    def add(self, role: str, place: Place, texts: list[_Text]) -> Message:
+        """Add texts to the turn of ``role``, which begins at ``place`` unless it is the last one."""
+        if not self._messages or self._messages[-1]["role"] != role:
+            self._add({"role": role, "content": []}, place)
+        self._messages[-1]["content"] += [text.said for text in texts]
+        self.places[-1].texts += [text.place for text in texts]
+        return self._messages[-1]
+
+    def add_call(self, turn: Message, id_: str, name: str, arguments: str, way: str) -> None:
+        """Add a call of a tool to the last turn."""
+        self.names[id_] = name
+        function = {"name": name, "arguments": arguments}
+        turn.setdefault("tool_calls", []).append({"id": id_, "type": "function", "function": function})
+        self.places[-1].calls.append(way)
 
     def add_result(self, call: Members) -> None:
         """Add the result of a call as a message of its own."""
@@ -60,7 +92,13 @@ class _Chat:
         message: Message = {"role": "tool", "tool_call_id": id_, "name": self.names[id_]}
         if call.boolean("is_error", False):
             message["is_error"] = True
-        self.messages.append({**message, "content": _result(call) if "content" in call else []})
+        texts = _result(call) if "content" in call else []
+        place = Place(call.way, _MEMBERS, call.place("content"), texts=[text.place for text in texts])
+        self._add({**message, "content": [text.said for text in texts]}, place)
+
+    def _add(self, message: Message, place: Place) -> None:
+        self._messages.append(message)
+        self.places.append(place)
 
 
 def found_tools(body: Members) -> dict[str, str]:
@@ -79,61 +117,71 @@ def _is_cleared(message: Members, *, behind_it_is_a_user: bool) -> bool:
     return message.has("clear_at", "next_user_message", "never") == "next_user_message" and behind_it_is_a_user
 
 
-def _user(chat: _Chat, message: Members) -> None:
+def _user(chat: Chat, message: Members) -> None:
     if isinstance(message.value("content"), str):
-        chat.add("user", [message.text("content")])
+        chat.add("user", _place(message), _texts(message, "content"))
         return
     for block in _blocks(message, "text", "tool_result"):
         if block.text("type") == "text":
-            chat.add("user", [block.text("text")])
+            chat.add("user", _place(message), [_text(block, "text")])
         else:
             chat.add_result(block)
 
 
-def _assistant(chat: _Chat, message: Members) -> None:
-    turn = chat.add("assistant", [])
+def _assistant(chat: Chat, message: Members) -> None:
+    place = _place(message)
     if isinstance(message.value("content"), str):
-        turn["content"].append(message.text("content"))
+        chat.add("assistant", place, _texts(message, "content"))
         return
+    turn = chat.add("assistant", place, [])
     for block in _blocks(message, "text", "thinking", "tool_use"):
         match block.text("type"):
             case "text":
-                turn["content"].append(block.text("text"))
+                chat.add("assistant", place, [_text(block, "text")])
             case "thinking":
                 turn["reasoning_content"] = turn.get("reasoning_content", "") + block.text("thinking")
+                chat.places[-1].reasoning = chat.places[-1].reasoning or block.place("thinking")
             case _:
-                turn.setdefault("tool_calls", []).append(_call(chat, block))
+                _call(chat, turn, block)
 
 
-def _call(chat: _Chat, block: Members) -> dict[str, Any]:
+def _call(chat: Chat, turn: Message, block: Members) -> None:
     if "caller" in block:
         Members(block.value("caller"), block.place("caller")).has("type", "direct")
-    id_, name = block.text("id"), block.text("name")
-    chat.names[id_] = name
     arguments = orjson.dumps(block.object("input")).decode()
-    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+    chat.add_call(turn, block.text("id"), block.text("name"), arguments, block.way)
 
 
-def _system(chat: _Chat, message: Members) -> None:
-    chat.add("system", _texts(message, "content"))
+def _system(chat: Chat, message: Members) -> None:
+    chat.add("system", _place(message), _texts(message, "content"))
+
+
+def _place(message: Members) -> Place:
+    return Place(message.way, _MEMBERS, message.place("content"))
 
 
 _READERS = {"user": _user, "assistant": _assistant, "system": _system}
 
 
-def _texts(members: Members, name: str) -> list[str]:
+def _text(members: Members, name: str) -> _Text:
+    return _Text(members.text(name), members.place(name))
+
+
+def _texts(members: Members, name: str) -> list[_Text]:
     """A string, or the texts of a list of blocks."""
     if isinstance(members.value(name), str):
-        return [members.text(name)]
-    return [block.text("text") for block in _blocks(members, "text", name=name)]
+        return [_text(members, name)]
+    return [_text(block, "text") for block in _blocks(members, "text", name=name)]
 
 
-def _result(call: Members) -> list[str]:
+def _result(call: Members) -> list[_Text]:
     """The texts of a tool's result, one of them for each tool that it has found."""
     if isinstance(call.value("content"), str):
-        return [call.text("content")]
+        return [_text(call, "content")]
     return [
-        f"The tool {block.text('tool_name')} can be called now." if "tool_name" in block else block.text("text")
+        _Text(f"The tool {block.text('tool_name')} can be called now.", block.place("tool_name"))
+        if "tool_name" in block
+        else _text(block, "text")
         for block in _blocks(call, "text", "tool_reference")
     ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from .. import places
 from ..faults import Refused
 from ..members import Members
 from ..surface import Question
-from .messages import chat_of, found_tools
+from .messages import Chat, chat_of, found_tools
 from .parameters import REFUSED_THINKING, THINKING, TOOL, TOOL_CHOICE
 
 KEEP_ATTRIBUTION: Final = "x-mlx-sidecar-keep-attribution"
@@ -28,14 +29,18 @@ _TEMPERATURE: Final = 1.0  # Anthropic's, where a request says nothing; the side
 def prompt_of(question: Question) -> dict[str, Any]:
     """The options that the prompt is made of: ``messages``, and ``tools`` and ``template_args`` if there are any."""
     body = Members(question.body, "")
-    keep = question.headers.get(KEEP_ATTRIBUTION, "0") != "0"
-    prompt: dict[str, Any] = {"messages": chat_of(body, keep_attribution=keep)}
+    prompt: dict[str, Any] = {"messages": _chat(question).messages}
     if tools := _tools(body):
         prompt["tools"] = tools
     thinking = _thinking(body)
     if thinking is not None and thinking.text("type") != "adaptive":
         prompt["template_args"] = {"enable_thinking": thinking.text("type") == "enabled"}
     return prompt
+
+
+def way_of(question: Question, path: Sequence[str]) -> str | None:
+    """The client's way to the sidecar's ``path``, if that leads into messages."""
+    return places.way_of(path, _chat(question).places, "messages")
 
 
 def options_of(question: Question) -> dict[str, Any]:
@@ -64,6 +69,11 @@ def switches_off(body: Mapping[str, Any]) -> bool:
     return isinstance(thinking, Mapping) and thinking.get("type") == "disabled"
 
 
+def _chat(question: Question) -> Chat:
+    keep = question.headers.get(KEEP_ATTRIBUTION, "0") != "0"
+    return chat_of(Members(question.body, ""), keep_attribution=keep)
+
+
 def _thinking(body: Members) -> Members | None:
     if "thinking" not in body:
         return None
@@ -85,8 +95,8 @@ def _budget(body: Members) -> dict[str, int]:
 
 def _form(body: Members) -> dict[str, Any] | None:
     """The form of the answer, from ``output_config`` or from ``output_format``, its older name."""
-    places = [("format", Members(body.object("output_config", {}), "output_config")), ("output_format", body)]
-    for name, members in places:
+    given = [("format", Members(body.object("output_config", {}), "output_config")), ("output_format", body)]
+    for name, members in given:
         if name in members:
             form = Members(members.value(name), members.place(name))
             form.has("type", "json_schema")

@@ -12,12 +12,13 @@ import orjson
 from ..allowance import anthropic_headers
 from ..faults import Fault, Refused
 from ..members import Members
+from ..places import placed
 from ..reasoning import without_reasoning
 from ..surface import AnswerRoute, Backend, GenerateRoute, Generation, Offer, Question, Surface
 from .answer import Asked, MessageEncoder
 from .faults import STATUSES, body_of
 from .parameters import COUNT_TOKENS, MESSAGES
-from .request import NAMES, omits_reasoning, options_of, prompt_of, switches_off
+from .request import NAMES, omits_reasoning, options_of, prompt_of, switches_off, way_of
 
 
 def read(question: Question) -> Generation:
@@ -26,13 +27,16 @@ def read(question: Question) -> Generation:
     asked = Asked(question.id, question.model, options["max_tokens"], omits_reasoning(question.body), "stop" in options)
     stream = Members(question.body, "").boolean("stream", False)
     prepare = without_reasoning if switches_off(question.body) else None
-    return Generation(options, stream, partial(MessageEncoder, asked), asked.whole, NAMES, prepare)
+    encoder, way = partial(MessageEncoder, asked), partial(way_of, question)
+    return Generation(options, stream, encoder, asked.whole, NAMES, prepare, way_of=way)
 
 
 async def count_tokens(backend: Backend, question: Question) -> bytes:
     """The length of the prompt that the same message would be answered from."""
     prompt = prompt_of(question)
-    rendered = await backend.sidecar.render(await backend.resolve(question.model), **prompt)
+    model = await backend.resolve(question.model)
+    with placed(partial(way_of, question)):
+        rendered = await backend.sidecar.render(model, **prompt)
     return orjson.dumps({"input_tokens": len(rendered.tokens)})
 
 
@@ -72,7 +76,7 @@ SURFACE: Final = Surface(
     "anthropic",
     (
         GenerateRoute("/messages", MESSAGES, read),
-        AnswerRoute("POST", "/messages/count_tokens", count_tokens, COUNT_TOKENS),
+        AnswerRoute("POST", "/messages/count_tokens", count_tokens, COUNT_TOKENS, NAMES),
         AnswerRoute("GET", "/models", models),
         AnswerRoute("GET", "/models/{model:path}", model),
     ),

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ..faults import Refused
+from ..places import only_text, placed
 from ..surface import Backend, Question
 from .request import kept_for_s, ttl_s
 
@@ -18,9 +19,12 @@ async def embed(backend: Backend, question: Question) -> bytes:
     given = question.body.get("input", [])
     if not isinstance(given, str | list):
         raise Refused.parameter("input", "a text or a list of texts is needed")
-    texts = [given] if isinstance(given, str) else given
     began = time.monotonic()
-    result = await _embedded(backend, question, texts)
+    if isinstance(given, str):
+        with placed(only_text("input")):
+            result = await _embedded(backend, question, [given])
+    else:
+        result = await _embedded(backend, question, given)
     return orjson.dumps(
         {
             "model": question.model,
@@ -37,7 +41,8 @@ async def embeddings(backend: Backend, question: Question) -> bytes:
     prompt = question.body.get("prompt")
     if not isinstance(prompt, str):
         raise Refused.parameter("prompt", "a text is needed")
-    result = await _embedded(backend, question, [prompt])
+    with placed(only_text("prompt")):
+        result = await _embedded(backend, question, [prompt])
     return orjson.dumps({"embedding": result["embeddings"][0]})
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ..faults import Refused
 from ..members import Members
+from ..places import Place, way_of
 from ..surface import Question
 from .messages import chat_of
 from .parameters import OPTIONS, TOOL
@@ -52,6 +54,12 @@ def generate_options(question: Question) -> dict[str, Any]:
         if body.value(name):
             raise Refused.parameter(name, "does not go with raw: the prompt is continued as it is")
     return {"prompt": prompt, **_common(body, question)}
+
+
+def generate_way_of(question: Question, path: Sequence[str]) -> str | None:
+    """The client's way to the sidecar's ``path``, if that leads into the messages of ``generate_options``."""
+    names = ["system", "prompt"] if question.body.get("system") else ["prompt"]
+    return way_of(path, [Place(name, {}) for name in names], "prompt")
 
 
 def is_streamed(question: Question) -> bool:

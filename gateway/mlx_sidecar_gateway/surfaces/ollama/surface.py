@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -15,7 +16,7 @@ from .answer import Answer, ChatAnswer, GenerateAnswer, LineEncoder
 from .faults import body_of
 from .models import ps, show, tags
 from .parameters import CHAT, EMBED, EMBEDDINGS, GENERATE, SHOW
-from .request import NAMES, chat_options, generate_options, is_streamed, kept_for_s, thinks, ttl_s
+from .request import NAMES, chat_options, generate_options, generate_way_of, is_streamed, kept_for_s, thinks, ttl_s
 
 API_VERSION: Final = "0.13.0"
 """The version of Ollama whose API this is; clients refuse to speak with one that is too old."""
@@ -34,7 +35,8 @@ def read_generate(question: Question) -> Generation | Instead:
     answer = GenerateAnswer(question.model, question.unix_s)
     if not (question.body.get("prompt") or question.body.get("system")):
         return _without_prompt(question, answer)
-    return _generation(question, generate_options(question), answer)
+    generation = _generation(question, generate_options(question), answer)
+    return replace(generation, way_of=partial(generate_way_of, question))
 
 
 async def version(backend: Backend, _: Question) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
 
 from ..faults import Refused
 from ..parameters import Harmless, Parameters
+from ..places import only_text, placed
 from ..surface import Backend, Question
 
 # These are options of the sidecar under the same name, which checks their values.
@@ -34,7 +36,8 @@ async def embeddings(backend: Backend, question: Question) -> bytes:
     body = question.body
     params = {name: body[name] for name in _EMBED if name in body} | dict(question.options)
     params |= {"input": _texts(body), "encoding": _encoding(body), "model": await _model(backend, question)}
-    result = await backend.sidecar.request("embed", params)
+    with placed(only_text("input")) if params["input"] is not body["input"] else nullcontext():
+        result = await backend.sidecar.request("embed", params)
     data = [
         {"object": "embedding", "index": index, "embedding": vector}
         for index, vector in enumerate(result["embeddings"])

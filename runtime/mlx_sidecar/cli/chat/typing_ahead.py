@@ -1,4 +1,4 @@
-"""What is typed or pasted while no question is asked for is kept for the next one."""
+"""Keeps text that is typed or pasted while no question is asked for, until the next one."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _CONNECT_S = 10.0
 
 @dataclass
 class Replayed:
-    """What came back. Times are in seconds from the sending of the request."""
+    """The answer. Times are in seconds from the sending of the request."""
 
     id: str
     status: int

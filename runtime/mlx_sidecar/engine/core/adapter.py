@@ -22,7 +22,7 @@ class Projection(NamedTuple):
 
 
 class LowRank(NamedTuple):
-    """What an adapter adds to a projection of x: (x aᵀ) bᵀ. ``a`` [rank, inputs], ``b`` [outputs, rank], float32.
+    """The term of an adapter for a projection of x: (x aᵀ) bᵀ. ``a`` [rank, inputs], ``b`` [outputs, rank], float32.
 
     The adapter's scale is in ``b``.
     """

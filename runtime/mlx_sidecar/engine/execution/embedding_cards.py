@@ -25,6 +25,7 @@ def of_encoder(model: str, sizes: Sizes, files: EmbeddingFiles) -> tuple[Embeddi
         "response_format": _ENCODER,
         "speculation": _ENCODER,
         "draft": _ENCODER,
+        "adapter": "adapters are for models that generate",
         "generate": _ENCODER,
         "embed": files.objection,
         "rerank": without.get(sizes.labels, f"its classifier has {sizes.labels} labels, and a relevance is one"),

@@ -52,7 +52,7 @@ class VectorRows:
 
     @staticmethod
     def wish(given: Work) -> Logits | Hidden:
-        """What a step has to give of a row whose result is a vector."""
+        """The output that a step has to give of a row whose result is a vector."""
         goal = given.sequence.asked.vector
         if isinstance(goal, Embed) and goal.pooling != "last":
             return Hidden(given.tokens)

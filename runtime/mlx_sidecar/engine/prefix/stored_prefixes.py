@@ -130,5 +130,5 @@ class StoredPrefixes(Preparer):
 
 
 def _content(sequence: Sequence) -> tuple[str, str | None]:
-    """What besides its tokens decides on the blocks of ``sequence``."""
+    """The facts besides its tokens that decide on the blocks of ``sequence``."""
     return sequence.model, sequence.asked.adapter

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import anyio
 import msgspec
 
 from mlx_sidecar_protocol import adapters as a
-from mlx_sidecar_protocol.errors import InvalidParams, ModelNotLoaded, UnknownAdapter, UnsupportedParameter
+from mlx_sidecar_protocol.errors import (
+    Cancelled,
+    InvalidParams,
+    ModelNotLoaded,
+    UnknownAdapter,
+    UnsupportedParameter,
+)
 from mlx_sidecar_protocol.generate import GenerateParams
 
 from ...link import adapter_messages as link
@@ -106,13 +114,25 @@ class AdapterHandlers:
         self._catalog.adapters(params.model)[params.adapter] = loaded.card
         return a.AdapterLoadResult(**msgspec.structs.asdict(loaded.card), load_s=loaded.load_s)
 
-    async def unload(self, sink: Sink, params: a.AdapterUnloadParams) -> a.AdapterUnloadResult:
-        """Let no new request name the adapter, and wait for those that use it."""
-        if params.adapter not in self._catalog.adapters(params.model):
-            raise UnknownAdapter(params.adapter, params.model)
-        with self._uses.leaving(params.model, params.adapter):
+    def unload(self, sink: Sink, params: a.AdapterUnloadParams) -> Coroutine[Any, Any, a.AdapterUnloadResult]:
+        """Let no request name the adapter that is read behind this one, and wait for those that use it."""
+        with ExitStack() as leaving:
+            if is_known := params.adapter in self._catalog.adapters(params.model):
+                leaving.enter_context(self._uses.leaving(params.model, params.adapter))
+            left = leaving.pop_all()
+        sink.on_cancel(_nothing)  # it runs then all the same, and lets requests name the adapter again
+        return self._unload(sink, params, left, is_known=is_known)
+
+    async def _unload(
+        self, sink: Sink, params: a.AdapterUnloadParams, leaving: ExitStack, *, is_known: bool
+    ) -> a.AdapterUnloadResult:
+        with leaving, anyio.CancelScope() as scope:
+            sink.on_cancel(scope.cancel)
+            if not is_known:
+                raise UnknownAdapter(params.adapter, params.model)
             await self._uses.ended(params.model, params.adapter)
             return await self._drop(params)
+        raise Cancelled
 
     async def _drop(self, params: a.AdapterUnloadParams) -> a.AdapterUnloadResult:
         known = self._catalog.adapters(params.model)
@@ -148,6 +168,10 @@ def adapter_of(params: GenerateParams, card: ModelCard, catalog: ModelCatalog) -
     if params.adapter not in catalog.adapters(params.model):
         raise UnknownAdapter(params.adapter, params.model)
     return params.adapter
+
+
+def _nothing() -> None:
+    pass
 
 
 def _check(card: ModelCard) -> None:

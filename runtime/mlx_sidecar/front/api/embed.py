@@ -65,15 +65,16 @@ class EmbedHandler:
     async def _prepare(self, params: EmbedParams) -> _Prepared:
         card, text, _ = await self._catalog.ready(params.model)
         asked = _asked(params, card)
+        beginning = await _prefix_tokens(text, asked, "instruction" if params.prompt is None else "prompt")
         pieces, cut = await _pieces(params, text, asked)
         for number, tokens in enumerate(pieces):
             check_text(tokens, "input", number, asked.max_tokens, card.vocabulary)
-        goal = Embed(asked.pooling, asked.dimensions, asked.normalize, await _shared(text, asked))
+        goal = Embed(asked.pooling, asked.dimensions, asked.normalize, _shared(beginning, asked))
         return _Prepared(asked, [Text(tokens, goal) for tokens in pieces], cut)
 
 
 def _asked(params: EmbedParams, card: ModelCard) -> _Asked:
-    """What ``params`` leave open is what the card says. Raises the errors of what the model cannot honour."""
+    """``params``, with the card's values where they leave one open. Raises for what the model cannot honour."""
     own = card.embedding
     if because := card.lacks("embed"):
         raise UnsupportedParameter("model", because)
@@ -136,15 +137,15 @@ def ends(pooling: Pooling, *, causal: bool) -> bool:
     return causal and pooling == "last"
 
 
-def slices(texts: Sequence[str]) -> list[slice]:
-    """Cut ``texts`` into runs, each of which a text process is given at once."""
+def slices(texts: Sequence[str], beside: int = 0) -> list[slice]:
+    """Cut ``texts`` into runs, each of which a text process is given at once; ``beside`` each it reads characters."""
     found: list[slice] = []
     begin = characters = 0
     for at, text in enumerate(texts):
-        if at > begin and (at - begin >= _TEXTS_AT_ONCE or characters + len(text) > _CHARACTERS_AT_ONCE):
+        if at > begin and (at - begin >= _TEXTS_AT_ONCE or characters + len(text) + beside > _CHARACTERS_AT_ONCE):
             found.append(slice(begin, at))
             begin, characters = at, 0
-        characters += len(text)
+        characters += len(text) + beside
     return [*found, slice(begin, len(texts))] if texts else []
 
 
@@ -162,11 +163,23 @@ def _fault(field: str, number: int, message: str, type_: str) -> InvalidParams:
     return InvalidParams([{"loc": [field, number], "msg": message, "type": type_}])
 
 
-async def _shared(text: ModelText, asked: _Asked) -> int:
-    """How many tokens of each text are those of the instruction, at most; 0 where they cannot be cached."""
-    if not (asked.prefix and asked.caches and asked.causal and asked.pooling == "last"):
+async def _prefix_tokens(text: ModelText, asked: _Asked, field: str) -> int:
+    """How many tokens the prefix has, special ones included; 0 without one.
+
+    Raises ContextTooLong naming the ``field`` it is from where it leaves no token for a text: cut, all would be equal.
+    """
+    if not asked.prefix:
         return 0
-    return len(unpacked((await text.encode_texts([asked.prefix])).tokens[0]))
+    tokens = len(unpacked((await text.encode_texts([asked.prefix])).tokens[0]))
+    limit = asked.max_tokens - 1 - ends(asked.pooling, causal=asked.causal)
+    if tokens > limit:
+        raise ContextTooLong(have=tokens, limit=limit, field=field)
+    return tokens
+
+
+def _shared(beginning: int, asked: _Asked) -> int:
+    """How many tokens of each text are those of the prefix, at most; 0 where they cannot be cached."""
+    return beginning if asked.caches and asked.causal and asked.pooling == "last" else 0
 
 
 def _answer(params: EmbedParams, prepared: _Prepared, endings: list[Ending]) -> bytes:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mlx_sidecar_protocol.embed import RerankItem, RerankParams, RerankResult, VectorUsage
-from mlx_sidecar_protocol.errors import ContextTooLong, UnsupportedParameter
+from mlx_sidecar_protocol.errors import ContextTooLong, InvalidParams, UnsupportedParameter
 
 from ...link.control_messages import ModelCard
 from ...link.messages import Score
@@ -28,6 +28,8 @@ _BEFORE = (
 _BEHIND = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 _INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 _ANSWERS = ("no", "yes")
+# The query is tokenised with each document again: a request has so many characters of it at most, over all documents.
+_QUERY_CHARACTERS = 1 << 26
 
 
 class _Prepared(NamedTuple):
@@ -55,6 +57,10 @@ class RerankHandler:
         )
 
     async def _prepare(self, params: RerankParams) -> _Prepared:
+        most = _QUERY_CHARACTERS // len(params.documents)
+        if len(params.query) > most:
+            because = f"with {len(params.documents)} documents it may have {most} characters"
+            raise InvalidParams.field("query", because, "too_long")
         card, text, _ = await self._catalog.ready(params.model)
         if because := card.lacks("rerank"):
             raise UnsupportedParameter("model", because)
@@ -70,9 +76,10 @@ async def _pairs(params: RerankParams, card: ModelCard, text: ModelText) -> _Pre
     if params.instruction is not None:
         raise UnsupportedParameter("instruction", "the model reads a query and a document, and no instruction")
     limit = _limit(card) if params.truncate else 0
+    await _check_query(params, text, limit or card.context_length)
     texts: list[Text] = []
     cut: list[int] = []
-    for part in slices(params.documents):
+    for part in slices(params.documents, len(params.query)):
         encoded = await text.encode_texts(params.documents[part], before=params.query, limit=limit)
         texts += [
             Text(unpacked(tokens), Score(second=second))
@@ -82,21 +89,31 @@ async def _pairs(params: RerankParams, card: ModelCard, text: ModelText) -> _Pre
     return _Prepared(texts, cut)
 
 
+async def _check_query(params: RerankParams, text: ModelText, limit: int) -> None:
+    """Refuse a query that is too long for a pair with any document, before it is read with each of them."""
+    pair = await text.encode_texts([""], before=params.query)
+    if (have := len(unpacked(pair.tokens[0]))) > limit:
+        raise ContextTooLong(have=have, limit=limit, field="query")
+
+
 async def _judged(params: RerankParams, card: ModelCard, text: ModelText) -> _Prepared:
     """Prompts behind which the model says yes or no. Texts of the host never become control tokens."""
     labels = [await text.encode(answer, False) for answer in _ANSWERS]
     if any(len(label) != 1 for label in labels):
         raise UnsupportedParameter("model", "its tokenizer has no single tokens for yes and no")
     before, behind = [await text.encode(part, False) for part in (_BEFORE, _BEHIND)]
-    asked = f"<Instruct>: {params.instruction or _INSTRUCTION}\n<Query>: {params.query}\n<Document>: "
-    room = _limit(card) - len(before) - len(behind)
+    instructed = f"<Instruct>: {params.instruction or _INSTRUCTION}\n<Query>: "
+    asked = f"{instructed}{params.query}\n<Document>: "
+    limit = _limit(card) if params.truncate else card.context_length
+    room = limit - len(before) - len(behind)
     goal_labels = [label[0] for label in labels]
     texts: list[Text] = []
     cut: list[int] = []
     # The query is the same before each document: as many tokens as all have in common are computed once.
     shared = len(before) + max(0, len(await text.encode(asked, False, True)) - 1)
-    if params.truncate and shared - len(before) >= room:
-        raise ContextTooLong(have=shared + len(behind), limit=_limit(card), field="query")
+    if shared - len(before) >= room:
+        field = "query" if len(await text.encode(instructed, False, True)) < room else "instruction"
+        raise ContextTooLong(have=shared + len(behind), limit=limit, field=field)
     for number, document in enumerate(params.documents):
         content = await text.encode(asked + document, False, True)
         if params.truncate and len(content) > room:

@@ -31,7 +31,7 @@ class Unfinished(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a parser found. ``calls``: indices of the whole ones. ``error``: why something is no call, or not whole.
+    """The finds of a parser. ``calls``: indices of the whole ones. ``error``: why something is no call, or not whole.
 
     ``reasoning_tokens`` is None where no reasoning is looked for.
     """
@@ -55,7 +55,7 @@ class OutputParser(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """What was found so far; whole after ``finish``."""
+        """The finds so far; whole after ``finish``."""
         ...
 
     def push(self, text: str, tokens: list[int]) -> list[Segment]:

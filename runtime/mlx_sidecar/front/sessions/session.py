@@ -13,7 +13,7 @@ from .turn import Turn, ancestors
 
 @dataclass(frozen=True)
 class Shared:
-    """What all turns of a session, and of those forked from it, have in common. ``nbytes``: about what it takes."""
+    """The facts that all turns of a session, and of those forked from it, share. ``nbytes``: roughly their size."""
 
     model: str
     tools: Sequence[Mapping[str, Any]] | None

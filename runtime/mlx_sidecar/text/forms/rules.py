@@ -126,7 +126,7 @@ def text_of(marker: Marker) -> str:
 
 
 def without_lead(marker: Marker, lead: Marker) -> Marker:
-    """What ``marker`` has behind ``lead``, which it begins with."""
+    """The part of ``marker`` behind ``lead``, which it begins with."""
     rest, length = list(marker), len(text_of(lead))
     while length:
         piece = rest.pop(0)

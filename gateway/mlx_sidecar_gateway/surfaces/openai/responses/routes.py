@@ -11,6 +11,7 @@ from ...faults import Fault, Refused
 from ...kept import Kept
 from ...members import Members
 from ...parameters import Harmless, Parameters
+from ...places import placed
 from ...surface import AnswerRoute, Backend, GenerateRoute, Question, Route
 from .conversation import Conversation, close_sessions
 from .parameters import INPUT_TOKENS, RESPONSES
@@ -70,7 +71,9 @@ async def input_tokens(backend: Backend, question: Question) -> bytes:
     """The length of the prompt that the same request for a response would be answered from."""
     conversation = Conversation(asked_of(question, tools_of(Members(question.body, "")), store=False))
     model = await backend.resolve(question.model)
-    rendered = await backend.sidecar.render(model, **await conversation.prepare(backend, model))
+    prompt = await conversation.prepare(backend, model)
+    with placed(conversation.way_of):
+        rendered = await backend.sidecar.render(model, **prompt)
     return orjson.dumps({"object": "response.input_tokens", "input_tokens": len(rendered.tokens)})
 
 
