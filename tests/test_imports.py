@@ -155,6 +155,16 @@ def test_the_command_line_of_serve_loads_no_other_command_and_nothing_that_only_
     assert done.stdout.strip() == f"[] {sorted(f'mlx_sidecar.cli.{name}' for name in own)}"
 
 
+def test_a_fake_engine_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
+    code = (
+        "import sys, mlx_sidecar.engine.__main__, mlx_sidecar.engine.fake.fake_engine\n"
+        "heavy = {*sys.argv[1:], 'numpy', 'llguidance', 'tokenizers', 'pydantic', 'asyncio'}\n"
+        "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *DEVICE], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
     code = (
         "import gc, sys; from mlx_sidecar.front.serve import _import_opening; _import_opening()\n"
