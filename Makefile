@@ -49,14 +49,15 @@ test:
 
 check: lint mypy pyright contract
 
-lint: setup-dev
+# These three read sources alone, and do not wait for the native part.
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-mypy: setup-dev
+mypy: $(VENV)/.dev
 	$(BIN)/mypy
 
-pyright: setup-dev
+pyright: $(VENV)/.dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 contract: setup-dev
@@ -129,8 +130,8 @@ $(VENV)/.locked: requirements-lock.txt $(VENV)/.made
 	@$(PIP) $(LOCKED) -r requirements-lock.txt
 	@touch $@
 
-# Behind the native part, for one pip at a time.
-$(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked | $(VENV)/.native
+# Beside the native part, which is compiled for a minute: the two pips install different packages.
+$(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked
 	@echo "installing what requirements-dev-lock.txt names"
 	@$(PIP) $(LOCKED) -r requirements-dev-lock.txt
 	@touch $@
