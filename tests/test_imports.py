@@ -175,3 +175,12 @@ def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_ne
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_numpy_computes_without_its_docstrings() -> None:
+    code = (
+        "from mlx_sidecar.bare_import import without_numpy_docs; without_numpy_docs()\n"
+        "import numpy as np; print(np.arange(4).sum(), np.ndarray.__doc__, np.linalg.det(np.eye(3)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["6", "None", "1.0"]
