@@ -37,14 +37,14 @@ NODE := $(shell tools/find_node.sh 2>/dev/null && echo there)
 NATIVE_SOURCES := $(shell find native -name __pycache__ -prune -o -type f -print)
 
 .PHONY: demo test bench bench-serving faults docs try-device native schemas wheels wheels-all check lint mypy pyright contract clean
-.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real test-install walk
+.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real compiled-tests test-install walk
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
 # In lanes, because much of the set-up waits for the network, and two cores have a compiler and type checkers to run.
 test:
-	$(MAKE) --no-print-directory -j3 setup-real check setup-neovim
+	$(MAKE) --no-print-directory -j3 setup-real check setup-neovim compiled-tests
 	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST)
 
 check: lint mypy pyright contract
@@ -119,6 +119,9 @@ setup-neovim: setup-dev
 # Behind the clients, whose Node it needs.
 setup-real: setup setup-clients
 	@OPENBLAS_NUM_THREADS=1 tools/setup_real.sh
+# Compiles the tests and what they alone import, which each worker would do for itself. The run tells what is wrong.
+compiled-tests: setup-dev
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 $(VENV)/.made:
 	@python=$$(tools/find_python.sh "$(PYTHON)") || exit 1; \
