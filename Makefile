@@ -37,26 +37,27 @@ NODE := $(shell tools/find_node.sh 2>/dev/null && echo there)
 NATIVE_SOURCES := $(shell find native -name __pycache__ -prune -o -type f -print)
 
 .PHONY: demo test bench bench-serving faults docs try-device native schemas wheels wheels-all check lint mypy pyright contract clean
-.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real test-install walk
+.PHONY: setup setup-dev setup-programs setup-clients setup-neovim setup-real compiled-tests test-install walk
 
 demo: setup
 	$(BIN)/python tools/demo.py
 
 # In lanes, because much of the set-up waits for the network, and two cores have a compiler and type checkers to run.
 test:
-	$(MAKE) --no-print-directory -j3 setup-real check setup-neovim
+	$(MAKE) --no-print-directory -j3 setup-real check setup-neovim compiled-tests
 	PATH="$(CURDIR)/$(VENV)/node:$$PATH" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10 $(PYTEST)
 
 check: lint mypy pyright contract
 
-lint: setup-dev
+# These three read sources alone, and do not wait for the native part.
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-mypy: setup-dev
+mypy: $(VENV)/.dev
 	$(BIN)/mypy
 
-pyright: setup-dev
+pyright: $(VENV)/.dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 contract: setup-dev
@@ -118,6 +119,9 @@ setup-neovim: setup-dev
 # Behind the clients, whose Node it needs.
 setup-real: setup setup-clients
 	@OPENBLAS_NUM_THREADS=1 tools/setup_real.sh
+# Compiles the tests and what they alone import, which each worker would do for itself. The run tells what is wrong.
+compiled-tests: setup-dev
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 $(VENV)/.made:
 	@python=$$(tools/find_python.sh "$(PYTHON)") || exit 1; \
@@ -129,8 +133,8 @@ $(VENV)/.locked: requirements-lock.txt $(VENV)/.made
 	@$(PIP) $(LOCKED) -r requirements-lock.txt
 	@touch $@
 
-# Behind the native part, for one pip at a time.
-$(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked | $(VENV)/.native
+# Beside the native part, which is compiled for a minute: the two pips install different packages.
+$(VENV)/.dev: requirements-dev-lock.txt $(VENV)/.locked
 	@echo "installing what requirements-dev-lock.txt names"
 	@$(PIP) $(LOCKED) -r requirements-dev-lock.txt
 	@touch $@

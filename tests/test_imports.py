@@ -155,6 +155,16 @@ def test_the_command_line_of_serve_loads_no_other_command_and_nothing_that_only_
     assert done.stdout.strip() == f"[] {sorted(f'mlx_sidecar.cli.{name}' for name in own)}"
 
 
+def test_a_fake_engine_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
+    code = (
+        "import sys, mlx_sidecar.engine.__main__, mlx_sidecar.engine.fake.fake_engine\n"
+        "heavy = {*sys.argv[1:], 'numpy', 'llguidance', 'tokenizers', 'pydantic', 'asyncio'}\n"
+        "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *DEVICE], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_need_yet() -> None:
     code = (
         "import gc, sys; from mlx_sidecar.front.serve import _import_opening; _import_opening()\n"
@@ -165,3 +175,12 @@ def test_a_running_front_has_loaded_no_device_library_and_nothing_it_does_not_ne
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_numpy_computes_without_its_docstrings() -> None:
+    code = (
+        "from mlx_sidecar.bare_import import without_numpy_docs; without_numpy_docs()\n"
+        "import numpy as np; print(np.arange(4).sum(), np.ndarray.__doc__, np.linalg.det(np.eye(3)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["6", "None", "1.0"]

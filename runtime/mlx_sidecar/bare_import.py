@@ -41,11 +41,17 @@ def without_pydantic_plugins() -> None:
     sys.modules.setdefault(loader.__name__, loader)
 
 
+def without_numpy_docs() -> None:
+    """Let numpy, not imported yet, leave its functions in C without docstrings, which take a quarter of its import."""
+    name = "numpy._core._add_newdocs"
+    sys.modules.setdefault(name, ModuleType(name))
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Imports in this block are not interrupted by collections of garbage, which would find none: modules stay.
 
-    A tenth of the time of the front's imports is saved.
+    A tenth of the time of the front's imports is saved, a fourteenth of the engine's.
     """
     gc.disable()
     try:

@@ -12,6 +12,8 @@ from .features import ALTERNATIVES, BESIDE, BY_NAME, EVENTS, FAR_S, LONGEST, NUM
 PROMPT = [(11 * at + 3) % 256 for at in range(24)] * 3
 STOPS = frozenset({"stop string", "stop token"})
 _LARGER = 24
+# Tokens of an answer without a form: with the prompt it is longer than two blocks of the cache.
+_LENGTH = 80
 # The recurrent model may end its turn while it reasons, which leaves no text to stop at.
 _TEXTLESS = frozenset({"recurrent", "reasoning budget", "stop string"})
 
@@ -67,7 +69,7 @@ class Case:
 
     def params(self) -> Frame:
         """Return what is asked of ``generate``, without the model and what to stop at."""
-        params: Frame = {"tokens": PROMPT, "max_tokens": LONGEST if self.has_form else 120, "seed": 1}
+        params: Frame = {"tokens": PROMPT, "max_tokens": LONGEST if self.has_form else _LENGTH, "seed": 1}
         speculation: Frame = {"ngram": False}
         bias: Frame = {}
         for name, feature in BY_NAME.items():

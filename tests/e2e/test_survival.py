@@ -107,7 +107,7 @@ def next_of(process: Sidecar, request: Any, seq: int) -> bool:
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "top_p": 0.95, "seed": 11}], ids=["greedy", "seeded"])
 def test_a_real_model_goes_on_with_the_text_of_an_undisturbed_run(sampling: Frame) -> None:
-    params = {"model": "pocket", "prompt": "What is a stream?", "max_tokens": 1500, "ignore_eos": True, **sampling}
+    params = {"model": "pocket", "prompt": "What is a stream?", "max_tokens": 500, "ignore_eos": True, **sampling}
     with sidecar("--numerics", "exact") as process:
         process.initialize()
         undisturbed = process.call("generate", params)

@@ -9,6 +9,8 @@ import subprocess
 import threading
 from typing import NoReturn, cast
 
+import msgspec
+
 from mlx_sidecar.config import Config
 from mlx_sidecar.engine import __main__ as engine_main
 from mlx_sidecar.engine.assembly import assemble
@@ -57,8 +59,8 @@ class _Inbox(Inbox):
 class LoopThread(fake_engine.Process):
     """The thread, with what ``Popen`` has for a process. It ends by itself once the front closes the link."""
 
-    def __init__(self, config: Config, link: socket.socket, page: HeartbeatPage) -> None:
-        self.pid = os.getpid()
+    def __init__(self, config: Config, link: socket.socket, page: HeartbeatPage, pid: int) -> None:
+        self.pid = pid
         self.returncode: int | None = None
         self._status = 0  # to leave with
         self._config, self._link, self._page = config, link, page
@@ -123,13 +125,14 @@ class LoopThread(fake_engine.Process):
             page=self._page,
             stall_after_s=self._config.stall_after_s,
         )
-        outbox.send([engine_main._ready(backend, self._config.numerics, limit_bytes, limits)])
+        ready = engine_main._ready(backend, self._config.numerics, limit_bytes, limits)
+        outbox.send([msgspec.structs.replace(ready, pid=self.pid)])
         engine.run()
 
 
-def engine_thread(config: Config) -> EngineThread:
-    """Start one, as ``spawn`` starts a process."""
+def engine_thread(config: Config, pid: int) -> EngineThread:
+    """Start one, as ``spawn`` starts a process; it gives ``pid`` for the id of its process."""
     page = HeartbeatPage.create()
     ours, theirs = socket.socketpair()
-    thread = LoopThread(config, theirs, HeartbeatPage(os.dup(page.fd)))
+    thread = LoopThread(config, theirs, HeartbeatPage(os.dup(page.fd)), pid)
     return EngineThread(cast("subprocess.Popen[bytes]", thread), ours, page)

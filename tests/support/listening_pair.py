@@ -17,7 +17,10 @@ RELAY = Path(__file__).with_name("relay.py")
 
 
 class ListeningPair:
-    """A host starts ``command`` in the place of ``mlx-sidecar``; it always ends with status 0."""
+    """A host starts ``command`` in the place of ``mlx-sidecar``; it always ends with status 0.
+
+    Its process is also the one that the host is told for the engine's, since the engine has none of its own.
+    """
 
     def __init__(self, address: str) -> None:
         self.command = [sys.executable, "-IS", str(RELAY), address]
@@ -42,10 +45,10 @@ class ListeningPair:
                 link, _ = self._socket.accept()
             except OSError:  # it was shut down
                 return
-            words = _first_line(link).decode().split("\0")
+            pid, *words = _first_line(link).decode().split("\0")
             config = config_of(words)
             assert config.engine == "fake", words
-            server = Server(config, os.dup(link.fileno()), link)
+            server = Server(config, os.dup(link.fileno()), link, engine_pid=int(pid))
             self._servers.append(server)
             server.start()
 

@@ -65,13 +65,24 @@ class Pair(Host):
 
 
 class Server(threading.Thread):
-    """The front's thread, which owns both descriptors. ``status`` is what a process would exit with."""
+    """The front's thread, which owns both descriptors. ``status`` is what a process would exit with.
 
-    def __init__(self, config: Config, stdin: int, stdout: socket.socket, extra: Iterable[Method[Any]] = ()) -> None:
+    The engine gives ``engine_pid`` for the id of its process, by default that of ours.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        stdin: int,
+        stdout: socket.socket,
+        extra: Iterable[Method[Any]] = (),
+        engine_pid: int | None = None,
+    ) -> None:
         super().__init__(name="front", daemon=True)
         self.status = -1
         self.engines: list[EngineThread] = []
         self._config, self._stdin, self._stdout, self._extra = config, stdin, stdout, extra
+        self._engine_pid = os.getpid() if engine_pid is None else engine_pid
         self._loop = asyncio.new_event_loop()
         self._connection: Connection
         self._made = threading.Event()
@@ -114,7 +125,7 @@ class Server(threading.Thread):
             return await self._connection.run()
 
     def _spawn(self, config: Config) -> EngineThread:
-        self.engines.append(engine_thread(config))
+        self.engines.append(engine_thread(config, self._engine_pid))
         return self.engine
 
 

@@ -14,7 +14,7 @@ def main() -> None:
         os.set_blocking(fd, True)  # Node hands its children descriptors that do not block
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(sys.argv[1])
-        link.sendall("\0".join(sys.argv[2:]).encode() + b"\n")
+        link.sendall("\0".join([str(os.getpid()), *sys.argv[2:]]).encode() + b"\n")
         ways = {0: (0, link.fileno()), link.fileno(): (link.fileno(), 1)}
         while link.fileno() in ways:
             for ready in select.select(list(ways), [], [])[0]:

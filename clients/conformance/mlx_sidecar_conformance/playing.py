@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,18 +116,20 @@ def processes(transcript: list[Entry]) -> dict[int, str]:
 def left_behind(expected_gone: dict[int, str], patience_s: float) -> Iterator[str]:
     """Complaints about processes that have not ended within ``patience_s``, which are then killed."""
     until, pause_s = time.monotonic() + patience_s, 0.02
-    while alive := {pid: what for pid, what in expected_gone.items() if is_alive(pid)}:
+    while alive := running(expected_gone):
         if time.monotonic() > until:
             break
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 0.5)  # each look starts a process itself
-    for pid, what in alive.items():
-        yield f"{what} ({pid}) is left behind"
+    for pid in alive:
+        yield f"{expected_gone[pid]} ({pid}) is left behind"
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def is_alive(pid: int) -> bool:
-    """Whether process ``pid`` runs; a zombie does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return state != "" and not state.startswith("Z")
+def running(pids: Iterable[int]) -> list[int]:
+    """The processes of ``pids`` that run; a zombie does not."""
+    if not (listed := ",".join(map(str, pids))):
+        return []
+    told = subprocess.run(["ps", "-o", "pid=", "-o", "stat=", "-p", listed], capture_output=True, text=True).stdout
+    return [int(pid) for pid, state in map(str.split, told.splitlines()) if not state.startswith("Z")]

@@ -14,6 +14,7 @@ import msgspec
 
 from mlx_sidecar_protocol.errors import RpcError
 
+from ..bare_import import uncollected, without_numpy_docs
 from ..link.codec import encode
 from ..link.engine_config import EngineConfig, Numerics
 from ..link.faults import fault_of
@@ -123,8 +124,10 @@ def _mlx(config: EngineConfig, inbox: Inbox) -> Device:
     from .execution.backend_policy import settle
 
     policy = settle(config.numerics, native=config.native, threads=config.threads, activations=config.activations)
-    from .cache.disk.tier import DiskTier
-    from .execution.mlx_backend import MlxBackend
+    without_numpy_docs()
+    with uncollected():
+        from .cache.disk.tier import DiskTier
+        from .execution.mlx_backend import MlxBackend
 
     wanted_bytes = config.memory_limit_bytes
     limit_bytes = policy.limit_bytes if wanted_bytes is None else _granted(wanted_bytes, policy)

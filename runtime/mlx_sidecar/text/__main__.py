@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from mlx_sidecar_protocol.errors import InternalError
 
+from ..bare_import import uncollected
 from ..link.codec import Decoder, Unreadable, encode
 from ..link.faults import fault_of
 from ..link.parent_death import die_with
@@ -54,9 +55,10 @@ def _serve(link: socket.socket, server: TextServer) -> None:
 
 def _import_ahead() -> None:
     """Import what the first model will need, 60 ms, while the engine still starts and the front has no request."""
-    import tokenizers  # noqa: F401
+    with uncollected():
+        import tokenizers  # noqa: F401
 
-    from . import sandbox  # noqa: F401
+        from . import sandbox  # noqa: F401
 
 
 def _answer(server: TextServer, message: ToText | Unreadable) -> bytes:

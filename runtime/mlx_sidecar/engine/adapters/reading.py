@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from mlx_sidecar_protocol.errors import AdapterLoadFailed, AdapterUnsupported, InternalError, OutOfMemory, RpcError
 
@@ -17,6 +15,10 @@ from ...checkpoint.file_numbers import shown
 from ...checkpoint.headers import Tensor
 from ...link.adapter_messages import AdapterCard
 from ..core.adapter import LowRank, Projection
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def _read(wanted: Wanted) -> Content:
     found = inspect_low_rank(adapter, wanted.path)
     for module in found.pairs:
         _check_module(adapter, module, found, wanted.projections)
-    need_bytes = found.parameters * np.dtype(np.float32).itemsize
+    need_bytes = 4 * found.parameters  # float32
     if need_bytes > wanted.limit_bytes:
         raise OutOfMemory(need_bytes=need_bytes, have_bytes=wanted.limit_bytes)
     data = found.weights_file.read_bytes()
@@ -112,6 +114,8 @@ def _matrix(
     adapter: str, found: AdapterDirectory, data: bytes, tensor: Tensor, *, transposed: bool, scale: float = 1.0
 ) -> NDArray[np.float32]:
     """Return a tensor as float32, [rank, inputs] or [outputs, rank]; AdapterLoadFailed where one is not finite."""
+    import numpy as np
+
     stored = data[found.data_begin + tensor.begin : found.data_begin + tensor.end]
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = _floats(tensor.kind, stored).reshape(tensor.shape) * np.float32(scale)
@@ -121,6 +125,8 @@ def _matrix(
 
 
 def _floats(kind: str, stored: bytes) -> NDArray[np.float32]:
+    import numpy as np
+
     if kind == "F32":
         return np.frombuffer(stored, np.float32)
     if kind == "F16":

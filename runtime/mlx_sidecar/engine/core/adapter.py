@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:  # it brings mlx, which the fake engine does without
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..cache.prefixes import Prefixes
 
 

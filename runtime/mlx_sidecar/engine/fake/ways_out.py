@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final
 
 from ..core.constraint import Constraint
 from .fake_script import END
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Bytes that bring an answer in JSON to its end soonest: they close a string, and what holds it.
 _CLOSING: Final = b'"}]'

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from .matcher import Matcher
 from .reasoning import ReasoningFollower
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Budgeted:
@@ -54,6 +57,8 @@ class Budgeted:
         return count if self._inner is None else self._inner.allowed(tokens[:count])
 
     def mask(self) -> NDArray[np.bool_]:
+        import numpy as np
+
         forced, others = self._follower.forced[:1], self._follower.others
         mask = np.full(self._vocabulary, not forced) if self._inner is None else self._inner.mask()
         if forced:

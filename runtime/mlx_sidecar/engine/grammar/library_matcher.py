@@ -8,13 +8,15 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import thread_time
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ...link.grammar_limits import COST_LIMITS, LONGEST_GRAMMAR
 from .library import Limits, MatcherInit, library
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Rules may refer to one another as deep as they fill a grammar, and each takes 4 KiB.
 COMPILER_STACK_BYTES = 1 << 28
@@ -106,6 +108,8 @@ class LibraryMatcher:
 
     def mask(self, count: int) -> NDArray[np.bool_]:
         """Return which of the first ``count`` tokens may come next: [count]."""
+        import numpy as np
+
         bits = np.zeros(self._library.llg_matcher_get_mask_byte_size(self._pointer), np.uint8)
         self._call(self._library.llg_matcher_compute_mask_into, bits.ctypes.data, len(bits))
         if self.failure:

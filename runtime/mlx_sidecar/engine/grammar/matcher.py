@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import takewhile
 from sys import byteorder
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from .library_matcher import GrammarError, LibraryMatcher
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Matcher:
@@ -72,6 +74,8 @@ class Matcher:
         return count
 
     def mask(self) -> NDArray[np.bool_]:
+        import numpy as np
+
         mask = np.zeros(self._vocabulary, np.bool_)
         if self._forced:
             mask[self.forced[:1]] = True

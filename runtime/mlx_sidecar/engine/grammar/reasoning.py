@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from copy import copy
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ...link.reasoning import ReasoningBudget
 from .spelling import EndMarker, Spelling
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LONGEST_CHARACTER = 4  # bytes, each of which may be a token
 _SPACE = b" \t\r\n"  # may precede reasoning

@@ -6,14 +6,16 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ...link.messages import Vocabulary
 from ...link.token_table import unpacked
 from .byte_pairs import BytePairs
 from .token_bytes import TokenBytes, token_ends
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Spelling:
 
         Raises ``ValueError`` if the vocabulary's parts do not fit together.
         """
+        import numpy as np
+
         known = self._beginnings.get((texts, shown))
         if known is None:
             tokens = enumerate(TokenBytes.of(self._vocabulary).tokens[:vocabulary])

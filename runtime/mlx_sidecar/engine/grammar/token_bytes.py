@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ...link.messages import Vocabulary
 from ...link.token_table import unpacked
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # A token without text begins with a byte that is nowhere in UTF-8: no grammar over text can match it. The library knows
 # such a token by the name behind that byte.
@@ -18,6 +20,8 @@ _TEXTLESS = b"\xff"
 
 def token_ends(vocabulary: Vocabulary) -> NDArray[np.uint32]:
     """Return where the bytes of each token end: [tokens]. Raises ``ValueError`` if its parts do not fit together."""
+    import numpy as np
+
     ends = np.frombuffer(vocabulary.ends, np.uint32)
     if not len(ends) or ends[-1] != len(vocabulary.data) or (ends[1:] < ends[:-1]).any():
         raise ValueError("the ends of the tokens do not fit their bytes")

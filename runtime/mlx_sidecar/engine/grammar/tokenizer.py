@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from array import array
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ...link.token_table import packed
 from .byte_pairs import BytePairs
 from .library import TokenizeFn, TokenizerInit, library
 from .token_bytes import TokenBytes
@@ -48,18 +48,18 @@ class Tokenizer:
         """Write the tokens of ``text``, as far as there is room, and return how many there are."""
         tokens = self._pairs.tokens(ctypes.string_at(text, length))
         count = min(len(tokens), room)
-        ctypes.memmove(out, np.array(tokens[:count], np.uint32).tobytes(), 4 * count)
+        ctypes.memmove(out, packed(tokens[:count]), 4 * count)
         return len(tokens)
 
 
 def _built(tokens: TokenBytes, callback: object) -> int:
     spelled = tokens.spelled()
-    lengths = np.array([len(text) for text in spelled], np.uint32)
+    lengths = array("I", map(len, spelled))
     init = TokenizerInit(
         struct_size=ctypes.sizeof(TokenizerInit),
         vocab_size=len(spelled),
         tok_eos=tokens.end,
-        token_lens=lengths.ctypes.data,
+        token_lens=lengths.buffer_info()[0],
         token_bytes=b"".join(spelled),
         tokenize_fn=callback,
     )
