@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "cache.hpp"
 
@@ -186,7 +187,7 @@ void move_into_huge_pages() {
 }  // namespace
 
 int main() {
-    give_back_pieces();
+    if (sysconf(_SC_PAGESIZE) == kPage) give_back_pieces();
     move_into_huge_pages();
     for (const Index large_layers : {5, 1}) {  // blocks of 320 and of 64 KiB
         const Spec spec = spec_of(large_layers);

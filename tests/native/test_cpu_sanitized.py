@@ -1,4 +1,4 @@
-"""The kernels of a decoder's step and its rows under the sanitizers, and the baseline with FMA beside the other sets."""
+"""The kernels and rows of a decoder under the sanitizers, and the baseline with FMA beside the other sets."""
 
 from __future__ import annotations
 

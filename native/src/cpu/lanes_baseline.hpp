@@ -1,5 +1,5 @@
-// 8 floats in the vector types of GCC and Clang, for what every processor of an architecture has. With FMA (any build that has it, such as that of
-// the tests) the results are the bits of the other sets.
+// 8 floats in the vector types of GCC and Clang, for what every processor of an architecture has. With FMA (any build that
+// has it, such as that of the tests) the results are the bits of the other sets.
 #pragma once
 
 #include <cstddef>

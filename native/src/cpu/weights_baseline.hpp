@@ -1,4 +1,4 @@
-// Stored weights to vectors, in those of GCC and Clang. A Wide holds the same 8 places of kWideRows rows of weights, here of one.
+// Stored weights to vectors of GCC and Clang. A Wide holds the same 8 places of kWideRows rows of weights, here of one.
 #pragma once
 
 namespace mlx_sidecar::cpu {
