@@ -1,4 +1,4 @@
-"""The kernels of a decoder's step under the sanitizers, and the baseline with FMA beside the other sets."""
+"""The kernels and rows of a decoder under the sanitizers, and the baseline with FMA beside the other sets."""
 
 from __future__ import annotations
 
@@ -44,3 +44,13 @@ def test_every_set_stays_within_its_buffers_and_gives_the_same_bits(tmp_path: Pa
     with ThreadPoolExecutor(2) as pool:
         sums = list(pool.map(lambda name: checksum(tmp_path, source, name), names))
     assert len(set(sums)) <= 1, dict(zip(names, sums, strict=True))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@pytest.mark.skipif(platform.system() != "Linux", reason="it asks Linux which pages are in memory")
+def test_rows_and_held_blocks_keep_their_tokens_and_give_their_memory_back(tmp_path: Path) -> None:
+    sources = [Path(__file__).with_name("cache_sanitized.cpp"), SOURCES / "cache.cpp", SOURCES / "pages.cpp"]
+    program = tmp_path / "cache"
+    subprocess.run(["g++", *FLAGS, *SANITIZERS, *map(str, sources), "-o", str(program)], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -22,6 +22,7 @@ struct Attention {
     float *out;                    // [tokens, heads, size], tokens `out_stride` floats apart
     Index out_stride;
     float *partials = nullptr;     // null, or `partial_floats` of them: threads may then share the keys of a token
+    const float *after = nullptr;  // null, or a part of a block that is read next, and fetched ahead
 };
 
 struct AttentionKernels {

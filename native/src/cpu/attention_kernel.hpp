@@ -152,6 +152,15 @@ inline Span tokens_seeing(const Tile &t, Index first, Index last) {
     return tokens;
 }
 
+// The keys that are read after those of a block: of the tile's next block, or of the next head, or after this attention.
+inline const float *next_keys(const Tile &t, Index block, Index last_block) {
+    const Index head_floats = 2 * kBlockTokens * t.a.size;
+    if (block < last_block) return t.a.blocks[block + 1] + t.head * head_floats;
+    if (t.tokens < t.a.tokens) return nullptr;
+    if (t.head + 1 == t.a.key_heads) return t.a.after;
+    return t.a.blocks[first_key(t.a, t.token) / kBlockTokens] + (t.head + 1) * head_floats;
+}
+
 // The state of a tile after one segment.
 inline void do_segment(const Tile &t, Index segment, const float *queries, float *scores, const State &state) {
     const Index size = t.a.size, last_key = t.a.position + t.token + t.tokens - 1, part = kBlockTokens * size;
@@ -162,13 +171,13 @@ inline void do_segment(const Tile &t, Index segment, const float *queries, float
         const Span tokens = tokens_seeing(t, block * kBlockTokens, (block + 1) * kBlockTokens - 1);
         if (tokens.first >= tokens.last) continue;
         const float *const keys = t.a.blocks[block] + t.head * 2 * part, *const values = keys + part;
-        const float *const next = block < last_key / kBlockTokens ? t.a.blocks[block + 1] + t.head * 2 * part : nullptr;
+        const float *const next = next_keys(t, block, last_key / kBlockTokens);
         const Index row = tokens.first * t.group;
         const Meeting meeting{t, block, tokens.first, tokens.last - tokens.first, queries + row * size,
                               scores + row * kBlockTokens,
                               {state.most + row, state.totals + row * kTotals, state.sums + row * size}};
-        meeting.score({keys, values});
-        meeting.add_values({values, next});
+        meeting.score({keys, next});
+        meeting.add_values({values, next == nullptr ? nullptr : next + part});
     }
 }
 

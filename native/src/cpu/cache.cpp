@@ -14,6 +14,8 @@ constexpr std::align_val_t kAlignment{64};
 
 std::atomic<Index> allocated{0};
 
+Index bytes_of(Index floats) { return floats * static_cast<Index>(sizeof(float)); }
+
 Index block_of(Index token) { return token / kBlockTokens; }
 
 template <typename T>
@@ -33,15 +35,27 @@ Index allocated_bytes() { return allocated; }
 
 void count_allocated(Index bytes) { allocated += bytes; }
 
-Block::Block(Index count)
-    : data(static_cast<float *>(::operator new(static_cast<std::size_t>(count) * sizeof(float), kAlignment))),
+Block::Block(Index count, std::shared_ptr<Slab> slab)
+    : slab_(std::move(slab)),
+      data(static_cast<float *>(slab_ != nullptr ? slab_->take()
+                                                 : ::operator new(static_cast<std::size_t>(bytes_of(count)), kAlignment))),
       floats(count) {
-    count_allocated(floats * static_cast<Index>(sizeof(float)));
+    count_allocated(bytes_of(floats));
 }
 
 Block::~Block() {
-    count_allocated(-floats * static_cast<Index>(sizeof(float)));
-    ::operator delete(data, kAlignment);
+    count_allocated(-bytes_of(floats));
+    if (slab_ == nullptr) {
+        ::operator delete(data, kAlignment);
+    } else {
+        slab_->give_back(data);
+    }
+}
+
+BlockRef BlockMaker::make() {
+    const Index bytes = bytes_of(floats_);
+    if (Slab::suits(bytes) && (slab_ == nullptr || slab_->is_full())) slab_ = std::make_shared<Slab>(bytes);
+    return std::make_shared<Block>(floats_, slab_);
 }
 
 Cache::Cache(const Spec &spec) : offsets_(spec.layers.size()) {
@@ -58,7 +72,10 @@ Cache::Cache(const Spec &spec) : offsets_(spec.layers.size()) {
         offsets_[i] = static_cast<Index>(kind.layers.size()) * kind.layer_floats();
         kind.layers.push_back(static_cast<Index>(i));
     }
-    for (Kind &kind : kinds) kinds_.push_back(std::make_shared<const Kind>(std::move(kind)));
+    for (Kind &kind : kinds) {
+        makers_.emplace_back(kind.block_floats());
+        kinds_.push_back(std::make_shared<const Kind>(std::move(kind)));
+    }
 }
 
 void Cache::open(Index row) {
@@ -96,21 +113,23 @@ Row &Cache::extend(Index number, Index tokens) {
             element(chain.blocks, b).reset();
             chain.first = (b + 1) * kBlockTokens;
         }
-        for (Index b = block_of(row.length); b <= block_of(row.length + tokens - 1); ++b) writable(chain, kind, b);
+        for (Index b = block_of(row.length); b <= block_of(row.length + tokens - 1); ++b) {
+            writable(chain, static_cast<int>(k), b);
+        }
     }
     row.floor = row.length;
     row.length += tokens;
     return row;
 }
 
-Block &Cache::writable(Chain &chain, const Kind &kind, Index block) const {
+Block &Cache::writable(Chain &chain, int kind, Index block) {
     if (block >= static_cast<Index>(chain.blocks.size())) chain.blocks.resize(static_cast<std::size_t>(block) + 1);
     BlockRef &ref = element(chain.blocks, block);
     if (ref == nullptr) {
-        ref = std::make_shared<Block>(kind.block_floats());
+        ref = element(makers_, kind).make();
     } else if (ref->shared) {
-        auto copy = std::make_shared<Block>(ref->floats);
-        std::memcpy(copy->data, ref->data, static_cast<std::size_t>(ref->floats) * sizeof(float));
+        BlockRef copy = element(makers_, kind).make();
+        std::memcpy(copy->data, ref->data, static_cast<std::size_t>(bytes_of(ref->floats)));
         ref = std::move(copy);
     }
     return *ref;
@@ -159,7 +178,7 @@ void Cache::put(Index number, int kind_number, Index start, Index stop, const fl
     if (chain.blocks.empty()) chain.first = start;
     const Index count = stop - start, members = kind.members();
     for (Index token = start; token < stop; ++token) {
-        Block &block = writable(chain, kind, block_of(token));
+        Block &block = writable(chain, kind_number, block_of(token));
         const Index place = token % kBlockTokens;
         for (Index member = 0; member < members; ++member) {
             for (Index head = 0; head < kind.key_heads; ++head) {

@@ -8,6 +8,7 @@
 
 #include "adapter.hpp"
 #include "attention.hpp"
+#include "pages.hpp"
 #include "spec.hpp"
 
 namespace mlx_sidecar::cpu {
@@ -28,17 +29,33 @@ void count_allocated(Index bytes);
 
 class Block {
 public:
-    explicit Block(Index floats);  // throws std::bad_alloc
+    // `slab` is not full, or null: the heap then. Throws std::bad_alloc.
+    Block(Index floats, std::shared_ptr<Slab> slab);
     Block(const Block &) = delete;
     Block &operator=(const Block &) = delete;
     ~Block();
 
+private:
+    const std::shared_ptr<Slab> slab_;
+
+public:
     float *const data;
     const Index floats;
     bool shared = false;  // others read it: it is copied before anything is written
 };
 
 using BlockRef = std::shared_ptr<Block>;
+
+// Makes blocks of one size.
+class BlockMaker {
+public:
+    explicit BlockMaker(Index floats) : floats_(floats) {}
+    BlockRef make();  // throws std::bad_alloc
+
+private:
+    Index floats_;
+    std::shared_ptr<Slab> slab_;
+};
 
 // Consecutive blocks of one kind, by which something else than a row holds on to tokens. It outlives its cache, and any
 // thread may read it, because nobody writes to tokens before `stop` any more.
@@ -102,9 +119,10 @@ public:
 private:
     Row &at(Index number);
     Chain &chain(Index number, int kind);
-    Block &writable(Chain &chain, const Kind &kind, Index block) const;
+    Block &writable(Chain &chain, int kind, Index block);
 
     std::vector<std::shared_ptr<const Kind>> kinds_;
+    std::vector<BlockMaker> makers_;  // by kind
     std::vector<Index> offsets_;
     std::unordered_map<Index, Row> rows_;
 };

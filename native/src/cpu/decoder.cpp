@@ -60,10 +60,33 @@ const Spec &checked(const Spec &spec) {
     return spec;
 }
 
+// A step reads them all, from one end to the other.
+void settle_weights(const Spec &spec) {
+    std::vector<Range> ranges;
+    const auto add = [&ranges](const Matrix &m) {
+        ranges.push_back({m.weight, m.rows * row_bytes(m)});
+        if (m.group == 0) return;
+        const Index bytes = m.rows * (m.columns / m.group) * (m.scale_format == Format::f32 ? 4 : 2);
+        ranges.push_back({m.scales, bytes});
+        ranges.push_back({m.biases, bytes});
+    };
+    add(spec.embedding);
+    add(spec.head.matrix);
+    for (const Layer &layer : spec.layers) {
+        for (const Projection &projection : layer.inputs) add(projection.matrix);
+        for (const Projection &projection : layer.gate_up) add(projection.matrix);
+        add(layer.output.matrix);
+        add(layer.down.matrix);
+    }
+    use_huge_pages(std::move(ranges));
+}
+
 }  // namespace
 
 Decoder::Decoder(Spec spec, int threads, Arithmetic arithmetic)
-    : spec_(checked(spec)), cache_(spec_), pass_(spec_, cache_, threads, arithmetic) {}
+    : spec_(checked(spec)), cache_(spec_), pass_(spec_, cache_, threads, arithmetic) {
+    settle_weights(spec_);
+}
 
 Decoder::~Decoder() {
     {

@@ -217,7 +217,9 @@ void bind_decoder(py::module_ &module) {
     py::class_<Decoder>(module, "Decoder")
         .def(py::init([](const Spec &spec, const py::object &, int threads, const std::string &arithmetic) {
                  if (threads < 1) throw std::invalid_argument("fewer than one thread");
-                 return std::make_unique<Decoder>(spec, threads, arithmetic_of(arithmetic));
+                 const Arithmetic given = arithmetic_of(arithmetic);
+                 const py::gil_scoped_release release;
+                 return std::make_unique<Decoder>(spec, threads, given);
              }),
              py::arg("spec"), py::arg("weights"), py::arg("threads"), py::arg("arithmetic"), py::keep_alive<1, 3>())
         .def("open", [](Decoder &d, Index row) { d.rows().open(row); }, py::arg("row"))

@@ -215,6 +215,11 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
         kept += count;
     }
     split_keys(attentions);
+    for (std::size_t i = 1; i < attentions.size(); ++i) {
+        const Attention &a = attentions[i];
+        const Index first_key = window == 0 ? 0 : std::max<Index>(0, a.position + 1 - window);
+        attentions[i - 1].after = a.blocks[first_key / kBlockTokens];
+    }
     for (const Attention &a : attentions) {
         shares += kernels_.attention.shares(a);
         ends.push_back(shares);

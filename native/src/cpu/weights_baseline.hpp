@@ -1,4 +1,4 @@
-// Stored weights to vectors, one by one. A Wide holds the same 8 places of kWideRows rows of weights, here of one.
+// Stored weights to vectors of GCC and Clang. A Wide holds the same 8 places of kWideRows rows of weights, here of one.
 #pragma once
 
 namespace mlx_sidecar::cpu {
@@ -8,36 +8,20 @@ constexpr int kWideRows = 1;
 constexpr int kWideRegisters = 16;
 
 struct Packed {
-    std::uint32_t value[8];
-
-    template <typename F>
-    static Packed each(F f) {
-        Packed made;
-        for (int i = 0; i < 8; ++i) made.value[i] = f(i);
-        return made;
-    }
+    Words8 value;
 };
 
-inline Packed operator>>(Packed a, int bits) {
-    return Packed::each([&](int i) { return a.value[i] >> bits; });
-}
-inline Packed operator<<(Packed a, int bits) {
-    return Packed::each([&](int i) { return a.value[i] << bits; });
-}
-inline Packed operator&(Packed a, std::uint32_t mask) {
-    return Packed::each([&](int i) { return a.value[i] & mask; });
-}
-inline Wide bits_as_floats(Packed a) {
-    return Wide::each([&](int i) { return float_of(a.value[i]); });
-}
+inline Packed operator>>(Packed a, int bits) { return {a.value >> bits}; }
+inline Packed operator<<(Packed a, int bits) { return {a.value << bits}; }
+inline Packed operator&(Packed a, std::uint32_t mask) { return {a.value & mask}; }
+inline Wide bits_as_floats(Packed a) { return {reinterpret_cast<Floats8>(a.value)}; }
 // Of signed words.
-inline Wide to_floats(Packed a) {
-    return Wide::each([&](int i) { return static_cast<float>(static_cast<std::int32_t>(a.value[i])); });
-}
+inline Wide to_floats(Packed a) { return {__builtin_convertvector(reinterpret_cast<Integers8>(a.value), Floats8)}; }
 
 // Lane i of a row: byte 4 v + i of the 32 bytes for i below 4, byte 12 + 4 v + i for the others.
 inline Packed bytes_of(Packed a, int v) {
-    return Packed::each([&](int i) { return a.value[i / 4 * 4 + v] >> i % 4 * 8 & 255; });
+    const std::uint32_t low = a.value[v], high = a.value[4 + v];
+    return {Words8{low, low >> 8, low >> 16, low >> 24, high, high >> 8, high >> 16, high >> 24} & 255U};
 }
 
 // 8 floats, the same for each row.
@@ -50,7 +34,7 @@ inline Wide rows_f16(const char *at, std::ptrdiff_t) {
 }
 inline Packed rows_packed(const char *at, std::ptrdiff_t) {
     Packed words;
-    std::memcpy(words.value, at, sizeof words.value);
+    std::memcpy(&words.value, at, sizeof words.value);
     return words;
 }
 // A number for each row, `stride` floats apart; then two, for lanes 0 to 3 and 4 to 7.
@@ -75,23 +59,21 @@ struct Nibbles {
 // 32 bytes, the same for each row.
 inline Packed repeat_packed(const void *from) {
     Packed words;
-    std::memcpy(words.value, from, sizeof words.value);
+    std::memcpy(&words.value, from, sizeof words.value);
     return words;
 }
 // In each lane the sum of four products of unsigned a and signed x from -127 on; x_sums128 is 128 times that of x.
 inline Packed dot_bytes(Packed a, Packed x, Packed) {
-    return Packed::each([&](int i) {
-        std::uint32_t sum = 0;
-        for (int j = 0; j < 32; j += 8) {
-            sum += (a.value[i] >> j & 255) * static_cast<std::uint32_t>(static_cast<std::int8_t>(x.value[i] >> j & 255));
-        }
-        return sum;
-    });
+    Integers8 sum{};
+    for (int j = 0; j < 32; j += 8) {
+        const auto numbers = reinterpret_cast<Integers8>((a.value >> j) & 255U);
+        sum += numbers * (reinterpret_cast<Integers8>(x.value << (24 - j)) >> 24);
+    }
+    return {reinterpret_cast<Words8>(sum)};
 }
 // The same with the products of b and y; a and b are below 16.
 inline Packed dot_nibbles(Packed a, Packed x, Packed b, Packed y) {
-    const Packed first = dot_bytes(a, x, {}), second = dot_bytes(b, y, {});
-    return Packed::each([&](int i) { return first.value[i] + second.value[i]; });
+    return {dot_bytes(a, x, Packed{}).value + dot_bytes(b, y, Packed{}).value};
 }
 
 // out[kWideRows * i + r]: the sum of row r of vector i of four, as Eight::sum.
