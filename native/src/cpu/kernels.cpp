@@ -44,6 +44,13 @@ const Kernels *&in_use() {
 
 const Kernels &kernels() { return *in_use(); }
 
+#ifdef __x86_64__
+bool has_narrow_units() {
+    static const bool narrow = (__builtin_cpu_init(), __builtin_cpu_is("amd") != 0);
+    return narrow;
+}
+#endif
+
 bool use_kernels(const std::string &name) {
     const Kernels *set = find(name);
     if (set != nullptr) in_use() = set;

@@ -30,6 +30,8 @@ extern const Kernels kBaselineKernels;
 #ifdef __x86_64__
 extern const Kernels kAvx2Kernels, kAvx512Kernels;
 Kernels avx512_vnni_kernels();
+// Whether the processor computes 512-bit vectors in halves; asked of those with AVX-512.
+bool has_narrow_units();
 #endif
 
 }  // namespace mlx_sidecar::cpu
