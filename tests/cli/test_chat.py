@@ -157,7 +157,7 @@ def test_ctrl_c_while_the_first_model_loads_ends_the_command_as_shells_expect(tm
 
 def test_an_answer_survives_other_widths_with_its_words_whole(tmp_path: Path) -> None:
     words = [f"word{number}" for number in range(60)]
-    with chat(tmp_path, says(" ".join(words), delay_ms=8), columns=70) as running:
+    with chat(tmp_path, says(" ".join(words), delay_ms=20), columns=70) as running:
         running.type(f"go{ENTER}")
         running.wait_for("word20")
         running.resize(44, 24)
@@ -165,8 +165,8 @@ def test_an_answer_survives_other_widths_with_its_words_whole(tmp_path: Path) ->
         running.resize(100, 24)
         running.wait_for("new tokens")
         # This emulator does not flow lines anew: it has cut those that were drawn for the first width.
-        tail = running.text[running.text.index("word40") : running.text.index("word59") + 6].split()
-        assert tail == words[40:]
+        drawn = running.text
+        assert drawn[drawn.index("word40") : drawn.index("word59") + 6].split() == words[40:]
         running.type(f"again{ENTER}")
         # The figures of the first answer may stand there twice, once for each width.
         again = re.compile(r"> again(?P<text>.*?)stop .* new tokens", re.DOTALL)

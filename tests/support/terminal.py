@@ -46,8 +46,9 @@ class Terminal:
     @property
     def lines(self) -> list[str]:
         """All lines, those that left the screen above as well, without blanks at their ends."""
-        gone = [_text(row, self._screen.columns) for row in self._screen.history.top]
-        return [*gone, *(line.rstrip() for line in self._screen.display)]
+        with self._drawn:
+            gone = [_text(row, self._screen.columns) for row in self._screen.history.top]
+            return [*gone, *(line.rstrip() for line in self._screen.display)]
 
     @property
     def text(self) -> str:
