@@ -82,9 +82,14 @@ def decode(peers: Peers) -> Group:
 def depth(peers: Peers) -> Group:
     work = "decode after 4,096"
     no_flash = [peers.llama(ftype, flash=False) for ftype in ("Q4_0", "Q4_1")]
-    asked = [*_against(work, "decode", FAST, 1.5, 2.0, 2.9), Asked(work, "decode", EXACT, (Q4_0, Q4_0 + NO_FLASH))]
+    in_halves = peers.in_halves()
+    asked = [
+        *_against(work, "decode", FAST, 1.5, 2.0, 2.9),
+        *_against(work, "decode", in_halves.name, 1.5, 2.0, 2.9),
+        Asked(work, "decode", EXACT, (Q4_0, Q4_0 + NO_FLASH)),
+    ]
     about = "In process, one thread; the prompt is taken in once, and each round goes on where the last one stopped."
-    contenders = _all(peers, peers.ours("exact"), *no_flash)
+    contenders = _all(peers, peers.ours("exact"), in_halves, *no_flash)
     return Group(about, contenders, {work: Work(4096, 16, kept=True)}, asked, rounds=7)
 
 

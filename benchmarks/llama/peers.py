@@ -43,6 +43,11 @@ class Peers:
         options = {"model": str(FOUR_BIT), "dtype": None, "settle": {"numerics": "fast", "activations": "int8"}}
         return Contender("ours 4-bit, int8 activations", "benchmarks.llama.contender_ours", options)
 
+    def in_halves(self) -> Contender:
+        """Ours on the 4-bit directory, with keys and values in float16, as llama.cpp has them."""
+        options = {"model": str(FOUR_BIT), "dtype": None, "settle": {"numerics": "fast", "kv_cache_dtype": "float16"}}
+        return Contender("ours 4-bit, fast, float16 cache", "benchmarks.llama.contender_ours", options)
+
     def ours_as(self, dtype: str | None) -> Contender:
         """Ours on the bfloat16 directory, loaded with a dtype."""
         name = f"ours {dtype or 'bfloat16 directory'}, fast"

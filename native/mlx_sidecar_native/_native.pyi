@@ -184,13 +184,16 @@ class cpu:  # noqa: N801 - a module
     BLOCK_TOKENS: int
     @staticmethod
     def store_keys_values(
-        block: NDArray[np.float32], place: int, keys: NDArray[np.float32], values: NDArray[np.float32]
+        block: NDArray[np.float32] | NDArray[np.float16],
+        place: int,
+        keys: NDArray[np.float32],
+        values: NDArray[np.float32],
     ) -> None:
         """Store a token's keys and values, [key_heads, size], at a place of a block, [key_heads, 2 * size * 64]."""
     @staticmethod
     def attend(
         queries: NDArray[np.float32],
-        blocks: NDArray[np.float32],
+        blocks: NDArray[np.float32] | NDArray[np.float16],
         out: NDArray[np.float32],
         *,
         position: int,
@@ -363,7 +366,7 @@ class cpu:  # noqa: N801 - a module
         def start(self) -> int: ...
         @property
         def stop(self) -> int: ...
-        def read(self, first: int, last: int, start: int, stop: int) -> NDArray[np.float32]:
+        def read(self, first: int, last: int, start: int, stop: int) -> NDArray[np.float32] | NDArray[np.float16]:
             """Return a copy of members `first` to `last`: [members, heads, stop - start, size]; any thread may."""
         @property
         def nbytes(self) -> int:
@@ -393,10 +396,11 @@ class cpu:  # noqa: N801 - a module
         A step is computed on a thread of its own. For one caller at a time.
         """
 
-        def __init__(self, spec: cpu.Spec, weights: object, threads: int, arithmetic: str) -> None:
+        def __init__(self, spec: cpu.Spec, weights: object, threads: int, arithmetic: str, cache_dtype: str) -> None:
             """Make one; `weights` keeps alive what the spec's matrices read. `arithmetic`: exact, fast or int8.
 
-            Raises ValueError where the spec does not fit together.
+            Keys and values are kept as numbers of `cache_dtype`: float32, or float16 to which they are rounded. Raises
+            ValueError where the spec does not fit together.
             """
         def open(self, row: int) -> None:
             """Make an empty row."""
@@ -414,8 +418,8 @@ class cpu:  # noqa: N801 - a module
             """Return the keys and values of layers of a kind, as far as the row has them; `start` begins a block."""
         def adopt(self, row: int, blocks: cpu.Blocks, start: int, stop: int) -> bool:
             """Let a new row begin with tokens of `blocks`; called in their order. False if they are of other layers."""
-        def put(self, row: int, kind: int, start: int, stop: int, entries: NDArray[np.float32]) -> None:
-            """Let a new row begin with tokens from elsewhere: [members, heads, stop - start, size]."""
+        def put(self, row: int, kind: int, start: int, stop: int, entries: NDArray[Any]) -> None:
+            """Let a new row begin with tokens from elsewhere: [members, heads, stop - start, size] of `cache_dtype`."""
         def begin_at(self, row: int, length: int) -> None:
             """Set the length of a new row to that of what it was given. ValueError if something is missing."""
         def release(self) -> None:

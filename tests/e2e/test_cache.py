@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.forwards import native_only
 from tests.support.pair import pair
 from tests.support.sidecar import Sidecar, sidecar
 
@@ -142,19 +143,45 @@ def test_a_fake_model_caches_nothing_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("refused", "options"),
     [
-        ("--cache-dir", "x", "--cache-limit-bytes", "0"),
-        ("--cache-disk-limit-bytes", "1000"),
-        ("--engine", "fake", "--cache-dir", "x"),
-        ("--engine", "fake", "--cache-limit-bytes", "1000"),
+        ("--cache-dir", ("--cache-dir", "x", "--cache-limit-bytes", "0")),
+        ("--cache-disk-limit-bytes", ("--cache-disk-limit-bytes", "1000")),
+        ("--cache-dir", ("--engine", "fake", "--cache-dir", "x")),
+        ("--cache-limit-bytes", ("--engine", "fake", "--cache-limit-bytes", "1000")),
+        ("--kv-cache-dtype", ("--engine", "fake", "--kv-cache-dtype", "float16")),
+        ("--activations", ("--engine", "fake", "--activations", "int8")),
+        ("--threads", ("--engine", "fake", "--threads", "2")),
     ],
 )
-def test_what_would_be_ignored_is_refused_on_the_command_line(options: tuple[str, ...]) -> None:
+def test_what_would_be_ignored_is_refused_on_the_command_line(refused: str, options: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "mlx_sidecar", "serve", *options]
     ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert ended.returncode == 2
-    assert "argument --cache-" in ended.stderr
+    assert f"argument {refused}:" in ended.stderr
+
+
+@native_only
+def test_keys_and_values_in_float16_take_half_the_room_and_serve_after_a_restart_and_a_death(tmp_path: Path) -> None:
+    files = {}
+    for dtype in ("auto", "float16"):
+        folder = tmp_path / dtype
+        options = ("--numerics", "exact", "--cache-dir", str(folder), "--kv-cache-dtype", dtype)
+        with sidecar(*options) as process:
+            first = ask(process, SYSTEM, QUESTION)
+            while process.call("cache/stats")["disk"]["pending_bytes"]:
+                pass
+            files[dtype] = process.call("cache/stats")["disk"]["used_bytes"]
+        with sidecar(*options) as process:
+            for kills in (True, False):
+                again = ask(process, SYSTEM, QUESTION)
+                assert again["text"] == first["text"]
+                assert again["usage"]["cached_by_tier"]["disk"] == again["usage"]["prompt_tokens"] - 1
+                if kills:
+                    os.kill(process.engine_pid(), signal.SIGKILL)
+            (card,) = process.call("models")["models"]
+            assert ("keys and values in float16" in card["policy"]) == (dtype == "float16")
+    assert files["float16"] < 0.6 * files["auto"]
 
 
 def test_what_was_cached_on_disk_serves_the_engine_after_a_death(process: Sidecar) -> None:

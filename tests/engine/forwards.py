@@ -16,7 +16,9 @@ from mlx_sidecar.engine.execution.trial import distance, drained
 
 FLAT = ["qwen3", "llama", "sliding"]
 NATIVELY = "native "
+IN_HALVES = "in float16 "
 NATIVE = [NATIVELY + kind for kind in FLAT]
+NATIVE_IN_HALVES = NATIVELY + IN_HALVES + "sliding"
 MERGED = ["mamba", "lfm2", "qwen3_5", "llama4"]
 # Beyond the first room of 256, and beyond a window of 32 and its slack.
 LENGTH = 330
@@ -26,10 +28,11 @@ PROMPTS = [[(7 * i + i // 5) % 300 for i in range(LENGTH)], [(11 * i + i // 3 + 
 @dataclass
 class Subject:
     """A model under test, and logits [prompt][position, vocabulary]: ``own`` with mlx-lm's caches, ``alone`` of the
-    forward with a single row that takes in token after token."""
+    forward with a single row that takes in token after token. ``near``: how far they may be apart."""
 
     forward: Forward
     own: list[mx.array]
+    near: float = 1e-4
     alone: list[mx.array] = field(default_factory=list)
 
 
@@ -54,13 +57,16 @@ def logits_alone(forward: Forward, prompt: list[int]) -> mx.array:
 
 
 def subject(models: Path, kind: str, length: int) -> Subject:
-    """A model of ``kind``; "native " in front has native code compute it."""
+    """A model of ``kind``; "native " in front has native code compute it, with "in float16 " a cache of such."""
     native, kind = kind.startswith(NATIVELY), kind.removeprefix(NATIVELY)
+    halves, kind = kind.startswith(IN_HALVES), kind.removeprefix(IN_HALVES)
     model = load(models, kind)
     own = [model(mx.array([prompt[:length]]), cache=mlxlm.make_prompt_cache(model))[0] for prompt in PROMPTS]
     mx.eval(own)
-    forward = drained(prove(kind, model, "exact", 1)).forward if native else probe(kind, model).forward
-    return Subject(forward, own)
+    if not native:
+        return Subject(probe(kind, model).forward, own)
+    forward = drained(prove(kind, model, "exact", 1, "float16" if halves else "float32")).forward
+    return Subject(forward, own, 5e-3 if halves else 1e-4)
 
 
 def close(one: mx.array, other: mx.array) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.support.guarded import guarded
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pages are guarded by Linux")
 
 Array = NDArray[np.float32]
+Blocks = NDArray[Any]  # float32 or float16
 BLOCK = cpu.BLOCK_TOKENS
 
 
@@ -41,6 +43,7 @@ class Case:
     cap: float = 0.0
     spread: float = 1.0
     seed: int = 0
+    dtype: str = "float32"  # of the blocks, and of what keys and values are rounded to
 
     @property
     def keys(self) -> int:
@@ -65,6 +68,7 @@ cases = st.builds(
     cap=st.sampled_from([0.0, 0.0, 3.0, 50.0]),
     spread=st.sampled_from([0.1, 1.0, 20.0]),
     seed=st.integers(0, 2**16),
+    dtype=st.sampled_from(["float32", "float16"]),
 )
 hypothesis_cases = settings(max_examples=40, deadline=None)
 
@@ -76,18 +80,19 @@ class Sequence:
     queries: Array
     keys: Array
     values: Array
+    dtype: str = "float32"
 
     @classmethod
     def of(cls, case: Case) -> Sequence:
         random = np.random.default_rng(case.seed)
         queries = random.normal(0, case.spread, (case.tokens, case.key_heads * case.group, case.size))
-        keys, values = random.normal(size=(2, case.keys, case.key_heads, case.size))
-        return cls(queries.astype(np.float32), keys.astype(np.float32), values.astype(np.float32))
+        keys, values = random.normal(size=(2, case.keys, case.key_heads, case.size)).astype(case.dtype)
+        return cls(queries.astype(np.float32), keys.astype(np.float32), values.astype(np.float32), case.dtype)
 
-    def blocks(self) -> Array:
+    def blocks(self) -> Blocks:
         """Return all blocks. The places that hold no token are NaN."""
         count, key_heads, size = self.keys.shape
-        blocks = np.full((-(-count // BLOCK), key_heads, 2 * size * BLOCK), np.nan, dtype=np.float32)
+        blocks: Blocks = np.full((-(-count // BLOCK), key_heads, 2 * size * BLOCK), np.nan, dtype=self.dtype)
         for token in range(count):
             cpu.store_keys_values(blocks[token // BLOCK], token % BLOCK, self.keys[token], self.values[token])
         return blocks
@@ -106,7 +111,7 @@ def expected(case: Case, sequence: Sequence) -> NDArray[np.float64]:
     return out
 
 
-def attend(case: Case, queries: Array, blocks: Array, *, parts: int = 0, kernels: str | None = None) -> Array:
+def attend(case: Case, queries: Array, blocks: Blocks, *, parts: int = 0, kernels: str | None = None) -> Array:
     assert cpu.use_kernels(kernels or cpu.kernel_sets()[0])
     out = guarded(np.full_like(queries, 7))
     cpu.attend(
@@ -115,7 +120,7 @@ def attend(case: Case, queries: Array, blocks: Array, *, parts: int = 0, kernels
     return out
 
 
-def one_by_one(case: Case, queries: Array, blocks: Array, cut: int) -> Array:
+def one_by_one(case: Case, queries: Array, blocks: Blocks, cut: int) -> Array:
     parts = []
     for first in range(0, case.tokens, cut):
         tokens = queries[first : first + cut]
@@ -154,9 +159,8 @@ def test_tokens_that_are_not_seen_may_be_anything(garbage: float) -> None:
     case = Case(tokens=5, position=600, key_heads=2, group=3, window=520)
     sequence = Sequence.of(case)
     clean = attend(case, sequence.queries, sequence.blocks())
-    longer = Sequence(
-        sequence.queries, *(np.pad(x, ((0, 9), (0, 0), (0, 0))) for x in (sequence.keys, sequence.values))
-    )
+    keys, values = (np.pad(x, ((0, 9), (0, 0), (0, 0))) for x in (sequence.keys, sequence.values))
+    longer = Sequence(sequence.queries, keys, values)
     for x in (longer.keys, longer.values):
         x[case.keys :] = garbage
         x[: case.first_key(0)] = garbage
@@ -203,13 +207,18 @@ def test_a_token_alone_gets_its_own_value() -> None:
 
 
 @hypothesis_cases
-@given(key_heads=st.integers(1, 3), size=st.sampled_from([8, 24, 64]), place=st.integers(0, BLOCK - 1))
-def test_keys_are_stored_in_columns_and_values_in_rows(key_heads: int, size: int, place: int) -> None:
-    case = Case(tokens=1, size=size, key_heads=key_heads)
+@given(
+    key_heads=st.integers(1, 3),
+    size=st.sampled_from([8, 24, 64]),
+    place=st.integers(0, BLOCK - 1),
+    dtype=st.sampled_from(["float32", "float16"]),
+)
+def test_keys_are_stored_in_columns_and_values_in_rows(key_heads: int, size: int, place: int, dtype: str) -> None:
+    case = Case(tokens=1, size=size, key_heads=key_heads, dtype=dtype)
     sequence = Sequence.of(case)
     for kernels in cpu.kernel_sets():
         cpu.use_kernels(kernels)
-        block = guarded(np.zeros((key_heads, 2, size * BLOCK), dtype=np.float32))
+        block = guarded(np.zeros((key_heads, 2, size * BLOCK), dtype=dtype))
         cpu.store_keys_values(
             block.reshape(key_heads, -1), place, guarded(sequence.keys[0]), guarded(sequence.values[0])
         )
@@ -217,6 +226,28 @@ def test_keys_are_stored_in_columns_and_values_in_rows(key_heads: int, size: int
         assert (keys[:, :, place] == sequence.keys[0]).all()
         assert (values[:, place] == sequence.values[0]).all()
         assert np.count_nonzero(block) == 2 * key_heads * size
+
+
+_FINITE_HALVES = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+_BETWEEN = (_FINITE_HALVES[:-1] + _FINITE_HALVES[1:]) / 2
+
+
+@pytest.mark.parametrize("kernels", cpu.kernel_sets())
+def test_float16_is_the_nearest_and_of_two_the_even_one(kernels: str) -> None:
+    edges = np.array([65519.996, 65520.0, 1e30, np.inf, np.nan, 1e-45, 2**-25, 2.0**-25 * 1.001], dtype=np.float32)
+    beside = [np.nextafter(_BETWEEN, np.float32(to)) for to in (0, np.inf)]
+    numbers = np.concatenate([_FINITE_HALVES, _BETWEEN, *beside, edges])
+    numbers = np.concatenate([numbers, -numbers])
+    numbers = np.pad(numbers, (0, -len(numbers) % 8)).reshape(1, -1)
+    block = np.zeros((1, 2 * numbers.size * BLOCK), dtype=np.float16)
+    assert cpu.use_kernels(kernels)
+    cpu.store_keys_values(block, 5, numbers, numbers)
+    with np.errstate(over="ignore"):
+        wanted = numbers[0].astype(np.float16)
+    keys, values = block.reshape(2, -1)
+    for found in (keys.reshape(-1, BLOCK)[:, 5], values.reshape(BLOCK, -1)[5]):
+        assert (np.isnan(found) == np.isnan(wanted)).all()
+        assert (found.view(np.uint16) == wanted.view(np.uint16))[~np.isnan(wanted)].all()
 
 
 def test_arrays_that_do_not_fit_together_are_refused() -> None:
@@ -229,3 +260,7 @@ def test_arrays_that_do_not_fit_together_are_refused() -> None:
         attend(case, np.zeros((2, 1, 12), dtype=np.float32), blocks)
     with pytest.raises(TypeError):
         attend(case, sequence.queries.astype(np.float64), blocks)  # type: ignore[arg-type,unused-ignore]
+    with pytest.raises(ValueError, match="float32 or float16"):
+        attend(case, sequence.queries, blocks.astype(np.float64))
+    with pytest.raises(ValueError, match="no gaps"):
+        attend(case, sequence.queries, np.repeat(blocks, 2, axis=2)[:, :, ::2])

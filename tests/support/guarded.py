@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import weakref
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 PAGE = mmap.PAGESIZE
 
 
-def guarded(array: NDArray[np.float32], *, at_start: bool = False) -> NDArray[np.float32]:
+Number = TypeVar("Number", bound=np.generic)
+
+
+def guarded(array: NDArray[Number], *, at_start: bool = False) -> NDArray[Number]:
     """Return a copy of `array` that ends, or else starts, right beside a page that is forbidden."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
@@ -26,8 +30,8 @@ def guarded(array: NDArray[np.float32], *, at_start: bool = False) -> NDArray[np
     if used and libc.mprotect(start + PAGE, used, mmap.PROT_READ | mmap.PROT_WRITE) != 0:
         raise OSError(ctypes.get_errno(), "mprotect")
     address = start + PAGE + (0 if at_start else used - array.nbytes)
-    floats = (ctypes.c_float * array.size).from_address(address)
-    weakref.finalize(floats, libc.munmap, start, used + 2 * PAGE)
-    copy: NDArray[np.float32] = np.ctypeslib.as_array(floats).reshape(array.shape)
+    memory = (ctypes.c_uint8 * array.nbytes).from_address(address)
+    weakref.finalize(memory, libc.munmap, start, used + 2 * PAGE)
+    copy: NDArray[Number] = np.ctypeslib.as_array(memory).view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy

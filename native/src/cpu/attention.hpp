@@ -9,12 +9,14 @@ namespace mlx_sidecar::cpu {
 constexpr Index kBlockTokens = 64;
 
 // One layer's part of a block is, for each head of keys, [size, 64] keys (a column is a token) and then [64, size]
-// values (a row is a token): `heads * 2 * size * 64` floats, aligned to 64 bytes.
+// values (a row is a token): `heads * 2 * size * 64` numbers, aligned to 64 bytes. They are f32, or f16 to which keys and
+// values are rounded when they are stored; sums are float32 in any case.
 struct Attention {
     const float *queries;  // [tokens, heads, size], tokens `query_stride` floats apart, positions rotated
     Index tokens, query_stride;
     Index heads, key_heads, size;  // heads is a multiple of key_heads; size is a multiple of 8
-    const float *const *blocks;    // blocks[b]: this layer's part of the block of tokens 64 b to 64 b + 63
+    Format format;                 // of the blocks: f32 or f16
+    const void *const *blocks;     // blocks[b]: this layer's part of the block of tokens 64 b to 64 b + 63
     Index position;                // of the first token here; it sees keys 0 to `position`
     Index window;                  // a token sees this many newest keys, its own included; 0: all. Older blocks may be null
     float scale;                   // of scores
@@ -22,12 +24,12 @@ struct Attention {
     float *out;                    // [tokens, heads, size], tokens `out_stride` floats apart
     Index out_stride;
     float *partials = nullptr;     // null, or `partial_floats` of them: threads may then share the keys of a token
-    const float *after = nullptr;  // null, or a part of a block that is read next, and fetched ahead
+    const void *after = nullptr;   // null, or a part of a block that is read next, and fetched ahead
 };
 
 struct AttentionKernels {
     // Stores keys and values [key_heads, size] of one token at `place` (0 to 63) of a layer's part of a block.
-    void (*store)(float *block, Index place, Index key_heads, Index size, const float *keys, const float *values);
+    void (*store)(Format, void *block, Index place, Index key_heads, Index size, const float *keys, const float *values);
     // Floats of `partials` with which there are more shares; 0 if there are enough anyway, or cannot be more. They change
     // nothing in the results.
     Index (*partial_floats)(const Attention &);

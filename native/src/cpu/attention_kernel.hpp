@@ -85,8 +85,9 @@ inline void cap_scores(float *scores, Index columns, float cap) {
 }
 
 // A block of keys or values and what is read next, if that is worth asking for.
+template <typename Number>
 struct Source {
-    const float *data, *next;
+    const Number *data, *next;
 };
 
 // Rows [tokens, group] meet a block of which every token sees some keys.
@@ -100,9 +101,11 @@ struct Meeting {
     Span span(Index i) const { return seen(tile.a, tile.token + token + i, block); }
     Index rows() const { return tokens * tile.group; }
 
-    void score(Source keys) const {
+    template <typename Number>
+    void score(Source<Number> keys) const {
         const Index size = tile.a.size, columns = (span(tokens - 1).last + 15) / 16 * 16;
-        multiply({queries, size, keys.data, kBlockTokens, size, scores, kBlockTokens, true, keys.next}, rows(), columns);
+        multiply<Number>({queries, size, keys.data, kBlockTokens, size, scores, kBlockTokens, true, keys.next}, rows(),
+                         columns);
         for (Index i = 0, row = 0; i < tokens; ++i) {
             const Span own = span(i);
             for (Index j = 0; j < tile.group; ++j, ++row) {
@@ -116,17 +119,19 @@ struct Meeting {
     }
 
     // Adds the values of keys first to last - 1 to the sums of tokens from `i`.
-    void add(Source values, Index i, Index count, Span keys) const {
+    template <typename Number>
+    void add(Source<Number> values, Index i, Index count, Span keys) const {
         const Index size = tile.a.size, row = i * tile.group;
         if (keys.first >= keys.last) return;
-        multiply({scores + row * kBlockTokens + keys.first, kBlockTokens, values.data + keys.first * size, size,
-                  keys.last - keys.first, state.sums + row * size, size, false, values.next},
-                 count * tile.group, size);
+        multiply<Number>({scores + row * kBlockTokens + keys.first, kBlockTokens, values.data + keys.first * size, size,
+                          keys.last - keys.first, state.sums + row * size, size, false, values.next},
+                         count * tile.group, size);
     }
 
     // A key that a row does not see is left out, because its value may be NaN. The few tokens of a register tile do the
     // keys they share together, and those before and after by themselves.
-    void add_values(Source values) const {
+    template <typename Number>
+    void add_values(Source<Number> values) const {
         const Span early = span(0), late = span(tokens - 1);
         if (early.last == kBlockTokens && late.first == 0) return add(values, 0, tokens, late);
         const Index step = most_of(1, kTileQueries / tile.group);
@@ -152,16 +157,23 @@ inline Span tokens_seeing(const Tile &t, Index first, Index last) {
     return tokens;
 }
 
+// The keys of a head in a block; its values lie behind them.
+template <typename Number>
+inline const Number *head_keys(const Attention &a, Index block, Index head) {
+    return static_cast<const Number *>(a.blocks[block]) + head * 2 * kBlockTokens * a.size;
+}
+
 // The keys that are read after those of a block: of the tile's next block, or of the next head, or after this attention.
-inline const float *next_keys(const Tile &t, Index block, Index last_block) {
-    const Index head_floats = 2 * kBlockTokens * t.a.size;
-    if (block < last_block) return t.a.blocks[block + 1] + t.head * head_floats;
+template <typename Number>
+inline const Number *next_keys(const Tile &t, Index block, Index last_block) {
+    if (block < last_block) return head_keys<Number>(t.a, block + 1, t.head);
     if (t.tokens < t.a.tokens) return nullptr;
-    if (t.head + 1 == t.a.key_heads) return t.a.after;
-    return t.a.blocks[first_key(t.a, t.token) / kBlockTokens] + (t.head + 1) * head_floats;
+    if (t.head + 1 == t.a.key_heads) return static_cast<const Number *>(t.a.after);
+    return head_keys<Number>(t.a, first_key(t.a, t.token) / kBlockTokens, t.head + 1);
 }
 
 // The state of a tile after one segment.
+template <typename Number>
 inline void do_segment(const Tile &t, Index segment, const float *queries, float *scores, const State &state) {
     const Index size = t.a.size, last_key = t.a.position + t.token + t.tokens - 1, part = kBlockTokens * size;
     const Index first = most_of(first_key(t.a, t.token) / kBlockTokens, segment * kSegmentBlocks);
@@ -170,14 +182,14 @@ inline void do_segment(const Tile &t, Index segment, const float *queries, float
     for (Index block = first; block <= last; ++block) {
         const Span tokens = tokens_seeing(t, block * kBlockTokens, (block + 1) * kBlockTokens - 1);
         if (tokens.first >= tokens.last) continue;
-        const float *const keys = t.a.blocks[block] + t.head * 2 * part, *const values = keys + part;
-        const float *const next = next_keys(t, block, last_key / kBlockTokens);
+        const Number *const keys = head_keys<Number>(t.a, block, t.head);
+        const Number *const next = next_keys<Number>(t, block, last_key / kBlockTokens);
         const Index row = tokens.first * t.group;
         const Meeting meeting{t, block, tokens.first, tokens.last - tokens.first, queries + row * size,
                               scores + row * kBlockTokens,
                               {state.most + row, state.totals + row * kTotals, state.sums + row * size}};
-        meeting.score({keys, next});
-        meeting.add_values({values, next == nullptr ? nullptr : next + part});
+        meeting.score<Number>({keys, next});
+        meeting.add_values<Number>({keys + part, next == nullptr ? nullptr : next + part});
     }
 }
 
@@ -194,12 +206,26 @@ inline void finish(const Tile &t, const State &state) {
     }
 }
 
-inline void store(float *block, Index place, Index key_heads, Index size, const float *keys, const float *values) {
+inline void write(Eight eight, float *to) { eight.store(to); }
+inline void write(Eight eight, Half *to) { eight.store_f16(to); }
+
+template <typename Number>
+inline void store_as(Number *block, Index place, Index key_heads, Index size, const float *keys, const float *values) {
     for (Index head = 0; head < key_heads; ++head, block += 2 * size * kBlockTokens, keys += size, values += size) {
-        for (Index i = 0; i < size; ++i) block[i * kBlockTokens + place] = keys[i];
-        float *own = block + size * kBlockTokens + place * size;
-        for (Index i = 0; i < size; ++i) own[i] = values[i];
+        Number *const own = block + size * kBlockTokens + place * size;
+        for (Index i = 0; i < size; i += Eight::kLanes) {
+            Number eight[Eight::kLanes];
+            write(Eight::load(keys + i), eight);
+            for (int lane = 0; lane < Eight::kLanes; ++lane) block[(i + lane) * kBlockTokens + place] = eight[lane];
+            write(Eight::load(values + i), own + i);
+        }
     }
+}
+
+inline void store(Format format, void *block, Index place, Index key_heads, Index size, const float *keys,
+                  const float *values) {
+    if (format == Format::f16) return store_as(static_cast<Half *>(block), place, key_heads, size, keys, values);
+    store_as(static_cast<float *>(block), place, key_heads, size, keys, values);
 }
 
 inline Index partial_floats(const Attention &a) {
@@ -224,7 +250,8 @@ inline State partial(const Attention &a, const Plan &plan, Index share) {
     return state_at(a.partials + share * state_floats(plan.rows(), a.size), plan.rows(), a.size);
 }
 
-inline void attend(const Attention &a, Index first_share, Index last_share, float *scratch) {
+template <typename Number>
+inline void attend_to(const Attention &a, Index first_share, Index last_share, float *scratch) {
     const Plan plan(a);
     float *const scores = scratch, *const queries = scores + plan.rows() * kBlockTokens;
     float *const states = queries + plan.rows() * a.size;
@@ -234,7 +261,8 @@ inline void attend(const Attention &a, Index first_share, Index last_share, floa
         if (divided(a, plan)) {
             const Tile tile = tile_of(a, plan, share / plan.segments);
             take_queries(tile, queries);
-            do_segment(tile, plan.first_segment + share % plan.segments, queries, scores, partial(a, plan, share));
+            const Index segment = plan.first_segment + share % plan.segments;
+            do_segment<Number>(tile, segment, queries, scores, partial(a, plan, share));
             continue;
         }
         const Tile tile = tile_of(a, plan, share);
@@ -242,11 +270,16 @@ inline void attend(const Attention &a, Index first_share, Index last_share, floa
         clear(whole, tile.rows(), a.size);
         const Index last_segment = segment_of(a.position + tile.token + tile.tokens - 1);
         for (Index segment = segment_of(first_key(a, tile.token)); segment <= last_segment; ++segment) {
-            do_segment(tile, segment, queries, scores, own);
+            do_segment<Number>(tile, segment, queries, scores, own);
             merge_segment(tile, segment, whole, own);
         }
         finish(tile, whole);
     }
+}
+
+inline void attend(const Attention &a, Index first_share, Index last_share, float *scratch) {
+    if (a.format == Format::f16) return attend_to<Half>(a, first_share, last_share, scratch);
+    attend_to<float>(a, first_share, last_share, scratch);
 }
 
 inline void merge(const Attention &a, float *scratch) {

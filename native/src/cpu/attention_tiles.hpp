@@ -6,17 +6,28 @@
 namespace mlx_sidecar::cpu {
 namespace {
 
+template <typename V>
+inline V load(const float *from) {
+    return V::load(from);
+}
+template <typename V>
+inline V load(const Half *from) {
+    return V::load_f16(from);
+}
+
 // c [rows, columns] = or += a [rows, depth] * b [depth, columns]. An element is one chain of multiply-adds over the depth
-// in order, which goes on from c unless `fresh`: how the work is cut makes no difference to its bits.
+// in order, which goes on from c unless `fresh`: how the work is cut makes no difference to its bits. `Number` is float or
+// Half.
+template <typename Number>
 struct BlockProduct {
     const float *a;
     Index a_stride;
-    const float *b;
+    const Number *b;
     Index b_stride, depth;
     float *c;
     Index c_stride;
     bool fresh;
-    const float *ahead;  // null, or as many floats as b, which are needed next
+    const Number *ahead;  // null, or as many numbers as b, which are needed next
 };
 
 // AVX-512 has 32 registers and holds the sums of 6 rows x 4 vectors, AVX2 has 16: 6 x 2 or 3 x 4.
@@ -28,22 +39,23 @@ constexpr int kTileQueries = 6;
 // follows.
 constexpr int kSecondLevel = 2;
 
-template <typename V, int kRows, int kVectors>
-inline void multiply_tile(const BlockProduct &p) {
+template <typename V, int kRows, int kVectors, typename Number>
+inline void multiply_tile(const BlockProduct<Number> &p) {
+    constexpr int kLine = 64 / sizeof(Number);  // numbers in a line of the cache
     V sums[kRows][kVectors];
     for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) {
             sums[r][v] = p.fresh ? V::zero() : V::load(p.c + r * p.c_stride + v * V::kLanes);
         }
     }
-    const float *b = p.b, *ahead = p.ahead;
+    const Number *b = p.b, *ahead = p.ahead;
     for (Index k = 0; k < p.depth; ++k, b += p.b_stride) {
         if (ahead != nullptr) {
-            for (int at = 0; at < kVectors * V::kLanes; at += 16) __builtin_prefetch(ahead + at, 0, kSecondLevel);
+            for (int at = 0; at < kVectors * V::kLanes; at += kLine) __builtin_prefetch(ahead + at, 0, kSecondLevel);
             ahead += p.b_stride;
         }
         V line[kVectors];
-        for (int v = 0; v < kVectors; ++v) line[v] = V::load(b + v * V::kLanes);
+        for (int v = 0; v < kVectors; ++v) line[v] = load<V>(b + v * V::kLanes);
         for (int r = 0; r < kRows; ++r) {
             const V x = V::all(p.a[r * p.a_stride + k]);
             for (int v = 0; v < kVectors; ++v) sums[r][v] = fma(x, line[v], sums[r][v]);
@@ -55,8 +67,8 @@ inline void multiply_tile(const BlockProduct &p) {
 }
 
 // Some vectors of columns of all rows.
-template <typename V, int kVectors>
-inline void multiply_strip(BlockProduct p, Index rows) {
+template <typename V, int kVectors, typename Number>
+inline void multiply_strip(BlockProduct<Number> p, Index rows) {
     constexpr bool kTall = kManyRegisters || kVectors < 4;
     constexpr int kMost = kTall ? kTileQueries : 3;
     for (; rows >= kMost; rows -= kMost) {
@@ -75,7 +87,8 @@ inline void multiply_strip(BlockProduct p, Index rows) {
 }
 
 // `columns` is a multiple of 8.
-inline void multiply(BlockProduct p, Index rows, Index columns) {
+template <typename Number>
+inline void multiply(BlockProduct<Number> p, Index rows, Index columns) {
     const auto step = [&p, &columns](Index count) {
         p.b += count;
         p.c += count;

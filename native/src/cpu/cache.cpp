@@ -14,8 +14,6 @@ constexpr std::align_val_t kAlignment{64};
 
 std::atomic<Index> allocated{0};
 
-Index bytes_of(Index floats) { return floats * static_cast<Index>(sizeof(float)); }
-
 Index block_of(Index token) { return token / kBlockTokens; }
 
 template <typename T>
@@ -23,10 +21,44 @@ auto &element(T &container, Index index) {
     return container[static_cast<std::size_t>(index)];
 }
 
-// The part of one member (keys or values of a layer) and one head in a block.
-float *part_of(const Block &block, const Kind &kind, Index member, Index head) {
-    const Index half = kind.size * kBlockTokens;
-    return block.data + member / 2 * kind.layer_floats() + (2 * head + member % 2) * half;
+// The numbers of one member (keys or values of a layer) and one head for a token: the first, and the way to the next.
+template <typename Number>
+struct Numbers {
+    Number *first;
+    Index stride;
+
+    Numbers(const Block &block, const Kind &kind, Index member, Index head, Index token) {
+        std::byte *part = block.data + member / 2 * kind.layer_bytes() + (2 * head + member % 2) * kind.part_bytes();
+        const bool keys = member % 2 == 0;
+        const Index place = token % kBlockTokens;
+        first = reinterpret_cast<Number *>(part) + (keys ? place : place * kind.size);
+        stride = keys ? kBlockTokens : 1;
+    }
+};
+
+template <typename Number>
+void read_as(const Blocks &held, Index first, Index last, Index from, Index to, Number *entries) {
+    const Kind &kind = *held.kind;
+    for (Index member = first; member < last; ++member) {
+        for (Index head = 0; head < kind.key_heads; ++head) {
+            for (Index token = from; token < to; ++token, entries += kind.size) {
+                const Block &block = *element(held.blocks, block_of(token) - held.first_block);
+                const Numbers<Number> numbers(block, kind, member, head, token);
+                for (Index i = 0; i < kind.size; ++i) entries[i] = numbers.first[i * numbers.stride];
+            }
+        }
+    }
+}
+
+// One token of `count`, of which `entries` has the first.
+template <typename Number>
+void put_as(const Block &block, const Kind &kind, Index token, Index count, const Number *entries) {
+    for (Index member = 0; member < kind.members(); ++member) {
+        for (Index head = 0; head < kind.key_heads; ++head, entries += count * kind.size) {
+            const Numbers<Number> numbers(block, kind, member, head, token);
+            for (Index i = 0; i < kind.size; ++i) numbers.first[i * numbers.stride] = entries[i];
+        }
+    }
 }
 
 }  // namespace
@@ -35,16 +67,16 @@ Index allocated_bytes() { return allocated; }
 
 void count_allocated(Index bytes) { allocated += bytes; }
 
-Block::Block(Index count, std::shared_ptr<Slab> slab)
+Block::Block(Index size, std::shared_ptr<Slab> slab)
     : slab_(std::move(slab)),
-      data(static_cast<float *>(slab_ != nullptr ? slab_->take()
-                                                 : ::operator new(static_cast<std::size_t>(bytes_of(count)), kAlignment))),
-      floats(count) {
-    count_allocated(bytes_of(floats));
+      data(static_cast<std::byte *>(slab_ != nullptr ? slab_->take()
+                                                     : ::operator new(static_cast<std::size_t>(size), kAlignment))),
+      bytes(size) {
+    count_allocated(bytes);
 }
 
 Block::~Block() {
-    count_allocated(-bytes_of(floats));
+    count_allocated(-bytes);
     if (slab_ == nullptr) {
         ::operator delete(data, kAlignment);
     } else {
@@ -53,12 +85,11 @@ Block::~Block() {
 }
 
 BlockRef BlockMaker::make() {
-    const Index bytes = bytes_of(floats_);
-    if (Slab::suits(bytes) && (slab_ == nullptr || slab_->is_full())) slab_ = std::make_shared<Slab>(bytes);
-    return std::make_shared<Block>(floats_, slab_);
+    if (Slab::suits(bytes_) && (slab_ == nullptr || slab_->is_full())) slab_ = std::make_shared<Slab>(bytes_);
+    return std::make_shared<Block>(bytes_, slab_);
 }
 
-Cache::Cache(const Spec &spec) : offsets_(spec.layers.size()) {
+Cache::Cache(const Spec &spec, Format format) : format_(format), offsets_(spec.layers.size()) {
     std::vector<Kind> kinds(spec.windows.size());
     for (std::size_t i = 0; i < kinds.size(); ++i) kinds[i].window = spec.windows[i];
     for (std::size_t i = 0; i < spec.layers.size(); ++i) {
@@ -67,13 +98,14 @@ Cache::Cache(const Spec &spec) : offsets_(spec.layers.size()) {
         if (!kind.layers.empty() && (kind.key_heads != layer.key_heads || kind.size != layer.size)) {
             throw std::invalid_argument("layers that see equally far have keys of different shapes");
         }
+        kind.format = format;
         kind.key_heads = layer.key_heads;
         kind.size = layer.size;
-        offsets_[i] = static_cast<Index>(kind.layers.size()) * kind.layer_floats();
+        offsets_[i] = static_cast<Index>(kind.layers.size()) * kind.layer_bytes();
         kind.layers.push_back(static_cast<Index>(i));
     }
     for (Kind &kind : kinds) {
-        makers_.emplace_back(kind.block_floats());
+        makers_.emplace_back(kind.block_bytes());
         kinds_.push_back(std::make_shared<const Kind>(std::move(kind)));
     }
 }
@@ -129,7 +161,7 @@ Block &Cache::writable(Chain &chain, int kind, Index block) {
         ref = element(makers_, kind).make();
     } else if (ref->shared) {
         BlockRef copy = element(makers_, kind).make();
-        std::memcpy(copy->data, ref->data, static_cast<std::size_t>(bytes_of(ref->floats)));
+        std::memcpy(copy->data, ref->data, static_cast<std::size_t>(ref->bytes));
         ref = std::move(copy);
     }
     return *ref;
@@ -160,7 +192,10 @@ Blocks Cache::capture(Index number, int kind, Index start, Index stop) const {
 bool Cache::adopt(Index number, const Blocks &held, Index start, Index stop) {
     Chain &chain = this->chain(number, held.number);
     const Kind &own = *element(kinds_, held.number), &other = *held.kind;
-    if (own.layers != other.layers || own.key_heads != other.key_heads || own.size != other.size) return false;
+    if (own.layers != other.layers || own.key_heads != other.key_heads || own.size != other.size ||
+        own.format != other.format) {
+        return false;
+    }
     const Index first = std::max(start, held.start);
     if (stop > held.stop) throw std::invalid_argument("the blocks have fewer tokens");
     if (first >= stop) return true;
@@ -172,24 +207,17 @@ bool Cache::adopt(Index number, const Blocks &held, Index start, Index stop) {
     return true;
 }
 
-void Cache::put(Index number, int kind_number, Index start, Index stop, const float *entries) {
+void Cache::put(Index number, int kind_number, Index start, Index stop, const void *entries) {
     Chain &chain = this->chain(number, kind_number);
     const Kind &kind = *element(kinds_, kind_number);
     if (chain.blocks.empty()) chain.first = start;
-    const Index count = stop - start, members = kind.members();
     for (Index token = start; token < stop; ++token) {
-        Block &block = writable(chain, kind_number, block_of(token));
-        const Index place = token % kBlockTokens;
-        for (Index member = 0; member < members; ++member) {
-            for (Index head = 0; head < kind.key_heads; ++head) {
-                const float *from = entries + ((member * kind.key_heads + head) * count + token - start) * kind.size;
-                float *part = part_of(block, kind, member, head);
-                if (member % 2 == 1) {
-                    std::memcpy(part + place * kind.size, from, static_cast<std::size_t>(kind.size) * sizeof(float));
-                    continue;
-                }
-                for (Index i = 0; i < kind.size; ++i) part[i * kBlockTokens + place] = from[i];
-            }
+        const Block &block = writable(chain, kind_number, block_of(token));
+        const Index count = stop - start, first = (token - start) * kind.size;
+        if (kind.format == Format::f16) {
+            put_as(block, kind, token, count, static_cast<const Half *>(entries) + first);
+        } else {
+            put_as(block, kind, token, count, static_cast<const float *>(entries) + first);
         }
     }
 }
@@ -209,24 +237,12 @@ void Cache::begin_at(Index number, Index length) {
     row.length = row.floor = length;
 }
 
-void Blocks::read(Index first, Index last, Index from, Index to, float *entries) const {
+void Blocks::read(Index first, Index last, Index from, Index to, void *entries) const {
     if (from < start || to > stop || first < 0 || last > kind->members()) {
         throw std::invalid_argument("the blocks have fewer tokens or members");
     }
-    for (Index member = first; member < last; ++member) {
-        for (Index head = 0; head < kind->key_heads; ++head) {
-            for (Index token = from; token < to; ++token, entries += kind->size) {
-                const Block &block = *element(blocks, block_of(token) - first_block);
-                const float *part = part_of(block, *kind, member, head);
-                const Index place = token % kBlockTokens;
-                if (member % 2 == 1) {
-                    std::memcpy(entries, part + place * kind->size, static_cast<std::size_t>(kind->size) * sizeof(float));
-                    continue;
-                }
-                for (Index i = 0; i < kind->size; ++i) entries[i] = part[i * kBlockTokens + place];
-            }
-        }
-    }
+    if (kind->format == Format::f16) return read_as(*this, first, last, from, to, static_cast<Half *>(entries));
+    read_as(*this, first, last, from, to, static_cast<float *>(entries));
 }
 
 }  // namespace mlx_sidecar::cpu

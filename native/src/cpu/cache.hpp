@@ -1,6 +1,7 @@
 // Keys and values of all rows, in counted blocks of 64 tokens that rows and the prefix cache share.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -15,12 +16,14 @@ namespace mlx_sidecar::cpu {
 
 // Layers that see equally far have their keys and values in the same blocks, one layer after the other.
 struct Kind {
+    Format format = Format::f32;  // or f16
     Index window = 0, key_heads = 0, size = 0;
     std::vector<Index> layers;  // their numbers
 
     Index members() const { return 2 * static_cast<Index>(layers.size()); }  // keys and values of each layer
-    Index layer_floats() const { return 2 * key_heads * size * kBlockTokens; }
-    Index block_floats() const { return static_cast<Index>(layers.size()) * layer_floats(); }
+    Index part_bytes() const { return size * kBlockTokens * (format == Format::f16 ? 2 : 4); }  // of a member and a head
+    Index layer_bytes() const { return 2 * key_heads * part_bytes(); }
+    Index block_bytes() const { return static_cast<Index>(layers.size()) * layer_bytes(); }
 };
 
 // Bytes of all blocks and buffers of this process.
@@ -30,7 +33,7 @@ void count_allocated(Index bytes);
 class Block {
 public:
     // `slab` is not full, or null: the heap then. Throws std::bad_alloc.
-    Block(Index floats, std::shared_ptr<Slab> slab);
+    Block(Index bytes, std::shared_ptr<Slab> slab);
     Block(const Block &) = delete;
     Block &operator=(const Block &) = delete;
     ~Block();
@@ -39,8 +42,8 @@ private:
     const std::shared_ptr<Slab> slab_;
 
 public:
-    float *const data;
-    const Index floats;
+    std::byte *const data;
+    const Index bytes;
     bool shared = false;  // others read it: it is copied before anything is written
 };
 
@@ -49,11 +52,11 @@ using BlockRef = std::shared_ptr<Block>;
 // Makes blocks of one size.
 class BlockMaker {
 public:
-    explicit BlockMaker(Index floats) : floats_(floats) {}
+    explicit BlockMaker(Index bytes) : bytes_(bytes) {}
     BlockRef make();  // throws std::bad_alloc
 
 private:
-    Index floats_;
+    Index bytes_;
     std::shared_ptr<Slab> slab_;
 };
 
@@ -66,8 +69,8 @@ struct Blocks {
     Index start, stop;  // tokens
     std::vector<BlockRef> blocks;
 
-    // Copies members first to last of tokens from to to: [last - first, heads, to - from, size].
-    void read(Index first, Index last, Index from, Index to, float *entries) const;
+    // Copies members first to last of tokens from to to: [last - first, heads, to - from, size], in the kind's format.
+    void read(Index first, Index last, Index from, Index to, void *entries) const;
 };
 
 // The tokens of one kind in a row: blocks[b] is null for those that the window has left behind.
@@ -87,10 +90,12 @@ struct Row {
 // that is not known, or known where a new one is made, is a std::invalid_argument.
 class Cache {
 public:
-    explicit Cache(const Spec &spec);
+    // `format`: f32, or f16 to which keys and values are rounded.
+    Cache(const Spec &spec, Format format);
 
+    Format format() const { return format_; }
     const std::vector<std::shared_ptr<const Kind>> &kinds() const { return kinds_; }
-    // The place of a layer's part in its kind's blocks.
+    // The place of a layer's part in its kind's blocks, in bytes.
     Index layer_offset(Index layer) const { return offsets_[static_cast<std::size_t>(layer)]; }
 
     void open(Index row);
@@ -111,8 +116,9 @@ public:
     // Lets a row begin with tokens that are held; those of a kind come in order, and without gaps. False, and nothing
     // changes, if they are of a cache with other kinds.
     bool adopt(Index number, const Blocks &blocks, Index start, Index stop);
-    // The same for tokens from elsewhere: entries [2 * layers, heads, stop - start, size], keys and values by turns.
-    void put(Index number, int kind, Index start, Index stop, const float *entries);
+    // The same for tokens from elsewhere: entries [2 * layers, heads, stop - start, size], keys and values by turns, in the
+    // kind's format.
+    void put(Index number, int kind, Index start, Index stop, const void *entries);
     // Sets the length of a row to that of the tokens it was given.
     void begin_at(Index number, Index length);
 
@@ -121,6 +127,7 @@ private:
     Chain &chain(Index number, int kind);
     Block &writable(Chain &chain, int kind, Index block);
 
+    const Format format_;
     std::vector<std::shared_ptr<const Kind>> kinds_;
     std::vector<BlockMaker> makers_;  // by kind
     std::vector<Index> offsets_;

@@ -83,8 +83,8 @@ void settle_weights(const Spec &spec) {
 
 }  // namespace
 
-Decoder::Decoder(Spec spec, int threads, Arithmetic arithmetic)
-    : spec_(checked(spec)), cache_(spec_), pass_(spec_, cache_, threads, arithmetic) {
+Decoder::Decoder(Spec spec, int threads, Arithmetic arithmetic, Format cache)
+    : spec_(checked(spec)), cache_(spec_, cache), pass_(spec_, cache_, threads, arithmetic) {
     settle_weights(spec_);
 }
 

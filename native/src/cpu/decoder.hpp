@@ -24,7 +24,8 @@ struct Part {
 class Decoder {
 public:
     // Throws std::invalid_argument where the spec does not fit together.
-    Decoder(Spec spec, int threads, Arithmetic arithmetic);
+    // `cache` is the format of keys and values, f32 or f16.
+    Decoder(Spec spec, int threads, Arithmetic arithmetic, Format cache);
     ~Decoder();
     Decoder(const Decoder &) = delete;
     Decoder &operator=(const Decoder &) = delete;

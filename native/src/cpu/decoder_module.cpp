@@ -81,17 +81,15 @@ std::vector<float> vector_of(const std::optional<Floats> &values) {
 }
 
 // The vector itself becomes the array's memory.
-py::array owned(std::vector<float> &&values, std::vector<Index> shape) {
+py::array rows_of(std::vector<float> &&values, Index columns) {
     auto held = std::make_unique<std::vector<float>>(std::move(values));
+    const std::vector<Index> shape{static_cast<Index>(held->size()) / columns, columns};
     float *data = held->data();
     const py::capsule owner(held.release(), [](void *p) { delete static_cast<std::vector<float> *>(p); });
-    return py::array_t<float>(std::move(shape), data, owner);
+    return py::array_t<float>(shape, data, owner);
 }
 
-py::array rows_of(std::vector<float> &&values, Index columns) {
-    const auto count = static_cast<Index>(values.size());
-    return owned(std::move(values), {count / columns, columns});
-}
+py::dtype type_of(Format entries) { return py::dtype(entries == Format::f16 ? "float16" : "float32"); }
 
 py::tuple wait(Decoder &decoder) {
     Results results;
@@ -107,20 +105,24 @@ py::tuple wait(Decoder &decoder) {
 py::array read(const Blocks &blocks, Index first, Index last, Index start, Index stop) {
     if (last < first || stop < start) throw std::invalid_argument("a range that ends before it begins");
     const std::vector<Index> shape{last - first, blocks.kind->key_heads, stop - start, blocks.kind->size};
-    std::vector<float> entries(static_cast<std::size_t>(shape[0] * shape[1] * shape[2] * shape[3]));
+    py::array entries(type_of(blocks.kind->format), shape);
+    void *to = entries.mutable_data();
     {
         const py::gil_scoped_release release;
-        blocks.read(first, last, start, stop, entries.data());
+        blocks.read(first, last, start, stop, to);
     }
-    return owned(std::move(entries), shape);
+    return entries;
 }
 
-void put(Decoder &decoder, Index row, int number, Index start, Index stop, const Floats &entries) {
+void put(Decoder &decoder, Index row, int number, Index start, Index stop, const py::array &entries) {
     const Kind &kind = *decoder.rows().kinds().at(static_cast<std::size_t>(number));
     if (start < 0 || stop < start || entries.size() != kind.members() * kind.key_heads * (stop - start) * kind.size) {
         throw std::invalid_argument("entries of another shape");
     }
-    const float *from = entries.data();
+    if (!entries.dtype().equal(type_of(kind.format)) || (entries.flags() & py::array::c_style) == 0) {
+        throw std::invalid_argument("entries of another type, or with gaps");
+    }
+    const void *from = entries.data();
     const py::gil_scoped_release release;
     decoder.cache().put(row, number, start, stop, from);
 }
@@ -206,22 +208,28 @@ void bind_decoder(py::module_ &module) {
         .def_readonly("stop", &Blocks::stop)
         .def("read", &read, py::arg("first"), py::arg("last"), py::arg("start"), py::arg("stop"))
         .def_property_readonly("nbytes", [](const Blocks &held) {
-            Index floats = 0;
-            for (const BlockRef &block : held.blocks) floats += block->floats;
-            return floats * static_cast<Index>(sizeof(float));
+            Index bytes = 0;
+            for (const BlockRef &block : held.blocks) bytes += block->bytes;
+            return bytes;
         });
     py::class_<Adapter, std::shared_ptr<Adapter>>(module, "Adapter")
         .def(py::init<>())
         .def("add", &add_pair, py::arg("number"), py::arg("a").noconvert(), py::arg("b").noconvert())
         .def_property_readonly("nbytes", &Adapter::nbytes);
     py::class_<Decoder>(module, "Decoder")
-        .def(py::init([](const Spec &spec, const py::object &, int threads, const std::string &arithmetic) {
+        .def(py::init([](const Spec &spec, const py::object &, int threads, const std::string &arithmetic,
+                         const std::string &cache) {
                  if (threads < 1) throw std::invalid_argument("fewer than one thread");
                  const Arithmetic given = arithmetic_of(arithmetic);
+                 const Format entries = format_of(cache);
+                 if (entries != Format::f32 && entries != Format::f16) {
+                     throw std::invalid_argument("no format of keys and values: " + cache);
+                 }
                  const py::gil_scoped_release release;
-                 return std::make_unique<Decoder>(spec, threads, given);
+                 return std::make_unique<Decoder>(spec, threads, given, entries);
              }),
-             py::arg("spec"), py::arg("weights"), py::arg("threads"), py::arg("arithmetic"), py::keep_alive<1, 3>())
+             py::arg("spec"), py::arg("weights"), py::arg("threads"), py::arg("arithmetic"), py::arg("cache_dtype"),
+             py::keep_alive<1, 3>())
         .def("open", [](Decoder &d, Index row) { d.rows().open(row); }, py::arg("row"))
         .def("adapt", [](Decoder &d, Index row, std::shared_ptr<Adapter> adapter) { d.adapt(row, std::move(adapter)); },
              py::arg("row"), py::arg("adapter").none(false))

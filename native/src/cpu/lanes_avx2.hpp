@@ -32,6 +32,10 @@ struct Eight {
     static Eight zero() { return {_mm256_setzero_ps()}; }
     void store(float *to) const { _mm256_storeu_ps(to, value); }
     void store_some(float *to, std::ptrdiff_t count) const { _mm256_maskstore_ps(to, first_lanes(count), value); }
+    // Rounded to the nearest, of two equally near ones to the even one; infinite where it is too large.
+    void store_f16(std::uint16_t *to) const {
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+    }
 
     // Lanes added in a fixed order: ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)).
     float sum() const {

@@ -28,6 +28,21 @@ inline float from_half(std::uint16_t half) {
     return float_of(sign | bits_of(float_of(rest << 13) * 0x1p112F));
 }
 
+inline std::uint16_t to_half(float x) {
+    const std::uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000U, rest = bits & 0x7fffffffU;
+    std::uint32_t half;
+    if (rest > 0x7f800000U) {
+        half = 0x7e00U | (rest >> 13 & 0x3ffU);  // NaN
+    } else if (rest >= 0x477ff000U) {            // nearer to 2^16 than to the largest half
+        half = 0x7c00U;
+    } else if (rest < 0x38800000U) {  // a denormal half: the sum has its unit in the last place, and is rounded
+        half = bits_of(float_of(rest) + 0.5F) - bits_of(0.5F);
+    } else {
+        half = (rest - (112U << 23) + 0xfffU + (rest >> 13 & 1U)) >> 13;
+    }
+    return static_cast<std::uint16_t>(sign | half);
+}
+
 // Operations on whole vectors, because the compiler takes three times as long over loops of 8.
 typedef float Floats8 __attribute__((vector_size(32)));
 typedef std::uint32_t Words8 __attribute__((vector_size(32)));
@@ -61,6 +76,9 @@ struct Eight {
     void store(float *to) const { std::memcpy(to, &value, sizeof value); }
     void store_some(float *to, std::ptrdiff_t count) const {
         for (int i = 0; i < 8 && i < count; ++i) to[i] = value[i];
+    }
+    void store_f16(std::uint16_t *to) const {
+        for (int i = 0; i < 8; ++i) to[i] = to_half(value[i]);
     }
     float sum() const {
         const Floats8 &v = value;

@@ -41,6 +41,10 @@ struct Eight {
         store(lanes);
         for (std::ptrdiff_t i = 0; i < 8 && i < count; ++i) to[i] = lanes[i];
     }
+    // Rounded to the nearest, of two equally near ones to the even one; infinite where it is too large.
+    void store_f16(std::uint16_t *to) const {
+        vst1q_u16(to, vreinterpretq_u16_f16(vcombine_f16(vcvt_f16_f32(low), vcvt_f16_f32(high))));
+    }
     // Lanes added in a fixed order: ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)).
     float sum() const {
         const float32x4_t four = vaddq_f32(low, high);

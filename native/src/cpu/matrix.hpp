@@ -12,6 +12,9 @@ using Index = std::ptrdiff_t;
 // each group of a row a scale and a bias: weight = number * scale + bias.
 enum class Format : std::uint8_t { f32, f16, bf16, q4, q8 };
 
+// A number of the format f16.
+using Half = std::uint16_t;
+
 // [rows, columns] of numbers, row by row without gaps, owned by somebody else.
 struct Matrix {
     Format format = Format::f32;

@@ -179,8 +179,8 @@ void Pass::store(const Job &job, const Layer &layer, Index number) {
     for (const JobPart &part : job.parts) {
         const auto &blocks = part.blocks[static_cast<std::size_t>(layer.kind)];
         for (Index at = part.position; at < part.position + part.tokens; ++at, token += stride) {
-            float *block = blocks[static_cast<std::size_t>(at / kBlockTokens)]->data + offset;
-            kernels_.attention.store(block, at % kBlockTokens, layer.key_heads, layer.size, token, token + keys);
+            std::byte *block = blocks[static_cast<std::size_t>(at / kBlockTokens)]->data + offset;
+            kernels_.attention.store(cache_.format(), block, at % kBlockTokens, layer.key_heads, layer.size, token, token + keys);
         }
     }
 }
@@ -191,7 +191,7 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
     const Index stride = input_floats(layer), width = layer.heads * layer.size;
     const Index offset = cache_.layer_offset(number), window = spec_.windows[static_cast<std::size_t>(layer.kind)];
     float *inputs = inputs_.of(tokens_ * stride), *attended = attended_.of(tokens_ * width);
-    std::vector<std::vector<const float *>> places(job.parts.size());
+    std::vector<std::vector<const void *>> places(job.parts.size());
     std::vector<Attention> attentions;
     std::vector<Index> ends;  // of their shares
     Index shares = 0, scratch = 0, token = 0, kept = 0;
@@ -205,7 +205,7 @@ void Pass::attend(const Job &job, const Layer &layer, Index number, bool last) {
                 places[i].push_back(block == nullptr ? nullptr : block->data + offset);
             }
             const Attention a{inputs + (token + skipped) * stride, count, stride, layer.heads, layer.key_heads, layer.size,
-                              places[i].data(), part.position + skipped, window, layer.scale, layer.cap,
+                              cache_.format(), places[i].data(), part.position + skipped, window, layer.scale, layer.cap,
                               attended + kept * width, width, nullptr};
             attentions.push_back(a);
             scratch = std::max(scratch, kernels_.attention.scratch_floats(a));

@@ -123,7 +123,13 @@ def _mlx(config: EngineConfig, inbox: Inbox) -> Device:
     # The order matters: the BLAS is settled before anything imports mlx.
     from .execution.backend_policy import settle
 
-    policy = settle(config.numerics, native=config.native, threads=config.threads, activations=config.activations)
+    policy = settle(
+        config.numerics,
+        native=config.native,
+        threads=config.threads,
+        activations=config.activations,
+        kv_cache_dtype=config.kv_cache_dtype,
+    )
     without_numpy_docs()
     with uncollected():
         from .cache.disk.tier import DiskTier

@@ -8,6 +8,7 @@ from typing import Literal
 EngineKind = Literal["mlx", "fake"]
 Numerics = Literal["fast", "exact"]
 Activations = Literal["float", "int8"]
+KvCacheDtype = Literal["auto", "float16"]
 NativeCode = Literal["auto", "off"]
 
 # Sequences that may wait on an engine, as it is started: a list of prompts, which the front holds as well.
@@ -24,6 +25,7 @@ class EngineConfig:
     native: NativeCode = "auto"  # native code for the step of a model, on a Linux CPU
     threads: int = 1  # of native code
     activations: Activations = "float"  # int8: native code rounds them for the products of decoding
+    kv_cache_dtype: KvCacheDtype = "auto"  # float16: native code rounds the keys and values it keeps
     memory_limit_bytes: int | None = None  # None: the engine asks the device and the machine
     cache_limit_bytes: int | None = None  # of prompts in memory; None: a quarter of what the engine may use; 0: off
     cache_dir: str | None = None  # where they are kept on disk; None: nowhere

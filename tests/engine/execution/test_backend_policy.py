@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mlx_sidecar.engine.execution import backend_policy as policy
@@ -31,6 +33,19 @@ def test_exact_numerics_are_refused_with_a_blas_that_is_not_bit_stable(monkeypat
     monkeypatch.setattr(policy, "_backend", lambda mx: "cpu")
     with pytest.raises(UnsupportedParameter, match="another blas"):
         policy.settle("exact")
+
+
+@pytest.mark.parametrize("name", ["threads", "activations", "kv_cache_dtype"])
+def test_what_native_code_alone_can_do_is_refused_without_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(blas, "preload", lambda numerics: blas.BlasPolicy("some blas"))
+    options: dict[str, Any] = {"threads": 2, "activations": "int8", "kv_cache_dtype": "float16"}
+    with pytest.raises(UnsupportedParameter, match=f"{name} cannot be honoured: on cpu no native code computes"):
+        policy.settle("fast", native="off", **{name: options[name]})
+
+
+def test_how_keys_and_values_are_kept_is_told() -> None:
+    kept = policy.NativePolicy("avx2", "exact", 1, "float16")
+    assert kept.words == "native avx2 kernels, weights as stored, sums in float32, keys and values in float16"
 
 
 def test_a_blas_that_does_not_load_is_a_typed_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

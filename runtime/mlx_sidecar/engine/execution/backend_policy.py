@@ -11,26 +11,33 @@ from typing import Any, Literal
 from mlx_sidecar_protocol.errors import UnsupportedParameter
 
 from ...link.control_messages import Dtype
-from ...link.engine_config import Activations, NativeCode, Numerics
+from ...link.engine_config import Activations, KvCacheDtype, NativeCode, Numerics
 from ...machine_memory import machine_limit_bytes
 from . import blas
 
 PLAIN = "baseline"
 """The kernels for a processor without the vectors that others need: they are there for tests."""
 
+Arithmetic = Literal["exact", "fast", "int8"]
+
 
 @dataclass(frozen=True)
 class NativePolicy:
-    """How native code computes: ``arithmetic`` is exact, fast or int8, with so many ``threads``."""
+    """How native code computes: ``arithmetic`` is exact, fast or int8, with so many ``threads``.
+
+    Keys and values are kept as ``cache_dtype``.
+    """
 
     kernels: str
-    arithmetic: Literal["exact", "fast", "int8"]
+    arithmetic: Arithmetic
     threads: int
+    cache_dtype: Literal["float32", "float16"] = "float32"
 
     @property
     def words(self) -> str:
         rounded = ", int8 activations while decoding" if self.arithmetic == "int8" else ""
-        return f"native {self.kernels} kernels, weights as stored, sums in float32{rounded}"
+        kept = "" if self.cache_dtype == "float32" else f", keys and values in {self.cache_dtype}"
+        return f"native {self.kernels} kernels, weights as stored, sums in float32{rounded}{kept}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,12 @@ class Policy:
 
 
 def settle(
-    numerics: Numerics, *, native: NativeCode = "auto", threads: int = 1, activations: Activations = "float"
+    numerics: Numerics,
+    *,
+    native: NativeCode = "auto",
+    threads: int = 1,
+    activations: Activations = "float",
+    kv_cache_dtype: KvCacheDtype = "auto",
 ) -> Policy:
     """Choose the BLAS, import mlx, ask it for its device, and see whether native code can compute.
 
@@ -76,8 +88,13 @@ def settle(
         raise UnsupportedParameter(
             "numerics", f"on {backend} with {products.name} the bits of a product depend on the size of the batch"
         )
-    code = _native(numerics, native, threads, activations) if backend == "cpu" else None
-    for name, given in (("threads", threads > 1), ("activations", activations != "float")):
+    code = _native(numerics, native, threads, activations, kv_cache_dtype) if backend == "cpu" else None
+    natively = {
+        "threads": threads > 1,
+        "activations": activations != "float",
+        "kv_cache_dtype": kv_cache_dtype != "auto",
+    }
+    for name, given in natively.items():
         if given and code is None:
             raise UnsupportedParameter(name, f"on {backend} no native code computes")
     info = mx.device_info()
@@ -87,7 +104,9 @@ def settle(
     return Policy(backend, device, backend, None, numerics, _wire(mx, info))
 
 
-def _native(numerics: Numerics, native: NativeCode, threads: int, activations: Activations) -> NativePolicy | None:
+def _native(
+    numerics: Numerics, native: NativeCode, threads: int, activations: Activations, kv_cache_dtype: KvCacheDtype
+) -> NativePolicy | None:
     """Return how native code computes; None where it is switched off, not built, or has no instructions to gain by."""
     if activations == "int8" and numerics == "exact":
         raise UnsupportedParameter("activations", "rounded to int8 they depend on how many tokens share a product")
@@ -98,7 +117,8 @@ def _native(numerics: Numerics, native: NativeCode, threads: int, activations: A
     kernels = built.cpu.kernels()
     if kernels == PLAIN and os.environ.get("MLX_SIDECAR_CPU_KERNELS") != PLAIN:
         return None
-    return NativePolicy(kernels, "int8" if activations == "int8" else numerics, threads)
+    arithmetic: Arithmetic = "int8" if activations == "int8" else numerics
+    return NativePolicy(kernels, arithmetic, threads, "float32" if kv_cache_dtype == "auto" else kv_cache_dtype)
 
 
 def _backend(mx: Any) -> Literal["cpu", "metal", "cuda"]:

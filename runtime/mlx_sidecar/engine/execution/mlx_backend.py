@@ -179,7 +179,7 @@ class MlxBackend:
         native = self._policy.native
         if native is None:
             return None, ""
-        proving = prove(load.model, weights.model, native.arithmetic, native.threads)
+        proving = prove(load.model, weights.model, native.arithmetic, native.threads, native.cache_dtype)
         try:
             return (yield from _in_load(proving, weights.memory_bytes)), ""
         except NotNative as error:
@@ -207,7 +207,7 @@ class MlxBackend:
         """Name policy and version of mlx too, because the last bits of keys and values may depend on them."""
         native = self._policy.native
         # Instruction sets give the same bits, but for the plain one.
-        code = "" if native is None else f"native {native.arithmetic} {native.kernels == PLAIN}"
+        code = "" if native is None else f"native {native.arithmetic} {native.cache_dtype} {native.kernels == PLAIN}"
         products = code if forward.name == "native" else self._policy.products
         arithmetic = (self.name, products, self._policy.numerics, weights.dtype)
         versions = (self.versions["mlx"], self.versions["mlx_lm"])

@@ -105,9 +105,10 @@ class Trial:
         apart = self._medians(nearest)
         return all(apart[step] < max(limit, min(_MOST, _NOISES * noise[step])) for step in apart)
 
-    def runs(self, forward: Forward) -> Passes[None]:
-        """Run ``forward`` as ``passes`` does, for the errors that it may raise."""
-        yield from self._run(forward, samples=1)
+    def runs(self, forward: Forward) -> Passes[bool]:
+        """Run ``forward`` as ``passes`` does, for the errors that it may raise: whether tokens can be sampled of it."""
+        given = yield from self._run(forward, samples=1)
+        return all(is_sound(given[place]) for place in self._places if place.sample == 0)
 
     def _noise(self) -> Passes[tuple[dict[Place, mx.array], dict[int, float]]]:
         """Return logits of mlx-lm's caches in the passes of ``_STEPS``, and by step their distance from the uncut."""

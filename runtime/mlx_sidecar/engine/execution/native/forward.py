@@ -35,16 +35,19 @@ class NativeForward:
     uncacheable = untruncatable = ""
     computes_apart, captured = True, False
 
-    def __init__(self, model: Model, caches: Sequence[Cache], arithmetic: str, threads: int) -> None:
+    def __init__(
+        self, model: Model, caches: Sequence[Cache], arithmetic: str, threads: int, cache_dtype: str = "float32"
+    ) -> None:
         """``model`` is evaluated; ``caches`` are mlx-lm's own for it. ``arithmetic``: exact, fast or int8.
 
-        Raises ``NotNative`` for a model that it does not know, or where the native part is not built.
+        Keys and values are kept as ``cache_dtype``: float32, or float16 to which they are rounded. Raises ``NotNative``
+        for a model that it does not know, or where the native part is not built.
         """
         kernels = native_kernels()
         weights = Weights(kernels)
         try:
             spec = read_spec(model, caches, weights, kernels)
-            self._decoder: cpu.Decoder = kernels.Decoder(spec, weights.held, threads, arithmetic)
+            self._decoder: cpu.Decoder = kernels.Decoder(spec, weights.held, threads, arithmetic, cache_dtype)
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # a tree of another shape
             raise NotNative(f"{type(error).__name__}: {error}") from error
         self._model = model  # which owns the weights
@@ -53,7 +56,7 @@ class NativeForward:
         self._windows = list(spec.windows)
         self._layers = [[layer for layer in spec.layers if layer.kind == kind] for kind in range(len(self._windows))]
         shapes = tuple(
-            SpanShape(2 * len(layers), layers[0].key_heads, layers[0].size, "mlx.core.float32")
+            SpanShape(2 * len(layers), layers[0].key_heads, layers[0].size, f"mlx.core.{cache_dtype}")
             for layers in self._layers
         )
         self.spec = CacheSpec(tuple(window - 1 if window else None for window in self._windows), shapes=shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,6 +18,9 @@ from ..unpacking import dequantized
 from .forward import NativeForward
 from .weights import NotNative
 
+CacheDtype = Literal["float32", "float16"]
+_BYTES: Final[dict[CacheDtype, int]] = {"float32": 4, "float16": 2}
+
 
 class Proven(NamedTuple):
     """The cost of a sequence, the size of the vocabulary, and the forward, as of ``Probed``."""
@@ -27,15 +30,20 @@ class Proven(NamedTuple):
     forward: NativeForward
 
 
-def prove(name: str, model: Model, arithmetic: str, threads: int) -> Passes[Proven]:
+def prove(
+    name: str, model: Model, arithmetic: str, threads: int, cache_dtype: CacheDtype = "float32"
+) -> Passes[Proven]:
     """Return the native forward of ``model``, which is evaluated; yields after each pass.
+
+    What is rounded, activations under ``int8`` and keys and values in ``float16``, is left out of the comparison.
 
     Raises ``NotNative`` where it does not know the model or gives other logits than mlx-lm, and ``ModelLoadFailed``
     where these are not finite.
     """
     caches = new_caches(model)
     forward = NativeForward(model, caches, "exact" if arithmetic == "int8" else arithmetic, threads)
-    rounded = NativeForward(model, caches, arithmetic, threads) if arithmetic == "int8" else None
+    rounds = arithmetic == "int8" or cache_dtype != "float32"
+    rounded = NativeForward(model, caches, arithmetic, threads, cache_dtype) if rounds else None
     with in_float32(model):
         logits = model(mx.array([[0]]), cache=caches)
         mx.eval(logits, [cache.state for cache in caches])
@@ -49,11 +57,12 @@ def prove(name: str, model: Model, arithmetic: str, threads: int) -> Passes[Prov
         for samples in (ALL_SAMPLES, 1):
             if not (yield from trial.passes(forward, samples)):
                 raise NotNative("its logits are others than those of mlx-lm")
-        if rounded is not None:  # its logits cannot be those of mlx-lm, but the state is computed as above
-            yield from trial.runs(rounded)
+        # Its logits cannot be those of mlx-lm, but the state is computed as above.
+        if rounded is not None and not (yield from trial.runs(rounded)):
+            raise NotNative(f"with {arithmetic} arithmetic and a cache in {cache_dtype} its logits are not finite")
     cost = SequenceCost.of(
         LayerCost(
-            token_bytes=leaf.nbytes // leaf.keys.shape[2],
+            token_bytes=leaf.nbytes // leaf.keys.shape[2] * _BYTES[cache_dtype] // 4,  # of mlx-lm's float32
             window=leaf.max_size if is_window(leaf) else 0,
             in_blocks=True,
         )
