@@ -21,20 +21,12 @@ auto &element(T &container, Index index) {
     return container[static_cast<std::size_t>(index)];
 }
 
-// The numbers of one member (keys or values of a layer) and one head for a token: the first, and the way to the next.
+// The part of one member (keys or values of a layer) and one head in a block.
 template <typename Number>
-struct Numbers {
-    Number *first;
-    Index stride;
-
-    Numbers(const Block &block, const Kind &kind, Index member, Index head, Index token) {
-        std::byte *part = block.data + member / 2 * kind.layer_bytes() + (2 * head + member % 2) * kind.part_bytes();
-        const bool keys = member % 2 == 0;
-        const Index place = token % kBlockTokens;
-        first = reinterpret_cast<Number *>(part) + (keys ? place : place * kind.size);
-        stride = keys ? kBlockTokens : 1;
-    }
-};
+Number *part_of(const Block &block, const Kind &kind, Index member, Index head) {
+    return reinterpret_cast<Number *>(block.data + member / 2 * kind.layer_bytes() +
+                                      (2 * head + member % 2) * kind.part_bytes());
+}
 
 template <typename Number>
 void read_as(const Blocks &held, Index first, Index last, Index from, Index to, Number *entries) {
@@ -43,8 +35,13 @@ void read_as(const Blocks &held, Index first, Index last, Index from, Index to, 
         for (Index head = 0; head < kind.key_heads; ++head) {
             for (Index token = from; token < to; ++token, entries += kind.size) {
                 const Block &block = *element(held.blocks, block_of(token) - held.first_block);
-                const Numbers<Number> numbers(block, kind, member, head, token);
-                for (Index i = 0; i < kind.size; ++i) entries[i] = numbers.first[i * numbers.stride];
+                const Number *part = part_of<Number>(block, kind, member, head);
+                const Index place = token % kBlockTokens;
+                if (member % 2 == 1) {
+                    std::copy_n(part + place * kind.size, kind.size, entries);
+                    continue;
+                }
+                for (Index i = 0; i < kind.size; ++i) entries[i] = part[i * kBlockTokens + place];
             }
         }
     }
@@ -53,10 +50,15 @@ void read_as(const Blocks &held, Index first, Index last, Index from, Index to, 
 // One token of `count`, of which `entries` has the first.
 template <typename Number>
 void put_as(const Block &block, const Kind &kind, Index token, Index count, const Number *entries) {
+    const Index place = token % kBlockTokens;
     for (Index member = 0; member < kind.members(); ++member) {
         for (Index head = 0; head < kind.key_heads; ++head, entries += count * kind.size) {
-            const Numbers<Number> numbers(block, kind, member, head, token);
-            for (Index i = 0; i < kind.size; ++i) numbers.first[i * numbers.stride] = entries[i];
+            Number *part = part_of<Number>(block, kind, member, head);
+            if (member % 2 == 1) {
+                std::copy_n(entries, kind.size, part + place * kind.size);
+                continue;
+            }
+            for (Index i = 0; i < kind.size; ++i) part[i * kBlockTokens + place] = entries[i];
         }
     }
 }
