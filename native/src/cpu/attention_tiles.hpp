@@ -1,6 +1,8 @@
 // Products of few rows with a block of keys or values, for the vectors of the file that includes this one.
 #pragma once
 
+#include <type_traits>
+
 #include "matrix.hpp"
 
 namespace mlx_sidecar::cpu {
@@ -30,7 +32,7 @@ struct BlockProduct {
     const Number *ahead;  // null, or as many numbers as b, which are needed next
 };
 
-// AVX-512 has 32 registers and holds the sums of 6 rows x 4 vectors, AVX2 has 16: 6 x 2 or 3 x 4.
+// AVX-512 has 32 registers and holds the sums of 6 rows x 4 vectors, AVX2 has 16: 6 x 2, 3 x 4 or 1 x 8.
 constexpr bool kManyRegisters = Wide::kLanes == 16;
 constexpr int kTileQueries = 6;
 
@@ -86,6 +88,16 @@ inline void multiply_strip(BlockProduct<Number> p, Index rows) {
     if (rows == 1) return multiply_tile<V, 1, kVectors>(p);
 }
 
+// With fewer registers, few rows that meet floats go one by one through whole lines in their order. Each of a block's rows is
+// then read at once, and processors fetch those ahead by themselves; what we ask for would only be in their way. The rows
+// behind the first find the block in the first-level cache.
+constexpr Index kFewRows = 8;
+
+inline void multiply_in_turn(BlockProduct<float> p, Index rows) {
+    p.ahead = nullptr;
+    for (; rows > 0; --rows, p.a += p.a_stride, p.c += p.c_stride) multiply_tile<Wide, 1, 8>(p);
+}
+
 // `columns` is a multiple of 8.
 template <typename Number>
 inline void multiply(BlockProduct<Number> p, Index rows, Index columns) {
@@ -96,6 +108,11 @@ inline void multiply(BlockProduct<Number> p, Index rows, Index columns) {
         columns -= count;
     };
     constexpr Index kLanes = Wide::kLanes;
+    if constexpr (!kManyRegisters && std::is_same_v<Number, float>) {
+        if (rows <= kFewRows) {
+            for (; columns >= 8 * kLanes; step(8 * kLanes)) multiply_in_turn(p, rows);
+        }
+    }
     if (kManyRegisters || rows <= 3) {
         for (; columns >= 4 * kLanes; step(4 * kLanes)) multiply_strip<Wide, 4>(p, rows);
     }
