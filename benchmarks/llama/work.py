@@ -86,7 +86,7 @@ class InProcess:
         return Times(prefill_s, decode_s)
 
 
-_ROUNDS_KEPT = 16  # the most rounds for which rows that go on have room
+_ROUNDS_KEPT = 64  # the most rounds for which rows that go on have room
 
 
 def serve(measured: Measured, facts: dict[str, Any]) -> None:
