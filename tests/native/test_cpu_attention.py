@@ -237,13 +237,13 @@ def test_float16_is_the_nearest_and_of_two_the_even_one(kernels: str) -> None:
     edges = np.array([65519.996, 65520.0, 1e30, np.inf, np.nan, 1e-45, 2**-25, 2.0**-25 * 1.001], dtype=np.float32)
     beside = [np.nextafter(_BETWEEN, np.float32(to)) for to in (0, np.inf)]
     numbers = np.concatenate([_FINITE_HALVES, _BETWEEN, *beside, edges])
-    numbers = np.concatenate([numbers, -numbers])
-    numbers = np.pad(numbers, (0, -len(numbers) % 8)).reshape(1, -1)
-    block = np.zeros((1, 2 * numbers.size * BLOCK), dtype=np.float16)
+    both: Array = np.concatenate([numbers, -numbers]).astype(np.float32)
+    both = np.pad(both, (0, -len(both) % 8)).reshape(1, -1)
+    block = np.zeros((1, 2 * both.size * BLOCK), dtype=np.float16)
     assert cpu.use_kernels(kernels)
-    cpu.store_keys_values(block, 5, numbers, numbers)
+    cpu.store_keys_values(block, 5, both, both)
     with np.errstate(over="ignore"):
-        wanted = numbers[0].astype(np.float16)
+        wanted = both[0].astype(np.float16)
     keys, values = block.reshape(2, -1)
     for found in (keys.reshape(-1, BLOCK)[:, 5], values.reshape(BLOCK, -1)[5]):
         assert (np.isnan(found) == np.isnan(wanted)).all()
