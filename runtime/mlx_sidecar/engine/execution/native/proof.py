@@ -35,7 +35,7 @@ def prove(
 ) -> Passes[Proven]:
     """Return the native forward of ``model``, which is evaluated; yields after each pass.
 
-    What is rounded, activations under ``int8`` and keys and values in ``float16``, is left out of the comparison.
+    The comparison leaves out the rounding of activations by ``int8``, and of keys and values by ``float16``.
 
     Raises ``NotNative`` where it does not know the model or gives other logits than mlx-lm, and ``ModelLoadFailed``
     where these are not finite.
