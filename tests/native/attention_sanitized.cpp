@@ -45,15 +45,15 @@ void add(const float *x, Index count) {
 void attend_some(Index tokens, Index position, Index key_heads, Index group, Index size, Index window, float cap) {
     const Index heads = key_heads * group, width = heads * size, count = (position + tokens + 63) / 64;
     std::vector<Floats> blocks;
-    std::vector<const float *> places;
+    std::vector<const void *> places;
     for (Index b = 0; b < count; ++b) {
         blocks.push_back(floats(key_heads * 2 * size * kBlockTokens));
         const auto keys = floats(key_heads * size), values = floats(key_heads * size);
-        store(blocks.back().get(), 5, key_heads, size, keys.get(), values.get());
+        store(Format::f32, blocks.back().get(), 5, key_heads, size, keys.get(), values.get());
         places.push_back(blocks.back().get());
     }
     const auto queries = floats(tokens * width), out = floats(tokens * width);
-    Attention a{queries.get(), tokens, width, heads, key_heads, size, places.data(), position, window, 2.0F, cap,
+    Attention a{queries.get(), tokens, width, heads, key_heads, size, Format::f32, places.data(), position, window, 2.0F, cap,
                 out.get(), width};
     const auto scratch = floats(scratch_floats(a)), partials = floats(partial_floats(a));
     for (float *const given : {static_cast<float *>(nullptr), partials.get()}) {

@@ -49,7 +49,7 @@ struct Held {
 
 class Walk {
 public:
-    explicit Walk(const Spec &spec) : cache_(spec) {}
+    explicit Walk(const Spec &spec) : cache_(spec, Format::f32) {}
 
     void step() {
         switch (random_below(6)) {
