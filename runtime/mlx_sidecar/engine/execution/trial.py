@@ -9,7 +9,7 @@ from themselves when a sequence is cut into the same passes.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, product
 from statistics import median_low
 from typing import NamedTuple, TypeVar, cast
 
@@ -67,11 +67,12 @@ class Trial:
 
     Methods of several passes are generators that yield after each, because other models decode meanwhile.
     ``unpacked``: the model computes in float32, for which it unpacks its weights in each pass; so mlx-lm's own caches
-    take in the samples side by side.
+    take in the samples side by side, and rows that are not cut as well.
     """
 
     def __init__(self, model: Model, vocabulary: int, *, unpacked: bool = False) -> None:
         self._model = model
+        self._unpacked = unpacked
         self._sets = [range(ALL_SAMPLES)] if unpacked else [range(i, i + 1) for i in range(ALL_SAMPLES)]
         self._alike = _ALIKE_IN_HALF_PRECISION if half_precision(model) and not unpacked else _ALIKE
         ids = iter(_spread(vocabulary, ALL_SAMPLES * sum(_LENGTHS)))
@@ -126,15 +127,19 @@ class Trial:
     def _alone(self, *, cut: bool) -> Passes[dict[Place, mx.array]]:
         """Return logits of each row alone, by mlx-lm's own caches: in the passes of ``_STEPS`` or in a single one."""
         found: dict[Place, mx.array] = {}
-        for samples in self._sets:
-            for row, length in enumerate(_LENGTHS):
-                tokens = mx.array([self._samples[sample][row] for sample in samples])
-                logits = self._passed(tokens, _cuts(row) if cut else [length])
-                places = [place for sample in samples for place in _places(sample) if place.row == row]
-                kept = [logits[place.sample - samples[0], place.length - 1] for place in places]
-                mx.eval(kept)
-                found |= zip(places, kept, strict=True)
-                yield
+        each = [range(row, row + 1) for row in range(len(_LENGTHS))]
+        for samples, rows in product(self._sets, [range(len(_LENGTHS))] if self._unpacked and not cut else each):
+            side_by_side = [(sample, row) for sample in samples for row in rows]
+            length = max(_LENGTHS[row] for row in rows)
+            # A shorter row goes on with its last token: what comes behind a token changes nothing of its logits.
+            tokens = [self._samples[sample][row] for sample, row in side_by_side]
+            padded = mx.array([ids + ids[-1:] * (length - len(ids)) for ids in tokens])
+            logits = self._passed(padded, _cuts(rows[0]) if cut else [length])
+            places = [place for sample in samples for place in _places(sample) if place.row in rows]
+            kept = [logits[side_by_side.index((place.sample, place.row)), place.length - 1] for place in places]
+            mx.eval(kept)
+            found |= zip(places, kept, strict=True)
+            yield
         return found
 
     def _passed(self, tokens: mx.array, counts: Iterable[int]) -> mx.array:
