@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from tests.support.host import Frame
 
-from .features import ALTERNATIVES, BESIDE, BY_NAME, EVENTS, FAR_S, LONGEST, NUMERICS, REFUSED, Effect, Pair, pairs
+from .features import ALTERNATIVES, BESIDE, BY_NAME, EVENTS, FAR_S, LONGEST, OPTIONS, REFUSED, Effect, Pair, pairs
 
 PROMPT = [(11 * at + 3) % 256 for at in range(24)] * 3
 STOPS = frozenset({"stop string", "stop token"})
+Engine = frozenset[str]  # the features that its options give it
+EXACT, FAST = Engine({"exact"}), Engine({"fast"})
+ENGINES = [EXACT, FAST, EXACT | {"float16"}, FAST | {"float16"}]
 _LARGER = 24
 # Tokens of an answer without a form: with the prompt it is longer than two blocks of the cache.
 _LENGTH = 80
@@ -91,8 +94,14 @@ class Case:
         return {**BESIDE[method], **shared}
 
 
-def runs_on(case: Case, numerics: str) -> bool:
-    return not any(name in case for name in NUMERICS if name != numerics)
+def cases_on(engine: Engine) -> list[Case]:
+    """Return what ``engine`` is asked: pairs with its features, or of others, and larger sets."""
+    return [case for case in pair_cases() if engine in _engines(case)] + larger_cases(engine)
+
+
+def _engines(case: Case) -> list[Engine]:
+    told = case.features & OPTIONS.keys()
+    return [next(engine for engine in ENGINES if told <= engine)] if told else [EXACT, FAST]
 
 
 def possible(features: frozenset[str]) -> bool:
@@ -103,13 +112,13 @@ def pair_cases() -> list[Case]:
     return [Case(pair) for pair in pairs() if possible(pair)]
 
 
-def larger_cases(numerics: str) -> list[Case]:
+def larger_cases(engine: Engine) -> list[Case]:
     """Return sets of four to seven features for one engine, the same ones in every run."""
-    drawn = random.Random(numerics)
-    names = sorted(set(BY_NAME) - set(NUMERICS) - EVENTS - {"deadline"})
+    drawn = random.Random(" ".join(sorted(engine)))
+    names = sorted(set(BY_NAME) - OPTIONS.keys() - EVENTS - {"deadline"})
     found: list[Case] = []
     while len(found) < _LARGER:
         features = frozenset(drawn.sample(names, drawn.randint(4, 7)))
         if possible(features) and not features >= _TEXTLESS:
-            found.append(Case(features).with_(numerics))
+            found.append(Case(features).with_(*engine))
     return found

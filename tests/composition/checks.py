@@ -56,7 +56,7 @@ def same_vectors(outcome: Outcome, method: str, result: Frame, alone: Frame) -> 
         numbers, expected = (list(chain.from_iterable(each["embeddings"])) for each in (result, alone))
     else:
         numbers, expected = (_scores(each) for each in (result, alone))
-    if outcome.numerics == "exact":
+    if outcome.exact:
         assert numbers == expected
     else:
         assert numbers == pytest.approx(expected, abs=1e-6)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.forwards import NATIVE
 from tests.support.sidecar import sidecar
 
-from .cases import Case, larger_cases, pair_cases, runs_on
-from .features import NUMERICS
+from .cases import ENGINES, Case, Engine, cases_on
+from .features import OPTIONS
 from .models import load_adapters, write_models
 from .rounds import Outcome, Rounds
 
-Outcomes = dict[tuple[str, Case], Outcome]
+Outcomes = dict[tuple[Engine, Case], Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +25,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def outcomes(models: dict[str, str]) -> Outcomes:
     """The outcome of each case on each engine."""
     found: Outcomes = {}
-    for numerics in NUMERICS:
-        with sidecar("--numerics", numerics) as process:
+    for engine in ENGINES:
+        if "float16" in engine and not NATIVE:
+            continue
+        with sidecar(*(word for name in engine for word in OPTIONS[name])) as process:
             process.initialize()
             for path in models.values():
                 process.call("load", {"model": path})
             load_adapters(process, models)
-            cases = [case for case in pair_cases() if runs_on(case, numerics)] + larger_cases(numerics)
-            found |= {
-                (numerics, case): outcome for case, outcome in Rounds(process, models, numerics).run(cases).items()
-            }
+            rounds = Rounds(process, models, exact="exact" in engine)
+            found |= {(engine, case): outcome for case, outcome in rounds.run(cases_on(engine)).items()}
     return found

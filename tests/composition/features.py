@@ -159,10 +159,17 @@ FEATURES = [
     Feature("rerank", "`rerank`: scores are asked of the model meanwhile", Effect.KEEPS),
     Feature("exact", "`serve --numerics exact`", Effect.KEEPS),
     Feature("fast", "`serve --numerics fast`", Effect.KEEPS),
+    Feature("float16", "`serve --kv-cache-dtype float16`", Effect.CHANGES),
 ]
 BY_NAME = {feature.name: feature for feature in FEATURES}
 EVENTS = frozenset({"preemption", "kill", "unload"})
 NUMERICS = ("exact", "fast")
+# What an engine is told when it starts, and the options that say so.
+OPTIONS = {
+    "exact": ("--numerics", "exact"),
+    "fast": ("--numerics", "fast"),
+    "float16": ("--kv-cache-dtype", "float16"),
+}
 
 _WRITTEN_OVER = (
     "the state of such layers is written over, so that tokens which were proposed in vain cannot be taken back"

@@ -24,7 +24,7 @@ _CROWD = 16  # a request that is alone may be over before anything happens to it
 
 @dataclass
 class Outcome:
-    """A case's ``answer`` with its ``deltas``, and the answer that it gets alone (``undisturbed``), under ``numerics``.
+    """A case's ``answer`` with its ``deltas``, and the answer that it gets alone (``undisturbed``), ``exact`` or not.
 
     ``unstopped`` is that without stop strings and tokens, ``likely`` the log-probabilities of the undisturbed one, and
     ``again`` what was answered to the same request afterwards, where the model had been unloaded. ``beside`` are, by
@@ -32,7 +32,7 @@ class Outcome:
     """
 
     case: Case
-    numerics: str
+    exact: bool
     asked: Frame
     answer: Frame
     deltas: list[Frame] | None
@@ -55,9 +55,9 @@ class _Asked:
 class Rounds:
     """All requests of one sidecar."""
 
-    def __init__(self, process: Sidecar, models: dict[str, str], numerics: str) -> None:
+    def __init__(self, process: Sidecar, models: dict[str, str], *, exact: bool) -> None:
         self._process = process
-        self._numerics = numerics
+        self._exact = exact
         self._models = models
         self._alone: dict[Case, Frame] = {}
         self._beside_alone: dict[tuple[str, str], Frame] = {}
@@ -205,4 +205,4 @@ class Rounds:
             for method, id_ in asked.beside.items()
         }
         answer = self._listener.result(asked.id)
-        return Outcome(case, self._numerics, asked.params, answer, own, undisturbed, unstopped, likely, beside=beside)
+        return Outcome(case, self._exact, asked.params, answer, own, undisturbed, unstopped, likely, beside=beside)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.forwards import native_only
 from tests.support.host import Frame
 from tests.support.sidecar import sidecar
 
-from .cases import PROMPT, Case, larger_cases, pair_cases, runs_on
+from .cases import ENGINES, EXACT, PROMPT, Case, Engine, cases_on, pair_cases
 from .checks import check
 from .conftest import Outcomes
 from .features import (
@@ -17,7 +18,7 @@ from .features import (
     DRAFT,
     FEATURES,
     FORMS_REFUSED,
-    NUMERICS,
+    OPTIONS,
     PROPOSALS_REFUSED,
     REFUSED,
     VECTORS_REFUSED,
@@ -27,16 +28,16 @@ from .features import (
 from .page import PAGE, with_table
 
 CASES = [
-    pytest.param(numerics, case, id=f"{numerics}: {case}")
-    for numerics in NUMERICS
-    for case in [*(case for case in pair_cases() if runs_on(case, numerics)), *larger_cases(numerics)]
+    pytest.param(engine, case, id=f"{Case(engine)}: {case}", marks=[native_only] if "float16" in engine else [])
+    for engine in ENGINES
+    for case in cases_on(engine)
 ]
-PARAMETERS = [feature.name for feature in FEATURES if feature.effect is Effect.CHANGES]
+PARAMETERS = [feature.name for feature in FEATURES if feature.effect is Effect.CHANGES and feature.name not in OPTIONS]
 
 
-@pytest.mark.parametrize(("numerics", "case"), CASES)
-def test_an_answer_has_all_that_its_request_asks_for(outcomes: Outcomes, numerics: str, case: Case) -> None:
-    check(outcomes[numerics, case])
+@pytest.mark.parametrize(("engine", "case"), CASES)
+def test_an_answer_has_all_that_its_request_asks_for(outcomes: Outcomes, engine: Engine, case: Case) -> None:
+    check(outcomes[engine, case])
 
 
 def test_every_pair_runs_or_is_refused_or_cannot_be_asked_for() -> None:
@@ -47,8 +48,8 @@ def test_every_pair_runs_or_is_refused_or_cannot_be_asked_for() -> None:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_feature_that_may_change_tokens_does(outcomes: Outcomes, name: str) -> None:
-    plain = outcomes["exact", Case(frozenset({"ngram", "window"}))].undisturbed
-    assert outcomes["exact", Case(frozenset({name, "window"}))].undisturbed["tokens"] != plain["tokens"]
+    plain = outcomes[EXACT, Case(frozenset({"ngram", "window"}))].undisturbed
+    assert outcomes[EXACT, Case(frozenset({name, "window"}))].undisturbed["tokens"] != plain["tokens"]
 
 
 @pytest.mark.parametrize("proposer", ["ngram", "draft"])

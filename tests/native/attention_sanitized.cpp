@@ -42,18 +42,21 @@ void add(const float *x, Index count) {
     }
 }
 
-void attend_some(Index tokens, Index position, Index key_heads, Index group, Index size, Index window, float cap) {
+void attend_some(Format format, Index tokens, Index position, Index key_heads, Index group, Index size, Index window,
+                 float cap) {
     const Index heads = key_heads * group, width = heads * size, count = (position + tokens + 63) / 64;
     std::vector<Floats> blocks;
     std::vector<const void *> places;
     for (Index b = 0; b < count; ++b) {
-        blocks.push_back(floats(key_heads * 2 * size * kBlockTokens));
-        const auto keys = floats(key_heads * size), values = floats(key_heads * size);
-        store(Format::f32, blocks.back().get(), 5, key_heads, size, keys.get(), values.get());
+        blocks.push_back(floats(key_heads * 2 * size * kBlockTokens / (format == Format::f16 ? 2 : 1)));
+        for (Index token = 0; token < kBlockTokens; ++token) {
+            const auto keys = floats(key_heads * size), values = floats(key_heads * size);
+            store(format, blocks.back().get(), token, key_heads, size, keys.get(), values.get());
+        }
         places.push_back(blocks.back().get());
     }
     const auto queries = floats(tokens * width), out = floats(tokens * width);
-    Attention a{queries.get(), tokens, width, heads, key_heads, size, Format::f32, places.data(), position, window, 2.0F, cap,
+    Attention a{queries.get(), tokens, width, heads, key_heads, size, format, places.data(), position, window, 2.0F, cap,
                 out.get(), width};
     const auto scratch = floats(scratch_floats(a)), partials = floats(partial_floats(a));
     for (float *const given : {static_cast<float *>(nullptr), partials.get()}) {
@@ -131,9 +134,10 @@ int main() {
         for (const Index tokens : {1, 3, 20}) {
             for (const Index size : {8, 24, 64}) {
                 for (const Index window : {0, 70}) {
-                    attend_some(tokens, position, 2, 1, size, window, 0.0F);
-                    attend_some(tokens, position, 1, 3, size, window, 5.0F);
-                    attend_some(tokens, position, 1, 7, size, window, 0.0F);
+                    attend_some(Format::f32, tokens, position, 2, 1, size, window, 0.0F);
+                    attend_some(Format::f32, tokens, position, 1, 3, size, window, 5.0F);
+                    attend_some(Format::f32, tokens, position, 1, 7, size, window, 0.0F);
+                    attend_some(Format::f16, tokens, position, 2, 3, size, window, 5.0F);
                 }
             }
         }

@@ -39,17 +39,19 @@ Spec spec_of(Index large_layers) {
     return spec;
 }
 
-// Tokens are told apart by a stamp each.
-using Stamps = std::vector<float>;
-
-struct Held {
-    std::vector<Blocks> kinds;
-    Stamps stamps;
-};
-
+// `Number` is what keys and values are stored as.
+template <typename Number>
 class Walk {
+    // Tokens are told apart by a stamp each.
+    using Stamps = std::vector<Number>;
+
+    struct Held {
+        std::vector<Blocks> kinds;
+        Stamps stamps;
+    };
+
 public:
-    explicit Walk(const Spec &spec) : cache_(spec, Format::f32) {}
+    Walk(const Spec &spec, Format format) : cache_(spec, format) {}
 
     void step() {
         switch (random_below(6)) {
@@ -88,10 +90,10 @@ private:
         const auto length = static_cast<Index>(stamps.size());
         const Index count = 1 + random_below(150);
         cache_.extend(row, count);
-        for (Index i = 0; i < count; ++i) stamps.push_back(static_cast<float>(generator() % 1000000));
+        for (Index i = 0; i < count; ++i) stamps.push_back(static_cast<Number>(generator() % 60000));
         for (int kind = 0; kind < 2; ++kind) {
             const Index members = cache_.kinds()[static_cast<std::size_t>(kind)]->members();
-            std::vector<float> entries;
+            std::vector<Number> entries;
             for (Index i = 0; i < members * kHeads; ++i) {
                 for (Index t = length; t < length + count; ++t) {
                     for (Index j = 0; j < kSize; ++j) entries.push_back(stamps[static_cast<std::size_t>(t)]);
@@ -129,7 +131,7 @@ private:
     static void check_held(const Held &held) {
         for (const Blocks &blocks : held.kinds) {
             const Index count = blocks.stop - blocks.start, members = blocks.kind->members();
-            std::vector<float> entries(static_cast<std::size_t>(members * kHeads * count * kSize));
+            std::vector<Number> entries(static_cast<std::size_t>(members * kHeads * count * kSize));
             blocks.read(0, members, blocks.start, blocks.stop, entries.data());
             for (std::size_t i = 0; i < entries.size(); ++i) {
                 const Index token = blocks.start + static_cast<Index>(i) / kSize % count;
@@ -184,19 +186,25 @@ void move_into_huge_pages() {
     }
 }
 
+template <typename Number>
+void walk(Format format) {
+    for (const Index large_layers : {5, 1}) {  // blocks of 320 and of 64 KiB, or of half as much
+        const Spec spec = spec_of(large_layers);
+        Walk<Number> walk(spec, format);
+        for (int i = 0; i < 100; ++i) {
+            walk.step();
+            walk.check();
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
     if (sysconf(_SC_PAGESIZE) == kPage) give_back_pieces();
     move_into_huge_pages();
-    for (const Index large_layers : {5, 1}) {  // blocks of 320 and of 64 KiB
-        const Spec spec = spec_of(large_layers);
-        Walk walk(spec);
-        for (int i = 0; i < 150; ++i) {
-            walk.step();
-            walk.check();
-        }
-    }
+    walk<float>(Format::f32);
+    walk<Half>(Format::f16);
     REQUIRE(allocated_bytes() == 0);
     std::puts("as it was put");
 }

@@ -6,6 +6,5 @@ import os
 
 import pytest
 
-native_only = pytest.mark.skipif(
-    os.environ.get("MLX_SIDECAR_NATIVE") == "off", reason="this is about native code, which is switched off"
-)
+NATIVE = os.environ.get("MLX_SIDECAR_NATIVE") != "off"
+native_only = pytest.mark.skipif(not NATIVE, reason="this is about native code, which is switched off")
