@@ -51,6 +51,15 @@ def test_a_chat_is_large_by_what_its_messages_hold() -> None:
     assert not asyncio.run(thread_of(10_000))
 
 
+def test_as_many_texts_are_large_as_characters() -> None:
+    async def stays(pieces: list[str]) -> bool:
+        loop = asyncio.get_running_loop()
+        return await off_loop(lambda _: _running_loop() is loop, {"pieces": pieces})
+
+    assert asyncio.run(stays([""] * 10))
+    assert not asyncio.run(stays([""] * 10_000))
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
@@ -62,9 +71,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     st.lists(st.integers(0, 2**31 - 1), max_size=5),
     st.sampled_from([0, 1, SLICE - 1, SLICE, SLICE + 1, 2 * SLICE + 3]),
     st.none() | st.lists(st.text(), max_size=5),
+    st.text(min_size=1),
 )
-def test_json_made_in_slices_is_the_json(few: list[int], many: int, strings: list[str] | None) -> None:
-    members: dict[str, Any] = {"few": few, "many": list(range(many)), "count": many, "strings": strings}
+def test_json_made_in_slices_is_the_json(few: list[int], many: int, strings: list[str] | None, text: str) -> None:
+    long = (text * many)[:many]
+    members: dict[str, Any] = {"few": few, "many": list(range(many)), "count": many, "strings": strings, "long": long}
     expected = {name: value for name, value in members.items() if value is not None}
     packed = memoryview(array("I", range(many)))
     assert json.loads(object_json({**members, "packed": packed})) == {**expected, "packed": packed.tolist()}

@@ -20,7 +20,7 @@ from ...link.token_table import ByteLevel, Strings, TokenTable, packed, token_by
 from ..output.detokenizer import Detokenizer
 from ..output.formats.table import formats_of
 from ..output.late_text import LateText
-from .model_text import Chat, Prompt, TableText
+from .model_text import Chat, Prompt, Rendered, TableText
 
 END = 256
 
@@ -79,15 +79,15 @@ class FakeText(TableText):
         return bytes(token for token in tokens if token < END).decode(errors="replace")
 
     async def chat_tokens(self, chat: Chat) -> Prompt:
-        return await self.render(chat)
+        return Prompt(await self.encode(_chatml(chat)))
 
-    async def render(self, chat: Chat) -> Prompt:
+    async def render(self, chat: Chat) -> Rendered:
         text = _chatml(chat)
-        return Prompt(await self.encode(text), text)
+        return Rendered(memoryview(packed(await self.encode(text))).cast("I"), text)
 
     async def turn(self, chat: Chat, answered: int, answer: Sequence[int]) -> tuple[list[int] | None, Prompt]:
         end = _chatml(chat._replace(messages=chat.messages[answered + 1 :], tools=None))
-        return await self.encode("\n" + end), await self.render(chat)
+        return await self.encode("\n" + end), await self.chat_tokens(chat)
 
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str

@@ -66,10 +66,17 @@ class Chat(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A prompt as tokens, as text if that was wanted, and warnings of parts that the chat template left out."""
+    """A prompt as tokens, and warnings of parts that the chat template left out."""
 
     tokens: list[int]
-    text: str = ""
+    warnings: Sequence[TextWarning] = ()
+
+
+class Rendered(NamedTuple):
+    """A prompt as tokens, packed (32 bits each), as text, and warnings as of ``Prompt``; it may be of any length."""
+
+    tokens: memoryview
+    text: str
     warnings: Sequence[TextWarning] = ()
 
 
@@ -145,7 +152,7 @@ class ModelText(Protocol):
         """
         ...
 
-    async def render(self, chat: Chat) -> Prompt:
+    async def render(self, chat: Chat) -> Rendered:
         """``chat_tokens``, and the text with special tokens written out."""
         ...
 
@@ -282,23 +289,24 @@ class FolderText(TableText):
         return (await self._decode([tokens], skip_special=skip_special))[0]
 
     async def chat_tokens(self, chat: Chat) -> Prompt:
-        return await self._rendered(chat, want_text=False)
+        told = await self._rendered(chat, want_text=False)
+        return Prompt(unpacked(told.tokens), told.warnings)
 
-    async def render(self, chat: Chat) -> Prompt:
-        return await self._rendered(chat, want_text=True)
+    async def render(self, chat: Chat) -> Rendered:
+        told = await self._rendered(chat, want_text=True)
+        return Rendered(memoryview(told.tokens).cast("I"), told.text or "", told.warnings)
 
     async def turn(self, chat: Chat, answered: int, answer: Sequence[int]) -> tuple[list[int] | None, Prompt]:
         given, computed = to_json(chat._asdict()), packed(answer)
         told = await self._pool.ask(lambda op: RenderTurn(op, self._folder, given, answered, computed), RenderedTurn)
         tail = None if told.tail is None else unpacked(told.tail)
-        return tail, Prompt(unpacked(told.whole), "", told.warnings)
+        return tail, Prompt(unpacked(told.whole), told.warnings)
 
-    async def _rendered(self, chat: Chat, *, want_text: bool) -> Prompt:
+    async def _rendered(self, chat: Chat, *, want_text: bool) -> RenderedChat:
         if not self._has_chat_template:
             raise UnsupportedParameter("messages", because="the model has no chat template")
         given = to_json(chat._asdict())
-        told = await self._pool.ask(lambda op: RenderChat(op, self._folder, given, want_text), RenderedChat)
-        return Prompt(unpacked(told.tokens), told.text or "", told.warnings)
+        return await self._pool.ask(lambda op: RenderChat(op, self._folder, given, want_text), RenderedChat)
 
     async def explain(
         self, source: str, chat: Chat, tokens: Sequence[int], nearest: Nearest | None, uncacheable: str

@@ -37,34 +37,38 @@ def _run(function: Callable[..., T], *args: Any) -> T:
 
 
 def _size(value: Any) -> int:
-    """Characters of all strings within, or the length of a list of numbers."""
+    """Characters of all strings within and items of all lists, or some number above ``SMALL``."""
     if isinstance(value, str | memoryview):
         return len(value)
     if isinstance(value, Received):
         return _size(dict(value))
-    if isinstance(value, dict):
-        return sum(_size(item) for item in value.values())
-    if isinstance(value, list):
-        if value and isinstance(value[0], int):
-            return len(value)
-        return sum(_size(item) for item in value)
-    return 0
+    if isinstance(value, list) and (len(value) > SMALL or (value and isinstance(value[0], int))):
+        return len(value)
+    size = 0
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            size += 1 + _size(item)
+            if size > SMALL:
+                break
+    return size
 
 
-SLICE = 16_384  # items; well below a millisecond
+SLICE = 16_384  # items or characters; well below a millisecond, for which nothing else runs
 
 
 def object_json(members: dict[str, Any]) -> bytes:
-    """JSON of an object. Members without a value are left out."""
+    """JSON of an object, made in slices, between which other threads may run. Members without a value are left out."""
     return b"{%b}" % b",".join(
         b"%b:%b" % (to_json(name), _value(value)) for name, value in members.items() if value is not None
     )
 
 
 def _value(value: Any) -> bytes:
-    if not isinstance(value, list | memoryview):
+    if not isinstance(value, str | list | memoryview):
         return to_json(value)
     slices = (value[at : at + SLICE] for at in range(0, len(value), SLICE))
     # Numbers that are packed stay so: as a list they would take nine times as much.
     parts = (part.tolist() if isinstance(part, memoryview) else part for part in slices)
-    return b"[%b]" % b",".join(to_json(part)[1:-1] for part in parts)
+    # A text's slices are texts between quotes, and need nothing between them.
+    whole, between = (b'"%b"', b"") if isinstance(value, str) else (b"[%b]", b",")
+    return whole % between.join(to_json(part)[1:-1] for part in parts)
