@@ -78,13 +78,16 @@ def main(model: str, dtype: Dtype | None, settle: dict[str, Any]) -> None:
     from mlx_sidecar.engine.execution.mlx_backend import MlxBackend
 
     before_bytes = psutil.Process().memory_info().rss
-    loading = MlxBackend(policy, _LIMIT_BYTES).load(Load(0, model, model, dtype))
+    backend = MlxBackend(policy, _LIMIT_BYTES)
+    loading = backend.load(Load(0, model, model, dtype))
     while True:
         try:
             next(loading)
         except StopIteration as done:
             loaded = done.value
             break
+    del loading
+    backend.reclaim()  # as the engine does behind a load
     resident_bytes = psutil.Process().memory_info().rss - before_bytes
     batch: Any = loaded.batch
     # Before the native step, a batch had its forward for itself.

@@ -144,6 +144,13 @@ def test_the_model_can_be_unloaded_and_comes_back_when_it_is_asked_for(shared: S
     assert shared.call("generate", {"model": "pocket", "prompt": "Hello"})["text"]
 
 
+def test_a_model_that_is_loaded_has_left_nothing_of_its_loading_behind(shared: Sidecar) -> None:
+    shared.call("load", {"model": "pocket"})
+    shared.call("unload", {"model": "pocket"})
+    shared.call("load", {"model": "pocket"})
+    assert shared.call("stats")["memory"]["cache_bytes"] == 0
+
+
 def test_a_local_directory_is_a_model_under_its_path_or_any_name(shared: Sidecar) -> None:
     card = shared.call("load", {"model": "mine", "path": str(pocket.PATH)})
     assert (card["model"], card["state"]) == ("mine", "ready")

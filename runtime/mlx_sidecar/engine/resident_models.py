@@ -201,6 +201,7 @@ class ResidentModels:
         del self._loading[loading.load.model]
         resident = Resident(loading.load, step, loading.pinned, loading.ttl_s, now)
         self._enter(loading.load.model, resident)
+        self._backend.reclaim()  # what was unpacked or converted on the way may be several times the weights
         self._metrics.count("loads")
         return [Loaded(op, resident.card(now, 0), now - loading.began_s) for op in loading.ops]
 
