@@ -104,8 +104,11 @@ class Sidecar:
 
         Raises:
             ExecutableNotFound: Here, if no executable is found.
+            TypeError: Here, for an option that there is not.
             SidecarLost, OSError: On entering the block, if the sidecar does not start.
         """
+        if unknown := options.keys() - SpawnOptions.__annotations__.keys():
+            raise TypeError(f"spawn has no option {min(unknown)!r}")
         command = find_command(options.get("command"), options.get("env"))
         return cls([*command, "serve", "--framing", "lines", *options.get("options", ())], options)
 

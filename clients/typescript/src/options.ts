@@ -24,6 +24,12 @@ export interface SpawnOptions {
   onNotification?: ((method: string, params: unknown) => void) | undefined;
 }
 
+/** Throws for the first of the options that are left when all that are known were taken. */
+export function refuseOptions(unknown: object, of: string): void {
+  const [name] = Object.keys(unknown);
+  if (name !== undefined) throw new TypeError(`${of} has no option ${JSON.stringify(name)}`);
+}
+
 export interface CallOptions {
   /** Aborting cancels the request, and the call fails with its reason. */
   signal?: AbortSignal | undefined;

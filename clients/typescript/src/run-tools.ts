@@ -1,7 +1,7 @@
 import type { StreamEvent } from "./events.js";
 import type { Form } from "./forms.js";
 import type { GenerateParams, NamedTool, ToolCall } from "./generated.js";
-import type { CallOptions } from "./options.js";
+import { refuseOptions, type CallOptions } from "./options.js";
 import { orAborted } from "./or-aborted.js";
 import type { AnswerOptions, Sidecar } from "./sidecar.js";
 import type { Answer } from "./stream.js";
@@ -70,7 +70,8 @@ export interface ToolRun {
  * @param options How many rounds there may be, callbacks, and a `signal` that ends the run.
  */
 export async function runTools(sidecar: Sidecar, params: RunParams, options: RunOptions = {}): Promise<ToolRun> {
-  const { maxRounds = 8, signal, onEvent, onCall } = options;
+  const { maxRounds = 8, signal, onEvent, onCall, ...unknown } = options;
+  refuseOptions(unknown, "runTools");
   if (!(maxRounds >= 1)) throw new RangeError("maxRounds must be at least 1");
   const { tools, tool_choice, response_format, ...others } = params;
   if (new Set(tools.map(({ name }) => name)).size < tools.length) throw new TypeError("two tools have the same name");

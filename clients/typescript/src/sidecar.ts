@@ -6,7 +6,7 @@ import type { Form } from "./forms.js";
 import type * as protocol from "./generated.js";
 import { errorFrom } from "./kinds.js";
 import { Notices } from "./notices.js";
-import type { CallOptions, LoadOptions, SpawnOptions } from "./options.js";
+import { refuseOptions, type CallOptions, type LoadOptions, type SpawnOptions } from "./options.js";
 import { orAborted } from "./or-aborted.js";
 import { type Answer, Stream } from "./stream.js";
 import { Supervisor } from "./supervisor.js";
@@ -76,10 +76,12 @@ export class Sidecar implements AsyncDisposable {
    * @throws SidecarLost It did not come up.
    */
   static async spawn(options: SpawnOptions = {}): Promise<Sidecar> {
-    const { args = [], cwd, env = process.env, window = WINDOW, respawn = true, signal } = options;
+    const { command, args = [], cwd, env = process.env, window = WINDOW, respawn = true, signal, ...others } = options;
+    const { onLog, onEngineState, onNotification, ...unknown } = others;
+    refuseOptions(unknown, "spawn");
     signal?.throwIfAborted();
-    const words = [...findCommand(options.command, env), "serve", "--framing", "lines", ...args];
-    const notices = new Notices(options);
+    const words = [...findCommand(command, env), "serve", "--framing", "lines", ...args];
+    const notices = new Notices({ onLog, onEngineState, onNotification });
     const launch = {
       words,
       cwd,
@@ -124,8 +126,9 @@ export class Sidecar implements AsyncDisposable {
    */
   generate<const F extends Asked = undefined, const T extends Tools = undefined>(
     params: GenerateOptions<F, T>,
-    { signal }: CallOptions = {},
+    { signal, ...unknown }: CallOptions = {},
   ): Stream<F, T> {
+    refuseOptions(unknown, "generate");
     if ("stream" in params) throw new TypeError("stream: the client gives streams their names");
     const windowed = { window: this.#window, ...params, ...plain(params) } as protocol.GenerateParams;
     return new Stream<F, T>(this.#supervisor, windowed, params.tools as T, signal);
@@ -152,7 +155,8 @@ export class Sidecar implements AsyncDisposable {
    * @param params `model`; `path`, `revision`, `pin`, `ttl_s`, `dtype`.
    * @param options `onProgress` hears how far it is. `signal` cancels the request.
    */
-  async load(params: Params<"load">, { signal, onProgress }: LoadOptions = {}): Promise<protocol.LoadResult> {
+  async load(params: Params<"load">, { signal, onProgress, ...unknown }: LoadOptions = {}): Promise<protocol.LoadResult> {
+    refuseOptions(unknown, "load");
     if (onProgress === undefined) return this.request("load", params, { signal });
     const [progress, end] = this.#notices.expect(onProgress);
     try {
@@ -330,8 +334,9 @@ export class Sidecar implements AsyncDisposable {
   async request<Method extends keyof Requests>(
     method: Method,
     params: Params<Method>,
-    { signal }: CallOptions = {},
+    { signal, ...unknown }: CallOptions = {},
   ): Promise<Requests[Method]["result"]> {
+    refuseOptions(unknown, method);
     this.#supervisor.enter();
     try {
       const result = (await this.#send(method, params, signal)) as Requests[Method]["result"];

@@ -81,15 +81,15 @@ test("the executable is what the host names, then what the environment does, the
 
 test("where there is none the error says what was tried and what to install", async () => {
   const none = { PATH: "/nonexistent" };
-  const spawned = (options) => assert.rejects(Sidecar.spawn({ env: none, ...options }), (error) => {
+  const spawned = (tried, options) => assert.rejects(Sidecar.spawn({ env: none, ...options }), (error) => {
     assert.ok(error instanceof ExecutableNotFound && error.kind === "executable_not_found");
     assert.match(error.message, /docs\/install\.md/);
-    assert.match(error.message, options.tried);
+    assert.match(error.message, tried);
     return true;
   });
-  await spawned({ tried: /MLX_SIDECAR is not set, and mlx-sidecar is not on the search path/ });
-  await spawned({ tried: /MLX_SIDECAR names "nope"/, env: { ...none, MLX_SIDECAR: "nope" } });
-  await spawned({ tried: /command names "\/nope\/mlx-sidecar"/, command: "/nope/mlx-sidecar" });
+  await spawned(/MLX_SIDECAR is not set, and mlx-sidecar is not on the search path/, {});
+  await spawned(/MLX_SIDECAR names "nope"/, { env: { ...none, MLX_SIDECAR: "nope" } });
+  await spawned(/command names "\/nope\/mlx-sidecar"/, { command: "/nope/mlx-sidecar" });
   await assert.rejects(Sidecar.spawn({ command: [] }), TypeError);
 });
 
@@ -105,4 +105,16 @@ test("starting can be aborted", async () => {
   const spawned = Sidecar.spawn({ command: COMMAND, args: ["--engine", "fake"], signal: controller.signal });
   controller.abort(new Error("never mind"));
   await assert.rejects(spawned, /never mind/);
+});
+
+test("an option that there is not is refused by its name, before anything begins", async (t) => {
+  await assert.rejects(Sidecar.spawn({ command: COMMAND, options: ["--cache-dir"] }), { name: "TypeError", message: 'spawn has no option "options"' });
+  const sidecar = await fake(t);
+  const model = "fake?text=Yes.";
+  assert.throws(() => sidecar.generate({ model, prompt: "x" }, { timeout: 5 }), { message: 'generate has no option "timeout"' });
+  await assert.rejects(sidecar.complete({ model, prompt: "x" }, { timeout: 5 }), { message: 'generate has no option "timeout"' });
+  await assert.rejects(sidecar.load({ model }, { progress: 1 }), { message: 'load has no option "progress"' });
+  const run = sidecarModule.runTools(sidecar, { model, messages: [], tools: [] }, { rounds: 2 });
+  await assert.rejects(run, { message: 'runTools has no option "rounds"' });
+  assert.equal((await sidecar.complete({ model, prompt: "x" })).text, "Yes.");
 });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -123,6 +124,13 @@ async def test_a_sidecar_that_does_not_come_up_says_why() -> None:
         async with Sidecar.spawn(command=COMMAND, options=["--no-such-option"]):
             pytest.fail("it came up")
     assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("kind", [Sidecar, SyncSidecar])
+def test_an_option_of_a_start_that_there_is_not_is_refused_by_its_name(kind: type[Sidecar] | type[SyncSidecar]) -> None:
+    given: Any = {"command": COMMAND, "args": ["--cache-dir"]}
+    with pytest.raises(TypeError, match="spawn has no option 'args'"):
+        kind.spawn(**given)
 
 
 def test_an_executable_that_is_not_there_is_named_with_what_to_install() -> None:
