@@ -164,7 +164,7 @@ FEATURES = [
 BY_NAME = {feature.name: feature for feature in FEATURES}
 EVENTS = frozenset({"preemption", "kill", "unload"})
 NUMERICS = ("exact", "fast")
-# What an engine is told when it starts, and the options that say so.
+# The features that options of `serve` give an engine, and these options.
 OPTIONS = {
     "exact": ("--numerics", "exact"),
     "fast": ("--numerics", "fast"),

@@ -90,7 +90,8 @@ private:
         const auto length = static_cast<Index>(stamps.size());
         const Index count = 1 + random_below(150);
         cache_.extend(row, count);
-        for (Index i = 0; i < count; ++i) stamps.push_back(static_cast<Number>(generator() % 60000));
+        const std::uint64_t end = sizeof(Number) == 2 ? 60000 : 1000000;
+        for (Index i = 0; i < count; ++i) stamps.push_back(static_cast<Number>(generator() % end));
         for (int kind = 0; kind < 2; ++kind) {
             const Index members = cache_.kinds()[static_cast<std::size_t>(kind)]->members();
             std::vector<Number> entries;
@@ -191,7 +192,7 @@ void walk(Format format) {
     for (const Index large_layers : {5, 1}) {  // blocks of 320 and of 64 KiB, or of half as much
         const Spec spec = spec_of(large_layers);
         Walk<Number> walk(spec, format);
-        for (int i = 0; i < 100; ++i) {
+        for (int i = 0; i < 150; ++i) {
             walk.step();
             walk.check();
         }
